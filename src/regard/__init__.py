@@ -1,0 +1,64 @@
+"""regard: person re-identification with attention.
+
+>>> import regard
+>>> model = regard.create_model("apnet", num_ids=751, backbone="test_resnet.r160_in1k")
+>>> model.embed_dim
+96
+
+Importing this package imports nothing heavy; each name below is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from regard.data import load_dataset
+    from regard.errors import RegardError
+    from regard.metrics import evaluate_ranking
+    from regard.models import ReIDModel, create_model, import_released, load
+    from regard.structures import Batch, Output, Ranking, Sample, Splits
+
+_HOME = {
+    "Batch": "regard.structures",
+    "Output": "regard.structures",
+    "Ranking": "regard.structures",
+    "ReIDModel": "regard.models",
+    "RegardError": "regard.errors",
+    "Sample": "regard.structures",
+    "Splits": "regard.structures",
+    "create_model": "regard.models",
+    "evaluate_ranking": "regard.metrics",
+    "import_released": "regard.models",
+    "load": "regard.models",
+    "load_dataset": "regard.data",
+}
+
+__all__ = [
+    "Batch",
+    "Output",
+    "Ranking",
+    "ReIDModel",
+    "RegardError",
+    "Sample",
+    "Splits",
+    "__version__",
+    "create_model",
+    "evaluate_ranking",
+    "import_released",
+    "load",
+    "load_dataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'regard' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,61 @@
+"""Errors a user can act on.
+
+Every one of them is a ``ValueError``, says in one line what it got, what it wanted and the next step, and makes the
+command line exit with code 2 and no traceback (``--debug`` shows it)::
+
+    RegardError
+    ├── ConfigError        an option, a recipe or an override is wrong
+    ├── UnknownNameError   a registered name is not known (answers with the nearest ones)
+    ├── DataError          a data set, an image or a label file is not what was promised
+    ├── CheckpointError    a checkpoint does not fit, or is not one
+    └── StorageError       the disk refused a write; what was there before is intact
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "RegardError",
+    "StorageError",
+    "UnknownNameError",
+    "nearest",
+]
+
+
+class RegardError(ValueError):
+    """Anything wrong that the user can put right."""
+
+
+class ConfigError(RegardError):
+    """An option, a recipe or a command-line override is wrong."""
+
+
+class UnknownNameError(ConfigError):
+    """A name is not in its registry."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]):
+        known = sorted(known)
+        super().__init__(f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+
+
+class DataError(RegardError):
+    """A data set, an image or a label file is not what was promised."""
+
+
+class CheckpointError(RegardError):
+    """A checkpoint does not fit the network, or is not a checkpoint."""
+
+
+class StorageError(RegardError):
+    """A write failed; what had been written before is intact."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``", did you mean 'apnet'?"`` for the closest known name, or an empty string."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f", did you mean {match[0]!r}?" if match else ""

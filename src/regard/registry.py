@@ -1,0 +1,108 @@
+"""Names for the things a recipe can ask for.
+
+Registration is a decorator in the file that defines the thing; discovery is its folder, imported the first time a name
+is asked for, so that nothing heavy is imported before it is needed::
+
+    @MODELS.register("apnet")
+    class APNet(ReIDModel): ...
+
+    MODELS.get("apnet")  # -> APNet
+    MODELS.get("apnat")  # -> UnknownNameError: unknown model 'apnat', did you mean 'apnet'?; known: ...
+
+A constructor's signature is its option schema: :meth:`Registry.options` reads it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from regard.errors import ConfigError, UnknownNameError, nearest
+
+__all__ = ["DATASETS", "LOSSES", "MODELS", "Registry"]
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+class Registry:
+    """A set of named constructors living in one package.
+
+    Args:
+        kind: what the names stand for, as said in error messages ("model").
+        package: the package whose modules register them, imported on first use.
+    """
+
+    def __init__(self, kind: str, package: str):
+        self.kind = kind
+        self.package = package
+        self._entries: dict[str, Callable[..., Any]] = {}
+        self._discovered = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that files a class or function under ``name``."""
+
+        def file(entry: T) -> T:
+            if self._entries.setdefault(name, entry) is not entry:
+                raise AssertionError(f"{self.kind} {name!r} is registered twice")
+            return entry
+
+        return file
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """The entry called ``name``.
+
+        Raises:
+            UnknownNameError: no such entry; the message holds the nearest name and the list.
+        """
+        self._discover()
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise UnknownNameError(self.kind, name, self._entries) from None
+
+    def create(self, name: str, /, *args: Any, **options: Any) -> Any:
+        """Call the entry called ``name``, checking the spelling of ``options`` first.
+
+        Raises:
+            UnknownNameError: no such entry.
+            ConfigError: an option the entry's signature does not have.
+        """
+        entry = self.get(name)
+        known = self.options(name)
+        for option in options:
+            if option not in known:
+                raise ConfigError(
+                    f"{self.kind} {name!r} has no option {option!r}{nearest(option, known)}; "
+                    f"its options: {', '.join(known)}"
+                )
+        return entry(*args, **options)
+
+    def options(self, name: str) -> dict[str, inspect.Parameter]:
+        """The keyword options of an entry, in the order of its signature."""
+        parameters = inspect.signature(self.get(name)).parameters
+        wanted = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return {key: p for key, p in parameters.items() if p.kind in wanted}
+
+    def __iter__(self) -> Iterator[str]:
+        self._discover()
+        return iter(sorted(self._entries))
+
+    def __contains__(self, name: object) -> bool:
+        self._discover()
+        return name in self._entries
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+
+
+MODELS = Registry("model", "regard.models")
+LOSSES = Registry("loss", "regard.losses")
+DATASETS = Registry("data set", "regard.data.datasets")

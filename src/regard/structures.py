@@ -1,0 +1,132 @@
+"""The nouns that cross folder boundaries.
+
+Shapes: B images in a batch, H x W pixels, D descriptor length, N identities, Q queries, G gallery images,
+K ranks kept per query.
+
+A :class:`Sample` is a picture on disk, a :class:`Batch` what the loader yields, an :class:`Output` what every model
+returns, a :class:`Ranking` what every search and evaluation speaks of. :class:`Splits` is what a data set reads to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Batch", "Output", "Ranking", "Sample", "Splits"]
+
+JUNK = -1
+"""pid of a detection that is neither right nor wrong: never ranked (Market-1501 protocol)."""
+
+DISTRACTOR = 0
+"""pid of a picture of nobody in the query set: always a wrong match."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One person crop on disk and what the data set knows about it.
+
+    Attributes:
+        path: the image file.
+        pid: person identity as published; -1 is junk, 0 a distractor (see ``JUNK``, ``DISTRACTOR``).
+        camid: camera number as published.
+        sequence: recording of that camera, where the data set says.
+        frame: frame number within the sequence, where the data set says.
+        mask: person mask (PNG, 0 = background), where there is one.
+        keypoints: 17 COCO keypoints as (x, y, visibility) in pixels of the stored image, where there are any.
+    """
+
+    path: Path
+    pid: int
+    camid: int
+    sequence: int | None = None
+    frame: int | None = None
+    mask: Path | None = None
+    keypoints: tuple[tuple[float, float, int], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """A data set as read from disk.
+
+    Attributes:
+        name: name of the data set in the registry.
+        root: the folder it was read from.
+        train, query, gallery: samples, each in sorted file order.
+    """
+
+    name: str
+    root: Path
+    train: list[Sample] = field(repr=False)
+    query: list[Sample] = field(repr=False)
+    gallery: list[Sample] = field(repr=False)
+
+    @property
+    def num_ids(self) -> int:
+        """Number of identities to train on."""
+        return len({sample.pid for sample in self.train})
+
+    def __str__(self) -> str:
+        parts = []
+        for split in ("train", "query", "gallery"):
+            samples: list[Sample] = getattr(self, split)
+            ids = len({s.pid for s in samples if s.pid > 0})
+            parts.append(f"{split} {len(samples):,} images of {ids:,} ids")
+        cameras = len({s.camid for s in (*self.train, *self.query, *self.gallery)})
+        return f"{self.name}: {', '.join(parts)}; {cameras} cameras"
+
+
+class Batch(NamedTuple):
+    """What a loader yields.
+
+    Attributes:
+        images: (B, 3, H, W), uint8 as decoded or float32 normalised; the engine normalises uint8 on the device.
+        pids: (B,) int64: in training the class label 0..N-1 (rank of the pid among the sorted training pids),
+            else the published pid.
+        camids: (B,) int64.
+        extra: what a system needs besides (masks, heat maps, each with validity flags), by name.
+    """
+
+    images: Tensor
+    pids: Tensor
+    camids: Tensor
+    extra: dict[str, Any]
+
+
+class Output(NamedTuple):
+    """What every model returns, in training and in evaluation alike.
+
+    Attributes:
+        embedding: (B, D) retrieval descriptor before any L2 normalisation.
+        features: name -> (B, Di) vectors for metric losses.
+        logits: name -> (B, N) identity scores; empty once the model is stripped.
+        maps: name -> (B, ., H, W) attention gates and predicted maps.
+    """
+
+    embedding: Tensor
+    features: dict[str, Tensor]
+    logits: dict[str, Tensor]
+    maps: dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """For every query the gallery in order of distance, junk already removed.
+
+    Attributes:
+        indices: (Q, K) int64 gallery indices, nearest first, -1 where the gallery ran out.
+        distances: (Q, K) float32, +inf where the gallery ran out.
+        matches: (Q, K) bool, whether that gallery image shows the query's person; None where identities are unknown.
+    """
+
+    indices: np.ndarray
+    distances: np.ndarray
+    matches: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
