@@ -1,0 +1,117 @@
+"""What a run minimizes: a list of named terms over the named outputs of a model.
+
+A recipe writes them as a mapping from term name to loss::
+
+    losses:
+      id:      {loss: cross_entropy, on: logits.*, smoothing: 0.1}
+      triplet: {loss: triplet, on: features.global, margin: 0.3, gather: true}
+
+``on`` is ``logits``, ``features`` or ``maps``, a dot, and a pattern of output names (``*`` for all of them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regard.errors import ConfigError
+from regard.structures import Batch, Output
+
+__all__ = ["Criterion", "Term"]
+
+Gather = Callable[[Tensor], Tensor]
+
+
+class Term(nn.Module):
+    """One named loss on some named outputs.
+
+    Args:
+        name: how logs and figures call it.
+        loss: module called as ``loss(value, target)``, returning a scalar.
+        on: which outputs, e.g. ``"features.global"`` or ``"logits.*"``.
+        weight: factor in the total.
+        reduction: "mean" or "sum" over the outputs that ``on`` matches.
+        gather: compare with the features of all ranks; wanted for losses over pairs (the triplet), pointless else.
+        target: "pids", or ``"extra.NAME"`` for an entry of :attr:`Batch.extra`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loss: nn.Module,
+        on: str,
+        weight: float = 1.0,
+        reduction: str = "mean",
+        gather: bool = False,
+        target: str = "pids",
+    ):
+        super().__init__()
+        source, _, pattern = on.partition(".")
+        if source not in ("features", "logits", "maps") or not pattern:
+            raise ConfigError(
+                f"losses.{name}.on is {on!r}; it wants features.NAME, logits.NAME or maps.NAME, * matching all names"
+            )
+        if reduction not in ("mean", "sum"):
+            raise ConfigError(f"losses.{name}.reduction is {reduction!r}; it wants mean or sum")
+        self.name, self.loss, self.source, self.pattern = name, loss, source, pattern
+        self.weight, self.reduction, self.gather, self.target = weight, reduction, gather, target
+
+    def forward(self, output: Output, batch: Batch, gather: Gather | None = None) -> Tensor:
+        """The term's value before its weight, a float32 scalar."""
+        target = self._target(batch)
+        if gather and self.gather:
+            target = gather(target)
+        values = []
+        for value in self._values(output):
+            value = value.float()
+            values.append(self.loss(gather(value) if gather and self.gather else value, target))
+        total = torch.stack(values).sum()
+        return total / len(values) if self.reduction == "mean" else total
+
+    def _values(self, output: Output) -> list[Tensor]:
+        named: dict[str, Tensor] = getattr(output, self.source)
+        values = [value for name, value in named.items() if fnmatchcase(name, self.pattern)]
+        if not values:
+            raise ConfigError(
+                f"losses.{self.name}.on is '{self.source}.{self.pattern}', but the model's {self.source} "
+                f"are {', '.join(named) or 'none'}; name one of those"
+            )
+        return values
+
+    def _target(self, batch: Batch) -> Any:
+        if self.target == "pids":
+            return batch.pids
+        key = self.target.removeprefix("extra.")
+        if key not in batch.extra:
+            raise ConfigError(
+                f"losses.{self.name}.target is {self.target!r}, but the data set gives {', '.join(batch.extra) or 'no labels'}"
+            )
+        return batch.extra[key]
+
+
+class Criterion(nn.Module):
+    """The weighted sum of terms."""
+
+    def __init__(self, terms: Sequence[Term]):
+        super().__init__()
+        self.terms = nn.ModuleList(terms)
+
+    def forward(self, output: Output, batch: Batch, gather: Gather | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar to minimize, and every term's value before its weight under the term's name.
+
+        Args:
+            output: of the model.
+            batch: its images' labels; ``pids`` are class labels 0..N-1.
+            gather: concatenates a tensor over all ranks in rank order, keeping gradients; None on one rank.
+        """
+        values: dict[str, Tensor] = {}
+        total = torch.zeros((), device=output.embedding.device)
+        for term in self.terms:
+            assert isinstance(term, Term)
+            values[term.name] = value = term(output, batch, gather)
+            total = total + term.weight * value
+        return total, {name: value.detach() for name, value in values.items()}
