@@ -1,1 +1,1 @@
-"""TODO"""
+"""The command line: ``main`` dispatches, one file per verb."""

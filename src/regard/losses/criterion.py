@@ -88,7 +88,8 @@ class Term(nn.Module):
         key = self.target.removeprefix("extra.")
         if key not in batch.extra:
             raise ConfigError(
-                f"losses.{self.name}.target is {self.target!r}, but the data set gives {', '.join(batch.extra) or 'no labels'}"
+                f"losses.{self.name}.target is {self.target!r}, "
+                f"but the data set gives {', '.join(batch.extra) or 'no labels'}"
             )
         return batch.extra[key]
 

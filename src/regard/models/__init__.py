@@ -1,1 +1,12 @@
-"""TODO"""
+"""Models: a backbone that comes in stages, attention between them, a head that ends in one descriptor.
+
+One paper, one file; every model follows the contract of :class:`ReIDModel`.
+"""
+
+from __future__ import annotations
+
+from regard.models.checkpoint import load
+from regard.models.contract import ReIDModel, create_model
+from regard.models.released import import_released
+
+__all__ = ["ReIDModel", "create_model", "import_released", "load"]

@@ -1,0 +1,35 @@
+# Needs Python 3.11 or newer and make. Every target sets up .venv first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
+
+.PHONY: demo test unit check clean
+
+demo: .venv/demo.stamp  ## train, measure and look at a model on a synthetic crowd
+	$(BIN)/regard demo
+
+test: .venv/test.stamp  ## the whole suite
+	$(BIN)/python -m pytest
+
+unit: .venv/test.stamp  ## the part that takes under a minute
+	$(BIN)/python -m pytest -m "not slow and not browser"
+
+check: .venv/test.stamp  ## lint, format, types, import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+.venv/demo.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "regard needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --progress-bar off --editable .
+	touch $@
+
+.venv/test.stamp: .venv/demo.stamp
+	$(BIN)/python -m pip install --quiet --progress-bar off --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv runs

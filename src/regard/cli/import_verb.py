@@ -1,0 +1,29 @@
+"""Take over a checkpoint released by a paper's authors.
+
+  regard import resnet50_checkpoint_93600.pt --network apnet -o models/apnet
+
+The file is read without executing anything in it; identities, level and variant are found from its tensors, and every
+tensor that was not used or not found is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("file", type=Path, help="the released checkpoint")
+    parser.add_argument("--network", required=True, help="which network it belongs to, for example apnet")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where to save the model")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Import, report, save."""
+    from regard.models import import_released
+
+    model = import_released(arguments.file, network=arguments.network)
+    print(model.import_report)
+    model.save(arguments.output)
+    print(f"saved to {arguments.output}; score it with: regard eval {arguments.output} --root DATA")

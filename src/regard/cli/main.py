@@ -1,0 +1,91 @@
+"""``regard VERB``: parses the verb, imports only its file, and turns user errors into one line and exit code 2.
+
+A verb is a module with ``HELP`` (one line), ``add_arguments(parser)`` and ``run(arguments)``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from regard import __version__
+from regard.errors import RegardError, UnknownNameError
+
+__all__ = ["VERBS", "main"]
+
+VERBS = {
+    "demo": "train, measure and look at a model on a synthetic crowd, in a few minutes",
+    "train": "train a system: regard train apnet data.root=FOLDER optim.lr=1e-4",
+    "eval": "score a trained run on a data set",
+    "data": "make a synthetic crowd",
+    "import": "take over a checkpoint released by a paper's authors",
+    "models": "list the systems, or show one with its options",
+    "recipes": "list the recipes, or print one",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: arguments without the program's name; None takes them from the process.
+
+    Returns:
+        Exit code: 0, or 2 for anything the user can put right, or 130 after an interruption.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if verb == "--version":
+        print(f"regard {__version__}")
+        return 0
+    debug = "--debug" in arguments
+    try:
+        if verb not in VERBS:
+            raise UnknownNameError("command", verb, VERBS)
+        module = importlib.import_module(f"regard.cli.{verb}_verb")
+        parser = _Parser(prog=f"regard {verb}", description=module.__doc__)
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        module.add_arguments(parser)
+        return module.run(parser.parse_args(arguments[1:])) or 0
+    except RegardError as error:
+        if debug:
+            raise
+        print(f"regard: {error}", file=sys.stderr)
+        return 130 if type(error).__name__ == "Interrupted" else 2
+    except KeyboardInterrupt:
+        print("regard: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our one line instead of its usage block."""
+
+    def error(self, message: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        raise RegardError(f"{message}; see '{self.prog} --help'")
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    lines = [
+        "regard: person re-identification with attention",
+        "",
+        "usage: regard COMMAND [arguments]   (regard COMMAND --help says more)",
+        "",
+        *(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items()),
+        "",
+        "  --version  print the version",
+        "  --debug    after any command: show the traceback of an error",
+        "",
+        "New here? 'regard demo' needs no data and no GPU.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,45 @@
+"""Train a system.
+
+  regard train apnet                                   on a synthetic crowd, made on the spot
+  regard train apnet data.root=data/market1501         on Market-1501, with the published recipe
+  regard train my.yaml optim.lr=1e-4 train.devices=2   your recipe, with overrides
+  regard train --resume runs/apnet_crowd               go on after an interruption
+
+NAME is a system ('regard models'), a recipe ('regard recipes') or a YAML file. KEY=VALUE overrides any setting;
+--show prints them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from regard.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("name", nargs="?", help="system, recipe or YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, for example optim.lr=1e-4")
+    parser.add_argument("-o", "--output", type=Path, metavar="RUN", help="run folder (default: runs/RECIPE)")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
+    parser.add_argument("--show", action="store_true", help="print the resolved settings and stop")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train, or go on training."""
+    from regard.engine.run import resolve, resume_run, start_run
+
+    if arguments.resume:
+        if arguments.name:
+            raise ConfigError("--resume takes the settings of the run; drop NAME and the overrides")
+        resume_run(arguments.resume, quiet=arguments.quiet)
+        return
+    if not arguments.name:
+        raise ConfigError("regard train wants a system, a recipe or a YAML file; 'regard recipes' lists those on board")
+    recipe, config = resolve(arguments.name, arguments.overrides)
+    if arguments.show:
+        print(config.to_yaml(), end="")
+        return
+    start_run(config, arguments.output or Path("runs") / recipe, quiet=arguments.quiet)

@@ -1,0 +1,321 @@
+"""What a run is made of: the schema, the recipes, and the overrides of the command line.
+
+A recipe is a short YAML file that says only what differs from the defaults below. ``regard train apnet optim.lr=1e-4``
+reads the recipe and then the overrides; the result is checked as a whole, every fault is reported at once with the
+nearest spelling, and it is saved beside the weights, from where it reloads the run.
+
+The options of a model or a loss are not listed here: a constructor's signature is its schema, and ``model`` and
+``losses`` are checked against it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+
+from regard.errors import ConfigError, UnknownNameError, nearest
+from regard.registry import LOSSES, MODELS, Registry
+
+__all__ = ["Config", "load_config", "read_recipe", "recipe_names"]
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class DataConfig(Section):
+    """What to train on, and how pictures become batches."""
+
+    name: str | None = Field(
+        default=None, description="data set; None looks at what is in root, or makes a crowd without root"
+    )
+    root: Path | None = Field(default=None, description="its folder")
+    height: Positive = Field(default=256, description="pixels the crops are resized to")
+    width: Positive = Field(default=128, description="pixels the crops are resized to")
+    ids_per_batch: Positive = Field(default=16, description="P of the P x K batch, over all ranks")
+    images_per_id: Positive = Field(default=4, description="K of the P x K batch")
+    flip: Share = Field(default=0.5, description="probability of a horizontal flip")
+    pad: Annotated[int, Field(ge=0)] = Field(default=10, description="black border in pixels before the random crop")
+    erasing: Share = Field(default=0.5, description="probability of random erasing")
+    erasing_fill: Literal["mean", "released", "random"] = Field(default="mean", description="what is put into the hole")
+    workers: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="loader processes; None: by core count"
+    )
+
+
+class ModelConfig(Section):
+    """The system and its options (``regard models NAME`` lists them)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+    name: str = Field(default="baseline", description="registered model")
+    pretrained: bool | str = Field(default=False, description="true fetches the backbone's weights; a path reads them")
+
+    @model_validator(mode="after")
+    def _known_options(self) -> ModelConfig:
+        _check_options(MODELS, self.name, self.options)
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword options of the constructor besides ``pretrained``."""
+        return dict(self.model_extra or {})
+
+
+class LossConfig(Section):
+    """One term of the criterion; further keys are options of the loss."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+    loss: str = Field(description="registered loss")
+    on: str = Field(description="outputs it applies to: features.NAME, logits.NAME or maps.NAME, * for all")
+    weight: float = Field(default=1.0, description="factor in the total")
+    reduction: Literal["mean", "sum"] = Field(default="mean", description="over the outputs matched")
+    gather: bool = Field(default=False, description="compare across ranks")
+    target: str = Field(default="pids", description="pids, or extra.NAME")
+
+    @model_validator(mode="after")
+    def _known_options(self) -> LossConfig:
+        _check_options(LOSSES, self.loss, self.options)
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword options of the loss."""
+        return dict(self.model_extra or {})
+
+
+class OptimConfig(Section):
+    """The optimizer."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: Annotated[float, Field(gt=0)] = Field(default=3.5e-4, description="base learning rate")
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = Field(default=0.9, description="of sgd")
+    nesterov: bool = Field(default=False, description="of sgd")
+    decay_norm_and_bias: bool = Field(
+        default=True, description="weight decay on one-dimensional parameters too, as published"
+    )
+    lr_scale: dict[str, float] = Field(default={}, description="parameter name prefix -> factor on lr")
+    clip_norm: Annotated[float, Field(gt=0)] | None = Field(default=None, description="largest gradient norm")
+
+
+class ScheduleConfig(Section):
+    """The learning rate over time, as a factor on ``optim.lr``."""
+
+    name: Literal["step", "cosine", "constant"] = "step"
+    milestones: tuple[float, ...] = Field(
+        default=(40, 70), description="epochs at which the factor is multiplied by gamma"
+    )
+    gamma: float = 0.1
+    warmup_epochs: Annotated[float, Field(ge=0)] = 10
+    warmup_start: Share = Field(default=0.01, description="factor at the very beginning")
+    end: Share = Field(default=0.0, description="factor at the end of the cosine")
+    per: Literal["epoch", "step"] = Field(default="epoch", description="how often the rate changes")
+
+
+class TrainConfig(Section):
+    """The loop."""
+
+    epochs: Positive = 120
+    seed: Annotated[int, Field(ge=0)] = 1
+    devices: Positive = Field(default=1, description="processes on this machine; torchrun sets it for several machines")
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "32", "bf16"] = Field(default="auto", description="auto: bf16 autocast on CUDA, else 32")
+    channels_last: bool = True
+    sync_bn: bool = Field(default=False, description="batch-norm statistics over all ranks")
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="decay of averaged weights, e.g. 0.999"
+    )
+    eval_every: Positive | None = Field(default=20, description="epochs between evaluations; null: only at the end")
+    save_every: Positive | None = Field(default=None, description="steps between checkpoints within an epoch")
+    log_every: Positive = Field(default=10, description="steps between writes to the log (every step is logged)")
+
+
+class EvalConfig(Section):
+    """How embeddings are compared."""
+
+    metric: Literal["cosine", "euclidean"] = "cosine"
+    flip: bool = Field(default=True, description="average the embedding with the flipped image's")
+    ap: Literal["step", "trapezoid"] = Field(default="step", description="form of the average precision")
+    rerank: bool = Field(default=False, description="k-reciprocal re-ranking")
+    batch_size: Positive = 128
+
+
+class Config(Section):
+    """Everything a run is made of."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig
+    losses: dict[str, LossConfig]
+    optim: OptimConfig = OptimConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, every default spelled out: ``load_config`` of it gives this configuration again."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """The same as YAML."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, width=120)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with regard."""
+    return sorted(f.name.removesuffix(".yaml") for f in _recipes().iterdir() if f.name.endswith(".yaml"))
+
+
+def read_recipe(name: str | Path) -> str:
+    """The text of a recipe: a shipped one by name, or a YAML file by path.
+
+    Raises:
+        ConfigError: there is no such recipe or file.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            return path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read recipe {path}: {error.strerror}; 'regard recipes' lists those on board"
+            ) from None
+    if str(name) not in recipe_names():
+        raise UnknownNameError("recipe", str(name), recipe_names())
+    return (_recipes() / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def load_config(recipe: str | Mapping[str, Any], overrides: Sequence[str] = (), source: str = "recipe") -> Config:
+    """Read, override and check a configuration.
+
+    Args:
+        recipe: YAML text (see :func:`read_recipe`), or the mapping it would parse to.
+        overrides: ``"optim.lr=1e-4"``: a dotted key, ``=``, a YAML value.
+        source: what to call the recipe in error messages.
+
+    Raises:
+        ConfigError: everything that is wrong, in one message.
+    """
+    tree = _parse(recipe, source) if isinstance(recipe, str) else recipe
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{source} holds {type(tree).__name__}, not a mapping of sections; see 'regard recipes NAME'")
+    tree = _copy(tree)
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        faults = [_describe(fault) for fault in error.errors()]
+        raise ConfigError(f"{source}: " + "; ".join(faults)) from None
+
+
+def _recipes() -> Any:
+    return resources.files("regard") / "recipes"
+
+
+def _copy(tree: Any) -> Any:
+    return {key: _copy(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    dotted, sign, text = override.partition("=")
+    keys = dotted.split(".")
+    if not sign or not all(keys):
+        raise ConfigError(f"cannot read override {override!r}; it wants section.key=value, for example optim.lr=1e-4")
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"override {override!r}: {key!r} holds a value, not a section")
+    tree[keys[-1]] = _parse(text, f"override {override!r}")
+
+
+def _check_options(registry: Registry, name: str, options: dict[str, Any]) -> None:
+    """Check options against the signature of the entry ``name``; raises ConfigError naming every fault."""
+    schema = _option_schema(registry, name)
+    try:
+        schema.model_validate(options)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_describe(fault, schema) for fault in error.errors())) from None
+
+
+@lru_cache
+def _option_schema(registry: Registry, name: str) -> type[BaseModel]:
+    entry = registry.get(name)
+    hints = get_type_hints(entry.__init__ if inspect.isclass(entry) else entry)
+    fields: dict[str, Any] = {}
+    for key, parameter in registry.options(name).items():
+        if key not in ("num_ids", "pretrained"):
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[key] = (hints.get(key, Any), default)
+    return create_model(f"{name} options", __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)
+
+
+def _describe(fault: Any, schema: type[BaseModel] = Config) -> str:
+    """One fault of pydantic's list in our words."""
+    where = ".".join(str(part) for part in fault["loc"])
+    error = fault.get("ctx", {}).get("error")
+    if isinstance(error, ConfigError):
+        return f"{where}: {error}"
+    if fault["type"] == "extra_forbidden":
+        *parents, key = fault["loc"]
+        known = _keys_at(schema, parents)
+        return f"{where}: no such key{nearest(str(key), known)}" + (f" (keys: {', '.join(known)})" if known else "")
+    if fault["type"] == "missing":
+        return f"{where}: missing"
+    return f"{where}: got {fault['input']!r}; {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _keys_at(schema: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    """The keys the schema knows at a dotted place."""
+    section: Any = schema
+    for part in path:
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        section = field.annotation
+    return list(getattr(section, "model_fields", {}))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 scalars: ``1e-4`` is a number, ``no`` is a word, and a key given twice is an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:bool")]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|false|False)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
+    list("-+.0123456789"),
+)
+
+
+def _parse(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{source}{place}: not YAML: {getattr(error, 'problem', error)}") from None

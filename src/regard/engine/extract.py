@@ -1,0 +1,133 @@
+"""Descriptors of many images, and the evaluation of a model on a data set.
+
+Shapes: N images, D descriptor length.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from regard.config import EvalConfig
+from regard.data.loaders import test_loader
+from regard.data.transforms import TestTransform, normalize
+from regard.errors import DataError
+from regard.metrics import RankingReport, evaluate_ranking
+from regard.models import ReIDModel
+from regard.structures import Sample, Splits
+
+__all__ = ["evaluate_model", "evaluate_splits", "extract", "loader_workers"]
+
+
+def loader_workers(wanted: int | None, world_size: int = 1) -> int:
+    """Loader processes for each rank: as asked for, else one per core shared among the ranks, at most eight."""
+    if wanted is not None:
+        return wanted
+    return min(8, max(1, (os.cpu_count() or 1) // world_size))
+
+
+def extract(
+    model: ReIDModel,
+    samples: Sequence[Sample],
+    *,
+    height: int,
+    width: int,
+    flip: bool = True,
+    batch_size: int = 128,
+    workers: int | None = None,
+    autocast: Any = None,
+    progress: str | None = None,
+) -> np.ndarray:
+    """Descriptor of every sample, in order.
+
+    Args:
+        model: on the device to compute on.
+        samples: images on disk.
+        height, width: pixels the crops are resized to.
+        flip: average with the descriptor of the mirrored image.
+        batch_size: images at a time.
+        workers: loader processes; None decides by core count.
+        autocast: context manager to compute in, for mixed precision.
+        progress: title of a progress bar; None shows none.
+
+    Returns:
+        (N, D) float32, not L2-normalized.
+    """
+    device = next(model.parameters()).device
+    loader = test_loader(samples, TestTransform(height, width), batch_size=batch_size, workers=loader_workers(workers))
+    out = np.empty((len(samples), model.embed_dim), np.float32)
+    done = 0
+    with tqdm(total=len(samples), desc=progress, unit="image", disable=progress is None, leave=False) as bar:
+        for batch in loader:
+            images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
+            images = normalize(images)
+            with autocast or nullcontext():
+                embedding = model.embed(images)
+                if flip:
+                    embedding = (embedding + model.embed(images.flip(3))) / 2
+            out[done : done + len(images)] = embedding.cpu().numpy()
+            done += len(images)
+            bar.update(len(images))
+    return out
+
+
+def evaluate_splits(
+    query: np.ndarray, gallery: np.ndarray, splits: Splits, config: EvalConfig, **options: Any
+) -> RankingReport:
+    """Score the descriptors of a data set's query and gallery under its protocol."""
+    pids, camids = (
+        [np.array([getattr(s, key) for s in part]) for part in (splits.query, splits.gallery)]
+        for key in ("pid", "camid")
+    )
+    return evaluate_ranking(
+        query, gallery, pids[0], pids[1], camids[0], camids[1],
+        metric=config.metric, rerank=config.rerank, ap=config.ap, **options,
+    )  # fmt: skip
+
+
+def evaluate_model(
+    model: ReIDModel,
+    splits: Splits,
+    config: EvalConfig,
+    *,
+    height: int,
+    width: int,
+    workers: int | None = None,
+    autocast: Any = None,
+    quiet: bool = False,
+) -> tuple[RankingReport, np.ndarray, np.ndarray]:
+    """Embed query and gallery and score them.
+
+    Returns:
+        The report, the query descriptors (Q, D) and the gallery descriptors (G, D).
+
+    Raises:
+        DataError: the data set has no query or no gallery.
+    """
+    features = []
+    for split in ("query", "gallery"):
+        samples: list[Sample] = getattr(splits, split)
+        if not samples:
+            raise DataError(f"the {split} of {splits.root} is empty, so there is nothing to evaluate; add images to it")
+        with torch.inference_mode():
+            features.append(
+                extract(
+                    model,
+                    samples,
+                    height=height,
+                    width=width,
+                    flip=config.flip,
+                    batch_size=config.batch_size,
+                    workers=workers,
+                    autocast=autocast,
+                    progress=None if quiet else f"embedding {split}",
+                )
+            )
+    query, gallery = features
+    return evaluate_splits(query, gallery, splits, config), query, gallery

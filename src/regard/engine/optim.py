@@ -1,0 +1,80 @@
+"""Optimizer and learning-rate schedule, built from their configuration."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from regard.config import OptimConfig, ScheduleConfig
+from regard.errors import ConfigError
+
+__all__ = ["build_optimizer", "lr_factor", "set_lr"]
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
+    """The optimizer over the trainable parameters of ``model``.
+
+    Parameters are grouped by learning-rate scale (the longest prefix of ``config.lr_scale`` that fits a name wins) and
+    by weight decay (none on one-dimensional parameters where ``decay_norm_and_bias`` is false).
+
+    Raises:
+        ConfigError: a prefix in ``lr_scale`` fits no parameter.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    unused = set(config.lr_scale)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        prefixes = [prefix for prefix in config.lr_scale if name.startswith(prefix)]
+        unused -= set(prefixes)
+        scale = config.lr_scale[max(prefixes, key=len)] if prefixes else 1.0
+        decay = config.weight_decay if parameter.ndim > 1 or config.decay_norm_and_bias else 0.0
+        groups.setdefault((scale, decay), []).append(parameter)
+    if unused:
+        tops = sorted({name.split(".")[0] for name, _ in model.named_parameters()})
+        raise ConfigError(
+            f"optim.lr_scale: no parameter starts with {sorted(unused)[0]!r}; the model has {', '.join(tops)}"
+        )
+    arguments = [
+        {"params": parameters, "lr": config.lr * scale, "weight_decay": decay, "base_lr": config.lr * scale}
+        for (scale, decay), parameters in groups.items()
+    ]
+    if config.name == "sgd":
+        return torch.optim.SGD(arguments, momentum=config.momentum, nesterov=config.nesterov)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
+    return kind(arguments, betas=config.betas)
+
+
+def lr_factor(config: ScheduleConfig, epoch: float, epochs: int) -> float:
+    """Factor on the base learning rate at a point of training.
+
+    Warm-up is linear, start * (1 - e/w) + e/w for e < w (APNet's and the strong baselines' formula), and multiplies
+    what the schedule itself says, so that a milestone inside the warm-up counts.
+
+    Args:
+        config: the schedule.
+        epoch: epochs done so far, fractional where the rate changes every step.
+        epochs: epochs in all.
+    """
+    if config.per == "epoch":
+        epoch = math.floor(epoch)
+    factor = 1.0
+    if config.name == "step":
+        factor = config.gamma ** bisect_right(config.milestones, epoch)
+    elif config.name == "cosine":
+        factor = config.end + (1 - config.end) * (1 + math.cos(math.pi * min(epoch / epochs, 1.0))) / 2
+    if epoch < config.warmup_epochs:
+        done = epoch / config.warmup_epochs
+        factor *= config.warmup_start * (1 - done) + done
+    return factor
+
+
+def set_lr(optimizer: Optimizer, factor: float) -> float:
+    """Set every group's rate to ``factor`` times its base rate; returns the first group's."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    return optimizer.param_groups[0]["lr"]

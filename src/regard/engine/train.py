@@ -1,0 +1,217 @@
+"""The training loop.
+
+Shapes: B = P x K images of P identities in a batch (on one rank), N identities, D descriptor length.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from regard.config import Config
+from regard.data.loaders import train_loader
+from regard.data.transforms import TrainTransform, normalize
+from regard.engine.checkpoint import Progress, TrainingState, restore, save_state
+from regard.engine.ema import Average
+from regard.engine.extract import evaluate_model, loader_workers
+from regard.engine.log import TrainingLog
+from regard.engine.optim import build_optimizer, lr_factor, set_lr
+from regard.engine.runtime import Runtime
+from regard.errors import ConfigError, RegardError
+from regard.losses import Criterion, Term
+from regard.models import ReIDModel, create_model
+from regard.registry import LOSSES
+from regard.storage import write_atomic
+from regard.structures import Splits
+
+__all__ = ["Interrupted", "build_criterion", "build_model", "train"]
+
+
+class Interrupted(RegardError):
+    """Training was asked to stop; its state is saved."""
+
+
+def train(
+    config: Config, splits: Splits, folder: Path, runtime: Runtime, *, resume: bool = False, quiet: bool = False
+) -> ReIDModel:
+    """Train a model and leave the run in ``folder``: last.safetensors, best/, final/, metrics.jsonl, config.yaml.
+
+    Args:
+        config: everything that decides the result.
+        splits: the data.
+        folder: the run's folder; it exists.
+        runtime: device and ranks.
+        resume: go on from the folder's last.safetensors, to the same numbers as an uninterrupted run.
+        quiet: no progress bars.
+
+    Returns:
+        The trained model on its device, in eval mode, with averaged weights where ``train.ema`` asks for them.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the state was saved at the end of the step.
+    """
+    torch.manual_seed(config.train.seed)
+    model = build_model(config, splits.num_ids)
+    optimizer = build_optimizer(model, config.optim)
+    wrapped, optimizer = runtime.setup(model, optimizer)
+    criterion = build_criterion(config)
+    average = Average(model, config.train.ema) if config.train.ema else None
+    state = TrainingState(model, optimizer, average, Progress())
+    torch.manual_seed(config.train.seed + 1000 * runtime.rank)
+    if resume:
+        restore(folder, state, runtime)
+    elif runtime.is_main:
+        write_atomic(folder / "config.yaml", config.to_yaml().encode())
+    loader = build_loader(config, splits, runtime)
+    done, last_save = state.progress, time.perf_counter()
+    log = TrainingLog(folder, runtime, config.train.log_every, done.step, quiet)
+    with log, _StopRequest() as stop:
+        for epoch in range(done.epoch, config.train.epochs):
+            loader.batch_sampler.set_epoch(epoch, skip=done.batch)
+            batches = done.batch + len(loader)
+            model.train()
+            for batch in log.progress(loader, batches, done.batch, f"epoch {epoch + 1}/{config.train.epochs}"):
+                batch = runtime.to_device(batch)
+                factor = lr_factor(config.schedule, epoch + done.batch / batches, config.train.epochs)
+                lr = set_lr(optimizer, factor)
+                output = wrapped(normalize(batch.images))
+                loss, terms = criterion(output, batch, runtime.gather if runtime.world_size > 1 else None)
+                runtime.backward(loss)
+                if config.optim.clip_norm:
+                    clip_grad_norm_(model.parameters(), config.optim.clip_norm)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                if average:
+                    average.update(model)
+                done.batch, done.step = done.batch + 1, done.step + 1
+                images = len(batch.pids) * runtime.world_size
+                log.step({"epoch": epoch, "step": done.step, "lr": lr}, loss, terms, images)
+                stopping = stop.agreed(runtime, done.step % config.train.log_every == 0)
+                if stopping or (config.train.save_every and done.step % config.train.save_every == 0):
+                    log.flush()
+                    save_state(folder, state, config, runtime)
+                if stopping:
+                    raise Interrupted(f"stopped after step {done.step}; go on with: regard train --resume {folder}")
+            done.epoch, done.batch = epoch + 1, 0
+            log.flush()
+            now = time.perf_counter()
+            done.seconds, last_save = done.seconds + now - last_save, now
+            every = config.train.eval_every
+            if done.epoch == config.train.epochs or (every and done.epoch % every == 0):
+                evaluate(state, config, splits, folder, runtime, log)
+            log.say(_epoch_line(config, state, loss, terms, lr))
+            save_state(folder, state, config, runtime)
+    return finish(state, folder, runtime)
+
+
+def build_model(config: Config, num_ids: int) -> ReIDModel:
+    """The model a configuration describes, for ``num_ids`` identities."""
+    return create_model(config.model.name, num_ids, pretrained=config.model.pretrained, **config.model.options)
+
+
+def build_criterion(config: Config) -> Criterion:
+    """The criterion a configuration describes.
+
+    Raises:
+        ConfigError: there is no loss.
+    """
+    if not config.losses:
+        raise ConfigError("losses is empty, so there is nothing to minimize; add at least one term")
+    terms = []
+    for name, term in config.losses.items():
+        loss = LOSSES.create(term.loss, **term.options)
+        terms.append(Term(name, loss, term.on, term.weight, term.reduction, term.gather, term.target))
+    return Criterion(terms)
+
+
+def build_loader(config: Config, splits: Splits, runtime: Runtime) -> Any:
+    """The P x K loader of this rank."""
+    data = config.data
+    transform = TrainTransform(
+        data.height, data.width, flip=data.flip, pad=data.pad, erasing=data.erasing, erasing_fill=data.erasing_fill
+    )
+    return train_loader(
+        splits.train, transform, ids_per_batch=data.ids_per_batch, images_per_id=data.images_per_id,
+        seed=config.train.seed, rank=runtime.rank, world_size=runtime.world_size,
+        workers=loader_workers(data.workers, runtime.world_size), pin_memory=runtime.device.type == "cuda",
+    )  # fmt: skip
+
+
+def evaluate(
+    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, log: TrainingLog
+) -> None:
+    """Score the model (its average where one is kept) on rank 0, log it, and keep it in best/ if it is the best."""
+    if runtime.is_main:
+        model, progress = state.model, state.progress
+        if state.average:
+            state.average.swap(model)
+        report, _, _ = evaluate_model(
+            model, splits, config.eval, height=config.data.height, width=config.data.width,
+            workers=config.data.workers, autocast=runtime.autocast(), quiet=log.quiet,
+        )  # fmt: skip
+        scores = {"mAP": report.mAP, "mINP": report.mINP, **{f"rank{k}": report.rank(k) for k in (1, 5, 10)}}
+        log.evaluation({"epoch": progress.epoch - 1, "step": progress.step, **scores})
+        if report.mAP > progress.best:
+            progress.best = report.mAP
+            model.save(folder / "best")
+        if state.average:
+            state.average.swap(model)
+        log.say(f"epoch {progress.epoch}: {report}")
+    runtime.barrier()
+
+
+def finish(state: TrainingState, folder: Path, runtime: Runtime) -> ReIDModel:
+    """Leave the model as training ended in final/ and return it ready for use."""
+    model = state.model
+    if state.average:
+        state.average.swap(model)
+    if runtime.is_main:
+        model.save(folder / "final")
+    runtime.barrier()
+    return model.eval()
+
+
+def _epoch_line(
+    config: Config, state: TrainingState, loss: torch.Tensor, terms: dict[str, torch.Tensor], lr: float
+) -> str:
+    done = state.progress
+    left = done.seconds / done.epoch * (config.train.epochs - done.epoch)
+    parts = ", ".join(f"{name} {value:.3f}" for name, value in terms.items())
+    return (
+        f"epoch {done.epoch}/{config.train.epochs}: loss {loss.item():.3f} ({parts}), lr {lr:.2e}, "
+        f"{done.seconds:.0f} s, {left:.0f} s left"
+    )
+
+
+class _StopRequest:
+    """Turns the first SIGINT or SIGTERM into a request to stop after the current step; a second one acts at once."""
+
+    def __enter__(self) -> _StopRequest:
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._request)
+            except ValueError:  # not in the main thread: the caller handles signals
+                return self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def agreed(self, runtime: Runtime, asking: bool) -> bool:
+        """Whether any rank was asked to stop; several ranks exchange this only when ``asking``."""
+        if runtime.world_size == 1:
+            return self.requested
+        return asking and runtime.any(self.requested)
+
+    def _request(self, number: int, _: FrameType | None) -> None:
+        self.requested = True
+        signal.signal(number, self._previous[number])

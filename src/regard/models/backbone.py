@@ -1,0 +1,212 @@
+"""timm networks as a list of stages.
+
+Shapes: B images in a batch, H x W pixels.
+
+Attention goes between stages, and some systems copy or tap one, so the adapter cuts a timm network where timm's own
+``feature_info`` marks the end of a resolution. Stage 0 is the stem, including the pooling that follows it; each of the
+others is one resolution (a ResNet's four residual stages). What comes after the last feature point, the classifier's
+own convolutions and norms, is dropped. Every cut is checked when it is made: the stages in a row have to give what the
+whole network gives.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from timm.layers.blur_pool import BlurPool2d
+from timm.layers.conv2d_same import Conv2dSame
+from torch import Tensor, nn
+
+from regard.errors import ConfigError, RegardError, nearest
+from regard.models.checkpoint import load_weights
+from regard.models.tensor_file import read_tensors
+
+__all__ = ["Backbone"]
+
+PROBE = 64
+"""Side in pixels of the square image that measures channels and strides."""
+
+
+class Backbone(nn.Module):
+    """A timm network cut into stages.
+
+    Args:
+        name: timm's name, as ``"resnet50"`` or ``"resnet50.tv_in1k"``.
+        pretrained: ``False``, ``True`` (timm's download) or the path of a local weights file.
+        last_stride: 1 keeps the last stage at the resolution of the one before: every stride 2 in it becomes 1, with
+            dilation left at 1. 2 leaves the network alone.
+        stem_relu: whether the activation between the stem's normalization and its pooling stays. Only networks that
+            have it as a separate module (``act1``, the ResNets) can lose it; the others ignore this.
+
+    Attributes:
+        stages: callables, each maps one feature map to the next.
+        channels: channels after each stage.
+        strides: pixels of the image per position of the map, after each stage.
+
+    Raises:
+        ConfigError: timm has no such network, or it does not come in stages.
+        CheckpointError: the local weights file does not fit.
+        RegardError: the weights could not be fetched.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool | str | Path = False,
+        last_stride: int = 1,
+        stem_relu: bool = False,
+    ):
+        super().__init__()
+        if last_stride not in (1, 2):
+            raise ConfigError(f"last_stride is {last_stride}, wanted 1 (keep the resolution) or 2 (halve it)")
+        network = _create(name, pretrained)
+        self.name = name
+        self.stages = nn.ModuleList(_cut(name, network))
+        _check_same(name, network, self.stages)
+        if not stem_relu and "act1" in self.stages[0]._modules:
+            del self.stages[0].act1
+        if last_stride == 1:
+            _keep_resolution(self.stages[-1])
+        maps = _probe(self.stages)
+        self.channels = [x.shape[1] for x in maps]
+        self.strides = [PROBE // x.shape[-1] for x in maps]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The last map: (B, 3, H, W) -> (B, channels[-1], H / strides[-1], W / strides[-1])."""
+        x = images
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+def _create(name: str, pretrained: bool | str | Path) -> nn.Module:
+    """The whole timm network without its classifier, with the weights asked for."""
+    if not timm.is_model(name):
+        raise ConfigError(
+            f"timm has no backbone {name!r}{nearest(name, timm.list_models())}; timm.list_models() lists them"
+        )
+    download = pretrained is True
+    try:
+        network = timm.create_model(name, pretrained=download, num_classes=0, global_pool="")
+    except Exception as error:  # the hub's client raises whatever its transport does
+        if not download:
+            raise ConfigError(f"timm could not build backbone {name!r}: {_line(error)}") from error
+        raise RegardError(
+            f"could not fetch the pretrained weights of {name!r} ({_line(error)}); give a local file with "
+            f"pretrained=PATH, or pretrained=false to start from random weights"
+        ) from error
+    if not isinstance(pretrained, bool):
+        _load_local(network, pretrained)
+    return network
+
+
+def _load_local(network: nn.Module, path: str | Path) -> None:
+    """Weights in timm's own layout (for ResNets torchvision's is the same), with or without the classifier's."""
+    tensors = read_tensors(path)
+    config: Any = network.pretrained_cfg
+    classifier = config.get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    kept = {k: v for k, v in tensors.items() if not k.startswith(tuple(f"{head}." for head in heads))}
+    counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
+    load_weights(network, counters | kept, source=str(path))
+
+
+def _cut(name: str, network: nn.Module) -> list[nn.Sequential]:
+    """One sequence of modules per feature point, after one for the stem where that has no point of its own."""
+    info = getattr(network, "feature_info", None) or []
+    points = [point["module"] for point in info]
+    reductions = [point["reduction"] for point in info]
+    if len(points) < 2 or any(a >= b for a, b in pairwise(reductions)):
+        raise ConfigError(
+            f"backbone {name!r} does not come in stages of falling resolution, and attention goes between stages; "
+            f"choose one that does, such as resnet50 or convnext_tiny"
+        )
+    units = dict(_units(network, points))
+    paths = list(units)
+    ends = list(points)
+    if reductions[0] > 2 and points[0] in units and paths.index(points[0]) > 0:
+        ends.insert(0, paths[paths.index(points[0]) - 1])
+    stages: list[OrderedDict[str, nn.Module]] = [OrderedDict()]
+    for path, unit in units.items():
+        if len(stages) > len(ends):
+            break
+        pools_stage_before = "pool" in path and not stages[-1] and len(stages) > 1
+        stages[-2 if pools_stage_before else -1][path.replace(".", "_")] = unit
+        if path in ends:
+            stages.append(OrderedDict())
+    return [nn.Sequential(stage) for stage in stages if stage]
+
+
+def _units(module: nn.Module, points: list[str], prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Modules in order, with their paths; a container is opened where a feature point lies inside it."""
+    for name, child in module.named_children():
+        path = prefix + name
+        if any(point.startswith(f"{path}.") for point in points):
+            yield from _units(child, points, f"{path}.")
+        else:
+            yield path, child
+
+
+def _image() -> Tensor:
+    """A small test image, (1, 3, PROBE, PROBE)."""
+    return torch.linspace(-2, 2, 3 * PROBE * PROBE).view(1, 3, PROBE, PROBE)
+
+
+@torch.no_grad()
+def _probe(stages: nn.ModuleList) -> list[Tensor]:
+    """The map after each stage for the test image, in evaluation mode."""
+    stages.eval()
+    maps = [_image()]
+    for stage in stages:
+        maps.append(stage(maps[-1]))
+    stages.train()
+    return maps[1:]
+
+
+@torch.no_grad()
+def _check_same(name: str, network: Any, stages: nn.ModuleList) -> None:
+    """Refuse a network whose own forward is not its stages in a row (skips between stages, channels-last maps, …)."""
+    network.eval()
+    try:
+        whole = network.forward_intermediates(_image(), intermediates_only=True)[-1]
+        same = torch.allclose(_probe(stages)[-1], whole, atol=1e-5)
+    except (AttributeError, AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        same = False
+    if not same:
+        raise ConfigError(
+            f"backbone {name!r} cannot be cut: run one after the other, its stages are not the network; "
+            f"choose one whose stages are a plain sequence, such as resnet50 or convnext_tiny"
+        )
+
+
+def _keep_resolution(stage: nn.Module) -> None:
+    """Set every stride 2 of a stage to 1, as if the network had been built so, with the same weights."""
+    for parent in list(stage.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
+                setattr(parent, name, _stride_one(child))
+            elif isinstance(child, nn.AvgPool2d | nn.MaxPool2d | BlurPool2d) and child.stride in (2, (2, 2)):
+                setattr(parent, name, nn.Identity())
+
+
+def _stride_one(conv: nn.Conv2d) -> nn.Conv2d:
+    """The convolution at stride 1; one without padding (a patch merging) gets what keeps the size."""
+    conv.stride = (1, 1)
+    if conv.padding != (0, 0) or conv.kernel_size == (1, 1):
+        return conv
+    same = Conv2dSame(
+        conv.in_channels, conv.out_channels, conv.kernel_size, groups=conv.groups, bias=conv.bias is not None
+    )
+    same.weight, same.bias = conv.weight, cast(nn.Parameter, conv.bias)
+    return cast(nn.Conv2d, same)
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error that was not written for users."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

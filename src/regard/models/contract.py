@@ -1,0 +1,126 @@
+"""What every model promises.
+
+Shapes: B images in a batch, H x W pixels, D descriptor length.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from regard.errors import ConfigError
+from regard.models import checkpoint
+from regard.registry import MODELS
+from regard.structures import Output
+
+if TYPE_CHECKING:
+    from regard.models.released import ImportReport
+
+__all__ = ["ReIDModel", "create_model"]
+
+NOT_OPTIONS = frozenset({"num_ids", "pretrained"})
+"""Constructor arguments that are not part of the architecture's description: the size of the label set is recorded
+beside the options, and where the first weights came from no longer matters once there are others."""
+
+
+class ReIDModel(nn.Module):
+    """A person re-identification network.
+
+    A subclass is registered with ``@MODELS.register("name")``, takes ``num_ids``, ``pretrained`` and its options by
+    name, implements :meth:`forward` and lists in ``training_parts`` what inference can do without.
+
+    Args:
+        num_ids: identities to classify in training.
+        embed_dim: D.
+
+    Attributes:
+        options: the constructor's options by name, as given or by default; enough to build the same network again.
+        stripped: whether :meth:`strip` has been called.
+        import_report: what became of the tensors, where the model was made by ``import_released``.
+
+    Raises:
+        ConfigError: ``num_ids`` is not a positive number.
+    """
+
+    training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
+    """Names of the submodules that only training needs."""
+
+    options: dict[str, Any]
+    import_report: ImportReport | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the options before the constructor runs (copying and unpickling come here too, without any)."""
+        self = super().__new__(cls)
+        given = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs)
+        given.apply_defaults()
+        given.arguments.pop("self")
+        object.__setattr__(self, "options", {k: v for k, v in given.arguments.items() if k not in NOT_OPTIONS})
+        return self
+
+    def __init__(self, num_ids: int, embed_dim: int):
+        super().__init__()
+        if num_ids < 1:
+            raise ConfigError(f"num_ids is {num_ids}, but a model needs at least 1 identity; give the training set's")
+        self.num_ids = num_ids
+        self.embed_dim = embed_dim
+        self.stripped = False
+
+    def forward(self, images: Tensor) -> Output:
+        """Everything the network has to say about images (B, 3, H, W), in training and in evaluation alike."""
+        raise NotImplementedError
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Descriptors of normalized images: (B, 3, H, W) -> (B, D) float32, before any L2 normalization.
+
+        Always in evaluation mode and without gradient; every submodule's mode is restored.
+        """
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            with torch.no_grad():
+                return self(images).embedding.float()
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def strip(self) -> Self:
+        """Remove, in place, what only training needs; descriptors stay the same to the bit, logits become empty."""
+        for name in self.training_parts:
+            setattr(self, name, None)
+        self.stripped = True
+        return self
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``model.safetensors`` and ``config.json`` into ``folder``, each whole or not at all.
+
+        Raises:
+            StorageError: the disk refused; files from an earlier save are intact.
+        """
+        checkpoint.save(self, Path(folder))
+
+
+def create_model(name: str, num_ids: int, pretrained: bool | str | Path = False, **options: Any) -> ReIDModel:
+    """Build a registered model.
+
+    Args:
+        name: one of ``regard.registry.MODELS``.
+        num_ids: identities to classify in training.
+        pretrained: backbone weights: ``False`` for none, ``True`` for timm's download, or the path of a local
+            torch or safetensors file.
+        options: the model's own options, see its class.
+
+    Raises:
+        UnknownNameError: no model of that name.
+        ConfigError: an option is unknown or does not fit.
+        CheckpointError: the local weights file does not fit the backbone.
+        RegardError: the weights could not be fetched.
+
+    >>> model = create_model("baseline", num_ids=10, backbone="test_resnet.r160_in1k")
+    >>> tuple(model.embed(torch.zeros(2, 3, 128, 64)).shape)
+    (2, 96)
+    """
+    return MODELS.create(name, num_ids=num_ids, pretrained=pretrained, **options)

@@ -1,0 +1,69 @@
+"""Writing files so that a crash or a full disk never leaves half of one.
+
+The bytes go to a temporary file beside the target, are flushed to the disk, and only then take the target's name: a
+reader sees the old file or the new one, nothing between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from regard.errors import StorageError
+
+__all__ = ["write_atomic", "write_together"]
+
+
+def write_atomic(path: Path | str, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all; missing parent folders are made.
+
+    Raises:
+        StorageError: the disk refused; the previous file, if any, is intact and no temporary file is left.
+    """
+    write_together({Path(path): data})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write several files that belong together: none takes its name before all are safely on the disk.
+
+    Raises:
+        StorageError: the disk refused; the previous files, if any, are intact and no temporary file is left.
+    """
+    temporaries: dict[Path, Path] = {}
+    path = Path()
+    try:
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporaries[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            _write_through(temporaries[path], data)
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+            _flush_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(
+            f"could not write {path}: {reason}; the previous file, if there was one, is intact; "
+            f"make room or choose another folder, then save again"
+        ) from error
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the new name itself durable, where the system can; the file is whole either way."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,49 @@
+"""Fixtures shared by the suite: a Market-1501-layout data set small enough to train on within a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+torch.set_num_threads(1)  # the nets of the tests are tiny; two threads would only wait for each other
+
+
+def write_market(root: Path, train_ids: int = 6, test_ids: int = 4, cameras: int = 2, images: int = 3) -> Path:
+    """People told apart by the colors of their two halves, seen by cameras of different brightness."""
+    generator = np.random.default_rng(7)
+    for folder in ("bounding_box_train", "query", "bounding_box_test"):
+        (root / folder).mkdir(parents=True)
+    for pid in range(1, train_ids + test_ids + 1):
+        colors = generator.uniform(40, 215, (2, 1, 1, 3))
+        for camera in range(1, cameras + 1):
+            for shot in range(images):
+                halves = np.broadcast_to(colors, (2, 24, 24, 3)).reshape(48, 24, 3)
+                picture = halves * (0.7 + 0.3 * camera / cameras) + generator.normal(0, 12, (48, 24, 3))
+                if pid <= train_ids:
+                    folder = "bounding_box_train"
+                else:
+                    folder = "query" if shot == 0 else "bounding_box_test"
+                path = root / folder / f"{pid:04d}_c{camera}s1_{100 + shot:06d}_00.jpg"
+                Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(path, quality=95)
+    return root
+
+
+@pytest.fixture(scope="session")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of the small data set; do not write into it."""
+    return write_market(tmp_path_factory.mktemp("market"))
+
+
+@pytest.fixture
+def tiny_overrides(market: Path) -> list[str]:
+    """Overrides that make any crowd recipe train on ``market`` in about a second."""
+    return [
+        f"data.root={market}", "data.name=market1501", "data.height=48", "data.width=32", "data.ids_per_batch=4",
+        "data.images_per_id=2", "data.workers=0", "data.pad=2", "model.backbone=test_resnet.r160_in1k",
+        "train.epochs=2", "train.eval_every=1", "train.log_every=2", "train.accelerator=cpu", "eval.batch_size=16",
+        "schedule.warmup_epochs=0",
+    ]  # fmt: skip

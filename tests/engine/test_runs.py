@@ -1,0 +1,299 @@
+"""Runs as users start them: kill and resume, one process and two, errors that lose nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import regard
+from regard.config import load_config, read_recipe
+from regard.engine.checkpoint import read_config
+from regard.engine.ema import Average
+from regard.engine.log import read_history
+from regard.engine.run import evaluate_run, open_data, resolve, resume_run, start_run
+from regard.engine.train import Interrupted
+from regard.errors import CheckpointError, ConfigError, DataError, StorageError
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "regard", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    steps = [record for record in read_history(folder) if record["event"] == "step"]
+    return [{k: v for k, v in step.items() if k.startswith("loss") or k in ("step", "epoch", "lr")} for step in steps]
+
+
+def config_for(recipe: str, overrides: list[str], *more: str):
+    return load_config(read_recipe(recipe), [*overrides, *more], source=recipe)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, market):
+    """A run of two epochs, and the folder it is in."""
+    overrides = [
+        f"data.root={market}", "data.height=48", "data.width=32", "data.ids_per_batch=4", "data.images_per_id=2",
+        "data.workers=0", "data.pad=2", "model.backbone=test_resnet.r160_in1k", "train.epochs=2",
+        "train.eval_every=1", "train.accelerator=cpu", "schedule.warmup_epochs=0", "data.name=market1501",
+    ]  # fmt: skip
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    config = config_for("apnet_crowd", overrides)
+    model = start_run(config, folder, quiet=True)
+    return folder, config, model
+
+
+def test_a_run_leaves_everything_it_promises(finished):
+    folder, config, model = finished
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.yaml", "metrics.jsonl", "tensorboard", "last.safetensors", "best", "final"}
+    assert load_config((folder / "config.yaml").read_text()) == config == read_config(folder)
+    history = read_history(folder)
+    assert [r["event"] for r in history].count("eval") == 2
+    steps = losses(folder)
+    assert [s["step"] for s in steps] == list(range(1, len(steps) + 1))
+    assert {"loss", "loss/id", "loss/triplet"} <= set(steps[0])
+    assert any((folder / "tensorboard").iterdir())
+    images = torch.rand(2, 3, 48, 32)
+    for place in (folder, folder / "final"):
+        torch.testing.assert_close(regard.load(place).embed(images), model.embed(images), rtol=1e-4, atol=1e-6)
+
+
+def test_losses_are_logged_as_they_add_up(finished):
+    for step in losses(finished[0]):
+        assert step["loss"] == pytest.approx(step["loss/id"] + step["loss/triplet"], rel=1e-5)
+
+
+def test_evaluating_the_folder_gives_the_logged_score(finished):
+    folder, _, _ = finished
+    _, report = evaluate_run(folder, quiet=True)
+    last = [record for record in read_history(folder) if record["event"] == "eval"][-1]
+    assert report.mAP == pytest.approx(last["mAP"], abs=1e-9)
+    assert report.rank(1) == pytest.approx(last["rank1"], abs=1e-9)
+
+
+def test_the_same_seed_gives_the_same_losses_whatever_the_workers(finished, tmp_path):
+    folder, config, _ = finished
+    data = config.data.model_copy(update={"workers": 2})
+    start_run(config.model_copy(update={"data": data}), tmp_path / "again", quiet=True)
+    assert losses(tmp_path / "again") == losses(folder)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(finished):
+    folder, config, _ = finished
+    before = (folder / "last.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match="holds a run already; go on with it"):
+        start_run(config, folder, quiet=True)
+    assert (folder / "last.safetensors").read_bytes() == before
+
+
+def test_resuming_a_finished_run_changes_nothing(finished):
+    folder, _, _ = finished
+    before = (folder / "metrics.jsonl").read_text()
+    resume_run(folder, quiet=True)
+    assert (folder / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", [[], ["train.ema=0.9", "optim.name=sgd"]], ids=["adamw", "sgd-ema"])
+def test_killed_between_two_steps_and_resumed_to_the_same_numbers(tmp_path, tiny_overrides, extra):
+    more = [*tiny_overrides, "train.epochs=6", "train.log_every=1", "train.save_every=2", "train.eval_every=3", *extra]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command("train", "apnet_crowd", *more, "-q", "-o", whole), check=True, env=environment())
+    process = subprocess.Popen(command("train", "apnet_crowd", *more, "-q", "-o", killed), env=environment())
+    while len(losses(killed)) < 5 and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert 5 <= len(losses(killed)) < len(losses(whole))
+    subprocess.run(command("train", "--resume", killed, "-q"), check=True, env=environment())
+    assert losses(killed) == losses(whole)
+    scores = [[r["mAP"] for r in read_history(f) if r["event"] == "eval"] for f in (whole, killed)]
+    assert scores[0] == scores[1]
+    images = torch.rand(2, 3, 48, 32)
+    assert torch.equal(regard.load(whole).embed(images), regard.load(killed).embed(images))
+
+
+@pytest.mark.slow
+def test_interrupted_by_a_signal_it_saves_and_says_how_to_go_on(tmp_path, tiny_overrides):
+    run = tmp_path / "run"
+    more = [*tiny_overrides, "train.epochs=500", "train.eval_every=null", "train.log_every=1"]
+    process = subprocess.Popen(
+        command("train", "baseline_crowd", *more, "-q", "-o", run), env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    while len(losses(run)) < 3 and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"go on with: regard train --resume {run}" in error
+    assert "Traceback" not in error
+    assert read_config(run).train.epochs == 500
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["baseline_crowd", "apnet_crowd"])
+def test_one_process_and_two_give_the_same_losses(tmp_path, tiny_overrides, recipe):
+    more = [*tiny_overrides, "train.sync_bn=true", "optim.name=sgd", "optim.lr=1e-2", "train.epochs=3"]
+    for devices in (1, 2):
+        subprocess.run(
+            command("train", recipe, *more, f"train.devices={devices}", "-q", "-o", tmp_path / str(devices)),
+            check=True, env=environment(),
+        )  # fmt: skip
+    one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
+    assert len(one) == len(two) >= 6
+    for a, b in zip(one, two):
+        for key in a:
+            assert b[key] == pytest.approx(a[key], rel=1e-4), (key, a["step"])
+
+
+def test_a_failed_save_keeps_the_last_checkpoint(tmp_path, tiny_overrides):
+    """A write that the system refuses half-way (as a full disk does) ends in one line; the old state still loads."""
+    run = tmp_path / "run"
+    config = config_for("baseline_crowd", tiny_overrides, "train.eval_every=null", "train.epochs=1")
+    start_run(config, run, quiet=True)
+    before = (run / "last.safetensors").read_bytes()
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
+        "from regard.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    longer = json.loads(json.dumps(config.to_dict()))
+    assert longer["train"]["epochs"] == 1
+    result = subprocess.run(
+        [sys.executable, "-c", code, "train", "baseline_crowd", *tiny_overrides, "-q", "-o", str(tmp_path / "full")],
+        env=environment(), capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "could not write" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not list((tmp_path / "full").glob("**/*.tmp"))
+    assert (run / "last.safetensors").read_bytes() == before
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_a_failed_write_of_the_state_leaves_the_previous_one(finished, tmp_path, monkeypatch):
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    before = (folder / "last.safetensors").read_bytes()
+
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("regard.storage._write_through", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        resume_run_from(folder, epochs=3)
+    monkeypatch.undo()
+    assert (folder / "last.safetensors").read_bytes() == before
+    resume_run(folder, quiet=True)
+
+
+def resume_run_from(folder: Path, epochs: int) -> None:
+    """Continue a copy of a run for longer than it was planned."""
+    from regard.engine.runtime import Runtime
+    from regard.engine.train import train
+
+    config = read_config(folder)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
+    train(config, open_data(config), folder, Runtime(config.train), resume=True, quiet=True)
+
+
+def test_a_diverging_loss_stops_with_advice(tmp_path, tiny_overrides):
+    config = config_for("baseline_crowd", tiny_overrides, "optim.lr=1e30", "optim.name=sgd", "train.epochs=20")
+    with pytest.raises(ConfigError, match=r"no longer a finite number at step \d+ .* lower optim.lr"):
+        start_run(config, tmp_path / "run", quiet=True)
+
+
+def test_the_average_follows_its_formula():
+    model = torch.nn.BatchNorm1d(2)
+    average = Average(model, 0.9)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+        model.num_batches_tracked.fill_(5)
+    average.update(model)
+    assert average.weights["weight"].tolist() == pytest.approx([1.2, 1.2])
+    assert average.weights["num_batches_tracked"] == 5
+    average.swap(model)
+    assert model.weight.tolist() == pytest.approx([1.2, 1.2])
+    assert average.weights["weight"].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("damage", "wanted"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:1000]), "cannot read"),
+        (lambda path: path.write_bytes(b""), "cannot read"),
+        (lambda path: path.unlink(), "holds no last.safetensors"),
+    ],
+    ids=["truncated", "empty", "missing"],
+)
+def test_a_damaged_state_is_refused_in_one_line(finished, tmp_path, damage, wanted):
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    damage(folder / "last.safetensors")
+    with pytest.raises(CheckpointError, match=wanted) as caught:
+        resume_run(folder, quiet=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_file_is_not_a_training_state(finished, tmp_path):
+    import shutil
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(finished[0] / "final" / "model.safetensors", folder / "last.safetensors")
+    with pytest.raises(CheckpointError, match="is not a training state of regard"):
+        resume_run(folder, quiet=True)
+
+
+def test_a_bare_system_takes_the_recipe_of_its_data(market, tmp_path):
+    assert resolve("apnet")[0] == "apnet_crowd"
+    assert resolve("apnet", [f"data.root={market}"])[0] == "apnet_market1501"
+    assert resolve("baseline", ["data.name=market1501", "data.root=/nowhere"])[0] == "baseline_market1501"
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(read_recipe("apnet_crowd"))
+    assert resolve(str(recipe), ["optim.lr=1"])[1].optim.lr == 1
+
+
+def test_a_real_data_set_without_a_root_asks_for_it():
+    config = load_config(read_recipe("apnet_market1501"))
+    with pytest.raises(DataError, match="say where market1501 lies: data.root=FOLDER"):
+        open_data(config)
+
+
+def test_flip_averaging_makes_the_descriptor_blind_to_mirroring(market, tmp_path):
+    from dataclasses import replace
+
+    from PIL import Image, ImageOps
+
+    from regard.engine.extract import extract
+
+    torch.manual_seed(0)
+    model = regard.create_model("baseline", 3, backbone="test_resnet.r160_in1k").eval()
+    plain, mirrored = [], []
+    for sample in regard.load_dataset("market1501", market).query[:2]:
+        image = Image.open(sample.path)
+        for samples, picture, kind in ((plain, image, "plain"), (mirrored, ImageOps.mirror(image), "mirrored")):
+            path = tmp_path / f"{kind}_{sample.path.stem}.png"
+            picture.save(path)
+            samples.append(replace(sample, path=path))
+    size = {"height": 48, "width": 24, "workers": 0}
+    np.testing.assert_allclose(extract(model, plain, **size), extract(model, mirrored, **size), rtol=1e-4, atol=1e-5)
+    gap = extract(model, plain, flip=False, **size) - extract(model, mirrored, flip=False, **size)
+    assert np.abs(gap).max() > 1e-3

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+import regard
+from regard.errors import CheckpointError, ConfigError, StorageError
+from regard.models.checkpoint import from_config, load_weights, model_config, serialize
+from regard.models.contract import ReIDModel
+from regard.storage import write_atomic, write_together
+
+TINY = "test_resnet.r160_in1k"
+
+
+@pytest.fixture
+def model() -> ReIDModel:
+    return regard.create_model("apnet", 5, backbone=TINY, level=1)
+
+
+@pytest.fixture
+def saved(model, tmp_path) -> Path:
+    model.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def full_disk():
+    """No file may grow beyond 64 KB, which the system tells a writer much as it tells of a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def one_line(caught) -> str:
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_config_holds_what_to_build(model):
+    config = json.loads(json.dumps(model_config(model)))
+    assert config == {
+        "model": "apnet",
+        "num_ids": 5,
+        "options": model.options,
+        "stripped": False,
+        "regard": regard.__version__,
+    }
+    twin = from_config(config)
+    assert list(twin.state_dict()) == list(model.state_dict())
+    assert from_config({**config, "stripped": True}).classifier is None
+
+
+def test_an_unregistered_model_cannot_be_described():
+    class Own(ReIDModel):
+        def __init__(self):
+            super().__init__(num_ids=1, embed_dim=1)
+
+    with pytest.raises(ConfigError, match="Own is not a registered model"):
+        model_config(Own())
+
+
+def test_load_from_a_training_run(saved, tmp_path):
+    (tmp_path / "run").mkdir()
+    saved.rename(tmp_path / "run" / "best")
+    assert regard.load(tmp_path / "run").num_ids == 5
+    assert regard.load(str(tmp_path / "run")).num_ids == 5
+
+
+def test_pretrained_file_is_not_needed_again(tmp_path):
+    donor = regard.create_model("baseline", 5, backbone=TINY).backbone
+    weights = {key.split(".", 2)[2]: value for key, value in donor.state_dict().items()}
+    torch.save(weights, tmp_path / "weights.pth")
+    model = regard.create_model("baseline", 5, pretrained=tmp_path / "weights.pth", backbone=TINY, stem_relu=True)
+    model.save(tmp_path / "model")
+    (tmp_path / "weights.pth").unlink()
+    images = torch.randn(1, 3, 64, 64)
+    assert torch.equal(regard.load(tmp_path / "model").embed(images), model.embed(images))
+
+
+def test_tensors_that_share_memory(model):
+    model.twin = model.neck
+    model.part = torch.nn.Buffer(model.classifier.weight.detach()[2:])
+    tensors = safetensors.torch.load(serialize(model))
+    assert tensors.keys() == model.state_dict().keys()
+    assert torch.equal(tensors["twin.weight"], model.neck.weight)
+    assert torch.equal(tensors["part"], model.classifier.weight[2:])
+    load_weights(model, tensors, "the bytes")
+
+
+def test_channels_last_weights(model, tmp_path):
+    model.to(memory_format=torch.channels_last).save(tmp_path)
+    loaded = regard.load(tmp_path).state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no model\.safetensors in .*give a folder") as caught:
+        regard.load(tmp_path / "nowhere")
+    one_line(caught)
+
+
+def test_description_is_missing(saved):
+    (saved / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json is missing") as caught:
+        regard.load(saved)
+    one_line(caught)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[1, 2]", b"3", b'{"model": "apnet"}', b'{"options": 1}'])
+def test_description_is_damaged(saved, content):
+    (saved / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"config\.json") as caught:
+        regard.load(saved)
+    one_line(caught)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "apnat"}, "unknown model 'apnat', did you mean 'apnet'"),
+        ({"options": {"levle": 1}}, "has no option 'levle'"),
+        ({"num_ids": "five"}, "cannot build"),
+        ({"options": {"backbone": "resnet18", "level": 1}}, "holds another architecture"),
+        ({"options": {"backbone": TINY, "level": 2}}, r"missing \(attention\.tap1\.levels\.level2"),
+        ({"num_ids": 6}, r"classifier\.weight is \(5, 96\), not \(6, 96\)"),
+        ({"stripped": True}, r"1 unexpected \(classifier\.weight\)"),
+    ],
+)
+def test_description_of_something_else(saved, change, message):
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        regard.load(saved)
+    assert len(one_line(caught)) < 600
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a model", b"\x00" * 4096])
+def test_weights_are_damaged(saved, content):
+    (saved / "model.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged") as caught:
+        regard.load(saved)
+    one_line(caught)
+
+
+def test_weights_are_cut_short(saved):
+    weights = saved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
+        regard.load(saved)
+
+
+def test_misfit_changes_nothing(model):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    tensors = {name: value + 1 for name, value in before.items()}
+    del tensors["neck.weight"]
+    with pytest.raises(CheckpointError, match=r"some file does not fit: .* 1 missing \(neck\.weight\)"):
+        load_weights(model, tensors, "some file")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_full_disk_keeps_the_previous_model(saved, full_disk):
+    before = {path: path.read_bytes() for path in saved.iterdir()}
+    other = regard.create_model("baseline", 9, backbone=TINY)
+    with pytest.raises(StorageError, match=r"could not write .*model\.safetensors: File too large; the previous") as e:
+        other.save(saved)
+    one_line(e)
+    assert {path: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_a_file_in_the_way(model, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="could not write"):
+        model.save(tmp_path / "file" / "model")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_write_atomic(tmp_path):
+    path = tmp_path / "new" / "file.bin"
+    write_atomic(path, b"one")
+    write_atomic(str(path), b"two")
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["file.bin"]
+    (tmp_path / "plain").write_bytes(b"")
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def test_write_together_is_all_or_nothing(tmp_path, full_disk):
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(StorageError):
+        write_together({tmp_path / "a": b"new", tmp_path / "b": bytes(100_000)})
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"

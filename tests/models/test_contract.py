@@ -1,0 +1,182 @@
+"""What every registered model promises; a model that registers is tested here without new code."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+
+import regard
+from regard.registry import MODELS
+
+TINY = "test_resnet.r160_in1k"
+NUM_IDS = 5
+
+
+def create(name: str, **options) -> regard.ReIDModel:
+    torch.manual_seed(0)
+    return regard.create_model(name, NUM_IDS, backbone=TINY, **options)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(4, 3, 128, 64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(params=list(MODELS))
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def model(name) -> regard.ReIDModel:
+    """A network whose normalizations have seen something, so that training and evaluation differ."""
+    model = create(name)
+    with torch.no_grad():
+        for seed in range(3):
+            model(2 * torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) + 1)
+    return model
+
+
+def test_output(model, images):
+    for mode in (True, False):
+        out = model.train(mode)(images)
+        assert isinstance(out, regard.Output)
+        assert out.embedding.shape == (4, model.embed_dim)
+        assert out.features.keys() >= {"global"}
+        assert all(vectors.ndim == 2 and len(vectors) == 4 for vectors in out.features.values())
+        assert out.logits
+        assert all(scores.shape == (4, NUM_IDS) for scores in out.logits.values())
+        assert all(gate.ndim == 4 and len(gate) == 4 for gate in out.maps.values())
+
+
+def test_every_trained_parameter_gets_a_gradient(model, images):
+    out = model.train()(images)
+    tensors = [*out.logits.values(), *out.features.values()]
+    sum(tensor.square().sum() for tensor in tensors).backward()
+    silent = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert silent == []
+
+
+def test_embed_restores_every_mode(model, images):
+    model.train()
+    first_norm = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    first_norm.eval()
+    before = {name: module.training for name, module in model.named_modules()}
+    state = copy.deepcopy(model.state_dict())
+    embedding = model.embed(images)
+    assert embedding.dtype == torch.float32
+    assert not embedding.requires_grad
+    assert before == {name: module.training for name, module in model.named_modules()}
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert torch.equal(embedding, model.eval()(images).embedding)
+
+
+def test_embed_restores_modes_after_an_error(model):
+    model.train()
+    with pytest.raises(RuntimeError):
+        model.embed(torch.zeros(1, 4, 64, 64))
+    assert all(module.training for module in model.modules())
+
+
+def test_embed_in_lower_precision_gives_float32(model, images):
+    reference = model.embed(images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        embedding = model.embed(images)
+        out = model.train()(images)
+    assert embedding.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(embedding, reference).min() > 0.98
+    assert all(torch.isfinite(scores).all() for scores in out.logits.values())
+
+
+@pytest.mark.parametrize("size", [(1, 97, 53), (2, 64, 64), (1, 160, 80)])
+def test_other_sizes_and_one_image(model, size):
+    batch, height, width = size
+    assert model.embed(torch.zeros(batch, 3, height, width)).shape == (batch, model.embed_dim)
+
+
+def test_channels_last(model, images):
+    reference = model.embed(images)
+    moved = model.to(memory_format=torch.channels_last).embed(images.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(moved, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_images_do_not_depend_on_their_batch(model, images):
+    alone = torch.cat([model.embed(image[None]) for image in images])
+    torch.testing.assert_close(alone, model.embed(images), rtol=1e-4, atol=1e-5)
+
+
+def test_strip(model, images):
+    size = sum(p.numel() for p in model.parameters())
+    before = model.embed(images)
+    assert model.strip() is model
+    assert torch.equal(model.embed(images), before)
+    assert torch.equal(model.strip().embed(images), before)
+    for mode in (False, True):
+        assert model.train(mode)(images).logits == {}
+    assert sum(p.numel() for p in model.parameters()) < size
+
+
+@pytest.mark.parametrize("stripped", [False, True])
+def test_save_and_load(model, images, tmp_path, stripped):
+    if stripped:
+        model.strip()
+    model.save(tmp_path / "model")
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
+    loaded = regard.load(tmp_path / "model")
+    assert type(loaded) is type(model)
+    assert not loaded.training
+    assert (loaded.num_ids, loaded.embed_dim, loaded.options, loaded.stripped) == (
+        model.num_ids,
+        model.embed_dim,
+        model.options,
+        stripped,
+    )
+    assert list(loaded.state_dict()) == list(model.state_dict())
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+    assert torch.equal(loaded.embed(images), model.embed(images))
+
+
+def test_options_are_recorded(name, model):
+    assert model.options == {
+        option: model.options[option] for option in MODELS.options(name) if option not in ("num_ids", "pretrained")
+    }
+    assert model.options["backbone"] == TINY
+    assert json.loads(json.dumps(model.options)) == model.options
+    again = regard.create_model(name, NUM_IDS, **model.options)
+    assert list(again.state_dict()) == list(model.state_dict())
+
+
+def test_construction_is_deterministic(name):
+    one, two = create(name).state_dict(), create(name).state_dict()
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+
+
+def test_a_copy_is_whole_and_separate(model, images):
+    twin = copy.deepcopy(model)
+    reference = model.embed(images)
+    assert twin.options == model.options
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.add_(1)
+    assert torch.equal(model.embed(images), reference)
+
+
+def test_wrong_option(name):
+    with pytest.raises(regard.RegardError, match="did you mean 'backbone'"):
+        regard.create_model(name, NUM_IDS, backbon=TINY)
+    with pytest.raises(regard.RegardError, match="num_ids is 0"):
+        regard.create_model(name, 0, backbone=TINY)
+
+
+def test_export(model, images):
+    model.strip().eval()
+    program = torch.export.export(model, (images,), strict=False)
+    torch.testing.assert_close(program.module()(images).embedding, model.embed(images), rtol=1e-4, atol=1e-5)
+
+
+def test_unknown_model():
+    with pytest.raises(regard.RegardError, match=r"unknown model 'apnat', did you mean 'apnet'\?"):
+        regard.create_model("apnat", NUM_IDS)

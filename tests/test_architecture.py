@@ -1,0 +1,140 @@
+"""The house keeps its shape: imports run one way, names are public where promised, files stay readable."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import regard
+
+SOURCE = Path(regard.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+
+# What each room may import besides itself, structures, errors, registry and storage.
+MAY_IMPORT = {
+    "layers": set(),
+    "models": {"layers"},
+    "losses": set(),
+    "data": set(),
+    "metrics": set(),
+    "config": set(),
+    "engine": {"config", "data", "layers", "losses", "metrics", "models"},
+    "explain": {"data", "layers", "metrics", "models"},
+    "cli": {"config", "data", "engine", "explain", "layers", "losses", "metrics", "models"},
+    "structures": set(),
+    "errors": set(),
+    "registry": set(),
+    "storage": set(),
+}
+GROUND = {"structures", "errors", "registry", "storage"}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Rooms of regard that a file imports, anywhere in it."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [node.module or ""]
+            if node.module == "regard":
+                names = [f"regard.{alias.name}" for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("regard.")}
+    return rooms & set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_run_one_way(path):
+    if room(path) in ("__init__", "__main__"):
+        return
+    allowed = MAY_IMPORT[room(path)] | {room(path)}
+    if room(path) not in GROUND - {"storage"}:
+        allowed |= GROUND
+    else:
+        allowed |= {"errors"}
+    assert imported(path) <= allowed
+
+
+def test_every_room_is_known():
+    rooms = {room(path) for path in FILES} - {"__init__", "__main__"}
+    assert rooms <= set(MAY_IMPORT)
+
+
+def test_only_the_runtime_speaks_to_fabric():
+    users = [p for p in FILES if "lightning_fabric" in p.read_text(encoding="utf-8")]
+    assert users == [SOURCE / "engine" / "runtime.py"]
+
+
+def modules() -> list[str]:
+    return sorted(m.name for m in pkgutil.walk_packages([str(SOURCE)], "regard."))
+
+
+@pytest.mark.parametrize("name", modules())
+def test_all_names_what_exists(name):
+    module = importlib.import_module(name)
+    for public in getattr(module, "__all__", []):
+        assert hasattr(module, public), f"{name}.__all__ promises {public}"
+
+
+def test_the_lazy_names_exist_and_are_all_public():
+    for name in regard.__all__:
+        assert getattr(regard, name) is not None
+    assert set(regard._HOME) | {"__version__"} == set(regard.__all__)
+    assert set(regard.__all__) <= set(dir(regard))
+
+
+def python(code: str) -> str:
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
+    ).stdout
+
+
+def test_importing_regard_imports_nothing_heavy():
+    code = "import sys, regard, regard.cli.main; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = set(python(code).split())
+    assert not loaded & {"torch", "numpy", "timm", "PIL", "matplotlib", "pydantic", "yaml", "lightning_fabric", "scipy"}
+
+
+def test_the_crowd_needs_no_torch():
+    code = "import sys; import regard.data.crowd; print('torch' in sys.modules)"
+    assert python(code).strip() == "False"
+
+
+def test_functions_and_files_stay_readable():
+    """Habit 16: functions at most about 60 lines (80 for the loop), files at the 90th percentile under 400."""
+    lengths = sorted(len(p.read_text(encoding="utf-8").splitlines()) for p in FILES)
+    assert lengths[int(0.9 * len(lengths))] < 400
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                limit = 90 if node.name == "train" else 70
+                assert (node.end_lineno or 0) - node.lineno < limit, f"{path}: {node.name}"
+
+
+def test_nothing_committed_names_a_registry_or_this_machine():
+    root = SOURCE.parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("not a checkout")
+    names = subprocess.run(["git", "ls-files"], cwd=root, check=True, capture_output=True, text=True).stdout
+    words = ("pypi" + ".org", "files.python" + "hosted", "registry.npm" + "js", "/wo" + "rk/", "/ro" + "ot/")
+    for name in names.splitlines():
+        path = root / name
+        if path.suffix in (".png", ".npz", ".jpg") or not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8", errors="ignore")
+        found = [word for word in words if word in text]
+        assert not found, f"{name} mentions {found}"

@@ -1,0 +1,120 @@
+"""Recipes, overrides and the faults they can have."""
+
+from __future__ import annotations
+
+import pytest
+
+from regard.config import Config, load_config, read_recipe, recipe_names
+from regard.errors import ConfigError
+
+MINIMAL = """
+model: {name: baseline}
+losses: {id: {loss: cross_entropy, on: logits.*}}
+"""
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_short_valid_and_names_its_source(name):
+    text = read_recipe(name)
+    lines = text.splitlines()
+    assert len(lines) <= 25
+    config = load_config(text, source=name)
+    assert config.model.name == name.split("_")[0] or name == "demo"
+    header = [line for line in lines if line.startswith("#")]
+    assert any("Published:" in line for line in header)
+    assert any("Ours:" in line for line in header)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_resolved_configuration_reloads_itself(name):
+    config = load_config(read_recipe(name), ["train.seed=9"])
+    assert load_config(config.to_yaml()) == config
+    assert load_config(config.to_dict()) == config
+
+
+def test_overrides_reach_every_kind_of_setting():
+    config = load_config(
+        MINIMAL,
+        [
+            "optim.lr=1e-4",
+            "model.backbone=resnet18",
+            "losses.id.smoothing=0.2",
+            "losses.triplet={loss: triplet, on: features.global, margin: null}",
+            "schedule.milestones=[1, 2.5]",
+            "data.root=/data/a=b",
+            "train.ema=0.99",
+            "eval.flip=false",
+        ],
+    )
+    assert config.optim.lr == 1e-4
+    assert config.model.options == {"backbone": "resnet18"}
+    assert config.losses["id"].options == {"smoothing": 0.2}
+    assert config.losses["triplet"].options == {"margin": None}
+    assert config.schedule.milestones == (1, 2.5)
+    assert str(config.data.root) == "/data/a=b"
+    assert config.train.ema == 0.99
+    assert config.eval.flip is False
+
+
+def test_yaml_words_stay_words_and_exponents_are_numbers():
+    config = load_config(MINIMAL, ["data.name=no", "optim.weight_decay=5E-4"])
+    assert config.data.name == "no"
+    assert config.optim.weight_decay == 5e-4
+
+
+def test_all_faults_are_told_at_once_with_the_near_spelling():
+    with pytest.raises(ConfigError) as caught:
+        load_config(MINIMAL, ["optim.lrr=1", "optim.lr=fast", "model.backbon=x", "losses.id.smoothin=1", "data.flip=2"])
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "optim.lrr: no such key, did you mean 'lr'?" in text
+    assert "optim.lr: got 'fast'" in text
+    assert "backbon: no such key, did you mean 'backbone'?" in text
+    assert "smoothin: no such key, did you mean 'smoothing'?" in text
+    assert "data.flip: got 2; input should be less than or equal to 1" in text
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "wanted"),
+    [
+        ("model: {name: apnat}\nlosses: {}", [], "unknown model 'apnat', did you mean 'apnet'?"),
+        ("losses: {}", [], "model: missing"),
+        ("- a\n- b", [], "holds list, not a mapping"),
+        ("a: [1", [], "recipe, line 1: not YAML"),
+        ("a: 1\na: 2", [], "key 'a' is given twice"),
+        (MINIMAL, ["optim.lr"], "cannot read override 'optim.lr'"),
+        (MINIMAL, ["model.name.x=3"], "'name' holds a value, not a section"),
+        (MINIMAL, ["losses.id.loss=triplett"], "did you mean 'triplet'?"),
+        (MINIMAL, ["model.level=three"], "level"),
+    ],
+)
+def test_one_fault_one_line(recipe, overrides, wanted):
+    with pytest.raises(ConfigError) as caught:
+        load_config(recipe, overrides)
+    assert wanted in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_configuration_is_frozen():
+    config = load_config(MINIMAL)
+    with pytest.raises(ValueError, match="frozen"):
+        config.optim.lr = 1.0  # pyright: ignore
+
+
+def test_an_unknown_recipe_lists_those_on_board(tmp_path):
+    with pytest.raises(ConfigError, match=r"unknown recipe 'apnet_crowdd', did you mean 'apnet_crowd'\?"):
+        read_recipe("apnet_crowdd")
+    with pytest.raises(ConfigError, match="cannot read recipe"):
+        read_recipe(tmp_path / "mine.yaml")
+
+
+def test_every_field_says_what_it_means():
+    def fields(section):
+        for name, field in section.model_fields.items():
+            yield name, field
+
+    unclear = {"betas", "lr", "weight_decay", "epochs", "seed", "gamma", "name", "channels_last", "metric"}
+    for section in (f.annotation for f in Config.model_fields.values() if hasattr(f.annotation, "model_fields")):
+        for name, field in fields(section):
+            if name not in unclear and name not in ("batch_size", "warmup_epochs", "accelerator"):
+                assert field.description, f"{section.__name__}.{name}"
