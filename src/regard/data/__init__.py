@@ -1,5 +1,54 @@
-"""Data: data sets on disk, the synthetic crowd, samplers, transforms and loaders."""
+"""Data: data sets on disk, the synthetic crowd, samplers, transforms and loaders.
 
-from regard.data.datasets import load_dataset
+Names are loaded when they are first used: reading a data set needs no torch.
+"""
 
-__all__ = ["load_dataset"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regard.data.datasets import detect, load_dataset, unmatched_queries
+    from regard.data.image import read_image
+    from regard.data.loaders import class_pids, test_loader, train_loader
+    from regard.data.samplers import PKBatchSampler
+    from regard.data.transforms import TestTransform, TrainTransform, normalize
+
+_HOME = {
+    "PKBatchSampler": "regard.data.samplers",
+    "TestTransform": "regard.data.transforms",
+    "TrainTransform": "regard.data.transforms",
+    "class_pids": "regard.data.loaders",
+    "detect": "regard.data.datasets",
+    "load_dataset": "regard.data.datasets",
+    "normalize": "regard.data.transforms",
+    "read_image": "regard.data.image",
+    "test_loader": "regard.data.loaders",
+    "train_loader": "regard.data.loaders",
+    "unmatched_queries": "regard.data.datasets",
+}
+
+__all__ = [
+    "PKBatchSampler",
+    "TestTransform",
+    "TrainTransform",
+    "class_pids",
+    "detect",
+    "load_dataset",
+    "normalize",
+    "read_image",
+    "test_loader",
+    "train_loader",
+    "unmatched_queries",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'regard.data' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

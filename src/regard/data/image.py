@@ -1,0 +1,72 @@
+"""Reading pictures.
+
+Shapes: H x W pixels of the stored picture, upright.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from regard.errors import DataError
+
+__all__ = ["MAX_PIXELS", "read_image"]
+
+MAX_PIXELS = 64 * 1024 * 1024
+"""Pictures with more pixels are refused: no person crop is that large, and small files can claim to be."""
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Decode a picture to RGB.
+
+    Turned upright by its EXIF orientation. Gray, palette and CMYK pictures are converted, 16-bit gray keeps its upper
+    byte, transparent pixels become black.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        DataError: the file is missing, empty, not an image, damaged, or larger than ``MAX_PIXELS``.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.array(to_rgb(image))
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
+        raise DataError(explain(path, error)) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a picture of any mode to RGB."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layers = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layers.size, "black"), layers).convert("RGB")
+    return image.convert("RGB")
+
+
+def explain(path: Path, error: Exception) -> str:
+    """What is wrong with an image file, what was expected, and what to do, in one line."""
+    match error:
+        case FileNotFoundError():
+            return f"there is no image '{path}', though the data set lists it; restore it or read the data set again"
+        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
+            return f"'{path}' claims more than {MAX_PIXELS:,} pixels, expected a person crop; shrink or remove it"
+        case OSError(errno=int(), strerror=str(reason)):
+            return f"cannot open '{path}' ({reason}), expected a readable image; check the path and its permissions"
+    if path.stat().st_size == 0:
+        return f"'{path}' is empty (0 bytes), expected an image; restore or remove it"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"'{path}' is not an image, expected JPEG, PNG or another format Pillow reads; restore or remove it"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"'{path}' is damaged ({reason}), expected a complete image; restore or remove it"

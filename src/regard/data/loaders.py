@@ -1,0 +1,210 @@
+"""Loaders: from lists of samples to batches.
+
+Shapes: B images in a batch, H x W pixels of the network's input, P identities with K images each.
+
+A worker process reads, augments and assembles whole batches; pixels travel as uint8 and channels last. Nothing here
+touches the global random state: a training picture is augmented from the seed its :class:`~regard.data.samplers.Draw`
+carries, so the batches are the same for any number of workers.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from regard.data.image import read_image
+from regard.data.samplers import Draw, PKBatchSampler
+from regard.errors import ConfigError, DataError
+from regard.structures import Batch, Sample
+
+__all__ = ["Crops", "Loader", "class_pids", "test_loader", "train_loader"]
+
+Transform = Callable[[np.ndarray, random.Random], np.ndarray]
+"""(h, w, 3) uint8 picture, source of draws -> (3, H, W) uint8."""
+
+
+class Crops(Dataset[Any]):
+    """Samples as a map-style data set that is asked for whole batches.
+
+    Args:
+        samples: what to read.
+        pids: the number each sample gets in ``Batch.pids``.
+        transform: applied to every decoded picture.
+    """
+
+    def __init__(self, samples: Sequence[Sample], pids: Sequence[int], transform: Transform):
+        self.samples = samples
+        self.pids = torch.tensor(pids, dtype=torch.int64)
+        self.camids = torch.tensor([sample.camid for sample in samples], dtype=torch.int64)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, draw: Draw) -> np.ndarray:
+        """One transformed picture, (3, H, W) uint8.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        return self.transform(read_image(self.samples[draw.index].path), random.Random(draw.seed))
+
+    def __getitems__(self, draws: Sequence[Draw]) -> Batch | DataError:
+        """A batch, or what went wrong: an error crosses from a worker in one piece only as a value."""
+        try:
+            pictures = [self[draw] for draw in draws]
+        except DataError as error:
+            return error
+        indices = [draw.index for draw in draws]
+        return Batch(stack(pictures), self.pids[indices], self.camids[indices], {})
+
+
+def stack(pictures: Sequence[np.ndarray]) -> torch.Tensor:
+    """(3, H, W) uint8 pictures as one (B, 3, H, W) tensor, channels last in memory."""
+    return torch.from_numpy(np.stack([picture.transpose(1, 2, 0) for picture in pictures])).permute(0, 3, 1, 2)
+
+
+class InOrder:
+    """Batch sampler of evaluation: every sample once, in order, nothing random.
+
+    Args:
+        length: number of samples.
+        batch_size: samples in every batch but the last.
+    """
+
+    def __init__(self, length: int, batch_size: int):
+        self.length = length
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-self.length // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for start in range(0, self.length, self.batch_size):
+            yield [Draw(index, 0) for index in range(start, min(start + self.batch_size, self.length))]
+
+
+class Loader(DataLoader[Any]):
+    """A DataLoader of :class:`~regard.structures.Batch` that raises a worker's ``DataError`` as it was.
+
+    Args:
+        crops: the samples.
+        batches: batch sampler of draws.
+        seed: of the loader's own generator.
+        workers: processes that read; 0 reads in this one. They live as long as the loader.
+        pin_memory: whether batches come in page-locked memory, for copies to a GPU that do not wait.
+    """
+
+    def __init__(self, crops: Crops, batches: Any, *, seed: int, workers: int, pin_memory: bool):
+        super().__init__(
+            crops,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=as_is,
+            pin_memory=pin_memory,
+            worker_init_fn=ignore_interrupt,
+            generator=torch.Generator().manual_seed(seed),
+            persistent_workers=workers > 0,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for batch in super().__iter__():
+            if isinstance(batch, DataError):
+                break
+            yield batch
+        else:
+            return
+        self._iterator = None  # ends the workers now: left to the garbage collector, each takes five seconds
+        raise DataError(str(batch))
+
+
+def as_is(batch: Any) -> Any:
+    """Collate nothing: the data set assembles batches itself."""
+    return batch
+
+
+def ignore_interrupt(worker: int) -> None:
+    """Leave Ctrl-C to the parent, which ends its workers; PyTorch already gives each a single thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def class_pids(samples: Sequence[Sample]) -> list[int]:
+    """Published pid of every class: the identities of ``samples``, ascending."""
+    return sorted({sample.pid for sample in samples})
+
+
+def train_loader(
+    samples: Sequence[Sample],
+    transform: Transform,
+    *,
+    ids_per_batch: int,
+    images_per_id: int,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Loader:
+    """Batches of P identities with K images each, shuffled and augmented.
+
+    ``loader.batch_sampler.set_epoch(epoch, skip)`` chooses the epoch, and the batch to enter it at.
+
+    Args:
+        samples: the training split.
+        transform: of pictures, such as :class:`~regard.data.transforms.TrainTransform`.
+        ids_per_batch, images_per_id: P (over all ranks) and K.
+        seed: of the order of the samples and of their augmentation.
+        rank, world_size: this process among how many; it gets its share of the identities of every batch.
+        workers: processes that read; they change nothing but speed.
+        pin_memory: see :class:`Loader`.
+
+    Returns:
+        A loader of batches of P / world_size * K images; ``pids`` are classes, positions in :func:`class_pids`.
+
+    Raises:
+        ConfigError: fewer than P identities, or P not divisible by ``world_size``.
+        DataError: while iterating, for an image that cannot be read.
+    """
+    classes = {pid: label for label, pid in enumerate(class_pids(samples))}
+    labels = [classes[sample.pid] for sample in samples]
+    batches = PKBatchSampler(labels, ids_per_batch, images_per_id, seed, rank, world_size)
+    return Loader(Crops(samples, labels, transform), batches, seed=seed, workers=workers, pin_memory=pin_memory)
+
+
+def test_loader(
+    samples: Sequence[Sample],
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int = 0,  # noqa: PT028
+    pin_memory: bool = False,  # noqa: PT028
+) -> Loader:
+    """Batches of query or gallery, every sample once and in order.
+
+    Args:
+        samples: a split.
+        transform: of pictures, such as :class:`~regard.data.transforms.TestTransform`.
+        batch_size: images in every batch but the last.
+        workers: processes that read; they change nothing but speed.
+        pin_memory: see :class:`Loader`.
+
+    Returns:
+        A loader of batches; ``pids`` are as published.
+
+    Raises:
+        ConfigError: a batch size below 1.
+        DataError: while iterating, for an image that cannot be read.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}, expected 1 or more; raise it")
+    crops = Crops(samples, [sample.pid for sample in samples], transform)
+    return Loader(crops, InOrder(len(samples), batch_size), seed=0, workers=workers, pin_memory=pin_memory)
+
+
+test_loader.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]

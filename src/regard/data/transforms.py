@@ -1,0 +1,357 @@
+"""From decoded pictures to network input: resize, flip, pad and crop, random erasing, normalization.
+
+Shapes: H x W pixels of the network's input, h x w of a stored picture or of a box in it, B images in a batch.
+
+Pictures are (h, w, 3) uint8 arrays until the batch is on the device, where :func:`normalize` makes floats of all of
+them at once. What happens to a training picture is drawn first, as a :class:`Geometry` and a :class:`Box`, and then
+applied, so that a mask or keypoints can follow the same way. Every draw comes from the ``random.Random`` given.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from regard.errors import ConfigError
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Box",
+    "ErasingFill",
+    "Geometry",
+    "PadFill",
+    "TestTransform",
+    "TrainTransform",
+    "draw_box",
+    "draw_geometry",
+    "erase",
+    "erasing_color",
+    "normalize",
+    "resize",
+]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+ErasingFill = Literal["mean", "released", "random"]
+PadFill = Literal["black", "mean"]
+
+ERASING_TRIES = 100
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a picture already resized to H x W becomes the training crop: flipped, padded on all sides, cropped to H x W.
+
+    Attributes:
+        height, width: H and W.
+        flip: whether left and right are swapped.
+        pad: pixels added on every side.
+        top, left: upper left corner of the crop in the padded picture, each from 0 to 2 * pad.
+    """
+
+    height: int
+    width: int
+    flip: bool = False
+    pad: int = 0
+    top: int = 0
+    left: int = 0
+
+    def warp(self, picture: np.ndarray, fill: int | np.ndarray = 0) -> np.ndarray:
+        """Apply to a picture or a mask.
+
+        Args:
+            picture: (H, W) or (H, W, C).
+            fill: value, or one per channel, of what lies outside the picture.
+
+        Returns:
+            A new array of the same shape and type.
+        """
+        if self.flip:
+            picture = mirror(picture)
+        down, right = self.pad - self.top, self.pad - self.left
+        crop = np.empty_like(picture, order="C")
+        crop[:] = fill
+        crop[span(down, self.height), span(right, self.width)] = picture[
+            span(-down, self.height), span(-right, self.width)
+        ]
+        return crop
+
+    def move(self, points: np.ndarray, stored: tuple[int, int]) -> np.ndarray:
+        """Apply to points of the stored picture, the resizing to H x W included.
+
+        Args:
+            points: (n, 2) x and y of points in pixels, whole numbers being pixel centers.
+            stored: height and width of the stored picture.
+
+        Returns:
+            (n, 2) positions in the crop, possibly outside of it. Which joint is the left one is the caller's concern.
+        """
+        size = np.array([self.width, self.height])
+        moved = (points + 0.5) * (size / np.array(stored[::-1])) - 0.5
+        if self.flip:
+            moved[:, 0] = self.width - 1 - moved[:, 0]
+        return moved + np.array([self.pad - self.left, self.pad - self.top])
+
+
+def span(shift: int, length: int) -> slice:
+    """Part of ``range(length)`` that remains inside after moving by ``shift``, where it has moved to."""
+    return slice(max(shift, 0), max(length + min(shift, 0), 0))
+
+
+def resize(picture: np.ndarray, height: int, width: int, mask: bool = False) -> np.ndarray:
+    """Resize, ignoring the aspect: bilinear and antialiased, or nearest neighbor for a mask.
+
+    Bilinear values are Pillow's, which every system here was trained on, or one gray level beside them (two in rare
+    pixels of pure noise).
+
+    Args:
+        picture: (h, w, C) or (h, w) uint8.
+
+    Returns:
+        (H, W, C) or (H, W) uint8; the picture itself where it has that size.
+    """
+    if picture.shape[:2] == (height, width):
+        return picture
+    if mask:
+        resized = functional.interpolate(as_tensor(picture), (height, width), mode="nearest-exact")
+    else:
+        resized = functional.interpolate(as_tensor(picture), (height, width), mode="bilinear", antialias=True)
+    return as_array(resized).reshape(height, width, *picture.shape[2:])
+
+
+def mirror(picture: np.ndarray) -> np.ndarray:
+    """Swap left and right of an (h, w, C) or (h, w) picture, several times faster than a negative stride does."""
+    return as_array(as_tensor(picture).flip(3)).reshape(picture.shape)
+
+
+def as_tensor(picture: np.ndarray) -> Tensor:
+    """(1, C, h, w) view of an (h, w, C) or (h, w) picture, channels last in memory; a copy of one not writable."""
+    return torch.from_numpy(np.require(np.atleast_3d(picture), requirements=["C", "W"]))[None].permute(0, 3, 1, 2)
+
+
+def as_array(image: Tensor) -> np.ndarray:
+    """(h, w, C) view of a (1, C, h, w) tensor."""
+    return image[0].permute(1, 2, 0).numpy()
+
+
+def draw_geometry(generator: random.Random, height: int, width: int, flip: float = 0.5, pad: int = 10) -> Geometry:
+    """Draw flip (with the given probability) and crop position (uniform); always takes three random numbers."""
+    flipped = generator.random() < flip
+    top, left = draw_integer(generator, 2 * pad), draw_integer(generator, 2 * pad)
+    return Geometry(height, width, flipped, pad, top, left)
+
+
+def draw_box(
+    generator: random.Random, height: int, width: int, area: tuple[float, float], ratio: tuple[float, float]
+) -> Box | None:
+    """Draw the rectangle to erase (Zhong et al.: Random Erasing Data Augmentation, AAAI 2020).
+
+    Area (as a fraction of H * W) and ratio h / w are uniform in their ranges, drawn anew up to 100 times until the
+    box is smaller than the picture both ways (and not empty, as it could be in a tiny one).
+
+    Returns:
+        The box, or None when none fitted.
+    """
+    for _ in range(ERASING_TRIES):
+        pixels = height * width * draw_float(generator, *area)
+        aspect = draw_float(generator, *ratio)
+        h, w = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
+        if 0 < h < height and 0 < w < width:
+            return Box(draw_integer(generator, height - h), draw_integer(generator, width - w), h, w)
+    return None
+
+
+def draw_float(generator: random.Random, low: float, high: float) -> float:
+    """Uniform between ``low`` and ``high``."""
+    return low + (high - low) * generator.random()
+
+
+def draw_integer(generator: random.Random, most: int) -> int:
+    """Uniform among 0 .. ``most``, by the one method of ``random.Random`` whose stream Python promises to keep."""
+    return int(generator.random() * (most + 1))
+
+
+def erase(picture: np.ndarray, box: Box, color: np.ndarray | None, generator: random.Random) -> None:
+    """Paint a box of a picture over, in place.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        color: (3,) uint8, or None for noise, each value uniform in 0..255.
+        generator: source of the noise.
+    """
+    top, left, height, width = box
+    if color is None:
+        noise = np.frombuffer(generator.randbytes(height * width * 3), np.uint8)
+        picture[top : top + height, left : left + width] = noise.reshape(height, width, 3)
+    else:
+        picture[top : top + height, left : left + width] = color
+
+
+def erasing_color(fill: ErasingFill, mean: Sequence[float], std: Sequence[float]) -> np.ndarray | None:
+    """Color of an erased box, in gray levels; None for noise.
+
+    ``mean`` is the mean color, zero after normalization up to the rounding to a gray level. ``released`` is what the
+    released code of APNet, MSEA and DAAF paints: the mean's values written into the already normalized picture, hence
+    the color mean + std * mean.
+    """
+    match fill:
+        case "mean":
+            return gray_levels(mean)
+        case "released":
+            return gray_levels(np.asarray(mean) * (1 + np.asarray(std)))
+        case "random":
+            return None
+
+
+def gray_levels(color: Sequence[float] | np.ndarray) -> np.ndarray:
+    """(3,) uint8 of a color given in fractions of white."""
+    return np.rint(255 * np.asarray(color)).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainTransform:
+    """Resize, flip, pad and crop, erase: the training side.
+
+    Attributes:
+        height, width: H and W of the network's input.
+        flip: probability of swapping left and right.
+        pad: pixels added on every side before cropping back to H x W at a random place.
+        pad_fill: color of the padding.
+        erasing: probability of erasing a box.
+        erasing_fill: what the box is painted with, see :func:`erasing_color`.
+        erasing_area: range of its area as a fraction of the picture.
+        erasing_ratio: range of its height / width.
+        mean, std: of the pixels, in fractions of white, as the network's normalization has them.
+
+    Raises:
+        ConfigError: an option is out of range.
+    """
+
+    height: int
+    width: int
+    flip: float = 0.5
+    pad: int = 10
+    pad_fill: PadFill = "black"
+    erasing: float = 0.5
+    erasing_fill: ErasingFill = "mean"
+    erasing_area: tuple[float, float] = (0.02, 0.4)
+    erasing_ratio: tuple[float, float] = (0.3, 1 / 0.3)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self):
+        check_size(self.height, self.width)
+        for name in ("flip", "erasing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected a probability; set it between 0 and 1")
+        if self.pad < 0:
+            raise ConfigError(f"pad is {self.pad} pixels, expected 0 or more; set it to 0 for no padding")
+        for name, most in (("erasing_area", 1.0), ("erasing_ratio", math.inf)):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= most:
+                raise ConfigError(f"{name} is ({low}, {high}), expected 0 < low <= high <= {most:g}; order the range")
+        for name, choices in (("pad_fill", get_args(PadFill)), ("erasing_fill", get_args(ErasingFill))):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose {' or '.join(choices)}")
+
+    def __call__(self, picture: np.ndarray, generator: random.Random) -> np.ndarray:
+        """Augment one picture.
+
+        Args:
+            picture: (h, w, 3) uint8.
+            generator: source of every draw; the geometry is drawn first.
+
+        Returns:
+            (3, H, W) uint8, a view of an (H, W, 3) array.
+        """
+        geometry = self.draw_geometry(generator)
+        fill = gray_levels(self.mean) if self.pad_fill == "mean" else 0
+        crop = geometry.warp(resize(picture, self.height, self.width), fill)
+        if generator.random() < self.erasing:
+            box = draw_box(generator, self.height, self.width, self.erasing_area, self.erasing_ratio)
+            if box is not None:
+                erase(crop, box, erasing_color(self.erasing_fill, self.mean, self.std), generator)
+        return crop.transpose(2, 0, 1)
+
+    def draw_geometry(self, generator: random.Random) -> Geometry:
+        """The first draw of a call: with a generator of the same seed, masks and keypoints follow the picture."""
+        return draw_geometry(generator, self.height, self.width, self.flip, self.pad)
+
+
+@dataclass(frozen=True, slots=True)
+class TestTransform:
+    """Resize only: the side of query and gallery.
+
+    Attributes:
+        height, width: H and W of the network's input.
+
+    Raises:
+        ConfigError: a size below 1.
+    """
+
+    __test__ = False
+
+    height: int
+    width: int
+
+    def __post_init__(self):
+        check_size(self.height, self.width)
+
+    def __call__(self, picture: np.ndarray, generator: random.Random | None = None) -> np.ndarray:
+        """Resize one (h, w, 3) uint8 picture to (3, H, W), a view of an (H, W, 3) array; nothing is random."""
+        return resize(picture, self.height, self.width).transpose(2, 0, 1)
+
+
+def check_size(height: int, width: int) -> None:
+    """Check that a picture of that size has pixels.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if height < 1 or width < 1:
+        raise ConfigError(f"input size is {height} x {width} (height x width); set both to 1 or more")
+
+
+def normalize(images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Tensor:
+    """Make network input of a batch: (images / 255 - mean) / std, on the batch's device and in its memory format.
+
+    Args:
+        images: (B, 3, H, W) uint8; floats count as normalized already and come back as they are.
+        mean, std: per channel, in fractions of white.
+
+    Returns:
+        (B, 3, H, W) float32.
+    """
+    if images.is_floating_point():
+        return images
+    scale, shift = affine(tuple(mean), tuple(std), images.device)
+    return images.float().mul_(scale).add_(shift)
+
+
+@functools.lru_cache(maxsize=16)
+def affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scale and shift, each (3, 1, 1), of the normalization; kept per device, as each copy there stalls its queue."""
+    with torch.inference_mode(False):
+        scale = torch.tensor([1 / (255 * s) for s in std], device=device)
+        shift = torch.tensor([-m / s for m, s in zip(mean, std)], device=device)
+    return scale[:, None, None], shift[:, None, None]
