@@ -133,7 +133,7 @@ class TrainConfig(Section):
     seed: Annotated[int, Field(ge=0)] = 1
     devices: Positive = Field(default=1, description="processes on this machine; torchrun sets it for several machines")
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "32", "bf16"] = Field(default="auto", description="auto: bf16 autocast on CUDA, else 32")
+    precision: Literal["auto", "32", "bf16"] = Field(default="auto", description="auto: bf16 autocast where the hardware has it")
     channels_last: bool = True
     sync_bn: bool = Field(default=False, description="batch-norm statistics over all ranks")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(

@@ -26,7 +26,7 @@ from regard.models import ReIDModel
 from regard.models.checkpoint import load_weights, model_config
 from regard.storage import write_atomic
 
-__all__ = ["Progress", "TrainingState", "read_config", "restore", "save_state"]
+__all__ = ["Progress", "TrainingState", "read_config", "read_progress", "restore", "save_state"]
 
 FILE = "last.safetensors"
 FORMAT = "regard-training-1"
@@ -96,6 +96,16 @@ def read_config(folder: Path) -> Config:
     """
     _, metadata = _open(folder)
     return load_config(json.loads(metadata["config"]), source=str(folder / FILE))
+
+
+def read_progress(folder: Path) -> Progress:
+    """How far the run in ``folder`` has come.
+
+    Raises:
+        CheckpointError: the folder holds no training state.
+    """
+    _, metadata = _open(folder)
+    return Progress(**json.loads(metadata["progress"]))
 
 
 def restore(folder: Path, state: TrainingState, runtime: Runtime) -> None:

@@ -34,7 +34,7 @@ class Average:
                 values.append(value)
             else:
                 self.weights[name].copy_(value)
-        torch._foreach_lerp_(averages, values, 1 - self.decay)
+        torch._foreach_lerp_(averages, values, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
 
     def load(self, weights: dict[str, Tensor]) -> None:
         """Take over saved averages."""

@@ -22,7 +22,7 @@ from regard.metrics import RankingReport, evaluate_ranking
 from regard.models import ReIDModel
 from regard.structures import Sample, Splits
 
-__all__ = ["evaluate_model", "evaluate_splits", "extract", "loader_workers"]
+__all__ = ["evaluate_model", "evaluate_splits", "extract", "loader_workers", "protocol_labels"]
 
 
 def loader_workers(wanted: int | None, world_size: int = 1) -> int:
@@ -77,18 +77,22 @@ def extract(
     return out
 
 
+def protocol_labels(splits: Splits) -> dict[str, Any]:
+    """Identities and cameras of query and gallery, under the names the metrics take them by."""
+    return {
+        f"{part}_{key}s": np.array([getattr(sample, key) for sample in getattr(splits, part)], np.int64)
+        for key in ("pid", "camid")
+        for part in ("query", "gallery")
+    }
+
+
 def evaluate_splits(
     query: np.ndarray, gallery: np.ndarray, splits: Splits, config: EvalConfig, **options: Any
 ) -> RankingReport:
     """Score the descriptors of a data set's query and gallery under its protocol."""
-    pids, camids = (
-        [np.array([getattr(s, key) for s in part]) for part in (splits.query, splits.gallery)]
-        for key in ("pid", "camid")
-    )
     return evaluate_ranking(
-        query, gallery, pids[0], pids[1], camids[0], camids[1],
-        metric=config.metric, rerank=config.rerank, ap=config.ap, **options,
-    )  # fmt: skip
+        query, gallery, metric=config.metric, rerank=config.rerank, ap=config.ap, **protocol_labels(splits), **options
+    )
 
 
 def evaluate_model(

@@ -146,4 +146,4 @@ def _announce(config: Config, splits: Splits, folder: Path, runtime: Runtime, qu
         where = f"{runtime.world_size} x {runtime.device.type}" if runtime.world_size > 1 else runtime.device.type
         print(config.to_yaml())
         print(splits)
-        print(f"{config.model.name} on {where}, run folder {folder}")
+        print(f"{config.model.name} on {where} in {runtime.precision}, run folder {folder}")

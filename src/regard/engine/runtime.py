@@ -36,6 +36,8 @@ class Runtime:
     Attributes:
         rank, world_size: this process among all.
         device: where this process computes.
+        is_main: whether this is rank 0, which writes.
+        precision: "32" or "bf16", as resolved.
     """
 
     def __init__(self, config: TrainConfig):
@@ -43,7 +45,7 @@ class Runtime:
 
         accelerator = _accelerator(config.accelerator)
         several = config.devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
-        precision = config.precision if config.precision != "auto" else ("bf16" if accelerator == "cuda" else "32")
+        precision = _precision(config.precision, accelerator)
         self._fabric = Fabric(
             accelerator=accelerator,
             devices=config.devices,
@@ -57,6 +59,7 @@ class Runtime:
         self.world_size: int = self._fabric.world_size
         self.device: torch.device = self._fabric.device
         self.is_main = self.rank == 0
+        self.precision = precision
         if several and accelerator == "cpu":
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.devices))
 
@@ -121,6 +124,14 @@ class Runtime:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 torch.distributed.destroy_process_group()
+
+
+def _precision(name: str, accelerator: str) -> str:
+    """bf16 where the hardware multiplies in it: CUDA, and CPUs with AVX-512 BF16 or AMX."""
+    if name != "auto":
+        return name
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if accelerator == "cuda" or (accelerator == "cpu" and native()) else "32"
 
 
 def _accelerator(name: str) -> str:

@@ -1,0 +1,255 @@
+"""``regard demo``: a crowd is made, a network trained on it, and what it learned measured and shown.
+
+Everything is real: JPEG files on disk, the training loop, the evaluation protocol and the report page are those every
+other run uses. The people it is tested on are never seen in training.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+
+from regard import __version__
+from regard.config import Config, load_config, read_recipe
+from regard.data import load_dataset
+from regard.data.crowd import make_crowd
+from regard.data.image import read_image
+from regard.data.transforms import TestTransform, normalize
+from regard.engine.checkpoint import read_config, read_progress
+from regard.engine.color_histogram import color_histograms
+from regard.engine.extract import evaluate_model, evaluate_splits, protocol_labels
+from regard.engine.log import read_history
+from regard.engine.run import resume_run, start_run
+from regard.engine.train import build_model
+from regard.errors import CheckpointError
+from regard.explain import (
+    Command,
+    Evaluation,
+    HeatMaps,
+    RankedList,
+    Report,
+    attention_layers,
+    pick_queries,
+    ranked_lists,
+    similarity_cam,
+    write_report,
+)
+from regard.explain.overlay import framed, heat_over, sheet
+from regard.metrics import RankingReport, rank
+from regard.models import ReIDModel
+from regard.storage import write_atomic
+from regard.structures import Ranking, Sample, Splits
+
+__all__ = ["Demo", "run_demo"]
+
+LEVELS = {
+    "untrained": "level 1 of the last tap, random weights",
+    "tap 3": "half-way up the trained network",
+    "P2": "last tap after its finer level",
+    "P1": "last tap after both levels",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the demo found.
+
+    Attributes:
+        report: the page.
+        metrics: the numbers file.
+        scores: method -> mAP and rank-1, fractions.
+        seconds: training time.
+    """
+
+    report: Path
+    metrics: Path
+    scores: dict[str, dict[str, float]]
+    seconds: float
+
+
+def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: int = 30, quiet: bool = False) -> Demo:
+    """Make a crowd, train on it, measure, and write the report page.
+
+    A second call finds the crowd and the trained network in ``folder`` and only measures and draws again.
+
+    Args:
+        folder: receives crowd/, run/, report.html and metrics.json.
+        train_ids, test_ids: people to train on, and other people to test on.
+        epochs: length of the training.
+        quiet: no progress bars.
+    """
+    say = (lambda text: None) if quiet else print
+    say(f"1/4  a crowd of {train_ids} + {test_ids} people who do not exist")
+    make_crowd(folder / "crowd", train_ids=train_ids, test_ids=test_ids, progress=not quiet, overwrite=True)
+    splits = load_dataset("crowd", folder / "crowd")
+    say(f"     {splits}")
+    config = load_config(
+        read_recipe("demo"), [f"data.root={folder / 'crowd'}", f"train.epochs={epochs}"], source="recipe demo"
+    )
+    say("2/4  what color alone and an untrained network achieve")
+    evaluations, untrained = _before(splits, config, quiet)
+    say("3/4  training; stop with Ctrl-C at any time, the same command goes on")
+    model = _trained(config, folder / "run", quiet)
+    say("4/4  measuring, and looking at what was learned")
+    trained, query, gallery = _evaluate(model, splits, config, quiet)
+    evaluations.append(Evaluation("trained apnet", trained))
+    ranking = rank(query, gallery, k=len(gallery), metric=config.eval.metric, **protocol_labels(splits))
+    lists = ranked_lists(ranking, splits.query, splits.gallery, trained.ap)
+    heat = _heat_maps(model, untrained, splits, ranking, trained.ap, config)
+    history = read_history(folder / "run")
+    seconds = read_progress(folder / "run").seconds
+    page = write_report(
+        Report(
+            title="Finding a person again, across cameras",
+            lead=(
+                f"A small attention network (apnet) was trained on {train_ids} synthetic people and then asked to find "
+                f"{test_ids} others, whom it had never seen, in the pictures of other cameras."
+            ),
+            evaluations=evaluations,
+            history=history,
+            distances=_distances(ranking),
+            ranked=lists,
+            heat=heat,
+            levels=LEVELS,
+            facts=_facts(splits, config, model, seconds),
+            command="regard demo",
+            next_commands=NEXT,
+        ),
+        folder / "report.html",
+    )
+    _draw(lists, heat, folder)
+    scores = {found.label: {"mAP": found.report.mAP, "rank1": found.report.rank(1)} for found in evaluations}
+    metrics = folder / "metrics.json"
+    write_atomic(metrics, json.dumps(_metrics(evaluations, splits, config, seconds), indent=2).encode())
+    return Demo(page, metrics, scores, seconds)
+
+
+NEXT = (
+    Command("regard train apnet", "the same system on a larger crowd and backbone"),
+    Command("regard train apnet data.root=data/market1501", "the published recipe on Market-1501"),
+    Command("regard eval runs/demo/run --rerank", "k-reciprocal re-ranking on top"),
+    Command("regard data make data/fog --city 3 --difficulty hard", "a harder crowd in another city"),
+    Command("regard eval runs/demo/run --root data/fog", "how far the network carries"),
+    Command("regard models apnet", "the options of a system"),
+)
+
+
+def _before(splits: Splits, config: Config, quiet: bool) -> tuple[list[Evaluation], ReIDModel]:
+    """The two things learning is compared with, and the untrained network."""
+    found = []
+    for label, masked in (("color histogram", False), ("color histogram, true masks", True)):
+        bar = None if quiet else label
+        query, gallery = (
+            color_histograms(part, masked=masked, progress=bar) for part in (splits.query, splits.gallery)
+        )
+        found.append(Evaluation(label, evaluate_splits(query, gallery, splits, config.eval)))
+    torch.manual_seed(config.train.seed)
+    model = build_model(config, splits.num_ids).eval()
+    found.append(Evaluation("untrained apnet", _evaluate(model, splits, config, quiet)[0]))
+    return found, model
+
+
+def _trained(config: Config, run: Path, quiet: bool) -> ReIDModel:
+    """The network after training: from the run folder where the same run stands there, else trained now."""
+    try:
+        if read_config(run) == config:
+            return resume_run(run, quiet=quiet)
+    except CheckpointError:
+        pass
+    if run.exists():
+        shutil.rmtree(run)
+    return start_run(config, run, quiet=quiet)
+
+
+def _evaluate(
+    model: ReIDModel, splits: Splits, config: Config, quiet: bool
+) -> tuple[RankingReport, np.ndarray, np.ndarray]:
+    size = {"height": config.data.height, "width": config.data.width}
+    return evaluate_model(model, splits, config.eval, **size, workers=config.data.workers, quiet=quiet)
+
+
+def _heat_maps(
+    model: ReIDModel, untrained: ReIDModel, splits: Splits, ranking: Ranking, ap: np.ndarray, config: Config
+) -> list[HeatMaps]:
+    """Where the network looks in six queries to find them similar to their nearest right match."""
+    assert ranking.matches is not None
+    picks = pick_queries(ap, 6)
+    pairs = [(q, int(ranking.indices[q, np.argmax(ranking.matches[q])])) for q in picks]
+    device = next(model.parameters()).device
+    images = _images([splits.query[q] for q, _ in pairs], config).to(device)
+    partners = _images([splits.gallery[g] for _, g in pairs], config).to(device)
+    layers = {"tap 3": attention_layers(model, 2)["P1"], **attention_layers(model)}
+    maps = {name: similarity_cam(model, layer, images, partners) for name, layer in layers.items()}
+    first = attention_layers(untrained)["P1"]
+    maps = {"untrained": similarity_cam(untrained.to(device), first, images, partners), **maps}
+    return [
+        HeatMaps(
+            splits.query[q].path,
+            {name: stack[row].cpu().numpy() for name, stack in maps.items()},
+            caption=f"person {splits.query[q].pid}, average precision {100 * ap[q]:.0f} %",
+            partner=splits.gallery[g].path,
+        )
+        for row, (q, g) in enumerate(pairs)
+    ]
+
+
+def _images(samples: list[Sample], config: Config) -> torch.Tensor:
+    transform = TestTransform(config.data.height, config.data.width)
+    pictures = [torch.as_tensor(transform(read_image(sample.path), Random(0))) for sample in samples]
+    return normalize(torch.stack(pictures))
+
+
+def _distances(ranking: Ranking) -> tuple[np.ndarray, np.ndarray]:
+    assert ranking.matches is not None
+    return ranking.distances[ranking.matches], ranking.distances[~ranking.matches & (ranking.indices >= 0)]
+
+
+def _facts(splits: Splits, config: Config, model: ReIDModel, seconds: float) -> dict[str, object]:
+    parameters = sum(p.numel() for p in model.parameters())
+    return {
+        "Network": f"apnet, level 2, on {config.model.options['backbone']}, {parameters:,} parameters",
+        "Training": f"{config.train.epochs} epochs in {seconds:.0f} s, {len(splits.train):,} images, from scratch",
+        "Test": f"{len(splits.query):,} queries against {len(splits.gallery):,} images; same camera never counts",
+        "Machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {next(model.parameters()).device}",
+        "Versions": f"regard {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        "Made": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def _metrics(evaluations: list[Evaluation], splits: Splits, config: Config, seconds: float) -> dict[str, object]:
+    return {
+        "regard": __version__,
+        "data": str(splits),
+        "train_seconds": round(seconds, 1),
+        "evaluations": {found.label: found.report.to_dict() for found in evaluations},
+        "config": config.to_dict(),
+    }
+
+
+def _draw(lists: list[RankedList], heat: list[HeatMaps], folder: Path) -> None:
+    """The ranked lists and the heat maps as pictures of their own."""
+    rows = [
+        [
+            framed(found.query.path, "query"),
+            *(framed(hit.sample.path, "right" if hit.match else "wrong") for hit in found.hits),
+        ]
+        for found in lists
+    ]
+    sheet(rows).save(folder / "ranked.png")
+    rows = [
+        [
+            framed(maps.picture, "query", height=256),
+            *(heat_over(maps.picture, heat_map) for heat_map in maps.maps.values()),
+            framed(maps.partner, "right", height=256) if maps.partner is not None else None,
+        ]
+        for maps in heat
+    ]
+    sheet(rows).save(folder / "attention.png")

@@ -1,0 +1,181 @@
+"""Grad-CAM: where in the picture does the answer come from?
+
+Shapes: B images, 3 x H x W pixels, D descriptor length, C x h x w the activation A of the layer looked at.
+
+A scalar per image (how similar is it to a partner, how sure is the classifier) is differentiated with respect to the
+activation A of a layer. The map is ``ReLU(sum_c alpha_c A_c)`` with ``alpha_c`` the spatial mean of d scalar / d A_c,
+divided by its maximum (Selvaraju et al., "Grad-CAM", ICCV 2017, eq. 1 and 2). The similarity scalar makes it work for
+people no classifier has ever seen.
+
+An attention pyramid is looked at once per level, after its gate and its batch norm: P1 is the global level, P2 the
+halves, P3 the quarters, in the order in which they act (APNet figure 2; nobody released the code of that figure, the
+choice of tap and scalar is ours). :func:`attention_layers` names them, so this is the figure::
+
+    maps = {name: similarity_cam(model, layer, images, partners) for name, layer in attention_layers(model).items()}
+
+A gate that is one number per channel multiplies A_c and divides alpha_c, so that the maps before and after it differ
+only by what flows through the gate itself: P1 and P2 of one tap look alike, taps do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from regard.errors import ConfigError, nearest
+from regard.layers.pyramid import AttentionPyramid
+from regard.structures import Output
+
+__all__ = ["attention_layers", "class_cam", "similarity_cam"]
+
+
+def attention_layers(model: nn.Module, tap: int = -1) -> dict[str, nn.Module]:
+    """The layers of a model that are worth looking at, by the name to show them under.
+
+    Args:
+        model: any model; one with attention pyramids has one per tap.
+        tap: which of the pyramids, the last one unless told: deepest, and closest to the answer.
+
+    Returns:
+        ``{"P2": ..., "P1": ...}`` in the order in which the levels act, or ``{"last stage": ...}`` of the backbone
+        where there is no pyramid.
+
+    Raises:
+        ConfigError: there is no such tap.
+    """
+    pyramids = [module for module in model.modules() if isinstance(module, AttentionPyramid)]
+    if not pyramids:
+        *_, last = _submodule(model, "backbone.stages").children()
+        return {"last stage": last}
+    if not -len(pyramids) <= tap < len(pyramids):
+        raise ConfigError(f"got tap {tap}, the model has {len(pyramids)}: 0 to {len(pyramids) - 1}")
+    levels = list(pyramids[tap].levels.items())
+    if pyramids[tap].order == "fine_to_coarse":
+        levels.reverse()
+    return {f"P{name.removeprefix('level')}": level for name, level in levels}
+
+
+def similarity_cam(model: nn.Module, layer: str | nn.Module, images: Tensor, partners: Tensor) -> Tensor:
+    """What in each image makes it similar to its partner.
+
+    The scalar is the cosine between the image's embedding and the partner's; the partner is held constant.
+
+    Args:
+        model: returns an ``Output``; evaluated with batch statistics frozen, and left in the mode it was in.
+        layer: dotted path of a submodule ("backbone.stages.3"), or the submodule itself.
+        images: (B, 3, H, W) normalised images.
+        partners: (B, 3, H, W) images to compare with, or their embeddings (B, D).
+
+    Returns:
+        (B, h, w) float32 in [0, 1], all zero where nothing speaks for the similarity.
+
+    Raises:
+        ConfigError: no such layer, its output is no feature map, or images and partners do not pair up.
+    """
+    if len(images) != len(partners):
+        raise ConfigError(f"got {len(images)} images and {len(partners)} partners; give every image one partner")
+    with _frozen(model):
+        if partners.ndim == 4:
+            with torch.no_grad():
+                partners = model(partners).embedding
+        constant = partners.detach().float().clone()
+        return _cam(model, layer, images, lambda output: F.cosine_similarity(output.embedding.float(), constant, dim=1))
+
+
+def class_cam(
+    model: nn.Module, layer: str | nn.Module, images: Tensor, labels: Tensor, head: str | None = None
+) -> Tensor:
+    """What in each image speaks for the identity it is said to show.
+
+    The scalar is the score of that identity. It is meaningful for identities the model was trained on.
+
+    Args:
+        model: returns an ``Output`` with ``logits``; evaluated with batch statistics frozen, left in its mode.
+        layer: dotted path of a submodule, or the submodule itself.
+        images: (B, 3, H, W) normalised images.
+        labels: (B,) class labels 0..N-1.
+        head: which of ``Output.logits``; the first one unless told.
+
+    Returns:
+        (B, h, w) float32 in [0, 1], all zero where nothing speaks for the identity.
+
+    Raises:
+        ConfigError: no such layer or head, its output is no feature map, or a label the classifier does not have.
+    """
+
+    def score(output: Output) -> Tensor:
+        name = head or next(iter(output.logits), "")
+        if name not in output.logits:
+            known = ", ".join(output.logits) or "none, it was stripped"
+            raise ConfigError(f"the model has no classifier {name!r}{nearest(name, output.logits)}; it has: {known}")
+        logits = output.logits[name]
+        if not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
+            raise ConfigError(
+                f"got labels {int(labels.min())} to {int(labels.max())}, the classifier {name!r} knows 0 to "
+                f"{logits.shape[1] - 1}; use similarity_cam for people it was not trained on"
+            )
+        return logits.gather(1, labels.to(logits.device)[:, None])[:, 0]
+
+    with _frozen(model):
+        return _cam(model, layer, images, score)
+
+
+def _cam(model: nn.Module, layer: str | nn.Module, images: Tensor, score: Callable[[Output], Tensor]) -> Tensor:
+    """(B, h, w) map of d ``score`` / d activation, in [0, 1]."""
+    activations: list[Tensor] = []
+    name = layer if isinstance(layer, str) else type(layer).__name__
+
+    def start_graph_here(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
+        """Keep the activation as the leaf of the graph: nothing before the layer needs a gradient."""
+        first, rest = (output[0], output[1:]) if isinstance(output, tuple) and output else (output, ())
+        if not isinstance(first, Tensor) or first.ndim != 4:
+            found = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
+            raise ConfigError(f"layer {name!r} returns {found}, wanted a (B, C, h, w) map; name an earlier layer")
+        leaf = first.detach().requires_grad_()
+        activations.append(leaf)
+        copy = leaf.clone()  # what follows may work in place
+        return (copy, *rest) if isinstance(output, tuple) else copy
+
+    hook = _submodule(model, layer).register_forward_hook(start_graph_here)
+    try:
+        scores = score(model(images))
+    finally:
+        hook.remove()
+    gradient = None
+    if activations and scores.requires_grad:
+        (gradient,) = torch.autograd.grad(scores.sum(), activations[-1], allow_unused=True)
+    if gradient is None:
+        raise ConfigError(f"layer {name!r} has no part in the answer; name one on the way to the embedding")
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    maps = F.relu((weights * activations[-1].detach()).sum(dim=1)).float()
+    peak = maps.amax(dim=(1, 2), keepdim=True)
+    return torch.where(peak > 0, maps / peak.clamp_min(torch.finfo(maps.dtype).tiny), 0.0)
+
+
+def _submodule(model: nn.Module, layer: str | nn.Module) -> nn.Module:
+    if isinstance(layer, nn.Module):
+        return layer
+    known = dict(model.named_modules())
+    if layer not in known:
+        raise ConfigError(
+            f"the model has no layer {layer!r}{nearest(layer, known)}; "
+            f"its parts: {', '.join(name for name, _ in model.named_children())}"
+        )
+    return known[layer]
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode with gradients on, whatever is around; every submodule gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

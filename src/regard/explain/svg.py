@@ -1,0 +1,138 @@
+"""A chart as inline SVG that follows the colors of the page around it.
+
+Charts are drawn by matplotlib with the colors of ``PALETTE``. On the way into a page each of them becomes the CSS
+variable of its name, ids become unique, text stays text, and points get their tooltips.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+
+import matplotlib
+from matplotlib.figure import Figure
+
+__all__ = ["PALETTE", "SERIES", "Chart"]
+
+PALETTE = {
+    "ink": "#1b1d22",
+    "muted": "#686d76",
+    "line": "#e2e1dc",
+    "surface": "#fffffe",
+    "series-1": "#2557d6",
+    "series-2": "#a85c0a",
+    "series-3": "#6a707c",
+    "series-4": "#0f766e",
+    "series-5": "#9348b3",
+    "right": "#1a7f4e",
+    "wrong": "#c5352c",
+}
+"""Name of a CSS variable -> its color in light mode, no color twice."""
+
+SERIES = [PALETTE[f"series-{i}"] for i in range(1, 6)]
+
+_XLINK = "{http://www.w3.org/1999/xlink}href"
+
+
+@dataclass(slots=True)
+class Chart:
+    """A figure, and what it says in words.
+
+    Attributes:
+        name: unique on its page; ids inside the SVG start with it.
+        title: what is shown.
+        summary: what is to be seen in it, for those who do not see it and for the caption.
+        figure: drawn with the colors of ``PALETTE``; ``figure.savefig`` makes the PNG or PDF of it.
+        tips: gid of a scatter -> one tooltip per point.
+    """
+
+    name: str
+    title: str
+    summary: str
+    figure: Figure
+    tips: dict[str, list[str]] = field(default_factory=dict)
+
+    def svg(self) -> str:
+        """The chart as an ``<svg>`` element for an HTML page; the same chart gives the same text."""
+        buffer = io.BytesIO()
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
+            self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        root = ET.fromstring(buffer.getvalue())
+        for element in root.iter():
+            element.tag = element.tag.rpartition("}")[2]
+        root.set("xmlns", "http://www.w3.org/2000/svg")
+        self._add_tips(root)
+        self._shed(root)
+        self._own_ids(root)
+        for element in root.iter():
+            if "style" in element.attrib:
+                element.set("style", _page_style(element.attrib["style"]))
+        self._describe(root)
+        return ET.tostring(root, encoding="unicode")
+
+    def _add_tips(self, root: ET.Element) -> None:
+        for gid, texts in self.tips.items():
+            group = root.find(f".//g[@id='{gid}']")
+            points = [] if group is None else list(group.iter("use"))
+            assert len(points) == len(texts), f"chart {self.name!r}: {len(points)} points, {len(texts)} tooltips"
+            for point, text in zip(points, texts):
+                point.set("class", "tip")
+                ET.SubElement(point, "title").text = text
+
+    def _shed(self, root: ET.Element) -> None:
+        """Drop what would leak into the page or says nothing there."""
+        for parent, tag in ((root, "metadata"), *((defs, "style") for defs in root.findall("defs"))):
+            for element in parent.findall(tag):
+                parent.remove(element)
+        for attribute in ("width", "height", "version"):
+            root.attrib.pop(attribute, None)
+        for element in root.iter():
+            if re.match(r"rotate\(-?0 ", element.attrib.get("transform", "")):
+                del element.attrib["transform"]
+            element.tail = None
+            if element.text and not element.text.strip():
+                element.text = None
+            if "d" in element.attrib:
+                element.set("d", _shorter(element.attrib["d"]))
+
+    def _own_ids(self, root: ET.Element) -> None:
+        used = set()
+        for element in root.iter():
+            href = element.attrib.pop(_XLINK, None)
+            if href:
+                element.set("href", f"#{self.name}-{href[1:]}")
+                used.add(href[1:])
+            clip = element.attrib.get("clip-path")
+            if clip:
+                used.add(clip[5:-1])
+                element.set("clip-path", f"url(#{self.name}-{clip[5:-1]})")
+        for element in root.iter():
+            identity = element.attrib.pop("id", None)
+            if identity in used:
+                element.set("id", f"{self.name}-{identity}")
+
+    def _describe(self, root: ET.Element) -> None:
+        title, summary = ET.Element("title"), ET.Element("desc")
+        title.text, summary.text = self.title, self.summary
+        title.set("id", f"{self.name}-title")
+        summary.set("id", f"{self.name}-desc")
+        root[:0] = [title, summary]
+        root.set("role", "img")
+        root.set("class", "chart")
+        root.set("aria-labelledby", f"{self.name}-title {self.name}-desc")
+
+
+def _page_style(style: str) -> str:
+    """Page font and page colors instead of matplotlib's."""
+    style = re.sub(r"font-family:[^;]*;?\s*", "", style)
+    for name, color in PALETTE.items():
+        style = style.replace(color, f"var(--{name}, {color})")
+    return style.strip()
+
+
+def _shorter(path: str) -> str:
+    """Two decimals of a point are enough for any screen."""
+    path = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), path)
+    return " ".join(path.split())

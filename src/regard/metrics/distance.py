@@ -1,0 +1,201 @@
+"""Distances between two sets of descriptors, a bounded block of query rows at a time.
+
+Shapes: Q queries, G gallery images, D descriptor length, N rows of either, n rows of one block, M pairs.
+
+The product runs in plain float32 on all CPU cores or on a device, whatever precision the caller has allowed elsewhere.
+No Q x G matrix exists, and the gallery is not copied: its normalization is applied to the product. Matrix libraries
+round differently in narrow products, so every product is padded to tiles: on a CPU a distance then depends neither on
+the block it falls in nor on its column, and the distances of equal descriptors are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from regard.errors import ConfigError, DataError, nearest
+
+__all__ = ["METRICS", "Array", "as_features", "distance_blocks", "pair_distances"]
+
+Array = np.ndarray | Tensor
+
+METRICS = ("cosine", "euclidean", "sqeuclidean")
+"""Known distances: 1 - cos, the Euclidean distance, and its square (the same order without the root)."""
+
+_TILE = 16
+_ROWS_AT_ONCE = 4096
+_PAIRS_AT_ONCE = 256  # two copies of that many descriptors stay in the cache
+
+
+def as_features(features: Array, name: str, device: torch.device | str | None = None) -> Tensor:
+    """Descriptors as a float32 tensor, sharing memory with the input where it can.
+
+    Args:
+        features: (N, D) numbers.
+        name: what to call them in an error message.
+        device: where to put them; None leaves them where they are.
+
+    Returns:
+        (N, D) float32, detached.
+
+    Raises:
+        DataError: not two-dimensional, empty, not numbers, or with a row that is not finite.
+    """
+    if not isinstance(features, Tensor):
+        features = np.asarray(features)
+        if features.dtype.kind not in "fiub":
+            raise DataError(f"{name} features are of type {features.dtype}: give an (N, D) array of real numbers")
+        if not features.flags.writeable or features.dtype.byteorder == ">":
+            features = features.astype(np.float32)
+        features = torch.from_numpy(np.ascontiguousarray(features))
+    if features.ndim != 2:
+        raise DataError(f"{name} features have shape {tuple(features.shape)}: give an (N, D) array, one row per image")
+    if not features.numel():
+        raise DataError(f"{name} features are empty, shape {tuple(features.shape)}: give at least one image")
+    features = features.detach().to(device=device, dtype=torch.float32)
+    bad = (~torch.linalg.vector_norm(features, dim=1).isfinite()).nonzero().flatten()
+    if len(bad):
+        raise DataError(
+            f"{name} features hold NaN, infinite or overflowing values in {len(bad)} of {len(features)} rows, first "
+            f"in row {bad[0].item()}: check that image and the network's output"
+        )
+    return features
+
+
+def check_metric(metric: str) -> None:
+    """Raise ConfigError unless ``metric`` is one of ``METRICS``."""
+    if metric not in METRICS:
+        raise ConfigError(f"unknown metric {metric!r}{nearest(metric, METRICS)}; known: {', '.join(METRICS)}")
+
+
+def ordering(metric: str) -> str:
+    """The metric to rank by: the order of the root is that of the square, which has no ties but its own.
+
+    Raises:
+        ConfigError: the metric is not one of ``METRICS``.
+    """
+    check_metric(metric)
+    return "sqeuclidean" if metric == "euclidean" else metric
+
+
+def distance_blocks(
+    query: Array,
+    gallery: Array,
+    *,
+    metric: str = "cosine",
+    memory_mb: float = 256,
+    device: torch.device | str | None = None,
+) -> Iterator[tuple[slice, Tensor]]:
+    """All distances from query to gallery, in blocks of whole query rows.
+
+    Args:
+        query: (Q, D) descriptors.
+        gallery: (G, D) descriptors.
+        metric: one of ``METRICS``. The cosine distance to an all-zero descriptor is 1.
+        memory_mb: the block in the caller's hands and the one being computed stay below half of it, in MiB (but 16
+            rows each at least), so that the other half is the caller's to work with.
+        device: where to compute; None stays where the gallery lies.
+
+    Returns:
+        An iterator over (query rows, (n, G) float32 distances of at least 0). A block is the caller's to overwrite.
+
+    Raises:
+        ConfigError: the metric is unknown or the budget not positive.
+        DataError: the features do not fit each other or are not finite.
+    """
+    check_metric(metric)
+    if not memory_mb > 0:
+        raise ConfigError(f"memory_mb is {memory_mb}: give the budget for distance blocks in MiB, for example 256")
+    targets = as_features(gallery, "gallery", device)
+    queries = as_features(query, "query", targets.device)
+    if queries.shape[1] != targets.shape[1]:
+        raise DataError(
+            f"query features have {queries.shape[1]} columns and gallery features {targets.shape[1]}: "
+            f"extract both with the same model"
+        )
+    tiles = int(memory_mb * 2**20 / 4 / (4 * len(targets)) / _TILE)
+    return _blocks(queries, targets, metric, max(1, tiles) * _TILE)
+
+
+def _blocks(queries: Tensor, targets: Tensor, metric: str, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    """The loop of :func:`distance_blocks` over checked features; ``rows`` is a multiple of the tile."""
+    compute = _cosine if metric == "cosine" else _squared_euclidean
+    width = len(targets)
+    targets = targets if width >= _TILE else _tiled(targets)
+    scale = _inverse_lengths(targets) if metric == "cosine" else _squared_lengths(targets)
+    for start in range(0, len(queries), rows):
+        part = queries[start : start + rows]
+        with _plain_float32(targets.device):
+            block = compute(_tiled(part), targets, scale)[: len(part), :width]
+        yield slice(start, start + len(part)), block.sqrt_() if metric == "euclidean" else block
+
+
+def _cosine(queries: Tensor, targets: Tensor, inverse: Tensor) -> Tensor:
+    """(n, G) values of 1 - cos; ``inverse`` is 1 / |g|."""
+    block = (queries * _inverse_lengths(queries)[:, None]) @ targets.T
+    block *= inverse
+    return torch.sub(block.new_ones(()), block, out=block).clamp_(min=0)
+
+
+def _squared_euclidean(queries: Tensor, targets: Tensor, squared: Tensor) -> Tensor:
+    """(n, G) values of |q|^2 + |g|^2 - 2 q.g, exact for small integers; ``squared`` is |g|^2."""
+    block = _squared_lengths(queries)[:, None] + squared
+    return block.addmm_(queries, targets.T, alpha=-2).clamp_(min=0)
+
+
+def pair_distances(features: Tensor, first: Tensor, second: Tensor, metric: str) -> Tensor:
+    """Distances of chosen pairs within one set, without the blocks they lie in.
+
+    Args:
+        features: (N, D) float32.
+        first, second: (M,) int64 rows of ``features``, on its device.
+        metric: one of ``METRICS``.
+
+    Returns:
+        (M,) float32 distances, equal to those of :func:`distance_blocks` up to rounding.
+    """
+    pairs = zip(first.split(_PAIRS_AT_ONCE), second.split(_PAIRS_AT_ONCE))
+    products = torch.cat([(features[a] * features[b]).sum(1) for a, b in pairs])
+    if metric == "cosine":
+        inverse = _inverse_lengths(features)
+        return (1 - products * inverse[first] * inverse[second]).clamp_(min=0)
+    lengths = _squared_lengths(features)
+    squared = (lengths[first] + lengths[second] - 2 * products).clamp_(min=0)
+    return squared.sqrt_() if metric == "euclidean" else squared
+
+
+def _tiled(features: Tensor) -> Tensor:
+    """The (N, D) features, with rows of zeros below up to a multiple of the tile."""
+    missing = -len(features) % _TILE
+    return pad(features, (0, 0, 0, missing)) if missing else features
+
+
+def _inverse_lengths(features: Tensor) -> Tensor:
+    """(N,) values of 1 / |x|; 1 for an all-zero row, which no factor changes."""
+    lengths = torch.linalg.vector_norm(features, dim=1)
+    return 1 / lengths.where(lengths > 0, 1)
+
+
+def _squared_lengths(features: Tensor) -> Tensor:
+    """(N,) values of |x|^2, exact for small integers."""
+    return torch.cat([part.square().sum(1) for part in features.split(_ROWS_AT_ONCE)])
+
+
+@contextmanager
+def _plain_float32(device: torch.device) -> Iterator[None]:
+    """Products without TF32, bfloat16 or autocast for the time of the block; the caller's settings come back after."""
+    settings = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # pyright: ignore[reportAttributeAccessIssue]
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for setting, precision in zip(settings, before):
+            setting.fp32_precision = precision

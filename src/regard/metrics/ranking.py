@@ -1,0 +1,179 @@
+"""Order in the gallery: ranks of the right images by counting, and the first k images.
+
+Shapes: Q queries, G gallery images, n rows of one block, M positives, C candidates, K ranks kept per query.
+
+Tie rule: equal distances are ordered by gallery index, as a stable sort does.
+
+To score a query only its positives need ranks, and the rank of one is the number of images that come before it. So
+nothing is sorted but the few positives: every gallery image no farther than the farthest positive is searched into
+them, a histogram says how many landed before each, and its running sum is the rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regard.errors import ConfigError, DataError
+from regard.metrics.distance import Array, as_features, distance_blocks, ordering
+from regard.metrics.protocol import Ids, Pairs, Protocol, read_protocol
+from regard.structures import Ranking
+
+__all__ = ["nearest_images", "positive_ranks", "rank", "ranks_in_block"]
+
+_CHUNK_PAIRS = 2**20
+_BYTES_PER_PAIR = 128  # of ranks_in_block at worst, when every image of the gallery is a positive
+
+
+def positive_ranks(
+    blocks: Iterable[tuple[slice, Tensor]], protocol: Protocol, memory_mb: float = 256
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Ranks of all positives, some queries at a time, in order.
+
+    Args:
+        blocks: consecutive query rows and their (n, G) distances, at least 0, to the gallery without junk. They are
+            overwritten.
+        protocol: who is right for whom.
+        memory_mb: half of it, in MiB, bounds the working memory (but one query's at least).
+
+    Yields:
+        (M,) int64 ranks from 1, ascending within each query, and (n,) int64 positives of each query.
+    """
+    for rows, part in _thin(blocks, memory_mb):
+        positives, removed = protocol.pairs(rows)
+        mask_pairs(part, removed)
+        ranks = ranks_in_block(part, positives)
+        yield ranks.cpu().numpy(), np.bincount(positives.rows, minlength=len(part))
+
+
+def _thin(blocks: Iterable[tuple[slice, Tensor]], memory_mb: float) -> Iterator[tuple[slice, Tensor]]:
+    """The same blocks in thinner ones, about as large as a processor's cache and within the budget."""
+    pairs = min(_CHUNK_PAIRS, memory_mb * 2**20 / 2 / _BYTES_PER_PAIR)
+    for rows, block in blocks:
+        start = rows.start
+        for part in block.split(max(1, int(pairs / block.shape[1]))):
+            yield slice(start, start + len(part)), part
+            start += len(part)
+
+
+def mask_pairs(block: Tensor, removed: Pairs) -> None:
+    """Put (n, G) distances of removed pairs at infinity, in place."""
+    row, column = (torch.from_numpy(index).to(block.device) for index in removed)
+    block[row, column] = torch.inf
+
+
+def ranks_in_block(block: Tensor, positives: Pairs) -> Tensor:
+    """Rank of every positive among the images of its query, by counting.
+
+    Query row, distance and gallery column are packed into one integer, so that a single search orders candidates by
+    query, then distance, then index: ties need no case of their own.
+
+    Args:
+        block: (n, G) distances, infinite where removed; at most 2^30 of them.
+        positives: the M right pairs, rows counted within the block.
+
+    Returns:
+        (M,) int64 ranks from 1, query after query, ascending within each.
+    """
+    height, width = block.shape
+    row, column = (torch.from_numpy(index).to(block.device) for index in positives)
+    distance = block[row, column]
+    keys = _pack(row, distance, column, width).sort().values
+
+    farthest = block.new_full((height,), -torch.inf).scatter_reduce_(0, row, distance, "amax")
+    near_row, near_column = (block <= farthest[:, None]).nonzero(as_tuple=True)
+    near_keys = _pack(near_row, block[near_row, near_column], near_column, width)
+
+    landed = torch.bincount(torch.searchsorted(keys, near_keys), minlength=len(keys) + 1)
+    of_earlier_queries = torch.searchsorted(near_row, torch.arange(height, device=block.device))
+    return landed.cumsum(0)[: len(keys)] - of_earlier_queries[row]
+
+
+def _pack(row: Tensor, distance: Tensor, column: Tensor, width: int) -> Tensor:
+    """(C,) int64 keys in the order of (row, distance, column).
+
+    The bits of a float of at least 0, read as an integer, grow with it; they take the middle 32 bits of the key.
+    """
+    return (row << 32 | distance.view(torch.int32)) << width.bit_length() | column
+
+
+def nearest_images(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The first k columns of every row by (distance, index).
+
+    Args:
+        block: (n, G) distances.
+        k: at most G.
+
+    Returns:
+        (n, k) distances, ascending, and (n, k) int64 columns.
+    """
+    distances, columns = block.topk(min(k + 1, block.shape[1]), dim=1, largest=False)
+    columns, order = columns.sort(dim=1)
+    distances, order = distances.gather(1, order).sort(dim=1, stable=True)
+    columns = columns.gather(1, order)
+    if distances.shape[1] > k:  # where the cut goes through a tie, topk has chosen at random
+        tied = (distances[:, k - 1] == distances[:, k]).nonzero().flatten()
+        for rows in tied.split(max(1, _CHUNK_PAIRS // block.shape[1])):
+            columns[rows] = block[rows].sort(dim=1, stable=True).indices[:, : k + 1]
+    return distances[:, :k], columns[:, :k]
+
+
+def rank(
+    query: Array,
+    gallery: Array,
+    *,
+    k: int = 10,
+    query_pids: Ids | None = None,
+    gallery_pids: Ids | None = None,
+    query_camids: Ids | None = None,
+    gallery_camids: Ids | None = None,
+    metric: str = "cosine",
+    memory_mb: float = 256,
+    device: torch.device | str | None = None,
+) -> Ranking:
+    """The k nearest gallery images of every query.
+
+    Args:
+        query: (Q, D) descriptors.
+        gallery: (G, D) descriptors.
+        k: ranks to keep; may exceed G.
+        query_pids, gallery_pids: (Q,) and (G,) identities, both or neither. Given both, junk is left out and
+            ``matches`` filled.
+        query_camids, gallery_camids: (Q,) and (G,) cameras, both or neither. Given both and the identities, images
+            of the query's person by the query's camera are left out.
+        metric, memory_mb, device: as for :func:`regard.metrics.distance_blocks`.
+
+    Returns:
+        A :class:`regard.Ranking`; indices count in ``gallery`` as given.
+
+    Raises:
+        ConfigError: an option is wrong.
+        DataError: the arrays do not fit each other or are not finite.
+    """
+    order = ordering(metric)
+    if k < 1:
+        raise ConfigError(f"k is {k}: ask for at least one rank")
+    queries, targets = as_features(query, "query"), as_features(gallery, "gallery", device)
+    protocol, kept = None, np.arange(len(targets))
+    if query_pids is not None and gallery_pids is not None:
+        protocol = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
+        targets, kept = protocol.without_junk(targets), protocol.kept
+    elif query_pids is not None or gallery_pids is not None:
+        raise DataError("identities of one side only: give both query_pids and gallery_pids, or neither")
+
+    indices = np.full((len(queries), k), -1, np.int64)
+    distances = np.full((len(queries), k), np.inf, np.float32)
+    width = min(k, len(kept))
+    for rows, block in _thin(distance_blocks(queries, targets, metric=order, memory_mb=memory_mb), memory_mb):
+        if protocol is not None:
+            mask_pairs(block, protocol.pairs(rows)[1])
+        nearest, columns = nearest_images(block, width)
+        distances[rows, :width] = nearest.cpu().numpy()
+        indices[rows, :width] = kept[columns.cpu().numpy()]
+    indices[np.isinf(distances)] = -1
+    if order != metric:
+        np.sqrt(distances, out=distances)
+    return Ranking(indices, distances, None if protocol is None else protocol.is_match(indices))

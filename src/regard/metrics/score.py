@@ -1,0 +1,69 @@
+"""From the ranks of the right images to AP, INP and the first hit.
+
+Shapes: Q queries, P positives of one query, M positives of all of them.
+
+A query whose P positives stand at the ranks r_1 < r_2 < ... < r_P (counted from 1) has
+
+    AP (step)       1/P  sum_j  j / r_j                                             the mean precision at the hits
+    AP (trapezoid)  1/P  sum_j  (j / r_j + (j - 1) / (r_j - 1)) / 2                 with 0/0 = 1 at r_1 = 1
+    INP             P / r_P                                                         how far down the last one is
+    CMC at k        1 if r_1 <= k, else 0
+
+Sources: step, most toolkits; trapezoid, the evaluation code published with Market-1501; INP, Ye et al., Deep Learning
+for Person Re-identification: A Survey and Outlook, TPAMI 2021.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["AP_FORMS", "Scores", "cmc_curve", "score_ranks"]
+
+AP_FORMS = ("step", "trapezoid")
+
+
+class Scores(NamedTuple):
+    """How well each query did.
+
+    Attributes:
+        ap: (Q,) float64 average precision, NaN without positives.
+        inp: (Q,) float64 inverse negative penalty, NaN without positives.
+        first_hit: (Q,) int64 rank of the first positive, from 1; -1 without positives.
+    """
+
+    ap: np.ndarray
+    inp: np.ndarray
+    first_hit: np.ndarray
+
+
+def score_ranks(ranks: np.ndarray, counts: np.ndarray, ap: str = "step") -> Scores:
+    """Score every query by the ranks of its positives.
+
+    Args:
+        ranks: (M,) ranks from 1, query after query, ascending within each.
+        counts: (Q,) number of positives of each query; they sum to M.
+        ap: ``"step"`` or ``"trapezoid"``.
+    """
+    starts = np.cumsum(counts) - counts
+    hit = np.arange(1, len(ranks) + 1) - np.repeat(starts, counts)
+    precision = hit / ranks
+    if ap == "trapezoid":
+        before = np.where(ranks > 1, (hit - 1) / np.maximum(ranks - 1, 1), 1.0)
+        precision = (precision + before) / 2
+
+    matched = counts > 0
+    starts, found = starts[matched], counts[matched]
+    scores = Scores(np.full(matched.shape, np.nan), np.full(matched.shape, np.nan), np.full(matched.shape, -1))
+    if len(found):
+        scores.ap[matched] = np.add.reduceat(precision, starts) / found
+        scores.inp[matched] = found / ranks[starts + found - 1]
+        scores.first_hit[matched] = ranks[starts]
+    return scores
+
+
+def cmc_curve(first_hit: np.ndarray, max_rank: int) -> np.ndarray:
+    """(max_rank,) share of queries with a hit at rank 1, 2, ...; a first hit of -1 never counts."""
+    found = first_hit[(first_hit > 0) & (first_hit <= max_rank)]
+    return np.cumsum(np.bincount(found - 1, minlength=max_rank)) / len(first_hit)
