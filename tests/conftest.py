@@ -45,6 +45,6 @@ def tiny_overrides(market: Path) -> list[str]:
         f"data.root={market}", "data.name=market1501", "data.height=48", "data.width=32", "data.ids_per_batch=4",
         "data.images_per_id=2", "data.workers=0", "data.pad=2", "model.backbone=test_resnet.r160_in1k",
         "train.epochs=2", "train.eval_every=1", "train.log_every=2", "train.accelerator=cpu",
-        "train.precision=32", "eval.batch_size=16",
+        "train.precision=fp32", "eval.batch_size=16",
         "schedule.warmup_epochs=0",
     ]  # fmt: skip

@@ -49,7 +49,7 @@ def finished(tmp_path_factory, market):
         f"data.root={market}", "data.height=48", "data.width=32", "data.ids_per_batch=4", "data.images_per_id=2",
         "data.workers=0", "data.pad=2", "model.backbone=test_resnet.r160_in1k", "train.epochs=2",
         "train.eval_every=1", "train.accelerator=cpu", "schedule.warmup_epochs=0", "data.name=market1501",
-        "train.precision=32",
+        "train.precision=fp32",
     ]  # fmt: skip
     folder = tmp_path_factory.mktemp("finished") / "run"
     config = config_for("apnet_crowd", overrides)

@@ -37,7 +37,7 @@ class Runtime:
         rank, world_size: this process among all.
         device: where this process computes.
         is_main: whether this is rank 0, which writes.
-        precision: "32" or "bf16", as resolved.
+        precision: "fp32" or "bf16", as resolved.
     """
 
     def __init__(self, config: TrainConfig):
@@ -131,7 +131,7 @@ def _precision(name: str, accelerator: str) -> str:
     if name != "auto":
         return name
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if accelerator == "cuda" or (accelerator == "cpu" and native()) else "32"
+    return "bf16" if accelerator == "cuda" or (accelerator == "cpu" and native()) else "fp32"
 
 
 def _accelerator(name: str) -> str:

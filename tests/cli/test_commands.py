@@ -1,0 +1,219 @@
+"""The command line: one voice, one line for every mistake, exit code 2, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from regard import __version__
+from regard.cli.main import VERBS, main
+
+
+def run(*arguments, capsys) -> tuple[int, str, str]:
+    code = main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_the_overview_names_every_command(flag, capsys):
+    code, out, _ = run(flag, capsys=capsys)
+    assert code == 0
+    for verb in VERBS:
+        assert f"  {verb} " in out
+
+
+def test_nothing_at_all_is_a_call_for_help(capsys):
+    assert run(capsys=capsys)[1].startswith("regard: person re-identification with attention")
+
+
+def test_version(capsys):
+    assert run("--version", capsys=capsys)[1] == f"regard {__version__}\n"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_explains_itself(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: regard {verb}")
+    assert "--debug" in out
+
+
+def test_help_needs_no_heavy_import():
+    code = "import sys; from regard.cli.main import main; main(['--help']); print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out.strip().endswith("False")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["trian"], "unknown command 'trian', did you mean 'train'?"),
+        (["train"], "regard train wants a system, a recipe or a YAML file"),
+        (["train", "apnat_crowd"], "unknown recipe 'apnat_crowd', did you mean 'apnet_crowd'?"),
+        (["train", "apnet", "optim.lrr=1"], "optim.lrr: no such key, did you mean 'lr'?"),
+        (["train", "apnet", "model.levl=1"], "levl: no such key, did you mean 'level'?"),
+        (["train", "apnet", "nonsense"], "cannot read override 'nonsense'"),
+        (["train", "apnet", "data.root=/not/there"], "/not/there"),
+        (["train", "nowhere.yaml"], "cannot read recipe nowhere.yaml"),
+        (["train", "--resume", "/not/there"], "holds no last.safetensors"),
+        (["train", "apnet", "--resume", "x"], "drop NAME and the overrides"),
+        (["train", "apnet", "--bogus"], "unrecognized arguments: --bogus"),
+        (["eval", "/not/there"], "/not/there"),
+        (["eval"], "the following arguments are required: run"),
+        (["import", "/not/there.pt", "--network", "apnet", "-o", "x"], "/not/there.pt"),
+        (["import", "/not/there.pt", "--network", "apnat", "-o", "x"], "apnat"),
+        (["data", "make", "x", "--set", "blur"], "--set 'blur' wants KNOB=NUMBER"),
+        (["data", "make", "x", "--set", "blurr=1"], "blur"),
+        (["models", "apnat"], "unknown model 'apnat', did you mean 'apnet'?"),
+        (["recipes", "apnet_crowdd"], "did you mean 'apnet_crowd'?"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, wanted, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*arguments, capsys=capsys)
+    assert code == 2
+    assert err.startswith("regard: ")
+    assert len(err.strip().splitlines()) == 1
+    assert wanted in err
+    assert not out
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(ValueError, match="unknown model"):
+        main(["models", "apnat", "--debug"])
+
+
+def test_recipes_can_be_listed_and_printed(capsys):
+    assert "apnet_market1501" in run("recipes", capsys=capsys)[1]
+    out = run("recipes", "apnet_market1501", capsys=capsys)[1]
+    assert "Published:" in out
+    assert "lr: 4e-4" in out
+
+
+def test_models_can_be_listed_and_shown(capsys):
+    out = run("models", capsys=capsys)[1]
+    assert {"apnet", "baseline"} <= {line.split()[0] for line in out.splitlines()}
+    assert "level = 2" in run("models", "apnet", capsys=capsys)[1]
+
+
+def test_show_prints_settings_that_train_again(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = run("train", "apnet_crowd", "train.seed=5", "--show", capsys=capsys)[1]
+    (tmp_path / "copy.yaml").write_text(first)
+    assert run("train", "copy.yaml", "--show", capsys=capsys)[1] == first
+    assert "seed: 5" in first
+
+
+def test_train_and_evaluate_by_hand(capsys, tmp_path, tiny_overrides, market):
+    folder = tmp_path / "run"
+    code, out, err = run("train", "baseline_crowd", *tiny_overrides, "-o", folder, capsys=capsys)
+    assert code == 0, err
+    assert "baseline on cpu in fp32, run folder" in out
+    assert "epoch 2/2: loss" in out
+    scores = tmp_path / "scores.json"
+    code, out, _ = run("eval", folder, "--json", scores, "--no-flip", "-q", capsys=capsys)
+    assert code == 0
+    assert "mAP" in out
+    assert 0 < json.loads(scores.read_text())["mAP"] <= 1
+    code, out, _ = run("eval", folder / "final", "--root", market, "-q", capsys=capsys)
+    assert code == 0
+    assert "market1501: train 36 images of 6 ids" in out
+    code, _, err = run("eval", folder / "final", "-q", capsys=capsys)
+    assert code == 2
+    assert "names no data set; say --root FOLDER" in err
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(capsys, tmp_path):
+    import regard
+
+    regard.create_model("baseline", 5, backbone="test_resnet.r160_in1k").save(tmp_path / "one")
+    regard.create_model("apnet", 5, backbone="test_resnet.r160_in1k").save(tmp_path / "two")
+    (tmp_path / "one" / "model.safetensors").replace(tmp_path / "two" / "model.safetensors")
+    code, _, err = run("eval", tmp_path / "two", "--root", tmp_path, capsys=capsys)
+    assert code == 2
+    assert "model.safetensors" in err
+    assert "missing" in err
+    torch.save({"weights": [1, 2]}, tmp_path / "other.pt")
+    code, _, err = run("import", tmp_path / "other.pt", "--network", "apnet", "-o", tmp_path / "x", capsys=capsys)
+    assert code == 2
+    assert "other.pt" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_broken_picture_in_training_is_named(capsys, tmp_path, tiny_overrides, market):
+    import shutil
+
+    root = tmp_path / "market"
+    shutil.copytree(market, root)
+    broken = sorted((root / "bounding_box_train").iterdir())[3]
+    broken.write_bytes(broken.read_bytes()[:200])
+    overrides = [*(o for o in tiny_overrides if "root" not in o and "workers" not in o), f"data.root={root}"]
+    for workers in (0, 1):
+        folder = tmp_path / f"run{workers}"
+        code, _, err = run(
+            "train", "baseline_crowd", *overrides, f"data.workers={workers}", "-q", "-o", folder, capsys=capsys
+        )
+        assert code == 2
+        assert broken.name in err
+        assert "Traceback" not in err
+        assert len([line for line in err.splitlines() if line.startswith("regard: ")]) == 1
+
+
+def test_an_empty_split_is_named(capsys, tmp_path, tiny_overrides, market):
+    import shutil
+
+    root = tmp_path / "market"
+    shutil.copytree(market, root)
+    for path in (root / "query").iterdir():
+        path.unlink()
+    overrides = [*(o for o in tiny_overrides if "root" not in o), f"data.root={root}"]
+    code, _, err = run("train", "baseline_crowd", *overrides, "-q", "-o", tmp_path / "run", capsys=capsys)
+    assert code == 2
+    assert "query" in err
+    assert "empty" in err or "no image" in err.lower()
+
+
+def test_making_a_crowd_prints_what_to_do_with_it(capsys, tmp_path):
+    root = tmp_path / "crowd"
+    code, out, _ = run(
+        "data", "make", root, "--train-ids", 4, "--test-ids", 3, "--cameras", 2, "--per-camera", 1,
+        "--workers", 1, "-q", capsys=capsys,
+    )  # fmt: skip
+    assert code == 0
+    assert "of 4 ids" in out
+    assert f"regard train apnet data.root={root}" in out
+    assert (root / "dataset.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_demo_end_to_end_at_a_small_size(tmp_path):
+    """The real demo command, with fewer people and epochs; a second call finds everything and trains nothing."""
+    arguments = ["demo", "-o", str(tmp_path / "demo"), "--train-ids", "20", "--test-ids", "12", "--epochs", "3"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    outputs = []
+    for _ in range(2):
+        result = subprocess.run(
+            [sys.executable, "-m", "regard", *arguments, "-q"], capture_output=True, text=True, env=environment
+        )
+        assert result.returncode == 0, result.stderr
+        outputs.append((result.stdout, (tmp_path / "demo" / "run" / "metrics.jsonl").read_text()))
+    assert outputs[0] == outputs[1]
+    metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())
+    labels = ["color histogram", "color histogram, true masks", "untrained apnet", "trained apnet"]
+    assert list(metrics["evaluations"]) == labels
+    for label in labels:
+        assert label in outputs[0][0]
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "src=\"data:image" in page or "src='data:image" in page
+    for name in ("ranked.png", "attention.png"):
+        assert (tmp_path / "demo" / name).stat().st_size > 10_000
