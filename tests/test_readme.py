@@ -1,0 +1,44 @@
+"""What the documents show is true: their Python runs, their commands exist, their pictures and links are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from regard.cli.main import VERBS
+from regard.config import recipe_names
+from regard.registry import MODELS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+ids = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), {"__name__": "__docs__"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_links_and_pictures_are_there(page):
+    for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", page.read_text(encoding="utf-8")):
+        name = "".join(target)
+        if not name.startswith(("http", "mailto")):
+            assert (page.parent / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_commands_named_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for verb in re.findall(r"^(?:\$ )?regard ([a-z]+)", text, re.M) + re.findall(r"`regard ([a-z]+)", text):
+        assert verb in VERBS, verb
+    for name in re.findall(r"regard train ([a-z0-9_]+)(?=[ `\n])", text):
+        assert name in MODELS or name in recipe_names(), name
