@@ -28,7 +28,7 @@ METRICS = ("cosine", "euclidean", "sqeuclidean")
 """Known distances: 1 - cos, the Euclidean distance, and its square (the same order without the root)."""
 
 _TILE = 16
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024
 _PAIRS_AT_ONCE = 256  # two copies of that many descriptors stay in the cache
 
 
@@ -159,8 +159,9 @@ def pair_distances(features: Tensor, first: Tensor, second: Tensor, metric: str)
     Returns:
         (M,) float32 distances, equal to those of :func:`distance_blocks` up to rounding.
     """
-    pairs = zip(first.split(_PAIRS_AT_ONCE), second.split(_PAIRS_AT_ONCE))
-    products = torch.cat([(features[a] * features[b]).sum(1) for a, b in pairs])
+    products = features.new_empty(len(first))  # filled in place: small results kept one by one would fragment the heap
+    for a, b, product in zip(*(values.split(_PAIRS_AT_ONCE) for values in (first, second, products))):
+        product.copy_((features[a] * features[b]).sum(1))
     if metric == "cosine":
         inverse = _inverse_lengths(features)
         return (1 - products * inverse[first] * inverse[second]).clamp_(min=0)
@@ -183,7 +184,10 @@ def _inverse_lengths(features: Tensor) -> Tensor:
 
 def _squared_lengths(features: Tensor) -> Tensor:
     """(N,) values of |x|^2, exact for small integers."""
-    return torch.cat([part.square().sum(1) for part in features.split(_ROWS_AT_ONCE)])
+    lengths = features.new_empty(len(features))
+    for part, length in zip(features.split(_ROWS_AT_ONCE), lengths.split(_ROWS_AT_ONCE)):
+        length.copy_(part.square().sum(1))
+    return lengths
 
 
 @contextmanager

@@ -148,12 +148,12 @@ def evaluate_ranking(
     else:
         blocks = distance_blocks(queries, targets, metric=order, memory_mb=memory_mb)
 
-    parts = []
+    scores = Scores.unmatched(len(queries))
     with tqdm(total=len(queries), desc="ranking", unit="query", disable=not progress) as bar:
-        for ranks, counts in positive_ranks(blocks, protocol, memory_mb):
-            parts.append(score_ranks(ranks, counts, ap))
+        for rows, ranks, counts in positive_ranks(blocks, protocol, memory_mb):
+            for all_queries, some in zip(scores, score_ranks(ranks, counts, ap)):
+                all_queries[rows] = some
             bar.update(len(counts))
-    scores = Scores(*(np.concatenate(column) for column in zip(*parts)))
     options = {
         "metric": metric,
         "re-ranking": str(reranking) if reranking else "none",

@@ -30,7 +30,7 @@ _BYTES_PER_PAIR = 128  # of ranks_in_block at worst, when every image of the gal
 
 def positive_ranks(
     blocks: Iterable[tuple[slice, Tensor]], protocol: Protocol, memory_mb: float = 256
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Ranks of all positives, some queries at a time, in order.
 
     Args:
@@ -40,13 +40,13 @@ def positive_ranks(
         memory_mb: half of it, in MiB, bounds the working memory (but one query's at least).
 
     Yields:
-        (M,) int64 ranks from 1, ascending within each query, and (n,) int64 positives of each query.
+        Query rows, (M,) int64 ranks from 1, ascending within each query, and (n,) int64 positives of each query.
     """
     for rows, part in _thin(blocks, memory_mb):
         positives, removed = protocol.pairs(rows)
         mask_pairs(part, removed)
         ranks = ranks_in_block(part, positives)
-        yield ranks.cpu().numpy(), np.bincount(positives.rows, minlength=len(part))
+        yield rows, ranks.cpu().numpy(), np.bincount(positives.rows, minlength=len(part))
 
 
 def _thin(blocks: Iterable[tuple[slice, Tensor]], memory_mb: float) -> Iterator[tuple[slice, Tensor]]:

@@ -115,12 +115,12 @@ def _blocks(
     weights = _averaged(weights, order[:, : options.k2])
     of_queries, of_gallery = csr_array(weights[:num_queries]), csr_array(weights[num_queries:].T)
     for rows, block in blocks:
-        overlap = np.zeros(block.shape, np.float32)
-        for row, sums in zip(range(rows.start, rows.stop), overlap):
-            _add_overlap(of_queries, of_gallery, row, sums)
-        jaccard = torch.from_numpy(1 - overlap / (2 - overlap)).to(block.device)
+        jaccard = np.empty(block.shape, np.float32)
+        for number, row in enumerate(range(rows.start, rows.stop)):
+            jaccard[number] = _jaccard(of_queries, of_gallery, row, block.shape[1])
         block /= torch.from_numpy(farthest[rows]).to(block.device)[:, None]
-        yield rows, block.pow_(power).mul_(options.lam).add_(jaccard, alpha=1 - options.lam).clamp_(min=0)
+        block.pow_(power).mul_(options.lam).add_(torch.from_numpy(jaccard).to(block.device), alpha=1 - options.lam)
+        yield rows, block.clamp_(min=0)
 
 
 def _neighbors(
@@ -177,10 +177,11 @@ def _averaged(weights: csr_array, order: np.ndarray) -> csr_array:
     return csr_array(_rows_of(order, 1 / order.shape[1]) @ weights)
 
 
-def _add_overlap(of_queries: csr_array, of_gallery: csr_array, row: int, sums: np.ndarray) -> None:
-    """Add to (G,) ``sums`` the smaller weights of one query and every gallery image: equation 10's numerator.
+def _jaccard(of_queries: csr_array, of_gallery: csr_array, row: int, size: int) -> np.ndarray:
+    """(size,) Jaccard distances of one query's weights to those of every gallery image: equation 10.
 
-    ``of_gallery`` is (N, G), so that only the gallery images that share a neighbor with the query are visited.
+    Rows have sum 1, so that the larger weights sum to 2 less the sum of the smaller. ``of_gallery`` is (N, size): only
+    gallery images that share a neighbor with the query are visited.
     """
     span = slice(of_queries.indptr[row], of_queries.indptr[row + 1])
     shared, weight = of_queries.indices[span], of_queries.data[span]
@@ -188,4 +189,5 @@ def _add_overlap(of_queries: csr_array, of_gallery: csr_array, row: int, sums: n
     count = of_gallery.indptr[shared + 1] - start
     entry = np.repeat(start - np.cumsum(count) + count, count) + np.arange(count.sum())
     smaller = np.minimum(np.repeat(weight, count), of_gallery.data[entry])
-    sums += np.bincount(of_gallery.indices[entry], smaller, minlength=len(sums))
+    overlap = np.bincount(of_gallery.indices[entry], smaller, minlength=size)
+    return 1 - overlap / (2 - overlap)

@@ -37,6 +37,11 @@ class Scores(NamedTuple):
     inp: np.ndarray
     first_hit: np.ndarray
 
+    @classmethod
+    def unmatched(cls, count: int) -> Scores:
+        """The scores of ``count`` queries without positives."""
+        return cls(np.full(count, np.nan), np.full(count, np.nan), np.full(count, -1, np.int64))
+
 
 def score_ranks(ranks: np.ndarray, counts: np.ndarray, ap: str = "step") -> Scores:
     """Score every query by the ranks of its positives.
@@ -55,7 +60,7 @@ def score_ranks(ranks: np.ndarray, counts: np.ndarray, ap: str = "step") -> Scor
 
     matched = counts > 0
     starts, found = starts[matched], counts[matched]
-    scores = Scores(np.full(matched.shape, np.nan), np.full(matched.shape, np.nan), np.full(matched.shape, -1))
+    scores = Scores.unmatched(len(counts))
     if len(found):
         scores.ap[matched] = np.add.reduceat(precision, starts) / found
         scores.inp[matched] = found / ranks[starts + found - 1]
