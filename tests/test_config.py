@@ -109,12 +109,8 @@ def test_an_unknown_recipe_lists_those_on_board(tmp_path):
 
 
 def test_every_field_says_what_it_means():
-    def fields(section):
-        for name, field in section.model_fields.items():
-            yield name, field
-
     unclear = {"betas", "lr", "weight_decay", "epochs", "seed", "gamma", "name", "channels_last", "metric"}
     for section in (f.annotation for f in Config.model_fields.values() if hasattr(f.annotation, "model_fields")):
-        for name, field in fields(section):
+        for name, field in section.model_fields.items():
             if name not in unclear and name not in ("batch_size", "warmup_epochs", "accelerator"):
                 assert field.description, f"{section.__name__}.{name}"

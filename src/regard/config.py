@@ -48,9 +48,16 @@ class DataConfig(Section):
     ids_per_batch: Positive = Field(default=16, description="P of the P x K batch, over all ranks")
     images_per_id: Positive = Field(default=4, description="K of the P x K batch")
     flip: Share = Field(default=0.5, description="probability of a horizontal flip")
+    enlarge: Annotated[float, Field(ge=1)] = Field(
+        default=1.0, description="resize to this many times height and width before the random crop"
+    )
     pad: Annotated[int, Field(ge=0)] = Field(default=10, description="black border in pixels before the random crop")
     erasing: Share = Field(default=0.5, description="probability of random erasing")
     erasing_fill: Literal["mean", "released", "random"] = Field(default="mean", description="what is put into the hole")
+    labels: tuple[Literal["mask", "keypoints"], ...] = Field(
+        default=(), description="what training predicts besides identities: extra.mask, extra.keypoints"
+    )
+    label_stride: Positive = Field(default=1, description="pixels of the input per pixel of those labels")
     workers: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="loader processes; None: by core count"
     )
@@ -133,7 +140,9 @@ class TrainConfig(Section):
     seed: Annotated[int, Field(ge=0)] = 1
     devices: Positive = Field(default=1, description="processes on this machine; torchrun sets it for several machines")
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "32", "bf16"] = Field(default="auto", description="auto: bf16 autocast where the hardware has it")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="auto: bf16 autocast where the hardware multiplies in it"
+    )
     channels_last: bool = True
     sync_bn: bool = Field(default=False, description="batch-norm statistics over all ranks")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
@@ -149,6 +158,9 @@ class EvalConfig(Section):
 
     metric: Literal["cosine", "euclidean"] = "cosine"
     flip: bool = Field(default=True, description="average the embedding with the flipped image's")
+    five_crops: bool = Field(
+        default=False, description="average center and corners of the image at 9/8 of the size (with flip: ten views)"
+    )
     ap: Literal["step", "trapezoid"] = Field(default="step", description="form of the average precision")
     rerank: bool = Field(default=False, description="k-reciprocal re-ranking")
     batch_size: Positive = 128

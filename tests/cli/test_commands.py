@@ -214,6 +214,6 @@ def test_the_demo_end_to_end_at_a_small_size(tmp_path):
         assert label in outputs[0][0]
     page = (tmp_path / "demo" / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "src=\"data:image" in page or "src='data:image" in page
+    assert 'src="data:image' in page or "src='data:image" in page
     for name in ("ranked.png", "attention.png"):
         assert (tmp_path / "demo" / name).stat().st_size > 10_000

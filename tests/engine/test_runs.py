@@ -21,7 +21,6 @@ from regard.engine.checkpoint import read_config
 from regard.engine.ema import Average
 from regard.engine.log import read_history
 from regard.engine.run import evaluate_run, open_data, resolve, resume_run, start_run
-from regard.engine.train import Interrupted
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
 
 

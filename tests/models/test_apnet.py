@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from flops import gflops
 
 import regard
 
@@ -9,15 +10,21 @@ TINY = "test_resnet.r160_in1k"
 
 
 @pytest.mark.parametrize(
-    ("level", "total", "trainable"),
-    [(0, 25_050_176, 25_048_128), (1, 25_112_640, 25_110_592), (2, 29_311_200, 29_305_248), (3, 36_302_944, None)],
+    ("level", "total", "trainable", "cost"),
+    [
+        (0, 25_050_176, 25_048_128, (18.23972, 8.10654)),
+        (1, 25_112_640, 25_110_592, (18.23984, 8.10667)),
+        (2, 29_311_200, 29_305_248, (18.24820, 8.11503)),
+        (3, 36_302_944, None, (18.26214, 8.12896)),
+    ],
 )
-def test_sizes_on_resnet50(level, total, trainable):
+def test_sizes_on_resnet50(level, total, trainable, cost):
     model = regard.create_model("apnet", 751, level=level)
     assert sum(p.numel() for p in model.parameters()) == total
     if trainable is not None:
         assert sum(p.numel() for p in model.parameters() if p.requires_grad) == trainable
     assert sum(p.numel() for p in model.strip().parameters()) == total - 751 * 2048
+    assert (round(gflops(model, 1, 3, 384, 192), 5), round(gflops(model, 1, 3, 256, 128), 5)) == cost
 
 
 def test_baseline_is_level_zero():
@@ -84,12 +91,31 @@ def test_order_matters():
     assert not torch.allclose(*embeddings)
 
 
+@pytest.mark.parametrize("level", [0, 2])
+def test_identity_scores_as_descriptor(level, tmp_path):
+    model = regard.create_model("apnet", 7, backbone=TINY, level=level, descriptor="logits")
+    images = torch.randn(3, 3, 64, 32)
+    out = model.eval()(images)
+    assert model.embed_dim == 7
+    assert torch.equal(out.embedding, out.logits["global"])
+    assert torch.equal(out.embedding, model.classifier(model.neck(out.features["global"])))
+    stripped = model.strip()(images)
+    assert torch.equal(stripped.embedding, out.embedding)
+    assert stripped.logits == {}
+    model.save(tmp_path)
+    loaded = regard.load(tmp_path)
+    assert loaded.stripped
+    assert torch.equal(loaded.embed(images), out.embedding)
+    assert loaded(images).logits == {}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"level": 4}, r"level is 4, wanted 0 \(no attention\) to 3"),
         ({"level": -1}, "level is -1"),
-        ({"agent": "sse"}, "agent is 'sse', wanted one of: se"),
+        ({"agent": "sse"}, "agent is 'sse', wanted one of: se, rga"),
+        ({"descriptor": "neck"}, "descriptor is 'neck', wanted one of: bnneck, logits"),
         ({"order": "up"}, "order is 'up', wanted one of: fine_to_coarse, coarse_to_fine"),
         ({"se_hidden": 0}, "se_hidden is 0"),
         ({"backbone": "rexnet_100", "level": 2}, "61 channels for 2 groups"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -7,9 +9,10 @@ from torch.nn import functional as F
 
 from regard.errors import ConfigError
 from regard.layers.bnneck import bnneck, identity_classifier
+from regard.layers.eca import EfficientChannelAttention, adaptive_kernel
 from regard.layers.pyramid import AttentionPyramid
 from regard.layers.se import SqueezeExcitation
-from regard.layers.split_attention import SplitAttention
+from regard.layers.split_attention import EfficientSplitAttention, SplitAttention
 
 
 @pytest.fixture
@@ -131,3 +134,67 @@ def test_neck_and_classifier():
     assert classifier.bias is None
     assert classifier.weight.shape == (1000, 32)
     assert classifier.weight.std().item() == pytest.approx(0.001, rel=0.05)
+
+
+@pytest.mark.parametrize(("channels", "kernel"), [(64, 3), (256, 5), (512, 5), (1024, 5), (2048, 7), (2, 3), (96, 3)])
+def test_adaptive_kernel(channels, kernel):
+    assert adaptive_kernel(channels) == kernel
+
+
+def slow_eca(layer: EfficientChannelAttention, x: torch.Tensor) -> torch.Tensor:
+    """Strip by strip, the first ones taller where the height does not divide, channel by channel."""
+    weight, gates = layer.conv.weight.flatten(), torch.zeros_like(x)
+    k, (_, channels, height, _) = len(weight), x.shape
+    tall = height % layer.parts
+    ends = [0]
+    for part in range(layer.parts):
+        ends.append(ends[-1] + height // layer.parts + (1 if part < tall else 0))
+    for top, bottom in pairwise(ends):
+        means = x[:, :, top:bottom].mean((2, 3))
+        for c in range(channels):
+            neighbors = [(i, c + i - k // 2) for i in range(k) if 0 <= c + i - k // 2 < channels]
+            logit = sum(weight[i] * means[:, n] for i, n in neighbors)
+            gates[:, c, top:bottom] = torch.sigmoid(logit)[:, None, None]
+    return gates
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("height", [6, 8])
+def test_efficient_channel_attention_is_its_formula(parts, kernel, height):
+    x = torch.randn(3, 16, height, 5)
+    layer = EfficientChannelAttention(kernel, parts)
+    gate = layer(x)
+    assert gate.shape == (3, 16, height if parts > 1 else 1, 1)
+    torch.testing.assert_close(gate.expand_as(x), slow_eca(layer, x))
+    assert sum(p.numel() for p in layer.parameters()) == kernel
+
+
+def test_more_strips_than_rows(x):
+    one_per_row = EfficientChannelAttention(3, parts=6)
+    many = EfficientChannelAttention(3, parts=50)
+    many.load_state_dict(one_per_row.state_dict())
+    assert torch.equal(many(x), one_per_row(x))
+
+
+def test_zero_efficient_channel_attention_halves(x):
+    layer = EfficientChannelAttention(5, parts=2)
+    nn.init.zeros_(layer.conv.weight)
+    assert torch.equal(x * layer(x), x / 2)
+
+
+@pytest.mark.parametrize("radix", [2, 4])
+def test_efficient_split_attention_is_its_formula(x, radix):
+    layer = EfficientSplitAttention(16, radix, kernel=3)
+    u = sum(group.mean((2, 3)) for group in x.chunk(radix, dim=1))
+    logits = torch.stack([F.conv1d(u[:, None], weight[None], padding=1)[:, 0] for weight in layer.conv.weight])
+    gates = logits.exp() / logits.exp().sum(0)
+    torch.testing.assert_close(layer(x), torch.cat(list(gates), dim=1)[:, :, None, None])
+    assert sum(p.numel() for p in layer.parameters()) == 3 * radix
+    nn.init.zeros_(layer.conv.weight)
+    torch.testing.assert_close(x * layer(x), x / radix)
+
+
+def test_efficient_split_attention_refuses_a_remainder():
+    with pytest.raises(ConfigError, match="61 channels for 2 groups"):
+        EfficientSplitAttention(61, radix=2, kernel=3)

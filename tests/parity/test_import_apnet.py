@@ -9,7 +9,7 @@ import safetensors.numpy
 import torch
 
 import regard
-from regard.errors import CheckpointError, UnknownNameError
+from regard.errors import CheckpointError, ConfigError, UnknownNameError
 
 
 def blank(level: int) -> dict[str, np.ndarray]:
@@ -153,3 +153,10 @@ def test_a_pickled_module_is_not_run(tmp_path):
     torch.save({"model": Network()}, tmp_path / "module.pth")
     with pytest.raises(CheckpointError, match="holds Python objects, which are not loaded because they could run code"):
         regard.import_released(tmp_path / "module.pth")
+
+
+def test_what_the_tensors_do_not_tell():
+    model = regard.import_released(blank(0), descriptor="logits")
+    assert (model.embed_dim, model.options["descriptor"]) == (751, "logits")
+    with pytest.raises(ConfigError, match="did you mean 'descriptor'"):
+        regard.import_released(blank(0), descripter="logits")

@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from regard.data.image import read_image
+from regard.data.labels import stack_targets
 from regard.data.samplers import Draw, PKBatchSampler
 from regard.errors import ConfigError, DataError
 from regard.structures import Batch, Sample
@@ -28,6 +29,10 @@ __all__ = ["Crops", "Loader", "class_pids", "test_loader", "train_loader"]
 Transform = Callable[[np.ndarray, random.Random], np.ndarray]
 """(h, w, 3) uint8 picture, source of draws -> (3, H, W) uint8."""
 
+Labels = Callable[[Sample, tuple[int, int], int], dict[str, tuple[np.ndarray, np.ndarray]]]
+"""Sample, height and width of its stored picture, seed of the draws -> named maps with their flags, such as
+:class:`~regard.data.labels.TrainingLabels`."""
+
 
 class Crops(Dataset[Any]):
     """Samples as a map-style data set that is asked for whole batches.
@@ -36,33 +41,41 @@ class Crops(Dataset[Any]):
         samples: what to read.
         pids: the number each sample gets in ``Batch.pids``.
         transform: applied to every decoded picture.
+        labels: what goes into ``Batch.extra`` besides.
     """
 
-    def __init__(self, samples: Sequence[Sample], pids: Sequence[int], transform: Transform):
+    def __init__(
+        self, samples: Sequence[Sample], pids: Sequence[int], transform: Transform, labels: Labels | None = None
+    ):
         self.samples = samples
         self.pids = torch.tensor(pids, dtype=torch.int64)
         self.camids = torch.tensor([sample.camid for sample in samples], dtype=torch.int64)
         self.transform = transform
+        self.labels = labels
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, draw: Draw) -> np.ndarray:
-        """One transformed picture, (3, H, W) uint8.
+    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]:
+        """One transformed picture, (3, H, W) uint8, and its labels.
 
         Raises:
-            DataError: the file cannot be read.
+            DataError: a file cannot be read.
         """
-        return self.transform(read_image(self.samples[draw.index].path), random.Random(draw.seed))
+        sample = self.samples[draw.index]
+        picture = read_image(sample.path)
+        height, width, _ = picture.shape
+        labels = self.labels(sample, (height, width), draw.seed) if self.labels else {}
+        return self.transform(picture, random.Random(draw.seed)), labels
 
     def __getitems__(self, draws: Sequence[Draw]) -> Batch | DataError:
         """A batch, or what went wrong: an error crosses from a worker in one piece only as a value."""
         try:
-            pictures = [self[draw] for draw in draws]
+            pictures, labels = zip(*[self[draw] for draw in draws])
         except DataError as error:
             return error
         indices = [draw.index for draw in draws]
-        return Batch(stack(pictures), self.pids[indices], self.camids[indices], {})
+        return Batch(stack(pictures), self.pids[indices], self.camids[indices], {**stack_targets(labels)})
 
 
 def stack(pictures: Sequence[np.ndarray]) -> torch.Tensor:
@@ -150,6 +163,7 @@ def train_loader(
     world_size: int = 1,
     workers: int = 0,
     pin_memory: bool = False,
+    labels: Labels | None = None,
 ) -> Loader:
     """Batches of P identities with K images each, shuffled and augmented.
 
@@ -163,6 +177,7 @@ def train_loader(
         rank, world_size: this process among how many; it gets its share of the identities of every batch.
         workers: processes that read; they change nothing but speed.
         pin_memory: see :class:`Loader`.
+        labels: draws what ``Batch.extra`` holds, such as :class:`~regard.data.labels.TrainingLabels`; None for nothing.
 
     Returns:
         A loader of batches of P / world_size * K images; ``pids`` are classes, positions in :func:`class_pids`.
@@ -172,9 +187,10 @@ def train_loader(
         DataError: while iterating, for an image that cannot be read.
     """
     classes = {pid: label for label, pid in enumerate(class_pids(samples))}
-    labels = [classes[sample.pid] for sample in samples]
-    batches = PKBatchSampler(labels, ids_per_batch, images_per_id, seed, rank, world_size)
-    return Loader(Crops(samples, labels, transform), batches, seed=seed, workers=workers, pin_memory=pin_memory)
+    pids = [classes[sample.pid] for sample in samples]
+    batches = PKBatchSampler(pids, ids_per_batch, images_per_id, seed, rank, world_size)
+    crops = Crops(samples, pids, transform, labels)
+    return Loader(crops, batches, seed=seed, workers=workers, pin_memory=pin_memory)
 
 
 def test_loader(

@@ -60,13 +60,14 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a picture already resized to H x W becomes the training crop: flipped, padded on all sides, cropped to H x W.
+    """How a picture already resized becomes the training crop: flipped, padded on all sides, cropped to H x W.
 
     Attributes:
         height, width: H and W.
         flip: whether left and right are swapped.
         pad: pixels added on every side.
-        top, left: upper left corner of the crop in the padded picture, each from 0 to 2 * pad.
+        top, left: upper left corner of the crop in the padded picture.
+        enlarged: height and width the picture was resized to; None is H and W, anything else is larger.
     """
 
     height: int
@@ -75,29 +76,36 @@ class Geometry:
     pad: int = 0
     top: int = 0
     left: int = 0
+    enlarged: tuple[int, int] | None = None
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """Height and width of the picture before it is flipped, padded and cropped."""
+        return self.enlarged or (self.height, self.width)
 
     def warp(self, picture: np.ndarray, fill: int | np.ndarray = 0) -> np.ndarray:
         """Apply to a picture or a mask.
 
         Args:
-            picture: (H, W) or (H, W, C).
+            picture: of the size ``resized``, with or without a last axis of channels.
             fill: value, or one per channel, of what lies outside the picture.
 
         Returns:
-            A new array of the same shape and type.
+            (H, W) or (H, W, C), a new array of the same type.
         """
         if self.flip:
             picture = mirror(picture)
+        height, width = self.resized
         down, right = self.pad - self.top, self.pad - self.left
-        crop = np.empty_like(picture, order="C")
+        crop = np.empty((self.height, self.width, *picture.shape[2:]), picture.dtype)
         crop[:] = fill
-        crop[span(down, self.height), span(right, self.width)] = picture[
-            span(-down, self.height), span(-right, self.width)
+        crop[span(down, height, self.height), span(right, width, self.width)] = picture[
+            span(-down, self.height, height), span(-right, self.width, width)
         ]
         return crop
 
     def move(self, points: np.ndarray, stored: tuple[int, int]) -> np.ndarray:
-        """Apply to points of the stored picture, the resizing to H x W included.
+        """Apply to points of the stored picture, its resizing included.
 
         Args:
             points: (n, 2) x and y of points in pixels, whole numbers being pixel centers.
@@ -106,16 +114,16 @@ class Geometry:
         Returns:
             (n, 2) positions in the crop, possibly outside of it. Which joint is the left one is the caller's concern.
         """
-        size = np.array([self.width, self.height])
-        moved = (points + 0.5) * (size / np.array(stored[::-1])) - 0.5
+        height, width = self.resized
+        moved = (points + 0.5) * (np.array([width, height]) / np.array(stored[::-1])) - 0.5
         if self.flip:
-            moved[:, 0] = self.width - 1 - moved[:, 0]
+            moved[:, 0] = width - 1 - moved[:, 0]
         return moved + np.array([self.pad - self.left, self.pad - self.top])
 
 
-def span(shift: int, length: int) -> slice:
-    """Part of ``range(length)`` that remains inside after moving by ``shift``, where it has moved to."""
-    return slice(max(shift, 0), max(length + min(shift, 0), 0))
+def span(shift: int, length: int, room: int) -> slice:
+    """Where ``range(length)`` lies after moving by ``shift``, as far as that is inside ``range(room)``."""
+    return slice(max(shift, 0), max(min(length + shift, room), 0))
 
 
 def resize(picture: np.ndarray, height: int, width: int, mask: bool = False) -> np.ndarray:
@@ -154,11 +162,19 @@ def as_array(image: Tensor) -> np.ndarray:
     return image[0].permute(1, 2, 0).numpy()
 
 
-def draw_geometry(generator: random.Random, height: int, width: int, flip: float = 0.5, pad: int = 10) -> Geometry:
+def draw_geometry(
+    generator: random.Random,
+    height: int,
+    width: int,
+    flip: float = 0.5,
+    pad: int = 10,
+    enlarged: tuple[int, int] | None = None,
+) -> Geometry:
     """Draw flip (with the given probability) and crop position (uniform); always takes three random numbers."""
     flipped = generator.random() < flip
-    top, left = draw_integer(generator, 2 * pad), draw_integer(generator, 2 * pad)
-    return Geometry(height, width, flipped, pad, top, left)
+    spare = [2 * pad + have - want for have, want in zip(enlarged or (height, width), (height, width))]
+    top, left = draw_integer(generator, spare[0]), draw_integer(generator, spare[1])
+    return Geometry(height, width, flipped, pad, top, left, enlarged)
 
 
 def draw_box(
@@ -235,13 +251,14 @@ class TrainTransform:
     Attributes:
         height, width: H and W of the network's input.
         flip: probability of swapping left and right.
-        pad: pixels added on every side before cropping back to H x W at a random place.
+        pad: pixels added on every side before cropping to H x W.
         pad_fill: color of the padding.
         erasing: probability of erasing a box.
         erasing_fill: what the box is painted with, see :func:`erasing_color`.
         erasing_area: range of its area as a fraction of the picture.
         erasing_ratio: range of its height / width.
         mean, std: of the pixels, in fractions of white, as the network's normalization has them.
+        enlarge: the picture is resized to this many times H x W first; the random crop takes H x W of it.
 
     Raises:
         ConfigError: an option is out of range.
@@ -258,9 +275,12 @@ class TrainTransform:
     erasing_ratio: tuple[float, float] = (0.3, 1 / 0.3)
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    enlarge: float = 1.0
 
     def __post_init__(self):
         check_size(self.height, self.width)
+        if not self.enlarge >= 1:
+            raise ConfigError(f"enlarge is {self.enlarge}, expected 1 or more; set it to 1 to crop nothing away")
         for name in ("flip", "erasing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected a probability; set it between 0 and 1")
@@ -286,16 +306,22 @@ class TrainTransform:
         """
         geometry = self.draw_geometry(generator)
         fill = gray_levels(self.mean) if self.pad_fill == "mean" else 0
-        crop = geometry.warp(resize(picture, self.height, self.width), fill)
-        if generator.random() < self.erasing:
-            box = draw_box(generator, self.height, self.width, self.erasing_area, self.erasing_ratio)
-            if box is not None:
-                erase(crop, box, erasing_color(self.erasing_fill, self.mean, self.std), generator)
+        crop = geometry.warp(resize(picture, *geometry.resized), fill)
+        box = self.draw_erasing(generator)
+        if box is not None:
+            erase(crop, box, erasing_color(self.erasing_fill, self.mean, self.std), generator)
         return crop.transpose(2, 0, 1)
 
     def draw_geometry(self, generator: random.Random) -> Geometry:
         """The first draw of a call: with a generator of the same seed, masks and keypoints follow the picture."""
-        return draw_geometry(generator, self.height, self.width, self.flip, self.pad)
+        enlarged = (round(self.height * self.enlarge), round(self.width * self.enlarge)) if self.enlarge > 1 else None
+        return draw_geometry(generator, self.height, self.width, self.flip, self.pad, enlarged)
+
+    def draw_erasing(self, generator: random.Random) -> Box | None:
+        """The second draw of a call: the box to erase, None for none."""
+        if generator.random() >= self.erasing:
+            return None
+        return draw_box(generator, self.height, self.width, self.erasing_area, self.erasing_ratio)
 
 
 @dataclass(frozen=True, slots=True)

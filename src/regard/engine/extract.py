@@ -39,6 +39,7 @@ def extract(
     height: int,
     width: int,
     flip: bool = True,
+    five_crops: bool = False,
     batch_size: int = 128,
     workers: int | None = None,
     autocast: Any = None,
@@ -51,6 +52,7 @@ def extract(
         samples: images on disk.
         height, width: pixels the crops are resized to.
         flip: average with the descriptor of the mirrored image.
+        five_crops: average over center and corners of the image at 9/8 of the size.
         batch_size: images at a time.
         workers: loader processes; None decides by core count.
         autocast: context manager to compute in, for mixed precision.
@@ -60,17 +62,19 @@ def extract(
         (N, D) float32, not L2-normalized.
     """
     device = next(model.parameters()).device
-    loader = test_loader(samples, TestTransform(height, width), batch_size=batch_size, workers=loader_workers(workers))
+    transform = TestTransform(*(enlarged(height), enlarged(width)) if five_crops else (height, width))
+    pinned = device.type == "cuda"
+    loader = test_loader(samples, transform, batch_size=batch_size, workers=loader_workers(workers), pin_memory=pinned)
     out = np.empty((len(samples), model.embed_dim), np.float32)
     done = 0
     with tqdm(total=len(samples), desc=progress, unit="image", disable=progress is None, leave=False) as bar:
         for batch in loader:
             images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
             images = normalize(images)
+            views = crops(images, height, width) if five_crops else [images]
+            views += [view.flip(3) for view in views] if flip else []
             with autocast or nullcontext():
-                embedding = model.embed(images)
-                if flip:
-                    embedding = (embedding + model.embed(images.flip(3))) / 2
+                embedding = torch.stack([model.embed(view) for view in views]).mean(0)
             out[done : done + len(images)] = embedding.cpu().numpy()
             done += len(images)
             bar.update(len(images))
@@ -84,6 +88,18 @@ def protocol_labels(splits: Splits) -> dict[str, Any]:
         for key in ("pid", "camid")
         for part in ("query", "gallery")
     }
+
+
+def enlarged(length: int) -> int:
+    """Side of an image to take five crops of the length from: 288 for 256, as TriNet was tested (arXiv:1703.07737)."""
+    return round(length * 9 / 8)
+
+
+def crops(images: torch.Tensor, height: int, width: int) -> list[torch.Tensor]:
+    """Center and corners of (B, 3, H', W') images, five times (B, 3, H, W)."""
+    down, right = images.shape[2] - height, images.shape[3] - width
+    corners = [(down // 2, right // 2), *((top, left) for top in (0, down) for left in (0, right))]
+    return [images[:, :, top : top + height, left : left + width] for top, left in corners]
 
 
 def evaluate_splits(
@@ -127,6 +143,7 @@ def evaluate_model(
                     height=height,
                     width=width,
                     flip=config.flip,
+                    five_crops=config.five_crops,
                     batch_size=config.batch_size,
                     workers=workers,
                     autocast=autocast,

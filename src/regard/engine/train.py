@@ -15,6 +15,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from regard.config import Config
+from regard.data.labels import TrainingLabels
 from regard.data.loaders import train_loader
 from regard.data.transforms import TrainTransform, normalize
 from regard.engine.checkpoint import Progress, TrainingState, restore, save_state
@@ -131,15 +132,24 @@ def build_criterion(config: Config) -> Criterion:
 
 
 def build_loader(config: Config, splits: Splits, runtime: Runtime) -> Any:
-    """The P x K loader of this rank."""
+    """The P x K loader of this rank.
+
+    Raises:
+        DataError: the recipe trains on labels of which the data set has none.
+    """
     data = config.data
     transform = TrainTransform(
-        data.height, data.width, flip=data.flip, pad=data.pad, erasing=data.erasing, erasing_fill=data.erasing_fill
-    )
+        data.height, data.width, flip=data.flip, pad=data.pad, erasing=data.erasing, erasing_fill=data.erasing_fill,
+        enlarge=data.enlarge,
+    )  # fmt: skip
+    labels = TrainingLabels(transform, data.labels, data.label_stride) if data.labels else None
+    if labels:
+        labels.check(splits.train)
     return train_loader(
         splits.train, transform, ids_per_batch=data.ids_per_batch, images_per_id=data.images_per_id,
         seed=config.train.seed, rank=runtime.rank, world_size=runtime.world_size,
         workers=loader_workers(data.workers, runtime.world_size), pin_memory=runtime.device.type == "cuda",
+        labels=labels,
     )  # fmt: skip
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from regard.errors import ConfigError
+from regard.layers.eca import channel_convolution
 from regard.layers.pooling import global_average
 
-__all__ = ["SplitAttention"]
+__all__ = ["EfficientSplitAttention", "SplitAttention"]
 
 
 class SplitAttention(nn.Module):
@@ -33,11 +34,7 @@ class SplitAttention(nn.Module):
 
     def __init__(self, channels: int, radix: int = 2):
         super().__init__()
-        if channels % radix:
-            raise ConfigError(
-                f"split attention got {channels} channels for {radix} groups, which leaves {channels % radix} over; "
-                f"choose a lower level or a backbone whose stages are multiples of {radix} channels wide"
-            )
+        _check_divides(channels, radix)
         hidden = max(channels * radix // 4, 32)
         self.radix = radix
         self.attend = nn.Sequential(
@@ -48,10 +45,50 @@ class SplitAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gate in (0, 1): (B, C, H, W) -> (B, C, 1, 1).
+        """Gate in (0, 1): (B, C, H, W) -> (B, C, 1, 1)."""
+        logits = self.attend(_summed_groups(x, self.radix))
+        return _compete(logits.unflatten(1, (self.radix, -1)))
 
-        The mean is taken before the sum over groups: the same number, at 1 / (H · W) of the work.
-        """
-        pooled = global_average(x).unflatten(1, (self.radix, -1)).sum(1)
-        logits = self.attend(pooled).unflatten(1, (self.radix, -1))
-        return logits.softmax(1).flatten(1)[:, :, None, None]
+
+class EfficientSplitAttention(nn.Module):
+    """The same competition with logits from a channel's neighbors: a = conv_k(u), from one channel axis to r.
+
+    Args:
+        channels: C.
+        radix: r; must divide C.
+        kernel: taps of the convolution, odd.
+
+    Raises:
+        ConfigError: ``channels`` does not split into ``radix`` equal groups.
+    """
+
+    def __init__(self, channels: int, radix: int, kernel: int):
+        super().__init__()
+        _check_divides(channels, radix)
+        self.radix = radix
+        self.conv = channel_convolution(radix, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate in (0, 1): (B, C, H, W) -> (B, C, 1, 1)."""
+        return _compete(self.conv(_summed_groups(x, self.radix)[:, None]))
+
+
+def _check_divides(channels: int, radix: int) -> None:
+    if channels % radix:
+        raise ConfigError(
+            f"split attention got {channels} channels for {radix} groups, which leaves {channels % radix} over; "
+            f"choose a lower level or a backbone whose stages are multiples of {radix} channels wide"
+        )
+
+
+def _summed_groups(x: Tensor, radix: int) -> Tensor:
+    """u: (B, C, H, W) -> (B, c).
+
+    The mean is taken before the sum over groups: the same number, at 1 / (H · W) of the work.
+    """
+    return global_average(x).unflatten(1, (radix, -1)).sum(1)
+
+
+def _compete(logits: Tensor) -> Tensor:
+    """Softmax over the groups: (B, r, c) -> (B, C, 1, 1)."""
+    return logits.softmax(1).flatten(1)[:, :, None, None]

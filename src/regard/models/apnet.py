@@ -5,9 +5,13 @@ Processing 2021, arXiv:2108.05340. :class:`~regard.layers.pyramid.AttentionPyram
 :class:`~regard.layers.split_attention.SplitAttention` its split-attend-merge-stack level,
 :class:`~regard.layers.se.SqueezeExcitation` its coarsest level.
 
-After every stage, the stem included, a map x of C channels passes level 3 (x ← BN(x ⊙ S₄(x))), level 2
-(x ← BN(x ⊙ S₂(x))) and level 1 (x ← x ⊙ SE(x)), as far as ``level`` reaches. S_r splits the channels into r groups that
-compete by softmax.
+``agent="se"`` is APNet-C, the network of the published numbers. After every stage, the stem included, a map x of C
+channels passes level 3 (x ← BN(x ⊙ S₄(x))), level 2 (x ← BN(x ⊙ S₂(x))) and level 1 (x ← x ⊙ SE(x)), as far as
+``level`` reaches. S_r splits the channels into r groups that compete by softmax.
+
+``agent="rga"`` is APNet-S, the drawn network. After every stage but the stem, level ℓ cuts the map into 2^(ℓ-1)
+horizontal strips and asks :class:`~regard.layers.rga.RelationAttention` which of a strip's positions to keep; the
+strips of a level share their weights. Level 1 alone is the RGA-S network of Z. Zhang et al., CVPR 2020.
 
 **Departures**
 
@@ -18,6 +22,11 @@ compete by softmax.
 - Level 3: the authors' code splits levels 2 and 3 both into three groups, which 64 channels cannot be, and stops.
   Here level 3 has four groups and level 2 always two (inferred from the drawing's 1, 2, 4), so that a level 2 network
   is the beginning of a level 3 network.
+- APNet-S was never released; the paper says no more than to change the agent. Strips, sharing and the places follow
+  the drawing and RGA-S; there is none after the stem, whose 64 channels over a quarter of the image's rows and columns
+  would cost the most and say the least. Strips are equal: a height that does not divide is refused.
+- MSMT17's published scores compare identity scores, not descriptors (``APNET.MSMT`` of the released code);
+  ``descriptor="logits"`` does so, and keeps the classifier at inference.
 - The squeeze-and-excitation bottleneck is 8 wide at every stage, as in the code (its reduction grows with the width).
 - The stem has no ReLU, as in the code; ``stem_relu=True`` restores the textbook network.
 - Any staged timm backbone, not ResNet-50 alone.
@@ -26,21 +35,27 @@ compete by softmax.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self
 
-from torch import nn
+import torch
+from torch import Tensor
+from torch.func import functional_call
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, DataError
 from regard.layers.pyramid import AttentionPyramid, Order
+from regard.layers.rga import RelationAttention
 from regard.layers.se import SqueezeExcitation
 from regard.layers.split_attention import SplitAttention
 from regard.models.backbone import Backbone
+from regard.models.options import check_choice
 from regard.models.skeleton import GlobalDescriptor, tap
 from regard.registry import MODELS
+from regard.structures import Output
 
 __all__ = ["APNet"]
 
-Agent = Literal["se"]
+Agent = Literal["se", "rga"]
+Descriptor = Literal["bnneck", "logits"]
 
 LEVELS = range(4)
 
@@ -53,15 +68,20 @@ class APNet(GlobalDescriptor):
         num_ids: identities to classify in training.
         pretrained: backbone weights: ``False``, ``True`` (timm's download) or the path of a local file.
         level: height of the pyramid; 0 is the baseline, 2 the published network.
-        agent: what attends at the coarsest level; ``"se"`` is squeeze-and-excitation over channels.
+        agent: what attends: ``"se"`` weighs channels (squeeze-and-excitation at the coarsest level, competing groups
+            above it), ``"rga"`` positions, by their relations to each other in horizontal strips.
         order: which level sees the map first.
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
         se_hidden: width of the squeeze-and-excitation bottleneck.
+        height, width: pixels of the only images that agent ``"rga"`` takes, as its weights depend on the number of
+            positions; agent ``"se"`` takes any size and ignores them.
+        descriptor: ``"bnneck"`` retrieves by the normalized vector, ``"logits"`` by the identity scores, as published
+            for MSMT17.
 
     Raises:
-        ConfigError: an option out of range, or a stage whose channels a level cannot split evenly.
+        ConfigError: an option out of range, or a stage whose channels or rows a level cannot split evenly.
     """
 
     def __init__(
@@ -76,24 +96,85 @@ class APNet(GlobalDescriptor):
         last_stride: int = 1,
         stem_relu: bool = False,
         se_hidden: int = 8,
+        height: int = 256,
+        width: int = 128,
+        descriptor: Descriptor = "bnneck",
     ):
         if level not in LEVELS:
             raise ConfigError(f"level is {level}, wanted {LEVELS[0]} (no attention) to {LEVELS[-1]}")
-        for option, value, choices in (("agent", agent, get_args(Agent)), ("order", order, get_args(Order))):
-            if value not in choices:
-                raise ConfigError(f"{option} is {value!r}, wanted one of: {', '.join(choices)}")
+        check_choice("agent", agent, Agent)
+        check_choice("order", order, Order)
+        check_choice("descriptor", descriptor, Descriptor)
         if se_hidden < 1:
             raise ConfigError(f"se_hidden is {se_hidden}, but the bottleneck needs at least 1 channel")
+        if min(height, width) < 1:
+            raise ConfigError(
+                f"height and width are {height} and {width}, wanted the pixels of an image, as 256 and 128"
+            )
         stages = Backbone(backbone, pretrained, last_stride, stem_relu)
-        taps = enumerate(stages.channels) if level else ()
-        attention = {
-            tap(stage): AttentionPyramid(_agents(channels, level, se_hidden), channels, order)
-            for stage, channels in taps
-        }
+        attention = {}
+        if level and agent == "se":
+            attention = _channel_attention(stages, level, order, se_hidden)
+        elif level:
+            attention = _spatial_attention(stages, level, order, height, width)
         super().__init__(num_ids, stages, attention)
+        self.image_size = (height, width) if level and agent == "rga" else None
+        self.descriptor = descriptor
+        if descriptor == "logits":
+            self.embed_dim = num_ids
+
+    def forward(self, images: Tensor) -> Output:
+        """As every :class:`GlobalDescriptor`; with ``descriptor="logits"`` the embedding is the identity scores.
+
+        Raises:
+            DataError: the images are not of the size that agent ``"rga"`` was built for.
+        """
+        if self.image_size and images.shape[2:] != self.image_size:
+            (height, width), (got_height, got_width) = self.image_size, images.shape[2:]
+            raise DataError(
+                f"got images of {got_height} x {got_width} pixels, but this network's relation attention was built for "
+                f"{height} x {width}; resize them, or build the model with height={got_height}, width={got_width}"
+            )
+        out = super().forward(images)
+        if self.descriptor == "bnneck":
+            return out
+        return out._replace(embedding=out.logits["global"], logits={} if self.stripped else out.logits)
+
+    def strip(self) -> Self:
+        """Remove the classifier, unless its scores are the descriptor; logits become empty either way."""
+        if self.descriptor == "bnneck":
+            return super().strip()
+        self.stripped = True
+        return self
 
 
-def _agents(channels: int, level: int, se_hidden: int) -> list[nn.Module]:
-    """Gate agents of one tap, coarsest first: level 1 sees all channels, level 2 halves, level 3 quarters."""
-    finer = [SplitAttention(channels, radix=2 ** (number - 1)) for number in range(2, level + 1)]
-    return [SqueezeExcitation(channels, se_hidden), *finer]
+def _channel_attention(stages: Backbone, level: int, order: Order, se_hidden: int) -> dict[str, AttentionPyramid]:
+    """A pyramid after every stage: level 1 sees all channels, level 2 halves, level 3 quarters."""
+    pyramids = {}
+    for stage, channels in enumerate(stages.channels):
+        finer = [SplitAttention(channels, radix=2 ** (number - 1)) for number in range(2, level + 1)]
+        pyramids[tap(stage)] = AttentionPyramid([SqueezeExcitation(channels, se_hidden), *finer], channels, order)
+    return pyramids
+
+
+def _spatial_attention(
+    stages: Backbone, level: int, order: Order, height: int, width: int
+) -> dict[str, AttentionPyramid]:
+    """A pyramid after every stage but the stem: level 1 sees the whole map, level 2 halves, level 3 quarters."""
+    pyramids = {}
+    for stage, (channels, size) in enumerate(zip(stages.channels, _map_sizes(stages, height, width))):
+        if stage > 0:
+            agents = [RelationAttention(channels, *size, parts=2**number) for number in range(level)]
+            pyramids[tap(stage)] = AttentionPyramid(agents, channels, order)
+    return pyramids
+
+
+def _map_sizes(backbone: Backbone, height: int, width: int) -> list[tuple[int, int]]:
+    """Rows and columns of the map after each stage, found by passing on shapes without values."""
+    x = torch.empty(2, 3, height, width, device="meta")
+    sizes = []
+    for stage in backbone.stages:
+        tensors = {name: value.to("meta") for name, value in [*stage.named_parameters(), *stage.named_buffers()]}
+        x = functional_call(stage, tensors, x)
+        sizes.append((x.shape[2], x.shape[3]))
+    return sizes

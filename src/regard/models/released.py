@@ -1,27 +1,27 @@
 """Checkpoints of the originally released networks, brought into ours.
 
-Shapes: N identities, C channels.
-
-Each importer is one entry of ``IMPORTERS``: a function from the file's tensors to our tensors' names and values and the
-options of the network they belong to. What all of them share - reading, building, fitting, reporting - is here.
+Each importer is one entry of ``IMPORTERS``: a function from the file's tensors (and what to call the file in an error)
+to a :class:`~regard.models.translation.Translation`, written in a module of its own. What all of them share - reading,
+building, fitting, reporting - is here.
 """
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from regard.errors import CheckpointError, UnknownNameError
+from regard.errors import UnknownNameError
+from regard.models import released_apnet, released_daaf, released_dsp, released_mudeep
 from regard.models.checkpoint import load_weights
 from regard.models.contract import ReIDModel, create_model
 from regard.models.tensor_file import as_tensors, read_tensors
+from regard.models.translation import Translation
 
 __all__ = ["IMPORTERS", "ImportReport", "import_released"]
 
@@ -51,23 +51,7 @@ class ImportReport:
         return f"{self.source}: {counts}"
 
 
-class Translation(NamedTuple):
-    """A released state dict in our words.
-
-    Attributes:
-        model: registered name of the model.
-        num_ids: N.
-        options: of the model.
-        names: name in the source -> name in our model. Where several become one, the last is what the network runs on.
-    """
-
-    model: str
-    num_ids: int
-    options: dict[str, Any]
-    names: dict[str, str]
-
-
-def import_released(source: str | Path | Mapping[str, Any], network: str = "apnet") -> ReIDModel:
+def import_released(source: str | Path | Mapping[str, Any], network: str = "apnet", **options: Any) -> ReIDModel:
     """Build a model from a checkpoint of the authors' code.
 
     Files are read without running anything in them. Level, variant and number of identities are detected from the
@@ -75,13 +59,15 @@ def import_released(source: str | Path | Mapping[str, Any], network: str = "apne
 
     Args:
         source: a ``.pt``, ``.pth`` or ``.safetensors`` file, or a state dict of tensors or arrays.
-        network: whose checkpoint it is: ``"apnet"``.
+        network: whose checkpoint it is, a key of ``IMPORTERS``.
+        options: of the model, where the tensors do not tell: ``descriptor="logits"`` for an APNet of MSMT17.
 
     Returns:
         The model in evaluation mode, on the CPU.
 
     Raises:
         UnknownNameError: no importer for that network.
+        ConfigError: the model has no such option.
         CheckpointError: the file is damaged, or is not a checkpoint of that network.
     """
     if network not in IMPORTERS:
@@ -91,7 +77,7 @@ def import_released(source: str | Path | Mapping[str, Any], network: str = "apne
     else:
         origin, tensors = str(source), read_tensors(source)
     translation = IMPORTERS[network](tensors, origin)
-    model = create_model(translation.model, translation.num_ids, **translation.options)
+    model = create_model(translation.model, translation.num_ids, **{**translation.options, **options})
     model.import_report = _fit(model, tensors, translation.names, origin)
     return model.eval()
 
@@ -118,78 +104,23 @@ def _fit(model: ReIDModel, tensors: Mapping[str, Tensor], names: Mapping[str, st
 
 
 def _without_kernel(value: Tensor, wanted: Tensor | None) -> Tensor:
-    """The weight of a 1 x 1 convolution, (out, in, 1, 1), as that of the linear layer we have in its place."""
-    if wanted is not None and wanted.ndim == 2 and value.ndim == 4 and value.shape[2:] == (1, 1):
-        return value.flatten(1)
+    """A tensor without the axes of length 1 that ours does not have: the weight of a 1 x 1 convolution,
+    (out, in, 1, 1), as that of a linear layer, a vector that was kept as (1, C, 1, 1)."""
+    if wanted is not None and _long_axes(value) == _long_axes(wanted):
+        return value.reshape(wanted.shape)
     return value
 
 
-def _rename(tensors: Mapping[str, Tensor], rules: Mapping[str, str]) -> dict[str, str]:
-    """Source name -> our name by the rules (pattern at the start of the name -> replacement), in their order."""
-    names = {}
-    for pattern, replacement in rules.items():
-        for key in tensors:
-            if re.match(pattern, key):
-                names[key] = re.sub(pattern, replacement, key, count=1)
-    return names
+def _long_axes(tensor: Tensor) -> list[int]:
+    return [length for length in tensor.shape if length > 1]
 
 
-APNET_RULES = {
-    r"base\.(conv1|bn1)\.": r"backbone.stages.0.\1.",
-    r"base\.layer(\d)\.": r"backbone.stages.\1.layer\1.",
-    # the modules the forward pass goes through: the same tensors under a second name
-    r"base_1\.0\.": "backbone.stages.0.conv1.",
-    r"base_1\.1\.": "backbone.stages.0.bn1.",
-    r"base_2\.0\.": "backbone.stages.1.layer1.",
-    r"base_3\.0\.": "backbone.stages.2.layer2.",
-    r"base_4\.0\.": "backbone.stages.3.layer3.",
-    r"base_5\.0\.": "backbone.stages.4.layer4.",
-    r"att(\d)\.fc\.0\.": r"attention.tap\1.levels.level1.agent.squeeze.",
-    r"att(\d)\.fc\.2\.": r"attention.tap\1.levels.level1.agent.excite.",
-    r"att_s(\d)\.fc1\.": r"attention.tap\1.levels.level2.agent.attend.0.",
-    r"att_s(\d)\.bn1\.": r"attention.tap\1.levels.level2.agent.attend.1.",
-    r"att_s(\d)\.fc2\.": r"attention.tap\1.levels.level2.agent.attend.3.",
-    r"BN(\d)\.bottleneck2\.": r"attention.tap\1.levels.level2.norm.",
-    r"att_ss(\d)\.fc1\.": r"attention.tap\1.levels.level3.agent.attend.0.",
-    r"att_ss(\d)\.bn1\.": r"attention.tap\1.levels.level3.agent.attend.1.",
-    r"att_ss(\d)\.fc2\.": r"attention.tap\1.levels.level3.agent.attend.3.",
-    r"BN_(\d)\.bottleneck2\.": r"attention.tap\1.levels.level3.norm.",
-    r"bottleneck\.": "neck.",
-    r"classifier\.": "classifier.",
+IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {
+    "apnet": released_apnet.apnet,
+    "daaf": released_daaf.daaf,
+    "dsp": released_dsp.dsp,
+    "sa": released_dsp.sa,
+    "msea": released_apnet.msea,
+    "mudeep": released_mudeep.mudeep,
 }
-STEM_CHANNELS = 64
-"""C at the first tap of ResNet-50."""
-
-
-def _apnet(tensors: Mapping[str, Tensor], origin: str) -> Translation:
-    """Released APNet (github.com/CHENGY12/APNet, levels 0 to 2) on ResNet-50."""
-    if not {"base.conv1.weight", "base_1.0.weight"} & tensors.keys():
-        raise CheckpointError(
-            f"{origin} is not an APNet checkpoint: it has no base.conv1.weight, but "
-            f"{', '.join(sorted(tensors)[:3])}, …; give a file saved by the APNet code, or name its network"
-        )
-    if {"att1.conv.weight", "att1.fc1.weight"} & tensors.keys():
-        raise CheckpointError(
-            f"{origin} holds an MSEA network (its level 1 is {'ECA' if 'att1.conv.weight' in tensors else 'SAMS'}, not "
-            f"squeeze-and-excitation), which cannot be imported yet; give an APNet checkpoint"
-        )
-    if "classifier.weight" not in tensors:
-        raise CheckpointError(
-            f"{origin} has no classifier.weight, which tells the number of identities; give the whole checkpoint"
-        )
-    marks = ("att1.fc.0.weight", "att_s1.fc1.weight", "att_ss1.fc1.weight")
-    level = max((number for number, mark in enumerate(marks, start=1) if mark in tensors), default=0)
-    for number, radix in ((2, 2), (3, 4)):
-        if number <= level and tensors[marks[number - 1]].shape[1] * radix != STEM_CHANNELS:
-            raise CheckpointError(
-                f"{origin} does not split level {number} into {radix} groups of channels, so it is no network that "
-                f"ran (the released level 3 did not); give a level 0, 1 or 2 checkpoint"
-            )
-    options = {"level": level, "backbone": "resnet50", "last_stride": 1, "stem_relu": False}
-    if marks[0] in tensors:
-        options["se_hidden"] = len(tensors[marks[0]])
-    return Translation("apnet", len(tensors["classifier.weight"]), options, _rename(tensors, APNET_RULES))
-
-
-IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {"apnet": _apnet}
 """Released network -> reader of its state dict."""

@@ -1,0 +1,67 @@
+"""Squared error of predicted maps (DAAF: Chen et al., Pattern Recognition 126 (2022), arXiv 2003.00517)."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from regard.errors import ConfigError
+from regard.registry import LOSSES
+
+__all__ = ["MapMSE"]
+
+Missing = Literal["ignore", "zero"]
+
+
+@LOSSES.register("map_mse")
+class MapMSE(nn.Module):
+    """Mean squared error of maps against labels that may be missing in part.
+
+    DAAF weighs the mean squared errors of its six groups of joints by n_g / 17, n_g being the joints of group g: that
+    is the mean over all 17 maps, and this is what the loss computes.
+
+    Args:
+        missing: what to do where there is no label: "ignore" leaves those elements out of the mean, "zero" holds the
+            prediction against a map of zeros, as the released code does.
+        channels: look at these maps only, e.g. [5, 6] for the shoulders; None looks at all.
+    """
+
+    def __init__(self, missing: Missing = "ignore", channels: tuple[int, ...] | None = None):
+        super().__init__()
+        if missing not in get_args(Missing):
+            raise ConfigError(f"missing is {missing!r}, wanted one of: {', '.join(get_args(Missing))}")
+        self.missing = missing
+        self.channels = None if channels is None else list(channels)
+
+    def forward(self, maps: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
+        """Mean loss of predicted maps (B, N, h, w).
+
+        Args:
+            maps: the prediction.
+            target: the labels (B, N, h, w) from 0 to 1, and where they are valid, a bool tensor that broadcasts to
+                them. Where nothing is, the loss is 0.
+
+        Raises:
+            ConfigError: prediction and labels differ in size, or there is no such map.
+        """
+        wanted, valid = target
+        if maps.shape != wanted.shape:
+            raise ConfigError(
+                f"the predicted maps are {_size(maps)}, but their labels are {_size(wanted)}; set data.label_stride, "
+                f"and data.height and data.width to multiples of the network's stride"
+            )
+        if self.channels is not None:
+            if not all(0 <= channel < maps.shape[1] for channel in self.channels):
+                raise ConfigError(f"channels is {self.channels}, but the maps are numbered 0 to {maps.shape[1] - 1}")
+            maps, wanted = maps[:, self.channels], wanted[:, self.channels]
+            valid = valid[:, self.channels] if valid.shape[1] > 1 else valid
+        error = (maps - wanted.to(maps.dtype)).square()
+        if self.missing == "zero":
+            return error.mean()
+        counted = valid.expand_as(error)
+        return error.masked_fill(~counted, 0).sum() / counted.sum().clamp(min=1)
+
+
+def _size(maps: Tensor) -> str:
+    return " x ".join(map(str, maps.shape[1:]))

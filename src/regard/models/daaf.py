@@ -1,0 +1,219 @@
+"""DAAF: attention as an auxiliary task, gone when training is over.
+
+H. Chen, Y. Wang, Y. Sun, X. Fan, Q. Tang, "Deep Attention Aware Feature Learning for Person Re-Identification", Pattern
+Recognition 126 (2022), arXiv:2003.00517. While an ordinary network trains, two decoders look at its maps: the holistic
+attention branch (HAB) has to find the person's mask, which pulls features off the background, and the partial attention
+branch (PAB) cuts the channels of the last map into six groups, each of which has to find its own joints among the 17 of
+COCO, so that groups of channels come to stand for parts of the body. Neither touches the descriptor: :meth:`DAAF.strip`
+leaves the ordinary network. :class:`~regard.layers.map_decoder.MapDecoder` is the decoder.
+
+Two ordinary networks are published with it: ``bot``, the bag-of-tricks baseline, and ``trinet`` (A. Hermans, L. Beyer,
+B. Leibe, "In Defense of the Triplet Loss for Person Re-Identification", arXiv:1703.07737), whose 128-dimensional head
+knows no identities.
+
+**Departures**
+
+- The released codes compute both branches in evaluation too; :meth:`DAAF.embed` does not.
+- Groups of channels: a sixth of them, 341 of 2048, as in the authors' table; their codes slice 340 (``group_width``).
+- Doublings of 3 x 3 as in the table; the released ``bot`` has 2 x 2 (``decoder``).
+- The released ``bot`` decodes linearly, the released ``trinet`` with normalizations and a sigmoid. Each is its preset's
+  default, ``nonlinear`` changes it. The normalization between the last convolution and the sigmoid is left out.
+- HAB branches off after the first residual stage into a private copy of the others in the released ``bot``. The
+  released ``trinet`` reads about half the channels of the last map; here it reads all (``hab_tap``).
+- The released ``bot`` starts its PAB from weights so small that the branch's gradients nearly vanish (and, by a slip,
+  not its HAB); here both start from PyTorch's initialization.
+- Left and right joints change places when a picture is flipped, which no released code does, see
+  :mod:`regard.data.labels`.
+- Any staged timm backbone, not ResNet-50 alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from regard.errors import ConfigError
+from regard.layers.bnneck import bnneck, identity_classifier
+from regard.layers.map_decoder import DecoderKernel, MapDecoder
+from regard.layers.pooling import global_average
+from regard.models.backbone import Backbone
+from regard.models.contract import ReIDModel
+from regard.models.options import check_choice
+from regard.registry import MODELS
+from regard.structures import Output
+
+__all__ = ["DAAF", "JOINT_GROUPS", "DAAFPreset", "HabTap"]
+
+DAAFPreset = Literal["bot", "trinet"]
+HabTap = Literal["layer1_copy", "layer4"]
+
+JOINT_GROUPS = {
+    "head": (0, 1, 2, 3, 4),
+    "shoulders": (5, 6),
+    "elbows": (7, 8),
+    "wrists_hips": (9, 10, 11, 12),
+    "knees": (13, 14),
+    "ankles": (15, 16),
+}
+"""Which joints of COCO each group of channels has to find; together all 17, in COCO's order."""
+
+TRINET_HIDDEN = 1024
+TRINET_DIM = 128
+
+FIRST_RESIDUAL_STAGE = 1
+
+
+class Choices(NamedTuple):
+    """What a preset decides where an option is left open; the options of :class:`DAAF` of the same names."""
+
+    hab_tap: HabTap
+    nonlinear: bool
+    last_stride: int
+    stem_relu: bool
+
+
+PRESETS: dict[DAAFPreset, Choices] = {
+    "bot": Choices(hab_tap="layer1_copy", nonlinear=False, last_stride=1, stem_relu=False),
+    "trinet": Choices(hab_tap="layer4", nonlinear=True, last_stride=2, stem_relu=True),
+}
+
+
+@MODELS.register("daaf")
+class DAAF(ReIDModel):
+    """Deep attention aware feature learning.
+
+    Options that are ``None`` take what the preset says.
+
+    Args:
+        num_ids: identities to classify in training; ``trinet`` classifies none.
+        pretrained: backbone weights: ``False``, ``True`` (timm's download) or the path of a local file.
+        preset: the network underneath: ``"bot"`` (BNNeck, as wide as the last map) or ``"trinet"`` (128-dimensional).
+        hab: whether a branch predicts the person mask, ``maps["hab"]`` (B, 1, h, w).
+        pab: whether a branch predicts joint heat maps, ``maps["pab"]`` (B, 17, h, w).
+        hab_tap: what HAB reads: ``"layer1_copy"``, the map after the first residual stage through a private copy of
+            the stages that follow, or ``"layer4"``, the last map.
+        group_width: channels of each of PAB's six groups; ``None`` is a sixth of the last map's (341 of 2048).
+        decoder: taps of the decoders' transposed convolutions, ``"3x3"`` or ``"2x2"``.
+        nonlinear: whether the decoders have normalizations, activations and a final sigmoid.
+        backbone: timm's name of a network that comes in stages.
+        last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
+        stem_relu: whether the stem keeps its activation.
+
+    Predicted maps are 16 times the last map: the size of the input at stride 16, half of it at stride 32.
+
+    Raises:
+        ConfigError: an option out of range, or a backbone without six groups of channels.
+    """
+
+    training_parts: ClassVar[tuple[str, ...]] = ("classifier", "hab", "pab")
+
+    def __init__(
+        self,
+        num_ids: int,
+        pretrained: bool | str | Path = False,
+        *,
+        preset: DAAFPreset = "bot",
+        hab: bool = True,
+        pab: bool = True,
+        hab_tap: HabTap | None = None,
+        group_width: int | None = None,
+        decoder: DecoderKernel = "3x3",
+        nonlinear: bool | None = None,
+        backbone: str = "resnet50",
+        last_stride: int | None = None,
+        stem_relu: bool | None = None,
+    ):
+        check_choice("preset", preset, DAAFPreset)
+        check_choice("decoder", decoder, DecoderKernel)
+        given = {"hab_tap": hab_tap, "nonlinear": nonlinear, "last_stride": last_stride, "stem_relu": stem_relu}
+        chosen = PRESETS[preset]._replace(**{name: value for name, value in given.items() if value is not None})
+        check_choice("hab_tap", chosen.hab_tap, HabTap)
+        stages = Backbone(backbone, pretrained, chosen.last_stride, chosen.stem_relu)
+        channels = stages.channels[-1]
+        super().__init__(num_ids, embed_dim=channels if preset == "bot" else TRINET_DIM)
+        self.preset = preset
+        self.backbone = stages
+        self.neck = bnneck(channels) if preset == "bot" else trinet_head(channels)
+        self.classifier: nn.Linear | None = identity_classifier(channels, num_ids) if preset == "bot" else None
+        self.hab: HolisticBranch | None = None
+        if hab:
+            copied = stages.stages[FIRST_RESIDUAL_STAGE + 1 :] if chosen.hab_tap == "layer1_copy" else []
+            self.hab = HolisticBranch(copied, MapDecoder(channels, [1], decoder, chosen.nonlinear))
+        self.pab: MapDecoder | None = None
+        if pab:
+            joints = [len(group) for group in JOINT_GROUPS.values()]
+            self.pab = MapDecoder(_group_width(group_width, channels), joints, decoder, chosen.nonlinear)
+        self._descriptor_only = False
+
+    def forward(self, images: Tensor) -> Output:
+        """The descriptor, and under ``maps`` what the branches predict.
+
+        ``features["global"]`` is what the metric loss sees: the pooled map of ``bot``, the descriptor of ``trinet``.
+        """
+        x, maps = images, {}
+        branches = not self._descriptor_only
+        for number, stage in enumerate(self.backbone.stages):
+            x = stage(x)
+            if branches and self.hab and self.hab.copied and number == FIRST_RESIDUAL_STAGE:
+                maps["hab"] = self.hab(x)
+        if branches and self.hab and not self.hab.copied:
+            maps["hab"] = self.hab(x)
+        if branches and self.pab:
+            maps["pab"] = self.pab(x)
+        g = global_average(x)
+        f = self.neck(g)
+        logits = {} if self.classifier is None else {"global": self.classifier(f)}
+        return Output(embedding=f, features={"global": g if self.preset == "bot" else f}, logits=logits, maps=maps)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Descriptors of normalized images, (B, 3, H, W) -> (B, D) float32, at the cost of the stripped network."""
+        self._descriptor_only = True
+        try:
+            return super().embed(images)
+        finally:
+            self._descriptor_only = False
+
+
+class HolisticBranch(nn.Module):
+    """From a map of the trunk to the person mask.
+
+    Args:
+        stages: of the trunk; the branch gets a copy of them, with weights that go their own way.
+        decoder: reads the mask.
+    """
+
+    def __init__(self, stages: nn.ModuleList | list[nn.Module], decoder: MapDecoder):
+        super().__init__()
+        self.copied = nn.ModuleList(copy.deepcopy(stage) for stage in stages)
+        self.decoder = decoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 1, h, w)."""
+        for stage in self.copied:
+            x = stage(x)
+        return self.decoder(x)
+
+
+def trinet_head(channels: int) -> nn.Sequential:
+    """TriNet's two layers after pooling: (B, C) -> (B, 128)."""
+    last = nn.Linear(TRINET_HIDDEN, TRINET_DIM)
+    nn.init.orthogonal_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(
+        nn.Linear(channels, TRINET_HIDDEN, bias=False), nn.BatchNorm1d(TRINET_HIDDEN), nn.ReLU(inplace=True), last
+    )
+
+
+def _group_width(wanted: int | None, channels: int) -> int:
+    """Channels of one group of PAB."""
+    groups = len(JOINT_GROUPS)
+    most = channels // groups
+    if most < 1:
+        raise ConfigError(f"pab cuts channels into {groups} groups, the last map has {channels}; set pab=false")
+    width = most if wanted is None else wanted
+    if not 1 <= width <= most:
+        raise ConfigError(f"group_width is {width}, but {groups} groups of {channels} channels hold 1 to {most} each")
+    return width

@@ -1,0 +1,225 @@
+"""DSP and its parent SA: attention after three stages, classifiers on six stripes and half-way up.
+
+Shapes: B images, C channels, H x W positions, P stripes, D descriptor length, N identities.
+
+SA: H. Wang, Y. Fan, Z. Wang, L. Jiao, B. Schiele, "Parameter-Free Spatial Attention Network for Person
+Re-Identification", arXiv:1811.12150, 2018; code github.com/HRanWang/Spatial-Re-Scaling. The attention is
+:class:`~regard.layers.spatial.SpatialAttention`.
+DSP: "Deeply Supervised Self-Attention Learning Model for Person Re-Identification", preprint, Research Square
+rs-6697924/v1, of which abstract and figures could be read; code github.com/bmiftah/DSP_Person_ReID. The attention is
+:class:`~regard.layers.self_attention.DeepSelfAttention`.
+
+Both stand on the part network of Y. Sun et al., "Beyond Part Models", ECCV 2018: the last map is cut into six stripes,
+and the descriptor is their means, each of length 1. In training seven classifiers look at the stripes and at their
+mean, and three more at the maps of the stages before.
+
+**Departures**
+
+- DSP's code makes its six attention vectors anew in every forward pass, so they never learn, and at their initial
+  values the block is x -> 2x. ``mode="released"`` is that; ``"code"`` the same formula with the vectors as parameters.
+- In that formula the gate over positions does not depend on the position. ``mode="proper"``, the default, divides by
+  the mean over positions and not over channels, and keeps x ⊙ gate without adding x, so that the block starts as the
+  identity and pretrained statistics hold. The drawn x + x ⊙ tanh ⊙ tanh has no gradient at its start.
+- SA's paper takes a softmax, its code divides by the sum; both are there. The weights sum to 1 over some thousand
+  positions, which leaves the heads behind them next to nothing: ``rescale`` gives the maps their size back.
+- Pooling fits the map, where the code's kernels fit 384 x 128 alone. Stripes of zeros stay zero instead of NaN.
+- ``part_conv="separate"`` gives each stripe a reduction of its own, as most reimplementations of the part network do.
+- Any staged timm backbone, not ResNet-50 alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from regard.errors import ConfigError
+from regard.layers.deep_supervision import SupervisionHead
+from regard.layers.part_heads import PartHeads, Sharing
+from regard.layers.self_attention import AttentionMode, DeepSelfAttention
+from regard.layers.spatial import SpatialAttention, SpatialMode
+from regard.layers.stripes import stripe_averages
+from regard.models.backbone import Backbone
+from regard.models.contract import ReIDModel
+from regard.models.options import check_choice
+from regard.models.skeleton import tap
+from regard.registry import MODELS
+from regard.structures import Output
+
+__all__ = ["DSP", "SA", "STRIPES", "DeeplySupervised"]
+
+STRIPES = 6
+"""P, also the fewest rows the last map may have."""
+
+SUPERVISED = 3
+"""Stages with an attention block and a classifier of their own: those before the last."""
+
+
+class DeeplySupervised(ReIDModel):
+    """What the two systems share; a subclass fills ``attention`` and says in :meth:`attend` whose map it changes.
+
+    Args:
+        num_ids: N.
+        backbone: the stages, at least four.
+        head_dim: length of the vectors the classifiers see.
+        dropout: on the stripes, in training.
+        part_conv: ``"shared"`` or ``"separate"`` reductions of the six stripes.
+
+    Attributes:
+        supervised: tap -> name of its classifier, ``{"tap2": "ds1", "tap3": "ds2", "tap4": "ds3"}``.
+        attention: tap -> attention block.
+
+    Raises:
+        ConfigError: an option out of range, or a backbone of too few stages.
+    """
+
+    training_parts = ("parts", "supervision")
+
+    def __init__(self, num_ids: int, backbone: Backbone, head_dim: int, dropout: float, part_conv: Sharing):
+        super().__init__(num_ids, embed_dim=STRIPES * backbone.channels[-1])
+        last = len(backbone.stages) - 1
+        if last < SUPERVISED:
+            raise ConfigError(
+                f"backbone {backbone.name!r} has {last + 1} stages, but attention and supervision need {SUPERVISED} "
+                f"before the last; choose a deeper one such as resnet50"
+            )
+        if head_dim < 1:
+            raise ConfigError(f"head_dim is {head_dim}, but the classifiers need at least 1 number to look at")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"dropout is {dropout}, wanted a share of at least 0 and below 1")
+        check_choice("part_conv", part_conv, Sharing)
+        self.backbone = backbone
+        numbers = range(last - SUPERVISED, last)
+        self.supervised = {tap(number): f"ds{order}" for order, number in enumerate(numbers, start=1)}
+        self.attention: nn.ModuleDict | None = nn.ModuleDict()
+        width = backbone.channels
+        self.parts: PartHeads | None = PartHeads(width[-1], STRIPES, head_dim, num_ids, dropout, part_conv)
+        self.supervision: nn.ModuleDict | None = nn.ModuleDict(
+            {head: SupervisionHead(width[n], head_dim, num_ids) for n, head in zip(numbers, self.supervised.values())}
+        )
+
+    def attend(self, name: str, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """At the tap ``name``: the map for the next stage, the map for the classifier of this one, and the gates."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Output:
+        """The six stripes as embedding; ten scores, ``part0`` to ``part5``, ``global``, ``ds1`` to ``ds3``.
+
+        ``features`` are the vectors those scores were taken from, ``maps`` the gates as ``"tap2.spatial"`` and so on.
+
+        Raises:
+            ConfigError: the images are so small that the last map has fewer than six rows.
+        """
+        x, features, logits, maps = images, {}, {}, {}
+        for number, stage in enumerate(self.backbone.stages):
+            x, name = stage(x), tap(number)
+            if name in self.supervised:
+                x, seen, gates = self.attend(name, x)
+                maps |= {f"{name}.{kind}": gate for kind, gate in gates.items()}
+                if self.supervision is not None:
+                    head = self.supervised[name]
+                    features[head], logits[head] = self.supervision[head](seen)
+        stripes = stripe_averages(x, STRIPES)
+        embedding = F.normalize(stripes.float(), dim=1).flatten(1)
+        if self.parts is not None:
+            part_features, part_logits = self.parts(stripes)
+            features, logits = part_features | features, part_logits | logits
+        return Output(embedding, features, logits, maps)
+
+
+@MODELS.register("dsp")
+class DSP(DeeplySupervised):
+    """Deeply supervised self-attention: attended maps go on to the next stage and to that stage's classifier.
+
+    Args:
+        num_ids: identities to classify in training.
+        pretrained: backbone weights: ``False``, ``True`` (timm's download) or the path of a local file.
+        mode: ``"proper"`` attends to channels and positions; ``"code"`` is the formula of the authors' code with
+            parameters that learn, ``"released"`` what that code computes: every attended map doubled.
+        part_conv: ``"shared"``: one reduction for the six stripes, as released; ``"separate"``: one for each.
+        backbone: timm's name of a network that comes in stages.
+        last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
+        stem_relu: whether the stem keeps its activation.
+        head_dim: length of the vectors the classifiers see.
+        dropout: on the stripes, in training.
+
+    Raises:
+        ConfigError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        num_ids: int,
+        pretrained: bool | str | Path = False,
+        *,
+        mode: AttentionMode = "proper",
+        part_conv: Sharing = "shared",
+        backbone: str = "resnet50",
+        last_stride: int = 1,
+        stem_relu: bool = True,
+        head_dim: int = 256,
+        dropout: float = 0.5,
+    ):
+        check_choice("mode", mode, AttentionMode)
+        stages = Backbone(backbone, pretrained, last_stride, stem_relu)
+        super().__init__(num_ids, stages, head_dim, dropout, part_conv)
+        channels = {tap(number): count for number, count in enumerate(stages.channels)}
+        self.attention = nn.ModuleDict({name: DeepSelfAttention(channels[name], mode) for name in self.supervised})
+
+    def attend(self, name: str, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The attended map, twice, and its gates."""
+        assert self.attention is not None
+        attended, gates = self.attention[name](x)
+        return attended, attended, gates
+
+
+@MODELS.register("sa")
+class SA(DeeplySupervised):
+    """Parameter-free spatial attention: attended maps go to the stage's classifier alone.
+
+    Args:
+        num_ids: identities to classify in training.
+        pretrained: backbone weights: ``False``, ``True`` (timm's download) or the path of a local file.
+        mode: how activities become weights: ``"l1"`` divides by their sum (the authors' code), ``"softmax"`` is the
+            paper's.
+        rescale: whether the weights average 1 over the map instead of summing to 1; the released code does not.
+        part_conv: ``"shared"``: one reduction for the six stripes, as released; ``"separate"``: one for each.
+        backbone: timm's name of a network that comes in stages.
+        last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
+        stem_relu: whether the stem keeps its activation.
+        head_dim: length of the vectors the classifiers see.
+        dropout: on the stripes, in training.
+
+    Raises:
+        ConfigError: an option out of range.
+    """
+
+    training_parts: ClassVar[tuple[str, ...]] = (*DeeplySupervised.training_parts, "attention")
+
+    def __init__(
+        self,
+        num_ids: int,
+        pretrained: bool | str | Path = False,
+        *,
+        mode: SpatialMode = "l1",
+        rescale: bool = True,
+        part_conv: Sharing = "shared",
+        backbone: str = "resnet50",
+        last_stride: int = 1,
+        stem_relu: bool = True,
+        head_dim: int = 256,
+        dropout: float = 0.5,
+    ):
+        check_choice("mode", mode, SpatialMode)
+        stages = Backbone(backbone, pretrained, last_stride, stem_relu)
+        super().__init__(num_ids, stages, head_dim, dropout, part_conv)
+        self.attention = nn.ModuleDict({name: SpatialAttention(mode, rescale) for name in self.supervised})
+
+    def attend(self, name: str, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The map as it is, the attended map and its weights."""
+        if self.attention is None:
+            return x, x, {}
+        attended, gates = self.attention[name](x)
+        return x, attended, gates

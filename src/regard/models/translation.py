@@ -1,0 +1,37 @@
+"""What an importer of released checkpoints hands over: our names for the authors' tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+__all__ = ["Translation", "rename"]
+
+
+class Translation(NamedTuple):
+    """A released state dict in our words.
+
+    Attributes:
+        model: registered name of the model.
+        num_ids: N.
+        options: of the model.
+        names: name in the source -> name in our model. Where several become one, the last is what the network runs on.
+    """
+
+    model: str
+    num_ids: int
+    options: dict[str, Any]
+    names: dict[str, str]
+
+
+def rename(tensors: Mapping[str, Tensor], rules: Mapping[str, str]) -> dict[str, str]:
+    """Source name -> our name by the rules (pattern at the start of the name -> replacement), in their order."""
+    names = {}
+    for pattern, replacement in rules.items():
+        for key in tensors:
+            if re.match(pattern, key):
+                names[key] = re.sub(pattern, replacement, key, count=1)
+    return names
