@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from flops import gflops
 from PIL import Image
 from torch.nn import functional as F
 
@@ -20,6 +19,7 @@ from regard.engine.runtime import Runtime
 from regard.engine.train import build_criterion, train
 from regard.layers.map_decoder import MapDecoder
 from regard.losses.map_mse import MapMSE
+from regard.models.cost import count_gflops as gflops
 from regard.models.daaf import JOINT_GROUPS
 
 TINY = "test_resnet.r160_in1k"

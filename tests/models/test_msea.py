@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from flops import gflops
 
 import regard
+from regard.models.cost import count_gflops as gflops
 
 TINY = "test_resnet.r160_in1k"
 PRESETS = ("lite", "lite-c", "2023", "head")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from flops import gflops
 from torch import nn
 from torch.nn import functional as F
 
 import regard
 from regard.errors import ConfigError, DataError
 from regard.layers.rga import RelationAttention
+from regard.models.cost import count_gflops as gflops
 
 TINY = "test_resnet.r160_in1k"
 SIZES = [((256, 128), (1_082_178, 164_898, 398_154, 1_578_570)), ((384, 192), (5_376_098, 433_418, 414_954, 1_595_370))]

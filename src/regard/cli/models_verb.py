@@ -1,15 +1,24 @@
 """List the systems, or show one with its options.
 
-regard models          every registered system with the paper it comes from
-regard models apnet    its options and what they mean
+  regard models          every system: parameters, cost, descriptor, paper
+  regard models apnet    its options, what they mean and what they are by default
+
+Cost is that of one image at the size of the system's recipe for Market-1501 and ResNet-50, after everything that only
+training needs is stripped; a multiply-add counts as two.
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
+import re
+from typing import TYPE_CHECKING, Any
 
 from regard.registry import MODELS
+
+if TYPE_CHECKING:
+    from regard.config import Config
+    from regard.models import ReIDModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,14 +28,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the list, or one system."""
-    if not arguments.name:
-        width = max(map(len, MODELS))
-        for name in MODELS:
-            print(f"{name:<{width}}  {inspect.getdoc(MODELS.get(name)).splitlines()[0]}")  # pyright: ignore
+    if arguments.name:
+        MODELS.get(arguments.name)
+        _show(arguments.name)
         return
-    entry = MODELS.get(arguments.name)
-    print(inspect.getdoc(entry))
-    print("\nDefaults (regard train NAME model.OPTION=VALUE):")
-    for option, parameter in MODELS.options(arguments.name).items():
+    print(f"{'system':<10} {'parameters':>12} {'in training':>13} {'descriptor':>11} {'GFLOPs':>7}  {'size':<9} paper")
+    for name in MODELS:
+        model, config = _as_published(name)
+        cost = _cost(model, config)
+        size = f"{config.data.height} x {config.data.width}"
+        print(
+            f"{name:<10} {cost.inference_parameters:>12,} {cost.parameters:>13,} {model.embed_dim:>11,} "
+            f"{cost.gflops:>7.2f}  {size:<9} {_title(name)}"
+        )
+    print("\n'regard models NAME' shows options and paper.")
+
+
+def _show(name: str) -> None:
+    model, config = _as_published(name)
+    cost = _cost(model, config)
+    print(inspect.getdoc(inspect.getmodule(MODELS.get(name))))
+    print(
+        f"\nAs published ({config.data.height} x {config.data.width}, {config.model.options.get('backbone')}, "
+        f"{model.num_ids} identities): {cost.inference_parameters:,} parameters to embed an image "
+        f"({cost.parameters:,} in training), {cost.gflops:.3f} GFLOPs, descriptor of {model.embed_dim:,}"
+    )
+    print("\nOptions (regard train NAME model.OPTION=VALUE):")
+    meanings = option_meanings(MODELS.get(name))
+    for option, parameter in MODELS.options(name).items():
         if option != "num_ids":
-            print(f"  {option} = {parameter.default!r}")
+            print(f"  {option} = {parameter.default!r}\n      {meanings.get(option, '')}")
+
+
+def option_meanings(entry: Any) -> dict[str, str]:
+    """What the ``Args`` section of a docstring says of each argument, each on one line."""
+    text = inspect.getdoc(entry) or ""
+    found = re.search(r"^Args:\n((?:    .*\n?|\n)+)", text, re.M)
+    if not found:
+        return {}
+    items = re.findall(r"^    (\w[\w, ]*): (.*(?:\n        .*)*)", found.group(1), re.M)
+    return {name: " ".join(meaning.split()) for names, meaning in items for name in names.split(", ")}
+
+
+def _as_published(name: str) -> tuple[ReIDModel, Config]:
+    """The system as its recipe for Market-1501 builds it, with fresh weights."""
+    from regard.config import load_config, read_recipe
+    from regard.models import create_model
+
+    recipe = f"{name}_market1501"
+    config = load_config(read_recipe(recipe), source=recipe)
+    return create_model(name, 751, **config.model.options), config
+
+
+def _cost(model: ReIDModel, config: Config) -> Any:
+    from regard.models.cost import inference_cost
+
+    return inference_cost(model, config.data.height, config.data.width)
+
+
+def _title(name: str) -> str:
+    return (inspect.getdoc(inspect.getmodule(MODELS.get(name))) or "").splitlines()[0]
