@@ -28,6 +28,7 @@ from regard.engine.color_histogram import color_histograms
 from regard.engine.extract import evaluate_model, evaluate_splits, protocol_labels
 from regard.engine.log import read_history
 from regard.engine.run import resume_run, start_run
+from regard.engine.runtime import Runtime
 from regard.engine.train import build_model
 from regard.errors import CheckpointError
 from regard.explain import (
@@ -75,7 +76,7 @@ class Demo:
     seconds: float
 
 
-def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: int = 30, quiet: bool = False) -> Demo:
+def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: int = 50, quiet: bool = False) -> Demo:
     """Make a crowd, train on it, measure, and write the report page.
 
     A second call finds the crowd and the trained network in ``folder`` and only measures and draws again.
@@ -172,8 +173,17 @@ def _trained(config: Config, run: Path, quiet: bool) -> ReIDModel:
 def _evaluate(
     model: ReIDModel, splits: Splits, config: Config, quiet: bool
 ) -> tuple[RankingReport, np.ndarray, np.ndarray]:
-    size = {"height": config.data.height, "width": config.data.width}
-    return evaluate_model(model, splits, config.eval, **size, workers=config.data.workers, quiet=quiet)
+    runtime = Runtime(config.train)
+    return evaluate_model(
+        model.to(runtime.device),
+        splits,
+        config.eval,
+        height=config.data.height,
+        width=config.data.width,
+        workers=config.data.workers,
+        autocast=runtime.autocast(),
+        quiet=quiet,
+    )
 
 
 def _heat_maps(
@@ -189,7 +199,7 @@ def _heat_maps(
     layers = {"tap 3": attention_layers(model, 2)["P1"], **attention_layers(model)}
     maps = {name: similarity_cam(model, layer, images, partners) for name, layer in layers.items()}
     first = attention_layers(untrained)["P1"]
-    maps = {"untrained": similarity_cam(untrained.to(device), first, images, partners), **maps}
+    maps = {"untrained": similarity_cam(untrained, first, images, partners), **maps}
     return [
         HeatMaps(
             splits.query[q].path,

@@ -275,7 +275,7 @@ def test_a_bare_system_takes_the_recipe_of_its_data(market, tmp_path):
 
 def test_a_real_data_set_without_a_root_asks_for_it():
     config = load_config(read_recipe("apnet_market1501"))
-    with pytest.raises(DataError, match="say where market1501 lies: data.root=FOLDER"):
+    with pytest.raises(DataError, match=r"say where market1501 lies: data.root=FOLDER"):
         open_data(config)
 
 

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="%(default)s")
     parser.add_argument("--train-ids", type=int, default=120, metavar="N", help="people to train on (%(default)s)")
     parser.add_argument("--test-ids", type=int, default=80, metavar="N", help="people to test on (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=30, metavar="N", help="length of the training (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=50, metavar="N", help="length of the training (%(default)s)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
 
 

@@ -172,7 +172,7 @@ def evaluate(
             model.save(folder / "best")
         if state.average:
             state.average.swap(model)
-        log.say(f"epoch {progress.epoch}: {report}")
+        log.say(f"epoch {progress.epoch}: mAP {100 * report.mAP:.1f}, rank-1 {100 * report.rank(1):.1f}")
     runtime.barrier()
 
 
@@ -212,9 +212,14 @@ class _StopRequest:
                 return self
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self.requested and isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+            raise Interrupted(
+                "stopped in the middle of a step, because the loader's processes were ended too; "
+                "go on from the last checkpoint with: regard train --resume RUN"
+            ) from error
 
     def agreed(self, runtime: Runtime, asking: bool) -> bool:
         """Whether any rank was asked to stop; several ranks exchange this only when ``asking``."""

@@ -187,7 +187,7 @@ def ap_histogram(precisions: Mapping[str, np.ndarray], bins: int = 10) -> Chart 
     axes.yaxis.set_major_locator(MaxNLocator(5))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
-    figure.subplots_adjust(left=LEFT, right=0.96, top=0.855, bottom=0.16)
+    figure.subplots_adjust(left=LEFT, right=0.96, top=0.855 if len(values) <= 2 else 0.79, bottom=0.16)
     medians = ", ".join(f"{100 * np.median(ap):.0f} % ({label})" for label, ap in values.items())
     return Chart("ap", "Average precision per query", f"The median query reaches {medians}.", figure, tips)
 
@@ -292,7 +292,7 @@ def _dress(axes: Axes, unit: str, below: str = "", bottom: bool = True) -> None:
 def _legend(axes: Axes, handles: list[tuple[Any, str]]) -> None:
     artists, labels = zip(*reversed(handles))
     axes.figure.legend(artists, labels, loc="upper left", frameon=False, fontsize=FONT, labelcolor=INK,
-                       ncols=len(labels), bbox_to_anchor=(LEFT, 1.01), handlelength=1.7, columnspacing=1.6,
+                       ncols=min(2, len(labels)), bbox_to_anchor=(LEFT, 1.01), handlelength=1.7, columnspacing=1.6,
                        borderaxespad=0, borderpad=0)  # fmt: skip
 
 
