@@ -89,7 +89,8 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
     """
     say = (lambda text: None) if quiet else print
     say(f"1/4  a crowd of {train_ids} + {test_ids} people who do not exist")
-    make_crowd(folder / "crowd", train_ids=train_ids, test_ids=test_ids, progress=not quiet, overwrite=True)
+    if _make_crowd(folder / "crowd", train_ids, test_ids, quiet) and (folder / "run").exists():
+        shutil.rmtree(folder / "run")  # it was trained on another crowd
     splits = load_dataset("crowd", folder / "crowd")
     say(f"     {splits}")
     config = load_config(
@@ -141,6 +142,14 @@ NEXT = (
     Command("regard eval runs/demo/run --root data/fog", "how far the network carries"),
     Command("regard models apnet", "the options of a system"),
 )
+
+
+def _make_crowd(root: Path, train_ids: int, test_ids: int, quiet: bool) -> bool:
+    """Make the crowd, unless it is there; whether it is another one than before."""
+    description = root / "dataset.json"
+    before = description.read_bytes() if description.is_file() else None
+    make_crowd(root, train_ids=train_ids, test_ids=test_ids, progress=not quiet, overwrite=True)
+    return description.read_bytes() != before
 
 
 def _before(splits: Splits, config: Config, quiet: bool) -> tuple[list[Evaluation], ReIDModel]:

@@ -8,6 +8,7 @@ with their gradient, and batch statistics can be taken over all ranks.
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from typing import Any, TypeVar
@@ -43,6 +44,7 @@ class Runtime:
     def __init__(self, config: TrainConfig):
         from lightning_fabric import Fabric
 
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         accelerator = _accelerator(config.accelerator)
         several = config.devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
         precision = _precision(config.precision, accelerator)

@@ -1,0 +1,67 @@
+"""A studio without files: pictures of a small crowd as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from regard.data.crowd.body import Body
+from regard.data.crowd.folder import CAMERAS
+from regard.data.crowd.identity import roster
+from regard.data.crowd.plan import Shot, plan_jobs
+from regard.data.crowd.request import Request, checked_request
+from regard.data.crowd.shoot import Take
+from regard.data.crowd.view import Figure
+from regard.data.crowd.worker import Scene, Studio, Task
+
+SMALL = {"train_ids": 3, "test_ids": 1, "cameras": 2, "per_camera": 2, "cameras_per_id": (2, 2)}
+CLEAR = {
+    **{"native_scale": 2, "blur": 0, "noise": 0, "codec": 0, "motion_blur": 0},
+    **{"camera_spread": 0, "light_jitter": 0, "places": 1},
+}
+"""Knobs of pictures in which every pixel is what was drawn."""
+
+
+class Sitting(NamedTuple):
+    """Everything that goes into a picture, and the picture."""
+
+    task: Task
+    scene: Scene
+    body: Body | None
+    figure: Figure | None
+    take: Take
+
+    @property
+    def shot(self) -> Shot:
+        return self.scene.shot
+
+
+class Album:
+    """The pictures of a request, taken in this process."""
+
+    def __init__(self, folder: Path, **options: Any):
+        self.request = small_request(**options)
+        (folder / CAMERAS).mkdir(parents=True)
+        self.studio = Studio(self.request, folder)
+        for camera in range(1, self.request.cast.cameras + 1):
+            self.studio.make_set(camera)
+        self.sittings = list(self.sit())
+
+    def sit(self) -> Iterator[Sitting]:
+        cast, studio = self.request.cast, self.studio
+        people = roster(self.request.seed, cast.train_ids + cast.test_ids, cast.distractors, self.request.knobs)
+        for job in plan_jobs(self.request.seed, cast):
+            task = Task(job, None if job.person is None else people[job.person])
+            scenes = [scene for visit in job.visits for scene in studio.stage(task, visit.camera, visit.shots)]
+            for scene, (body, figure) in zip(scenes, studio.pose(task.person, scenes)):
+                yield Sitting(task, scene, body, figure, studio.take(task, scene, body, figure))
+
+    @property
+    def takes(self) -> list[Take]:
+        return [sitting.take for sitting in self.sittings]
+
+
+def small_request(**options: Any) -> Request:
+    defaults = SMALL | {"seed": 3, "city": 0, "difficulty": "normal", "knobs": None, "height": 128, "width": 64}
+    return checked_request(**(defaults | {"distractors": 0, "junk": 0} | options))
