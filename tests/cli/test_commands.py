@@ -101,7 +101,7 @@ def test_recipes_can_be_listed_and_printed(capsys):
 
 def test_models_can_be_listed_and_shown(capsys):
     out = run("models", capsys=capsys)[1]
-    assert {"apnet", "baseline"} <= {line.split()[0] for line in out.splitlines()}
+    assert {"apnet", "baseline"} <= {line.split()[0] for line in out.splitlines() if line}
     assert "level = 2" in run("models", "apnet", capsys=capsys)[1]
 
 
