@@ -27,7 +27,6 @@ from regard.data.crowd import make_crowd
 RESULTS = Path(__file__).parent / "results" / "crowd.json"
 SIZES = ((128, 64), (256, 128))
 STAGES = {
-    "cameras": ("worker.py", "make_set"),
     "textures": ("body.py", "build_body"),
     "poses": ("body.py", "pose"),
     "surroundings": ("shoot.py", "surroundings"),
@@ -36,7 +35,7 @@ STAGES = {
     "photograph": ("photo.py", "develop"),
     "files": ("worker.py", "write"),
 }
-"""Functions whose time, with all they call, is reported; cameras include the textures and poses of their walkers."""
+"""Functions whose time, with all they call, is reported, cameras and their walkers included."""
 
 
 def cpu_seconds() -> float:
@@ -103,7 +102,7 @@ def main() -> None:
                 f"{size[0]:>5}x{size[1]:<3} {count:>8} {row['images']:>7} {row['seconds']:>8} "
                 f"{row['images_per_second']:>11} {row['images_per_cpu_second']:>15}"
             )
-    spent = stages(max(2, options.ids // 6))
+    spent = stages(max(2, options.ids // 2))
     print("ms per picture under the profiler: " + ", ".join(f"{stage} {ms}" for stage, ms in spent.items()))
     machine = {"cores": cores, "machine": platform.machine(), "python": platform.python_version()}
     RESULTS.parent.mkdir(exist_ok=True)
