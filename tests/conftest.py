@@ -12,6 +12,30 @@ from PIL import Image
 torch.set_num_threads(1)  # the nets of the tests are tiny; two threads would only wait for each other
 
 
+TESTS = Path(__file__).parent
+SLOW_FOLDERS = ("crowd", "parity")  # render people; build full-size networks
+SLOW_NAMES = (
+    "resnet50",
+    "published_optimizer",
+    "stages_are_the_network",
+    "weights_of",
+    "last_stride_one",
+    "test_export",
+    "a_failed_save",
+    "models_can_be_listed",
+    "a_run_learns",
+    "by_hand",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever renders, trains or builds full-size networks is slow, so that the unit part takes about a minute."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in SLOW_FOLDERS or any(name in item.name for name in SLOW_NAMES):
+            item.add_marker(pytest.mark.slow)
+
+
 def write_market(root: Path, train_ids: int = 6, test_ids: int = 4, cameras: int = 2, images: int = 3) -> Path:
     """People told apart by the colors of their two halves, seen by cameras of different brightness."""
     generator = np.random.default_rng(7)
