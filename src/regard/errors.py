@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
 
 __all__ = [
     "CheckpointError",
@@ -28,7 +29,13 @@ __all__ = [
 
 
 class RegardError(ValueError):
-    """Anything wrong that the user can put right."""
+    """Anything wrong that the user can put right.
+
+    Attributes:
+        exit_code: what the command line exits with.
+    """
+
+    exit_code: ClassVar[int] = 2
 
 
 class ConfigError(RegardError):

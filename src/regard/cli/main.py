@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         print(f"regard: {error}", file=sys.stderr)
-        return 130 if type(error).__name__ == "Interrupted" else 2
+        return error.exit_code
     except KeyboardInterrupt:
         print("regard: interrupted", file=sys.stderr)
         return 130

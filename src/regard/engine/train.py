@@ -37,6 +37,8 @@ __all__ = ["Interrupted", "build_criterion", "build_model", "train"]
 class Interrupted(RegardError):
     """Training was asked to stop; its state is saved."""
 
+    exit_code = 130
+
 
 def train(
     config: Config, splits: Splits, folder: Path, runtime: Runtime, *, resume: bool = False, quiet: bool = False
@@ -70,7 +72,7 @@ def train(
     elif runtime.is_main:
         write_atomic(folder / "config.yaml", config.to_yaml().encode())
     loader = build_loader(config, splits, runtime)
-    done, last_save = state.progress, time.perf_counter()
+    done, clock = state.progress, time.perf_counter()
     log = TrainingLog(folder, runtime, config.train.log_every, done.step, quiet)
     with log, _StopRequest() as stop:
         for epoch in range(done.epoch, config.train.epochs):
@@ -102,7 +104,7 @@ def train(
             done.epoch, done.batch = epoch + 1, 0
             log.flush()
             now = time.perf_counter()
-            done.seconds, last_save = done.seconds + now - last_save, now
+            done.seconds, clock = done.seconds + now - clock, now
             every = config.train.eval_every
             if done.epoch == config.train.epochs or (every and done.epoch % every == 0):
                 evaluate(state, config, splits, folder, runtime, log)
