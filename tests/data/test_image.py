@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
-from regard.data.image import MAX_PIXELS, read_image
+from regard.data.image import MAX_PIXELS, read_image, read_plain_jpeg
 from regard.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
@@ -133,3 +133,35 @@ def test_corruption_is_read_or_told_but_never_crashes(tmp_path, data, form):
         return
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
+
+
+@pytest.mark.parametrize("space", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}, {"quality": 20}, {"exif": True}])
+def test_jpeg_gives_the_pixels_pillow_gives(tmp_path, space, options):
+    options = dict(options)
+    if options.pop("exif", False):
+        options["exif"] = exif = Image.Exif()
+        exif[0x0112] = 6
+    path = tmp_path / "a.JPG"
+    noise = np.random.default_rng(1).integers(0, 256, (37, 21, 3), dtype=np.uint8)
+    Image.fromarray(noise).convert(space).save(path, "JPEG", **options)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    picture = read_image(path)
+    assert (picture == expected).all()
+    picture[0] = 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_damage_is_judged_as_pillow_judges_it(data):
+    stream = io.BytesIO()
+    Image.fromarray(np.tile(PIXELS, (4, 4, 1))).save(stream, "JPEG")
+    content = bytearray(stream.getvalue())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content = bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
+    picture = read_plain_jpeg(content)
+    if picture is not None:
+        with Image.open(io.BytesIO(content)) as image:
+            assert (picture == np.asarray(image.convert("RGB"))).all()
