@@ -9,6 +9,7 @@ returns, a :class:`Ranking` what every search and evaluation speaks of. :class:`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,6 +40,7 @@ class Sample:
         frame: frame number within the sequence, where the data set says.
         mask: person mask (PNG, 0 = background), where there is one.
         keypoints: 17 COCO keypoints as (x, y, visibility) in pixels of the stored image, where there are any.
+        extra: whatever else it knows, by name, such as the remaining columns of a table.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Sample:
     frame: int | None = None
     mask: Path | None = None
     keypoints: tuple[tuple[float, float, int], ...] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ def test_detect_names_several(tmp_path, market):
 
 def test_detect_finds_nothing(tmp_path):
     (tmp_path / "photos").mkdir()
-    fault(lambda: detect(tmp_path), str(tmp_path), "bounding_box_train (market1501)", "dataset.json (crowd)", "photos")
+    fault(lambda: detect(tmp_path), str(tmp_path), "like none of crowd, cuhk03", "photos")
     fault(lambda: detect(tmp_path / "nowhere"), "no folder", "nowhere", "photos")
 
 

@@ -6,10 +6,12 @@ their file names, which no file system and no locale changes.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
 from regard.data.datasets.check import Counts, check_splits, count, count_differences, shared_ids, unmatched_queries
-from regard.data.datasets.layout import LAYOUTS, describe_folders, find_homes, require_folder
+from regard.data.datasets.layout import LAYOUTS, Layout, describe_folders, find_homes, require_folder
 from regard.errors import DataError
 from regard.registry import DATASETS
 from regard.structures import Splits
@@ -20,49 +22,65 @@ __all__ = [
     "count",
     "count_differences",
     "detect",
+    "find_datasets",
     "load_dataset",
     "published_counts",
     "shared_ids",
     "unmatched_queries",
 ]
 
+LOG = logging.getLogger(__name__)
 
-def load_dataset(name: str, root: str | Path) -> Splits:
+
+def load_dataset(name: str, root: str | Path, *, strict: bool = False, **options: Any) -> Splits:
     """Read a data set from disk.
+
+    Counts that differ from the published ones are logged as a warning.
 
     Args:
         name: its name in the registry, such as ``"market1501"``.
-        root: its folder, or the folder above it when it bears one of its usual names.
+        root: its folder, or a folder above it when it bears one of its usual names.
+        strict: counts that differ from the published ones are an error.
+        options: the data set's own, such as ``boxes="labeled"`` for CUHK03 or ``split=3`` for VIPeR.
 
     Raises:
         UnknownNameError: no data set of that name.
-        DataError: the folder does not hold the data set, or a part of it is missing, empty or damaged.
+        ConfigError: it has no such option, or not with that value.
+        DataError: the folder does not hold the data set, a part of it is missing, empty or damaged, or ``strict`` and
+            counts differ.
     """
-    return DATASETS.get(name)(root)
+    splits = DATASETS.create(name, root, **options)
+    published = published_counts(name, **options)
+    differences = count_differences(splits, published) if published else []
+    if differences:
+        more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+        message = (
+            f"{name} in '{splits.root}' is not as published: {'; '.join(differences[:3])}{more}; "
+            "'regard data check' tells more"
+        )
+        if strict:
+            raise DataError(message)
+        LOG.warning(message)
+    return splits
 
 
 def detect(root: str | Path) -> str:
     """Name of the data set in a folder, or in the folder below it that bears a data set's usual name.
 
-    A folder that fits several layouts is the one that asks for most: a crowd is a Market-1501 folder and more.
+    Data sets that share a layout are told apart by how their files are named. A folder that still fits several is the
+    one that asks for most: a crowd is a Market-1501 folder and more.
 
     Raises:
         DataError: no such folder, no data set in it, or several side by side.
     """
     root = Path(root)
-    names = sorted(DATASETS, key=lambda name: -len(LAYOUTS[name].requires))
-    marks = ", ".join(f"{LAYOUTS[name].mark} ({name})" for name in names)
-    require_folder("data set", root, marks)
-    found: dict[Path, str] = {}
-    for name in names:
-        for home in find_homes(root, LAYOUTS[name]):
-            found.setdefault(home, name)
+    found = find_datasets(root)
     if root in found:
         return found[root]
     if not found:
         raise DataError(
-            f"no data set in '{root}': looked for {marks}; {describe_folders(root)}; "
-            "pass the folder that holds one of these"
+            f"no data set in '{root}': its files are laid out like none of {', '.join(DATASETS)}; "
+            f"{describe_folders(root)}; pass the folder of one of these, or say which one it is"
         )
     if len(set(found.values())) > 1:
         listed = ", ".join(f"{name} in '{home}'" for home, name in sorted(found.items()))
@@ -70,11 +88,39 @@ def detect(root: str | Path) -> str:
     return next(iter(found.values()))
 
 
-def published_counts(name: str) -> Counts | None:
-    """Counts the publication gives for a data set; None where sizes are free.
+def find_datasets(root: str | Path) -> dict[Path, str]:
+    """Every data set in a folder: its own folder and its name.
+
+    Looked for in the folder itself and below it in folders that bear a data set's usual name.
+
+    Raises:
+        DataError: no such folder.
+    """
+    root = Path(root)
+    found: dict[Path, str] = {}
+    names = sorted(DATASETS, key=lambda name: precedence(LAYOUTS[name]))
+    read_as = [name for name in names if root.suffix.lower() in LAYOUTS[name].endings]
+    if read_as and root.is_file():
+        return {root: read_as[0]}
+    require_folder("data set", root, "a data set")
+    for name in names:
+        for home in find_homes(root, LAYOUTS[name]):
+            if home not in found and LAYOUTS[name].recognises(home):
+                found[home] = name
+    return found
+
+
+def precedence(layout: Layout) -> tuple[int, bool]:
+    """Sorting key: what asks for more parts first, then what looks at the names of files."""
+    return -max(map(len, layout.variants)), layout.fits is None
+
+
+def published_counts(name: str, **options: Any) -> Counts | None:
+    """Counts the publication gives for a data set read with these options; None where sizes are free.
 
     Raises:
         UnknownNameError: no data set of that name.
     """
     DATASETS.get(name)
-    return LAYOUTS[name].published
+    published = LAYOUTS[name].published
+    return published(**options) if callable(published) else published

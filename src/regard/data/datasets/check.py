@@ -28,14 +28,18 @@ class Counts(NamedTuple):
     junk: int
 
 
-def check_splits(splits: Splits) -> None:
+def check_splits(splits: Splits, test_only: bool = False) -> None:
     """Check that there is something to train on and to evaluate.
+
+    Args:
+        splits: what a data set read.
+        test_only: nothing to train on is expected.
 
     Raises:
         DataError: a split is empty, an image to train on or to search for shows nobody in particular (junk or
             distractor), or there is only one identity to train on.
     """
-    for split in ("train", "query", "gallery"):
+    for split in ("query", "gallery") if test_only else ("train", "query", "gallery"):
         if not getattr(splits, split):
             raise DataError(
                 f"{splits.name} in '{splits.root}' has an empty {split} split, expected at least one image; "
@@ -48,7 +52,7 @@ def check_splits(splits: Splits) -> None:
                 f"'{nobody.path}' has pid {nobody.pid}, which marks a distractor (0) or junk (-1) and belongs in the "
                 f"gallery, not in {split}; move the file or give it a pid from 1 up"
             )
-    if splits.num_ids < 2:
+    if not test_only and splits.num_ids < 2:
         raise DataError(
             f"{splits.name} in '{splits.root}' has a single training identity, expected at least 2; "
             "check the first number of the file names"

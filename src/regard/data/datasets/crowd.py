@@ -24,7 +24,7 @@ __all__ = ["crowd"]
 
 
 @dataset("crowd", requires=("dataset.json", *FOLDERS.values()), folders=("crowd",))
-def crowd(root: Path) -> Splits:
+def crowd(root: Path, /) -> Splits:
     """Read a synthetic crowd with its masks and keypoints.
 
     Args:

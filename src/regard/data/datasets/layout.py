@@ -3,10 +3,10 @@
 A data set is one function that reads a folder, registered with what the folder must hold::
 
     @dataset("market1501", requires=("bounding_box_train", "query", "bounding_box_test"), folders=("market1501",))
-    def market1501(root: Path) -> Splits: ...
+    def market1501(root: Path, /) -> Splits: ...
 
-The registered name accepts the folder itself or the one above it, and hands over only splits that passed
-:func:`regard.data.datasets.check.check_splits`.
+The registered name accepts the folder itself or one above it, and hands over only splits that passed
+:func:`regard.data.datasets.check.check_splits`. Keyword arguments of the function are the data set's options.
 """
 
 from __future__ import annotations
@@ -16,17 +16,30 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from regard.data.datasets.check import Counts, check_splits
 from regard.errors import DataError
 from regard.registry import DATASETS
 from regard.structures import Splits
 
-__all__ = ["IMAGE_ENDINGS", "LAYOUTS", "Layout", "dataset", "find_homes", "find_root", "list_folders", "list_images"]
+__all__ = [
+    "IMAGE_ENDINGS",
+    "LAYOUTS",
+    "Layout",
+    "dataset",
+    "find_homes",
+    "find_root",
+    "first_image",
+    "list_folders",
+    "list_images",
+]
 
 IMAGE_ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings, in lower case, by which a file counts as an image; everything else in a folder is passed over."""
+
+DEPTH = 2
+"""How many folders with a data set's usual names are opened below a given root (``grid/underground_reid``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,51 +47,62 @@ class Layout:
     """What the folder of a data set holds.
 
     Attributes:
-        requires: files and folders it must hold; the first is the mark by which it is recognised.
-        folders: names under which people keep it, looked for one level below the given root, in any case.
-        published: image and identity counts as published, where they are fixed.
+        variants: the forms it comes in, each the files and folders it must hold; the first of them is the mark by which
+            the form is recognised.
+        folders: names under which people keep it, looked for below the given root, in any case.
+        published: image and identity counts as published, where they are fixed; a function of the options where they
+            depend on them.
+        fits: whether a folder with the mark is this data set and not another one that shares it; None: the mark is
+            enough, but a data set with a test of its own comes first.
+        endings: endings of a file that may stand for the folder, such as ``.csv``.
+        test_only: there is nothing to train on.
     """
 
-    requires: tuple[str, ...]
+    variants: tuple[tuple[str, ...], ...]
     folders: tuple[str, ...] = ()
-    published: Counts | None = None
+    published: Counts | Callable[..., Counts] | None = None
+    fits: Callable[[Path], bool] | None = None
+    endings: tuple[str, ...] = ()
+    test_only: bool = False
 
     @property
     def mark(self) -> str:
-        """The file or folder by which a root is recognised."""
-        return self.requires[0]
+        """The file or folder by which a root of the first variant is recognised."""
+        return self.variants[0][0]
+
+    def variant(self, folder: Path) -> tuple[str, ...] | None:
+        """The form whose mark is in ``folder``."""
+        return next((parts for parts in self.variants if (folder / parts[0]).exists()), None)
+
+    def recognises(self, folder: Path) -> bool:
+        """Whether ``folder`` looks like this data set and no other."""
+        return self.variant(folder) is not None and (self.fits is None or self.fits(folder))
 
 
 LAYOUTS: dict[str, Layout] = {}
 """Layout of every registered data set, by name."""
 
 
-class Home(NamedTuple):
-    """A folder that looks like the root of a data set."""
-
-    name: str
-    root: Path
-
-
 def dataset(
-    name: str, *, requires: tuple[str, ...], folders: tuple[str, ...] = (), published: Counts | None = None
-) -> Callable[[Callable[[Path], Splits]], Callable[[str | Path], Splits]]:
+    name: str, *, requires: tuple[str, ...] = (), variants: tuple[tuple[str, ...], ...] = (), **layout: Any
+) -> Callable[[Callable[..., Splits]], Callable[..., Splits]]:
     """Decorator that registers the reader of a data set together with its :class:`Layout`.
 
     Args:
         name: the name in the registry.
-        requires, folders, published: see :class:`Layout`.
+        requires: what the folder must hold, where there is one form only.
+        variants, layout: see :class:`Layout`.
     """
-    layout = Layout(requires, folders, published)
+    described = Layout(variants or (requires,), **layout)
 
-    def file(read: Callable[[Path], Splits]) -> Callable[[str | Path], Splits]:
+    def file(read: Callable[..., Splits]) -> Callable[..., Splits]:
         @functools.wraps(read)
-        def load(root: str | Path) -> Splits:
-            splits = read(find_root(name, Path(root), layout))
-            check_splits(splits)
+        def load(root: str | Path, /, **options: Any) -> Splits:
+            splits = read(find_root(name, Path(root), described), **options)
+            check_splits(splits, test_only=described.test_only)
             return splits
 
-        LAYOUTS[name] = layout
+        LAYOUTS[name] = described
         return DATASETS.register(name)(load)
 
     return file
@@ -90,14 +114,17 @@ def find_root(name: str, root: Path, layout: Layout) -> Path:
     Raises:
         DataError: no such folder, it holds something else, or a part is missing.
     """
+    if root.suffix.lower() in layout.endings and root.is_file():
+        return root
     require_folder(name, root, layout.mark)
     home = next(find_homes(root, layout), None)
     if home is None:
+        parts = " or ".join(", ".join(variant) for variant in layout.variants)
         raise DataError(
-            f"{name} not found in '{root}': looked for {', '.join(layout.requires)} there and in "
+            f"{name} not found in '{root}': looked for {parts} there and in "
             f"{' or '.join(layout.folders) or 'no folder below'}; {describe_folders(root)}; {next_step(root, layout)}"
         )
-    missing = [part for part in layout.requires if not (home / part).exists()]
+    missing = [part for part in layout.variant(home) or () if not (home / part).exists()]
     if missing:
         raise DataError(
             f"{name} in '{home}' is incomplete: no {', '.join(missing)}; {describe_folders(home)}; "
@@ -106,15 +133,23 @@ def find_root(name: str, root: Path, layout: Layout) -> Path:
     return home
 
 
-def find_homes(root: Path, layout: Layout) -> Iterator[Path]:
+def find_homes(root: Path, layout: Layout, depth: int = DEPTH) -> Iterator[Path]:
     """Folders that bear the layout's mark: ``root`` first, then its subfolders by the layout's names."""
-    if (root / layout.mark).exists():
+    if layout.variant(root):
         yield root
+        return
     wanted = {folder.lower(): rank for rank, folder in enumerate(layout.folders)}
-    named = [folder for folder in list_folders(root) if folder.lower() in wanted]
+    named = [folder for folder in list_folders(root) if folder.lower() in wanted] if depth else []
     for folder in sorted(named, key=lambda folder: wanted[folder.lower()]):
-        if (root / folder / layout.mark).exists():
-            yield root / folder
+        yield from find_homes(root / folder, layout, depth - 1)
+
+
+def first_image(folder: Path) -> str:
+    """Name of the first image in ``folder``, or an empty string: what tells data sets of one layout apart."""
+    try:
+        return next((path.name for path in list_images(folder)), "")
+    except DataError:
+        return ""
 
 
 def require_folder(name: str, root: Path, mark: str) -> None:
@@ -138,7 +173,7 @@ def next_step(root: Path, layout: Layout) -> str:
     """What to try instead of ``root``: a subfolder or parent with the mark if there is one."""
     nearby = [*(root / folder for folder in list_folders(root)), root.absolute().parent]
     for folder in nearby:
-        if (folder / layout.mark).exists():
+        if layout.variant(folder):
             return f"try '{folder}'"
     return f"pass the folder that holds {layout.mark}"
 

@@ -48,7 +48,7 @@ NAME = re.compile(r"(?P<pid>-1|\d+)_c(?P<camid>\d+)(?:s(?P<sequence>\d+))?(?:_(?
         junk=3_819,
     ),
 )
-def market1501(root: Path) -> Splits:
+def market1501(root: Path, /) -> Splits:
     """Read Market-1501 as published; junk stays in the gallery with pid -1.
 
     Args:

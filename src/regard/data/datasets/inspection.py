@@ -1,0 +1,345 @@
+"""Whether a data set on disk is what it should be: ``regard data check``.
+
+:func:`inspect` reads a data set, opens every picture and mask, and says what is wrong. A *fault* spoils training or
+evaluation: counts that are not the published ones, files that cannot be read, one picture with two identities, a test
+picture or person in training. A *warning* is worth knowing and may be meant: other duplicates, people seen by one
+camera only, queries without a match, labels for some pictures only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import statistics
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from regard.data.datasets import (
+    count_differences,
+    detect,
+    find_datasets,
+    published_counts,
+    shared_ids,
+    unmatched_queries,
+)
+from regard.errors import DataError
+from regard.registry import DATASETS
+from regard.structures import DISTRACTOR, JUNK, Sample, Splits
+
+__all__ = ["Inspection", "Part", "inspect", "inspect_all"]
+
+SPLITS = ("train", "query", "gallery")
+
+FEW = 256
+"""Files up to which starting processes takes longer than opening them."""
+
+EXAMPLES = 3
+"""Files named per fault or warning in the printed report; the JSON names all."""
+
+
+class Look(NamedTuple):
+    """What opening a file showed: height and width in pixels, digest of its bytes (None in quick), or what is wrong."""
+
+    height: int = 0
+    width: int = 0
+    digest: bytes | None = None
+    error: str = ""
+
+
+class Finding(NamedTuple):
+    """Something wrong, or worth knowing, and the files it is about (relative to the data set's root)."""
+
+    text: str
+    files: list[str]
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.files[:EXAMPLES])
+        more = f" and {len(self.files) - EXAMPLES:,} more" if len(self.files) > EXAMPLES else ""
+        return f"{self.text}: {shown}{more}" if self.files else self.text
+
+
+class Part(NamedTuple):
+    """Figures of one split."""
+
+    images: int
+    ids: int
+    cameras: int
+    junk: int
+    distractors: int
+    masks: int
+    keypoints: int
+
+
+@dataclass(slots=True)
+class Inspection:
+    """What was found in one data set.
+
+    Attributes:
+        name: name of the data set in the registry.
+        root: its folder.
+        quick: only headers were read, and no duplicates looked for.
+        parts: split -> its figures.
+        published: counts as published, by name; None where sizes are free.
+        height, width: smallest, median and largest, in pixels; None without readable pictures.
+        faults, warnings: see the module.
+    """
+
+    name: str
+    root: Path
+    quick: bool
+    parts: dict[str, Part] = field(default_factory=dict)
+    published: dict[str, int] | None = None
+    height: tuple[int, float, int] | None = None
+    width: tuple[int, float, int] | None = None
+    faults: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        content = asdict(self)
+        content["root"] = str(self.root)
+        content["parts"] = {split: part._asdict() for split, part in self.parts.items()}
+        for kind in ("faults", "warnings"):
+            content[kind] = [finding._asdict() for finding in getattr(self, kind)]
+        return content
+
+    def __str__(self) -> str:
+        lines = [f"{self.name} in '{self.root}'"]
+        if self.parts:
+            lines.append("  " + "".join(f"{name:>13}" for name in ("", *Part._fields)))
+            lines += [
+                "  " + f"{split:>13}" + "".join(f"{figure:>13,}" for figure in part)
+                for split, part in self.parts.items()
+            ]
+        for name, sizes in (("height", self.height), ("width", self.width)):
+            if sizes:
+                lines.append(f"  {name:>13}   {sizes[0]} to {sizes[2]} pixels, median {sizes[1]:g}")
+        lines += [f"  FAULT    {finding}" for finding in self.faults]
+        lines += [f"  warning  {finding}" for finding in self.warnings]
+        if self.parts and not self.faults:
+            how = "headers only" if self.quick else "every file decoded"
+            known = "counts as published, " if self.published else ""
+            lines.append(f"  no fault: {known}{how}")
+        return "\n".join(lines)
+
+
+def inspect_all(root: str | Path, name: str | None = None, **options: Any) -> list[Inspection]:
+    """Inspect every data set in a folder, or the one called ``name``.
+
+    Args:
+        root: folder of a data set, or one with several.
+        name: a data set's name in the registry; None looks for all.
+        options: of :func:`inspect`.
+
+    Raises:
+        DataError: no such folder, or no data set in it.
+        ConfigError: no data set of that name, or an option it does not have.
+    """
+    if name is not None:
+        return [inspect(name, root, **options)]
+    found = find_datasets(root) or {Path(root): detect(root)}
+    return [inspect(found[home], home, **options) for home in sorted(found)]
+
+
+def inspect(
+    name: str,
+    root: str | Path,
+    *,
+    quick: bool = False,
+    workers: int | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> Inspection:
+    """Read a data set, open its files and say what is wrong.
+
+    Args:
+        name: its name in the registry.
+        root: its folder, or one above it.
+        quick: read headers only: no damage inside a file and no duplicates are found.
+        workers: processes; None: one per core.
+        progress: show a bar.
+        options: the data set's own.
+
+    Raises:
+        ConfigError: no data set of that name, or an option it does not have.
+    """
+    try:
+        splits = DATASETS.create(name, root, **options)
+    except DataError as error:
+        return Inspection(name, Path(root), quick, faults=[Finding(str(error), [])])
+    report = Inspection(name, splits.root, quick, parts={split: describe(getattr(splits, split)) for split in SPLITS})
+    if published := published_counts(name, **options):
+        report.published = published._asdict()
+        report.faults += [Finding(line, []) for line in count_differences(splits, published)]
+    samples = [sample for split in SPLITS for sample in getattr(splits, split)]
+    pictures = [sample.path for sample in samples]
+    masks = [sample.mask for sample in samples if sample.mask is not None]
+    looks = look_at(dict.fromkeys((*pictures, *masks)), quick, workers, progress)
+    check_files(report, splits.root, looks)
+    check_masks(report, splits.root, samples, looks)
+    measure(report, [looks[path] for path in dict.fromkeys(pictures)])
+    check_identities(report, splits)
+    check_duplicates(report, splits, looks)
+    check_labels(report)
+    return report
+
+
+def describe(samples: list[Sample]) -> Part:
+    """Figures of one split."""
+    return Part(
+        images=len(samples),
+        ids=len({sample.pid for sample in samples if sample.pid > DISTRACTOR}),
+        cameras=len({sample.camid for sample in samples}),
+        junk=sum(sample.pid == JUNK for sample in samples),
+        distractors=sum(sample.pid == DISTRACTOR for sample in samples),
+        masks=sum(sample.mask is not None for sample in samples),
+        keypoints=sum(sample.keypoints is not None for sample in samples),
+    )
+
+
+def look_at(paths: Iterable[Path], quick: bool, workers: int | None, progress: bool) -> dict[Path, Look]:
+    """Open every file, in several processes where there are many."""
+    from tqdm import tqdm
+
+    paths = list(paths)
+    workers = workers or os.cpu_count() or 1
+    if workers > 1 and len(paths) > FEW:
+        looked = look_in_processes(paths, quick, workers)
+    else:
+        looked = map(partial(look, quick=quick), paths)
+    bar = tqdm(looked, total=len(paths), desc="pictures", unit=" files", leave=False, disable=not progress)
+    return dict(zip(paths, bar))
+
+
+def look_in_processes(paths: list[Path], quick: bool, workers: int) -> Iterator[Look]:
+    """What each file showed, in the order of the paths."""
+    with ProcessPoolExecutor(workers) as pool, warnings.catch_warnings():
+        # Python 3.12 warns of forking beside threads; ours hold no lock that decoding needs
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        yield from pool.map(partial(look, quick=quick), paths, chunksize=64)
+
+
+def look(path: Path, quick: bool) -> Look:
+    """Decode one picture and hash its bytes, or in ``quick`` read its header."""
+    from PIL import Image
+
+    from regard.data.image import explain, read_image
+
+    if quick:
+        try:
+            with Image.open(path) as image:
+                return Look(image.height, image.width)
+        except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
+            return Look(error=explain(path, error))
+    try:
+        height, width, _ = read_image(path).shape
+        return Look(height, width, hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+    except DataError as error:
+        return Look(error=str(error))
+
+
+def check_files(report: Inspection, root: Path, looks: dict[Path, Look]) -> None:
+    """Files that could not be opened."""
+    broken = [path for path, look in looks.items() if look.error]
+    if len(broken) == 1:
+        report.faults.append(Finding(looks[broken[0]].error, []))
+    elif broken:
+        report.faults.append(Finding(f"{len(broken):,} files cannot be read", relative(broken, root)))
+
+
+def check_masks(report: Inspection, root: Path, samples: list[Sample], looks: dict[Path, Look]) -> None:
+    """Masks whose size is not their picture's."""
+    other = [
+        s.mask
+        for s in samples
+        if s.mask is not None
+        and not (looks[s.mask].error or looks[s.path].error)
+        and looks[s.mask][:2] != looks[s.path][:2]
+    ]
+    if other:
+        report.warnings.append(
+            Finding(f"{len(other):,} masks are of another size than the picture", relative(other, root))
+        )
+
+
+def measure(report: Inspection, looks: list[Look]) -> None:
+    """Smallest, median and largest picture."""
+    good = [look for look in looks if not look.error]
+    if good:
+        heights, widths = [look.height for look in good], [look.width for look in good]
+        report.height = min(heights), statistics.median(heights), max(heights)
+        report.width = min(widths), statistics.median(widths), max(widths)
+
+
+def check_identities(report: Inspection, splits: Splits) -> None:
+    """People on both sides of the split, seen by one camera only, or searched for in vain."""
+    if shared := shared_ids(splits):
+        listed = ", ".join(map(str, shared[:EXAMPLES])) + (", ..." if len(shared) > EXAMPLES else "")
+        report.faults.append(Finding(f"{len(shared):,} identities are both in train and in query (pid {listed})", []))
+    for title, samples in (("train", splits.train), ("query and gallery", [*splits.query, *splits.gallery])):
+        wanted = {sample.pid for sample in (splits.train if title == "train" else splits.query)}
+        cameras: defaultdict[int, set[int]] = defaultdict(set)
+        for sample in samples:
+            cameras[sample.pid].add(sample.camid)
+        alone = sorted(pid for pid in wanted if len(cameras[pid]) == 1)
+        if alone:
+            listed = ", ".join(map(str, alone[:EXAMPLES])) + (", ..." if len(alone) > EXAMPLES else "")
+            text = f"{len(alone):,} of {len(wanted):,} identities in {title} are seen by one camera only (pid {listed})"
+            report.warnings.append(Finding(text, []))
+    unmatched = unmatched_queries(splits)
+    if unmatched:
+        text = f"{len(unmatched):,} of {len(splits.query):,} queries have no match by another camera and are skipped"
+        where = report.faults if len(unmatched) == len(splits.query) else report.warnings
+        where.append(Finding(text, relative([sample.path for sample in unmatched], splits.root)))
+
+
+def check_duplicates(report: Inspection, splits: Splits, looks: dict[Path, Look]) -> None:
+    """Pictures with the same bytes: of two identities, in training and test, or simply twice."""
+    same: defaultdict[bytes, list[tuple[str, Sample]]] = defaultdict(list)
+    for split in SPLITS:
+        for sample in getattr(splits, split):
+            digest = looks[sample.path].digest
+            if digest is not None:
+                same[digest].append((split, sample))
+    found: dict[str, list[str]] = defaultdict(list)
+    for copies in same.values():
+        if len(copies) > 1:
+            names = [f"{split}/{name}" for (split, _), name in zip(copies, relative([s.path for _, s in copies], None))]
+            found[duplicate_kind(copies)].append(" = ".join(names))
+    for kind, text, findings in (
+        ("identities", "pictures are there under several identities", report.faults),
+        ("leak", "pictures of query or gallery are in train as well", report.faults),
+        ("splits", "pictures are both in query and in gallery", report.warnings),
+        ("twice", "pictures are there more than once in a split", report.warnings),
+    ):
+        if found[kind]:
+            findings.append(Finding(f"{len(found[kind]):,} {text}", found[kind]))
+
+
+def duplicate_kind(copies: list[tuple[str, Sample]]) -> str:
+    """The worst that can be said of pictures with the same bytes."""
+    if len({sample.pid for _, sample in copies if sample.pid > DISTRACTOR}) > 1:
+        return "identities"
+    splits = {split for split, _ in copies}
+    if "train" in splits and len(splits) > 1:
+        return "leak"
+    return "splits" if len(splits) > 1 else "twice"
+
+
+def check_labels(report: Inspection) -> None:
+    """Masks or keypoints for some pictures of a split only."""
+    for split, part in report.parts.items():
+        for label, labeled in (("masks", part.masks), ("keypoints", part.keypoints)):
+            if 0 < labeled < part.images:
+                report.warnings.append(Finding(f"{split}: {label} for {labeled:,} of {part.images:,} pictures", []))
+
+
+def relative(paths: Iterable[Path], root: Path | None) -> list[str]:
+    """Paths below ``root``, or file names, as text."""
+    return [str(path.relative_to(root)) if root and path.is_relative_to(root) else path.name for path in paths]
