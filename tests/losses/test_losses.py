@@ -11,6 +11,7 @@ import torch
 
 from regard.errors import ConfigError
 from regard.losses import Criterion, Term
+from regard.losses.center import CenterLoss
 from regard.losses.functional import hardest_pairs, pairwise_euclidean
 from regard.losses.identity import CrossEntropy
 from regard.losses.triplet import BatchHardTriplet
@@ -116,6 +117,51 @@ def test_hardest_pairs_of_anchors_against_other_candidates():
 def test_pairwise_euclidean_equals_differences():
     a, b = FEATURES[:3], FEATURES[3:]
     torch.testing.assert_close(pairwise_euclidean(a, b), (a[:, None] - b).norm(dim=2), rtol=1e-5, atol=1e-5)
+
+
+def slow_center(features, labels, centers):
+    """The released code's loss: a matrix of squared distances, masked, clamped and summed."""
+    total = 0.0
+    for feature, label in zip(features.double(), labels.tolist()):
+        for pid, center in enumerate(centers.double()):
+            squared = (feature - center).square().sum().item() if pid == label else 0.0
+            total += min(max(squared, 1e-12), 1e12)
+    return total / len(features)
+
+
+def test_center_loss_equals_the_released_one():
+    torch.manual_seed(0)
+    loss = CenterLoss(num_ids=6, embed_dim=2048)
+    assert loss.centers.mean().item() == pytest.approx(0, abs=0.03)
+    assert loss.centers.std().item() == pytest.approx(1, abs=0.03)
+    assert loss(FEATURES, LABELS).item() == pytest.approx(slow_center(FEATURES, LABELS, loss.centers), rel=1e-6)
+
+
+@pytest.mark.parametrize("weight", [5e-4, 1.0, 30.0])
+def test_centers_move_at_their_own_rate_whatever_the_weight(weight):
+    """Released code: gradient of weight * loss, multiplied by 1 / weight, then SGD of rate 0.5."""
+    torch.manual_seed(0)
+    loss = CenterLoss(num_ids=6, embed_dim=2048)
+    before = loss.centers.detach().clone()
+    output, batch = outputs()
+    criterion = Criterion([Term("id", CrossEntropy(), "logits.*"), Term("c", loss, "features.global", weight=weight)])
+    optimizer = torch.optim.SGD(criterion.parameter_groups())
+    criterion(output, batch)[0].backward()
+    optimizer.step()
+    expected = before.clone()
+    for feature, label in zip(FEATURES, LABELS.tolist()):
+        expected[label] -= 0.5 * 2 / 8 * (before[label] - feature)
+    torch.testing.assert_close(loss.centers.detach(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(loss.centers[1], before[1])
+    gradient = weight * 2 / 8 * (FEATURES - before[LABELS])
+    torch.testing.assert_close(output.features["global"].grad, gradient, rtol=1e-5, atol=1e-8)
+
+
+def test_losses_without_parameters_need_no_optimizer():
+    terms = [Term("id", CrossEntropy(), "logits.*"), Term("c", CenterLoss(3, 4), "features.global", weight=0)]
+    assert Criterion(terms).parameter_groups() == []
+    with pytest.raises(ConfigError, match="the centers' lr is 0, wanted a number above 0"):
+        CenterLoss(3, 4, lr=0)
 
 
 def outputs() -> tuple[Output, Batch]:

@@ -111,6 +111,41 @@ def test_images_do_not_depend_on_their_batch(model, images):
     torch.testing.assert_close(alone, model.embed(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("apnet", {"level": 3}),
+        ("apnet", {"agent": "rga", "height": 128, "width": 64}),
+        ("msea", {"preset": "lite-c"}),
+        ("msea", {"preset": "2023"}),
+        ("msea", {"preset": "head"}),
+        ("mudeep", {"attention": "self"}),
+        ("mudeep", {"scales": 4, "stripes": 6}),
+        ("daaf", {"preset": "trinet"}),
+        ("dsp", {"mode": "code"}),
+        ("dsp", {"mode": "released", "part_conv": "separate"}),
+        ("sa", {"mode": "softmax", "rescale": False}),
+    ],
+)
+def test_variants_embed_one_image_as_in_a_batch_and_bare_as_whole(name, options, images):
+    model = create(name, **options)
+    model(images)
+    together = model.embed(images)
+    alone = torch.cat([model.embed(image[None]) for image in images])
+    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.eval().in_full(images).embedding, together, rtol=1e-4, atol=1e-5)
+    assert torch.equal(model.strip().embed(images), together)
+
+
+def test_in_full_is_the_same_answer(model, images):
+    """Whatever a system computes in a cheaper form, the paper's own products give."""
+    out, full = model.eval()(images), model.in_full(images)
+    torch.testing.assert_close(full.embedding, out.embedding, rtol=1e-4, atol=1e-5)
+    assert full.logits.keys() == out.logits.keys()
+    for name, scores in out.logits.items():
+        torch.testing.assert_close(full.logits[name], scores, rtol=1e-4, atol=1e-5)
+
+
 def test_strip(model, images):
     size = sum(p.numel() for p in model.parameters())
     before = model.embed(images)

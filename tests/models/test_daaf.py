@@ -290,7 +290,7 @@ def test_a_recipe_s_losses_fit_its_network(name):
         if name in config.data.labels
     }
     batch = regard.Batch(torch.zeros(2, 3, height, width), torch.tensor([0, 1]), torch.zeros(2), target)
-    loss, terms = build_criterion(config)(model(batch.images), batch)
+    loss, terms = build_criterion(config, model)(model(batch.images), batch)
     loss.backward()
     assert {"triplet", "pab", "hab"} <= terms.keys()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []

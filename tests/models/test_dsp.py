@@ -217,7 +217,7 @@ def test_the_published_loss_and_learning_rates(name, images):
     """Ten cross-entropies, summed: 10 ln N at the start; the backbone learns at a tenth of the others' rate."""
     config = load_config(read_recipe(f"{name}_market1501"))
     model = create(name)
-    total, terms = build_criterion(config)(model(images), Batch(images, torch.arange(3), torch.ones(3), {}))
+    total, terms = build_criterion(config, model)(model(images), Batch(images, torch.arange(3), torch.ones(3), {}))
     assert total.item() == pytest.approx(10 * math.log(7), rel=0.02)
     assert terms["id"].item() == total.item()
     rates = {group["lr"]: group["params"] for group in build_optimizer(model, config.optim).param_groups}

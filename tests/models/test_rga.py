@@ -15,6 +15,7 @@ import regard
 from regard.errors import ConfigError, DataError
 from regard.layers.rga import RelationAttention
 from regard.models.cost import count_gflops as gflops
+from regard.models.cost import inference_cost
 
 TINY = "test_resnet.r160_in1k"
 SIZES = [((256, 128), (1_082_178, 164_898, 398_154, 1_578_570)), ((384, 192), (5_376_098, 433_418, 414_954, 1_595_370))]
@@ -124,6 +125,23 @@ def test_sizes_on_resnet50(size, level, attention, published, ours):
     assert gflops(model, 1, 3, *size) == pytest.approx(ours, abs=5e-4)
     digits = 3 if published in (13.524, 71.518) else 1
     assert gflops(stack(model), 1, 3, *size) == pytest.approx(published, abs=0.51 * 10**-digits)
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_in_full_the_relations_are_stacked(level):
+    """The network's own long way is the twin's: the same numbers for the same operations, and back again."""
+    model = network((128, 64), level, 5, backbone=TINY)
+    images = torch.randn(4, 3, 128, 64)
+    model(images)
+    short = model.eval()(images).embedding
+    full = model.in_full(images).embedding
+    torch.testing.assert_close(full, short, rtol=1e-4, atol=1e-5)
+    assert torch.equal(model(images).embedding, short)
+    costs = inference_cost(model, 128, 64)
+    assert costs.gflops == gflops(model.strip(), 1, 3, 128, 64)
+    assert costs.published_gflops == gflops(stack(model), 1, 3, 128, 64) != costs.gflops
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(images).embedding, full, rtol=1e-5, atol=1e-6)
 
 
 def test_no_attention_after_the_stem():

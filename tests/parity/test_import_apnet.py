@@ -115,8 +115,11 @@ def without(tensors: dict[str, np.ndarray], *keys: str) -> dict[str, np.ndarray]
         (lambda: without(blank(2), "att1.fc.0.weight"), r"1 missing \(attention\.tap1\.levels\.level1"),
         (lambda: blank(0) | {"base.layer3.6.conv1.weight": np.zeros((256, 1024, 1, 1))}, "1 unexpected"),
         (lambda: blank(0) | {"base.conv1.weight": np.zeros((64, 3, 3, 3))}, "1 of another shape"),
-        (lambda: blank(0) | {"att1.conv.weight": np.zeros((1, 1, 3))}, "holds an MSEA network"),
-        (lambda: blank(0) | {"att1.fc1.weight": np.zeros((32, 32, 1, 1))}, "holds an MSEA network"),
+        (lambda: blank(0) | {"att1.conv.weight": np.zeros((1, 1, 3))}, "looks like a checkpoint of msea, not of apnet"),
+        (
+            lambda: blank(0) | {"att1.fc1.weight": np.zeros((32, 32, 1, 1))},
+            "looks like a checkpoint of msea, not of apnet",
+        ),
         (level_three, "does not split level 3 into 4 groups"),
     ],
 )

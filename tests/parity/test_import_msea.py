@@ -62,7 +62,10 @@ def level_three(impl: str) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: test_import_apnet.blank(2), "holds an APNet network .* import it as apnet"),
+        (
+            lambda: test_import_apnet.blank(2),
+            "looks like a checkpoint of apnet, not of msea: it has .*; import it as network 'apnet'",
+        ),
         (lambda: {"features.0.weight": np.zeros(3)}, "is not an MSEA checkpoint: it has no base.conv1.weight"),
         (lambda: blank("msea2023", 2) | {"att3.conv.weight": np.zeros((1, 1, 5))}, "1 of another shape"),
         (lambda: blank("msea2023", 1) | {"att_s1.conv.weight": np.zeros((1, 1, 3))}, "unexpected|missing"),
@@ -78,5 +81,5 @@ def test_wrong_files(make, message):
 
 @pytest.mark.parametrize("impl", ["msea2023", "mseahead"])
 def test_apnet_points_to_msea(impl):
-    with pytest.raises(CheckpointError, match=r"holds an MSEA network .* import it as msea"):
+    with pytest.raises(CheckpointError, match=r"looks like a checkpoint of msea, .* import it as network 'msea'"):
         regard.import_released(blank(impl, 1), network="apnet")

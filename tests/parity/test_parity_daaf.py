@@ -125,7 +125,7 @@ def test_branches_are_detected(dropped, found):
     ("make", "message"),
     [
         (lambda: {"features.0.weight": np.zeros(3)}, r"is not a DAAF checkpoint: it has neither trans_conv_0\.weight"),
-        (lambda: fill.state_dict({"base.conv1.weight": [64, 3, 7, 7], "att1.fc.0.weight": [8, 64]}), "is not a DAAF"),
+        (lambda: fill.state_dict({"base.conv1.weight": [64, 3, 7, 7], "fc1.weight": [8, 64]}), "is not a DAAF"),
         (lambda: blank("classifier"), r"has no classifier\.weight"),
         (lambda: blank("conv_3"), r"2 missing \(pab\.heads\.3"),
         (lambda: blank("trans_conv_m3"), r"2 missing \(hab\.decoder\.doublings\.3"),

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from regard.errors import ConfigError, nearest
 from regard.layers.pyramid import AttentionPyramid
+from regard.layers.self_attention import DeepSelfAttention
 from regard.structures import Output
 
 __all__ = ["attention_layers", "class_cam", "similarity_cam"]
@@ -36,27 +37,42 @@ __all__ = ["attention_layers", "class_cam", "similarity_cam"]
 def attention_layers(model: nn.Module, tap: int = -1) -> dict[str, nn.Module]:
     """The layers of a model that are worth looking at, by the name to show them under.
 
+    All of them are on the way to the embedding. Attention that only training needs is none of them.
+
     Args:
         model: any model; one with attention pyramids has one per tap.
         tap: which of the pyramids, the last one unless told: deepest, and closest to the answer.
 
     Returns:
-        ``{"P2": ..., "P1": ...}`` in the order in which the levels act, or ``{"last stage": ...}`` of the backbone
-        where there is no pyramid.
+        ``{"P2": ..., "P1": ...}`` in the order in which the levels act; where there is no pyramid, the streams
+        (``{"scale1": ...}``), or the blocks of self-attention after the stages (``{"tap2": ...}``) and the
+        ``"last stage"`` of the backbone, which is all that other models have.
 
     Raises:
         ConfigError: there is no such tap.
     """
     pyramids = [module for module in model.modules() if isinstance(module, AttentionPyramid)]
     if not pyramids:
-        *_, last = _submodule(model, "backbone.stages").children()
-        return {"last stage": last}
+        return _layers_without_pyramid(model)
     if not -len(pyramids) <= tap < len(pyramids):
         raise ConfigError(f"got tap {tap}, the model has {len(pyramids)}: 0 to {len(pyramids) - 1}")
     levels = list(pyramids[tap].levels.items())
     if pyramids[tap].order == "fine_to_coarse":
         levels.reverse()
     return {f"P{name.removeprefix('level')}": level for name, level in levels}
+
+
+def _layers_without_pyramid(model: nn.Module) -> dict[str, nn.Module]:
+    parts = dict(model.named_children())
+    if "streams" in parts:
+        return dict(parts["streams"].named_children())
+    blocks = {
+        path.rpartition(".")[2]: module
+        for path, module in model.named_modules()
+        if isinstance(module, DeepSelfAttention)
+    }
+    *_, last = _submodule(model, "backbone.stages").children()
+    return {**blocks, "last stage": last}
 
 
 def similarity_cam(model: nn.Module, layer: str | nn.Module, images: Tensor, partners: Tensor) -> Tensor:

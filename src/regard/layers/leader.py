@@ -14,6 +14,8 @@ that a network goes on to use, which saves the whole second product.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -72,7 +74,8 @@ def mix_channels(rows: Tensor, columns: Tensor, values: Tensor) -> Tensor:
     Returns:
         (B, C, V) float32, or float64 where the arguments are.
     """
-    with torch.autocast(rows.device.type, enabled=False):
+    device = rows.device.type
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
         rows, columns, values = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (rows, columns, values))
         parts = [(part @ columns.mT).softmax(-1) @ values for part in rows.split(ROWS, dim=1)]
     return torch.cat(parts, dim=1)

@@ -7,6 +7,9 @@ A recipe writes them as a mapping from term name to loss::
       triplet: {loss: triplet, on: features.global, margin: 0.3, gather: true}
 
 ``on`` is ``logits``, ``features`` or ``maps``, a dot, and a pattern of output names (``*`` for all of them).
+
+A loss may have parameters of its own, such as the centers of :mod:`regard.losses.center`; it then says in an attribute
+``lr`` how fast they learn. :meth:`Criterion.parameter_groups` hands them to an optimizer.
 """
 
 from __future__ import annotations
@@ -66,13 +69,18 @@ class Term(nn.Module):
         if gather and self.gather:
             target = gather(target)
         values = []
-        for value in self._values(output):
+        for value in self.values(output):
             value = value.float()
             values.append(self.loss(gather(value) if gather and self.gather else value, target))
         total = torch.stack(values).sum()
         return total / len(values) if self.reduction == "mean" else total
 
-    def _values(self, output: Output) -> list[Tensor]:
+    def values(self, output: Output) -> list[Tensor]:
+        """The outputs that ``on`` matches.
+
+        Raises:
+            ConfigError: the model has none of that name.
+        """
         named: dict[str, Tensor] = getattr(output, self.source)
         values = [value for name, value in named.items() if fnmatchcase(name, self.pattern)]
         if not values:
@@ -116,3 +124,19 @@ class Criterion(nn.Module):
             values[term.name] = value = term(output, batch, gather)
             total = total + term.weight * value
         return total, {name: value.detach() for name, value in values.items()}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The losses' own parameters for plain SGD, each term's with the rate at which its weight cancels out.
+
+        A weighted term's gradient is ``weight`` times the loss's, so ``lr / weight`` moves the parameters as the loss
+        alone would with ``lr``. A term of weight 0 moves nothing.
+        """
+        groups: list[dict[str, Any]] = []
+        for term in self.terms:
+            assert isinstance(term, Term)
+            parameters = list(term.parameters())
+            if parameters and term.weight:
+                rate = term.loss.lr
+                assert isinstance(rate, float | int)
+                groups.append({"params": parameters, "lr": rate / term.weight})
+        return groups

@@ -140,6 +140,17 @@ class APNet(GlobalDescriptor):
             return out
         return out._replace(embedding=out.logits["global"], logits={} if self.stripped else out.logits)
 
+    def in_full(self, images: Tensor) -> Output:
+        """With the relations of agent ``"rga"`` computed and stacked, as released."""
+        relations = [module for module in self.modules() if isinstance(module, RelationAttention)]
+        for attention in relations:
+            attention.folded = False
+        try:
+            return self(images)
+        finally:
+            for attention in relations:
+                attention.folded = True
+
     def strip(self) -> Self:
         """Remove the classifier, unless its scores are the descriptor; logits become empty either way."""
         if self.descriptor == "bnneck":

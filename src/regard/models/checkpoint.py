@@ -24,10 +24,11 @@ from regard.storage import write_together
 if TYPE_CHECKING:
     from regard.models.contract import ReIDModel
 
-__all__ = ["from_config", "load", "load_weights", "model_config", "save", "serialize"]
+__all__ = ["from_config", "load", "load_weights", "model_config", "model_folder", "save", "serialize"]
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+CALIBRATION = "calibration.json"
 
 
 def model_config(model: ReIDModel) -> dict[str, Any]:
@@ -119,8 +120,13 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
 
 def save(model: ReIDModel, folder: Path) -> None:
     """See :meth:`regard.models.ReIDModel.save`."""
-    config = json.dumps(model_config(model), indent=2) + "\n"
-    write_together({folder / WEIGHTS: serialize(model), folder / CONFIG: config.encode()})
+    files = {folder / WEIGHTS: serialize(model)}
+    for name, content in ((CONFIG, model_config(model)), (CALIBRATION, model.calibration)):
+        if content is not None:
+            files[folder / name] = (json.dumps(content, indent=2) + "\n").encode()
+    write_together(files)
+    if model.calibration is None:
+        (folder / CALIBRATION).unlink(missing_ok=True)  # it was of other weights
 
 
 def load(path: Path | str) -> ReIDModel:
@@ -133,7 +139,7 @@ def load(path: Path | str) -> ReIDModel:
     Raises:
         CheckpointError: there is no model, or it is damaged, or weights and description do not belong together.
     """
-    folder = _model_folder(Path(path))
+    folder = model_folder(Path(path))
     description = folder / CONFIG
     try:
         config = json.loads(description.read_bytes())
@@ -144,10 +150,23 @@ def load(path: Path | str) -> ReIDModel:
         ) from error
     model = from_config(config, source=str(description))
     load_weights(model, read_tensors(folder / WEIGHTS), source=str(folder / WEIGHTS))
+    model.calibration = _read_calibration(folder / CALIBRATION)
     return model.eval()
 
 
-def _model_folder(path: Path) -> Path:
+def _read_calibration(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); remove it and run 'regard calibrate'") from error
+
+
+def model_folder(path: Path) -> Path:
+    """The folder with the weights that ``path`` stands for: itself, or its ``final/`` or ``best/``.
+
+    Raises:
+        CheckpointError: there are none.
+    """
     for folder in (path, path / "final", path / "best"):
         if (folder / WEIGHTS).is_file():
             return folder

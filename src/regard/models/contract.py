@@ -40,6 +40,8 @@ class ReIDModel(nn.Module):
     Attributes:
         options: the constructor's options by name, as given or by default; enough to build the same network again.
         stripped: whether :meth:`strip` has been called.
+        calibration: how similarity reads as probability, where that has been measured: the content of
+            ``calibration.json``, which :class:`regard.metrics.calibration.Calibration` reads.
         import_report: what became of the tensors, where the model was made by ``import_released``.
 
     Raises:
@@ -49,7 +51,11 @@ class ReIDModel(nn.Module):
     training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
     """Names of the submodules that only training needs."""
 
+    published_whole: ClassVar[bool] = False
+    """Whether the authors' network runs its ``training_parts`` at test too, so that its published cost holds them."""
+
     options: dict[str, Any]
+    calibration: dict[str, Any] | None = None
     import_report: ImportReport | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -73,6 +79,13 @@ class ReIDModel(nn.Module):
         """Everything the network has to say about images (B, 3, H, W), in training and in evaluation alike."""
         raise NotImplementedError
 
+    def in_full(self, images: Tensor) -> Output:
+        """The answer of :meth:`forward` by the products that the paper writes, where a cheaper exact form is used.
+
+        For looking at, and for counting what the published network costs.
+        """
+        return self(images)
+
     def embed(self, images: Tensor) -> Tensor:
         """Descriptors of normalized images: (B, 3, H, W) -> (B, D) float32, before any L2 normalization.
 
@@ -82,10 +95,14 @@ class ReIDModel(nn.Module):
         self.eval()
         try:
             with torch.no_grad():
-                return self(images).embedding.float()
+                return self._descriptor(images).float()
         finally:
             for module, training in modes:
                 module.training = training
+
+    def _descriptor(self, images: Tensor) -> Tensor:
+        """The embedding alone, (B, D); for systems that can have it for less than a whole :meth:`forward`."""
+        return self(images).embedding
 
     def strip(self) -> Self:
         """Remove, in place, what only training needs; descriptors stay the same to the bit, logits become empty."""

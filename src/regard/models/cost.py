@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from regard.models.contract import ReIDModel
 
-__all__ = ["Cost", "count_gflops", "inference_cost"]
+__all__ = ["Cost", "constant_weights", "count_gflops", "inference_cost"]
+
+
+M = TypeVar("M", bound=nn.Module)
+
+RANDOM = (Tensor.normal_, Tensor.uniform_, init.normal_, init.uniform_, init.kaiming_normal_, init.kaiming_uniform_)
+"""Everything that draws first weights, as torch announces it to a mode of functions."""
 
 
 class Cost(NamedTuple):
@@ -21,29 +31,65 @@ class Cost(NamedTuple):
         parameters: of the whole network, as it trains.
         inference_parameters: of what is left after ``strip()``.
         gflops: 10⁹ multiplications and additions of convolutions and matrix products for one image, after ``strip()``.
+        published_gflops: the same as the authors' network takes: without our cheaper exact forms, and with the
+            classifiers where that network runs them at test.
     """
 
     parameters: int
     inference_parameters: int
     gflops: float
+    published_gflops: float
 
 
-def count_gflops(module: nn.Module, *shape: int, device: str = "meta") -> float:
+def count_gflops(module: nn.Module, *shape: int) -> float:
     """10⁹ multiplications and additions of convolutions and matrix products for one input of that shape.
 
-    A multiply-add counts as two, element-wise work as nothing. The module is set to evaluation mode and moved to
-    ``device``; on the meta device nothing is computed, but the module loses its values.
+    A multiply-add counts as two, element-wise work as nothing. Only shapes are computed; the module stays as it is.
     """
-    module = module.eval().to(device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(torch.empty(*shape, device=device))
-    return counter.get_total_flops() / 1e9
+    return _count(_shapes_of(module), *shape)
 
 
 def inference_cost(model: ReIDModel, height: int, width: int) -> Cost:
     """Cost of ``model`` on one image of height x width pixels; the model stays as it is."""
-    bare = copy.deepcopy(model).strip()
-    return Cost(_parameters(model), _parameters(bare), count_gflops(bare, 1, 3, height, width, device="cpu"))
+    whole = _shapes_of(model)
+    bare = _shapes_of(model).strip()
+    published = whole if model.published_whole else bare
+    size = 1, 3, height, width
+    return Cost(_parameters(whole), _parameters(bare), _count(bare, *size), _count(published.in_full, *size))
+
+
+@contextmanager
+def constant_weights() -> Iterator[None]:
+    """Networks built in here start from a constant, which is fast to write, where they would draw random numbers.
+
+    For networks that are counted and never run.
+    """
+    with _NothingRandom():
+        yield
+
+
+class _NothingRandom(TorchFunctionMode):
+    """Drawing numbers into a tensor fills it with a small one instead."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in RANDOM:
+            return func(*args, **kwargs)
+        with torch.no_grad():
+            return (kwargs["tensor"] if "tensor" in kwargs else args[0]).fill_(1e-4)
+
+
+def _count(network: Callable[[Tensor], Any], *shape: int) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.empty(*shape, device="meta"))
+    return counter.get_total_flops() / 1e9
+
+
+def _shapes_of(module: M) -> M:
+    """The module once more in evaluation mode, its tensors without values."""
+    shapes: dict[int, Any] = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in module.parameters()}
+    shapes |= {id(buffer): buffer.to("meta") for buffer in module.buffers()}
+    return copy.deepcopy(module, shapes).eval()
 
 
 def _parameters(module: nn.Module) -> int:

@@ -13,7 +13,7 @@ knows no identities.
 
 **Departures**
 
-- The released codes compute both branches in evaluation too; :meth:`DAAF.embed` does not.
+- The released codes compute both branches in evaluation too; ``embed`` does not.
 - Groups of channels: a sixth of them, 341 of 2048, as in the authors' table; their codes slice 340 (``group_width``).
 - Doublings of 3 x 3 as in the table; the released ``bot`` has 2 x 2 (``decoder``).
 - The released ``bot`` decodes linearly, the released ``trinet`` with normalizations and a sigmoid. Each is its preset's
@@ -146,7 +146,6 @@ class DAAF(ReIDModel):
         if pab:
             joints = [len(group) for group in JOINT_GROUPS.values()]
             self.pab = MapDecoder(_group_width(group_width, channels), joints, decoder, chosen.nonlinear)
-        self._descriptor_only = False
 
     def forward(self, images: Tensor) -> Output:
         """The descriptor, and under ``maps`` what the branches predict.
@@ -154,27 +153,21 @@ class DAAF(ReIDModel):
         ``features["global"]`` is what the metric loss sees: the pooled map of ``bot``, the descriptor of ``trinet``.
         """
         x, maps = images, {}
-        branches = not self._descriptor_only
         for number, stage in enumerate(self.backbone.stages):
             x = stage(x)
-            if branches and self.hab and self.hab.copied and number == FIRST_RESIDUAL_STAGE:
+            if self.hab and self.hab.copied and number == FIRST_RESIDUAL_STAGE:
                 maps["hab"] = self.hab(x)
-        if branches and self.hab and not self.hab.copied:
+        if self.hab and not self.hab.copied:
             maps["hab"] = self.hab(x)
-        if branches and self.pab:
+        if self.pab:
             maps["pab"] = self.pab(x)
         g = global_average(x)
         f = self.neck(g)
         logits = {} if self.classifier is None else {"global": self.classifier(f)}
         return Output(embedding=f, features={"global": g if self.preset == "bot" else f}, logits=logits, maps=maps)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Descriptors of normalized images, (B, 3, H, W) -> (B, D) float32, at the cost of the stripped network."""
-        self._descriptor_only = True
-        try:
-            return super().embed(images)
-        finally:
-            self._descriptor_only = False
+    def _descriptor(self, images: Tensor) -> Tensor:
+        return self.neck(global_average(self.backbone(images)))
 
 
 class HolisticBranch(nn.Module):

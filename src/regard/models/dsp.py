@@ -76,6 +76,7 @@ class DeeplySupervised(ReIDModel):
     """
 
     training_parts = ("parts", "supervision")
+    published_whole = True
 
     def __init__(self, num_ids: int, backbone: Backbone, head_dim: int, dropout: float, part_conv: Sharing):
         super().__init__(num_ids, embed_dim=STRIPES * backbone.channels[-1])

@@ -14,8 +14,8 @@ descriptor.
 
 **Departures**
 
-- Y_i is never computed: only its means are used, and A_i times the means of X_i are the means of A_i X_i, to rounding.
-  :meth:`MuDeep.in_full` goes the paper's way.
+- Y_i is not computed: only its means are used, and A_i times the means of X_i are the means of A_i X_i, to rounding.
+  ``whole_maps`` goes the paper's way.
 - The authors' code squeezes a batch of one image out of existence; here it works.
 - The authors' code announces other numbers of scales and stops with them; here 1 to 4 work, the fourth repeating the
   last block, as in a remark of theirs.
@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,9 @@ class MuDeep(ReIDModel):
             ``"none"`` leaves the maps alone.
         feature_dim: length of each region's vector; the descriptor has scales x (1 + stripes) of them.
         dropout: share of a vector hidden from its classifier in training.
+        whole_maps: attend to every position and not only to the means that are used, as :meth:`in_full` does: the
+            authors' results to the bit, where the other way agrees with them to rounding, for more work. Imported
+            checkpoints do.
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
@@ -72,6 +75,8 @@ class MuDeep(ReIDModel):
     Raises:
         ConfigError: an option out of range.
     """
+
+    published_whole: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -84,6 +89,7 @@ class MuDeep(ReIDModel):
         attention: Attention = "leader",
         feature_dim: int = 512,
         dropout: float = 0.5,
+        whole_maps: bool = False,
         backbone: str = "resnet50",
         last_stride: int = 1,
         stem_relu: bool = True,
@@ -92,6 +98,7 @@ class MuDeep(ReIDModel):
         super().__init__(num_ids, embed_dim=scales * (1 + stripes) * feature_dim)
         self.stripes = stripes
         self.dropout = dropout
+        self.whole_maps = whole_maps
         self.backbone = Backbone(backbone, pretrained, last_stride, stem_relu)
         last_stage, channels = _take_last_stage(self.backbone)
         names = [f"scale{number}" for number in range(1, scales + 1)]
@@ -114,15 +121,14 @@ class MuDeep(ReIDModel):
 
         ``features["global"]`` are the global vectors of all scales in a row. Vectors are not negative.
         """
+        if self.whole_maps:
+            return self.in_full(images)
         maps, guides = self._see(images)
         means = {name: self._attend(name, _means(x, self.stripes), guides) for name, x in maps.items()}
         return self._describe(means, guides)
 
     def in_full(self, images: Tensor) -> Output:
-        """The same answer by the paper's own products, with the attended maps Y_i (B, C, h, w) as ``maps["scale1"]``.
-
-        For looking at, and for counting what the published network costs; :meth:`forward` is faster.
-        """
+        """By the products with whole maps; the attended maps Y_i, (B, C, h, w), are ``maps["scale1"]`` and so on."""
         maps, guides = self._see(images)
         attended = {name: self._attend(name, x.flatten(2), guides).view(x.shape) for name, x in maps.items()}
         return self._describe({name: _means(y, self.stripes) for name, y in attended.items()}, attended)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regard.errors import UnknownNameError
+from regard.errors import CheckpointError, UnknownNameError
 from regard.models import released_apnet, released_daaf, released_dsp, released_mudeep
 from regard.models.checkpoint import load_weights
 from regard.models.contract import ReIDModel, create_model
@@ -76,10 +76,25 @@ def import_released(source: str | Path | Mapping[str, Any], network: str = "apne
         origin, tensors = "the given state dict", as_tensors(source, "the given state dict")
     else:
         origin, tensors = str(source), read_tensors(source)
+    _check_network(tensors, network, origin)
     translation = IMPORTERS[network](tensors, origin)
     model = create_model(translation.model, translation.num_ids, **{**translation.options, **options})
     model.import_report = _fit(model, tensors, translation.names, origin)
     return model.eval()
+
+
+def _check_network(tensors: Mapping[str, Tensor], network: str, origin: str) -> None:
+    """Refuse a checkpoint that shows whose it is, where that is not ``network``."""
+    if any(key.startswith("backbone.stages.") for key in tensors):
+        raise CheckpointError(
+            f"{origin} is a model that regard saved and needs no import; give its folder to 'regard eval'"
+        )
+    for mark, owners in MARKS.items():
+        if mark in tensors and network not in owners:
+            raise CheckpointError(
+                f"{origin} looks like a checkpoint of {' or '.join(owners)}, not of {network}: it has {mark}; "
+                f"import it as network {' or '.join(map(repr, owners))}"
+            )
 
 
 def _fit(model: ReIDModel, tensors: Mapping[str, Tensor], names: Mapping[str, str], origin: str) -> ImportReport:
@@ -114,6 +129,17 @@ def _without_kernel(value: Tensor, wanted: Tensor | None) -> Tensor:
 def _long_axes(tensor: Tensor) -> list[int]:
     return [length for length in tensor.shape if length > 1]
 
+
+MARKS: dict[str, tuple[str, ...]] = {
+    "att1.fc.0.weight": ("apnet",),
+    "att1.conv.weight": ("msea",),
+    "att1.fc1.weight": ("msea",),
+    "conv_all.conv1.weight": ("mudeep",),
+    "local_conv_layer1.weight": ("dsp", "sa"),
+    "trans_conv_0.weight": ("daaf",),
+    "trans_conv_m0.weight": ("daaf",),
+}
+"""Tensor that only some released networks have -> those networks."""
 
 IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {
     "apnet": released_apnet.apnet,

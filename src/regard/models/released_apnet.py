@@ -29,8 +29,6 @@ NORMS = {2: "BN", 3: "BN_"}
 AGENTS = {"se": ".fc.0.weight", "eca": ".conv.weight", "sams": ".fc1.weight"}
 """Agent -> the tensor that only it has, after the number of the tap."""
 
-SAID = {"se": "squeeze-and-excitation", "eca": "ECA", "sams": "SAMS"}
-
 STEM_CHANNELS = 64
 """C at the first tap of ResNet-50."""
 
@@ -38,10 +36,6 @@ STEM_CHANNELS = 64
 def apnet(tensors: Mapping[str, Tensor], origin: str) -> Translation:
     """Released APNet. Level, width of the squeeze and number of identities are read off the tensors."""
     agents = _agents(tensors, origin, "APNet")
-    if agents.get(1) in ("eca", "sams"):
-        raise CheckpointError(
-            f"{origin} holds an MSEA network (its level 1 is {SAID[agents[1]]}, not {SAID['se']}); import it as msea"
-        )
     level = max(agents, default=0)
     _check_groups(tensors, origin, {2: 2, 3: 4}, level)
     options: dict[str, Any] = {"level": level}
@@ -53,10 +47,6 @@ def apnet(tensors: Mapping[str, Tensor], origin: str) -> Translation:
 def msea(tensors: Mapping[str, Tensor], origin: str) -> Translation:
     """Released MSEA Net: 2023 has ECA at level 1 and SAMS at level 2, the head of the repository the reverse."""
     agents = _agents(tensors, origin, "MSEA")
-    if agents.get(1) == "se":
-        raise CheckpointError(
-            f"{origin} holds an APNet network (its level 1 is {SAID['se']}, not ECA or SAMS); import it as apnet"
-        )
     level = max(agents, default=0)
     head = agents.get(1) == "sams" or agents.get(2) == "eca"
     _check_groups(tensors, origin, {1: min(level, 2)} if head else {2: 2, 3: 4}, level)

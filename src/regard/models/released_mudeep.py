@@ -56,6 +56,7 @@ def mudeep(tensors: Mapping[str, Tensor], origin: str) -> Translation:
         "stripes": stripes,
         "guidance": len(tensors["conv_all.conv1.weight"]),
         "attention": "leader",
+        "whole_maps": True,
         "feature_dim": len(tensors["scale1.feature.conv1.weight"]),
         "backbone": "resnet50",
         "last_stride": 1,
