@@ -86,6 +86,10 @@ def test_all_faults_are_told_at_once_with_the_near_spelling():
         (MINIMAL, ["model.name.x=3"], "'name' holds a value, not a section"),
         (MINIMAL, ["losses.id.loss=triplett"], "did you mean 'triplet'?"),
         (MINIMAL, ["model.level=three"], "level"),
+        (MINIMAL, ["data.sampler=shuffle", "data.rounds=3"], "data: rounds is 3, but sampler shuffle has none"),
+        (MINIMAL, ["schedule.name=exponential"], "schedule: end is 0, which an exponential decay never reaches"),
+        (MINIMAL, ["losses.c={loss: center, on: features.global, num_ids: 3}"], "num_ids: no such key"),
+        (MINIMAL, ["data.interpolation=cubic"], "data.interpolation: got 'cubic'"),
     ],
 )
 def test_one_fault_one_line(recipe, overrides, wanted):

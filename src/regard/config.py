@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from regard.errors import ConfigError, UnknownNameError, nearest
-from regard.registry import LOSSES, MODELS, Registry
+from regard.registry import DATASETS, LOSSES, MODELS, Registry
 
 __all__ = ["Config", "load_config", "read_recipe", "recipe_names"]
 
@@ -36,31 +36,87 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+class LabelFilesConfig(Section):
+    """Where masks and keypoints of a data set are kept (docs/labels.md)."""
+
+    mask_root: Path | None = Field(default=None, description="folder of mask pictures")
+    keypoint_root: Path | None = Field(default=None, description="folder of heat maps")
+    keypoint_folder: str = Field(default="bounding_box_train_256_2", description="the folder in it")
+    coco: Path | None = Field(default=None, description="COCO JSON of keypoints and segmentations")
+    mask_threshold: Annotated[int, Field(ge=1, le=255)] = Field(
+        default=100, description="lowest gray level of a mask that is the person"
+    )
+    tolerance: Share = Field(default=0.0, description="share of the pictures that may be without")
+    pack: Path | None = Field(default=None, description="file they are packed into, made or renewed where needed")
+
+
 class DataConfig(Section):
     """What to train on, and how pictures become batches."""
 
     name: str | None = Field(
         default=None, description="data set; None looks at what is in root, or makes a crowd without root"
     )
-    root: Path | None = Field(default=None, description="its folder")
+    root: Path | None = Field(default=None, description="its folder, or one that holds it and others")
+    train: tuple[str, ...] = Field(
+        default=(),
+        description="data sets to train on together, each NAME, NAME=FOLDER or FOLDER; name, or the first, is tested on",
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        default={}, description="data set -> its options, such as cuhk03: {boxes: labeled}"
+    )
     height: Positive = Field(default=256, description="pixels the crops are resized to")
     width: Positive = Field(default=128, description="pixels the crops are resized to")
     ids_per_batch: Positive = Field(default=16, description="P of the P x K batch, over all ranks")
     images_per_id: Positive = Field(default=4, description="K of the P x K batch")
+    sampler: Literal["pk", "shuffle"] = Field(
+        default="pk", description="pk: P identities with K images each; shuffle: any P x K images, each once an epoch"
+    )
+    rounds: Positive | None = Field(
+        default=None,
+        description="of pk: passes over the identities in an epoch, each with K images of everyone; null: until the "
+        "images run out",
+    )
+    interpolation: Literal["bilinear", "bicubic"] = Field(
+        default="bilinear", description="how pictures are resized, in training and evaluation"
+    )
     flip: Share = Field(default=0.5, description="probability of a horizontal flip")
     enlarge: Annotated[float, Field(ge=1)] = Field(
         default=1.0, description="resize to this many times height and width before the random crop"
     )
     pad: Annotated[int, Field(ge=0)] = Field(default=10, description="black border in pixels before the random crop")
     erasing: Share = Field(default=0.5, description="probability of random erasing")
-    erasing_fill: Literal["mean", "released", "random"] = Field(default="mean", description="what is put into the hole")
+    erasing_fill: Literal["mean", "released", "random", "normal"] = Field(
+        default="mean", description="what is put into the hole"
+    )
+    erasing_area: tuple[Share, Share] = Field(
+        default=(0.02, 0.4), description="smallest and largest part of the picture that is erased"
+    )
     labels: tuple[Literal["mask", "keypoints"], ...] = Field(
         default=(), description="what training predicts besides identities: extra.mask, extra.keypoints"
     )
     label_stride: Positive = Field(default=1, description="pixels of the input per pixel of those labels")
+    label_files: dict[str, LabelFilesConfig] = Field(
+        default={}, description="data set -> where its labels are kept, unless it knows itself"
+    )
+    label_peak: Literal["one", "score"] = Field(default="one", description="height of a joint in its map")
+    swap_on_flip: bool = Field(default=True, description="a mirrored picture's left joints are its right ones")
     workers: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="loader processes; None: by core count"
     )
+    cache: Literal["none", "ram", "disk"] = Field(default="none", description="where decoded training pictures are kept")
+    cache_folder: Path | None = Field(default=None, description="of cache=disk; None: in the run folder")
+
+    @model_validator(mode="after")
+    def _known_options(self) -> DataConfig:
+        for name, options in self.options.items():
+            _check_options(DATASETS, name, options, ())
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_of_identities(self) -> DataConfig:
+        if self.rounds and self.sampler != "pk":
+            raise ConfigError(f"rounds is {self.rounds}, but sampler {self.sampler} has none; leave one of them out")
+        return self
 
 
 class ModelConfig(Section):
@@ -72,7 +128,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _known_options(self) -> ModelConfig:
-        _check_options(MODELS, self.name, self.options)
+        _check_options(MODELS, self.name, self.options, ("num_ids", "pretrained"))
         return self
 
     @property
@@ -94,7 +150,7 @@ class LossConfig(Section):
 
     @model_validator(mode="after")
     def _known_options(self) -> LossConfig:
-        _check_options(LOSSES, self.loss, self.options)
+        _check_options(LOSSES, self.loss, self.options, ("num_ids", "embed_dim"))
         return self
 
     @property
@@ -122,15 +178,22 @@ class OptimConfig(Section):
 class ScheduleConfig(Section):
     """The learning rate over time, as a factor on ``optim.lr``."""
 
-    name: Literal["step", "cosine", "constant"] = "step"
+    name: Literal["step", "cosine", "exponential", "constant"] = "step"
     milestones: tuple[float, ...] = Field(
         default=(40, 70), description="epochs at which the factor is multiplied by gamma"
     )
     gamma: float = 0.1
     warmup_epochs: Annotated[float, Field(ge=0)] = 10
     warmup_start: Share = Field(default=0.01, description="factor at the very beginning")
-    end: Share = Field(default=0.0, description="factor at the end of the cosine")
+    start: Annotated[float, Field(ge=0)] = Field(default=0, description="epoch at which the exponential decay begins")
+    end: Share = Field(default=0.0, description="factor at the end of the cosine or of the exponential decay")
     per: Literal["epoch", "step"] = Field(default="epoch", description="how often the rate changes")
+
+    @model_validator(mode="after")
+    def _decay_to_something(self) -> ScheduleConfig:
+        if self.name == "exponential" and not self.end:
+            raise ConfigError("end is 0, which an exponential decay never reaches; give a factor, such as 0.001")
+        return self
 
 
 class TrainConfig(Section):
@@ -254,9 +317,15 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     tree[keys[-1]] = _parse(text, f"override {override!r}")
 
 
-def _check_options(registry: Registry, name: str, options: dict[str, Any]) -> None:
-    """Check options against the signature of the entry ``name``; raises ConfigError naming every fault."""
-    schema = _option_schema(registry, name)
+def _check_options(registry: Registry, name: str, options: dict[str, Any], given: tuple[str, ...]) -> None:
+    """Check options against the signature of the entry ``name``; raises ConfigError naming every fault.
+
+    Args:
+        registry, name: where the entry is found.
+        options: as the recipe has them.
+        given: what the engine fills in, so that no recipe can.
+    """
+    schema = _option_schema(registry, name, given)
     try:
         schema.model_validate(options)
     except ValidationError as error:
@@ -264,12 +333,12 @@ def _check_options(registry: Registry, name: str, options: dict[str, Any]) -> No
 
 
 @lru_cache
-def _option_schema(registry: Registry, name: str) -> type[BaseModel]:
+def _option_schema(registry: Registry, name: str, given: tuple[str, ...]) -> type[BaseModel]:
     entry = registry.get(name)
     hints = get_type_hints(entry.__init__ if inspect.isclass(entry) else entry)
     fields: dict[str, Any] = {}
     for key, parameter in registry.options(name).items():
-        if key not in ("num_ids", "pretrained"):
+        if key not in given:
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[key] = (hints.get(key, Any), default)
     return create_model(f"{name} options", __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)

@@ -189,6 +189,7 @@ def _evaluate(
         config.eval,
         height=config.data.height,
         width=config.data.width,
+        interpolation=config.data.interpolation,
         workers=config.data.workers,
         autocast=runtime.autocast(),
         quiet=quiet,
@@ -221,7 +222,7 @@ def _heat_maps(
 
 
 def _images(samples: list[Sample], config: Config) -> torch.Tensor:
-    transform = TestTransform(config.data.height, config.data.width)
+    transform = TestTransform(config.data.height, config.data.width, config.data.interpolation)
     pictures = [torch.as_tensor(transform(read_image(sample.path), Random(0))) for sample in samples]
     return normalize(torch.stack(pictures))
 

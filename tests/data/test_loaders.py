@@ -9,7 +9,7 @@ import torch
 
 from regard.data import TestTransform, TrainTransform, class_pids, load_dataset, read_image, test_loader, train_loader
 from regard.data.loaders import Crops
-from regard.data.samplers import PKBatchSampler
+from regard.data.samplers import PlannedBatchSampler, ShuffleBatchSampler
 from regard.data.transforms import resize
 from regard.errors import ConfigError, DataError
 from regard.structures import Batch, Sample
@@ -24,8 +24,8 @@ def splits(shared_market):
     return load_dataset("market1501", shared_market)
 
 
-def sampler_of(loader) -> PKBatchSampler:
-    assert isinstance(loader.batch_sampler, PKBatchSampler)
+def sampler_of(loader) -> PlannedBatchSampler:
+    assert isinstance(loader.batch_sampler, PlannedBatchSampler)
     return loader.batch_sampler
 
 
@@ -79,9 +79,21 @@ def test_epoch_seed_and_skip(splits):
     assert same(first[1:], batches(splits.train, skip=1))
 
 
-def test_ranks_side_by_side_are_one_process(splits):
-    whole = batches(splits.train)
-    halves = [batches(splits.train, rank=rank, world_size=2) for rank in range(2)]
+def test_the_sampler_can_be_chosen(splits):
+    """6 identities with 5 images each, 8 images in a batch: 6 groups of 2 a round, or 30 images."""
+    loader = train_loader(splits.train, TRAIN, ids_per_batch=4, images_per_id=2, sampler="shuffle")
+    assert isinstance(loader.batch_sampler, ShuffleBatchSampler)
+    found = batches(splits.train, sampler="shuffle")
+    assert [len(batch.pids) for batch in found] == [8, 8, 8]
+    assert max(torch.cat([batch.pids for batch in found]).bincount().tolist()) <= 5
+    assert [len(batch.pids) for batch in batches(splits.train, rounds=2)] == [8, 8, 8]
+    assert len(batches(splits.train, rounds=4)) == 6
+
+
+@pytest.mark.parametrize("options", [{}, {"rounds": 2}, {"sampler": "shuffle"}], ids=["groups", "rounds", "shuffle"])
+def test_ranks_side_by_side_are_one_process(splits, options):
+    whole = batches(splits.train, **options)
+    halves = [batches(splits.train, rank=rank, world_size=2, **options) for rank in range(2)]
     joined = [
         Batch(
             torch.cat([left.images, right.images]),

@@ -18,6 +18,7 @@ from regard.data.transforms import (
     Box,
     ErasingFill,
     Geometry,
+    Interpolation,
     TestTransform,
     TrainTransform,
     draw_box,
@@ -125,13 +126,27 @@ def test_resize_is_pillow_s_bilinear(height, width, to_height, to_width):
     assert np.abs(resized.astype(int) - np.asarray(expected)).max() <= 2
 
 
-def test_resize_of_a_person_crop_is_pillow_s():
+@settings(deadline=None)
+@given(st.integers(1, 90), st.integers(1, 60), st.integers(1, 90), st.integers(1, 60))
+def test_resize_is_pillow_s_bicubic(height, width, to_height, to_width):
+    """In Pillow's order of old, width first, which newer versions turn around where only the height shrinks."""
+    picture = noise(height, width)
+    expected = Image.fromarray(picture)
+    for size in ((to_width, height), (to_width, to_height)):
+        expected = expected.resize(size, Image.Resampling.BICUBIC)
+    resized = resize(picture, to_height, to_width, interpolation="bicubic")
+    assert resized.dtype == np.uint8
+    assert np.abs(resized.astype(int) - np.asarray(expected)).max() <= 2
+
+
+@pytest.mark.parametrize(("interpolation", "worst", "mean"), [("bilinear", 1, 0.01), ("bicubic", 2, 0.02)])
+def test_resize_of_a_person_crop_is_pillow_s(interpolation, worst, mean):
     picture = smooth(128, 64)
     for height, width in ((256, 128), (384, 192), (96, 48)):
-        expected = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
-        difference = np.abs(resize(picture, height, width).astype(int) - np.asarray(expected))
-        assert difference.max() <= 1
-        assert difference.mean() < 0.01
+        expected = Image.fromarray(picture).resize((width, height), Image.Resampling[interpolation.upper()])
+        difference = np.abs(resize(picture, height, width, interpolation=interpolation).astype(int) - expected)
+        assert difference.max() <= worst
+        assert difference.mean() < mean
 
 
 def test_resize_takes_what_it_is_given():
@@ -206,10 +221,10 @@ def test_erase_paints_the_box_and_nothing_else(fill):
     outside = picture.copy()
     outside[3:9, 2:7] = 0
     assert not outside.any()
-    if fill == "random":
+    if fill in ("random", "normal"):
         assert len(np.unique(inside)) > 50
         repeated = np.zeros_like(picture)
-        erase(repeated, box, None, random.Random(0))
+        erase(repeated, box, erasing_color(fill, IMAGENET_MEAN, IMAGENET_STD), random.Random(0))
         assert (repeated == picture).all()
     else:
         assert (inside == inside[0, 0]).all()
@@ -221,9 +236,41 @@ def test_erasing_colors_after_normalization():
     expected: dict[ErasingFill, tuple[float, ...]] = {"mean": (0.0, 0.0, 0.0), "released": IMAGENET_MEAN}
     for fill, values in expected.items():
         color = erasing_color(fill, IMAGENET_MEAN, IMAGENET_STD)
-        assert color is not None
         painted = normalize(torch.from_numpy(color).view(1, 3, 1, 1)).flatten()
         assert ((painted - torch.tensor(values)).abs() <= half + 1e-6).all()
+
+
+@pytest.mark.parametrize("fill", ["random", "normal"])
+def test_erasing_noise_has_its_distribution_after_normalization(fill):
+    """random is uniform over the gray levels, normal is N(0, 1) cut off at black and white."""
+    picture = np.zeros((200, 200, 3), np.uint8)
+    erase(picture, Box(0, 0, 200, 200), erasing_color(fill, IMAGENET_MEAN, IMAGENET_STD), random.Random(0))
+    generator = np.random.default_rng(0)
+    for channel, (mean, std) in enumerate(zip(IMAGENET_MEAN, IMAGENET_STD)):
+        wanted = generator.random(40_000) if fill == "random" else mean + std * generator.standard_normal(40_000)
+        found, wanted = np.sort(picture[..., channel].ravel() / 255), np.sort(wanted.clip(0, 1))
+        assert np.abs(found - wanted).max() < 0.03
+    noise = picture.reshape(-1, 3).astype(float)
+    assert np.abs(np.corrcoef(noise.T) - np.eye(3)).max() < 0.02
+
+
+@pytest.mark.parametrize("area", [(0.02, 0.2), (0.3, 0.3)])
+def test_erased_boxes_keep_to_their_area(area):
+    transform = TrainTransform(64, 32, flip=0, pad=0, erasing=1.0, erasing_area=area)
+    shares = [np.count_nonzero(transform(np.zeros((64, 32, 3), np.uint8), random.Random(s))[0]) for s in range(300)]
+    low, high = np.array(area) * 64 * 32
+    assert low * 0.9 <= min(shares) <= max(shares) <= high * 1.1
+    assert max(shares) - min(shares) >= 0.7 * (high - low)
+
+
+def test_both_transforms_resize_as_they_are_told():
+    picture = noise(30, 20)
+    for interpolation in get_args(Interpolation):
+        expected = resize(picture, 32, 16, interpolation=interpolation).transpose(2, 0, 1)
+        train = TrainTransform(32, 16, flip=0, pad=0, erasing=0, interpolation=interpolation)
+        assert (train(picture, random.Random(0)) == expected).all()
+        assert (TestTransform(32, 16, interpolation)(picture) == expected).all()
+    assert (resize(picture, 32, 16) != resize(picture, 32, 16, interpolation="bicubic")).any()
 
 
 def test_train_transform_is_its_parts_in_order():
@@ -301,8 +348,9 @@ def test_normalize_first_used_in_inference_serves_training():
         ({"erasing_area": (0.4, 0.02)}, ["erasing_area", "(0.4, 0.02)"]),
         ({"erasing_area": (0.1, 1.2)}, ["erasing_area", "<= 1"]),
         ({"erasing_ratio": (0.0, 3.0)}, ["erasing_ratio"]),
-        ({"erasing_fill": "grey"}, ["'grey'", "mean or released or random"]),
+        ({"erasing_fill": "grey"}, ["'grey'", "mean or released or random or normal"]),
         ({"pad_fill": "white"}, ["'white'", "black or mean"]),
+        ({"interpolation": "nearest"}, ["'nearest'", "bilinear or bicubic"]),
     ],
 )
 def test_bad_options_are_told_in_one_line(options, words):

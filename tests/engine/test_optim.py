@@ -34,6 +34,21 @@ def test_cosine_starts_at_one_and_ends_at_its_end():
     assert lr_factor(config, 5, 20) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2)
 
 
+@pytest.mark.parametrize("step", [0, 14_999, 15_000, 15_001, 40_000, 79_999, 80_000])
+def test_exponential_decay_is_trinet_s(step):
+    """80,000 steps of base rate 1e-4, constant to 15,000, then to a thousandth."""
+    rate = 1e-4
+    for _ in range(15_000, step):
+        rate *= 0.001 ** (1 / 65_000)
+    config = ScheduleConfig(name="exponential", warmup_epochs=0, start=150, end=0.001, per="step")
+    assert 1e-4 * lr_factor(config, step / 100, 800) == pytest.approx(rate, rel=1e-6)
+
+
+def test_a_decay_that_starts_at_the_end_never_starts():
+    config = ScheduleConfig(name="exponential", warmup_epochs=0, start=5, end=0.1, per="step")
+    assert [lr_factor(config, epoch, 5) for epoch in (0, 4.9, 5)] == [1, 1, 1]
+
+
 def test_steps_refine_the_warm_up():
     config = ScheduleConfig(name="constant", warmup_epochs=2, warmup_start=0.0, per="step")
     assert [lr_factor(config, e, 10) for e in (0, 0.5, 1.5, 2, 9)] == [0, 0.25, 0.75, 1, 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import regard
 from regard.config import load_config, read_recipe
@@ -35,6 +37,15 @@ def environment() -> dict[str, str]:
 def losses(folder: Path) -> list[dict[str, float]]:
     steps = [record for record in read_history(folder) if record["event"] == "step"]
     return [{k: v for k, v in step.items() if k.startswith("loss") or k in ("step", "epoch", "lr")} for step in steps]
+
+
+CENTER = "losses.center={loss: center, on: features.global, weight: 5e-4}"
+
+
+def centers_of(folder: Path) -> dict[str, torch.Tensor]:
+    """Centers in the state of a run, none where it trained without the center loss."""
+    tensors = load_file(folder / "last.safetensors")
+    return {name: value for name, value in tensors.items() if name.endswith(".centers")}
 
 
 def config_for(recipe: str, overrides: list[str], *more: str):
@@ -108,7 +119,11 @@ def test_resuming_a_finished_run_changes_nothing(finished):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", [[], ["train.ema=0.9", "optim.name=sgd"]], ids=["adamw", "sgd-ema"])
+@pytest.mark.parametrize(
+    "extra",
+    [[], ["train.ema=0.9", "optim.name=sgd"], [CENTER, "data.sampler=shuffle"]],
+    ids=["adamw", "sgd-ema", "center-shuffle"],
+)
 def test_killed_between_two_steps_and_resumed_to_the_same_numbers(tmp_path, tiny_overrides, extra):
     more = [*tiny_overrides, "train.epochs=6", "train.log_every=1", "train.save_every=2", "train.eval_every=3", *extra]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -125,6 +140,8 @@ def test_killed_between_two_steps_and_resumed_to_the_same_numbers(tmp_path, tiny
     assert scores[0] == scores[1]
     images = torch.rand(2, 3, 48, 32)
     assert torch.equal(regard.load(whole).embed(images), regard.load(killed).embed(images))
+    for name, centers in centers_of(whole).items():
+        assert torch.equal(centers, centers_of(killed)[name])
 
 
 @pytest.mark.slow
@@ -145,21 +162,33 @@ def test_interrupted_by_a_signal_it_saves_and_says_how_to_go_on(tmp_path, tiny_o
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["baseline_crowd", "apnet_crowd"])
-def test_one_process_and_two_give_the_same_losses(tmp_path, tiny_overrides, recipe):
+@pytest.mark.parametrize(
+    ("recipe", "extra"),
+    [
+        ("baseline_crowd", []),
+        ("apnet_crowd", []),
+        ("baseline_crowd", [CENTER]),
+        ("baseline_crowd", [CENTER.replace("}", ", gather: true}"), "data.rounds=1"]),
+        ("baseline_crowd", ["data.sampler=shuffle"]),
+    ],
+    ids=["baseline", "apnet", "center", "center-gathered-rounds", "shuffle"],
+)
+def test_one_process_and_two_give_the_same_losses(tmp_path, tiny_overrides, recipe, extra):
     more = [*tiny_overrides, "train.sync_bn=true", "optim.name=sgd", "optim.lr=1e-3", "data.ids_per_batch=6"]
-    more += ["data.images_per_id=3", "train.epochs=2", "train.eval_every=null"]
+    more += ["data.images_per_id=3", "train.epochs=2", "train.eval_every=null", *extra]
     for devices in (1, 2):
         subprocess.run(
             command("train", recipe, *more, f"train.devices={devices}", "-q", "-o", tmp_path / str(devices)),
             check=True, env=environment(),
         )  # fmt: skip
     one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
-    assert len(one) == len(two) == 4
+    assert len(one) == len(two) == (2 if "data.rounds=1" in extra else 4)
     for a, b in zip(one, two):
         assert a.keys() == b.keys()
         for key in a:
             assert b[key] == pytest.approx(a[key], rel=1e-4, abs=2e-5), (key, a["step"])
+    for name, centers in centers_of(tmp_path / "1").items():
+        torch.testing.assert_close(centers_of(tmp_path / "2")[name], centers, rtol=1e-4, atol=1e-5)
 
 
 def test_a_failed_save_keeps_the_last_checkpoint(tmp_path, tiny_overrides):
@@ -212,6 +241,65 @@ def resume_run_from(folder: Path, epochs: int) -> None:
     config = read_config(folder)
     config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
     train(config, open_data(config), folder, Runtime(config.train), resume=True, quiet=True)
+
+
+def test_centers_are_trained_saved_and_resumed_but_not_exported(tmp_path, tiny_overrides):
+    """Two epochs at once, or one and one more: the same losses and centers to the last bit."""
+    config = config_for("baseline_crowd", tiny_overrides, CENTER, "train.eval_every=null", "schedule.name=constant")
+    start_run(config, tmp_path / "whole", quiet=True)
+    short = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 1})})
+    start_run(short, tmp_path / "parts", quiet=True)
+    (first,) = centers_of(tmp_path / "parts").values()
+    resume_run_from(tmp_path / "parts", epochs=2)
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    (whole,), (parts,) = (centers_of(tmp_path / name).values() for name in ("whole", "parts"))
+    assert whole.shape == (6, 96)
+    assert torch.equal(whole, parts)
+    assert not torch.equal(whole, first)
+    for step in losses(tmp_path / "whole"):
+        assert step["loss"] == pytest.approx(step["loss/id"] + step["loss/triplet"] + 5e-4 * step["loss/center"])
+    for name in load_file(tmp_path / "whole" / "final" / "model.safetensors"):
+        assert "center" not in name
+
+
+def test_a_state_of_other_losses_is_refused(finished, tmp_path):
+    import shutil
+
+    from regard.engine.runtime import Runtime
+    from regard.engine.train import train
+
+    folder, config, _ = finished
+    shutil.copytree(folder, tmp_path / "run")
+    config = load_config(config.to_dict(), [CENTER])
+    with pytest.raises(CheckpointError, match=r"belongs to other losses .*centers.*; start a new run") as caught:
+        train(config, open_data(config), tmp_path / "run", Runtime(config.train), resume=True, quiet=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("on", "wanted"),
+    [
+        ("features.*", "losses.c.on is 'features.*', which is 2 outputs; center wants one"),
+        ("features.neck", "the model's features are global, part0"),
+        ("maps.gate", "losses.c.on is 'maps.gate', which is a map"),
+    ],
+)
+def test_centers_want_one_output(on, wanted):
+    class Two(regard.models.ReIDModel):
+        def __init__(self, num_ids: int):
+            super().__init__(num_ids, embed_dim=5)
+            self.weight = torch.nn.Parameter(torch.ones(5))
+
+        def forward(self, images):
+            feature = self.weight.expand(len(images), 5)
+            gate = images[:, :1]
+            return regard.Output(feature, {"global": feature, "part0": feature}, {}, {"gate": gate})
+
+    from regard.engine.train import build_criterion
+
+    config = load_config({"model": {}, "losses": {"c": {"loss": "center", "on": on}}})
+    with pytest.raises(ConfigError, match=re.escape(wanted)):
+        build_criterion(config, Two(3))
 
 
 def test_a_diverging_loss_stops_with_advice(tmp_path, tiny_overrides):

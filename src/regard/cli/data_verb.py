@@ -3,23 +3,43 @@
   regard data make data/crowd                                 a synthetic crowd: no download, no real person
   regard data make data/hard --difficulty hard --seed 7 --train-ids 500 --test-ids 500 --cameras 8
   regard data make data/fog --city 3 --set occluders=0.2 --set blur=2
+  regard data check data/Market-1501-v15.09.15                is it all there, and readable?
+  regard data check data --json report.json                   every data set in a folder
+  regard data check data/cuhk03-np --data cuhk03 --set boxes=labeled
 
 The crowd is written in Market-1501's layout, with person masks and COCO keypoints. The same options give the same
-bytes, whatever the number of processes.
+bytes, whatever the number of processes. A check exits with 2 where something is wrong, and with 0 where there are
+warnings only.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
+from regard.cli import labels_verb
 from regard.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     verbs = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add_make(verbs)
+    add_check(verbs)
+    labels = verbs.add_parser("labels", help=labels_verb.HELP, description=labels_verb.__doc__)
+    labels.formatter_class = argparse.RawDescriptionHelpFormatter
+    labels_verb.add_arguments(labels)
+
+
+def run(arguments: argparse.Namespace) -> int | None:
+    """Do what was asked for; the exit code where it is not 0."""
+    return {"make": make, "check": check, "labels": labels_verb.run}[arguments.action](arguments)
+
+
+def add_make(verbs: Any) -> None:
+    """Declare the arguments of ``make``."""
     make = verbs.add_parser("make", help="make a synthetic crowd", description="Make a synthetic crowd.")
     make.add_argument("root", type=Path, help="folder to write")
     make.add_argument("--train-ids", type=int, default=200, metavar="N", help="people to train on (%(default)s)")
@@ -40,7 +60,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def add_check(verbs: Any) -> None:
+    """Declare the arguments of ``check``."""
+    text = "Count, open and compare the files of a data set, or of all in a folder."
+    check = verbs.add_parser("check", help="say what is in a folder and what is wrong with it", description=text)
+    check.add_argument("root", type=Path, help="folder of a data set, a folder with several, or a table")
+    check.add_argument("--data", metavar="NAME", help="read it as this data set (default: all that are found)")
+    check.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="an option of --data")
+    check.add_argument("--quick", action="store_true", help="read headers only: finds no damage and no duplicates")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found to a file")
+    check.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    check.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+
+def make(arguments: argparse.Namespace) -> None:
     """Make the crowd and say what it holds."""
     from regard.data import load_dataset
     from regard.data.crowd import make_crowd
@@ -64,6 +97,42 @@ def run(arguments: argparse.Namespace) -> None:
     )
     print(load_dataset("crowd", arguments.root))
     print(f"train on it with: regard train apnet data.root={arguments.root}")
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Check what is in a folder and say it; 2 where something is wrong."""
+    from regard.data.datasets.inspection import inspect_all
+    from regard.storage import write_atomic
+
+    options = dict(_option(text) for text in arguments.set)
+    if options and arguments.data is None:
+        raise ConfigError("--set gives an option of one data set, but --data does not say which; add --data NAME")
+    reports = inspect_all(
+        arguments.root,
+        arguments.data,
+        quick=arguments.quick,
+        workers=arguments.workers,
+        progress=not arguments.quiet,
+        **options,
+    )
+    print("\n\n".join(map(str, reports)))
+    if arguments.json:
+        content = {"datasets": [report.to_dict() for report in reports]}
+        write_atomic(arguments.json, json.dumps(content, indent=2).encode())
+    return 2 if any(report.faults for report in reports) else 0
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """An option's name and value; whole numbers, decimals, true and false are read as such."""
+    import yaml
+
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigError(f"--set {text!r} wants OPTION=VALUE, for example --set boxes=labeled")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return name, value
 
 
 def _knob(text: str) -> tuple[str, Any]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from regard.data.image import read_image
 from regard.data.labels import stack_targets
-from regard.data.samplers import Draw, PKBatchSampler
+from regard.data.samplers import Draw, PKBatchSampler, PlannedBatchSampler, ShuffleBatchSampler
 from regard.errors import ConfigError, DataError
 from regard.structures import Batch, Sample
 
@@ -29,9 +29,9 @@ __all__ = ["Crops", "Loader", "class_pids", "test_loader", "train_loader"]
 Transform = Callable[[np.ndarray, random.Random], np.ndarray]
 """(h, w, 3) uint8 picture, source of draws -> (3, H, W) uint8."""
 
-Labels = Callable[[Sample, tuple[int, int], int], dict[str, tuple[np.ndarray, np.ndarray]]]
-"""Sample, height and width of its stored picture, seed of the draws -> named maps with their flags, such as
-:class:`~regard.data.labels.TrainingLabels`."""
+Labels = Callable[[Sample, tuple[int, int], int], Mapping[str, Any]]
+"""Sample, height and width of its stored picture, seed of the draws -> named targets for
+:func:`~regard.data.labels.stack_targets`, such as :class:`~regard.data.labels.TrainingLabels` gives."""
 
 
 class Crops(Dataset[Any]):
@@ -56,7 +56,7 @@ class Crops(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Mapping[str, Any]]:
         """One transformed picture, (3, H, W) uint8, and its labels.
 
         Raises:
@@ -158,6 +158,8 @@ def train_loader(
     *,
     ids_per_batch: int,
     images_per_id: int,
+    sampler: Literal["pk", "shuffle"] = "pk",
+    rounds: int | None = None,
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -165,7 +167,7 @@ def train_loader(
     pin_memory: bool = False,
     labels: Labels | None = None,
 ) -> Loader:
-    """Batches of P identities with K images each, shuffled and augmented.
+    """Batches of P x K images, shuffled and augmented.
 
     ``loader.batch_sampler.set_epoch(epoch, skip)`` chooses the epoch, and the batch to enter it at.
 
@@ -173,8 +175,10 @@ def train_loader(
         samples: the training split.
         transform: of pictures, such as :class:`~regard.data.transforms.TrainTransform`.
         ids_per_batch, images_per_id: P (over all ranks) and K.
+        sampler: "pk" for P identities with K images each, "shuffle" for any P x K images.
+        rounds: of "pk", see :class:`~regard.data.samplers.PKBatchSampler`.
         seed: of the order of the samples and of their augmentation.
-        rank, world_size: this process among how many; it gets its share of the identities of every batch.
+        rank, world_size: this process among how many; it gets its share of every batch.
         workers: processes that read; they change nothing but speed.
         pin_memory: see :class:`Loader`.
         labels: draws what ``Batch.extra`` holds, such as :class:`~regard.data.labels.TrainingLabels`; None for nothing.
@@ -183,12 +187,16 @@ def train_loader(
         A loader of batches of P / world_size * K images; ``pids`` are classes, positions in :func:`class_pids`.
 
     Raises:
-        ConfigError: fewer than P identities, or P not divisible by ``world_size``.
+        ConfigError: too few identities or images for a batch, or a batch that does not divide among the processes.
         DataError: while iterating, for an image that cannot be read.
     """
     classes = {pid: label for label, pid in enumerate(class_pids(samples))}
     pids = [classes[sample.pid] for sample in samples]
-    batches = PKBatchSampler(pids, ids_per_batch, images_per_id, seed, rank, world_size)
+    batches: PlannedBatchSampler
+    if sampler == "shuffle":
+        batches = ShuffleBatchSampler(len(pids), ids_per_batch * images_per_id, seed, rank, world_size)
+    else:
+        batches = PKBatchSampler(pids, ids_per_batch, images_per_id, seed, rank, world_size, rounds)
     crops = Crops(samples, pids, transform, labels)
     return Loader(crops, batches, seed=seed, workers=workers, pin_memory=pin_memory)
 

@@ -1,4 +1,4 @@
-"""Batches of P identities with K images each.
+"""Batches: P identities with K images each, or any images at random.
 
 Shapes: P identities in a global batch, K images of each, R processes (ranks).
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from regard.errors import ConfigError
 
-__all__ = ["Draw", "PKBatchSampler"]
+__all__ = ["Draw", "PKBatchSampler", "PlannedBatchSampler", "ShuffleBatchSampler"]
 
 
 class Draw(NamedTuple):
@@ -31,66 +31,34 @@ class Draw(NamedTuple):
     seed: int
 
 
-class PKBatchSampler:
-    """Batch sampler for metric losses: every batch is full, the K images of an identity are neighbours.
+class PlannedBatchSampler:
+    """Batch sampler that plans a whole epoch, of which it takes one rank's share of every batch.
 
-    In each epoch the images of an identity are shuffled and cut into groups of K (an identity with fewer draws K with
-    replacement; what is left over waits for another epoch). While at least P identities still have groups, a batch is
-    one group from each of P identities picked at random. (APNet's sampler, as many others'.)
+    A subclass implements :meth:`plan`.
 
     Args:
-        pids: identity of every sample.
-        ids_per_batch: P, over all ranks.
-        images_per_id: K.
         seed: of everything drawn here.
-        rank, world_size: this process among R; it takes identities [rank * P / R, (rank + 1) * P / R) of each batch.
+        rank, world_size: this process among R; of a batch's U units it takes [rank * U / R, (rank + 1) * U / R).
 
     Raises:
-        ConfigError: fewer than P identities, P not divisible by R, or a number out of range.
-
-    Example:
-        >>> sampler = PKBatchSampler([7, 7, 7, 9, 9, 5], ids_per_batch=2, images_per_id=2)
-        >>> [len(batch) for batch in sampler]
-        [4]
+        ConfigError: a number out of range.
     """
 
-    def __init__(
-        self,
-        pids: Sequence[int] | np.ndarray,
-        ids_per_batch: int,
-        images_per_id: int,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ):
-        self.pids = np.asarray(pids, dtype=np.int64)
-        self.ids_per_batch = ids_per_batch
-        self.images_per_id = images_per_id
+    def __init__(self, seed: int, rank: int, world_size: int):
+        if seed < 0:
+            raise ConfigError(f"seed is {seed}, expected 0 or more; set another")
+        if not 0 <= rank < world_size:
+            raise ConfigError(f"rank {rank} of {world_size} processes does not exist; expected 0 to {world_size - 1}")
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self._check()
         self.epoch = 0
         self.skip = 0
         self._plan: np.ndarray | None = None
 
-    def _check(self) -> None:
-        p, k, ranks = self.ids_per_batch, self.images_per_id, self.world_size
-        if p < 1 or k < 1:
-            raise ConfigError(f"a batch of {p} identities with {k} images each is empty; set both to 1 or more")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}, expected 0 or more; set another")
-        if not 0 <= self.rank < ranks:
-            raise ConfigError(f"rank {self.rank} of {ranks} processes does not exist; expected 0 to {ranks - 1}")
-        if p % ranks:
-            raise ConfigError(
-                f"{p} identities per batch do not divide among {ranks} processes; set ids_per_batch to a multiple"
-            )
-        ids = len(np.unique(self.pids))
-        if ids < p:
-            raise ConfigError(
-                f"a batch asks for {p} identities, the training split has {ids}; lower ids_per_batch or add identities"
-            )
+    def plan(self, rng: np.random.Generator) -> np.ndarray:
+        """(batches, U, K) sample indices of an epoch: U units of K images in every batch, U a multiple of R."""
+        raise NotImplementedError
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
         """Choose the epoch to iterate over, and how many of its batches were consumed before.
@@ -111,7 +79,7 @@ class PKBatchSampler:
 
     @property
     def num_batches(self) -> int:
-        """Batches of the whole epoch, skipped ones included; differs a little from epoch to epoch."""
+        """Batches of the whole epoch, skipped ones included; may differ a little from epoch to epoch."""
         return len(self._planned())
 
     def __len__(self) -> int:
@@ -120,21 +88,128 @@ class PKBatchSampler:
     def __iter__(self) -> Iterator[list[Draw]]:
         plan = self._planned()
         seeds = self._rng(1).integers(2**63, size=plan.shape)
-        share = self.ids_per_batch // self.world_size
+        share = plan.shape[1] // self.world_size
         mine = slice(self.rank * share, (self.rank + 1) * share)
         for indices, batch_seeds in zip(plan[self.skip :, mine], seeds[self.skip :, mine]):
             yield [Draw(index, seed) for index, seed in zip(indices.ravel().tolist(), batch_seeds.ravel().tolist())]
 
     def _planned(self) -> np.ndarray:
-        """(batches, P, K) sample indices of the current epoch, planned once."""
+        """The current epoch, planned once."""
         if self._plan is None:
-            rng = self._rng(0)
-            groups, first, size = cut_groups(self.pids, self.images_per_id, rng)
-            self._plan = groups[pick_groups(first, size, self.ids_per_batch, rng)]
+            self._plan = self.plan(self._rng(0))
         return self._plan
 
     def _rng(self, stream: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, self.epoch, stream))
+
+
+class PKBatchSampler(PlannedBatchSampler):
+    """Batch sampler for metric losses: every batch is full, the K images of an identity are neighbours.
+
+    Without ``rounds``, the images of an identity are shuffled in each epoch and cut into groups of K (an identity with
+    fewer draws K with replacement; what is left over waits for another epoch). While at least P identities still have
+    groups, a batch is one group from each of P identities picked at random. (APNet's sampler, as many others'.)
+
+    With ``rounds``, an epoch is so many rounds of one group of K from every identity in random order, an identity with
+    fewer than K images again drawing with replacement. P groups in a row are a batch, across the border of two rounds
+    too; what does not fill a batch at the end is dropped. (3 rounds are MuDeep's sampler. 1 round is TriNet's, which
+    gives an identity with fewer than K images each of them about equally often.) Around a border MuDeep's own batches
+    can hold an identity twice. Here the next round starts with those that the batch does not hold yet, and the number
+    of batches is the same.
+
+    Args:
+        pids: identity of every sample.
+        ids_per_batch: P, over all ranks.
+        images_per_id: K.
+        seed: of everything drawn here.
+        rank, world_size: this process among R; it takes identities [rank * P / R, (rank + 1) * P / R) of each batch.
+        rounds: rounds of an epoch; None for as many groups as an identity has.
+
+    Raises:
+        ConfigError: fewer than P identities, P not divisible by R, or a number out of range.
+
+    Example:
+        >>> sampler = PKBatchSampler([7, 7, 7, 9, 9, 5], ids_per_batch=2, images_per_id=2)
+        >>> [len(batch) for batch in sampler]
+        [4]
+    """
+
+    def __init__(
+        self,
+        pids: Sequence[int] | np.ndarray,
+        ids_per_batch: int,
+        images_per_id: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        rounds: int | None = None,
+    ):
+        super().__init__(seed, rank, world_size)
+        self.pids = np.asarray(pids, dtype=np.int64)
+        self.ids_per_batch = ids_per_batch
+        self.images_per_id = images_per_id
+        self.rounds = rounds
+        self._check()
+
+    def _check(self) -> None:
+        p, k = self.ids_per_batch, self.images_per_id
+        if p < 1 or k < 1:
+            raise ConfigError(f"a batch of {p} identities with {k} images each is empty; set both to 1 or more")
+        if self.rounds is not None and self.rounds < 1:
+            raise ConfigError(f"an epoch of {self.rounds} rounds is empty; set rounds to 1 or more, or leave it out")
+        if p % self.world_size:
+            raise ConfigError(
+                f"{p} identities per batch do not divide among {self.world_size} processes; "
+                "set ids_per_batch to a multiple"
+            )
+        ids = len(np.unique(self.pids))
+        if ids < p:
+            raise ConfigError(
+                f"a batch asks for {p} identities, the training split has {ids}; lower ids_per_batch or add identities"
+            )
+
+    def plan(self, rng: np.random.Generator) -> np.ndarray:
+        """(batches, P, K) sample indices of an epoch."""
+        if self.rounds:
+            return draw_rounds(self.pids, self.ids_per_batch, self.images_per_id, self.rounds, rng)
+        groups, first, size = cut_groups(self.pids, self.images_per_id, rng)
+        return groups[pick_groups(first, size, self.ids_per_batch, rng)]
+
+
+class ShuffleBatchSampler(PlannedBatchSampler):
+    """Batch sampler for identity losses alone: all images in random order, each at most once in an epoch.
+
+    What does not fill a batch at the end is dropped. (SA's sampler.)
+
+    Args:
+        length: number of samples.
+        batch_size: images of a batch, over all ranks.
+        seed: of everything drawn here.
+        rank, world_size: this process among R; it takes its R-th part of each batch.
+
+    Raises:
+        ConfigError: fewer samples than a batch takes, a batch not divisible by R, or a number out of range.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1):
+        super().__init__(seed, rank, world_size)
+        if batch_size < 1 or batch_size % world_size:
+            raise ConfigError(
+                f"a batch of {batch_size} images does not divide among {world_size} processes; "
+                "set ids_per_batch * images_per_id to a multiple"
+            )
+        if length < batch_size:
+            raise ConfigError(
+                f"a batch asks for {batch_size} images, the training split has {length}; "
+                "lower ids_per_batch or images_per_id"
+            )
+        self.length = length
+        self.batch_size = batch_size
+
+    def plan(self, rng: np.random.Generator) -> np.ndarray:
+        """(batches, B, 1) sample indices of an epoch."""
+        batches = self.length // self.batch_size
+        return rng.permutation(self.length)[: batches * self.batch_size].reshape(batches, self.batch_size, 1)
 
 
 def cut_groups(pids: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -147,8 +222,7 @@ def cut_groups(pids: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.n
         (g, K) sample indices, the groups of an identity being neighbours; and for every identity, in ascending order,
         its first group and its number of groups.
     """
-    shuffled = np.lexsort((rng.random(len(pids)), pids))
-    _, start, images = np.unique(pids[shuffled], return_index=True, return_counts=True)
+    shuffled, start, images = shuffle_within(pids, rng)
     size = np.maximum(images // k, 1)
     first = np.cumsum(size) - size
     owner = np.repeat(np.arange(len(size)), size)
@@ -156,6 +230,18 @@ def cut_groups(pids: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.n
     scarce = images[owner] < k
     offset[scarce] = rng.integers(images[owner][scarce, None], size=(scarce.sum(), k))
     return shuffled[start[owner][:, None] + offset], first, size
+
+
+def shuffle_within(pids: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shuffle the images of every identity.
+
+    Returns:
+        (n,) sample indices, identity by identity in ascending order; and of every identity the position of its first
+        image there and the number of its images.
+    """
+    shuffled = np.lexsort((rng.random(len(pids)), pids))
+    _, start, images = np.unique(pids[shuffled], return_index=True, return_counts=True)
+    return shuffled, start, images
 
 
 def pick_groups(first: np.ndarray, size: np.ndarray, p: int, rng: np.random.Generator) -> np.ndarray:
@@ -176,3 +262,40 @@ def pick_groups(first: np.ndarray, size: np.ndarray, p: int, rng: np.random.Gene
         following[picked] += 1
         alive = alive[following[alive] < end[alive]]
     return np.array(batches)
+
+
+def draw_rounds(pids: np.ndarray, p: int, k: int, rounds: int, rng: np.random.Generator) -> np.ndarray:
+    """Rounds of one group of K images from every identity, cut into batches of P groups in a row.
+
+    Returns:
+        (batches, P, K) sample indices, floor(rounds * identities / P) batches of P different identities each.
+    """
+    ids = len(np.unique(pids))
+    groups = []
+    order = np.empty(0, np.int64)
+    for done in range(rounds):
+        shuffled, start, images = shuffle_within(pids, rng)
+        place = np.tile(np.arange(k), (ids, 1))
+        scarce = images < k
+        place[scarce] = rng.integers(images[scarce, None], size=(scarce.sum(), k))
+        begun = done * ids % p
+        order = order_round(rng.permutation(ids), order[len(order) - begun :], p)
+        groups.append(shuffled[start[order][:, None] + place[order]])
+    batches = rounds * ids // p
+    return np.concatenate(groups)[: batches * p].reshape(batches, p, k)
+
+
+def order_round(order: np.ndarray, begun: np.ndarray, p: int) -> np.ndarray:
+    """Let the identities that the batch begun does not hold yet go first, as many as it lacks.
+
+    Args:
+        order: the round's identities.
+        begun: identities in the batch so far, fewer than P.
+
+    Returns:
+        The round's identities; in the order given, where that was right already.
+    """
+    if not len(begun):
+        return order
+    first = order[~np.isin(order, begun)][: p - len(begun)]
+    return np.concatenate([first, order[~np.isin(order, first)]])

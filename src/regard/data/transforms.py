@@ -14,6 +14,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -29,6 +30,7 @@ __all__ = [
     "Box",
     "ErasingFill",
     "Geometry",
+    "Interpolation",
     "PadFill",
     "TestTransform",
     "TrainTransform",
@@ -43,7 +45,8 @@ __all__ = [
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-ErasingFill = Literal["mean", "released", "random"]
+ErasingFill = Literal["mean", "released", "random", "normal"]
+Interpolation = Literal["bilinear", "bicubic"]
 PadFill = Literal["black", "mean"]
 
 ERASING_TRIES = 100
@@ -126,14 +129,19 @@ def span(shift: int, length: int, room: int) -> slice:
     return slice(max(shift, 0), max(min(length + shift, room), 0))
 
 
-def resize(picture: np.ndarray, height: int, width: int, mask: bool = False) -> np.ndarray:
-    """Resize, ignoring the aspect: bilinear and antialiased, or nearest neighbor for a mask.
+def resize(
+    picture: np.ndarray, height: int, width: int, mask: bool = False, interpolation: Interpolation = "bilinear"
+) -> np.ndarray:
+    """Resize, ignoring the aspect: antialiased, or nearest neighbor for a mask.
 
-    Bilinear values are Pillow's, which every system here was trained on, or one gray level beside them (two in rare
-    pixels of pure noise).
+    Values are Pillow's, which every system here was trained on, or one gray level beside them (two in rare pixels of
+    pure noise). Widths are resized first, as Pillow long did; newer versions begin with a height that shrinks while the
+    width grows, which bicubic, cut off at black and white in between, shows at hard edges.
 
     Args:
         picture: (h, w, C) or (h, w) uint8.
+        mask: take the nearest neighbor.
+        interpolation: of anything but a mask.
 
     Returns:
         (H, W, C) or (H, W) uint8; the picture itself where it has that size.
@@ -143,7 +151,7 @@ def resize(picture: np.ndarray, height: int, width: int, mask: bool = False) -> 
     if mask:
         resized = functional.interpolate(as_tensor(picture), (height, width), mode="nearest-exact")
     else:
-        resized = functional.interpolate(as_tensor(picture), (height, width), mode="bilinear", antialias=True)
+        resized = functional.interpolate(as_tensor(picture), (height, width), mode=interpolation, antialias=True)
     return as_array(resized).reshape(height, width, *picture.shape[2:])
 
 
@@ -207,41 +215,50 @@ def draw_integer(generator: random.Random, most: int) -> int:
     return int(generator.random() * (most + 1))
 
 
-def erase(picture: np.ndarray, box: Box, color: np.ndarray | None, generator: random.Random) -> None:
+def erase(picture: np.ndarray, box: Box, color: np.ndarray, generator: random.Random) -> None:
     """Paint a box of a picture over, in place.
 
     Args:
         picture: (H, W, 3) uint8.
-        color: (3,) uint8, or None for noise, each value uniform in 0..255.
+        color: (3,) uint8, or (256, 3) to paint noise: every value is one of its channel's 256, drawn evenly.
         generator: source of the noise.
     """
     top, left, height, width = box
-    if color is None:
-        noise = np.frombuffer(generator.randbytes(height * width * 3), np.uint8)
-        picture[top : top + height, left : left + width] = noise.reshape(height, width, 3)
-    else:
-        picture[top : top + height, left : left + width] = color
+    if color.ndim == 2:
+        noise = np.frombuffer(generator.randbytes(height * width * 3), np.uint8).reshape(height, width, 3)
+        color = color[noise, np.arange(3)]
+    picture[top : top + height, left : left + width] = color
 
 
-def erasing_color(fill: ErasingFill, mean: Sequence[float], std: Sequence[float]) -> np.ndarray | None:
-    """Color of an erased box, in gray levels; None for noise.
+def erasing_color(fill: ErasingFill, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """Color of an erased box, in gray levels: (3,), or (256, 3) to draw noise from.
 
     ``mean`` is the mean color, zero after normalization up to the rounding to a gray level. ``released`` is what the
     released code of APNet, MSEA and DAAF paints: the mean's values written into the already normalized picture, hence
-    the color mean + std * mean.
+    the color mean + std * mean. ``random`` is uniform noise. ``normal`` is noise that is N(0, 1) after normalization,
+    as far as black and white let it: what SA's code paints.
     """
+    center, spread = np.asarray(mean), np.asarray(std)
     match fill:
         case "mean":
-            return gray_levels(mean)
+            return gray_levels(center)
         case "released":
-            return gray_levels(np.asarray(mean) * (1 + np.asarray(std)))
+            return gray_levels(center * (1 + spread))
         case "random":
-            return None
+            return np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+        case "normal":
+            return gray_levels(center + spread * normal_quantiles()[:, None])
+
+
+@functools.cache
+def normal_quantiles() -> np.ndarray:
+    """The middles of 256 equally likely parts of N(0, 1), ascending."""
+    return np.array([NormalDist().inv_cdf((part + 0.5) / 256) for part in range(256)])
 
 
 def gray_levels(color: Sequence[float] | np.ndarray) -> np.ndarray:
-    """(3,) uint8 of a color given in fractions of white."""
-    return np.rint(255 * np.asarray(color)).astype(np.uint8)
+    """uint8 of colors given in fractions of white, those beyond black and white cut off."""
+    return np.rint(255 * np.asarray(color)).clip(0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +276,7 @@ class TrainTransform:
         erasing_ratio: range of its height / width.
         mean, std: of the pixels, in fractions of white, as the network's normalization has them.
         enlarge: the picture is resized to this many times H x W first; the random crop takes H x W of it.
+        interpolation: how it is resized.
 
     Raises:
         ConfigError: an option is out of range.
@@ -276,6 +294,7 @@ class TrainTransform:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     enlarge: float = 1.0
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self):
         check_size(self.height, self.width)
@@ -290,6 +309,7 @@ class TrainTransform:
             low, high = getattr(self, name)
             if not 0 < low <= high <= most:
                 raise ConfigError(f"{name} is ({low}, {high}), expected 0 < low <= high <= {most:g}; order the range")
+        check_interpolation(self.interpolation)
         for name, choices in (("pad_fill", get_args(PadFill)), ("erasing_fill", get_args(ErasingFill))):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose {' or '.join(choices)}")
@@ -306,7 +326,7 @@ class TrainTransform:
         """
         geometry = self.draw_geometry(generator)
         fill = gray_levels(self.mean) if self.pad_fill == "mean" else 0
-        crop = geometry.warp(resize(picture, *geometry.resized), fill)
+        crop = geometry.warp(resize(picture, *geometry.resized, interpolation=self.interpolation), fill)
         box = self.draw_erasing(generator)
         if box is not None:
             erase(crop, box, erasing_color(self.erasing_fill, self.mean, self.std), generator)
@@ -330,22 +350,25 @@ class TestTransform:
 
     Attributes:
         height, width: H and W of the network's input.
+        interpolation: how the picture is resized; descriptors want the one the network was trained with.
 
     Raises:
-        ConfigError: a size below 1.
+        ConfigError: a size below 1, or no such interpolation.
     """
 
     __test__ = False
 
     height: int
     width: int
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self):
         check_size(self.height, self.width)
+        check_interpolation(self.interpolation)
 
     def __call__(self, picture: np.ndarray, generator: random.Random | None = None) -> np.ndarray:
         """Resize one (h, w, 3) uint8 picture to (3, H, W), a view of an (H, W, 3) array; nothing is random."""
-        return resize(picture, self.height, self.width).transpose(2, 0, 1)
+        return resize(picture, self.height, self.width, interpolation=self.interpolation).transpose(2, 0, 1)
 
 
 def check_size(height: int, width: int) -> None:
@@ -358,8 +381,21 @@ def check_size(height: int, width: int) -> None:
         raise ConfigError(f"input size is {height} x {width} (height x width); set both to 1 or more")
 
 
+def check_interpolation(name: str) -> None:
+    """Check that there is an interpolation of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in get_args(Interpolation):
+        raise ConfigError(f"interpolation is {name!r}; choose {' or '.join(get_args(Interpolation))}")
+
+
 def normalize(images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Tensor:
     """Make network input of a batch: (images / 255 - mean) / std, on the batch's device and in its memory format.
+
+    Rows of pixels at a time where the channels lie next to one another: five times faster on a CPU than three channels
+    at a time.
 
     Args:
         images: (B, 3, H, W) uint8; floats count as normalized already and come back as they are.
@@ -371,7 +407,12 @@ def normalize(images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequen
     if images.is_floating_point():
         return images
     scale, shift = affine(tuple(mean), tuple(std), images.device)
-    return images.float().mul_(scale).add_(shift)
+    if not images.is_contiguous(memory_format=torch.channels_last):
+        return images.float().mul_(scale).add_(shift)
+    batch, channels, height, width = images.shape
+    rows = images.permute(0, 2, 3, 1).reshape(batch * height, width * channels).float()
+    rows.mul_(scale.flatten().repeat(width)).add_(shift.flatten().repeat(width))
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 @functools.lru_cache(maxsize=16)

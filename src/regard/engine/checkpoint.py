@@ -1,8 +1,9 @@
 """The training state on disk: one safetensors file, written whole or not at all.
 
-``last.safetensors`` in a run folder holds the weights, their average if one is kept, the optimizer's moments and every
-rank's random state as tensors, and the configuration, the progress and the optimizer's settings as JSON in the file's
-metadata. Nothing in it is pickled. A kill while it is written leaves the previous one.
+``last.safetensors`` in a run folder holds the weights, their average if one is kept, the losses' own parameters (such
+as the centers of the center loss), the optimizer's moments and every rank's random state as tensors, and the
+configuration, the progress and the optimizer's settings as JSON in the file's metadata. Nothing in it is pickled. A
+kill while it is written leaves the previous one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from regard.config import Config, load_config
 from regard.engine.ema import Average
 from regard.engine.runtime import Runtime
 from regard.errors import CheckpointError
+from regard.losses import Criterion
 from regard.models import ReIDModel
 from regard.models.checkpoint import load_weights, model_config
 from regard.storage import write_atomic
@@ -56,6 +58,7 @@ class TrainingState:
     """Everything that changes while training; ``model`` is the unwrapped module."""
 
     model: ReIDModel
+    criterion: Criterion
     optimizer: Optimizer
     average: Average | None
     progress: Progress
@@ -72,6 +75,7 @@ def save_state(folder: Path, state: TrainingState, config: Config, runtime: Runt
         return
     optimizer = state.optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
+    tensors |= {f"criterion.{name}": value for name, value in state.criterion.state_dict().items()}
     if state.average:
         tensors |= {f"average.{name}": value for name, value in state.average.weights.items()}
     for index, moments in optimizer["state"].items():
@@ -117,6 +121,7 @@ def restore(folder: Path, state: TrainingState, runtime: Runtime) -> None:
     tensors, metadata = _open(folder)
     source = str(folder / FILE)
     load_weights(state.model, _part(tensors, "model."), source)
+    _load_criterion(state.criterion, _part(tensors, "criterion."), source)
     if state.average:
         averaged = _part(tensors, "average.")
         if not averaged:
@@ -133,6 +138,14 @@ def restore(folder: Path, state: TrainingState, runtime: Runtime) -> None:
         raise CheckpointError(f"{source} belongs to another optimizer ({error}); start a new run instead") from None
     state.progress = Progress(**json.loads(metadata["progress"]))
     _set_random_state(tensors, runtime)
+
+
+def _load_criterion(criterion: Criterion, tensors: dict[str, Tensor], source: str) -> None:
+    try:
+        criterion.load_state_dict(tensors)
+    except RuntimeError as error:
+        fault = " ".join(str(error).split())
+        raise CheckpointError(f"{source} belongs to other losses ({fault}); start a new run instead") from None
 
 
 def _open(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from regard.config import EvalConfig
 from regard.data.loaders import test_loader
-from regard.data.transforms import TestTransform, normalize
+from regard.data.transforms import Interpolation, TestTransform, normalize
 from regard.errors import DataError
 from regard.metrics import RankingReport, evaluate_ranking
 from regard.models import ReIDModel
@@ -38,6 +38,7 @@ def extract(
     *,
     height: int,
     width: int,
+    interpolation: Interpolation = "bilinear",
     flip: bool = True,
     five_crops: bool = False,
     batch_size: int = 128,
@@ -51,6 +52,7 @@ def extract(
         model: on the device to compute on.
         samples: images on disk.
         height, width: pixels the crops are resized to.
+        interpolation: how they are resized.
         flip: average with the descriptor of the mirrored image.
         five_crops: average over center and corners of the image at 9/8 of the size.
         batch_size: images at a time.
@@ -62,7 +64,8 @@ def extract(
         (N, D) float32, not L2-normalized.
     """
     device = next(model.parameters()).device
-    transform = TestTransform(*(enlarged(height), enlarged(width)) if five_crops else (height, width))
+    size = (enlarged(height), enlarged(width)) if five_crops else (height, width)
+    transform = TestTransform(*size, interpolation)
     pinned = device.type == "cuda"
     loader = test_loader(samples, transform, batch_size=batch_size, workers=loader_workers(workers), pin_memory=pinned)
     out = np.empty((len(samples), model.embed_dim), np.float32)
@@ -118,6 +121,7 @@ def evaluate_model(
     *,
     height: int,
     width: int,
+    interpolation: Interpolation = "bilinear",
     workers: int | None = None,
     autocast: Any = None,
     quiet: bool = False,
@@ -142,6 +146,7 @@ def evaluate_model(
                     samples,
                     height=height,
                     width=width,
+                    interpolation=interpolation,
                     flip=config.flip,
                     five_crops=config.five_crops,
                     batch_size=config.batch_size,

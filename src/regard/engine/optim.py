@@ -10,9 +10,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from regard.config import OptimConfig, ScheduleConfig
+from regard.engine.runtime import Runtime
 from regard.errors import ConfigError
+from regard.losses import Criterion
 
-__all__ = ["build_optimizer", "lr_factor", "set_lr"]
+__all__ = ["build_criterion_optimizer", "build_optimizer", "lr_factor", "set_lr", "step_criterion"]
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
@@ -49,11 +51,32 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
     return kind(arguments, betas=config.betas)
 
 
+def build_criterion_optimizer(criterion: Criterion) -> Optimizer | None:
+    """Plain SGD over the losses' own parameters (the centers), at rates of their own; None where there are none.
+
+    It has no momentum, so nothing of it has to be saved.
+    """
+    groups = criterion.parameter_groups()
+    return torch.optim.SGD(groups) if groups else None
+
+
+def step_criterion(optimizer: Optimizer, runtime: Runtime) -> None:
+    """Move the losses' own parameters by their gradient's mean over ranks, which keeps them equal on all."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                parameter.grad = runtime.mean(parameter.grad)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 def lr_factor(config: ScheduleConfig, epoch: float, epochs: int) -> float:
     """Factor on the base learning rate at a point of training.
 
     Warm-up is linear, start * (1 - e/w) + e/w for e < w (APNet's and the strong baselines' formula), and multiplies
-    what the schedule itself says, so that a milestone inside the warm-up counts.
+    what the schedule itself says, so that a milestone inside the warm-up counts. The exponential decay is
+    TriNet's (Hermans, Beyer, Leibe 2017, arXiv 1703.07737): 1 until ``start``, then
+    end ** ((e - start) / (epochs - start)).
 
     Args:
         config: the schedule.
@@ -67,6 +90,8 @@ def lr_factor(config: ScheduleConfig, epoch: float, epochs: int) -> float:
         factor = config.gamma ** bisect_right(config.milestones, epoch)
     elif config.name == "cosine":
         factor = config.end + (1 - config.end) * (1 + math.cos(math.pi * min(epoch / epochs, 1.0))) / 2
+    elif config.name == "exponential" and epoch > config.start:
+        factor = config.end ** min((epoch - config.start) / (epochs - config.start), 1.0)
     if epoch < config.warmup_epochs:
         done = epoch / config.warmup_epochs
         factor *= config.warmup_start * (1 - done) + done

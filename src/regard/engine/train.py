@@ -22,7 +22,7 @@ from regard.engine.checkpoint import Progress, TrainingState, restore, save_stat
 from regard.engine.ema import Average
 from regard.engine.extract import evaluate_model, loader_workers
 from regard.engine.log import TrainingLog
-from regard.engine.optim import build_optimizer, lr_factor, set_lr
+from regard.engine.optim import build_criterion_optimizer, build_optimizer, lr_factor, set_lr, step_criterion
 from regard.engine.runtime import Runtime
 from regard.errors import ConfigError, RegardError
 from regard.losses import Criterion, Term
@@ -61,11 +61,12 @@ def train(
     """
     torch.manual_seed(config.train.seed)
     model = build_model(config, splits.num_ids)
+    criterion = build_criterion(config, model).to(runtime.device)
+    criterion_optimizer = build_criterion_optimizer(criterion)
     optimizer = build_optimizer(model, config.optim)
     wrapped, optimizer = runtime.setup(model, optimizer)
-    criterion = build_criterion(config)
     average = Average(model, config.train.ema) if config.train.ema else None
-    state = TrainingState(model, optimizer, average, Progress())
+    state = TrainingState(model, criterion, optimizer, average, Progress())
     torch.manual_seed(config.train.seed + 1000 * runtime.rank)
     if resume:
         restore(folder, state, runtime)
@@ -90,6 +91,8 @@ def train(
                     clip_grad_norm_(model.parameters(), config.optim.clip_norm)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
+                if criterion_optimizer:
+                    step_criterion(criterion_optimizer, runtime)
                 if average:
                     average.update(model)
                 done.batch, done.step = done.batch + 1, done.step + 1
@@ -118,23 +121,44 @@ def build_model(config: Config, num_ids: int) -> ReIDModel:
     return create_model(config.model.name, num_ids, pretrained=config.model.pretrained, **config.model.options)
 
 
-def build_criterion(config: Config) -> Criterion:
-    """The criterion a configuration describes.
+def build_criterion(config: Config, model: ReIDModel) -> Criterion:
+    """The criterion a configuration describes, for the model it is to train.
 
     Raises:
-        ConfigError: there is no loss.
+        ConfigError: there is no loss, or one does not fit the model.
     """
     if not config.losses:
         raise ConfigError("losses is empty, so there is nothing to minimize; add at least one term")
     terms = []
     for name, term in config.losses.items():
-        loss = LOSSES.create(term.loss, **term.options)
+        known = {}
+        if "embed_dim" in LOSSES.options(term.loss):
+            known = {"num_ids": model.num_ids, "embed_dim": output_length(config, model, name)}
+        loss = LOSSES.create(term.loss, **known, **term.options)
         terms.append(Term(name, loss, term.on, term.weight, term.reduction, term.gather, term.target))
     return Criterion(terms)
 
 
+def output_length(config: Config, model: ReIDModel, name: str) -> int:
+    """Length D of the one output (B, D) that the term ``name`` is on, found out with a black image.
+
+    Raises:
+        ConfigError: there is no such output, there are several, or it is a map.
+    """
+    term = config.losses[name]
+    model.eval()
+    with torch.no_grad():
+        black = torch.zeros(1, 3, config.data.height, config.data.width, device=next(model.parameters()).device)
+        values = Term(name, torch.nn.Identity(), term.on).values(model(black))
+    model.train()
+    if len(values) > 1 or values[0].ndim != 2:
+        found = "a map" if values[0].ndim != 2 else f"{len(values)} outputs"
+        raise ConfigError(f"losses.{name}.on is {term.on!r}, which is {found}; {term.loss} wants one features.NAME")
+    return values[0].shape[1]
+
+
 def build_loader(config: Config, splits: Splits, runtime: Runtime) -> Any:
-    """The P x K loader of this rank.
+    """The training loader of this rank.
 
     Raises:
         DataError: the recipe trains on labels of which the data set has none.
@@ -142,16 +166,16 @@ def build_loader(config: Config, splits: Splits, runtime: Runtime) -> Any:
     data = config.data
     transform = TrainTransform(
         data.height, data.width, flip=data.flip, pad=data.pad, erasing=data.erasing, erasing_fill=data.erasing_fill,
-        enlarge=data.enlarge,
+        erasing_area=data.erasing_area, enlarge=data.enlarge, interpolation=data.interpolation,
     )  # fmt: skip
     labels = TrainingLabels(transform, data.labels, data.label_stride) if data.labels else None
     if labels:
         labels.check(splits.train)
     return train_loader(
         splits.train, transform, ids_per_batch=data.ids_per_batch, images_per_id=data.images_per_id,
-        seed=config.train.seed, rank=runtime.rank, world_size=runtime.world_size,
-        workers=loader_workers(data.workers, runtime.world_size), pin_memory=runtime.device.type == "cuda",
-        labels=labels,
+        sampler=data.sampler, rounds=data.rounds, seed=config.train.seed,
+        rank=runtime.rank, world_size=runtime.world_size, workers=loader_workers(data.workers, runtime.world_size),
+        pin_memory=runtime.device.type == "cuda", labels=labels,
     )  # fmt: skip
 
 
@@ -165,7 +189,8 @@ def evaluate(
             state.average.swap(model)
         report, _, _ = evaluate_model(
             model, splits, config.eval, height=config.data.height, width=config.data.width,
-            workers=config.data.workers, autocast=runtime.autocast(), quiet=log.quiet,
+            interpolation=config.data.interpolation, workers=config.data.workers, autocast=runtime.autocast(),
+            quiet=log.quiet,
         )  # fmt: skip
         scores = {"mAP": report.mAP, "mINP": report.mINP, **{f"rank{k}": report.rank(k) for k in (1, 5, 10)}}
         log.evaluation({"epoch": progress.epoch - 1, "step": progress.step, **scores})

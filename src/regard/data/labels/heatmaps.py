@@ -1,4 +1,4 @@
-"""Joints as heat maps.
+"""Joints as heat maps, and heat maps as joints.
 
 Shapes: J joints, h x w pixels of the maps.
 """
@@ -6,9 +6,10 @@ Shapes: J joints, h x w pixels of the maps.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
 
-__all__ = ["draw_heatmaps", "gaussian_size"]
+__all__ = ["draw_heatmaps", "find_peaks", "gaussian_size"]
 
 REFERENCE = (256, 128)
 SIGMA = (5.6, 3.7)
@@ -24,42 +25,52 @@ def gaussian_size(height: int, width: int) -> tuple[float, float]:
 
 
 def draw_heatmaps(
-    points: np.ndarray,
+    points: Tensor,
     height: int,
     width: int,
     sigma: tuple[float, float] | None = None,
-    dtype: npt.DTypeLike = np.float32,
-) -> np.ndarray:
-    """A Gaussian of height 1 around every joint, nothing beyond three standard deviations either way.
+    heights: Tensor | None = None,
+) -> Tensor:
+    """A Gaussian around every joint, nothing beyond three standard deviations either way.
 
-    exp(-(x - m_x)² / (2 s_x²) - (y - m_y)² / (2 s_y²)); of a joint outside, the part that reaches in is drawn.
+    exp(-(x - m_x)² / (2 s_x²) - (y - m_y)² / (2 s_y²)), the product of one curve down and one across; of a joint
+    outside, the part that reaches in is drawn.
 
     Args:
-        points: (J, 2) x and y in pixels of the maps, whole numbers being pixel centers.
+        points: (..., J, 2) x and y in pixels of the maps, whole numbers being pixel centers.
         height, width: h and w.
         sigma: s_y and s_x in pixels; None is :func:`gaussian_size`.
-        dtype: floating type of the result.
+        heights: (..., J) of the Gaussians; None is 1.
 
     Returns:
-        (J, h, w) from 0 to 1.
+        (..., J, h, w) from 0 to 1, of the type and on the device of the points.
     """
     down, across = sigma or gaussian_size(height, width)
-    columns = bell(points[:, 0], width, across)
-    rows = bell(points[:, 1], height, down)
-    maps = np.zeros((len(points), height, width), dtype)
-    for heat, row, column in zip(maps, rows, columns):
-        y, x = extent(row), extent(column)
-        heat[y, x] = row[y, None] * column[x]
-    return maps
+    rows, columns = bell(points[..., 1], height, down), bell(points[..., 0], width, across)
+    if heights is not None:
+        rows = rows * heights[..., None]
+    return rows[..., :, None] * columns[..., None, :]
 
 
-def bell(centers: np.ndarray, length: int, sigma: float) -> np.ndarray:
-    """(J, length) float32: a Gaussian along one axis for each of (J,) centers, cut off at three sigma."""
-    away = (np.arange(length) - centers[:, None]) / sigma
-    return np.where(np.abs(away) <= REACH, np.exp(-(away**2) / 2), 0).astype(np.float32)
+def bell(centers: Tensor, length: int, sigma: float) -> Tensor:
+    """(..., length): a Gaussian along one axis for each of the centers, cut off at three sigma."""
+    away = (torch.arange(length, dtype=centers.dtype, device=centers.device) - centers[..., None]) / sigma
+    return torch.exp(-away.square() / 2).masked_fill(away.abs() > REACH, 0)
 
 
-def extent(values: np.ndarray) -> slice:
-    """Where (length,) values that are not 0 begin and end."""
-    reached = np.flatnonzero(values)
-    return slice(reached[0], reached[-1] + 1) if len(reached) else slice(0)
+def find_peaks(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where heat maps are highest: the largest pixel, and a quarter of a pixel towards the higher of its neighbors.
+
+    Args:
+        maps: (J, h, w).
+
+    Returns:
+        (J, 2) x and y in pixels of the maps, and (J,) the heights; the first pixel in row order where several are.
+    """
+    joints = len(maps)
+    y, x = np.divmod(maps.reshape(joints, -1).argmax(1), maps.shape[2])
+    padded = np.pad(maps.astype(np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    each = np.arange(joints)
+    right = np.sign(padded[each, y + 1, x + 2] - padded[each, y + 1, x])
+    below = np.sign(padded[each, y + 2, x + 1] - padded[each, y, x + 1])
+    return np.stack([x + right / 4, y + below / 4], 1), maps[each, y, x]

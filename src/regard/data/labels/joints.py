@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FLIPPED", "JOINTS"]
+__all__ = ["FLIPPED", "JOINTS", "SKELETON"]
 
 JOINTS = (
     "nose",
@@ -19,3 +19,9 @@ JOINTS = (
 
 FLIPPED = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 """Which joint takes the place of each when the picture is mirrored: the left eye of a mirrored face is its right."""
+
+SKELETON = (
+    *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10)),
+    *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+)
+"""Pairs of joints that COCO draws a bone between."""

@@ -15,9 +15,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from regard.data import TrainTransform, load_dataset, train_loader
-from regard.data.labels import FLIPPED, JOINTS, TrainingLabels, draw_heatmaps, gaussian_size, read_mask
+from regard.data.labels import (
+    FLIPPED,
+    JOINTS,
+    LabeledSample,
+    Target,
+    TrainingLabels,
+    draw_heatmaps,
+    gaussian_size,
+    read_mask,
+    stack_targets,
+)
 from regard.data.transforms import Geometry, draw_geometry, resize
 from regard.errors import ConfigError, DataError
+from regard.losses.map_mse import MapMSE
 from regard.structures import Sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
@@ -37,6 +48,12 @@ def sample(tmp_path_factory) -> Sample:
     mask.putpalette([0, 0, 0, *[17] * 9])
     mask.save(folder / "mask.png")
     return Sample(folder / "0001_c1s1_000001_00.png", 1, 1, mask=folder / "mask.png", keypoints=POINTS)
+
+
+def draw(labels: TrainingLabels, sample: Sample, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Maps (N, h, w) and flags of one sample, drawn as the engine has them drawn."""
+    targets = {name: label.to("cpu") for name, label in stack_targets([labels(sample, STORED, seed)]).items()}
+    return {name: (target.maps[0].numpy(), target.valid[0].numpy()) for name, target in targets.items()}
 
 
 def picture(sample: Sample) -> np.ndarray:
@@ -64,16 +81,15 @@ def naive_heatmap(x: float, y: float, height: int, width: int, sigma: tuple[floa
 @settings(max_examples=30, deadline=None)
 @given(st.floats(-30, 60), st.floats(-30, 60), st.floats(0.5, 4), st.floats(0.5, 4))
 def test_a_heat_map_is_its_naive_twin(x, y, down, across):
-    (drawn,) = draw_heatmaps(np.array([[x, y]]), 20, 12, (down, across))
-    assert drawn.dtype == np.float32
+    (drawn,) = draw_heatmaps(torch.tensor([[x, y]], dtype=torch.float64), 20, 12, (down, across))
     np.testing.assert_allclose(drawn, naive_heatmap(x, y, 20, 12, (down, across)), atol=1e-6)
 
 
 def test_size_of_the_gaussian_follows_the_resolution():
     assert gaussian_size(256, 128) == (5.6, 3.7)
     assert gaussian_size(128, 64) == (2.8, 1.85)
-    points = np.array([[30.0, 50.0]])
-    np.testing.assert_array_equal(draw_heatmaps(points, 128, 64), draw_heatmaps(points, 128, 64, (2.8, 1.85)))
+    points = torch.tensor([[30.0, 50.0]])
+    assert torch.equal(draw_heatmaps(points, 128, 64), draw_heatmaps(points, 128, 64, (2.8, 1.85)))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -85,7 +101,7 @@ def test_labels_lie_where_the_picture_lies(sample, stride, enlarge):
     flips = set()
     for seed in range(30):
         image = transform(picture(sample), random.Random(seed))
-        drawn = labels(sample, STORED, seed)
+        drawn = draw(labels, sample, seed)
         mask, known = drawn["mask"]
         cells = image[0].reshape(48 // stride, stride, 24 // stride, stride).mean((1, 3)) / 255
         assert known.all()
@@ -118,10 +134,10 @@ def test_points_and_warped_maps_agree():
     for _ in range(40):
         geometry = draw_geometry(generator, 64, 32, pad=5)
         points = np.array([[generator.uniform(4, 19), generator.uniform(6, 41)]])
-        before = (draw_heatmaps(points, *STORED, (3.0, 3.0))[0] * 255).round().astype(np.uint8)
+        before = (draw_heatmaps(torch.from_numpy(points), *STORED, (3.0, 3.0))[0] * 255).round().byte().numpy()
         warped = geometry.warp(resize(before, 64, 32))
         (moved,) = geometry.move(points, STORED)
-        (drawn,) = draw_heatmaps(moved[None], 64, 32, (4.0, 4.0))
+        drawn = draw_heatmaps(torch.from_numpy(moved[None]), 64, 32, (4.0, 4.0))[0].numpy()
         if 1 <= moved[0] <= 30 and 1 <= moved[1] <= 62:
             peaks = [np.argwhere(heat == heat.max()).mean(0) for heat in (warped, drawn)]
             assert np.abs(peaks[0] - peaks[1]).max() <= 1
@@ -129,19 +145,19 @@ def test_points_and_warped_maps_agree():
 
 def test_flipping_swaps_left_and_right(sample):
     straight, mirrored = (
-        TrainingLabels(TrainTransform(48, 24, flip=flip, pad=0, erasing=0))(sample, STORED, 0)["keypoints"][0]
+        draw(TrainingLabels(TrainTransform(48, 24, flip=flip, pad=0, erasing=0)), sample, 0)["keypoints"][0]
         for flip in (0.0, 1.0)
     )
     np.testing.assert_allclose(mirrored[list(FLIPPED)][:, :, ::-1], straight, atol=1e-3)
     as_released = TrainingLabels(TrainTransform(48, 24, flip=1.0, pad=0, erasing=0), swap_on_flip=False)
-    np.testing.assert_allclose(as_released(sample, STORED, 0)["keypoints"][0][:, :, ::-1], straight, atol=1e-3)
+    np.testing.assert_allclose(draw(as_released, sample, 0)["keypoints"][0][:, :, ::-1], straight, atol=1e-3)
 
 
 def test_what_is_missing_is_flagged_and_zero(sample):
     labels = TrainingLabels(TrainTransform(48, 24))
     bare = replace(sample, mask=None, keypoints=None)
     for seed in range(5):
-        for maps, known in labels(bare, STORED, seed).values():
+        for maps, known in draw(labels, bare, seed).values():
             assert not maps.any()
             assert not known.any()
     with pytest.raises(DataError, match="none of the 2 training pictures has a label 'mask'") as caught:
@@ -161,7 +177,7 @@ def test_what_is_erased_stays_or_is_flagged(sample):
         box = np.zeros((48, 24), bool)
         box[top : top + height, left : left + width] = True
         touched = box.reshape(24, 2, 12, 2).any((1, 3))
-        full, masked = keep(sample, STORED, seed), ignore(sample, STORED, seed)
+        full, masked = draw(keep, sample, seed), draw(ignore, sample, seed)
         assert full["mask"][1].all()
         assert (masked["mask"][1][0] == ~touched).all()
         assert (masked["mask"][0][0] == np.where(touched, 0, full["mask"][0][0])).all()
@@ -181,6 +197,7 @@ def test_what_is_erased_stays_or_is_flagged(sample):
     ("mode", "values", "threshold", "expected"),
     [
         ("P", [0, 1, 7], 1, [0, 255, 255]),
+        ("P", [0, 1, 7], 100, [0, 255, 255]),
         ("L", [0, 99, 100], 100, [0, 0, 255]),
         ("L", [0, 1, 255], 1, [0, 255, 255]),
         ("1", [0, 1, 0], 1, [0, 255, 0]),
@@ -212,10 +229,12 @@ def test_a_broken_mask_is_named_in_one_line(tmp_path, content):
     ("options", "message"),
     [
         ({"kinds": ("masks",)}, "labels hold 'masks', which is none; choose from mask, keypoints"),
-        ({"stride": 5}, "label stride is 5, which does not divide the input of 48 x 24"),
+        ({"stride": 5}, "label stride is 5, expected 1 to 15 that divides the input of 48 x 24"),
         ({"stride": 0}, "label stride is 0"),
         ({"sigma": (1.0, 0.0)}, "sigma is"),
+        ({"stride": 24}, "label stride is 24, expected 1 to 15"),
         ({"erased": "drop"}, "erased is 'drop'; choose keep or ignore"),
+        ({"peak": "high"}, "peak is 'high'; choose one or score"),
     ],
 )
 def test_wrong_options(options, message):
@@ -243,11 +262,12 @@ def test_loader_fills_extra(shared_market, sample, workers):
         assert torch.equal(bare.images, batch.images)
         assert bare.extra == {}
         assert list(batch.extra) == ["mask", "keypoints"]
-        mask, keypoints = batch.extra["mask"], batch.extra["keypoints"]
-        assert (mask.maps.shape, mask.valid.shape) == ((8, 1, 16, 8), (8, 1, 16, 8))
+        extra = {name: label.to("cpu") for name, label in batch.extra.items()}
+        mask, keypoints = extra["mask"], extra["keypoints"]
+        assert (mask.maps.shape, mask.valid.shape) == ((8, 1, 16, 8), (8, 1, 1, 1))
         assert (keypoints.maps.shape, keypoints.valid.shape) == ((8, 17, 16, 8), (8, 17, 1, 1))
-        for target in batch.extra.values():
-            assert target.maps.dtype == torch.float16
+        for target in extra.values():
+            assert target.maps.dtype == torch.float32
             assert target.valid.dtype == torch.bool
             assert 0 <= target.maps.min() <= target.maps.max() <= 1
         known = keypoints.valid.flatten(1).any(1)
@@ -297,3 +317,162 @@ def test_crops_of_an_enlarged_picture_cover_all_of_it():
     assert {geometry.left for geometry in drawn} == set(range(3))
     with pytest.raises(ConfigError, match=r"enlarge is 0\.9"):
         TrainTransform(32, 16, enlarge=0.9)
+
+
+@pytest.fixture(scope="module")
+def mapped(sample, tmp_path_factory) -> Sample:
+    """The sample with a heat map for every joint, drawn from its points, in place of the points."""
+    folder = tmp_path_factory.mktemp("maps")
+    points = torch.tensor(POINTS, dtype=torch.float64)[:, :2]
+    for joint, heat in enumerate(draw_heatmaps(points, *STORED, (2.5, 2.0))):
+        Image.fromarray((heat * 255).round().byte().numpy()).save(folder / f"{joint:02d}.png")
+    paths = tuple(None if joint == 6 else folder / f"{joint:02d}.png" for joint in range(17))
+    return LabeledSample(sample.path, 1, 1, mask=sample.mask, heatmaps=paths)
+
+
+def naive_interpolation(heat: np.ndarray, rows: int, columns: int, y: float, x: float) -> float:
+    """Bilinear value of a map that shows the same as a picture of rows x columns, at (y, x) in the picture."""
+    if not (-0.5 < y < rows - 0.5 and -0.5 < x < columns - 0.5):
+        return 0.0
+    v = np.clip((y + 0.5) * heat.shape[0] / rows - 0.5, 0, heat.shape[0] - 1)
+    u = np.clip((x + 0.5) * heat.shape[1] / columns - 0.5, 0, heat.shape[1] - 1)
+    top, left = int(v), int(u)
+    bottom, right = min(top + 1, heat.shape[0] - 1), min(left + 1, heat.shape[1] - 1)
+    a, b = v - top, u - left
+    upper = (1 - b) * heat[top, left] + b * heat[top, right]
+    return (1 - a) * upper + a * ((1 - b) * heat[bottom, left] + b * heat[bottom, right])
+
+
+@pytest.mark.parametrize(("size", "stride", "enlarge"), [((48, 24), 1, 1.0), ((64, 40), 2, 1.25)])
+def test_stored_maps_are_warped_as_the_naive_twin_does(mapped, size, stride, enlarge):
+    """Every pixel of the maps is looked up in the stored map, through padding, crop and mirror."""
+    transform = TrainTransform(*size, pad=5, erasing=0, enlarge=enlarge)
+    stored = [None if path is None else np.asarray(Image.open(path)) / 255 for path in mapped.heatmaps]
+    flips = set()
+    for seed in range(6):
+        maps, known = draw(TrainingLabels(transform, stride=stride), mapped, seed)["keypoints"]
+        geometry = transform.draw_geometry(random.Random(seed))
+        flips.add(geometry.flip)
+        rows, columns = geometry.resized
+        for joint in (0, 5, 6, 9):
+            heat = stored[FLIPPED[joint] if geometry.flip else joint]
+            assert known[joint, 0, 0] == (heat is not None)
+            for row in range(0, maps.shape[1], 3):
+                for column in range(maps.shape[2]):
+                    y = (row + 0.5) * stride - 0.5 - geometry.pad + geometry.top
+                    x = (column + 0.5) * stride - 0.5 - geometry.pad + geometry.left
+                    x = columns - 1 - x if geometry.flip else x
+                    wanted = 0.0 if heat is None else naive_interpolation(heat, rows, columns, y, x)
+                    assert maps[joint, row, column] == pytest.approx(wanted, abs=1e-5)
+    assert flips == {True, False}
+
+
+def test_points_and_stored_maps_peak_at_the_same_pixel(sample, mapped):
+    labels = TrainingLabels(TrainTransform(64, 32, pad=4, erasing=0))
+    compared = 0
+    for seed in range(20):
+        drawn, warped = (draw(labels, source, seed)["keypoints"][0] for source in (sample, mapped))
+        geometry = labels.transform.draw_geometry(random.Random(seed))
+        points = geometry.move(np.array(POINTS)[:, :2], STORED)
+        for joint in range(17):
+            x, y = points[FLIPPED[joint] if geometry.flip else joint]
+            if drawn[joint].any() and warped[joint].any() and 2 < x < 29 and 2 < y < 61:
+                peaks = [np.argwhere(heat >= heat.max() - 1e-6).mean(0) for heat in (drawn[joint], warped[joint])]
+                assert np.abs(peaks[0] - peaks[1]).max() <= 1
+                compared += 1
+    assert compared > 100
+
+
+def test_mirroring_twice_changes_nothing(sample, mapped):
+    """A picture mirrored on disk, with its labels, and mirrored again by the transform is the picture it was."""
+    mirrored_points = tuple((23 - POINTS[j][0], *POINTS[j][1:]) for j in FLIPPED)
+    with Image.open(sample.mask) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(sample.path.with_name("mirrored_mask.png"))
+    folder = mapped.heatmaps[0].parent
+    paths = []
+    for joint, source in enumerate(FLIPPED):
+        if source == 6:
+            paths.append(None)
+            continue
+        paths.append(folder / f"mirrored_{joint:02d}.png")
+        with Image.open(folder / f"{source:02d}.png") as image:
+            image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(paths[-1])
+    mask = sample.path.with_name("mirrored_mask.png")
+    for straight, other in (
+        (sample, replace(sample, mask=mask, keypoints=mirrored_points)),
+        (mapped, replace(mapped, mask=mask, heatmaps=tuple(paths))),
+    ):
+        as_is, again = (
+            draw(TrainingLabels(TrainTransform(48, 24, flip=flip, pad=0, erasing=0)), source, 0)
+            for flip, source in ((0.0, straight), (1.0, other))
+        )
+        for kind in ("mask", "keypoints"):
+            np.testing.assert_allclose(again[kind][0], as_is[kind][0], atol=1e-5)
+            np.testing.assert_array_equal(again[kind][1], as_is[kind][1])
+
+
+def test_scores_are_heights_where_asked_for(sample):
+    scored = LabeledSample(sample.path, 1, 1, keypoints=POINTS, scores=tuple(0.5 + j / 40 for j in range(17)))
+    transform = TrainTransform(48, 24, flip=0, pad=0, erasing=0)
+    one, score = (draw(TrainingLabels(transform, peak=peak), scored, 0)["keypoints"][0] for peak in ("one", "score"))
+    for joint in range(17):
+        np.testing.assert_allclose(score[joint], one[joint] * (0.5 + joint / 40), atol=1e-6)
+
+
+def test_a_batch_of_points_and_maps_and_nothing(sample, mapped):
+    labels = TrainingLabels(TrainTransform(48, 24, erasing=0))
+    bare = replace(sample, mask=None, keypoints=None)
+    sources = [sample, mapped, bare]
+    mixed = stack_targets([labels(source, STORED, seed) for seed, source in enumerate(sources)])
+    assert isinstance(mixed["keypoints"], Target)
+    for seed, source in enumerate(sources):
+        maps, known = draw(labels, source, seed)["keypoints"]
+        np.testing.assert_array_equal(mixed["keypoints"].maps[seed].numpy(), maps)
+        np.testing.assert_array_equal(mixed["keypoints"].valid[seed].numpy(), known)
+
+
+def test_the_loss_leaves_out_or_penalizes_what_is_missing(sample):
+    labels = TrainingLabels(TrainTransform(48, 24, erasing=0))
+    bare = replace(sample, mask=None, keypoints=None)
+    target = stack_targets([labels(source, STORED, 3) for source in (sample, bare)])["keypoints"].to("cpu")
+    maps = torch.full((2, 17, 48, 24), 0.25)
+    squared = (maps - target.maps) ** 2
+    known = [joint for joint in range(17) if target.valid[0, joint]]
+    assert len(known) == 16
+    torch.testing.assert_close(MapMSE()(maps, target), squared[0, known].mean())
+    torch.testing.assert_close(MapMSE(missing="zero")(maps, target), squared.mean())
+
+
+def test_erased_joints_of_stored_maps_are_flagged(mapped):
+    transform = TrainTransform(48, 24, flip=0, pad=0, erasing=1.0)
+    hidden = 0
+    for seed in range(20):
+        generator = random.Random(seed)
+        transform.draw_geometry(generator)
+        top, left, height, width = transform.draw_erasing(generator)
+        maps, known = draw(TrainingLabels(transform, erased="ignore"), mapped, seed)["keypoints"]
+        for joint, (x, y, _) in enumerate(POINTS):
+            clear = min(
+                abs(x + 0.5 - left), abs(x + 0.5 - left - width), abs(y + 0.5 - top), abs(y + 0.5 - top - height)
+            )
+            if joint != 6 and clear > 1:
+                under = left < x + 0.5 < left + width and top < y + 0.5 < top + height
+                assert known[joint, 0, 0] != under
+                assert not (under and maps[joint].any())
+                hidden += under
+    assert hidden > 10
+
+
+@pytest.mark.parametrize("source", ["points", "maps"])
+def test_what_travels_is_small_and_fabric_draws_it(sample, mapped, source):
+    """17 joints of 64 pictures at 128 x 64 would be 36 MB drawn."""
+    from lightning_fabric.utilities.apply_func import move_data_to_device
+
+    labels = TrainingLabels(TrainTransform(128, 64))
+    chosen = sample if source == "points" else mapped
+    batch = stack_targets([labels(chosen, STORED, seed) for seed in range(8)])
+    size = sum(part.numel() * part.element_size() for label in batch.values() for part in label)
+    assert size < 8 * (9_000 if source == "points" else 30_000)
+    moved = move_data_to_device({"extra": batch}, torch.device("cpu"))["extra"]
+    assert {type(target) for target in moved.values()} == {Target}
+    assert moved["keypoints"].maps.shape == (8, 17, 128, 64)

@@ -1,0 +1,233 @@
+"""Attention labels: masks and keypoints of a data set, which DAAF trains on.
+
+  regard data labels check data/crowd                          what there is, and whether left is left
+  regard data labels preview data/crowd labels.png             a look at them
+  regard data labels pack data/crowd                           all in one file: fast training
+  regard data labels to-coco data/market labels.json --masks mask-anno --heatmaps Market_cpn_keypoints
+  regard data labels to-maps data/market maps --coco labels.json
+  regard data labels make data/duke labels --pose keypointrcnn_resnet50_fpn --mask deeplabv3_resnet50
+
+Labels are those that the data set brings, and those that --masks, --heatmaps or --coco name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from regard.structures import Sample
+
+HELP = "masks and keypoints: check, preview, pack, convert, make"
+SPLITS = ("train", "query", "gallery")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    verbs = parser.add_subparsers(dest="labels_action", required=True, metavar="ACTION")
+    add = lambda name, text: add_action(verbs, name, text)  # noqa: E731
+    check = add("check", "count labels, look at sizes, left and right; exit code 2 on faults")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+    preview = add("preview", "draw a contact sheet")
+    preview.add_argument("out", type=Path, help="picture to write")
+    preview.add_argument("--photos", type=int, default=12, metavar="N", help="how many, evenly spread (%(default)s)")
+    preview.add_argument("--columns", type=int, default=2, metavar="N", help="photos side by side (%(default)s)")
+    preview.add_argument("--height", type=int, default=288, metavar="PIXELS", help="of a panel (%(default)s)")
+    pack = add("pack", "put all labels into one file, unless it is there and up to date")
+    pack.add_argument("-o", "--out", type=Path, metavar="FILE", help="file to write (default: labels.pack in ROOT)")
+    pack.add_argument("--size", metavar="HxW", help="of packed heat maps (default: as they are packed, or 128x64)")
+    coco = add("to-coco", "write labels as one COCO JSON")
+    coco.add_argument("out", type=Path, help="JSON file to write")
+    add_thresholds(coco)
+    maps = add("to-maps", "write masks and heat maps as DAAF's authors released theirs")
+    maps.add_argument("out", type=Path, help="folder to write")
+    maps.add_argument("--size", default="256x128", metavar="HxW", help="of the heat maps (%(default)s)")
+    add_make(verbs)
+
+
+def add_action(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
+    """A parser with the arguments that say which labels."""
+    parser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument("root", type=Path, help="folder of the data set")
+    parser.add_argument("--data", metavar="NAME", help="data set (default: what is in the folder)")
+    parser.add_argument("--split", choices=SPLITS, action="append", help="repeatable (default: train)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    if name != "make":
+        parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of mask pictures")
+        parser.add_argument("--heatmaps", type=Path, metavar="DIR", help="folder of heat maps, as released")
+        parser.add_argument(
+            "--heatmap-folder", default="bounding_box_train_256_2", metavar="NAME", help="folder in it (%(default)s)"
+        )
+        parser.add_argument("--coco", type=Path, metavar="FILE", help="COCO JSON with keypoints, masks or both")
+        parser.add_argument(
+            "--mask-threshold", type=int, default=100, metavar="GRAY", help="lowest gray of a person (%(default)s)"
+        )
+        parser.add_argument(
+            "--tolerance", type=float, default=0.0, metavar="SHARE", help="photos that may lack labels (%(default)s)"
+        )
+    return parser
+
+
+def add_make(verbs: Any) -> None:
+    """Declare the arguments of ``make``."""
+    make = add_action(verbs, "make", "make labels with a model you have")
+    make.add_argument("out", type=Path, help="folder to write: keypoints.json and masks/")
+    make.add_argument("--folder", action="append", metavar="NAME", help="label this folder of ROOT, not a data set")
+    make.add_argument("--pose", metavar="MODEL", help="keypointrcnn_resnet50_fpn, or folder or name of a ViTPose")
+    make.add_argument("--pose-weights", type=Path, metavar="FILE", help="weights of torchvision's model")
+    make.add_argument(
+        "--mask", metavar="MODEL", help="deeplabv3_resnet50, fcn_resnet50, maskrcnn_resnet50_fpn ..., or Hugging Face's"
+    )
+    make.add_argument("--mask-weights", type=Path, metavar="FILE", help="weights of torchvision's model")
+    make.add_argument("--size", type=int, default=512, metavar="PIXELS", help="height torchvision sees (%(default)s)")
+    make.add_argument("--device", default="cpu", help="cpu, cuda, mps (%(default)s)")
+    add_thresholds(make)
+
+
+def add_thresholds(parser: argparse.ArgumentParser) -> None:
+    """Declare the thresholds of visibility."""
+    parser.add_argument("--visible", type=float, default=0.3, metavar="SCORE", help="a joint is seen (%(default)s)")
+    parser.add_argument("--present", type=float, default=0.1, metavar="SCORE", help="a joint is there (%(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int | None:
+    """Do what was asked for; the exit code where it is not 0."""
+    actions = {
+        "check": check, "preview": preview, "pack": pack, "to-coco": to_coco, "to-maps": to_maps, "make": make,
+    }  # fmt: skip
+    return actions[arguments.labels_action](arguments)
+
+
+def load(arguments: argparse.Namespace, labels: bool = True) -> tuple[list[Sample], Path]:
+    """The samples asked for with their labels, and the data set's folder."""
+    from regard.data import detect, load_dataset
+    from regard.data.labels import LabelRoots, attach_labels
+
+    splits = load_dataset(arguments.data or detect(arguments.root), arguments.root)
+    samples = [sample for split in arguments.split or ["train"] for sample in getattr(splits, split)]
+    if labels:
+        roots = LabelRoots(
+            arguments.masks, arguments.heatmaps, arguments.heatmap_folder, arguments.coco, arguments.mask_threshold,
+            arguments.tolerance,
+        )  # fmt: skip
+        if roots:
+            samples, coverage = attach_labels(samples, splits.root, roots)
+            print(coverage)
+    return samples, splits.root
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Say what labels there are; 2 where something is wrong."""
+    from regard.data.labels.check import check_labels
+    from regard.storage import write_atomic
+
+    samples, _ = load(arguments)
+    report = check_labels(samples, progress=not arguments.quiet)
+    print(report)
+    if arguments.json:
+        write_atomic(arguments.json, json.dumps(report.to_dict(), indent=2).encode())
+    for fault in report.faults():
+        print(f"fault: {fault}")
+    return 2 if report.faults() else 0
+
+
+def preview(arguments: argparse.Namespace) -> None:
+    """Draw a contact sheet."""
+    import io
+
+    from regard.data.labels.preview import preview_labels
+    from regard.storage import write_atomic
+
+    samples, _ = load(arguments)
+    if arguments.photos < 1:
+        raise ConfigError(f"--photos is {arguments.photos}, expected 1 or more; raise it")
+    count = min(arguments.photos, len(samples))
+    chosen = [samples[len(samples) * number // count] for number in range(count)]
+    buffer = io.BytesIO()
+    preview_labels(chosen, arguments.columns, arguments.height).save(buffer, "PNG")
+    write_atomic(arguments.out, buffer.getvalue())
+    print(f"{count} photos in {arguments.out}")
+
+
+def pack(arguments: argparse.Namespace) -> None:
+    """Make the pack, or find it up to date."""
+    from regard.data.labels import pack_labels
+    from regard.data.labels.attach import PACK
+
+    samples, root = load(arguments)
+    path = arguments.out or root / PACK
+    size = size_of(arguments.size) if arguments.size else None
+    pack_labels(samples, path, size, progress=not arguments.quiet)
+    print(f"{len(samples):,} photos in {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def to_coco(arguments: argparse.Namespace) -> None:
+    """Write labels as COCO JSON."""
+    from regard.data.labels.convert import to_coco
+
+    samples, root = load(arguments)
+    written = to_coco(samples, root, arguments.out, arguments.visible, arguments.present, progress=not arguments.quiet)
+    print(f"{written:,} photos in {arguments.out}")
+
+
+def to_maps(arguments: argparse.Namespace) -> None:
+    """Write labels as pictures."""
+    from regard.data.labels.convert import to_maps
+
+    samples, _ = load(arguments)
+    written = to_maps(
+        samples, arguments.out, arguments.heatmap_folder, size_of(arguments.size), progress=not arguments.quiet
+    )
+    print(f"{written:,} pictures in {arguments.out}")
+
+
+def make(arguments: argparse.Namespace) -> None:
+    """Label pictures with models."""
+    from regard.data.labels.make import make_labels
+    from regard.data.labels.teacher import load_mask_model, load_pose_model
+
+    photos = photos_of(arguments)
+    if arguments.pose is None and arguments.mask is None:
+        raise ConfigError(
+            "no model is named; add --pose keypointrcnn_resnet50_fpn, --mask deeplabv3_resnet50 or both, or the folder "
+            "of a model of Hugging Face"
+        )
+    options = {"device": arguments.device, "size": arguments.size}
+    pose = load_pose_model(arguments.pose, arguments.pose_weights, **options) if arguments.pose else None
+    silhouette = load_mask_model(arguments.mask, arguments.mask_weights, **options) if arguments.mask else None
+    models = ", ".join(name for name in (arguments.pose, arguments.mask) if name)
+    path = make_labels(
+        photos, arguments.out, pose, silhouette, f"labels by {models} at {arguments.size} pixels", arguments.visible,
+        arguments.present, progress=not arguments.quiet,
+    )  # fmt: skip
+    print(f"{len(photos):,} photos in {path}")
+    found = [f"--coco {path}"] if pose else []
+    found += [f"--masks {arguments.out / 'masks'}"] if silhouette else []
+    print(f"look at them with: regard data labels preview {arguments.root} labels.png {' '.join(found)}")
+
+
+def photos_of(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Photos to label, by their name below the root."""
+    from regard.data.datasets.layout import list_images
+    from regard.data.labels.attach import relative_name
+
+    if arguments.folder:
+        return {
+            relative_name(path, arguments.root): path
+            for folder in arguments.folder
+            for path in list_images(arguments.root / folder)
+        }
+    samples, root = load(arguments, labels=False)
+    return {relative_name(sample.path, root): sample.path for sample in samples}
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Height and width from ``"128x64"``."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and 0 < int(height) < 4096 and 0 < int(width) < 4096):
+        raise ConfigError(f"--size is {text!r}, expected height and width such as 128x64; correct it")
+    return int(height), int(width)

@@ -1,0 +1,141 @@
+"""Data sets by a short text, and several of them as one training split.
+
+A source is ``NAME``, ``NAME=FOLDER`` or ``FOLDER``, each with options of the data set after commas::
+
+    market1501                            below the folder that all sources share
+    dukemtmc=data/DukeMTMC-reID           in a folder of its own
+    data/grid                             whatever data set is there
+    cuhk03,boxes=labeled                  with an option
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from regard.data.datasets import detect, load_dataset
+from regard.errors import ConfigError, DataError, UnknownNameError
+from regard.registry import DATASETS
+from regard.structures import DISTRACTOR, Sample, Splits
+
+__all__ = ["Source", "find_source", "merge_sources", "source_name"]
+
+OPTIONS = re.compile(r"(?:,\w+=[^,]*)+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A data set, where it lies, and how it is to be read.
+
+    Attributes:
+        name: its name in the registry.
+        root: its folder, or one above it.
+        options: the data set's own.
+    """
+
+    name: str
+    root: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def read(self) -> Splits:
+        """The data set; for errors see :func:`~regard.data.datasets.load_dataset`."""
+        return load_dataset(self.name, self.root, **self.options)
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.name} ({options})" if options else self.name
+
+
+def find_source(text: str, root: Path | None = None, options: Mapping[str, Mapping[str, Any]] | None = None) -> Source:
+    """The source that a text stands for.
+
+    Args:
+        text: see the head of this file.
+        root: where a bare name is looked for.
+        options: data set -> options, which those in the text go before.
+
+    Raises:
+        UnknownNameError: no data set of that name.
+        DataError: a bare name without a root, or a folder that is not there or holds no data set, or several.
+    """
+    head, given = split_options(text)
+    name, sign, place = head.partition("=")
+    if name in DATASETS:
+        home = Path(place) if sign else root
+        if home is None:
+            raise DataError(
+                f"no folder is given for {name}; say where {name} lies: data.root=FOLDER (eval: --root FOLDER), or "
+                f"{name}=FOLDER"
+            )
+    elif os.sep in name or Path(head).exists():
+        home = Path(head)
+        name = detect(home)
+    else:
+        raise UnknownNameError("data set", name, DATASETS)
+    return Source(name, home, {**(options or {}).get(name, {}), **given})
+
+
+def source_name(text: str) -> str:
+    """Name of the data set that a text stands for; a folder is looked into."""
+    name = split_options(text)[0].partition("=")[0]
+    return name if name in DATASETS else find_source(text).name
+
+
+def split_options(text: str) -> tuple[str, dict[str, Any]]:
+    """The text without its options, and these by name."""
+    match = OPTIONS.search(text)
+    if match is None:
+        return text, {}
+    pairs = (pair.split("=", 1) for pair in match[0][1:].split(","))
+    return text[: match.start()], {key: yaml.safe_load(value) for key, value in pairs}
+
+
+def merge_sources(home: Splits, parts: Sequence[Splits]) -> Splits:
+    """Train on several data sets, test on one.
+
+    Nobody is in two of them: the data set tested on keeps its identities and cameras as published, each other one's
+    follow after the highest so far, in the order given. Junk and distractors are left out.
+
+    Args:
+        home: whose query and gallery are taken; may be one of ``parts``.
+        parts: whose training splits are taken, in this order.
+
+    Raises:
+        ConfigError: a data set is named twice.
+        DataError: one of them has nobody to train on.
+    """
+    everyone = [*home.train, *home.query, *home.gallery]
+    last_pid = max((sample.pid for sample in everyone), default=0)
+    last_camid = max((sample.camid for sample in everyone), default=0)
+    train: list[Sample] = []
+    seen: set[Path] = set()
+    for part in parts:
+        people = [sample for sample in part.train if sample.pid > DISTRACTOR]
+        if not people:
+            raise DataError(no_training(part.name))
+        if not seen.isdisjoint(paths := {sample.path for sample in people}):
+            raise ConfigError(f"data.train names {part.name} in '{part.root}' twice; take one of them out")
+        seen |= paths
+        if part.root != home.root or part.name != home.name:
+            first = min(sample.camid for sample in people)
+            shift = last_camid + 1 - first
+            people = [replace(one, pid=one.pid + last_pid, camid=one.camid + shift) for one in people]
+            last_pid, last_camid = max(one.pid for one in people), max(one.camid for one in people)
+        train += people
+    name = "+".join(part.name for part in parts)
+    return Splits(name if home.name == parts[0].name else f"{name}, tested on {home.name}", home.root, train,
+                  home.query, home.gallery)  # fmt: skip
+
+
+def no_training(name: str) -> str:
+    """What to say of a data set that is for testing only."""
+    return (
+        f"{name} is for testing only, there is nobody to train on; train on another, for example "
+        f"data.train=[market1501], or score a trained run on it: regard eval RUN --data {name}"
+    )

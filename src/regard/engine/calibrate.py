@@ -1,0 +1,124 @@
+"""Calibrating a run: learn from a data set what its similarities say, and store that with the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from regard.config import Config, load_config
+from regard.engine.compare import fingerprint, run_config, run_home
+from regard.engine.extract import extract, protocol_labels
+from regard.engine.run import open_data
+from regard.engine.runtime import Runtime
+from regard.errors import DataError
+from regard.metrics.calibration import RATES, Calibration, fit_calibration, with_notes
+from regard.metrics.pairs import sample_pairs
+from regard.metrics.reliability import Reliability
+from regard.models import ReIDModel, load
+from regard.models.checkpoint import CALIBRATION, model_folder
+from regard.storage import write_atomic
+from regard.structures import Splits
+
+__all__ = ["Calibrated", "calibrate_run"]
+
+
+class Calibrated(NamedTuple):
+    """What calibrating a run gave.
+
+    Attributes:
+        calibration: fitted on all people of the data set.
+        reliability: of fits that each left some people out, on these people.
+        data: the data set, in words.
+        file: where the calibration was stored.
+        own_data: whether these are the people the run itself is scored on.
+    """
+
+    calibration: Calibration
+    reliability: Reliability
+    data: str
+    file: Path
+    own_data: bool
+
+
+def calibrate_run(
+    folder: Path,
+    name: str | None = None,
+    root: Path | None = None,
+    *,
+    curve: str = "auto",
+    prior: float = 0.5,
+    rates: Sequence[float] = RATES,
+    limit: int = 200_000,
+    seed: int = 0,
+    quiet: bool = False,
+) -> Calibrated:
+    """Calibrate a run or a model folder on query and gallery of a data set, and write ``calibration.json`` into it.
+
+    Descriptors are computed in float32, as :func:`regard.compare` does. People it was trained on are never used: they
+    are more alike to themselves than people it has not seen.
+
+    Args:
+        folder: run folder or model folder; the weights that ``regard.load`` reads are calibrated.
+        name, root: data set; both None takes the run's own.
+        curve, prior, rates, seed: as for :func:`regard.metrics.calibration.fit_calibration`.
+        limit: pairs of two people to draw.
+        quiet: no progress bars.
+
+    Raises:
+        CheckpointError: no such run and no such model.
+        ConfigError: an option is wrong, or a model folder alone does not say which data to use.
+        DataError: the data set is not there, or too small.
+    """
+    home = model_folder(folder)
+    config = run_config(folder, name, root)
+    splits = open_data(config, quiet=quiet)
+    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    query, gallery = _features(load(home).to(runtime.device), splits, config, quiet)
+    metric = config.eval.metric
+    pairs = sample_pairs(query, gallery, metric=metric, limit=limit, seed=seed, **protocol_labels(splits))
+    fitted, found = fit_calibration(pairs, curve=curve, prior=prior, metric=metric, rates=rates, seed=seed)
+    embedding = {
+        "height": config.data.height,
+        "width": config.data.width,
+        "interpolation": config.data.interpolation,
+        "flip": config.eval.flip,
+        "five_crops": config.eval.five_crops,
+    }
+    fitted = with_notes(fitted, data=str(splits), fingerprint=fingerprint(splits), embedding=embedding)
+    file = home / CALIBRATION
+    write_atomic(file, (json.dumps(fitted.to_dict(), indent=2) + "\n").encode())
+    return Calibrated(fitted, found, str(splits), file, own_data=_is_own(folder, config))
+
+
+def _is_own(folder: Path, config: Config) -> bool:
+    """Whether the data set is the one the run trained and was scored on."""
+    settings = run_home(folder) / "config.yaml"
+    if not settings.is_file():
+        return False
+    own = load_config(settings.read_text(encoding="utf-8"), source=str(settings)).data.root
+    given = config.data.root
+    return own == given or (own is not None and given is not None and own.resolve() == given.resolve())
+
+
+def _features(model: ReIDModel, splits: Splits, config: Config, quiet: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, D) and (G, D) descriptors in float32."""
+    both = []
+    for part in ("query", "gallery"):
+        samples = getattr(splits, part)
+        if not samples:
+            raise DataError(f"the {part} of {splits.root} is empty, so there is nothing to calibrate on; add images")
+        with torch.inference_mode():
+            both.append(
+                extract(
+                    model, samples, height=config.data.height, width=config.data.width,
+                    interpolation=config.data.interpolation, flip=config.eval.flip,
+                    five_crops=config.eval.five_crops, batch_size=config.eval.batch_size,
+                    workers=config.data.workers, progress=None if quiet else f"embedding {part}",
+                )
+            )  # fmt: skip
+    return both[0], both[1]

@@ -1,0 +1,367 @@
+"""Several runs, scored on their data, side by side, with intervals and paired tests.
+
+What each query scored is kept in an ``eval`` folder beside the run, filed under everything it depends on (weights,
+pictures and labels, options, precision, code), so that comparing again only resamples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import statistics
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import regard
+from regard.config import Config, load_config
+from regard.engine.comparison import Comparison, Row
+from regard.engine.extract import evaluate_model
+from regard.engine.run import open_data, resolve
+from regard.engine.runtime import Runtime
+from regard.errors import CheckpointError, ConfigError, StorageError
+from regard.metrics import RankingReport
+from regard.metrics.significance import Difference, holm, intervals, paired_differences, query_scores
+from regard.models import ReIDModel, load
+from regard.models.checkpoint import CONFIG, WEIGHTS, model_folder
+from regard.models.cost import Cost, inference_cost
+from regard.storage import write_atomic
+from regard.structures import Splits
+
+__all__ = ["compare_runs", "fingerprint", "measure_speed", "run_config", "run_home"]
+
+KEPT = "eval"
+ROUNDS = 15
+SECONDS = 10.0
+BATCH = 32
+UNPAIRED = (
+    "the runs were scored on different pictures, so they are not tested against each other; give all the same data "
+    "with --root FOLDER"
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A run and how it did on a data set.
+
+    Attributes:
+        label: what the run is called.
+        folder: where it lies.
+        config: its settings, as evaluated.
+        data: what it was scored on, in words.
+        fingerprint: of what it was scored on.
+        pids: (Q,) identity of each query.
+        report: what was found.
+        cost: of one image.
+    """
+
+    label: str
+    folder: Path
+    config: Config
+    data: str
+    fingerprint: str
+    pids: np.ndarray
+    report: RankingReport
+    cost: Cost
+
+
+def compare_runs(
+    folders: Sequence[Path],
+    *,
+    baseline: Path | None = None,
+    name: str | None = None,
+    root: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    method: str = "percentile",
+    resamples: int = 10_000,
+    speed: bool = True,
+    quiet: bool = False,
+) -> Comparison:
+    """Score runs and say which differences are real.
+
+    Args:
+        folders: run folders or model folders.
+        baseline: the one to compare with; None takes the first.
+        name, root: data set for all; both None takes each run's own.
+        changes: settings of the ``eval`` section for all. The form of AP is ``step`` for all unless said here.
+        method, resamples: as for :func:`regard.metrics.significance.intervals`.
+        speed: also measure how many images each embeds in a second.
+        quiet: no progress bars.
+
+    Raises:
+        ConfigError: no runs, the same run twice, or a run or the baseline that names no data or is not among them.
+        CheckpointError: a folder without a model.
+        DataError: a data set that is not there or not complete.
+    """
+    labels = _labels(folders, baseline)
+    opened: dict[tuple[Any, ...], Splits] = {}
+    runs = [
+        _score(label, folder, run_config(folder, name, root, {"ap": "step"} | dict(changes or {})), opened, quiet)
+        for label, folder in labels.items()
+    ]
+    rates = _speeds(runs) if speed else {}
+    settings: dict[str, Any] = {"method": method, "resamples": resamples}
+    rows = [
+        Row(
+            run.label,
+            str(run.folder),
+            intervals(query_scores(run.report), run.pids, **settings),
+            len(np.unique(run.pids)),
+            run.cost,
+            rates.get(run.label),
+            _options(run),
+        )
+        for run in runs
+    ]
+    start = runs[0] if baseline is None else next(run for run in runs if run.folder == baseline)
+    others = [run for run in runs if run is not start]
+    fits = all(run.fingerprint == start.fingerprint for run in others)
+    differences = {run.label: _difference(start, run, settings) for run in others} if fits else {}
+    return Comparison(
+        data=list(dict.fromkeys(run.data for run in runs)),
+        rows=rows,
+        baseline=start.label,
+        differences=differences,
+        corrected=_holm(differences),
+        intervals=f"95 % {'BCa' if method == 'bca' else method} bootstrap over identities, {resamples:,} resamples",
+        speed=_speed_conditions(runs) if speed else "",
+        unpaired="" if fits else UNPAIRED,
+    )
+
+
+def run_config(
+    folder: Path, name: str | None = None, root: Path | None = None, changes: Mapping[str, Any] | None = None
+) -> Config:
+    """The settings to evaluate a run or a model folder with.
+
+    Args:
+        folder: run folder (or the ``final`` or ``best`` in it), or model folder, which takes its system's recipe for
+            Market-1501.
+        name, root: data set; both None takes the run's own.
+        changes: settings of the ``eval`` section that differ.
+
+    Raises:
+        CheckpointError: no such run and no such model.
+        ConfigError: a model folder alone does not say which data to use.
+    """
+    settings = run_home(folder) / "config.yaml"
+    if settings.is_file():
+        tree = load_config(settings.read_text(encoding="utf-8"), source=str(settings)).to_dict()
+    elif root is None:
+        model_folder(folder)
+        raise ConfigError(f"{folder} is a model without a run, so it names no data set; say --root FOLDER")
+    else:
+        tree = resolve(f"{_system(model_folder(folder))}_market1501")[1].to_dict()
+    if name or root:
+        tree["data"] |= {"name": name, "root": str(root) if root else None}
+    tree["eval"] |= changes or {}
+    return load_config(tree)
+
+
+def run_home(folder: Path) -> Path:
+    """The run folder that a folder is, or is a part of; a model folder is its own."""
+    inside = folder.name in ("final", "best") and (folder.parent / "config.yaml").is_file()
+    return folder.parent if inside else folder
+
+
+def fingerprint(splits: Splits) -> str:
+    """Digest of the names, sizes, identities and cameras of query and gallery: equal for what can be paired."""
+    digest = hashlib.sha256()
+    for part in (splits.query, splits.gallery):
+        digest.update(b"part")
+        for sample in part:
+            place = f"{sample.path.parent.name}/{sample.path.name}"
+            digest.update(f"{place} {sample.path.stat().st_size} {sample.pid} {sample.camid}\n".encode())
+    return digest.hexdigest()
+
+
+def measure_speed(
+    models: Mapping[str, tuple[ReIDModel, int, int]],
+    *,
+    rounds: int = ROUNDS,
+    seconds: float = SECONDS,
+    batch: int = BATCH,
+    autocast: Callable[[], Any] = nullcontext,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Images embedded in a second, one view each.
+
+    Rounds are interleaved and each begins with another model, so that a busy moment meets all of them alike; the
+    figure is the median over rounds.
+
+    Args:
+        models: name -> model on its device, height and width.
+        rounds: timed passes over all models, after one that warms them up, at most.
+        seconds: per model, after which three rounds are enough.
+        batch: images at a time.
+        autocast: makes the context to compute in.
+        clock: seconds.
+    """
+    times: dict[str, list[float]] = {name: [] for name in models}
+    names = list(models)
+    for turn in range(-1, rounds):
+        if turn >= 3 and sum(map(sum, times.values())) > seconds * len(models):
+            break
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            model, height, width = models[name]
+            device = next(model.parameters()).device
+            images = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+            images = images.to(device, memory_format=torch.channels_last)
+            begin = _now(device, clock)
+            with torch.inference_mode(), autocast():
+                model.embed(images)
+            if turn >= 0:
+                times[name].append(_now(device, clock) - begin)
+    return {name: batch / statistics.median(taken) for name, taken in times.items()}
+
+
+def _now(device: torch.device, clock: Callable[[], float]) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock()
+
+
+def _labels(folders: Sequence[Path], baseline: Path | None) -> dict[str, Path]:
+    """Short names that tell the folders apart."""
+    if not folders:
+        raise ConfigError("there is no run to compare; give one or more run folders")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ConfigError(f"a run is given twice among {', '.join(map(str, folders))}; give each once")
+    if baseline is not None and baseline not in folders:
+        raise ConfigError(f"baseline {baseline} is not among the runs {', '.join(map(str, folders))}; give it as a run")
+    short = [folder.name if run_home(folder) == folder else "/".join(folder.parts[-2:]) for folder in folders]
+    unique = len(set(short)) == len(short)
+    return dict(zip(short if unique else map(str, folders), folders))
+
+
+def _score(label: str, folder: Path, config: Config, opened: dict[tuple[Any, ...], Splits], quiet: bool) -> Scored:
+    """Score one run, or read what it scored."""
+    place = (config.data.name, config.data.root)
+    if place not in opened:
+        opened[place] = open_data(config, quiet=quiet)
+    splits = opened[place]
+    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    digest = fingerprint(splits)
+    file = run_home(folder) / KEPT / f"{_key(folder, config, digest, runtime.precision)}.npz"
+    kept = _read(file)
+    if kept is None:
+        if not quiet:
+            print(f"scoring {label} on {splits.name}")
+        model = load(folder)
+        cost = inference_cost(model, config.data.height, config.data.width)
+        report, _, _ = evaluate_model(
+            model.to(runtime.device), splits, config.eval, height=config.data.height, width=config.data.width,
+            interpolation=config.data.interpolation, workers=config.data.workers, autocast=runtime.autocast(),
+            quiet=quiet,
+        )  # fmt: skip
+        kept = report, cost
+        with contextlib.suppress(StorageError):  # a folder that cannot be written to can still be compared
+            write_atomic(file, _pack(*kept))
+    pids = np.array([sample.pid for sample in splits.query], np.int64)
+    return Scored(label, folder, config, str(splits), digest, pids, *kept)
+
+
+def _key(folder: Path, config: Config, digest: str, precision: str) -> str:
+    """File name of what a run scored: changes with everything that changes a score."""
+    with (model_folder(folder) / WEIGHTS).open("rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
+    size = config.data.height, config.data.width, config.data.interpolation
+    how = config.eval.model_dump(exclude={"batch_size"})
+    content = json.dumps([_code(), weights, digest, size, how, precision], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@lru_cache
+def _code() -> str:
+    """Digest of the code that scores are made by."""
+    home = Path(regard.__file__).parent
+    files = sorted(
+        file for room in ("data", "engine", "layers", "metrics", "models") for file in home.glob(f"{room}/*.py")
+    )
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _pack(report: RankingReport, cost: Cost) -> bytes:
+    buffer = io.BytesIO()
+    about = {"mAP": report.mAP, "mINP": report.mINP, "options": report.options, "cost": cost._asdict()}
+    np.savez_compressed(
+        buffer, ap=report.ap, inp=report.inp, first_hit=report.first_hit, cmc=report.cmc, about=json.dumps(about)
+    )
+    return buffer.getvalue()
+
+
+def _read(file: Path) -> tuple[RankingReport, Cost] | None:
+    """What :func:`_pack` wrote; None where there is nothing, or nothing whole."""
+    try:
+        with np.load(io.BytesIO(file.read_bytes())) as content:
+            about = json.loads(str(content["about"]))
+            arrays = {name: content[name] for name in ("ap", "inp", "first_hit", "cmc")}
+        scores = {key: about[key] for key in ("mAP", "mINP", "options")}
+        return RankingReport(**scores, **arrays), Cost(**about["cost"])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None
+
+
+def _speeds(runs: Sequence[Scored]) -> dict[str, float]:
+    runtime = Runtime(runs[0].config.train.model_copy(update={"devices": 1}))
+    models = {
+        run.label: (load(run.folder).strip().to(runtime.device), run.config.data.height, run.config.data.width)
+        for run in runs
+    }
+    for model, _, _ in models.values():
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return measure_speed(models, autocast=runtime.autocast)
+
+
+def _speed_conditions(runs: Sequence[Scored]) -> str:
+    runtime = Runtime(runs[0].config.train.model_copy(update={"devices": 1}))
+    threads = torch.get_num_threads()
+    where = f"{threads} CPU thread{'s' * (threads > 1)}" if runtime.device.type == "cpu" else runtime.device.type
+    return (
+        f"images/s: embedding only, one view, batches of {BATCH} in {runtime.precision} on {where}, "
+        f"median of 3 to {ROUNDS} interleaved rounds"
+    )
+
+
+def _options(run: Scored) -> dict[str, str]:
+    """What changes the figures, in words."""
+    data, how = run.config.data, run.config.eval
+    views = f"{'five crops' if how.five_crops else 'one crop'}{', flip' if how.flip else ''}"
+    return {"size": f"{data.height} x {data.width}", "views": views, **run.report.options}
+
+
+def _difference(start: Scored, run: Scored, settings: Mapping[str, Any]) -> dict[str, Difference]:
+    return paired_differences(query_scores(start.report), query_scores(run.report), start.pids, **settings)
+
+
+def _holm(differences: Mapping[str, Mapping[str, Difference]]) -> dict[str, dict[str, float]]:
+    """p-values corrected, figure by figure, for the number of runs."""
+    corrected: dict[str, dict[str, float]] = {label: {} for label in differences}
+    for figure in next(iter(differences.values()), {}):
+        values = holm([found[figure].p for found in differences.values()])
+        for label, value in zip(differences, values):
+            corrected[label][figure] = value
+    return corrected
+
+
+def _system(folder: Path) -> str:
+    """Name of the system a model folder describes."""
+    try:
+        return json.loads((folder / CONFIG).read_bytes())["model"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG} does not describe a model ({error}); give a folder that model.save() wrote"
+        ) from error

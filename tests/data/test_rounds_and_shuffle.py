@@ -1,0 +1,219 @@
+"""Epochs of rounds over all identities, and epochs of plainly shuffled images, against loops one can read."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from regard.config import load_config, read_recipe
+from regard.data.samplers import PKBatchSampler, PlannedBatchSampler, ShuffleBatchSampler
+from regard.errors import ConfigError
+
+
+@st.composite
+def problems(draw):
+    """Identities of a few images each in any order, P a multiple of the number of ranks, K, rounds, seed, epoch."""
+    ranks = draw(st.integers(1, 3))
+    p = ranks * draw(st.integers(1, 3))
+    sizes = draw(st.lists(st.integers(1, 9), min_size=p, max_size=12))
+    names = draw(st.lists(st.integers(0, 5000), min_size=len(sizes), max_size=len(sizes), unique=True))
+    pids = draw(st.permutations([pid for pid, size in zip(names, sizes) for _ in range(size)]))
+    k, rounds = draw(st.integers(1, 5)), draw(st.integers(1, 4))
+    return pids, p, k, rounds, draw(st.integers(0, 2**40)), ranks, draw(st.integers(0, 50))
+
+
+def naive_rounds(pids: list[int], p: int, k: int, rounds: int, seed: int, epoch: int) -> list[list[int]]:
+    """Section 5 of MuDeep's specification with lists and loops, drawing from the generator in the same order."""
+    rng = np.random.default_rng((seed, epoch, 0))
+    ids = sorted(set(pids))
+    groups: list[tuple[int, list[int]]] = []
+    for _ in range(rounds):
+        keys = rng.random(len(pids))
+        images = defaultdict(list)
+        for index in sorted(range(len(pids)), key=lambda index: keys[index]):
+            images[pids[index]].append(index)
+        chosen = {}
+        for pid in ids:
+            own = images[pid]
+            chosen[pid] = own[:k] if len(own) >= k else [own[rng.integers(len(own))] for _ in range(k)]
+        waiting = [ids[number] for number in rng.permutation(len(ids))]
+        while len(groups) % p:
+            begun = {pid for pid, _ in groups[len(groups) // p * p :]}
+            pid = next(pid for pid in waiting if pid not in begun)
+            waiting.remove(pid)
+            groups.append((pid, chosen[pid]))
+            if not waiting:
+                break
+        groups += [(pid, chosen[pid]) for pid in waiting]
+    batches = [groups[start : start + p] for start in range(0, len(groups) - p + 1, p)]
+    return [[index for _, group in batch for index in group] for batch in batches]
+
+
+def indices(batches) -> list[list[int]]:
+    return [[draw.index for draw in batch] for batch in batches]
+
+
+def rounds_of(problem, rank: int = 0, ranks: int = 1) -> PKBatchSampler:
+    pids, p, k, rounds, seed, _, epoch = problem
+    sampler = PKBatchSampler(pids, p, k, seed, rank, ranks, rounds)
+    sampler.set_epoch(epoch)
+    return sampler
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems())
+def test_rounds_equal_the_naive_twin(problem):
+    pids, p, k, rounds, seed, _, epoch = problem
+    assert indices(rounds_of(problem)) == naive_rounds(pids, p, k, rounds, seed, epoch)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems())
+def test_rounds_meet_everyone_equally_often_and_nobody_twice_in_a_batch(problem):
+    pids, p, k, rounds, *_ = problem
+    sampler = rounds_of(problem)
+    batches = indices(sampler)
+    images = Counter(pids)
+    assert len(batches) == len(sampler) == rounds * len(images) // p
+    groups = Counter()
+    for batch in batches:
+        owners = np.array([pids[index] for index in batch]).reshape(p, k)
+        assert (owners == owners[:, :1]).all()
+        assert len(set(owners[:, 0].tolist())) == p
+        groups.update(owners[:, 0].tolist())
+        for start in range(0, p * k, k):
+            group = batch[start : start + k]
+            assert len(set(group)) == k or images[pids[group[0]]] < k
+    assert max(groups.values()) <= rounds
+    assert sum(rounds - groups[pid] for pid in images) == rounds * len(images) % p
+
+
+def test_mudeep_s_epoch_on_market1501_has_the_published_length():
+    """751 identities x 3 rounds x 6 images = 13,518 images: 187 batches of 72, 54 left over."""
+    data = load_config(read_recipe("mudeep_market1501")).data
+    assert data.rounds
+    sampler = PKBatchSampler(
+        np.repeat(np.arange(751), 17), data.ids_per_batch, data.images_per_id, rounds=data.rounds
+    )  # fmt: skip
+    assert {len(batch) for batch in sampler} == {72}
+    assert len(sampler) == 187
+
+
+@pytest.mark.parametrize(("name", "ids"), [("market1501", 751), ("dukemtmc", 702), ("cuhk03", 767)])
+def test_trinet_s_schedule_is_80000_steps_constant_to_15000(name, ids):
+    config = load_config(read_recipe(f"daaf_trinet_{name}"))
+    data = config.data
+    epoch = len(PKBatchSampler(np.arange(ids), data.ids_per_batch, data.images_per_id, rounds=data.rounds))
+    assert epoch == ids // 16
+    assert config.train.epochs * epoch == pytest.approx(80_000, abs=epoch / 2)
+    assert config.schedule.start * epoch == pytest.approx(15_000, abs=epoch / 2)
+
+
+def test_the_ends_of_rounds_are_still_random():
+    """Whoever is put first for not being in the batch begun: every order of the others comes up."""
+    pids = np.arange(5)
+    followers = Counter()
+    for seed in range(2000):
+        batches = indices(PKBatchSampler(pids, 3, 1, seed, rounds=2))
+        begun, joined = batches[1][:2], batches[1][2]
+        assert joined not in begun
+        followers[joined] += 1
+    assert set(followers) == {0, 1, 2, 3, 4}
+    assert max(followers.values()) < 1.25 * min(followers.values())
+
+
+@st.composite
+def shuffles(draw):
+    ranks = draw(st.integers(1, 3))
+    batch = ranks * draw(st.integers(1, 4))
+    return draw(st.integers(batch, 60)), batch, draw(st.integers(0, 2**40)), ranks, draw(st.integers(0, 50))
+
+
+def shuffle_of(problem, rank: int = 0, ranks: int = 1) -> ShuffleBatchSampler:
+    length, batch, seed, _, epoch = problem
+    sampler = ShuffleBatchSampler(length, batch, seed, rank, ranks)
+    sampler.set_epoch(epoch)
+    return sampler
+
+
+@settings(max_examples=60, deadline=None)
+@given(shuffles())
+def test_shuffle_equals_the_naive_twin(problem):
+    length, batch, seed, _, epoch = problem
+    order = np.random.default_rng((seed, epoch, 0)).permutation(length).tolist()
+    expected = []
+    while len(order) >= batch:
+        expected.append([order.pop(0) for _ in range(batch)])
+    sampler = shuffle_of(problem)
+    assert indices(sampler) == expected
+    assert len(sampler) == length // batch
+    drawn = [index for found in indices(sampler) for index in found]
+    assert len(set(drawn)) == len(drawn) == length // batch * batch
+
+
+@pytest.mark.parametrize(("kind", "make"), [(problems(), rounds_of), (shuffles(), shuffle_of)], ids=["rounds", "all"])
+def test_ranks_and_skipping_cut_the_same_epoch(kind, make):
+    @settings(max_examples=40, deadline=None)
+    @given(kind, st.data())
+    def check(problem, data):
+        *_, ranks, epoch = problem
+        whole = list(make(problem))
+        shares = [list(make(problem, rank, ranks)) for rank in range(ranks)]
+        assert [[draw for part in parts for draw in part] for parts in zip(*shares, strict=True)] == whole
+        assert len({len(part) for share in shares for part in share}) == 1
+        skip = data.draw(st.integers(0, len(whole)))
+        resumed: PlannedBatchSampler = make(problem)
+        resumed.set_epoch(epoch, skip)
+        assert list(resumed) == whole[skip:]
+        assert len(resumed) == len(whole) - skip
+        resumed.set_epoch(epoch + 1)
+        resumed.set_epoch(epoch)
+        assert list(resumed) == whole
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda seed: PKBatchSampler(np.arange(40) // 4, 4, 2, seed, rounds=2), lambda s: ShuffleBatchSampler(40, 8, s)],
+)
+def test_epochs_and_seeds_differ_and_repeat(make, random_states):
+    before = random_states()
+    sampler, again, other = make(0), make(0), make(1)
+    first = list(sampler)
+    assert list(again) == first != list(other)
+    seeds = [draw.seed for batch in first for draw in batch]
+    assert len(set(seeds)) == len(seeds)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    assert random_states() == before
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: PKBatchSampler([1, 1, 2], 2, 2, rounds=0), ["0 rounds", "1 or more"]),
+        (lambda: PKBatchSampler([1, 1, 2], 3, 2, rounds=1), ["3 identities", "has 2"]),
+        (lambda: ShuffleBatchSampler(5, 6), ["6 images", "has 5", "lower"]),
+        (lambda: ShuffleBatchSampler(9, 3, world_size=2), ["3 images", "2 processes", "multiple"]),
+        (lambda: ShuffleBatchSampler(9, 0), ["0 images"]),
+        (lambda: ShuffleBatchSampler(9, 4, rank=2, world_size=2), ["rank 2", "0 to 1"]),
+        (lambda: ShuffleBatchSampler(9, 4, seed=-1), ["seed is -1"]),
+    ],
+)
+def test_bad_numbers_are_told_in_one_line(make: Any, words):
+    with pytest.raises(ConfigError) as error:
+        make()
+    assert all(word in str(error.value) for word in words)
+    assert "\n" not in str(error.value)
+
+
+def test_nobody_can_skip_more_than_there_is():
+    sampler = ShuffleBatchSampler(9, 4)
+    with pytest.raises(ConfigError, match="cannot skip 3 batches of epoch 0, it has 2"):
+        sampler.set_epoch(0, skip=3)

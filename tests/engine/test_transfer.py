@@ -1,0 +1,169 @@
+"""Trained on one data set or several, scored on many."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import regard
+from regard.cli.main import main
+from regard.config import load_config, read_recipe
+from regard.engine.extract import evaluate_model
+from regard.engine.run import evaluate_on, evaluate_run, open_data, resolve, start_run
+from regard.engine.transfer import mean_of_targets, transfer_dict, transfer_table
+from regard.errors import ConfigError, DataError, UnknownNameError
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory, market):
+    """A folder that holds a Market-1501, a VIPeR and an Occluded-REID."""
+    root = tmp_path_factory.mktemp("shelf")
+    (root / "market1501").symlink_to(market)
+    generator = np.random.default_rng(3)
+
+    def picture(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (24, 12, 3), dtype=np.uint8)).save(path)
+
+    for person in range(8):
+        for camera, angle in (("a", 0), ("b", 90)):
+            picture(root / "VIPeR" / f"cam_{camera}" / f"{person:03d}_{angle}.bmp")
+    for person in range(1, 4):
+        picture(root / "Occluded_REID" / "occluded_body_images" / f"{person:03d}" / f"{person:03d}_01.tif")
+        picture(root / "Occluded_REID" / "whole_body_images" / f"{person:03d}" / f"{person:03d}_01.tif")
+    return root
+
+
+def config_of(tiny, *more):
+    return load_config(read_recipe("baseline_crowd"), [*(o for o in tiny if "data.root" not in o), *more])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, shelf):
+    """A run's folder as far as evaluation looks at it: trained on Market-1501, not really."""
+    folder = tmp_path_factory.mktemp("run")
+    config = load_config(
+        read_recipe("baseline_crowd"),
+        [f"data.root={shelf}", "data.name=market1501", "data.height=24", "data.width=12", "data.workers=0",
+         "model.backbone=test_resnet.r160_in1k", "train.accelerator=cpu", "train.precision=fp32"],
+    )  # fmt: skip
+    (folder / "config.yaml").write_text(config.to_yaml())
+    regard.create_model("baseline", 6, backbone="test_resnet.r160_in1k").save(folder / "final")
+    return folder
+
+
+def test_scores_on_many_are_the_scores_on_each(folder, shelf):
+    scores = evaluate_on(folder, ["market1501", "viper,split=1", f"occluded_reid={shelf}"], quiet=True)
+    assert [str(score.source) for score in scores] == ["market1501", "viper (split=1)", "occluded_reid"]
+    assert [score.seen for score in scores] == [True, False, False]
+    model, settings = regard.load(folder), load_config((folder / "config.yaml").read_text()).eval
+    for score, options in zip(scores, ({}, {"split": 1}, {})):
+        splits = regard.load_dataset(score.source.name, shelf, **options)
+        assert splits == score.splits
+        report, _, _ = evaluate_model(model, splits, settings, height=24, width=12, workers=0, quiet=True)
+        assert report.to_dict() == score.report.to_dict()
+        splits, alone = evaluate_run(folder, str(score.source).replace(" (", ",").rstrip(")"), shelf, quiet=True)
+        assert alone.to_dict() == report.to_dict()
+
+
+def test_the_table_has_every_data_set_and_the_mean_of_the_targets(folder):
+    scores = evaluate_on(folder, ["viper", "market1501", "occluded_reid"], quiet=True)
+    lines = transfer_table(scores).splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["viper", "market1501", "occluded_reid"]
+    assert [" *" in line for line in lines[1:4]] == [False, True, False]
+    mean = mean_of_targets(scores)
+    assert mean is not None
+    assert mean["mAP"] == pytest.approx((scores[0].report.mAP + scores[2].report.mAP) / 2)
+    assert lines[4].split()[:4] == ["mean", "of", "2", "targets"]
+    assert float(lines[4].split()[4]) == pytest.approx(100 * mean["mAP"], abs=0.006)
+    assert float(lines[2].split()[2]) == pytest.approx(100 * scores[1].report.mAP, abs=0.006)
+    assert "trained on" in lines[5]
+    assert "AP step" in lines[5]
+    assert mean_of_targets([scores[1]]) is None
+    assert "mean" not in transfer_table([scores[1]])
+    content = json.loads(json.dumps(transfer_dict(scores)))
+    assert content["mean_of_targets"] == mean
+    assert content["data"]["viper"]["mAP"] == scores[0].report.mAP
+    assert [entry["trained_on"] for entry in content["data"].values()] == [False, True, False]
+
+
+def test_the_command_prints_the_table_and_writes_the_figures(folder, shelf, tmp_path, capsys):
+    code = main(["eval", str(folder), "--data", "market1501", f"viper={shelf}", "-q", "--json", str(tmp_path / "s.json")])
+    out = capsys.readouterr().out
+    assert code == 0
+    assert "market1501 *" in out
+    assert "mean of 1 targets" in out
+    assert list(json.loads((tmp_path / "s.json").read_text())["data"]) == ["market1501", "viper"]
+    assert main(["eval", str(folder), "--data", str(shelf / "VIPeR"), "-q"]) == 0
+    assert "viper: train" in capsys.readouterr().out
+
+
+def test_a_model_alone_is_scored_where_the_texts_say(folder, shelf):
+    scores = evaluate_on(folder / "final", [f"viper={shelf}", f"occluded_reid={shelf}"], quiet=True)
+    assert [score.seen for score in scores] == [False, False]
+    with pytest.raises(ConfigError, match="names no data set; say --root FOLDER"):
+        evaluate_on(folder / "final", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "wanted"),
+    [
+        (["viper", "vipr"], UnknownNameError, "did you mean 'viper'?"),
+        (["viper", "grid"], DataError, "grid not found in"),
+        (["viper", "viper"], ConfigError, "viper in .* is named twice"),
+        (["viper,splt=1"], ConfigError, "did you mean 'split'"),
+    ],
+)
+def test_every_data_set_is_found_before_the_first_is_scored(folder, data, error, wanted, monkeypatch):
+    monkeypatch.setattr("regard.engine.run.evaluate_model", lambda *_, **__: pytest.fail("scored"))
+    with pytest.raises(error, match=wanted):
+        evaluate_on(folder, data, quiet=True)
+
+
+def test_several_sources_are_read_as_one(tiny_overrides, shelf):
+    config = config_of(tiny_overrides, f"data.root={shelf}", "data.train=[market1501, viper]", "data.options.viper.split=1")
+    splits = open_data(config)
+    alone = [regard.load_dataset("market1501", shelf), regard.load_dataset("viper", shelf, split=1)]
+    assert splits.num_ids == sum(one.num_ids for one in alone)
+    assert len(splits.train) == sum(len(one.train) for one in alone)
+    assert splits.query == alone[0].query
+    first = config_of(tiny_overrides, f"data.root={shelf}", "data.name=null", "data.train=[viper]")
+    assert open_data(first).query == regard.load_dataset("viper", shelf).query
+
+
+def test_trained_here_tested_there(tiny_overrides, shelf):
+    config = config_of(tiny_overrides, f"data.root={shelf}", "data.train=[market1501]", "data.name=occluded_reid")
+    splits = open_data(config)
+    assert splits.num_ids == 6
+    assert splits.query == regard.load_dataset("occluded_reid", shelf).query
+    assert "market1501, tested on occluded_reid" in str(splits)
+
+
+def test_a_bare_system_takes_the_recipe_of_what_it_is_tested_on(shelf):
+    assert resolve("apnet", ["data.train=[market1501, viper]", f"data.root={shelf}"])[0] == "apnet_market1501"
+    assert resolve("apnet", ["data.train=[viper]", "data.name=cuhk03,boxes=labeled"])[0] == "apnet_cuhk03"
+
+
+def test_nobody_to_train_on_is_said_before_anything_is_written(tiny_overrides, shelf, tmp_path):
+    config = config_of(tiny_overrides, f"data.root={shelf}", "data.name=occluded_reid")
+    with pytest.raises(DataError) as caught:
+        start_run(config, tmp_path / "run", quiet=True)
+    assert "occluded_reid is for testing only" in str(caught.value)
+    assert "regard eval RUN --data occluded_reid" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_run_learns_from_two_sources(tiny_overrides, shelf, tmp_path):
+    config = config_of(tiny_overrides, f"data.root={shelf}", "data.name=null", "data.train=[market1501, viper]")
+    model = start_run(config, tmp_path / "run", quiet=True)
+    assert model.num_ids == 10
+    scores = evaluate_on(tmp_path / "run", ["market1501", "viper", "occluded_reid"], quiet=True)
+    assert [score.seen for score in scores] == [True, True, False]
+    own, report = evaluate_run(tmp_path / "run", quiet=True)
+    assert own.name == "market1501"
+    assert report.mAP == scores[0].report.mAP
