@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from regard.data import load_dataset
+    from regard.engine.pair import compare
     from regard.errors import RegardError
     from regard.metrics import evaluate_ranking
     from regard.models import ReIDModel, create_model, import_released, load
@@ -30,6 +31,7 @@ _HOME = {
     "RegardError": "regard.errors",
     "Sample": "regard.structures",
     "Splits": "regard.structures",
+    "compare": "regard.engine.pair",
     "create_model": "regard.models",
     "evaluate_ranking": "regard.metrics",
     "import_released": "regard.models",
@@ -46,6 +48,7 @@ __all__ = [
     "Sample",
     "Splits",
     "__version__",
+    "compare",
     "create_model",
     "evaluate_ranking",
     "import_released",

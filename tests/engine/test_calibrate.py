@@ -83,6 +83,10 @@ def test_other_data_are_not_the_runs_own(run, market, tmp_path):
     other = shutil.copytree(market, tmp_path / "other")
     assert not calibrate_run(run, "market1501", other, rates=(), quiet=True).own_data
     assert calibrate_run(run, "market1501", market, rates=(), quiet=True).own_data
+    assert not calibrate_run(run, f"market1501={other}", rates=(), quiet=True).own_data
+    config = load_config((run / "config.yaml").read_text(), [f"data.name=market1501={market}", "data.root=null"])
+    (run / "config.yaml").write_text(config.to_yaml())
+    assert calibrate_run(run, rates=(), quiet=True).own_data
 
 
 def test_pictures_come_in_any_form(calibrated, market):
@@ -154,7 +158,7 @@ def test_what_is_no_picture_is_refused(calibrated, item, wanted):
 
 def test_a_model_without_calibration_says_what_to_do(run):
     model = regard.load(run)
-    with pytest.raises(CheckpointError, match="not calibrated.*run 'regard calibrate RUN'"):
+    with pytest.raises(CheckpointError, match=r"not calibrated.*run 'regard calibrate RUN'"):
         regard.compare(np.ones(96), np.ones(96), model)
 
 

@@ -200,3 +200,12 @@ def test_options_that_differ_are_said_of_each_run(tmp_path, tiny_overrides):
     assert "one: metric cosine" in notes
     assert "two: metric euclidean" in notes
     assert any("AP step" in note for note in notes)  # one form for all
+
+
+def test_a_run_on_several_data_sets_is_scored_on_the_one_it_tests_on(runs, market, tmp_path):
+    text = (runs[0] / "config.yaml").read_text()
+    config = load_config(text, [f"data.train=[market1501={market}, grid={tmp_path}]", "data.name=null"])
+    (runs[0] / "config.yaml").write_text(config.to_yaml())
+    assert run_config(runs[0]).data.train == ()
+    assert run_config(runs[0]).data.name == f"market1501={market}"
+    assert compare_runs(runs[:2], resamples=50, speed=False, quiet=True).differences

@@ -20,6 +20,8 @@ VERBS = {
     "demo": "train, measure and look at a model on a synthetic crowd, in a few minutes",
     "train": "train a system: regard train apnet data.root=FOLDER optim.lr=1e-4",
     "eval": "score a trained run on a data set",
+    "compare": "score runs side by side: intervals, paired tests, cost, speed",
+    "calibrate": "learn what a similarity says about two pictures: probability, threshold",
     "data": "make a synthetic crowd",
     "import": "take over a checkpoint released by a paper's authors",
     "models": "list the systems, or show one with its options",

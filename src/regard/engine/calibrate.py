@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from regard.config import Config, load_config
+from regard.config import Config
+from regard.data.sources import find_source, source_name
 from regard.engine.compare import fingerprint, run_config, run_home
 from regard.engine.extract import extract, protocol_labels
-from regard.engine.run import open_data
+from regard.engine.run import CROWD, open_data
 from regard.engine.runtime import Runtime
 from regard.errors import DataError
 from regard.metrics.calibration import RATES, Calibration, fit_calibration, with_notes
@@ -92,17 +93,18 @@ def calibrate_run(
     fitted = with_notes(fitted, data=str(splits), fingerprint=fingerprint(splits), embedding=embedding)
     file = home / CALIBRATION
     write_atomic(file, (json.dumps(fitted.to_dict(), indent=2) + "\n").encode())
-    return Calibrated(fitted, found, str(splits), file, own_data=_is_own(folder, config))
+    return Calibrated(fitted, found, str(splits), file, own_data=_is_own(folder, splits))
 
 
-def _is_own(folder: Path, config: Config) -> bool:
-    """Whether the data set is the one the run trained and was scored on."""
-    settings = run_home(folder) / "config.yaml"
-    if not settings.is_file():
+def _is_own(folder: Path, splits: Splits) -> bool:
+    """Whether the data set is the one the run is scored on."""
+    if not (run_home(folder) / "config.yaml").is_file():
         return False
-    own = load_config(settings.read_text(encoding="utf-8"), source=str(settings)).data.root
-    given = config.data.root
-    return own == given or (own is not None and given is not None and own.resolve() == given.resolve())
+    own = run_config(folder).data
+    named = own.name is not None and "=" in own.name  # NAME=FOLDER
+    root = find_source(str(own.name), own.root, own.options).root if named else own.root or CROWD
+    here = splits.root.resolve()
+    return (own.name is None or source_name(own.name) == splits.name) and root.resolve() in (here, *here.parents)
 
 
 def _features(model: ReIDModel, splits: Splits, config: Config, quiet: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -116,7 +116,7 @@ def compare_runs(
             run.label,
             str(run.folder),
             intervals(query_scores(run.report), run.pids, **settings),
-            len(np.unique(run.pids)),
+            len(np.unique(run.pids[run.report.first_hit > 0])),
             run.cost,
             rates.get(run.label),
             _options(run),
@@ -147,7 +147,8 @@ def run_config(
     Args:
         folder: run folder (or the ``final`` or ``best`` in it), or model folder, which takes its system's recipe for
             Market-1501.
-        name, root: data set; both None takes the run's own.
+        name, root: data set, as :func:`regard.data.sources.find_source` reads it; both None takes the run's own, and a
+            name alone is looked for where that lies.
         changes: settings of the ``eval`` section that differ.
 
     Raises:
@@ -162,8 +163,13 @@ def run_config(
         raise ConfigError(f"{folder} is a model without a run, so it names no data set; say --root FOLDER")
     else:
         tree = resolve(f"{_system(model_folder(folder))}_market1501")[1].to_dict()
-    if name or root:
-        tree["data"] |= {"name": name, "root": str(root) if root else None}
+    data = tree["data"]
+    if root or name:
+        data["name"] = name
+        data["root"] = str(root) if root else data["root"]
+    elif data["train"] and not data["name"]:
+        data["name"] = data["train"][0]
+    data["train"] = []  # only what is tested on is read
     tree["eval"] |= changes or {}
     return load_config(tree)
 
@@ -246,7 +252,7 @@ def _labels(folders: Sequence[Path], baseline: Path | None) -> dict[str, Path]:
 
 def _score(label: str, folder: Path, config: Config, opened: dict[tuple[Any, ...], Splits], quiet: bool) -> Scored:
     """Score one run, or read what it scored."""
-    place = (config.data.name, config.data.root)
+    place = (config.data.name, config.data.root, str(config.data.options))
     if place not in opened:
         opened[place] = open_data(config, quiet=quiet)
     splits = opened[place]

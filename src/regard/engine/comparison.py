@@ -31,7 +31,7 @@ class Row:
         label: what it is called.
         folder: where it lies.
         figures: name -> the figure with its interval, fractions.
-        identities: people among its queries.
+        identities: people among the queries that have a match.
         cost: of one image.
         images_per_second: embedding speed, None where not measured.
         options: what was chosen where evaluations differ.

@@ -15,6 +15,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from regard.config import Config
+from regard.data.cache import PictureCache, open_cache
 from regard.data.labels import TrainingLabels
 from regard.data.loaders import train_loader
 from regard.data.transforms import TrainTransform, normalize
@@ -72,7 +73,7 @@ def train(
         restore(folder, state, runtime)
     elif runtime.is_main:
         write_atomic(folder / "config.yaml", config.to_yaml().encode())
-    loader = build_loader(config, splits, runtime)
+    loader = build_loader(config, splits, folder, runtime)
     done, clock = state.progress, time.perf_counter()
     log = TrainingLog(folder, runtime, config.train.log_every, done.step, quiet)
     with log, _StopRequest() as stop:
@@ -157,11 +158,11 @@ def output_length(config: Config, model: ReIDModel, name: str) -> int:
     return values[0].shape[1]
 
 
-def build_loader(config: Config, splits: Splits, runtime: Runtime) -> Any:
+def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime) -> Any:
     """The training loader of this rank.
 
     Raises:
-        DataError: the recipe trains on labels of which the data set has none.
+        DataError: the recipe trains on labels of which the data set has none, or a picture to cache cannot be read.
     """
     data = config.data
     transform = TrainTransform(
@@ -175,8 +176,20 @@ def build_loader(config: Config, splits: Splits, runtime: Runtime) -> Any:
         splits.train, transform, ids_per_batch=data.ids_per_batch, images_per_id=data.images_per_id,
         sampler=data.sampler, rounds=data.rounds, seed=config.train.seed,
         rank=runtime.rank, world_size=runtime.world_size, workers=loader_workers(data.workers, runtime.world_size),
-        pin_memory=runtime.device.type == "cuda", labels=labels,
+        pin_memory=runtime.device.type == "cuda", labels=labels, cache=build_cache(config, splits, folder, runtime),
     )  # fmt: skip
+
+
+def build_cache(config: Config, splits: Splits, folder: Path, runtime: Runtime) -> PictureCache | None:
+    """The decoded pictures that the configuration asks for; one rank writes the file that all of them map."""
+    data = config.data
+    place = data.cache_folder or folder / "cache"
+    if data.cache == "disk" and not runtime.is_main:
+        runtime.barrier()
+    cache = open_cache(data.cache, splits.train, place)
+    if data.cache == "disk" and runtime.is_main:
+        runtime.barrier()
+    return cache
 
 
 def evaluate(

@@ -1,0 +1,91 @@
+"""Learn what a similarity says about two pictures, and store it with the model.
+
+  regard calibrate runs/apnet --root data/validation     on query and gallery of people it has not seen
+  regard calibrate runs/apnet                            on the people the run is scored on (says so)
+  regard calibrate runs/apnet --prior 0.01 --png reliability.png
+
+Pictures of one person by two cameras are compared with pictures of two. The curve, its thresholds and how far both can
+be trusted go into the model's calibration.json; regard.load reads it, regard.compare(a, b, model) uses it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from regard.engine.calibrate import Calibrated
+
+OWN_DATA = (
+    "note: these are the people the run is scored on. The quality above is of people left out of each fit, but for "
+    "figures that share nobody with the scores, calibrate on other people: --root FOLDER"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("run", type=Path, help="run folder, or a folder a model was saved in")
+    parser.add_argument("--data", metavar="NAME", help="data set (default: looked up in --root, or the run's own)")
+    parser.add_argument("--root", type=Path, help="folder of the data set")
+    parser.add_argument("--curve", choices=("auto", "isotonic", "logistic"), default="auto", help="form of the curve")
+    parser.add_argument("--prior", type=float, default=0.5, help="share of same-person pairs to assume (default: 0.5)")
+    parser.add_argument(
+        "--rates", type=float, nargs="+", metavar="RATE", help="false-alarm rates to set thresholds for"
+    )
+    parser.add_argument("--pairs", type=int, default=200_000, metavar="N", help="pairs of two people to draw")
+    parser.add_argument("--seed", type=int, default=0, help="of the drawing and of the split of people")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write calibration and reliability to a file too")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="draw the reliability and the curve")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Calibrate, store and print."""
+    from regard.engine.calibrate import calibrate_run
+    from regard.metrics.calibration import RATES
+    from regard.storage import write_atomic
+
+    found = calibrate_run(
+        arguments.run,
+        arguments.data,
+        arguments.root,
+        curve=arguments.curve,
+        prior=arguments.prior,
+        rates=arguments.rates or RATES,
+        limit=arguments.pairs,
+        seed=arguments.seed,
+        quiet=arguments.quiet,
+    )
+    print("\n".join(_lines(found)))
+    if arguments.json:
+        columns = ("predicted", "observed", "low", "high", "mass")
+        bins = {name: getattr(found.reliability, name).tolist() for name in columns}
+        content = {**found.calibration.to_dict(), "reliability": bins}
+        write_atomic(arguments.json, (json.dumps(content, indent=2) + "\n").encode())
+    if arguments.png:
+        from regard.explain.evidence import png, reliability_chart
+
+        write_atomic(arguments.png, png(reliability_chart(found.reliability, found.calibration)))
+
+
+def _lines(found: Calibrated) -> list[str]:
+    """What is printed."""
+    calibration, about = found.calibration, found.calibration.about
+    adjusted = len(calibration.cameras)
+    cameras = f"{adjusted} pairs of cameras adjusted" if adjusted else "one curve for all cameras"
+    lines = [
+        found.data,
+        f"{about['same_person_pairs']:,} pairs of one person, {about['two_person_pairs']:,} of two drawn; "
+        f"1 in {1 / about['share_of_same_person_pairs']:,.0f} pairs shows one person",
+        f"curve {calibration.curve}, {cameras}",
+        f"people left out: {found.reliability}",
+        "",
+        f"{'false alarms':>12}  {'[95 %]':>18}  {'similarity above':>16}  {'same-person pairs found':>23}",
+    ]
+    for t in calibration.thresholds:
+        interval = f"[{t.low:.2g}, {t.high:.2g}]"
+        lines.append(f"{t.rate:>12g}  {interval:>18}  {t.similarity:>16.4f}  {100 * t.hits:>21.1f} %")
+    lines += ["", f"stored in {found.file}"]
+    return [*lines, OWN_DATA] if found.own_data else lines

@@ -1,0 +1,71 @@
+"""Score runs side by side and say which differences are real.
+
+  regard compare runs/baseline runs/apnet                     each on its data; intervals, differences, p, cost, speed
+  regard compare runs/* --baseline runs/baseline --md table.md --png table.png
+  regard compare runs/a runs/b --root data/market1501         both on another data set
+
+Intervals resample people, not queries; differences are tested on the same queries. What each query scored is kept in
+the run's eval folder, so that comparing again is quick. AP has the step form for all runs unless --ap says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder or model folder")
+    parser.add_argument("--baseline", type=Path, metavar="RUN", help="run to compare with (default: the first)")
+    parser.add_argument("--data", metavar="NAME", help="data set (default: looked up in --root, or each run's own)")
+    parser.add_argument("--root", type=Path, help="folder of the data set")
+    parser.add_argument("--metric", choices=("cosine", "euclidean"), help="distance (default: each run's own)")
+    parser.add_argument("--ap", choices=("step", "trapezoid"), help="form of the average precision (default: step)")
+    parser.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking")
+    parser.add_argument("--interval", choices=("percentile", "bca"), default="percentile", help="kind of interval")
+    parser.add_argument("--resamples", type=int, default=10_000, metavar="N", help="bootstrap resamples and sign flips")
+    parser.add_argument("--no-speed", action="store_true", help="do not measure images/s")
+    parser.add_argument("--md", type=Path, metavar="FILE", help="write the tables as Markdown")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line per run and figure")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="draw the intervals")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compare, print, and write what was asked for."""
+    from regard.engine.compare import compare_runs
+    from regard.storage import write_atomic
+
+    changes = {"metric": arguments.metric, "ap": arguments.ap, "rerank": arguments.rerank or None}
+    found = compare_runs(
+        arguments.runs,
+        baseline=arguments.baseline,
+        name=arguments.data,
+        root=arguments.root,
+        changes={key: value for key, value in changes.items() if value is not None},
+        method=arguments.interval,
+        resamples=arguments.resamples,
+        speed=not arguments.no_speed,
+        quiet=arguments.quiet,
+    )
+    print(found)
+    if arguments.md:
+        write_atomic(arguments.md, found.to_markdown().encode())
+    if arguments.csv:
+        write_atomic(arguments.csv, found.to_csv().encode())
+    if arguments.json:
+        write_atomic(arguments.json, (json.dumps(found.to_dict(), indent=2) + "\n").encode())
+    if arguments.png:
+        from regard.explain.evidence import interval_chart, png
+
+        figures = {row.label: {name: tuple(row.figures[name]) for name in found.shown} for row in found.rows}
+        differences = {
+            label: {name: tuple(tested[name][:3]) for name in found.shown}
+            for label, tested in found.differences.items()
+        }
+        chart = interval_chart(figures, differences, found.baseline)
+        assert chart is not None
+        write_atomic(arguments.png, png(chart))

@@ -1,0 +1,273 @@
+"""How far a model's descriptors hold when pictures get worse: corruptions, lower resolution, occlusion.
+
+After Chen, Wang and Zheng, "Benchmarks for Corruption Invariant Person Re-identification" (NeurIPS 2021 Datasets and
+Benchmarks): corrupted are the queries, the gallery, or both. Their test set draws kind and severity for every picture
+(``mixed``); the table of kinds by severities says besides what hurts.
+
+Shapes: N images embedded under a condition, D descriptor length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from regard.config import EvalConfig
+from regard.data.corruptions import KINDS, SEVERITIES, Corruption, Mixed, Occlusion, Resolution, choose_kinds
+from regard.data.corruptions.loader import Corrupt, corrupted_loader
+from regard.data.transforms import Interpolation, TestTransform, normalize
+from regard.engine.compare import run_config
+from regard.engine.extract import crops, enlarged, evaluate_splits, loader_workers
+from regard.engine.robustness_report import SIDES, Measured, RobustnessReport
+from regard.engine.run import open_data
+from regard.engine.runtime import Runtime
+from regard.errors import ConfigError, DataError
+from regard.metrics import RankingReport
+from regard.models import ReIDModel, load
+from regard.structures import Sample, Splits
+
+__all__ = ["Condition", "Plan", "measure_robustness", "robustness_of", "some_people"]
+
+
+class Condition(NamedTuple):
+    """One way in which all pictures are made worse.
+
+    Attributes:
+        sweep: corruptions, mixed, resolution or occlusion.
+        kind: of corruption; the sweep's name in the others.
+        level: severity, number of the draw, pixels, or share covered.
+        corrupt: does it to one picture.
+    """
+
+    sweep: str
+    kind: str
+    level: float
+    corrupt: Corrupt
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        kinds: corruptions by kind or family; none for no corruptions, see :func:`choose_kinds` for all.
+        severities: of the corruptions, 1 to 5.
+        mixed: how often to draw a kind (of ``kinds``) and a severity for every picture.
+        resolutions: heights in pixels to shrink pictures to.
+        occlusions: shares to cover.
+        sides: what is made worse: query, gallery, both.
+        images: keep random people with about that many pictures; None keeps all.
+        seed: of all draws.
+        published_lengths: as for :class:`~regard.data.corruptions.Corruption`.
+
+    Raises:
+        ConfigError: nothing to measure, or something that does not exist.
+    """
+
+    kinds: tuple[str, ...] = ()
+    severities: tuple[int, ...] = SEVERITIES
+    mixed: int = 0
+    resolutions: tuple[int, ...] = ()
+    occlusions: tuple[float, ...] = ()
+    sides: tuple[str, ...] = ("both",)
+    images: int | None = None
+    seed: int = 0
+    published_lengths: bool = False
+
+    def __post_init__(self):
+        if not self.conditions():
+            raise ConfigError("nothing to measure; ask for --corruptions, --resolution or --occlusion")
+        for name, chosen, known in (("side", self.sides, SIDES), ("severity", self.severities, SEVERITIES)):
+            if not chosen or not set(chosen) <= set(known):
+                raise ConfigError(f"{name} is {', '.join(map(str, chosen))}; choose among {', '.join(map(str, known))}")
+        if self.images is not None and self.images < 2:
+            raise ConfigError(f"images is {self.images}, too few for a query and its match; keep some hundreds")
+
+    def conditions(self) -> list[Condition]:
+        """All conditions in the order they are measured in."""
+        kinds = tuple(choose_kinds(self.kinds)) if self.kinds else ()
+        how: dict[str, Any] = {"published_lengths": self.published_lengths}
+        found = [
+            Condition("corruptions", kind, severity, Corruption(kind, severity, self.seed, **how))
+            for kind in kinds
+            for severity in sorted(set(self.severities))
+        ]
+        if kinds:
+            severities = tuple(sorted(set(self.severities)))
+            found += [
+                Condition("mixed", "mixed", draw, Mixed(kinds, severities, self.seed + draw, **how))
+                for draw in range(1, self.mixed + 1)
+            ]
+        found += [
+            Condition("resolution", "resolution", height, Resolution(height))
+            for height in sorted(set(self.resolutions), reverse=True)
+        ]
+        shares = sorted(set(self.occlusions))
+        return found + [Condition("occlusion", "occlusion", share, Occlusion(share, self.seed)) for share in shares]
+
+    def __str__(self) -> str:
+        kinds = sorted({one.kind for one in self.conditions() if one.sweep == "corruptions"}, key=list(KINDS).index)
+        parts = [f"seed {self.seed}"]
+        if kinds:
+            lengths = "as published" if self.published_lengths else "scaled to the picture"
+            severities = ", ".join(map(str, sorted(set(self.severities))))
+            parts = [f"{len(kinds)} kinds", f"severities {severities}", f"lengths {lengths}", *parts]
+        return "; ".join(parts)
+
+
+def robustness_of(
+    folder: Path,
+    plan: Plan,
+    name: str | None = None,
+    root: Path | None = None,
+    changes: dict[str, Any] | None = None,
+    quiet: bool = False,
+) -> RobustnessReport:
+    """Measure a run, or a saved model, on its own data set or another.
+
+    Args:
+        folder: run folder or model folder.
+        plan: what to measure.
+        name, root: data set; both None takes the run's own.
+        changes: settings of the ``eval`` section that differ from the run's.
+        quiet: no progress bar.
+
+    Raises:
+        CheckpointError: no such run or model.
+        ConfigError: it does not say which data to use.
+        DataError: the data set is not there or not complete.
+    """
+    config = run_config(folder, name, root, changes)
+    splits = open_data(config, quiet=quiet)
+    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    data = config.data
+    return measure_robustness(
+        load(folder).to(runtime.device), splits, config.eval, plan, height=data.height, width=data.width,
+        interpolation=data.interpolation, workers=data.workers, autocast=runtime.autocast(), quiet=quiet,
+    )  # fmt: skip
+
+
+def measure_robustness(
+    model: ReIDModel,
+    splits: Splits,
+    config: EvalConfig,
+    plan: Plan,
+    *,
+    height: int,
+    width: int,
+    interpolation: Interpolation = "bilinear",
+    workers: int | None = None,
+    autocast: Any = None,
+    quiet: bool = False,
+) -> RobustnessReport:
+    """Embed query and gallery as they are, then under every condition, and score each combination asked for.
+
+    Args:
+        model: on the device to compute on.
+        splits: whose query and gallery are used.
+        config: how descriptors are made and compared.
+        plan: what to measure.
+        height, width, interpolation: of the network's input.
+        workers: loader processes, in which pictures are made worse; None decides by core count.
+        autocast: context manager to compute in, for mixed precision.
+        quiet: no progress bar.
+
+    Raises:
+        DataError: the data set has no query or no gallery.
+    """
+    kept = splits if plan.images is None else some_people(splits, plan.images, plan.seed)
+    for part in ("query", "gallery"):
+        if not getattr(kept, part):
+            raise DataError(f"the {part} of {splits.root} is empty, so there is nothing to measure; add images to it")
+    embedder = _Embedder(model, config, height, width, interpolation, loader_workers(workers), autocast)
+    everything = [*kept.query, *kept.gallery]
+    worse = {"query": kept.query, "gallery": kept.gallery}.get("".join(plan.sides), everything)
+    conditions = plan.conditions()
+    measured = []
+    total = len(everything) + len(conditions) * len(worse)
+    with tqdm(total=total, unit="image", disable=quiet, leave=False) as bar:
+        query, gallery = np.split(embedder(everything, unchanged, bar, "clean"), [len(kept.query)])
+        clean = evaluate_splits(query, gallery, kept, config)
+        for one in conditions:
+            features = embedder(worse, one.corrupt, bar, f"{one.kind.replace('_', ' ')} {one.level:g}")
+            for side in plan.sides:
+                bad_query = query if side == "gallery" else features[: len(query)]
+                bad_gallery = gallery if side == "query" else features[-len(gallery) :]
+                report = evaluate_splits(bad_query, bad_gallery, kept, config)
+                measured.append(Measured(one.sweep, one.kind, one.level, side, **figures(report)))
+    part = f"{len(everything):,} images of {len({sample.pid for sample in kept.query}):,} random ids"
+    note = "" if len(everything) == len(splits.query) + len(splits.gallery) else f"{part}, no distractors"
+    reference = Measured("clean", "clean", 0, "", **figures(clean))
+    return RobustnessReport(str(splits), note, str(plan), reference, measured, clean.options)
+
+
+def figures(report: RankingReport) -> dict[str, float]:
+    """The figures measured under every condition."""
+    return {"mAP": report.mAP, "rank1": report.rank(1), "mINP": report.mINP}
+
+
+def unchanged(picture: np.ndarray, name: str) -> np.ndarray:
+    """The picture as it is."""
+    return picture
+
+
+def some_people(splits: Splits, images: int, seed: int) -> Splits:
+    """Query and gallery of random people, one after another until there are ``images`` pictures.
+
+    Distractors and junk are left out, so figures are higher than on everything; a data set that has no more pictures
+    stays as it is.
+    """
+    if images >= len(splits.query) + len(splits.gallery):
+        return splits
+    pids = sorted({sample.pid for sample in splits.query if sample.pid > 0})
+    counts = {pid: 0 for pid in pids}
+    for sample in (*splits.query, *splits.gallery):
+        if sample.pid in counts:
+            counts[sample.pid] += 1
+    chosen: set[int] = set()
+    for pid in np.random.default_rng(seed).permutation(pids).tolist():
+        if sum(counts[one] for one in chosen) >= images:
+            break
+        chosen.add(pid)
+    query, gallery = ([one for one in part if one.pid in chosen] for part in (splits.query, splits.gallery))
+    return replace(splits, query=query, gallery=gallery)
+
+
+class _Embedder(NamedTuple):
+    """A model and how pictures become its input; called with samples, it gives their descriptors."""
+
+    model: ReIDModel
+    config: EvalConfig
+    height: int
+    width: int
+    interpolation: Interpolation
+    workers: int
+    autocast: Any
+
+    def __call__(self, samples: Sequence[Sample], corrupt: Corrupt, bar: Any, title: str) -> np.ndarray:
+        """(N, D) float32 of the samples, in order."""
+        device = next(self.model.parameters()).device
+        size = self.height, self.width
+        if self.config.five_crops:
+            size = enlarged(self.height), enlarged(self.width)
+        loader = corrupted_loader(
+            samples, TestTransform(*size, self.interpolation), corrupt, batch_size=self.config.batch_size,
+            workers=self.workers, pin_memory=device.type == "cuda",
+        )  # fmt: skip
+        bar.set_description(title)
+        embedded = []
+        for batch in loader:
+            images = normalize(batch.images.to(device, non_blocking=True, memory_format=torch.channels_last))
+            views = crops(images, self.height, self.width) if self.config.five_crops else [images]
+            views += [view.flip(3) for view in views] if self.config.flip else []
+            with torch.inference_mode(), self.autocast or nullcontext():
+                embedded.append(torch.stack([self.model.embed(view) for view in views]).mean(0).float().cpu())
+            bar.update(len(images))
+        return torch.cat(embedded).numpy()

@@ -1,0 +1,132 @@
+"""Charts of how sure a figure is: intervals of several runs, and how far probabilities can be trusted.
+
+Plain numbers in, a :class:`~regard.explain.svg.Chart` out, drawn like those of :mod:`regard.explain.charts`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from regard.explain.charts import DASHES, FONT, HEIGHT, INK, LINE, MUTED, SERIES, SURFACE, WIDTH, _dress
+from regard.explain.svg import Chart
+from regard.metrics.calibration import Calibration
+from regard.metrics.reliability import Reliability
+
+__all__ = ["interval_chart", "png", "reliability_chart"]
+
+Ends = tuple[float, ...]
+"""A value and the ends of its interval: (value, low, high), fractions."""
+
+
+def interval_chart(
+    figures: Mapping[str, Mapping[str, Ends]],
+    differences: Mapping[str, Mapping[str, Ends]] | None = None,
+    baseline: str = "",
+) -> Chart | None:
+    """Every run's figures with their intervals, and below them the differences to one of the runs.
+
+    Args:
+        figures: run -> figure -> (value, low, high).
+        differences: run -> figure -> (value, low, high) of the run minus the baseline; drawn solid where the interval
+            leaves zero out.
+        baseline: what the differences are to.
+
+    Returns:
+        The chart, None where there is no run.
+    """
+    if not figures:
+        return None
+    names = list(next(iter(figures.values())))
+    panels = [(figures, "{}", False)]
+    if differences:
+        panels.append((differences, "{} minus " + baseline, True))
+    rows = [max(len(part), 1) for part, _, _ in panels]
+    drawing = Figure(figsize=(2.1 + 2.3 * len(names), 0.62 * len(panels) + 0.3 * sum(rows) + 0.25))
+    grid = drawing.subplots(len(panels), len(names), squeeze=False, sharey="row", height_ratios=rows)
+    for line, (part, title, signed) in zip(grid, panels):
+        for axes, name in zip(line, names):
+            _forest(axes, {label: found[name] for label, found in part.items()}, signed)
+            axes.set_title(title.format(name), loc="left", fontsize=FONT, color=INK, pad=6)
+    drawing.tight_layout(w_pad=1.6, h_pad=1.2)
+    best = {name: max(figures, key=lambda label, name=name: figures[label][name][0]) for name in names}
+    parts = [f"{name} is highest for {label} ({100 * figures[label][name][0]:.1f} %)" for name, label in best.items()]
+    return Chart("intervals", "Figures with their intervals", "; ".join(parts) + ".", drawing)
+
+
+def png(chart: Chart) -> bytes:
+    """The chart as a PNG file on a light ground."""
+    buffer = io.BytesIO()
+    chart.figure.savefig(buffer, format="png", dpi=160, facecolor=SURFACE, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _forest(axes: Axes, rows: Mapping[str, Ends], signed: bool) -> None:
+    """One line per run, the first on top: a bar from low to high and a point at the value, in % or points."""
+    for place, (value, low, high) in enumerate(rows.values()):
+        sure = not signed or low > 0 or high < 0
+        color = SERIES[0] if sure else MUTED
+        axes.plot([100 * low, 100 * high], [place, place], color=color, lw=2, solid_capstyle="butt")
+        axes.plot(100 * value, place, "o", ms=6, color=color, mfc=color if sure else SURFACE)
+    if signed:
+        axes.axvline(0, color=INK, lw=1)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.spines[["left", "right", "top"]].set_visible(False)
+    axes.spines["bottom"].set_color(LINE)
+    axes.grid(axis="x", color=LINE, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelcolor=MUTED, labelsize=FONT)
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=3))
+    axes.xaxis.set_major_formatter((lambda x, _: f"{x:+g}" if x else "0") if signed else "{x:g} %")
+
+
+def reliability_chart(found: Reliability, calibration: Calibration) -> Chart:
+    """Left, probabilities beside what happened; right, the curve they come from, at two priors.
+
+    Args:
+        found: bins with intervals.
+        calibration: the curve, and its thresholds.
+    """
+    drawing = Figure(figsize=(2 * WIDTH - 2.6, HEIGHT))
+    left, right = drawing.subplots(1, 2, width_ratios=[1, 1.15])
+    left.plot([0, 100], [0, 100], color=MUTED, lw=1, ls=(0, (1, 2)))
+    predicted, observed, low, high = (
+        100 * values for values in (found.predicted, found.observed, found.low, found.high)
+    )
+    left.vlines(predicted, low, high, color=SERIES[0], lw=1.5)
+    left.plot(predicted, observed, "o", ms=5, color=SERIES[0], clip_on=False, zorder=5)
+    _dress(left, "pairs that show one person", "probability given")
+    left.xaxis.set_major_formatter(PercentFormatter(symbol=" %"))
+    left.set_xlim(0, 100)
+    left.set_xticks([20, 40, 60, 80, 100])
+    left.annotate(f"ECE {100 * found.ece:.1f} %", (0.05, 0.92), xycoords="axes fraction", fontsize=FONT, color=INK)
+    lowest, highest = calibration.knots[[0, -1], 0]
+    similarity = np.linspace(lowest, highest, 300)
+    for i, prior in enumerate((calibration.prior, calibration.prior / 50)):
+        probability = 100 * calibration.probability(similarity, prior=prior)
+        right.plot(similarity, probability, color=SERIES[i], lw=2, ls=DASHES[i], label=f"prior {prior:g}")
+    named = -np.inf
+    for threshold in calibration.thresholds:
+        right.axvline(threshold.similarity, color=MUTED, lw=1, ls=(0, (1, 2)))
+        if threshold.similarity - named > 0.11 * (highest - lowest):
+            named = threshold.similarity
+            right.annotate(f"{100 * threshold.rate:g} %", (named, 1.02), xycoords=("data", "axes fraction"),
+                           ha="center", fontsize=FONT - 1, color=MUTED)  # fmt: skip
+    _dress(right, "", "similarity (dotted: thresholds by false-alarm rate)")
+    right.legend(loc="upper left", frameon=False, fontsize=FONT, labelcolor=INK)
+    for axes in (left, right):
+        axes.set_ylim(0, 100)
+        axes.yaxis.set_major_formatter(PercentFormatter(symbol=" %"))
+    drawing.subplots_adjust(left=0.08, right=0.97, top=0.89, bottom=0.17, wspace=0.22)
+    summary = (
+        f"Probabilities are off by {100 * found.ece:.1f} points on average (95 % interval {100 * found.ece_low:.1f} to "
+        f"{100 * found.ece_high:.1f}) for people left out of the fit, at a prior of {found.prior:g}."
+    )
+    return Chart("reliability", "Probabilities beside what happened, and the curve they come from", summary, drawing)

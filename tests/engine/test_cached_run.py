@@ -1,0 +1,31 @@
+"""A run with decoded pictures kept is the run without."""
+
+from __future__ import annotations
+
+import pytest
+
+from regard.config import load_config, read_recipe
+from regard.engine.log import read_history
+from regard.engine.run import start_run
+from regard.errors import ConfigError
+
+
+@pytest.mark.parametrize("folder", [None, "elsewhere"])
+def test_a_run_learns_the_same_from_kept_pictures(tiny_overrides, tmp_path, folder):
+    def losses(name: str, *overrides: str) -> list[float]:
+        config = load_config(read_recipe("baseline_crowd"), [*tiny_overrides, *overrides])
+        start_run(config, tmp_path / name, quiet=True)
+        return [record["loss"] for record in read_history(tmp_path / name) if record["event"] == "step"]
+
+    expected = losses("none")
+    assert losses("ram", "data.cache=ram", "data.workers=1") == expected
+    place = [f"data.cache_folder={tmp_path / folder}"] if folder else []
+    assert losses("disk", "data.cache=disk", "data.workers=1", *place) == expected
+    kept = tmp_path / folder if folder else tmp_path / "disk" / "cache"
+    assert [path.name.startswith("pictures-") for path in kept.iterdir()] == [True]
+    assert (tmp_path / "disk" / "cache").exists() == (folder is None)
+
+
+def test_a_cache_of_another_kind_is_refused():
+    with pytest.raises(ConfigError, match="data.cache"):
+        load_config(read_recipe("baseline_crowd"), ["data.cache=tape"])
