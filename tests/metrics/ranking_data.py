@@ -1,7 +1,8 @@
 """Synthetic descriptors with the composition of real re-ID test sets; the same name gives the same bytes.
 
 ``market`` counts like the test folder of Market-1501: 3,368 queries; 19,732 gallery images, of which 13,115 show 750
-persons, 2,798 are distractors (pid 0) and 3,819 junk (pid -1); 6 cameras. ``small`` is a tenth of it. ``edge`` and
+persons, 2,798 are distractors (pid 0) and 3,819 junk (pid -1); 6 cameras. ``msmt17`` counts like that of MSMT17:
+11,659 queries, 82,161 gallery images of 3,060 persons, 15 cameras. ``small`` is a tenth of ``market``. ``edge`` and
 ``edge_tiny`` gather what evaluators disagree on: queries without a match, integer descriptors full of ties, junk, and
 (``edge_tiny``) a gallery smaller than the maximum rank.
 
@@ -32,6 +33,7 @@ class Composition:
 
 COMPOSITIONS = {
     "market": Composition(3368, 750, 6, 13115, 2798, 3819),
+    "msmt17": Composition(11659, 3060, 15, 82161, 0, 0),
     "small": Composition(300, 75, 6, 1400, 300, 300),
     "edge": Composition(200, 50, 4, 600, 100, 60, one_camera=10, integer=True),
     "edge_tiny": Composition(20, 5, 3, 30, 5, 0, one_camera=2),

@@ -63,3 +63,67 @@ def rerank(squared, num_queries, k1, k2, lam, power):
             shared = np.minimum(weights[i], weights[j]).sum()
             result[i, j - num_queries] = lam * relative[i, j] + (1 - lam) * (1 - shared / (2 - shared))
     return result
+
+
+def all_shots(distances, query_pids, gallery_pids, query_camids, gallery_camids, max_rank=50):
+    """-> CMC (max_rank,) where every right image counts, by the wrong ones before it."""
+    curves = []
+    for row, pid, camid in zip(distances, query_pids, query_camids):
+        order = sorted(range(len(row)), key=lambda j: (row[j], j))
+        order = [j for j in order if gallery_pids[j] != -1 and (gallery_pids[j], gallery_camids[j]) != (pid, camid)]
+        wrong, found = 0, []
+        for j in order:
+            if gallery_pids[j] == pid and pid > 0:
+                found.append([wrong < k for k in range(1, max_rank + 1)])
+            else:
+                wrong += 1
+        if found:
+            curves.append(np.mean(found, axis=0))
+    return np.mean(curves, axis=0)
+
+
+def single_shot(distances, query_pids, gallery_pids, query_camids, gallery_camids, draws, seed, max_rank=50):
+    """-> CMC (max_rank,) where every draw shows one image of each person by other cameras."""
+    kept = [j for j in range(len(gallery_pids)) if gallery_pids[j] != -1]
+    rng = np.random.default_rng(seed)
+    curves = []
+    for _ in range(draws):
+        priority = dict(zip(kept, rng.permutation(len(kept))))
+        for row, pid, camid in zip(distances, query_pids, query_camids):
+            shown = {}
+            for j in sorted(kept, key=priority.__getitem__):
+                if gallery_camids[j] != camid:
+                    shown[gallery_pids[j]] = j
+            if pid > 0 and pid in shown:
+                order = sorted(shown.values(), key=lambda j: (row[j], j))
+                rank = order.index(shown[pid]) + 1
+                curves.append([rank <= k for k in range(1, max_rank + 1)])
+    return np.mean(curves, axis=0)
+
+
+def pairs(distances, query_pids, gallery_pids, query_camids, gallery_camids):
+    """-> distances of all right and of all wrong pairs the protocol leaves."""
+    right, wrong = [], []
+    for row, pid, camid in zip(distances, query_pids, query_camids):
+        for distance, other, camera in zip(row, gallery_pids, gallery_camids):
+            if pid == -1 or other == -1 or (pid > 0 and (other, camera) == (pid, camid)):
+                continue
+            (right if pid > 0 and other == pid else wrong).append(distance)
+    return np.array(right), np.array(wrong)
+
+
+def nearest(distances, query_pids, gallery_pids, query_camids, gallery_camids):
+    """-> for each query that is not junk: distance of the nearest image, whether it is right, whether any is."""
+    table = []
+    for row, pid, camid in zip(distances, query_pids, query_camids):
+        if pid == -1:
+            continue
+        left = [
+            (distance, j)
+            for j, distance in enumerate(row)
+            if gallery_pids[j] != -1 and not (pid > 0 and (gallery_pids[j], gallery_camids[j]) == (pid, camid))
+        ]
+        distance, first = min(left, default=(np.inf, 0))
+        any_right = any(pid > 0 and gallery_pids[j] == pid for _, j in left)
+        table.append((distance, bool(left) and any_right and gallery_pids[first] == pid, any_right))
+    return [np.array(column) for column in zip(*table)]

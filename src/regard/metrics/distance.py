@@ -29,7 +29,7 @@ METRICS = ("cosine", "euclidean", "sqeuclidean")
 
 _TILE = 16
 _ROWS_AT_ONCE = 1024
-_PAIRS_AT_ONCE = 256  # two copies of that many descriptors stay in the cache
+_PAIRS_AT_ONCE = {"cpu": 128, "cuda": 2**14}  # on a CPU, copies of twice that many descriptors stay near the cache
 
 
 def as_features(features: Array, name: str, device: torch.device | str | None = None) -> Tensor:
@@ -127,25 +127,30 @@ def _blocks(queries: Tensor, targets: Tensor, metric: str, rows: int) -> Iterato
     compute = _cosine if metric == "cosine" else _squared_euclidean
     width = len(targets)
     targets = targets if width >= _TILE else _tiled(targets)
-    scale = _inverse_lengths(targets) if metric == "cosine" else _squared_lengths(targets)
+    scale = inverse_lengths(targets) if metric == "cosine" else squared_lengths(targets)
     for start in range(0, len(queries), rows):
         part = queries[start : start + rows]
-        with _plain_float32(targets.device):
+        with plain_float32(targets.device):
             block = compute(_tiled(part), targets, scale)[: len(part), :width]
         yield slice(start, start + len(part)), block.sqrt_() if metric == "euclidean" else block
 
 
 def _cosine(queries: Tensor, targets: Tensor, inverse: Tensor) -> Tensor:
     """(n, G) values of 1 - cos; ``inverse`` is 1 / |g|."""
-    block = (queries * _inverse_lengths(queries)[:, None]) @ targets.T
+    block = torch.mm(queries * inverse_lengths(queries)[:, None], targets.T, out=_room(queries, targets))
     block *= inverse
     return torch.sub(block.new_ones(()), block, out=block).clamp_(min=0)
 
 
 def _squared_euclidean(queries: Tensor, targets: Tensor, squared: Tensor) -> Tensor:
     """(n, G) values of |q|^2 + |g|^2 - 2 q.g, exact for small integers; ``squared`` is |g|^2."""
-    block = _squared_lengths(queries)[:, None] + squared
+    block = torch.add(squared_lengths(queries)[:, None], squared, out=_room(queries, targets))
     return block.addmm_(queries, targets.T, alpha=-2).clamp_(min=0)
+
+
+def _room(queries: Tensor, targets: Tensor) -> Tensor:
+    """(n, G) to be filled, in rows of whole tiles: a product into rows of another length takes half as long again."""
+    return queries.new_empty((len(queries), -(-len(targets) // _TILE) * _TILE))[:, : len(targets)]
 
 
 def pair_distances(features: Tensor, first: Tensor, second: Tensor, metric: str) -> Tensor:
@@ -157,17 +162,39 @@ def pair_distances(features: Tensor, first: Tensor, second: Tensor, metric: str)
         metric: one of ``METRICS``.
 
     Returns:
-        (M,) float32 distances, equal to those of :func:`distance_blocks` up to rounding.
+        (M,) float32 distances, equal to those of :func:`distance_blocks` up to rounding; equal descriptors have equal
+        distances.
     """
-    products = features.new_empty(len(first))  # filled in place: small results kept one by one would fragment the heap
-    for a, b, product in zip(*(values.split(_PAIRS_AT_ONCE) for values in (first, second, products))):
-        product.copy_((features[a] * features[b]).sum(1))
+    at_once = _PAIRS_AT_ONCE.get(features.device.type, _ROWS_AT_ONCE)
+    products, buffers = features.new_empty(len(first)), features.new_empty((2, at_once, features.shape[1]))
+    for a, b, product in zip(*(values.split(at_once) for values in (first, second, products))):
+        left, right = (buffer[: len(a)] for buffer in buffers)
+        torch.index_select(features, 0, a, out=left)
+        torch.index_select(features, 0, b, out=right)
+        torch.sum(left.mul_(right), 1, out=product)
     if metric == "cosine":
-        inverse = _inverse_lengths(features)
-        return (1 - products * inverse[first] * inverse[second]).clamp_(min=0)
-    lengths = _squared_lengths(features)
+        inverse = inverse_lengths(features)
+        return (1 - products * (inverse[first] * inverse[second])).clamp_(min=0)
+    lengths = squared_lengths(features)
     squared = (lengths[first] + lengths[second] - 2 * products).clamp_(min=0)
     return squared.sqrt_() if metric == "euclidean" else squared
+
+
+def mutual_distances(features: Tensor, first: Tensor, second: Tensor, metric: str) -> Tensor:
+    """What :func:`pair_distances` gives, each pair of images computed once whichever comes first.
+
+    Images with common neighbors are taken together, so that their descriptors come from the cache.
+    """
+    count = len(features)
+    pairs, index = torch.unique(
+        torch.minimum(first, second) * count + torch.maximum(first, second), return_inverse=True
+    )
+    first, second = pairs // count, pairs % count
+    leader = torch.full((count,), count, device=features.device).scatter_reduce_(0, second, first, "amin")
+    together = leader[second].argsort(stable=True)
+    distances = features.new_empty(len(pairs))
+    distances[together] = pair_distances(features, first[together], second[together], metric)
+    return distances[index]
 
 
 def _tiled(features: Tensor) -> Tensor:
@@ -176,13 +203,13 @@ def _tiled(features: Tensor) -> Tensor:
     return pad(features, (0, 0, 0, missing)) if missing else features
 
 
-def _inverse_lengths(features: Tensor) -> Tensor:
+def inverse_lengths(features: Tensor) -> Tensor:
     """(N,) values of 1 / |x|; 1 for an all-zero row, which no factor changes."""
     lengths = torch.linalg.vector_norm(features, dim=1)
     return 1 / lengths.where(lengths > 0, 1)
 
 
-def _squared_lengths(features: Tensor) -> Tensor:
+def squared_lengths(features: Tensor) -> Tensor:
     """(N,) values of |x|^2, exact for small integers."""
     lengths = features.new_empty(len(features))
     for part, length in zip(features.split(_ROWS_AT_ONCE), lengths.split(_ROWS_AT_ONCE)):
@@ -191,7 +218,7 @@ def _squared_lengths(features: Tensor) -> Tensor:
 
 
 @contextmanager
-def _plain_float32(device: torch.device) -> Iterator[None]:
+def plain_float32(device: torch.device) -> Iterator[None]:
     """Products without TF32, bfloat16 or autocast for the time of the block; the caller's settings come back after."""
     settings = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # pyright: ignore[reportAttributeAccessIssue]
     before = [setting.fp32_precision for setting in settings]

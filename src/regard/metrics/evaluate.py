@@ -14,14 +14,17 @@ from tqdm import tqdm
 
 from regard.errors import ConfigError, DataError, nearest
 from regard.metrics.distance import Array, as_features, distance_blocks, ordering
+from regard.metrics.expansion import QueryExpansion, expand_queries
 from regard.metrics.protocol import Ids, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.rerank import KReciprocal, rerank_blocks
-from regard.metrics.score import AP_FORMS, Scores, cmc_curve, score_ranks
+from regard.metrics.score import AP_FORMS, CMC_FLAVORS, Scores, all_shots, cmc_curve, score_ranks
+from regard.metrics.single_shot import SingleShot
 
 __all__ = ["RankingReport", "evaluate_ranking"]
 
 UNMATCHED = ("skip", "zero")
+JUNK_RULES = ("before", "query")
 _SHOWN_RANKS = (1, 5, 10)
 
 
@@ -32,7 +35,7 @@ class RankingReport:
     Attributes:
         mAP: mean average precision.
         mINP: mean inverse negative penalty.
-        cmc: (R,) share of queries with a right image among the first 1, 2, ..., R.
+        cmc: (R,) share of queries with a right image among the first 1, 2, ..., R (of the flavor in ``options``).
         ap, inp: (Q,) float64 per query, NaN where it has no match.
         first_hit: (Q,) int64 rank of the first right image per query, from 1; -1 where it has no match.
         options: what was chosen where toolkits differ, by name.
@@ -102,9 +105,14 @@ def evaluate_ranking(
     *,
     metric: str = "cosine",
     rerank: bool | KReciprocal = False,
+    expansion: bool | QueryExpansion = False,
+    cmc: str = "market1501",
     ap: str = "step",
     unmatched: str = "skip",
+    junk: str = "before",
     max_rank: int = 50,
+    draws: int = 100,
+    seed: int = 0,
     memory_mb: float = 256,
     device: torch.device | str | None = None,
     progress: bool = False,
@@ -118,9 +126,16 @@ def evaluate_ranking(
         query_camids, gallery_camids: (Q,) and (G,) cameras; None for both if there are none.
         metric: "cosine" or "euclidean".
         rerank: True for k-reciprocal re-ranking as published, or its options.
+        expansion: True averages every query with its five nearest gallery images first, or its options.
+        cmc: "market1501" (a query is found at its first right image), "cuhk03" (one image of each person by other
+            cameras, drawn at random; see :mod:`regard.metrics.single_shot`) or "allshots" (every right image counts,
+            by the wrong ones before it). AP, INP and ``first_hit`` are the same with all three.
         ap: "step" (mean of precision at the hits) or "trapezoid" (see :mod:`regard.metrics.score`).
         unmatched: a query without a match is left out of all means ("skip") or counts as a failure ("zero").
+        junk: left out of the gallery "before" anything is compared, or "query" by query from the finished distances:
+            the same but for expansion and re-ranking, where junk then takes part.
         max_rank: length of the CMC curve; may exceed G.
+        draws, seed: of cmc="cuhk03".
         memory_mb: budget for distances and for ranking them, in MiB; features and re-ranking's sets come on top.
         device: where to compute; None stays where the gallery lies.
         progress: show a progress bar on stderr.
@@ -130,49 +145,74 @@ def evaluate_ranking(
         DataError: the arrays do not fit each other, are not finite, or no query has a match.
     """
     order = ordering(metric)
-    for name, value, known in (("ap", ap, AP_FORMS), ("unmatched", unmatched, UNMATCHED)):
-        if value not in known:
-            raise ConfigError(f"unknown {name} option {value!r}{nearest(str(value), known)}; known: {', '.join(known)}")
-    if max_rank < 1:
-        raise ConfigError(f"max_rank is {max_rank}: ask for at least one rank")
+    _check_options({"cmc": cmc, "ap": ap, "unmatched": unmatched, "junk": junk}, max_rank, draws)
     targets = as_features(gallery, "gallery", device)
     queries = as_features(query, "query", targets.device)
     protocol = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
     if not protocol.any_match():
         raise DataError(protocol.explain_no_match())
-    targets = protocol.without_junk(targets)
+    if junk == "before":
+        targets = protocol.without_junk(targets)
 
+    expanding = QueryExpansion() if expansion is True else expansion or None
+    if expanding:
+        queries = expand_queries(queries, targets, expanding, metric=order, memory_mb=memory_mb)
     reranking = KReciprocal() if rerank is True else rerank or None
     if reranking:
         blocks = rerank_blocks(queries, targets, reranking, metric=order, memory_mb=memory_mb, progress=progress)
     else:
         blocks = distance_blocks(queries, targets, metric=order, memory_mb=memory_mb)
+    if junk == "query":
+        kept = torch.from_numpy(protocol.kept).to(targets.device)
+        blocks = ((rows, block[:, kept]) for rows, block in blocks)
+    single = SingleShot(protocol, draws, seed) if cmc == "cuhk03" else None
+    blocks = single.watch(blocks) if single else blocks
 
-    scores = Scores.unmatched(len(queries))
+    scores, curve = Scores.unmatched(len(queries)), np.zeros(max_rank)
     with tqdm(total=len(queries), desc="ranking", unit="query", disable=not progress) as bar:
         for rows, ranks, counts in positive_ranks(blocks, protocol, memory_mb):
-            for all_queries, some in zip(scores, score_ranks(ranks, counts, ap)):
-                all_queries[rows] = some
+            scores.fill(rows, score_ranks(ranks, counts, ap))
+            if cmc == "allshots":
+                curve += all_shots(ranks, counts, max_rank)
             bar.update(len(counts))
+    counted = scores.first_hit > 0 if unmatched == "skip" else np.ones(len(queries), bool)
+    if cmc == "market1501":
+        curve = cmc_curve(scores.first_hit[counted], max_rank)
+    else:
+        curve = single.curve(max_rank, unmatched) if single else curve / counted.sum()
     options = {
         "metric": metric,
+        "expansion": str(expanding) if expanding else "none",
         "re-ranking": str(reranking) if reranking else "none",
+        "CMC": f"{cmc} ({draws} draws, seed {seed})" if single else cmc,
         "AP": ap,
         "unmatched": unmatched,
-        "junk": "dropped",
+        "junk": "dropped before" if junk == "before" else "dropped per query",
         "same camera": "ignored" if protocol.query_camids is None else "removed",
         "ties": "by gallery index",
     }
-    return _summarize(scores, unmatched, max_rank, options)
+    return _summarize(scores, counted, curve, options)
 
 
-def _summarize(scores: Scores, unmatched: str, max_rank: int, options: dict[str, str]) -> RankingReport:
+def _check_options(chosen: dict[str, str], max_rank: int, draws: int) -> None:
+    """Raise ConfigError for an option that is not known or not possible."""
+    choices = {"cmc": CMC_FLAVORS, "ap": AP_FORMS, "unmatched": UNMATCHED, "junk": JUNK_RULES}
+    for name, value in chosen.items():
+        known = choices[name]
+        if value not in known:
+            raise ConfigError(f"unknown {name} option {value!r}{nearest(value, known)}; known: {', '.join(known)}")
+    if max_rank < 1:
+        raise ConfigError(f"max_rank is {max_rank}: ask for at least one rank")
+    if draws < 1:
+        raise ConfigError(f"draws is {draws}: draw the gallery at least once, usually 100 times")
+
+
+def _summarize(scores: Scores, counted: np.ndarray, curve: np.ndarray, options: dict[str, str]) -> RankingReport:
     """Means over the queries that count."""
-    counted = scores.first_hit > 0 if unmatched == "skip" else np.ones(len(scores.first_hit), bool)
     return RankingReport(
         mAP=float(np.nan_to_num(scores.ap[counted]).mean()),
         mINP=float(np.nan_to_num(scores.inp[counted]).mean()),
-        cmc=cmc_curve(scores.first_hit[counted], max_rank),
+        cmc=curve,
         **scores._asdict(),
         options=options,
     )

@@ -10,7 +10,7 @@ Source: Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -90,6 +90,11 @@ class Protocol:
         if len(self.kept) == len(gallery):
             return gallery
         return gallery[torch.from_numpy(self.kept).to(gallery.device)]
+
+    def of_queries(self, rows: np.ndarray) -> Protocol:
+        """The same gallery with some of the queries only."""
+        camids = None if self.query_camids is None else self.query_camids[rows]
+        return replace(self, query_pids=self.query_pids[rows], query_camids=camids)
 
     def pairs(self, rows: slice) -> tuple[Pairs, Pairs]:
         """Positives and removed pairs of some consecutive queries, which are counted from 0 in the result."""

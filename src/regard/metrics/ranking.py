@@ -22,7 +22,7 @@ from regard.metrics.distance import Array, as_features, distance_blocks, orderin
 from regard.metrics.protocol import Ids, Pairs, Protocol, read_protocol
 from regard.structures import Ranking
 
-__all__ = ["nearest_images", "positive_ranks", "rank", "ranks_in_block"]
+__all__ = ["mask_pairs", "nearest_images", "positive_ranks", "rank", "ranks_in_block", "thin_blocks"]
 
 _CHUNK_PAIRS = 2**20
 _BYTES_PER_PAIR = 128  # of ranks_in_block at worst, when every image of the gallery is a positive
@@ -42,14 +42,14 @@ def positive_ranks(
     Yields:
         Query rows, (M,) int64 ranks from 1, ascending within each query, and (n,) int64 positives of each query.
     """
-    for rows, part in _thin(blocks, memory_mb):
+    for rows, part in thin_blocks(blocks, memory_mb):
         positives, removed = protocol.pairs(rows)
         mask_pairs(part, removed)
         ranks = ranks_in_block(part, positives)
         yield rows, ranks.cpu().numpy(), np.bincount(positives.rows, minlength=len(part))
 
 
-def _thin(blocks: Iterable[tuple[slice, Tensor]], memory_mb: float) -> Iterator[tuple[slice, Tensor]]:
+def thin_blocks(blocks: Iterable[tuple[slice, Tensor]], memory_mb: float) -> Iterator[tuple[slice, Tensor]]:
     """The same blocks in thinner ones, about as large as a processor's cache and within the budget."""
     pairs = min(_CHUNK_PAIRS, memory_mb * 2**20 / 2 / _BYTES_PER_PAIR)
     for rows, block in blocks:
@@ -167,7 +167,7 @@ def rank(
     indices = np.full((len(queries), k), -1, np.int64)
     distances = np.full((len(queries), k), np.inf, np.float32)
     width = min(k, len(kept))
-    for rows, block in _thin(distance_blocks(queries, targets, metric=order, memory_mb=memory_mb), memory_mb):
+    for rows, block in thin_blocks(distance_blocks(queries, targets, metric=order, memory_mb=memory_mb), memory_mb):
         if protocol is not None:
             mask_pairs(block, protocol.pairs(rows)[1])
         nearest, columns = nearest_images(block, width)

@@ -24,11 +24,10 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
-from tqdm import tqdm
 
 from regard.errors import ConfigError
-from regard.metrics.distance import Array, as_features, distance_blocks, ordering, pair_distances
-from regard.metrics.ranking import nearest_images
+from regard.metrics.distance import Array, as_features, distance_blocks, mutual_distances, ordering
+from regard.metrics.neighbors import nearest_neighbors
 
 __all__ = ["KReciprocal", "rerank_blocks"]
 
@@ -110,7 +109,9 @@ def _blocks(
 ) -> Iterator[tuple[slice, Tensor]]:
     """The work of :func:`rerank_blocks`, done when the first block is asked for."""
     power = 1 if options.squared == "once" else 2
-    order, farthest = _neighbors(features, max(options.k1 + 1, options.k2), metric, memory_mb, progress)
+    k = min(max(options.k1 + 1, options.k2), len(features))
+    order, farthest = nearest_neighbors(features, k, metric=metric, memory_mb=memory_mb, progress=progress)
+    farthest[farthest == 0] = 1
     weights = _weights(_expanded(order, options.k1), features, farthest, metric, power)
     weights = _averaged(weights, order[:, : options.k2])
     of_queries, of_gallery = csr_array(weights[:num_queries]), csr_array(weights[num_queries:].T)
@@ -121,21 +122,6 @@ def _blocks(
         block /= torch.from_numpy(farthest[rows]).to(block.device)[:, None]
         block.pow_(power).mul_(options.lam).add_(torch.from_numpy(jaccard).to(block.device), alpha=1 - options.lam)
         yield rows, block.clamp_(min=0)
-
-
-def _neighbors(
-    features: Tensor, k: int, metric: str, memory_mb: float, progress: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """(N, k) int32 nearest images of every image, itself among them, and (N,) float32 distances of the farthest."""
-    count = len(features)
-    order = np.empty((count, min(k, count)), np.int32)
-    farthest = np.empty(count, np.float32)
-    with tqdm(total=count, desc="neighbors", unit="image", disable=not progress) as bar:
-        for rows, block in distance_blocks(features, features, metric=metric, memory_mb=memory_mb):
-            order[rows] = nearest_images(block, order.shape[1])[1].cpu().numpy()
-            farthest[rows] = block.amax(1).cpu().numpy()
-            bar.update(len(block))
-    return order, np.where(farthest > 0, farthest, np.float32(1))
 
 
 def _rows_of(order: np.ndarray, value: float) -> csr_array:
@@ -166,7 +152,7 @@ def _weights(expanded: csr_array, features: Tensor, farthest: np.ndarray, metric
     """(N, N) neighborhoods with weights that fall with distance, each row of sum 1: equation 7."""
     rows, columns = expanded.nonzero()
     first, second = (torch.from_numpy(index.astype(np.int64)).to(features.device) for index in (rows, columns))
-    distances = pair_distances(features, first, second, metric).cpu().numpy()
+    distances = mutual_distances(features, first, second, metric).cpu().numpy()
     data = np.exp(-((distances / farthest[rows]) ** power))
     data /= np.bincount(rows, data, minlength=len(features))[rows]
     return csr_array((data.astype(np.float32), (rows, columns)), shape=expanded.shape)
