@@ -59,7 +59,7 @@ class DataConfig(Section):
     root: Path | None = Field(default=None, description="its folder, or one that holds it and others")
     train: tuple[str, ...] = Field(
         default=(),
-        description="data sets to train on together, each NAME, NAME=FOLDER or FOLDER; name, or the first, is tested on",
+        description="data sets to train on together: NAME, NAME=FOLDER or FOLDER; name, or the first, is tested on",
     )
     options: dict[str, dict[str, Any]] = Field(
         default={}, description="data set -> its options, such as cuhk03: {boxes: labeled}"
@@ -103,12 +103,14 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="loader processes; None: by core count"
     )
-    cache: Literal["none", "ram", "disk"] = Field(default="none", description="where decoded training pictures are kept")
+    cache: Literal["none", "ram", "disk"] = Field(
+        default="none", description="where decoded training pictures are kept"
+    )
     cache_folder: Path | None = Field(default=None, description="of cache=disk; None: in the run folder")
 
     @model_validator(mode="after")
     def _known_options(self) -> DataConfig:
-        for name, options in self.options.items():
+        for name, options in ({key: {} for key in self.label_files} | self.options).items():
             _check_options(DATASETS, name, options, ())
         return self
 
@@ -226,6 +228,14 @@ class EvalConfig(Section):
     )
     ap: Literal["step", "trapezoid"] = Field(default="step", description="form of the average precision")
     rerank: bool = Field(default=False, description="k-reciprocal re-ranking")
+    expansion: bool = Field(default=False, description="queries averaged with their five nearest gallery images first")
+    cmc: Literal["market1501", "cuhk03", "allshots"] = Field(
+        default="market1501", description="first right image; one drawn image per person; every right image"
+    )
+    unmatched: Literal["skip", "zero"] = Field(default="skip", description="what a query without a match counts")
+    junk: Literal["before", "query"] = Field(
+        default="before", description="when junk leaves the gallery: before anything is compared, or query by query"
+    )
     batch_size: Positive = 128
 
 

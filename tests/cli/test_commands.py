@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -127,7 +128,9 @@ def test_train_and_evaluate_by_hand(capsys, tmp_path, tiny_overrides, market):
     code, out, _ = run("eval", folder / "final", "--root", market, "-q", capsys=capsys)
     assert code == 0
     assert "market1501: train 36 images of 6 ids" in out
-    code, _, err = run("eval", folder / "final", "-q", capsys=capsys)
+    assert run("eval", folder / "final", "-q", capsys=capsys)[1] == out
+    lone = shutil.copytree(folder / "final", tmp_path / "lone")
+    code, _, err = run("eval", lone, "-q", capsys=capsys)
     assert code == 2
     assert "names no data set; say --root FOLDER" in err
 

@@ -149,6 +149,35 @@ def test_resize_of_a_person_crop_is_pillow_s(interpolation, worst, mean):
         assert difference.mean() < mean
 
 
+@settings(deadline=None, max_examples=200)
+@given(
+    st.integers(1, 90), st.integers(1, 90), st.integers(1, 200), st.integers(1, 200), st.sampled_from(
+        get_args(Interpolation)
+    ), st.booleans(),
+)  # fmt: skip
+def test_flipping_within_resize_is_flipping_afterwards(height, width, to_height, to_width, interpolation, mask):
+    picture = noise(height, width)
+    flipped = resize(picture, to_height, to_width, mask, interpolation, flip=True)
+    assert (flipped == resize(picture, to_height, to_width, mask, interpolation)[:, ::-1]).all()
+
+
+def test_transforms_write_where_they_are_told():
+    picture, batch = noise(30, 20), np.full((4, 32, 16, 3), 9, np.uint8)
+    for number, transform in enumerate((TrainTransform(32, 16, erasing=1.0), TestTransform(32, 16)), start=1):
+        transform(picture, random.Random(5), batch[number])
+        assert (batch[number] == transform(picture, random.Random(5)).transpose(1, 2, 0)).all()
+    assert (batch[[0, 3]] == 9).all()
+
+
+@pytest.mark.parametrize("pad", [0, 3, 40])
+def test_a_crop_may_miss_the_picture(pad):
+    """Every place the crop can have, also those where the padding alone is left."""
+    picture = noise(4, 3)
+    for top in range(2 * pad + 1):
+        geometry = Geometry(4, 3, False, pad, top, pad)
+        assert (geometry.warp(picture, 7) == naive_warp(picture, geometry, 7)).all()
+
+
 def test_resize_takes_what_it_is_given():
     picture = noise(8, 6)
     assert resize(picture, 8, 6) is picture

@@ -27,5 +27,5 @@ def test_a_run_learns_the_same_from_kept_pictures(tiny_overrides, tmp_path, fold
 
 
 def test_a_cache_of_another_kind_is_refused():
-    with pytest.raises(ConfigError, match="data.cache"):
+    with pytest.raises(ConfigError, match=r"data\.cache"):
         load_config(read_recipe("baseline_crowd"), ["data.cache=tape"])

@@ -16,8 +16,8 @@ import regard
 from regard.cli.main import main
 from regard.config import load_config, read_recipe
 from regard.engine import compare
-from regard.engine.compare import compare_runs, fingerprint, measure_speed, run_config
-from regard.engine.run import evaluate_run
+from regard.engine.compare import compare_runs, fingerprint, measure_speed
+from regard.engine.evaluation import evaluate_run, run_config
 from regard.errors import CheckpointError, ConfigError, StorageError
 from regard.metrics.significance import holm, intervals, paired_differences, query_scores
 

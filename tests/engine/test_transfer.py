@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ import regard
 from regard.cli.main import main
 from regard.config import load_config, read_recipe
 from regard.engine.extract import evaluate_model
-from regard.engine.run import evaluate_on, evaluate_run, open_data, resolve, start_run
+from regard.engine.evaluation import evaluate_on, evaluate_run
+from regard.engine.run import open_data, resolve, start_run
 from regard.engine.transfer import mean_of_targets, transfer_dict, transfer_table
 from regard.errors import ConfigError, DataError, UnknownNameError
 
@@ -61,7 +62,8 @@ def test_scores_on_many_are_the_scores_on_each(folder, shelf):
     assert [str(score.source) for score in scores] == ["market1501", "viper (split=1)", "occluded_reid"]
     assert [score.seen for score in scores] == [True, False, False]
     model, settings = regard.load(folder), load_config((folder / "config.yaml").read_text()).eval
-    for score, options in zip(scores, ({}, {"split": 1}, {})):
+    every: list[dict[str, Any]] = [{}, {"split": 1}, {}]
+    for score, options in zip(scores, every):
         splits = regard.load_dataset(score.source.name, shelf, **options)
         assert splits == score.splits
         report, _, _ = evaluate_model(model, splits, settings, height=24, width=12, workers=0, quiet=True)
@@ -92,7 +94,9 @@ def test_the_table_has_every_data_set_and_the_mean_of_the_targets(folder):
 
 
 def test_the_command_prints_the_table_and_writes_the_figures(folder, shelf, tmp_path, capsys):
-    code = main(["eval", str(folder), "--data", "market1501", f"viper={shelf}", "-q", "--json", str(tmp_path / "s.json")])
+    code = main(
+        ["eval", str(folder), "--data", "market1501", f"viper={shelf}", "-q", "--json", str(tmp_path / "s.json")]
+    )
     out = capsys.readouterr().out
     assert code == 0
     assert "market1501 *" in out
@@ -125,7 +129,9 @@ def test_every_data_set_is_found_before_the_first_is_scored(folder, data, error,
 
 
 def test_several_sources_are_read_as_one(tiny_overrides, shelf):
-    config = config_of(tiny_overrides, f"data.root={shelf}", "data.train=[market1501, viper]", "data.options.viper.split=1")
+    config = config_of(
+        tiny_overrides, f"data.root={shelf}", "data.train=[market1501, viper]", "data.options.viper.split=1"
+    )
     splits = open_data(config)
     alone = [regard.load_dataset("market1501", shelf), regard.load_dataset("viper", shelf, split=1)]
     assert splits.num_ids == sum(one.num_ids for one in alone)
@@ -155,7 +161,7 @@ def test_nobody_to_train_on_is_said_before_anything_is_written(tiny_overrides, s
     assert "occluded_reid is for testing only" in str(caught.value)
     assert "regard eval RUN --data occluded_reid" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not os.listdir(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_learns_from_two_sources(tiny_overrides, shelf, tmp_path):

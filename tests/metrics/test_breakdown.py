@@ -11,6 +11,7 @@ from ranking_cases import case, distances, labels
 
 from regard.errors import DataError
 from regard.metrics import average, evaluate_camera_pairs, evaluate_ranking
+from regard.metrics.breakdown import Averages
 
 
 @given(seed=st.integers(0, 10**6), integer=st.booleans())
@@ -70,3 +71,9 @@ def test_averages_without_cameras():
     assert set(got.to_dict()) == {"micro", "per_identity", "per_camera"}
     with pytest.raises(DataError, match="query_pids has shape"):
         average(evaluate_ranking(**data), data["query_pids"][:3])
+
+
+def test_averages_print_as_a_table():
+    lines = str(Averages({"mAP": 0.5}, {"mAP": 0.25}, None)).splitlines()
+    wanted = [["mean", "over", "mAP"], ["queries", "50.00"], ["people", "25.00"], ["in", "%"]]
+    assert [line.split() for line in lines] == wanted

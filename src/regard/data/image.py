@@ -39,9 +39,9 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         DataError: the file is missing, empty, not an image, damaged, or larger than ``MAX_PIXELS``.
     """
-    path = Path(path)
     try:
-        content = path.read_bytes()
+        with io.FileIO(path) as file:
+            content = file.readall()
         if (picture := read_plain_jpeg(content)) is not None:
             return picture
         with Image.open(io.BytesIO(content)) as image:
@@ -52,7 +52,7 @@ def read_image(path: str | Path) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
-        raise DataError(explain(path, error)) from error
+        raise DataError(explain(Path(path), error)) from error
 
 
 def read_plain_jpeg(content: bytes) -> np.ndarray | None:

@@ -12,7 +12,8 @@ import torch
 
 from regard.config import Config
 from regard.data.sources import find_source, source_name
-from regard.engine.compare import fingerprint, run_config, run_home
+from regard.engine.compare import fingerprint
+from regard.engine.evaluation import run_config, run_home
 from regard.engine.extract import extract, protocol_labels
 from regard.engine.run import CROWD, open_data
 from regard.engine.runtime import Runtime

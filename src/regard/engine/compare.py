@@ -24,21 +24,22 @@ import numpy as np
 import torch
 
 import regard
-from regard.config import Config, load_config
+from regard.config import Config
 from regard.engine.comparison import Comparison, Row
+from regard.engine.evaluation import run_config, run_home
 from regard.engine.extract import evaluate_model
-from regard.engine.run import open_data, resolve
+from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
-from regard.errors import CheckpointError, ConfigError, StorageError
+from regard.errors import ConfigError, StorageError
 from regard.metrics import RankingReport
 from regard.metrics.significance import Difference, holm, intervals, paired_differences, query_scores
 from regard.models import ReIDModel, load
-from regard.models.checkpoint import CONFIG, WEIGHTS, model_folder
+from regard.models.checkpoint import WEIGHTS, model_folder
 from regard.models.cost import Cost, inference_cost
 from regard.storage import write_atomic
 from regard.structures import Splits
 
-__all__ = ["compare_runs", "fingerprint", "measure_speed", "run_config", "run_home"]
+__all__ = ["compare_runs", "fingerprint", "measure_speed"]
 
 KEPT = "eval"
 ROUNDS = 15
@@ -137,47 +138,6 @@ def compare_runs(
         speed=_speed_conditions(runs) if speed else "",
         unpaired="" if fits else UNPAIRED,
     )
-
-
-def run_config(
-    folder: Path, name: str | None = None, root: Path | None = None, changes: Mapping[str, Any] | None = None
-) -> Config:
-    """The settings to evaluate a run or a model folder with.
-
-    Args:
-        folder: run folder (or the ``final`` or ``best`` in it), or model folder, which takes its system's recipe for
-            Market-1501.
-        name, root: data set, as :func:`regard.data.sources.find_source` reads it; both None takes the run's own, and a
-            name alone is looked for where that lies.
-        changes: settings of the ``eval`` section that differ.
-
-    Raises:
-        CheckpointError: no such run and no such model.
-        ConfigError: a model folder alone does not say which data to use.
-    """
-    settings = run_home(folder) / "config.yaml"
-    if settings.is_file():
-        tree = load_config(settings.read_text(encoding="utf-8"), source=str(settings)).to_dict()
-    elif root is None:
-        model_folder(folder)
-        raise ConfigError(f"{folder} is a model without a run, so it names no data set; say --root FOLDER")
-    else:
-        tree = resolve(f"{_system(model_folder(folder))}_market1501")[1].to_dict()
-    data = tree["data"]
-    if root or name:
-        data["name"] = name
-        data["root"] = str(root) if root else data["root"]
-    elif data["train"] and not data["name"]:
-        data["name"] = data["train"][0]
-    data["train"] = []  # only what is tested on is read
-    tree["eval"] |= changes or {}
-    return load_config(tree)
-
-
-def run_home(folder: Path) -> Path:
-    """The run folder that a folder is, or is a part of; a model folder is its own."""
-    inside = folder.name in ("final", "best") and (folder.parent / "config.yaml").is_file()
-    return folder.parent if inside else folder
 
 
 def fingerprint(splits: Splits) -> str:
@@ -361,13 +321,3 @@ def _holm(differences: Mapping[str, Mapping[str, Difference]]) -> dict[str, dict
         for label, value in zip(differences, values):
             corrected[label][figure] = value
     return corrected
-
-
-def _system(folder: Path) -> str:
-    """Name of the system a model folder describes."""
-    try:
-        return json.loads((folder / CONFIG).read_bytes())["model"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder / CONFIG} does not describe a model ({error}); give a folder that model.save() wrote"
-        ) from error

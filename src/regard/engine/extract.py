@@ -17,8 +17,9 @@ from tqdm import tqdm
 from regard.config import EvalConfig
 from regard.data.loaders import test_loader
 from regard.data.transforms import Interpolation, TestTransform, normalize
+from regard.engine.scoring import as_feature_sets, score_features
 from regard.errors import DataError
-from regard.metrics import RankingReport, evaluate_ranking
+from regard.metrics import RankingReport
 from regard.models import ReIDModel
 from regard.structures import Sample, Splits
 
@@ -109,9 +110,7 @@ def evaluate_splits(
     query: np.ndarray, gallery: np.ndarray, splits: Splits, config: EvalConfig, **options: Any
 ) -> RankingReport:
     """Score the descriptors of a data set's query and gallery under its protocol."""
-    return evaluate_ranking(
-        query, gallery, metric=config.metric, rerank=config.rerank, ap=config.ap, **protocol_labels(splits), **options
-    )
+    return score_features(*as_feature_sets(query, gallery, splits), config, **options)
 
 
 def evaluate_model(

@@ -1,4 +1,4 @@
-"""Runs: from a recipe's name to a folder with a trained, scored model, and back from the folder.
+"""Runs: from a recipe's name to a folder with a trained, scored model.
 
 A run folder holds config.yaml, metrics.jsonl, tensorboard/, last.safetensors (to resume from), best/ (the weights of
 the best evaluation) and final/ (the weights training ended with: what papers report, and what ``regard.load`` takes).
@@ -6,28 +6,24 @@ the best evaluation) and final/ (the weights training ended with: what papers re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from regard.config import Config, load_config, read_recipe, recipe_names
 from regard.data.datasets import detect
+from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources, no_training, source_name
 from regard.engine.checkpoint import read_config
-from regard.engine.extract import evaluate_model
 from regard.engine.runtime import Runtime
 from regard.engine.train import train
-from regard.engine.transfer import Score
 from regard.errors import ConfigError, DataError
-from regard.metrics import RankingReport
-from regard.models import ReIDModel, load
-from regard.models.checkpoint import model_config
+from regard.models import ReIDModel
 from regard.registry import MODELS
 from regard.structures import Splits
 
-__all__ = ["evaluate_on", "evaluate_run", "open_data", "resolve", "resume_run", "start_run"]
+__all__ = ["find_data", "open_data", "resolve", "resume_run", "start_run", "tested_on"]
 
 CROWD = Path("runs") / "crowd"
 
@@ -70,20 +66,35 @@ def open_data(config: Config, runtime: Runtime | None = None, quiet: bool = Fals
         ConfigError: a data set is named twice.
     """
     data = config.data
-    home = _find(_home(config), data.root, config, runtime, quiet)
-    splits = home.read()
+    home = find_data(tested_on(config), data.root, config, runtime, quiet)
     if not data.train:
+        return _labeled(home.read(), config, runtime, quiet)
+    splits = home.read()
+    sources = [find_data(text, data.root, config, runtime, quiet) for text in data.train]
+    parts = [splits if source == home else source.read() for source in sources]
+    return merge_sources(splits, [_labeled(part, config, runtime, quiet) for part in parts])
+
+
+def _labeled(splits: Splits, config: Config, runtime: Runtime | None, quiet: bool) -> Splits:
+    """The data set with the labels the configuration trains on; one rank packs them, where they are to be packed."""
+    if not config.data.labels or not splits.train:
         return splits
-    sources = [_find(text, data.root, config, runtime, quiet) for text in data.train]
-    return merge_sources(splits, [splits if source == home else source.read() for source in sources])
+    files = config.data.label_files.get(splits.name)
+    roots = LabelRoots(**files.model_dump(exclude={"pack"})) if files else None
+    if runtime and not runtime.is_main:
+        runtime.barrier()
+    labeled = label_training(splits, roots, files.pack if files else None, progress=not quiet)
+    if runtime and runtime.is_main:
+        runtime.barrier()
+    return labeled
 
 
-def _home(config: Config) -> str | None:
+def tested_on(config: Config) -> str | None:
     """What a configuration tests on, as a text; None is whatever lies in its root."""
     return config.data.name or (config.data.train[0] if config.data.train else None)
 
 
-def _find(
+def find_data(
     text: str | None, root: Path | None, config: Config, runtime: Runtime | None = None, quiet: bool = False
 ) -> Source:
     """The source of a text; None is whatever lies in ``root``, and the crowd needs none, it is made."""
@@ -132,89 +143,6 @@ def resume_run(folder: Path, quiet: bool = False) -> ReIDModel:
         return train(config, splits, folder, runtime, resume=True, quiet=quiet)
     finally:
         runtime.close()
-
-
-def evaluate_run(
-    folder: Path,
-    name: str | None = None,
-    root: Path | None = None,
-    changes: Mapping[str, Any] | None = None,
-    quiet: bool = False,
-) -> tuple[Splits, RankingReport]:
-    """Score a run, or a saved model, on its own data set or another: :func:`evaluate_on` for one.
-
-    Args:
-        folder: run folder or model folder.
-        name, root: data set; both None takes the run's own.
-        changes: settings of the ``eval`` section that differ from the run's.
-        quiet: no progress bars.
-    """
-    score = evaluate_on(folder, [name] if name else [], root, changes, quiet)[0]
-    return score.splits, score.report
-
-
-def evaluate_on(
-    folder: Path,
-    data: Sequence[str] = (),
-    root: Path | None = None,
-    changes: Mapping[str, Any] | None = None,
-    quiet: bool = False,
-) -> list[Score]:
-    """Score a run, or a saved model, on data sets, as it is.
-
-    Args:
-        folder: run folder or model folder.
-        data: data sets as :func:`~regard.data.sources.find_source` reads them; none takes what lies in ``root``, or
-            the run's own.
-        root: folder of those that are bare names; None: the run's.
-        changes: settings of the ``eval`` section that differ from the run's.
-        quiet: no progress bars.
-
-    Returns:
-        A score per data set, in the order given. All of them are found and read before the first is scored.
-
-    Raises:
-        ConfigError: a model folder alone does not say which data to use, or a data set is named twice.
-        DataError: a data set is not there or not complete.
-    """
-    model = load(folder)
-    own = _run_config(folder)
-    if own is None and root is None and not data:
-        raise ConfigError(f"{folder} is a model without a run, so it names no data set; say --root FOLDER")
-    config = own or resolve(f"{model_config(model)['model']}_market1501")[1]
-    config = load_config(config.to_dict() | {"eval": config.eval.model_dump() | dict(changes or {})})
-    texts = list(data) or [_home(config) if root is None else None]
-    sources = [_find(text, root or (own and own.data.root), config, quiet=quiet) for text in texts]
-    for source in sources:
-        if sources.count(source) > 1:
-            raise ConfigError(f"{source} in '{source.root}' is named twice; name each data set once")
-    seen = _trained_on(own) if own else set()
-    opened = [source.read() for source in sources]
-    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
-    model.to(runtime.device)
-    scores = []
-    for source, splits in zip(sources, opened):
-        report, _, _ = evaluate_model(
-            model, splits, config.eval, height=config.data.height, width=config.data.width,
-            interpolation=config.data.interpolation, workers=config.data.workers, autocast=runtime.autocast(),
-            quiet=quiet,
-        )  # fmt: skip
-        scores.append(Score(source, splits, report, source.name in seen))
-    return scores
-
-
-def _run_config(folder: Path) -> Config | None:
-    """The configuration a run was trained with; None for the folder of a model alone."""
-    settings = folder / "config.yaml"
-    return load_config(settings.read_text(encoding="utf-8"), source=str(settings)) if settings.is_file() else None
-
-
-def _trained_on(config: Config) -> set[str]:
-    """Names of the data sets a run was trained on, as far as that can still be told."""
-    data = config.data
-    if not data.train and data.name is None:
-        return {detect(data.root)} if data.root and data.root.exists() else {"crowd"} if data.root is None else set()
-    return {source_name(text) for text in data.train or (data.name or "",)}
 
 
 def _announce(config: Config, splits: Splits, folder: Path, runtime: Runtime, quiet: bool) -> None:

@@ -169,8 +169,11 @@ def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime)
         data.height, data.width, flip=data.flip, pad=data.pad, erasing=data.erasing, erasing_fill=data.erasing_fill,
         erasing_area=data.erasing_area, enlarge=data.enlarge, interpolation=data.interpolation,
     )  # fmt: skip
-    labels = TrainingLabels(transform, data.labels, data.label_stride) if data.labels else None
-    if labels:
+    labels = None
+    if data.labels:
+        labels = TrainingLabels(
+            transform, data.labels, data.label_stride, peak=data.label_peak, swap_on_flip=data.swap_on_flip
+        )
         labels.check(splits.train)
     return train_loader(
         splits.train, transform, ids_per_batch=data.ids_per_batch, images_per_id=data.images_per_id,

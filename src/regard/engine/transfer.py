@@ -6,7 +6,7 @@ gallery.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from regard.data.sources import Source
 from regard.metrics import RankingReport
 from regard.structures import Splits
 
-__all__ = ["Score", "mean_of_targets", "transfer_dict", "transfer_table"]
+__all__ = ["Score", "mean_of_targets", "score_dict", "transfer_dict", "transfer_table"]
 
 RANKS = (1, 5, 10)
 
@@ -28,12 +28,14 @@ class Score(NamedTuple):
         splits: what was read of it.
         report: its figures.
         seen: whether the model was trained on this data set's training split.
+        details: further figures by name, see :func:`regard.engine.scoring.further_figures`.
     """
 
     source: Source
     splits: Splits
     report: RankingReport
     seen: bool
+    details: Mapping[str, Any] = {}
 
 
 def figures(report: RankingReport) -> dict[str, float]:
@@ -60,11 +62,16 @@ def transfer_table(scores: Sequence[Score]) -> str:
     return "\n".join([*lines, f"  in %{marked}; {options}"])
 
 
+def score_dict(score: Score) -> dict[str, Any]:
+    """A score's figures in plain Python types, ready for JSON."""
+    return score.report.to_dict() | {name: figure.to_dict() for name, figure in score.details.items()}
+
+
 def transfer_dict(scores: Sequence[Score]) -> dict[str, Any]:
     """All of it in plain Python types, ready for JSON; figures are fractions."""
     return {
         "data": {
-            str(score.source): {"trained_on": score.seen, "data": str(score.splits), **score.report.to_dict()}
+            str(score.source): {"trained_on": score.seen, "data": str(score.splits), **score_dict(score)}
             for score in scores
         },
         "mean_of_targets": mean_of_targets(scores),

@@ -70,6 +70,14 @@ class Averages(NamedTuple):
         """All of it in plain Python types, ready for JSON."""
         return self._asdict()
 
+    def __str__(self) -> str:
+        rows = {"queries": self.micro, "people": self.per_identity, "query cameras": self.per_camera}
+        lines = ["mean over     " + "".join(f"{name:>9}" for name in self.micro)]
+        for label, row in rows.items():
+            if row is not None:
+                lines.append(f"{label:<14}" + "".join(f"{100 * value:>9.2f}" for value in row.values()))
+        return "\n".join([*lines, "  in %"])
+
 
 def average(report: RankingReport, query_pids: Ids, query_camids: Ids | None = None) -> Averages:
     """Micro and macro averages of an evaluation.

@@ -24,7 +24,7 @@ from regard.storage import write_together
 if TYPE_CHECKING:
     from regard.models.contract import ReIDModel
 
-__all__ = ["from_config", "load", "load_weights", "model_config", "model_folder", "save", "serialize"]
+__all__ = ["from_config", "load", "load_weights", "model_config", "model_folder", "save", "saved_system", "serialize"]
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -173,6 +173,20 @@ def model_folder(path: Path) -> Path:
     raise CheckpointError(
         f"no {WEIGHTS} in {path} nor in its final/ or best/; give a folder that model.save() or a training wrote"
     )
+
+
+def saved_system(folder: Path) -> str:
+    """Name of the system a model folder describes.
+
+    Raises:
+        CheckpointError: it describes none.
+    """
+    try:
+        return json.loads((folder / CONFIG).read_bytes())["model"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG} does not describe a model ({error}); give a folder that model.save() wrote"
+        ) from error
 
 
 def _first(names: Collection[str], count: int) -> str:

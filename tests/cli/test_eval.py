@@ -1,0 +1,89 @@
+"""``regard eval``: files of descriptors, pooled queries, figures beyond CMC and mAP."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from test_commands import run
+
+import regard
+from regard.metrics import evaluate_camera_pairs, evaluate_open_set, pool_features
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Query and gallery of five people by three cameras, in one file each."""
+    generator = np.random.default_rng(3)
+    people = generator.normal(size=(5, 8))
+    paths = []
+    for name, images in (("query", 2), ("gallery", 3)):
+        pids, camids = (ids.ravel() for ids in np.meshgrid(np.arange(1, 6), np.arange(3), indexing="ij"))
+        pids, camids = np.repeat(pids, images), np.repeat(camids, images)
+        embeddings = (people[pids - 1] + 1.5 * generator.normal(size=(len(pids), 8))).astype(np.float32)
+        paths.append(tmp_path / f"{name}.npz")
+        np.savez(paths[-1], embeddings=embeddings, pids=pids, camids=camids)
+    return paths
+
+
+def arrays(files):
+    query, gallery = (np.load(file) for file in files)
+    return [query["embeddings"], gallery["embeddings"], query["pids"], gallery["pids"], query["camids"],
+            gallery["camids"]]  # fmt: skip
+
+
+def test_files_are_scored_like_arrays(files, tmp_path, capsys):
+    out_file = tmp_path / "scores.json"
+    code, out, err = run(
+        "eval", "--features", *files, "--open-set", "--cameras", "--averages", "--ap", "trapezoid", "--cmc", "allshots",
+        "--json", out_file, "-q", capsys=capsys,
+    )  # fmt: skip
+    assert code == 0, err
+    found = json.loads(out_file.read_text())
+    expected = regard.evaluate_ranking(*arrays(files), ap="trapezoid", cmc="allshots")
+    assert found["mAP"] == expected.mAP
+    assert found["cameras"] == evaluate_camera_pairs(*arrays(files), ap="trapezoid").to_dict()
+    assert found["open_set"] == json.loads(json.dumps(evaluate_open_set(*arrays(files)).to_dict()))
+    assert found["averages"]["micro"]["mAP"] == pytest.approx(expected.mAP)
+    for words in ("query 30, gallery 45 descriptors", "CMC allshots", "false alarms", "query camera", "mean over"):
+        assert words in out
+
+
+def test_pooled_queries(files, tmp_path, capsys):
+    out_file = tmp_path / "scores.json"
+    code, out, _ = run("eval", "--features", *files, "--queries", "max", "--json", out_file, "-q", capsys=capsys)
+    assert code == 0
+    assert "queries max of a person's by a camera" in out
+    query, gallery, query_pids, gallery_pids, query_camids, gallery_camids = arrays(files)
+    pooled = pool_features(query, query_pids, query_camids, how="max")
+    expected = regard.evaluate_ranking(
+        pooled.features, gallery, pooled.pids, gallery_pids, pooled.camids, gallery_camids
+    )
+    assert json.loads(out_file.read_text())["mAP"] == expected.mAP
+
+
+def test_mistakes_are_told_in_one_line(files, tmp_path, capsys):
+    for arguments, words in (
+        ([], "give a run folder, or --features QUERY GALLERY"),
+        (["somewhere", "--features", *files], "and not both"),
+        (["--features", files[0], tmp_path / "gone.npz"], "no file"),
+        (["--features", *files, "--tracklets"], "the query has no tracklets to pool"),
+    ):
+        code, _, err = run("eval", *arguments, "-q", capsys=capsys)
+        assert code == 2
+        assert words in err
+        assert len(err.strip().splitlines()) == 1
+
+
+def test_a_run_is_scored_further_by_hand(capsys, tmp_path, tiny_overrides):
+    folder, out_file = tmp_path / "run", tmp_path / "scores.json"
+    assert run("train", "baseline_crowd", *tiny_overrides, "-q", "-o", folder, capsys=capsys)[0] == 0
+    code, out, err = run(
+        "eval", folder, "--queries", "mean", "--cameras", "--unmatched", "zero", "--expansion", "--json", out_file, "-q",
+        capsys=capsys,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "unmatched zero" in out
+    assert "expansion none" not in out
+    assert {row["query_camera"] for row in json.loads(out_file.read_text())["cameras"]["pairs"]} == {1, 2}
