@@ -13,7 +13,7 @@ torch.set_num_threads(1)  # the nets of the tests are tiny; two threads would on
 
 
 TESTS = Path(__file__).parent
-SLOW_FOLDERS = ("crowd", "parity")  # render people; build full-size networks
+SLOW_FOLDERS = ("crowd", "parity", "web")  # render people; build full-size networks; open a browser
 SLOW_NAMES = (
     "resnet50",
     "published_optimizer",
@@ -25,6 +25,16 @@ SLOW_NAMES = (
     "models_can_be_listed",
     "a_run_learns",
     "by_hand",
+    "killed",
+    "file_system_that_refuses",
+    "two_processes",
+    "until_it_is_ended",
+    "fuzzed",
+    "damaged_index_file",
+    "hugging_face",
+    "figures_are_those_of_evaluating",
+    "workers_change_nothing",
+    "scores_on_many",
 )
 
 

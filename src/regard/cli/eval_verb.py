@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Evaluate and print."""
     if (arguments.run is None) == (arguments.features is None):
         raise ConfigError("give a run folder, or --features QUERY GALLERY, and not both")
-    if wants_robustness(arguments) and arguments.run:
+    if wants_robustness(arguments):
         run_robustness(arguments, eval_changes(arguments))
         return
     from regard.storage import write_atomic

@@ -56,13 +56,17 @@ def run_robustness(arguments: argparse.Namespace, changes: dict[str, Any]) -> No
         changes: settings of the ``eval`` section that the arguments change.
 
     Raises:
-        ConfigError: several data sets.
+        ConfigError: several data sets, or options of ``regard eval`` that do not go with worse pictures.
     """
     from regard.data.corruptions import FAMILIES
     from regard.engine.robustness import Plan, robustness_of
     from regard.errors import ConfigError
     from regard.storage import write_atomic
 
+    alone = [name for name in ("features", "tracklets", "open_set", "cameras", "averages") if getattr(arguments, name)]
+    alone += ["queries"] if arguments.queries != "single" else []
+    if alone:
+        raise ConfigError(f"--{alone[0].replace('_', '-')} does not go with worse pictures; leave one of them out")
     if len(arguments.data) > 1:
         raise ConfigError(f"worse pictures of {len(arguments.data)} data sets asked for; name one after --data")
     plan = Plan(

@@ -1,0 +1,75 @@
+"""Embed pictures: into a gallery to search in, or into a Parquet file of descriptors.
+
+  regard embed photos/ --model runs/apnet -o people              a gallery in the folder people
+  regard embed shard-*.tar table.parquet --model runs/apnet -o descriptors.parquet
+  regard embed photos/ --model runs/apnet -o people --meta cameras.csv     what is known of them, by path
+  torchrun --nproc-per-node 4 -m regard embed photos/ --model runs/apnet -o people
+
+A stopped job goes on where it was: give the same command again. Unreadable pictures are left out and listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("inputs", nargs="+", metavar="IMAGES", help="pictures, folders, .tar shards, .parquet tables")
+    parser.add_argument("--model", type=Path, required=True, help="run folder, or a folder a model was saved in")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="gallery (folder or URL), or FILE.parquet")
+    parser.add_argument("--meta", type=Path, metavar="FILE", help="CSV, JSON lines or Parquet with a column path")
+    parser.add_argument("--size", metavar="HxW", help="input size (default: the run's, else 256x128)")
+    parser.add_argument("--no-flip", action="store_true", help="do not average with the mirrored picture")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures at a time (%(default)s)")
+    parser.add_argument("--blur-heads", action="store_true", help="make heads unrecognizable in thumbnails")
+    parser.add_argument("--no-thumbnails", action="store_true", help="keep no thumbnails in the gallery")
+    parser.add_argument("--unreadable", type=Path, metavar="FILE", help="write what was left out, and why, to a file")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Embed and say what became of the pictures."""
+    from tqdm import tqdm
+
+    from regard.cli.search_verb import parse_size
+    from regard.errors import ConfigError
+    from regard.search.embedder import Embedder
+    from regard.search.ingest import embed_sources
+    from regard.search.inputs import list_sources, read_table
+    from regard.search.ranks import Ranks
+    from regard.storage import write_atomic
+
+    if arguments.batch_size < 1:
+        raise ConfigError(f"--batch-size is {arguments.batch_size}, wanted 1 or more")
+    with Ranks() as ranks:
+        embedder = Embedder(
+            arguments.model, parse_size(arguments.size), flip=not arguments.no_flip, batch_size=arguments.batch_size
+        )
+        sources = list_sources(arguments.inputs, read_table(arguments.meta) if arguments.meta else None)
+        quiet = arguments.quiet or not ranks.is_main
+        with tqdm(total=len(sources), desc="embedding", unit="image", disable=quiet, leave=False) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.update(done - bar.n)
+
+            report = embed_sources(
+                sources,
+                embedder,
+                arguments.output,
+                blur_heads=arguments.blur_heads,
+                thumbnails=not arguments.no_thumbnails,
+                progress=show,
+                ranks=ranks,
+            )
+    if not ranks.is_main:
+        return
+    for reason in list(report.unreadable.values())[:5]:
+        print(f"left out: {reason}")
+    if arguments.unreadable:
+        lines = "".join(f"{path}\t{reason}\n" for path, reason in report.unreadable.items())
+        write_atomic(arguments.unreadable, lines.encode())
+    print(f"{arguments.output}: {report}")
+    if not arguments.output.endswith(".parquet"):
+        print(f"search in it with: regard search PHOTO --gallery {arguments.output}")

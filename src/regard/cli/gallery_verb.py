@@ -1,0 +1,88 @@
+"""Look after a gallery: what it holds, put right, delete, purge, export, index.
+
+  regard gallery list people --camera 1
+  regard gallery delete people --person 12
+  regard gallery purge people --older-than 30d
+  regard gallery export people all.parquet
+  regard gallery index people                   for approximate searches; measures what it recalls
+
+What is deleted or purged leaves the folder with every byte: descriptor, thumbnail, record, index entry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from pathlib import Path
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    verbs = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in {
+        "list": "print records",
+        "delete": "remove a person, a camera, a time range",
+        "purge": "remove what is older than an age",
+        "export": "write records and descriptors to a Parquet file",
+        "index": "build the index of approximate searches",
+    }.items():
+        verb = verbs.add_parser(name, help=text, description=text)
+        verb.add_argument("gallery", help="folder of a gallery, or its URL")
+        if name in ("list", "delete"):
+            verb.add_argument("--person", action="append", metavar="NAME", help="repeatable")
+            verb.add_argument("--camera", action="append", metavar="NAME", help="repeatable")
+            verb.add_argument("--since", metavar="TIME", help="from this time on")
+            verb.add_argument("--until", metavar="TIME", help="before this time")
+        if name == "purge":
+            verb.add_argument("--older-than", required=True, metavar="AGE", help="for example 30d, 12h, 2w")
+            verb.add_argument("--undated", action="store_true", help="pictures without a time too")
+        if name == "export":
+            verb.add_argument("file", type=Path, help="Parquet file to write")
+            verb.add_argument("--no-vectors", action="store_true", help="records only")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do it and say how much."""
+    from regard.errors import ConfigError
+    from regard.search.gallery import Gallery
+    from regard.search.record import Filter, format_time, parse_time
+
+    with Gallery.open(arguments.gallery) as gallery:
+        if arguments.action in ("list", "delete"):
+            chosen = Filter(
+                persons=tuple(arguments.person) if arguments.person else None,
+                cameras=tuple(arguments.camera) if arguments.camera else None,
+                since=parse_time(arguments.since),
+                until=parse_time(arguments.until),
+            )
+            if arguments.action == "list":
+                for record in gallery.records(chosen):
+                    print(record.id, record.camera or "-", format_time(record.time) or "-", record.path, sep="  ")
+            elif chosen == Filter():
+                raise ConfigError("regard gallery delete wants --person, --camera, --since or --until: what is to go?")
+            else:
+                print(f"{gallery.delete(chosen):,} pictures removed")
+        elif arguments.action == "purge":
+            before = time.time() - parse_age(arguments.older_than)
+            print(f"{gallery.purge(before, arguments.undated):,} pictures removed")
+        elif arguments.action == "export":
+            print(f"{gallery.export(arguments.file, not arguments.no_vectors):,} rows written to {arguments.file}")
+        else:
+            print(f"recall of the 10 best: {gallery.build_index():.3f}")
+
+
+def parse_age(text: str) -> float:
+    """Seconds of ``30d``.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    from regard.errors import ConfigError
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
+    if match is None:
+        raise ConfigError(f"--older-than {text!r} wants a number and s, m, h, d or w, for example 30d")
+    return float(match[1]) * UNITS[match[2]]

@@ -1,0 +1,201 @@
+"""Who in a gallery looks like this person?
+
+  regard search photo.jpg --gallery people
+  regard search a.jpg b.jpg --gallery people -k 20 --rerank      several photos of one person
+  regard search photo.jpg --gallery people --camera 1 --camera 3 --since 2026-05-01T08:00
+  regard search --id 5f0c... --gallery people --other-cameras --where color=red --group
+  regard search photo.jpg --gallery people --json - --picture matches.png
+
+Every search is noted in the gallery's audit log. Searches are exact unless the gallery is large and has an index.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from regard.search.query import Answer
+    from regard.search.record import Filter, Record
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="photographs of one person")
+    parser.add_argument("--gallery", required=True, metavar="G", help="folder of a gallery, or its URL")
+    parser.add_argument("--id", action="append", default=[], help="a picture of the gallery as query; repeatable")
+    parser.add_argument("--model", type=Path, help="run or model folder (default: the gallery's)")
+    parser.add_argument("-k", "--top", type=int, default=10, metavar="K", help="matches (%(default)s)")
+    parser.add_argument("--camera", action="append", metavar="NAME", help="only this camera; repeatable")
+    parser.add_argument("--not-camera", action="append", default=[], metavar="NAME", help="not this one; repeatable")
+    parser.add_argument("--other-cameras", action="store_true", help="not the cameras of the --id pictures")
+    parser.add_argument("--since", metavar="TIME", help="from this time on, for example 2026-05-01T08:00")
+    parser.add_argument("--until", metavar="TIME", help="before this time")
+    parser.add_argument("--where", action="append", default=[], metavar="NAME=VALUE", help="attribute; repeatable")
+    parser.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking of the best candidates")
+    parser.add_argument("--group", action="store_true", help="one match per tracklet")
+    parser.add_argument("--prior", type=float, metavar="P", help="probability of a match before looking")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--exact", action="store_true", default=None, help="compare with everything")
+    how.add_argument("--approximate", dest="exact", action="store_false", help="use the index")
+    parser.add_argument("--json", metavar="FILE", help="write the matches as JSON; - prints it instead of the table")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="write query and matches as a picture")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Search and show."""
+    from regard.search.gallery import Gallery
+    from regard.storage import write_atomic
+
+    with Gallery.open(arguments.gallery) as gallery:
+        vectors, names, origins, calibration = queries(arguments, gallery)
+        filter = make_filter(arguments, origins)
+        if gallery.audit:
+            gallery.audit.append(who="command line", query=names, filter=filter.to_dict(), k=arguments.top)
+        answer = gallery.search(
+            vectors,
+            arguments.top,
+            filter,
+            exact=arguments.exact,
+            rerank=arguments.rerank,
+            group=arguments.group,
+            calibration=calibration,
+            prior=arguments.prior,
+        )
+        if arguments.picture:
+            write_picture(arguments, gallery, answer)
+        recall = (gallery.meta.get("index") or {}).get("recall")
+    text = json.dumps(answer.to_dict(), indent=2)
+    if arguments.json == "-":
+        print(text)
+        return
+    if arguments.json:
+        write_atomic(Path(arguments.json), text.encode())
+    print(table(answer))
+    how = "exact" if answer.exact else f"approximate, measured recall {recall:.3f}" if recall else "approximate"
+    print(
+        f"{len(answer.matches)} of {answer.searched:,} pictures, {how}, {1000 * answer.seconds:.0f} ms", file=sys.stderr
+    )
+
+
+def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, list[str], list[Record], Any]:
+    """Descriptors of the query, how the log calls it, the records it was made from, and the model's calibration."""
+    import numpy as np
+
+    from regard.errors import ConfigError
+    from regard.search.embedder import Embedder
+    from regard.search.inputs import read_file
+    from regard.search.picture import decode
+
+    if not (arguments.photos or arguments.id):
+        raise ConfigError("regard search wants a photograph, or --id of a picture in the gallery")
+    items = gallery.get(arguments.id)
+    if len(items) < len(arguments.id):
+        known = {item.record.id for item in items}
+        missing = next(id for id in arguments.id if id not in known)
+        raise ConfigError(f"there is no picture {missing!r} in {gallery.name}; take the id from --json")
+    vectors, names, calibration = [item.vector[None] for item in items], list(arguments.id), None
+    if arguments.photos:
+        made_by = gallery.meta["model"]
+        size = (made_by["height"], made_by["width"])
+        embedder = Embedder(arguments.model or made_by["path"], size, flip=made_by["flip"])
+        embedder.check_fits(gallery)
+        data = [read_file(path) for path in arguments.photos]
+        vectors.append(embedder.embed([decode(each, str(p)) for each, p in zip(data, arguments.photos)]))
+        names += [f"sha256:{hashlib.sha256(each).hexdigest()[:16]}" for each in data]
+        calibration = embedder.calibration
+    return np.concatenate(vectors), names, [item.record for item in items], calibration
+
+
+def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:
+    """The filter the arguments ask for; the query's own pictures are never matches."""
+    from regard.errors import ConfigError
+    from regard.search.record import Filter, check_names, parse_time
+
+    own = [record.camera for record in origins if record.camera] if arguments.other_cameras else []
+    if arguments.other_cameras and not own:
+        raise ConfigError("--other-cameras wants an --id whose camera is known; name it yourself with --not-camera")
+    attributes: dict[str, tuple[str, ...]] = {}
+    for text in arguments.where:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--where {text!r} wants NAME=VALUE, for example --where color=red")
+        check_names([name])
+        attributes[name] = (*attributes.get(name, ()), value)
+    return Filter(
+        cameras=tuple(arguments.camera) if arguments.camera else None,
+        not_cameras=(*arguments.not_camera, *own),
+        since=parse_time(arguments.since),
+        until=parse_time(arguments.until),
+        attributes=attributes,
+        not_ids=tuple(record.id for record in origins),
+    )
+
+
+def table(answer: Answer) -> str:
+    """The matches, one line each."""
+    from regard.search.record import format_time
+
+    calibrated = any(match.probability is not None for match in answer.matches)
+    lines = [("rank", "score", *(["same"] if calibrated else []), "camera", "time (UTC)", "track", "picture")]
+    for match in answer.matches:
+        record = match.record
+        chance = [f"{100 * (match.probability or 0):.1f} %"] if calibrated else []
+        others = f" (+{len(match.track)})" if match.track else ""
+        lines.append(
+            (
+                str(match.rank),
+                f"{match.score:.4f}",
+                *chance,
+                record.camera or "",
+                format_time(record.time),
+                f"{record.track or ''}{others}",
+                record.path,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+
+
+def write_picture(arguments: argparse.Namespace, gallery: Any, answer: Answer) -> None:
+    """Query and matches side by side."""
+    import io
+
+    from regard.explain.overlay import framed, sheet
+    from regard.search.picture import decode
+    from regard.storage import write_atomic
+
+    def shown(id: str) -> Any:
+        data = gallery.thumbnail(id)
+        return decode(data, id) if data else None
+
+    query = [framed(path, "query") for path in arguments.photos]
+    query += [framed(picture, "query") for picture in map(shown, arguments.id) if picture is not None]
+    found = [shown(match.record.id) for match in answer.matches]
+    matches = [framed(picture, "junk") for picture in found if picture is not None]
+    rows = [query, *(matches[start : start + 10] for start in range(0, len(matches), 10))]
+    buffer = io.BytesIO()
+    sheet([row for row in rows if row]).save(buffer, "PNG")
+    write_atomic(arguments.picture, buffer.getvalue())
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Height and width of ``256x128``.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    from regard.errors import ConfigError
+
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise ConfigError(f"--size {text!r} wants HEIGHTxWIDTH in pixels, for example 256x128")
+    return int(height), int(width)

@@ -1,0 +1,115 @@
+"""Search in the browser: a page and an HTTP service, for this machine unless told otherwise.
+
+  regard serve people                                  http://127.0.0.1:8000
+  regard serve people people-mudeep --runs runs        two models side by side, and training runs with their curves
+  REGARD_TOKEN=$(openssl rand -hex 24) regard serve people --host 0.0.0.0
+
+Any address but loopback wants a token. Connections are not encrypted: put a TLS proxy in front where a network is.
+Photographs that are sent stay in memory; every search is noted in the gallery's audit log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("galleries", nargs="+", metavar="GALLERY", help="folders of galleries, or URLs")
+    parser.add_argument("--model", type=Path, action="append", help="of each gallery, in order (default: its own)")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="training runs to show")
+    parser.add_argument("--marks", type=Path, metavar="FOLDER", help="where marks go (default: in the first gallery)")
+    parser.add_argument("--prior", type=float, metavar="P", help="probability of a match before looking")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on, 0 for any (%(default)s)")
+    parser.add_argument("--max-mb", type=float, default=20, metavar="MB", help="of one request (%(default)s)")
+    parser.add_argument("--max-megapixels", type=float, default=40, metavar="MP", help="of one photo (%(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Serve until interrupted."""
+    import signal
+    import socket
+
+    import uvicorn
+
+    from regard.errors import ConfigError
+    from regard.web.app import create_app
+    from regard.web.desk import Desk, Limits
+    from regard.web.guard import check_address
+    from regard.web.marks import Marks
+
+    token = os.environ.get("REGARD_TOKEN") or None
+    check_address(arguments.host, token)
+    if arguments.max_mb <= 0 or arguments.max_megapixels <= 0:
+        raise ConfigError("--max-mb and --max-megapixels want numbers above 0")
+    limits = Limits(bytes=int(arguments.max_mb * 2**20), pixels=int(arguments.max_megapixels * 1e6))
+    searchers = open_searchers(arguments)
+    try:
+        first = arguments.galleries[0]
+        kept = arguments.marks or (Path("marks") if "://" in first else Path(first) / "marks")
+        desk = Desk(searchers, Marks(kept), arguments.runs, limits, arguments.prior)
+        family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
+        listening = socket.socket(family)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((arguments.host, arguments.port))
+            listening.listen(128)
+        except (OSError, OverflowError) as error:
+            listening.close()
+            raise ConfigError(
+                f"cannot listen on {arguments.host}:{arguments.port} ({error}); try another --port"
+            ) from None
+        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        address = f"http://{host}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else "")
+        print(f"regard serve: {address}", flush=True)
+        config = uvicorn.Config(
+            create_app(desk, token),
+            log_level="warning",
+            server_header=False,
+            access_log=False,
+            timeout_keep_alive=10,
+            limit_concurrency=256,
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what follows is done after either
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        for searcher in searchers.values():
+            searcher.gallery.close()
+
+
+def open_searchers(arguments: argparse.Namespace) -> dict:
+    """Every gallery with its model, by a short name."""
+    from regard.errors import ConfigError
+    from regard.search.embedder import Embedder
+    from regard.search.gallery import Gallery
+    from regard.web.desk import Searcher
+
+    models = arguments.model or []
+    if models and len(models) != len(arguments.galleries):
+        raise ConfigError(
+            f"got {len(arguments.galleries)} galleries and {len(models)} --model; give one for each, or none"
+        )
+    searchers: dict[str, Searcher] = {}
+    try:
+        for number, where in enumerate(arguments.galleries):
+            gallery = Gallery.open(where)
+            name = where.rstrip("/").rpartition("/")[2] or "gallery"
+            name = name if name not in searchers else f"{name}-{number + 1}"
+            try:
+                made_by = gallery.meta["model"]
+                path = models[number] if models else made_by["path"]
+                embedder = Embedder(path, (made_by["height"], made_by["width"]), flip=made_by["flip"])
+                embedder.check_fits(gallery)
+            except BaseException:
+                gallery.close()
+                raise
+            searchers[name] = Searcher(name, gallery, embedder)
+    except BaseException:
+        for searcher in searchers.values():
+            searcher.gallery.close()
+        raise
+    return searchers

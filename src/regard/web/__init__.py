@@ -1,0 +1,1 @@
+"""Web: the service behind ``regard serve``, and its page."""

@@ -1,0 +1,171 @@
+"""Where pictures come from, and what is known of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from regard.errors import DataError
+from regard.search.inputs import list_sources, read_table
+from regard.search.picture import decode, thumbnail
+
+
+def jpeg(color=(200, 30, 30), size=(24, 48), format="JPEG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, color).save(buffer, format)
+    return buffer.getvalue()
+
+
+def write_tar(path, files):
+    with tarfile.open(path, "w") as shard:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            shard.addfile(info, io.BytesIO(data))
+
+
+def test_a_folder_is_walked_in_order(tmp_path):
+    for name in ("b/2.jpg", "b/10.png", "a/x.JPG", ".hidden/x.jpg", "notes.txt", "a/.y.jpg", "z.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(jpeg())
+    paths = [source.path.removeprefix(f"{tmp_path.as_posix()}/") for source in list_sources([tmp_path])]
+    assert paths == ["z.webp", "a/x.JPG", "b/10.png", "b/2.jpg"]
+
+
+def test_a_source_given_twice_is_one(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    assert len(list_sources([tmp_path, tmp_path / "a.jpg", tmp_path])) == 1
+
+
+def test_a_file_named_by_hand_counts_whatever_it_is_called(tmp_path):
+    (tmp_path / "noending").write_bytes(jpeg())
+    (source,) = list_sources([tmp_path / "noending"])
+    assert decode(source.read(), "x").shape == (48, 24, 3)
+
+
+def test_market_names_are_read(tmp_path):
+    (tmp_path / "0002_c3s1_000451_03.jpg").write_bytes(jpeg())
+    record = list_sources([tmp_path])[0].record()
+    assert (record.person, record.camera, record.time) == ("2", "3", None)
+    assert record.attributes == {"sequence": "1", "frame": "451"}
+
+
+def test_a_tar_shard_with_its_json(tmp_path):
+    known = {"camera": "door", "time": "2026-05-01T08:00:00", "colour of hat": "red", "box": [1, 2]}
+    write_tar(
+        tmp_path / "s.tar", {"a/1.jpg": jpeg(), "a/1.json": json.dumps(known).encode(), "a/2.png": jpeg(format="PNG")}
+    )
+    first, second = list_sources([tmp_path / "s.tar"])
+    assert first.path == f"{(tmp_path / 's.tar').as_posix()}!a/1.jpg"
+    assert first.record().camera == "door"
+    assert first.record().attributes == {"colour_of_hat": "red"}
+    assert first.read() == jpeg()
+    assert decode(second.read(), "x").shape == (48, 24, 3)
+
+
+@pytest.mark.parametrize("struct", [False, True])
+def test_a_parquet_table_of_pictures(tmp_path, struct):
+    pictures = [jpeg((10 * n, 0, 0)) for n in range(7)]
+    cells = [{"bytes": picture, "path": None} for picture in pictures] if struct else pictures
+    table = pa.table({"image": cells, "camera": [str(n % 2) for n in range(7)], "time": [float(n) for n in range(7)]})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=3)
+    sources = list_sources([tmp_path / "t.parquet"])
+    assert [source.read() for source in sources] == pictures
+    assert [source.record().time for source in sources] == [float(n) for n in range(7)]
+
+
+def test_a_parquet_table_of_paths(tmp_path):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "a.jpg").write_bytes(jpeg())
+    pq.write_table(pa.table({"path": ["p/a.jpg"], "camera": ["9"]}), tmp_path / "t.parquet")
+    (source,) = list_sources([tmp_path / "t.parquet"])
+    assert source.path == (tmp_path / "p" / "a.jpg").as_posix()
+    assert source.read() == jpeg()
+    assert source.record().camera == "9"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_what_a_table_knows_is_stronger(tmp_path, kind):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "0002_c3s1_000451_03.jpg").write_bytes(jpeg())
+    rows = [
+        {"path": "x/0002_c3s1_000451_03.jpg", "camera": "gate", "color": "red"},
+        {"path": "other.jpg", "camera": "no"},
+    ]
+    table = tmp_path / f"meta.{kind}"
+    match kind:
+        case "csv":
+            table.write_text(
+                "path,camera,color\n"
+                + "\n".join(",".join(row.get(k, "") for k in ("path", "camera", "color")) for row in rows)
+            )
+        case "jsonl":
+            table.write_text("\n".join(json.dumps(row) for row in rows))
+        case "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), table)
+    record = list_sources([tmp_path / "x"], read_table(table))[0].record()
+    assert (record.camera, record.person, record.attributes["color"]) == ("gate", "2", "red")
+
+
+def test_what_cannot_be_listed_is_named(tmp_path):
+    with pytest.raises(DataError, match="there is no"):
+        list_sources([tmp_path / "none"])
+    (tmp_path / "bad.tar").write_bytes(b"no tar at all" * 100)
+    with pytest.raises(DataError, match="cannot list"):
+        list_sources([tmp_path / "bad.tar"])
+    (tmp_path / "bad.parquet").write_bytes(b"no table")
+    with pytest.raises(DataError, match="cannot read"):
+        list_sources([tmp_path / "bad.parquet"])
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "odd.parquet")
+    with pytest.raises(DataError, match="wanted image"):
+        list_sources([tmp_path / "odd.parquet"])
+    (tmp_path / "meta.csv").write_text("file\nx\n")
+    with pytest.raises(DataError, match="no column path"):
+        read_table(tmp_path / "meta.csv")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_pictures_are_told_by_their_bytes(format):
+    assert decode(jpeg(format=format), "photo.exe").shape == (48, 24, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "wrong"),
+    [
+        (b"", "empty"),
+        (b"GIF89a" + b"\0" * 100, "is no picture"),
+        (b"<svg/>", "is no picture"),
+        (jpeg()[:300], "damaged"),
+    ],
+)
+def test_what_is_no_picture_is_said(data, wrong):
+    with pytest.raises(DataError, match=wrong):
+        decode(data, "photo.jpg")
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked():
+    with pytest.raises(DataError, match="claims 400 x 300 pixels"):
+        decode(jpeg(size=(400, 300), format="PNG"), "bomb.png", max_pixels=100_000)
+
+
+def test_thumbnails_are_small_and_know_nothing():
+    picture = np.random.default_rng(0).integers(0, 255, (400, 200, 3), np.uint8)
+    with Image.open(io.BytesIO(thumbnail(picture))) as image:
+        assert image.format == "JPEG"
+        assert image.size == (96, 192)
+        assert not image.getexif()
+
+
+def test_a_blurred_head_is_gone_and_the_rest_is_not():
+    picture = np.random.default_rng(0).integers(0, 255, (192, 96, 3), np.uint8)
+    plain, blurred = (decode(thumbnail(picture, blur_head=blur), "x").astype(int) for blur in (False, True))
+    head = slice(0, round(0.22 * 192) - 8)
+    assert blurred[head].std() < 0.3 * plain[head].std()
+    assert np.abs(blurred[60:] - plain[60:]).max() == 0
