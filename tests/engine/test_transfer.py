@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import numpy as np
@@ -106,11 +107,13 @@ def test_the_command_prints_the_table_and_writes_the_figures(folder, shelf, tmp_
     assert "viper: train" in capsys.readouterr().out
 
 
-def test_a_model_alone_is_scored_where_the_texts_say(folder, shelf):
+def test_a_model_alone_is_scored_where_the_texts_say(folder, shelf, tmp_path):
     scores = evaluate_on(folder / "final", [f"viper={shelf}", f"occluded_reid={shelf}"], quiet=True)
     assert [score.seen for score in scores] == [False, False]
+    assert evaluate_on(folder / "final", quiet=True)[0].source.name == "market1501"
+    lone = shutil.copytree(folder / "final", tmp_path / "lone")
     with pytest.raises(ConfigError, match="names no data set; say --root FOLDER"):
-        evaluate_on(folder / "final", quiet=True)
+        evaluate_on(lone, quiet=True)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +126,7 @@ def test_a_model_alone_is_scored_where_the_texts_say(folder, shelf):
     ],
 )
 def test_every_data_set_is_found_before_the_first_is_scored(folder, data, error, wanted, monkeypatch):
-    monkeypatch.setattr("regard.engine.run.evaluate_model", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr("regard.engine.evaluation.evaluate_model", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(error, match=wanted):
         evaluate_on(folder, data, quiet=True)
 

@@ -9,7 +9,7 @@ Shapes: N images embedded under a condition, D descriptor length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +23,8 @@ from regard.config import EvalConfig
 from regard.data.corruptions import KINDS, SEVERITIES, Corruption, Mixed, Occlusion, Resolution, choose_kinds
 from regard.data.corruptions.loader import Corrupt, corrupted_loader
 from regard.data.transforms import Interpolation, TestTransform, normalize
-from regard.engine.compare import run_config
-from regard.engine.extract import crops, enlarged, evaluate_splits, loader_workers
+from regard.engine.evaluation import run_config
+from regard.engine.extract import crops, enlarged, evaluate_splits, extract, loader_workers
 from regard.engine.robustness_report import SIDES, Measured, RobustnessReport
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
@@ -186,17 +186,22 @@ def measure_robustness(
     for part in ("query", "gallery"):
         if not getattr(kept, part):
             raise DataError(f"the {part} of {splits.root} is empty, so there is nothing to measure; add images to it")
-    embedder = _Embedder(model, config, height, width, interpolation, loader_workers(workers), autocast)
     everything = [*kept.query, *kept.gallery]
     worse = {"query": kept.query, "gallery": kept.gallery}.get("".join(plan.sides), everything)
     conditions = plan.conditions()
+    how: dict[str, Any] = {
+        "height": height, "width": width, "interpolation": interpolation, "flip": config.flip,
+        "five_crops": config.five_crops, "batch_size": config.batch_size, "workers": workers, "autocast": autocast,
+    }  # fmt: skip
+    with torch.inference_mode():
+        title = None if quiet else "embedding as they are"
+        query, gallery = np.split(extract(model, everything, progress=title, **how), [len(kept.query)])
+    clean = evaluate_splits(query, gallery, kept, config)
     measured = []
-    total = len(everything) + len(conditions) * len(worse)
-    with tqdm(total=total, unit="image", disable=quiet, leave=False) as bar:
-        query, gallery = np.split(embedder(everything, unchanged, bar, "clean"), [len(kept.query)])
-        clean = evaluate_splits(query, gallery, kept, config)
-        for one in conditions:
-            features = embedder(worse, one.corrupt, bar, f"{one.kind.replace('_', ' ')} {one.level:g}")
+    with tqdm(total=len(conditions) * len(worse), unit="image", disable=quiet, leave=False) as bar:
+        rounds = extract_corrupted(model, worse, [one.corrupt for one in conditions], bar, **how)
+        for one, features in zip(conditions, rounds):
+            bar.set_description(f"{one.kind.replace('_', ' ')} {one.level:g}")
             for side in plan.sides:
                 bad_query = query if side == "gallery" else features[: len(query)]
                 bad_gallery = gallery if side == "query" else features[-len(gallery) :]
@@ -213,11 +218,6 @@ def figures(report: RankingReport) -> dict[str, float]:
     return {"mAP": report.mAP, "rank1": report.rank(1), "mINP": report.mINP}
 
 
-def unchanged(picture: np.ndarray, name: str) -> np.ndarray:
-    """The picture as it is."""
-    return picture
-
-
 def some_people(splits: Splits, images: int, seed: int) -> Splits:
     """Query and gallery of random people, one after another until there are ``images`` pictures.
 
@@ -227,7 +227,7 @@ def some_people(splits: Splits, images: int, seed: int) -> Splits:
     if images >= len(splits.query) + len(splits.gallery):
         return splits
     pids = sorted({sample.pid for sample in splits.query if sample.pid > 0})
-    counts = {pid: 0 for pid in pids}
+    counts = dict.fromkeys(pids, 0)
     for sample in (*splits.query, *splits.gallery):
         if sample.pid in counts:
             counts[sample.pid] += 1
@@ -240,34 +240,41 @@ def some_people(splits: Splits, images: int, seed: int) -> Splits:
     return replace(splits, query=query, gallery=gallery)
 
 
-class _Embedder(NamedTuple):
-    """A model and how pictures become its input; called with samples, it gives their descriptors."""
+def extract_corrupted(
+    model: ReIDModel,
+    samples: Sequence[Sample],
+    corruptions: Sequence[Corrupt],
+    bar: Any,
+    *,
+    height: int,
+    width: int,
+    interpolation: Interpolation,
+    flip: bool,
+    five_crops: bool,
+    batch_size: int,
+    workers: int | None,
+    autocast: Any,
+) -> Iterator[np.ndarray]:
+    """Descriptors of all samples under every corruption; arguments as of :func:`regard.engine.extract.extract`.
 
-    model: ReIDModel
-    config: EvalConfig
-    height: int
-    width: int
-    interpolation: Interpolation
-    workers: int
-    autocast: Any
-
-    def __call__(self, samples: Sequence[Sample], corrupt: Corrupt, bar: Any, title: str) -> np.ndarray:
-        """(N, D) float32 of the samples, in order."""
-        device = next(self.model.parameters()).device
-        size = self.height, self.width
-        if self.config.five_crops:
-            size = enlarged(self.height), enlarged(self.width)
-        loader = corrupted_loader(
-            samples, TestTransform(*size, self.interpolation), corrupt, batch_size=self.config.batch_size,
-            workers=self.workers, pin_memory=device.type == "cuda",
-        )  # fmt: skip
-        bar.set_description(title)
-        embedded = []
-        for batch in loader:
-            images = normalize(batch.images.to(device, non_blocking=True, memory_format=torch.channels_last))
-            views = crops(images, self.height, self.width) if self.config.five_crops else [images]
-            views += [view.flip(3) for view in views] if self.config.flip else []
-            with torch.inference_mode(), self.autocast or nullcontext():
-                embedded.append(torch.stack([self.model.embed(view) for view in views]).mean(0).float().cpu())
-            bar.update(len(images))
-        return torch.cat(embedded).numpy()
+    Yields:
+        (N, D) float32 per corruption, in order.
+    """
+    device = next(model.parameters()).device
+    size = (enlarged(height), enlarged(width)) if five_crops else (height, width)
+    loader = corrupted_loader(
+        samples, TestTransform(*size, interpolation), corruptions, batch_size=batch_size,
+        workers=loader_workers(workers), pin_memory=device.type == "cuda",
+    )  # fmt: skip
+    waiting = torch.empty(0, model.embed_dim)
+    for batch in loader:
+        images = normalize(batch.images.to(device, non_blocking=True, memory_format=torch.channels_last))
+        views = crops(images, height, width) if five_crops else [images]
+        views += [view.flip(3) for view in views] if flip else []
+        with torch.inference_mode(), autocast or nullcontext():
+            embedding = torch.stack([model.embed(view) for view in views]).mean(0)
+        waiting = torch.cat([waiting, embedding.float().cpu()])
+        bar.update(len(images))
+        while len(waiting) >= len(samples):
+            yield waiting[: len(samples)].numpy()
+            waiting = waiting[len(samples) :]
