@@ -268,15 +268,16 @@ class _Side:
         hit = self._best_of_groups(block, transposed) >= least[:, None]
         crowded = hit.sum(1) > self._crowd
         self._drop(of, crowded)
-        hits = (hit & ~crowded[:, None]).nonzero()
         groups, width = hit.shape[1], block.shape[1]
+        hits = _true(hit & ~crowded[:, None])
         stride = width if transposed else groups
-        member = torch.arange(_GROUP, device=block.device) * stride
+        member = torch.arange(_GROUP, dtype=torch.int32, device=block.device) * stride
         parts = [self._found[of.start]] if of.start in self._found else []
-        for row, group in (part.unbind(1) for part in hits.split(_HITS_AT_ONCE)):
+        for part in hits.split(_HITS_AT_ONCE):
+            row, group = part // groups, part % groups
             first = row + group * (_GROUP * width) if transposed else row * width + group
-            score = block.view(-1).index_select(0, (first[:, None] + member).view(-1)).float()
-            near = (score.view(-1, _GROUP) * self._sign >= least[row, None]).view(-1).nonzero().flatten()
+            score = block.view(-1).index_select(0, (first.int()[:, None] + member).view(-1)).float()
+            near = _true(score.view(-1, _GROUP) * self._sign >= least[row, None])
             which, place = near // _GROUP, near % _GROUP
             column = group[which] * _GROUP + place if transposed else group[which] + groups * place
             found = Candidates(row[which] + of.start, column + among.start, score[near])
@@ -313,6 +314,13 @@ class _Side:
             if span.start in self._found:
                 found = self._found[span.start]
                 self._found[span.start] = _where(found, ~crowded[found.rows - span.start])
+
+
+def _true(mask: Tensor) -> Tensor:
+    """(T,) int64 places of the true values of a flattened mask, ascending; NumPy finds them faster than torch does."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.view(-1).nonzero().flatten()
 
 
 def _where(found: Candidates, keep: Tensor) -> Candidates:
