@@ -23,8 +23,9 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__docs__"}  # a block may use what those above it made
     for block in blocks(page, "python"):
-        exec(compile(block, str(page), "exec"), {"__name__": "__docs__"})
+        exec(compile(block, str(page), "exec"), names)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
