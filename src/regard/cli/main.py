@@ -21,6 +21,7 @@ VERBS = {
     "train": "train a system: regard train apnet data.root=FOLDER optim.lr=1e-4",
     "eval": "score a trained run on data sets, or files of descriptors",
     "compare": "score runs side by side: intervals, paired tests, cost, speed",
+    "explain": "see what a network attends to: gates, heat, features, precision",
     "calibrate": "learn what a similarity says about two pictures: probability, threshold",
     "embed": "embed pictures into a gallery or a file",
     "search": "who in a gallery looks like this photo",

@@ -31,7 +31,16 @@ from regard.layers.pyramid import AttentionPyramid
 from regard.layers.self_attention import DeepSelfAttention
 from regard.structures import Output
 
-__all__ = ["attention_layers", "class_cam", "similarity_cam"]
+__all__ = [
+    "activation_and_gradient",
+    "attention_layers",
+    "class_cam",
+    "class_score",
+    "evaluating",
+    "find_layer",
+    "frozen",
+    "similarity_cam",
+]
 
 
 def attention_layers(model: nn.Module, tap: int = -1) -> dict[str, nn.Module]:
@@ -71,11 +80,13 @@ def _layers_without_pyramid(model: nn.Module) -> dict[str, nn.Module]:
         for path, module in model.named_modules()
         if isinstance(module, DeepSelfAttention)
     }
-    *_, last = _submodule(model, "backbone.stages").children()
+    *_, last = find_layer(model, "backbone.stages").children()
     return {**blocks, "last stage": last}
 
 
-def similarity_cam(model: nn.Module, layer: str | nn.Module, images: Tensor, partners: Tensor) -> Tensor:
+def similarity_cam(
+    model: nn.Module, layer: str | nn.Module, images: Tensor, partners: Tensor, feature: str | None = None
+) -> Tensor:
     """What in each image makes it similar to its partner.
 
     The scalar is the cosine between the image's embedding and the partner's; the partner is held constant.
@@ -85,21 +96,33 @@ def similarity_cam(model: nn.Module, layer: str | nn.Module, images: Tensor, par
         layer: dotted path of a submodule ("backbone.stages.3"), or the submodule itself.
         images: (B, 3, H, W) normalised images.
         partners: (B, 3, H, W) images to compare with, or their embeddings (B, D).
+        feature: which of ``Output.features`` to compare by; the embedding unless told.
 
     Returns:
         (B, h, w) float32 in [0, 1], all zero where nothing speaks for the similarity.
 
     Raises:
-        ConfigError: no such layer, its output is no feature map, or images and partners do not pair up.
+        ConfigError: no such layer or feature, its output is no feature map, or images and partners do not pair up.
     """
+
+    def descriptor(output: Output) -> Tensor:
+        if feature is None:
+            return output.embedding.float()
+        if feature not in output.features:
+            known = ", ".join(output.features) or "none, it was stripped"
+            raise ConfigError(
+                f"the model has no feature {feature!r}{nearest(feature, output.features)}; it has: {known}"
+            )
+        return output.features[feature].float()
+
     if len(images) != len(partners):
         raise ConfigError(f"got {len(images)} images and {len(partners)} partners; give every image one partner")
-    with _frozen(model):
+    with frozen(model):
         if partners.ndim == 4:
             with torch.no_grad():
-                partners = model(partners).embedding
+                partners = descriptor(model(partners))
         constant = partners.detach().float().clone()
-        return _cam(model, layer, images, lambda output: F.cosine_similarity(output.embedding.float(), constant, dim=1))
+        return _cam(model, layer, images, lambda output: F.cosine_similarity(descriptor(output), constant, dim=1))
 
 
 def class_cam(
@@ -123,6 +146,21 @@ def class_cam(
         ConfigError: no such layer or head, its output is no feature map, or a label the classifier does not have.
     """
 
+    with frozen(model):
+        return _cam(model, layer, images, class_score(labels, head))
+
+
+def class_score(labels: Tensor, head: str | None = None) -> Callable[[Output], Tensor]:
+    """From an output to the scores of the identities asked for, (B,).
+
+    Args:
+        labels: (B,) class labels 0..N-1.
+        head: which of ``Output.logits``; the first one unless told.
+
+    Raises:
+        ConfigError: when called: no such head, or a label it does not have.
+    """
+
     def score(output: Output) -> Tensor:
         name = head or next(iter(output.logits), "")
         if name not in output.logits:
@@ -136,12 +174,35 @@ def class_cam(
             )
         return logits.gather(1, labels.to(logits.device)[:, None])[:, 0]
 
-    with _frozen(model):
-        return _cam(model, layer, images, score)
+    return score
 
 
 def _cam(model: nn.Module, layer: str | nn.Module, images: Tensor, score: Callable[[Output], Tensor]) -> Tensor:
     """(B, h, w) map of d ``score`` / d activation, in [0, 1]."""
+    activation, gradient, _ = activation_and_gradient(model, layer, images, score)
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    maps = F.relu((weights * activation).sum(dim=1)).float()
+    peak = maps.amax(dim=(1, 2), keepdim=True)
+    return torch.where(peak > 0, maps / peak.clamp_min(torch.finfo(maps.dtype).tiny), 0.0)
+
+
+def activation_and_gradient(
+    model: nn.Module, layer: str | nn.Module, images: Tensor, score: Callable[[Output], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a layer returns, and how a score of the output changes with it; gradients have to be on.
+
+    Args:
+        model: returns an ``Output``.
+        layer: dotted path of a submodule, or the submodule itself.
+        images: (B, 3, H, W).
+        score: from the output to one number per image, (B,).
+
+    Returns:
+        The activation (B, C, h, w), the gradient (B, C, h, w), and the scores (B,).
+
+    Raises:
+        ConfigError: the layer's output is no feature map, or it has no part in the score.
+    """
     activations: list[Tensor] = []
     name = layer if isinstance(layer, str) else type(layer).__name__
 
@@ -156,7 +217,7 @@ def _cam(model: nn.Module, layer: str | nn.Module, images: Tensor, score: Callab
         copy = leaf.clone()  # what follows may work in place
         return (copy, *rest) if isinstance(output, tuple) else copy
 
-    hook = _submodule(model, layer).register_forward_hook(start_graph_here)
+    hook = find_layer(model, layer).register_forward_hook(start_graph_here)
     try:
         scores = score(model(images))
     finally:
@@ -166,13 +227,15 @@ def _cam(model: nn.Module, layer: str | nn.Module, images: Tensor, score: Callab
         (gradient,) = torch.autograd.grad(scores.sum(), activations[-1], allow_unused=True)
     if gradient is None:
         raise ConfigError(f"layer {name!r} has no part in the answer; name one on the way to the embedding")
-    weights = gradient.mean(dim=(2, 3), keepdim=True)
-    maps = F.relu((weights * activations[-1].detach()).sum(dim=1)).float()
-    peak = maps.amax(dim=(1, 2), keepdim=True)
-    return torch.where(peak > 0, maps / peak.clamp_min(torch.finfo(maps.dtype).tiny), 0.0)
+    return activations[-1].detach(), gradient, scores.detach()
 
 
-def _submodule(model: nn.Module, layer: str | nn.Module) -> nn.Module:
+def find_layer(model: nn.Module, layer: str | nn.Module) -> nn.Module:
+    """A submodule by its dotted path, or the submodule itself.
+
+    Raises:
+        ConfigError: no such layer.
+    """
     if isinstance(layer, nn.Module):
         return layer
     known = dict(model.named_modules())
@@ -185,13 +248,19 @@ def _submodule(model: nn.Module, layer: str | nn.Module) -> nn.Module:
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with gradients on, whatever is around; every submodule gets its own mode back."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode while inside; every submodule gets its own mode back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
+        yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode with gradients on, whatever is around."""
+    with evaluating(model), torch.inference_mode(False), torch.enable_grad():
+        yield
