@@ -1,0 +1,160 @@
+"""The actions of ``regard explain`` that draw maps over pictures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from regard.cli.explain_runs import OpenRun, names_of, open_runs, write_arrays, write_figure, write_json
+from regard.errors import ConfigError
+from regard.explain.attention import attention_of, spatial_map
+from regard.explain.attention_figure import attention_figure
+from regard.explain.feature_figure import MapRow, feature_grid, feature_pictures, png_bytes
+from regard.explain.features import feature_maps, reduce_channels
+from regard.explain.figures import FORMATS, figure_bytes
+from regard.explain.gradcam import attention_layers, similarity_cam
+from regard.explain.heads import head_heat, pair_heat
+from regard.explain.pair_figure import pair_figure
+from regard.explain.paper_sheet import paper_sheet
+from regard.storage import write_atomic
+
+__all__ = ["attention", "cam", "features", "pair", "sheet"]
+
+
+def attention(arguments: argparse.Namespace) -> None:
+    """Per picture a figure and its arrays; one JSON file for all."""
+    (opened,) = open_runs([arguments.run], arguments.size)
+    found = attention_of(opened.model, opened.input(arguments.images))
+    said = {}
+    for index, (path, name) in enumerate(zip(arguments.images, names_of(arguments.images))):
+        write_figure(attention_figure(path, found, index), arguments.output / name, arguments)
+        write_arrays(arguments.output / f"{name}.npz", {key: value.values[index] for key, value in found.items()})
+        said[name] = {
+            key: {
+                "over": value.over,
+                "meaning": value.meaning,
+                "shape": value.values[index].shape,
+                **_figures(value.values[index]),
+            }
+            for key, value in found.items()
+        }
+    write_json(arguments.output / "attention.json", {**opened.describe(), "pictures": said})
+
+
+def pair(arguments: argparse.Namespace) -> None:
+    """A figure of both pictures, the maps, and how similar they are."""
+    (opened,) = open_runs([arguments.run], arguments.size)
+    first, second = opened.input([arguments.first, arguments.second])
+    tap = None if arguments.all_taps else -1
+    found = pair_heat(opened.model, first, second, tap=tap, heads=arguments.heads)
+    embeddings = opened.model.embed(torch.stack([first, second]))
+    cosine = float(torch.cosine_similarity(embeddings[0], embeddings[1], dim=0))
+    title = f"{opened.label}: {arguments.first.name} and {arguments.second.name}, cosine {cosine:.2f}"
+    figure = pair_figure(arguments.first, arguments.second, found, title)
+    write_figure(figure, arguments.output / "pair", arguments)
+    maps = {f"{name}.{side}": getattr(heat, side) for name, heat in found.items() for side in ("first", "second")}
+    write_arrays(arguments.output / "pair.npz", maps)
+    content = {
+        **opened.describe(),
+        "first": str(arguments.first),
+        "second": str(arguments.second),
+        "cosine": cosine,
+        "similarity": {name: heat.similarity for name, heat in found.items()},
+    }
+    write_json(arguments.output / "pair.json", content)
+
+
+def cam(arguments: argparse.Namespace) -> None:
+    """A line per picture, a column per head."""
+    (opened,) = open_runs([arguments.run], arguments.size)
+    images = opened.input(arguments.images)
+    found = head_heat(opened.model, images, arguments.head, arguments.label)
+    names = names_of(arguments.images)
+    rows = [
+        MapRow(
+            name,
+            path,
+            {head: heat.maps[index] for head, heat in found.items()},
+            {head: f"label {heat.labels[index]}" for head, heat in found.items()},
+        )
+        for index, (path, name) in enumerate(zip(arguments.images, names))
+    ]
+    write_figure(feature_grid(rows), arguments.output / "cam", arguments)
+    write_arrays(arguments.output / "cam.npz", {head: heat.maps for head, heat in found.items()})
+    said = {
+        head: {"exact": heat.exact, "labels": heat.labels.tolist(), "scores": heat.scores.tolist()}
+        for head, heat in found.items()
+    }
+    write_json(arguments.output / "cam.json", {**opened.describe(), "pictures": names, "heads": said})
+
+
+def features(arguments: argparse.Namespace) -> None:
+    """Per run, picture and layer the map as an array and as pictures of four kinds; one grid of all."""
+    limits = tuple(arguments.range) if arguments.range else None
+    if limits and limits[1] <= limits[0]:
+        raise ConfigError(f"--range {limits[0]:g} {limits[1]:g} is empty, wanted the lower value first")
+    rows, said = [], []
+    for opened in open_runs([arguments.run, *arguments.compare], arguments.size):
+        maps = feature_maps(opened.model, opened.input(arguments.images), arguments.layer)
+        for index, (path, name) in enumerate(zip(arguments.images, names_of(arguments.images))):
+            values = {layer: reduce_channels(found[index], arguments.channel) for layer, found in maps.items()}
+            rows.append(MapRow(f"{opened.label}\n{name}", path, values))
+            for layer, found in maps.items():
+                stem = arguments.output / _file_name(opened.label) / f"{name}.{layer}"
+                write_arrays(stem.with_name(f"{stem.name}.npy"), found[index : index + 1])
+                for kind, picture in feature_pictures(path, values[layer], limits).items():
+                    write_atomic(stem.with_name(f"{stem.name}.{kind}.png"), png_bytes(picture))
+                said.append({**opened.describe(), "picture": name, "layer": layer, "shape": found[index].shape,
+                             **_figures(found[index])})  # fmt: skip
+    write_figure(feature_grid(rows, limits), arguments.output / "grid", arguments)
+    write_json(arguments.output / "features.json", {"channel": arguments.channel, "maps": said})
+
+
+def sheet(arguments: argparse.Namespace) -> None:
+    """One file, in the form that its ending says."""
+    form = arguments.output.suffix.removeprefix(".").lower()
+    if form not in FORMATS:
+        raise ConfigError(f"-o {arguments.output} ends in {form!r}, wanted .png, .svg or .pdf")
+    systems = {run.label: _shown(run, arguments) for run in open_runs(arguments.runs, arguments.size)}
+    partner = arguments.partner.name if arguments.partner else "the mirrored picture"
+    notes = {
+        "cam": f"Grad-CAM of the similarity to {partner}",
+        "attention": "attention, each map from its lowest to its highest value",
+        "features": "mean over channels, each map from its lowest to its highest value",
+    }
+    figure = paper_sheet(
+        arguments.images, systems, width=arguments.width, dpi=arguments.dpi, note=notes[arguments.show]
+    )
+    write_atomic(arguments.output, figure_bytes(figure, form, arguments.dpi))
+    print(arguments.output)
+
+
+def _shown(opened: OpenRun, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Level -> maps (B, h, w) of what the sheet is about."""
+    images = opened.input(arguments.images)
+    if arguments.show == "attention":
+        maps = {name: spatial_map(found) for name, found in attention_of(opened.model, images).items()}
+        shown = {name: values for name, values in maps.items() if values is not None}
+        if not shown:
+            raise ConfigError(f"{opened.label} attends to channels alone and has no map; take --show cam or features")
+        return shown
+    if arguments.show == "features":
+        return {layer: reduce_channels(found) for layer, found in feature_maps(opened.model, images).items()}
+    mirrored = images.flip(3)
+    partners = opened.input([arguments.partner]).expand_as(images) if arguments.partner else mirrored
+    return {
+        name: similarity_cam(opened.model, layer, images, partners).numpy()
+        for name, layer in attention_layers(opened.model).items()
+    }
+
+
+def _figures(values: np.ndarray) -> dict[str, float]:
+    return {"lowest": float(values.min()), "highest": float(values.max()), "mean": float(values.mean())}
+
+
+def _file_name(label: str) -> str:
+    """A label as one folder's name."""
+    return "_".join(part for part in Path(label).parts if part not in ("/", "..", "."))

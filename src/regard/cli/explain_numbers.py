@@ -1,0 +1,101 @@
+"""The actions of ``regard explain`` whose answer is a number: correlation and attention precision."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from regard.cli.explain_runs import names_of, open_runs, write_arrays, write_figure, write_json
+from regard.data.sources import find_source
+from regard.errors import ConfigError, DataError
+from regard.explain.correlation import Correlation, correlate, correlation_figure
+from regard.explain.features import feature_maps
+from regard.explain.precision import (
+    PrecisionRow,
+    measure_precision,
+    pair_up,
+    precision_figure,
+    precision_row,
+    precision_table,
+)
+from regard.models.checkpoint import from_config, model_config
+
+__all__ = ["correlation", "precision"]
+
+
+def correlation(arguments: argparse.Namespace) -> None:
+    """Matrices as .npy, side by side as a figure, and their figures as a table and as JSON."""
+    found: dict[str, Correlation] = {}
+    for label, array in _maps(arguments).items():
+        found[label] = correlate(array, arguments.axis)
+        write_arrays(
+            arguments.output / f"{label.replace(' ', '.').replace('/', '_')}.{arguments.axis}.npy", found[label].matrix
+        )
+    write_figure(correlation_figure(found), arguments.output / "correlation", arguments)
+    write_json(arguments.output / "correlation.json", {label: result.to_dict() for label, result in found.items()})
+    width = max(map(len, found))
+    for label, result in found.items():
+        print(
+            f"{label:<{width}}  mean {result.mean:.3f}  off the diagonal {result.mean_off_diagonal:.3f}  "
+            f"{result.n:,} {result.axis}, {result.dead} dead"
+        )
+
+
+def _maps(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Label -> (1, C, h, w), from files or from runs and pictures."""
+    files = [path for path in arguments.inputs if path.suffix == ".npy"]
+    if files:
+        if len(files) < len(arguments.inputs) or arguments.compare or arguments.layer:
+            raise ConfigError("got maps and runs together; give .npy files alone, or a run and pictures")
+        return {name: _read(path) for name, path in zip(names_of(files), files)}
+    folder, *images = arguments.inputs
+    if not images:
+        raise ConfigError(f"got the run {folder} without pictures; say which, or give maps as .npy files")
+    maps = {}
+    for opened in open_runs([folder, *arguments.compare], arguments.size):
+        found = feature_maps(opened.model, opened.input(images), arguments.layer)
+        for index, name in enumerate(names_of(images)):
+            for layer, values in found.items():
+                maps[f"{opened.label} {name} {layer}"] = values[index : index + 1]
+    return maps
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"cannot read {path}: {reason}; give maps as 'regard explain features' writes them") from error
+
+
+def precision(arguments: argparse.Namespace) -> None:
+    """A table, its chart, and everything as JSON."""
+    if arguments.images < 1:
+        raise ConfigError(f"--images is {arguments.images}, wanted 1 or more")
+    splits = find_source(arguments.data or str(arguments.root), arguments.root).read()
+    pairs = pair_up(splits.query, splits.gallery, arguments.images)
+    pids = np.array([sample.pid for sample, _ in pairs])
+    rows: list[PrecisionRow] = []
+    for opened in open_runs(arguments.runs, arguments.size):
+        torch.manual_seed(arguments.seed)
+        untrained = from_config(model_config(opened.model))
+        with tqdm(total=2 * len(pairs), desc=opened.label, unit="image", disable=arguments.quiet, leave=False) as bar:
+            after = measure_precision(opened.model, pairs, opened.transform, bar.update)
+            before = measure_precision(untrained, pairs, opened.transform, bar.update)
+        names = [name for name in after if name != "chance" and _wanted(name, arguments.map)]
+        rows += [precision_row(opened.label, name, before, after, pids) for name in names]
+    if not rows:
+        raise ConfigError(f"no map of these runs is named {', '.join(arguments.map or ())}; leave --map out to see all")
+    print(f"{splits.name}: {len(pairs)} queries of {len(set(pids.tolist()))} people\n")
+    print(precision_table(rows), end="\n\n")
+    write_figure(precision_figure(rows), arguments.output / "precision", arguments)
+    write_json(arguments.output / "precision.json", [row.to_dict() for row in rows])
+
+
+def _wanted(name: str, patterns: list[str] | None) -> bool:
+    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,114 @@
+"""What the actions of ``regard explain`` share: runs as they are opened, pictures as they are fed, files as written."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from regard.cli.search_verb import parse_size
+from regard.data.image import read_image
+from regard.data.transforms import TestTransform, normalize
+from regard.explain.figures import figure_bytes
+from regard.models import ReIDModel, load
+from regard.models.checkpoint import model_config, model_folder
+from regard.search.embedder import PUBLISHED, run_data
+from regard.storage import write_atomic
+
+__all__ = ["OpenRun", "names_of", "open_runs", "write_arrays", "write_figure", "write_json"]
+
+
+class OpenRun(NamedTuple):
+    """A trained model and how its pictures are made.
+
+    Attributes:
+        label: the run's name in figures.
+        system: name of the model.
+        model: as loaded.
+        transform: resizes to its input.
+    """
+
+    label: str
+    system: str
+    model: ReIDModel
+    transform: TestTransform
+
+    def input(self, paths: Sequence[Path]) -> Tensor:
+        """Pictures as normalized network input, (B, 3, H, W)."""
+        pictures = [np.ascontiguousarray(self.transform(read_image(path))) for path in paths]
+        return normalize(torch.from_numpy(np.stack(pictures)))
+
+    def describe(self) -> dict[str, Any]:
+        """What the JSON says of it."""
+        return {
+            "run": self.label,
+            "system": self.system,
+            "height": self.transform.height,
+            "width": self.transform.width,
+        }
+
+
+def open_runs(paths: Sequence[Path], size: str | None = None) -> list[OpenRun]:
+    """Load runs, each with its own input size unless told.
+
+    Raises:
+        CheckpointError: there is no model, or it is damaged.
+        ConfigError: the size is none.
+    """
+    labels = [path.parent.name if path.name in ("final", "best") else path.resolve().name for path in paths]
+    runs = []
+    for path, label in zip(paths, labels):
+        folder = model_folder(path)
+        model, data = load(folder), run_data(folder)
+        height, width = parse_size(size) or data.get("size") or PUBLISHED
+        transform = TestTransform(height, width, **data.get("how", {}))
+        unique = label if labels.count(label) == 1 else path.as_posix()
+        runs.append(OpenRun(unique, str(model_config(model)["model"]), model, transform))
+    return runs
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """A file name for each picture: its own without ending, numbered where several have the same."""
+    stems = [path.stem for path in paths]
+    return [stem if stems.count(stem) == 1 else f"{number}_{stem}" for number, stem in enumerate(stems)]
+
+
+def write_figure(figure: Figure, stem: Path, arguments: argparse.Namespace) -> None:
+    """Write a figure in every form that was asked for, and say where."""
+    for form in dict.fromkeys(arguments.forms or ["png"]):
+        path = stem.with_name(f"{stem.name}.{form}")
+        write_atomic(path, figure_bytes(figure, form, arguments.dpi))
+        print(path)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray] | np.ndarray) -> None:
+    """Write arrays by name as ``.npz``, or one as ``.npy``."""
+    buffer = io.BytesIO()
+    if isinstance(arrays, np.ndarray):
+        np.save(buffer, arrays)
+    else:
+        np.savez_compressed(buffer, **dict(arrays))  # pyright: ignore[reportArgumentType]
+    write_atomic(path, buffer.getvalue())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write what was found; numbers that are none become null."""
+    write_atomic(path, (json.dumps(_plain(content), indent=2) + "\n").encode())
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    if isinstance(content, float | np.floating):
+        return float(content) if np.isfinite(content) else None
+    return content.item() if isinstance(content, np.generic) else content

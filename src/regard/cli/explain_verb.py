@@ -1,0 +1,163 @@
+"""See what a network attends to.
+
+  regard explain attention runs/apnet a.jpg b.jpg -o out        its own gates, masks, weights and branches
+  regard explain pair runs/apnet a.jpg b.jpg -o out             why two pictures match: heat on both, per level
+  regard explain pair runs/mudeep a.jpg b.jpg -o out --heads    the same per head
+  regard explain cam runs/dsp a.jpg -o out                      what speaks for an identity it was trained on
+  regard explain features runs/dsp a.jpg -o out --compare runs/baseline --layer layer1 --layer layer2
+  regard explain correlation runs/dsp a.jpg -o out --compare runs/baseline --layer layer1
+  regard explain correlation before.npy after.npy -o out --axis channels
+  regard explain precision runs/* --root data/crowd -o out      share of the attention that lies on the person
+  regard explain sheet a.jpg b.jpg --runs runs/baseline runs/apnet -o sheet.pdf --dpi 300
+
+A run is a run folder, or a folder a model was saved in. Figures come with their numbers: arrays as .npz or .npy, the
+rest as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    verbs = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _attention(verbs)
+    _pair(verbs)
+    _cam(verbs)
+    _features(verbs)
+    _correlation(verbs)
+    _precision(verbs)
+    _sheet(verbs)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what was asked for."""
+    from regard.cli import explain_maps, explain_numbers
+
+    actions = {
+        "attention": explain_maps.attention,
+        "pair": explain_maps.pair,
+        "cam": explain_maps.cam,
+        "features": explain_maps.features,
+        "sheet": explain_maps.sheet,
+        "correlation": explain_numbers.correlation,
+        "precision": explain_numbers.precision,
+    }
+    actions[arguments.action](arguments)
+
+
+def _attention(verbs: Any) -> None:
+    attention = _action(verbs, "attention", "the gates, masks, weights and branches of a system, as they are")
+    attention.add_argument("run", type=Path, metavar="RUN", help="run folder or model folder")
+    attention.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures to look at")
+    _output(attention)
+
+
+def _pair(verbs: Any) -> None:
+    pair = _action(verbs, "pair", "why two pictures match: heat on both")
+    pair.add_argument("run", type=Path, metavar="RUN", help="run folder or model folder")
+    pair.add_argument("first", type=Path, metavar="A", help="a picture")
+    pair.add_argument("second", type=Path, metavar="B", help="another picture")
+    pair.add_argument("--heads", action="store_true", help="compare by one head after the other")
+    pair.add_argument("--all-taps", action="store_true", help="the pyramids of all stages, not of the last one alone")
+    _output(pair)
+
+
+def _cam(verbs: Any) -> None:
+    cam = _action(verbs, "cam", "what speaks for an identity, per head; exact where the head is linear")
+    cam.add_argument("run", type=Path, metavar="RUN", help="run folder or model folder, not stripped")
+    cam.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures of people it was trained on")
+    cam.add_argument(
+        "--head", action="append", metavar="NAME", help="global, part0, ds1, ...; repeatable (default: all)"
+    )
+    cam.add_argument("--label", type=int, metavar="N", help="class label from 0 (default: each head's best)")
+    _output(cam)
+
+
+def _features(verbs: Any) -> None:
+    features = _action(verbs, "features", "feature maps of any layer, before and after attention")
+    features.add_argument("run", type=Path, metavar="RUN", help="run folder or model folder")
+    features.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures to look at")
+    _layers(features)
+    features.add_argument("--channel", default="mean", metavar="HOW", help="mean, l2, max or a number (%(default)s)")
+    features.add_argument(
+        "--range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="values drawn darkest and brightest (default: own)",
+    )
+    _output(features)
+
+
+def _correlation(verbs: Any) -> None:
+    correlation = _action(verbs, "correlation", "how alike positions, or channels, of feature maps are")
+    correlation.add_argument(
+        "inputs", type=Path, nargs="+", metavar="INPUT", help="maps as .npy, (C, h, w); or a run and pictures"
+    )
+    _layers(correlation)
+    correlation.add_argument(
+        "--axis", choices=("positions", "channels"), default="positions", help="what to compare (%(default)s)"
+    )
+    _output(correlation)
+
+
+def _precision(verbs: Any) -> None:
+    precision = _action(verbs, "precision", "share of the attention on the person, before and after training")
+    precision.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders or model folders")
+    precision.add_argument("--root", type=Path, required=True, help="data set with person masks, such as a crowd")
+    precision.add_argument("--data", metavar="NAME", help="its name (default: looked up in --root)")
+    precision.add_argument("--images", type=int, default=200, metavar="N", help="queries at most (%(default)s)")
+    precision.add_argument("--map", action="append", metavar="NAME", help="maps to report, as 'tap*'; repeatable")
+    precision.add_argument("--seed", type=int, default=0, help="weights before training (%(default)s)")
+    precision.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    _output(precision)
+
+
+def _sheet(verbs: Any) -> None:
+    sheet = _action(verbs, "sheet", "a grid for papers: pictures, systems, levels; PNG, SVG or PDF")
+    sheet.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, a line each")
+    sheet.add_argument(
+        "--runs", type=Path, nargs="+", required=True, metavar="RUN", help="systems, a group of columns each"
+    )
+    sheet.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".png, .svg or .pdf")
+    sheet.add_argument(
+        "--show", choices=("cam", "attention", "features"), default="cam",
+        help="Grad-CAM of the similarity to --partner, own attention, or feature maps (%(default)s)",
+    )  # fmt: skip
+    sheet.add_argument(
+        "--partner", type=Path, metavar="IMAGE", help="what to be similar to (default: own mirror image)"
+    )
+    sheet.add_argument("--width", type=float, default=7.0, metavar="INCHES", help="of the sheet (%(default)s)")
+    sheet.add_argument("--dpi", type=int, default=300, help="dots per inch (%(default)s)")
+    sheet.add_argument("--size", metavar="HxW", help="input size (default: each run's, else 256x128)")
+
+
+def _action(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+    )
+    return parser
+
+
+def _layers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--layer", action="append", metavar="NAME",
+        help="layer1, tap2.after, scale1, backbone.stages.3, ...; repeatable (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--compare", type=Path, action="append", default=[], metavar="RUN", help="another run to set beside; repeatable"
+    )
+
+
+def _output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where to write")
+    parser.add_argument(
+        "--format", dest="forms", action="append", choices=("png", "svg", "pdf"), help="of figures; repeatable (png)"
+    )
+    parser.add_argument("--dpi", type=int, default=160, help="dots per inch of figures (%(default)s)")
+    parser.add_argument("--size", metavar="HxW", help="input size (default: each run's, else 256x128)")

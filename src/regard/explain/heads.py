@@ -1,0 +1,245 @@
+"""Heat per head: which layer each head looks at, why a pair of pictures matches, and exact maps of linear heads.
+
+Shapes: B images, C channels, h x w positions, N identities.
+
+Grad-CAM is a linearization. A head that is linear in its map needs none: with A the map that is pooled and
+s = w · A + b the score, the contribution of position (i, j) is the part of the sum that it brings, Σ_c w_c A_c(i, j),
+positive or negative, and all contributions and b add up to s (B. Zhou et al., "Learning Deep Features for
+Discriminative Localization", CVPR 2016, equations 1 and 2). Linear are the deep-supervision heads of dsp and sa, and,
+in evaluation, average pooling, BNNeck and classifier, which all systems with one global descriptor have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from regard.errors import ConfigError, nearest
+from regard.explain.attention import last_layer
+from regard.explain.gradcam import (
+    activation_and_gradient,
+    attention_layers,
+    class_cam,
+    class_score,
+    evaluating,
+    frozen,
+    similarity_cam,
+)
+from regard.layers.pyramid import AttentionLevel, AttentionPyramid
+from regard.models.daaf import DAAF
+from regard.models.dsp import STRIPES, DeeplySupervised
+from regard.models.mudeep import MuDeep
+from regard.models.skeleton import GlobalDescriptor
+
+__all__ = ["ExactCam", "HeadHeat", "PairHeat", "exact_cam", "exact_heads", "head_heat", "head_layers", "pair_heat"]
+
+
+class PairHeat(NamedTuple):
+    """Why two pictures match, seen from one layer or head.
+
+    Attributes:
+        similarity: cosine of the two descriptors that were compared.
+        first, second: (h, w) in [0, 1]: what in each picture makes it similar to the other.
+    """
+
+    similarity: float
+    first: np.ndarray
+    second: np.ndarray
+
+
+class ExactCam(NamedTuple):
+    """What each position brings to the score of an identity.
+
+    Attributes:
+        maps: (B, h, w) contributions; negative where a position speaks against the identity.
+        offset: (B,) what does not depend on the picture; contributions and offset add up to the score.
+        scores: (B,) what the head says.
+    """
+
+    maps: np.ndarray
+    offset: np.ndarray
+    scores: np.ndarray
+
+
+class HeadHeat(NamedTuple):
+    """What speaks for an identity, seen by one head.
+
+    Attributes:
+        maps: (B, h, w); of an exact head the contributions, else Grad-CAM in [0, 1].
+        labels: (B,) the identities asked for.
+        scores: (B,) what the head says of them.
+        exact: whether contributions add up to the score.
+    """
+
+    maps: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    exact: bool
+
+
+def pair_heat(
+    model: nn.Module, first: Tensor, second: Tensor, tap: int | None = -1, heads: bool = False
+) -> dict[str, PairHeat]:
+    """Why two pictures match: heat on both, per attention layer of the network, or per head.
+
+    Args:
+        model: returns an ``Output``.
+        first, second: (3, H, W) normalized images.
+        tap: which of the pyramids, as :func:`~regard.explain.gradcam.attention_layers`; None shows all of them.
+        heads: compare by one head's vector after the other instead of by the whole descriptor. A head of a horizontal
+            part has heat in its own rows alone.
+
+    Raises:
+        ConfigError: no such tap, or the model has no heads (it was stripped).
+    """
+    pair, swapped = torch.stack([first, second]), torch.stack([second, first])
+    with evaluating(model), torch.no_grad():
+        output = model(pair)
+    found: dict[str, PairHeat] = {}
+    if not heads:
+        similarity = _cosine(output.embedding)
+        for name, layer in _layers(model, tap).items():
+            maps = similarity_cam(model, layer, pair, swapped).cpu().numpy()
+            found[name] = PairHeat(similarity, maps[0], maps[1])
+        return found
+    if not output.features:
+        raise ConfigError("the model has no heads, it was stripped; give one that was not, or leave heads out")
+    for name, layer in head_layers(model, list(output.features)).items():
+        maps = similarity_cam(model, layer, pair, swapped, feature=name).cpu().numpy()
+        maps = _within(maps, model, name)
+        found[name] = PairHeat(_cosine(output.features[name]), maps[0], maps[1])
+    return found
+
+
+def head_heat(
+    model: nn.Module, images: Tensor, heads: list[str] | None = None, label: int | None = None
+) -> dict[str, HeadHeat]:
+    """What speaks for an identity, per head: exact where the head is linear, Grad-CAM elsewhere.
+
+    A pyramid of attention is looked at once per level besides, by Grad-CAM: ``"global P2"``, ``"global P1"``.
+
+    Args:
+        model: returns an ``Output`` with ``logits``.
+        images: (B, 3, H, W) normalized images.
+        heads: which of ``Output.logits``; all of them unless told.
+        label: class label 0..N-1; each head's best for each image unless told.
+
+    Raises:
+        ConfigError: the model has no classifiers (it was stripped), or not that head or label.
+    """
+    with evaluating(model), torch.no_grad():
+        logits = model(images).logits
+    known, exact = ", ".join(logits) or "none, it was stripped", exact_heads(model)
+    found: dict[str, HeadHeat] = {}
+    for name in heads or list(logits) or [""]:
+        if name not in logits:
+            raise ConfigError(f"the model has no classifier {name!r}{nearest(name, logits)}; it has: {known}")
+        labels = logits[name].argmax(1) if label is None else torch.full((len(images),), label)
+        if name in exact:
+            maps = exact_cam(model, images, labels, name).maps
+        else:
+            maps = _within(
+                class_cam(model, head_layers(model, [name])[name], images, labels, name).cpu().numpy(), model, name
+            )
+        scores = logits[name].gather(1, labels.to(logits[name].device)[:, None])[:, 0]
+        asked = labels.cpu().numpy(), scores.cpu().numpy()
+        found[name] = HeadHeat(maps, *asked, exact=name in exact)
+        for level, layer in attention_layers(model).items() if isinstance(model, GlobalDescriptor) else ():
+            if isinstance(layer, AttentionLevel):
+                maps = class_cam(model, layer, images, labels, name).cpu().numpy()
+                found[f"{name} {level}"] = HeadHeat(maps, *asked, exact=False)
+    return found
+
+
+def head_layers(model: nn.Module, names: list[str]) -> dict[str, nn.Module]:
+    """The last layer with positions on the way to each head, by the names in ``Output.features``."""
+    layers: dict[str, nn.Module] = {}
+    for name in names:
+        scale = name.partition(".")[0]
+        if isinstance(model, MuDeep):
+            if scale in model.streams:
+                layers[name] = model.streams[scale]
+        elif isinstance(model, DeeplySupervised) and name.startswith("ds"):
+            layers[name] = _supervised_layer(model, name)
+        else:
+            layers[name] = last_layer(model)
+    return layers
+
+
+def exact_heads(model: nn.Module) -> dict[str, nn.Module]:
+    """The heads that are linear in a map, and the layer that returns it; empty where there is none."""
+    if isinstance(model, DeeplySupervised) and model.supervision is not None:
+        return {head: _supervised_layer(model, head) for head in model.supervised.values()}
+    bot = isinstance(model, GlobalDescriptor) or (isinstance(model, DAAF) and model.preset == "bot")
+    return {"global": last_layer(model)} if bot and getattr(model, "classifier", None) is not None else {}
+
+
+def exact_cam(model: nn.Module, images: Tensor, labels: Tensor, head: str | None = None) -> ExactCam:
+    """The exact class activation map of a linear head.
+
+    Args:
+        model: returns an ``Output`` with ``logits``; evaluated with batch statistics frozen, left in its mode.
+        images: (B, 3, H, W) normalized images.
+        labels: (B,) class labels 0..N-1.
+        head: which of :func:`exact_heads`; the first one unless told.
+
+    Raises:
+        ConfigError: the head is not linear, or not there; ``class_cam`` approximates those that are not.
+    """
+    layers = exact_heads(model)
+    name = head or next(iter(layers), "")
+    if name not in layers:
+        known = ", ".join(layers) or "none"
+        raise ConfigError(
+            f"head {name!r} is not linear in a map{nearest(name, layers)}; linear: {known}; class_cam takes any head"
+        )
+    with frozen(model):
+        score = class_score(labels, name)
+        activation, gradient, scores = activation_and_gradient(model, layers[name], images, score)
+    maps = (gradient * activation).sum(1).float()
+    offset = scores - maps.sum((1, 2))
+    return ExactCam(*(x.cpu().numpy() for x in (maps, offset, scores)))
+
+
+def _layers(model: nn.Module, tap: int | None) -> Mapping[str, nn.Module]:
+    """The layers to show: those of one tap, or of all."""
+    pyramids = [path for path, module in model.named_modules() if isinstance(module, AttentionPyramid)]
+    if tap is not None or not pyramids:
+        return attention_layers(model, -1 if tap is None else tap)
+    return {
+        f"{path.rpartition('.')[2]} {level}": layer
+        for number, path in enumerate(pyramids)
+        for level, layer in attention_layers(model, number).items()
+    }
+
+
+def _supervised_layer(model: DeeplySupervised, head: str) -> nn.Module:
+    """The attention whose map a deep-supervision head pools."""
+    assert model.attention is not None
+    return model.attention[next(tap for tap, name in model.supervised.items() if name == head)]
+
+
+def _within(maps: np.ndarray, model: nn.Module, head: str) -> np.ndarray:
+    """Maps (B, h, w) with nothing outside the rows that the head of a part pools."""
+    part = head.rpartition("part")[2]
+    if not part.isdecimal():
+        return maps
+    number, height = int(part), maps.shape[1]
+    if isinstance(model, MuDeep):
+        start, stop = number * height // model.stripes, -(-(number + 1) * height // model.stripes)
+    else:
+        step = height // STRIPES
+        start, stop = number * step, number * step + height - (STRIPES - 1) * step
+    kept = np.zeros_like(maps)
+    kept[:, start:stop] = maps[:, start:stop]
+    peak = kept.max(axis=(1, 2), keepdims=True)
+    return np.divide(kept, peak, out=np.zeros_like(kept), where=peak > 0)
+
+
+def _cosine(vectors: Tensor) -> float:
+    return float(F.cosine_similarity(vectors[0].float(), vectors[1].float(), dim=0))

@@ -1,0 +1,55 @@
+"""Two pictures and why they match, as a figure: the first above the second, heat on both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from regard.explain.figures import FONT, INK, MUTED, SMALL, canvas, caption, place, proportions, show
+from regard.explain.heads import PairHeat
+from regard.explain.overlay import Picture, heat_over, open_picture
+
+__all__ = ["pair_figure"]
+
+CELL, GAP, ABOVE, HEAD = 1.9, 0.1, 0.26, 0.34
+COLUMNS = 8
+
+
+def pair_figure(first: Picture, second: Picture, found: Mapping[str, PairHeat], title: str = "") -> Figure:
+    """Draw what :func:`~regard.explain.heads.pair_heat` found.
+
+    Args:
+        first, second: the pictures.
+        found: name of a layer or head -> heat on both.
+        title: a line above; who is compared and how similar they are.
+    """
+    width = CELL * proportions([first, second])
+    rows = -(-len(found) // (COLUMNS - 1))
+    columns = 1 + -(-len(found) // rows)
+    blocks = [list(found)[start : start + columns - 1] for start in range(0, len(found), columns - 1)]
+    block = ABOVE + 2 * CELL + 2 * GAP + 0.14
+    figure = canvas(max(GAP + columns * (width + GAP), 3.2), HEAD + len(blocks) * block)
+    figure.text(GAP / figure.get_figwidth(), 1 - 0.2 / figure.get_figheight(), title, fontsize=FONT + 1, color=INK)
+    own = {found[name].similarity for name in found}
+    for row, names in enumerate(blocks):
+        top = HEAD + row * block + ABOVE
+        for line, picture in enumerate((first, second)):
+            y = top + line * (CELL + GAP)
+            show(place(figure, GAP, y, width, CELL), open_picture(picture))
+            for column, name in enumerate(names, start=1):
+                axes = place(figure, GAP + column * (width + GAP), y, width, CELL)
+                show(axes, heat_over(picture, found[name].second if line else found[name].first))
+                if line == 0:
+                    caption(axes, name)
+                elif len(own) > 1:
+                    caption(axes, below=f"cosine {found[name].similarity:.2f}")
+    figure.text(
+        1 - GAP / figure.get_figwidth(),
+        0.03 / figure.get_figheight(),
+        "heat: what makes each like the other, divided by its maximum",
+        ha="right",
+        fontsize=SMALL - 1,
+        color=MUTED,
+    )
+    return figure

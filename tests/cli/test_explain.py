@@ -1,0 +1,218 @@
+"""``regard explain``: files on disk for every action, numbers beside figures, one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import regard
+from regard.cli.main import main
+from regard.errors import CheckpointError
+from regard.explain.correlation import correlate
+
+TINY = "test_resnet.r160_in1k"
+SIZE = ["--size", "96x64"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """``run("dsp") -> folder`` of a saved model."""
+
+    def saved(name: str, **options) -> Path:
+        torch.manual_seed(0)
+        folder = tmp_path / "runs" / name
+        regard.create_model(name, 5, backbone=TINY, **options).save(folder)
+        return folder
+
+    return saved
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    random = np.random.default_rng(0)
+    paths = [tmp_path / f"{name}.jpg" for name in "ab"]
+    for path in paths:
+        Image.fromarray(random.integers(0, 255, (80, 40, 3)).astype(np.uint8)).save(path)
+    return paths
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def explain(*arguments) -> int:
+    return main(["explain", *map(str, arguments)])
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(capsys, *arguments) -> str:
+    assert explain(*arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("regard: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("name", ["msea", "mudeep"])
+def test_attention(name, run, pictures, out):
+    assert explain("attention", run(name), *pictures, "-o", out, *SIZE) == 0
+    assert files(out) == {"a.png", "a.npz", "b.png", "b.npz", "attention.json"}
+    said = json.loads((out / "attention.json").read_text())
+    assert (said["system"], said["height"], said["width"]) == (name, 96, 64)
+    with np.load(out / "a.npz") as arrays:
+        assert set(arrays) == set(said["pictures"]["a"])
+        for key, array in arrays.items():
+            assert said["pictures"]["a"][key]["mean"] == pytest.approx(float(array.mean()), abs=1e-6)
+
+
+def test_pair_in_several_forms(run, pictures, out, capsys):
+    forms = ("--format", "pdf", "--format", "svg")
+    assert explain("pair", run("apnet"), *pictures, "-o", out, "--all-taps", *forms, *SIZE) == 0
+    assert files(out) == {"pair.pdf", "pair.svg", "pair.npz", "pair.json"}
+    assert str(out / "pair.pdf") in capsys.readouterr().out
+    said = json.loads((out / "pair.json").read_text())
+    assert len(said["similarity"]) == 10
+    assert all(value == pytest.approx(said["cosine"], abs=1e-5) for value in said["similarity"].values())
+    with np.load(out / "pair.npz") as arrays:
+        assert arrays["tap5 P1.first"].shape == (6, 4)
+
+
+def test_pair_per_head(run, pictures, out):
+    assert explain("pair", run("dsp"), *pictures, "-o", out, "--heads", *SIZE) == 0
+    assert set(json.loads((out / "pair.json").read_text())["similarity"]) == {
+        "global", *(f"part{number}" for number in range(6)), "ds1", "ds2", "ds3"
+    }  # fmt: skip
+
+
+def test_cam_says_which_heads_are_exact(run, pictures, out):
+    folder = run("dsp")
+    assert explain("cam", folder, *pictures, "-o", out, "--head", "ds2", "--head", "part1", "--label", 3, *SIZE) == 0
+    heads = json.loads((out / "cam.json").read_text())["heads"]
+    assert (heads["ds2"]["exact"], heads["part1"]["exact"]) == (True, False)
+    assert heads["ds2"]["labels"] == [3, 3]
+    model = regard.load(folder)
+    with np.load(out / "cam.npz") as arrays:
+        bias = model.supervision["ds2"].classifier.bias[3].item()
+        np.testing.assert_allclose(arrays["ds2"].sum((1, 2)) + bias, heads["ds2"]["scores"], atol=1e-5)
+        assert arrays["part1"].max() <= 1
+
+
+def test_features_of_two_runs(run, pictures, out):
+    dsp, baseline = run("dsp"), run("baseline")
+    layers = ("--layer", "layer1", "--layer", "tap5")
+    assert explain("features", dsp, *pictures, "-o", out, "--compare", baseline, *layers, "--range", 0, 1, *SIZE) == 0
+    kinds = {"npy", "gray.png", "heat.png", "overlay.png", "panels.png"}
+    expected = {"grid.png", "features.json"}
+    for label, names in (("dsp", ("tap2.before", "tap2.after", "tap5")), ("baseline", ("tap2", "tap5"))):
+        expected |= {f"{label}/{picture}.{name}.{kind}" for picture in "ab" for name in names for kind in kinds}
+    assert files(out) == expected
+    array = np.load(out / "dsp" / "b.tap2.after.npy")
+    assert array.shape[0] == 1
+    assert array.shape[2:] == (24, 16)
+    gray = np.asarray(Image.open(out / "dsp" / "b.tap2.after.gray.png"))
+    np.testing.assert_allclose(gray, np.rint(255 * array[0].mean(0).clip(0, 1)), atol=1)
+
+
+def test_correlation_of_runs_and_of_files(run, pictures, out, tmp_path, capsys):
+    assert explain("features", run("dsp"), pictures[0], "-o", out, "--layer", "tap4", *SIZE) == 0
+    maps = [out / "dsp" / f"a.tap4.{when}.npy" for when in ("before", "after")]
+    assert explain("correlation", *maps, "-o", tmp_path / "from_files", "--axis", "channels") == 0
+    assert explain("correlation", run("dsp"), pictures[0], "-o", tmp_path / "of_run", "--layer", "tap4", *SIZE) == 0
+    said = json.loads((tmp_path / "from_files" / "correlation.json").read_text())
+    expected = correlate(np.load(maps[1]), "channels")
+    assert said["a.tap4.after"]["mean"] == pytest.approx(expected.mean)
+    matrix = np.load(tmp_path / "from_files" / "a.tap4.after.channels.npy")
+    np.testing.assert_array_equal(matrix, expected.matrix)
+    of_run = json.loads((tmp_path / "of_run" / "correlation.json").read_text())
+    assert of_run["dsp a tap4.before"]["mean"] == pytest.approx(correlate(np.load(maps[0])).mean, abs=1e-4)
+    assert "positions, 0 dead" in capsys.readouterr().out
+
+
+def write_crowd(root: Path) -> Path:
+    """Two people, two cameras, in the layout of the synthetic crowd: the person fills the left half."""
+    for folder in ("bounding_box_train", "query", "bounding_box_test"):
+        (root / folder).mkdir(parents=True)
+        (root / "masks" / folder).mkdir(parents=True)
+        for pid in (1, 2):
+            for camid in (1, 2):
+                name = f"{pid:04d}_c{camid}s1_{len(folder):06d}_00"
+                picture = np.random.default_rng(pid).integers(0, 255, (48, 24, 3)).astype(np.uint8)
+                Image.fromarray(picture).save(root / folder / f"{name}.jpg")
+                mask = np.zeros((48, 24), np.uint8)
+                mask[:, :12] = 255
+                Image.fromarray(mask).save(root / "masks" / folder / f"{name}.png")
+    (root / "dataset.json").write_text("{}")
+    return root
+
+
+def test_precision(run, tmp_path, out, capsys):
+    root = write_crowd(tmp_path / "crowd")
+    common = ("--root", root, "--data", "crowd", "-q", "-o", out, *SIZE)
+    assert explain("precision", run("sa"), run("baseline"), "--map", "*spatial", "--map", "last map", *common) == 0
+    rows = json.loads((out / "precision.json").read_text())
+    assert [(row["system"], row["map"]) for row in rows] == [
+        ("sa", "tap2.spatial"), ("sa", "tap3.spatial"), ("sa", "tap4.spatial"), ("sa", "last map"),
+        ("baseline", "last map"),
+    ]  # fmt: skip
+    for row in rows:
+        assert row["chance"] == 0.5
+        assert row["images"] == 4
+        assert row["trained"] == pytest.approx(row["untrained"])  # nothing was trained, and both start from seed 0
+    assert "crowd: 4 queries of 2 people" in capsys.readouterr().out
+    assert (out / "precision.png").is_file()
+
+
+@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
+def test_sheet(form, run, pictures, tmp_path):
+    path = tmp_path / f"sheet.{form}"
+    runs = ("--runs", run("baseline"), run("apnet"))
+    assert explain("sheet", *pictures, *runs, "-o", path, "--dpi", 50, *SIZE) == 0
+    assert path.read_bytes().startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[form])
+
+
+def test_sheet_of_attention_and_to_a_partner(run, pictures, tmp_path, capsys):
+    sa, small = run("sa"), ("--dpi", 50)
+    assert (
+        explain("sheet", *pictures, "--runs", sa, "-o", tmp_path / "s.png", "--show", "attention", *SIZE, *small) == 0
+    )
+    partner = ("--partner", pictures[0], *small)
+    assert explain("sheet", *pictures, "--runs", sa, "-o", tmp_path / "s.svg", *partner, *SIZE) == 0
+    assert "similarity to a.jpg" in (tmp_path / "s.svg").read_text()
+    err = refused(capsys, "sheet", pictures[0], "--runs", run("apnet"), "-o", tmp_path / "t.png", "--show", "attention")
+    assert "apnet attends to channels alone" in err
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(CheckpointError):
+        explain("cam", tmp_path, tmp_path / "a.jpg", "-o", tmp_path, "--debug")
+
+
+def test_mistakes(run, pictures, out, tmp_path, capsys):
+    folder, picture = run("baseline"), pictures[0]
+    said = {
+        ("attention", tmp_path / "nothing", picture, "-o", out): "nothing",
+        ("attention", folder, tmp_path / "no.jpg", "-o", out): "there is no image",
+        ("features", folder, picture, "-o", out, "--layer", "tap7"): "no layer 'tap7', did you mean",
+        ("features", folder, picture, "-o", out, "--channel", "999"): "got channel 999",
+        ("features", folder, picture, "-o", out, "--range", "1", "0"): "is empty",
+        ("cam", folder, picture, "-o", out, "--head", "ds1"): "no classifier 'ds1'",
+        ("cam", folder, picture, "-o", out, "--label", "9"): "knows 0 to 4",
+        ("correlation", folder, "-o", out): "without pictures",
+        ("correlation", folder, tmp_path / "m.npy", "-o", out): "maps and runs together",
+        ("correlation", tmp_path / "m.npy", "-o", out): "cannot read",
+        ("sheet", picture, "--runs", folder, "-o", tmp_path / "s.jpg"): "wanted .png, .svg or .pdf",
+        ("pair", folder, picture, picture, "-o", out, "--dpi", "0"): "dpi is 0",
+        ("precision", folder, "--root", tmp_path, "--images", "0", "-o", out): "--images is 0",
+        ("attention", folder): "required",
+    }
+    for arguments, part in said.items():
+        assert part in refused(capsys, *arguments, *(SIZE if "-o" in arguments else ()))
