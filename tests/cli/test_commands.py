@@ -13,6 +13,7 @@ import torch
 
 from regard import __version__
 from regard.cli.main import VERBS, main
+from regard.errors import DataError
 
 
 def run(*arguments, capsys) -> tuple[int, str, str]:
@@ -68,7 +69,7 @@ def test_help_needs_no_heavy_import():
         (["train", "apnet", "--resume", "x"], "drop NAME and the overrides"),
         (["train", "apnet", "--bogus"], "unrecognized arguments: --bogus"),
         (["eval", "/not/there"], "/not/there"),
-        (["eval"], "the following arguments are required: run"),
+        (["eval"], "give a run folder, or --features QUERY GALLERY"),
         (["import", "/not/there.pt", "--network", "apnet", "-o", "x"], "/not/there.pt"),
         (["import", "/not/there.pt", "--network", "apnat", "-o", "x"], "apnat"),
         (["data", "make", "x", "--set", "blur"], "--set 'blur' wants KNOB=NUMBER"),
@@ -91,6 +92,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, wanted, capsys, tmp_pa
 def test_debug_shows_the_traceback():
     with pytest.raises(ValueError, match="unknown model"):
         main(["models", "apnat", "--debug"])
+    with pytest.raises(DataError, match="/not/there"):
+        main(["data", "check", "/not/there", "--debug"])
 
 
 def test_recipes_can_be_listed_and_printed(capsys):

@@ -80,8 +80,8 @@ def test_a_run_is_scored_further_by_hand(capsys, tmp_path, tiny_overrides):
     folder, out_file = tmp_path / "run", tmp_path / "scores.json"
     assert run("train", "baseline_crowd", *tiny_overrides, "-q", "-o", folder, capsys=capsys)[0] == 0
     code, out, err = run(
-        "eval", folder, "--queries", "mean", "--cameras", "--unmatched", "zero", "--expansion", "--json", out_file, "-q",
-        capsys=capsys,
+        "eval", folder, "--queries", "mean", "--cameras", "--unmatched", "zero", "--expansion", "--json", out_file,
+        "-q", capsys=capsys,
     )  # fmt: skip
     assert code == 0, err
     assert "unmatched zero" in out

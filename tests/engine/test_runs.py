@@ -21,8 +21,8 @@ import regard
 from regard.config import load_config, read_recipe
 from regard.engine.checkpoint import read_config
 from regard.engine.ema import Average
-from regard.engine.log import read_history
 from regard.engine.evaluation import evaluate_run
+from regard.engine.log import read_history
 from regard.engine.run import open_data, resolve, resume_run, start_run
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
 

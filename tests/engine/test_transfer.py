@@ -13,8 +13,8 @@ from PIL import Image
 import regard
 from regard.cli.main import main
 from regard.config import load_config, read_recipe
-from regard.engine.extract import evaluate_model
 from regard.engine.evaluation import evaluate_on, evaluate_run
+from regard.engine.extract import evaluate_model
 from regard.engine.run import open_data, resolve, start_run
 from regard.engine.transfer import mean_of_targets, transfer_dict, transfer_table
 from regard.errors import ConfigError, DataError, UnknownNameError

@@ -137,11 +137,7 @@ def _sheet(verbs: Any) -> None:
 
 
 def _action(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
-    )
-    return parser
+    return verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
 
 
 def _layers(parser: argparse.ArgumentParser) -> None:

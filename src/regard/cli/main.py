@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
         parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
         module.add_arguments(parser)
-        return module.run(parser.parse_args(arguments[1:])) or 0
+        rest = [argument for argument in arguments[1:] if argument != "--debug"]  # wherever it stands
+        return module.run(parser.parse_args(rest)) or 0
     except RegardError as error:
         if debug:
             raise
