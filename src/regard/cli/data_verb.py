@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.cli import labels_verb
+from regard.cli.options import read_option
 from regard.errors import ConfigError
 
 
@@ -104,7 +105,7 @@ def check(arguments: argparse.Namespace) -> int:
     from regard.data.datasets.inspection import inspect_all
     from regard.storage import write_atomic
 
-    options = dict(_option(text) for text in arguments.set)
+    options = dict(read_option(text, "boxes=labeled") for text in arguments.set)
     if options and arguments.data is None:
         raise ConfigError("--set gives an option of one data set, but --data does not say which; add --data NAME")
     reports = inspect_all(
@@ -120,19 +121,6 @@ def check(arguments: argparse.Namespace) -> int:
         content = {"datasets": [report.to_dict() for report in reports]}
         write_atomic(arguments.json, json.dumps(content, indent=2).encode())
     return 2 if any(report.faults for report in reports) else 0
-
-
-def _option(text: str) -> tuple[str, Any]:
-    """An option's name and value; whole numbers, decimals, true and false are read as such."""
-    import yaml
-
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise ConfigError(f"--set {text!r} wants OPTION=VALUE, for example --set boxes=labeled")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError:
-        return name, value
 
 
 def _knob(text: str) -> tuple[str, Any]:

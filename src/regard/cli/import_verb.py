@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from regard.errors import ConfigError
+from regard.cli.options import read_option
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +27,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Import, report, save."""
     from regard.models import import_released
 
-    model = import_released(arguments.file, network=arguments.network, **dict(map(_option, arguments.set)))
+    model = import_released(
+        arguments.file,
+        network=arguments.network,
+        **dict(read_option(text, "descriptor=logits") for text in arguments.set),
+    )
     report = model.import_report
     assert report is not None
     options = ", ".join(f"{name}={value}" for name, value in model.options.items())
@@ -39,16 +42,3 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"  {kind}: {name}")
     model.save(arguments.output)
     print(f"saved to {arguments.output}; score it with: regard eval {arguments.output} --root DATA")
-
-
-def _option(text: str) -> tuple[str, Any]:
-    """An option's name and value; numbers, true and false are read as such."""
-    import yaml
-
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise ConfigError(f"--set {text!r} wants OPTION=VALUE, for example --set descriptor=logits")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError:
-        return name, value

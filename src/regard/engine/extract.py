@@ -65,24 +65,35 @@ def extract(
         (N, D) float32, not L2-normalized.
     """
     device = next(model.parameters()).device
-    size = (enlarged(height), enlarged(width)) if five_crops else (height, width)
-    transform = TestTransform(*size, interpolation)
+    transform = view_transform(height, width, five_crops, interpolation)
     pinned = device.type == "cuda"
     loader = test_loader(samples, transform, batch_size=batch_size, workers=loader_workers(workers), pin_memory=pinned)
     out = np.empty((len(samples), model.embed_dim), np.float32)
     done = 0
     with tqdm(total=len(samples), desc=progress, unit="image", disable=progress is None, leave=False) as bar:
         for batch in loader:
-            images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
-            images = normalize(images)
-            views = crops(images, height, width) if five_crops else [images]
-            views += [view.flip(3) for view in views] if flip else []
+            images = normalize(batch.images.to(device, non_blocking=True, memory_format=torch.channels_last))
             with autocast or nullcontext():
-                embedding = torch.stack([model.embed(view) for view in views]).mean(0)
+                embedding = embed_views(model, images, height, width, flip, five_crops)
             out[done : done + len(images)] = embedding.cpu().numpy()
             done += len(images)
             bar.update(len(images))
     return out
+
+
+def view_transform(height: int, width: int, five_crops: bool, interpolation: Interpolation) -> TestTransform:
+    """Resizing of the pictures that :func:`embed_views` takes its views from."""
+    size = (enlarged(height), enlarged(width)) if five_crops else (height, width)
+    return TestTransform(*size, interpolation)
+
+
+def embed_views(
+    model: ReIDModel, images: torch.Tensor, height: int, width: int, flip: bool, five_crops: bool
+) -> torch.Tensor:
+    """Descriptors (B, D) of normalized (B, 3, H', W') images: the mean over their views of height x width."""
+    views = crops(images, height, width) if five_crops else [images]
+    views += [view.flip(3) for view in views] if flip else []
+    return torch.stack([model.embed(view) for view in views]).mean(0)
 
 
 def protocol_labels(splits: Splits) -> dict[str, Any]:

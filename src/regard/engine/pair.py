@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from regard.data.image import read_image, to_rgb
-from regard.data.transforms import TestTransform, normalize
-from regard.engine.extract import crops, enlarged
+from regard.data.transforms import normalize
+from regard.engine.extract import embed_views, view_transform
 from regard.errors import CheckpointError, DataError
 from regard.metrics.calibration import Calibration, check_prior
 from regard.metrics.distance import as_features, pair_distances
@@ -111,9 +111,7 @@ def _embed(picture: np.ndarray, model: ReIDModel, calibration: Calibration) -> T
             "with 'regard calibrate RUN'"
         )
     height, width = how["height"], how["width"]
-    size = (enlarged(height), enlarged(width)) if how["five_crops"] else (height, width)
-    pixels = torch.from_numpy(np.ascontiguousarray(TestTransform(*size, how["interpolation"])(picture)))[None]
+    transform = view_transform(height, width, how["five_crops"], how["interpolation"])
+    pixels = torch.from_numpy(np.ascontiguousarray(transform(picture)))[None]
     images = normalize(pixels.to(next(model.parameters()).device, memory_format=torch.channels_last))
-    views = crops(images, height, width) if how["five_crops"] else [images]
-    views += [view.flip(3) for view in views] if how["flip"] else []
-    return torch.stack([model.embed(view) for view in views]).mean(0)[0].cpu()
+    return embed_views(model, images, height, width, how["flip"], how["five_crops"])[0].cpu()

@@ -22,9 +22,9 @@ from tqdm import tqdm
 from regard.config import EvalConfig
 from regard.data.corruptions import KINDS, SEVERITIES, Corruption, Mixed, Occlusion, Resolution, choose_kinds
 from regard.data.corruptions.loader import Corrupt, corrupted_loader
-from regard.data.transforms import Interpolation, TestTransform, normalize
+from regard.data.transforms import Interpolation, normalize
 from regard.engine.evaluation import run_config
-from regard.engine.extract import crops, enlarged, evaluate_splits, extract, loader_workers
+from regard.engine.extract import embed_views, evaluate_splits, extract, loader_workers, view_transform
 from regard.engine.robustness_report import SIDES, Measured, RobustnessReport
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
@@ -261,18 +261,15 @@ def extract_corrupted(
         (N, D) float32 per corruption, in order.
     """
     device = next(model.parameters()).device
-    size = (enlarged(height), enlarged(width)) if five_crops else (height, width)
     loader = corrupted_loader(
-        samples, TestTransform(*size, interpolation), corruptions, batch_size=batch_size,
+        samples, view_transform(height, width, five_crops, interpolation), corruptions, batch_size=batch_size,
         workers=loader_workers(workers), pin_memory=device.type == "cuda",
     )  # fmt: skip
     waiting = torch.empty(0, model.embed_dim)
     for batch in loader:
         images = normalize(batch.images.to(device, non_blocking=True, memory_format=torch.channels_last))
-        views = crops(images, height, width) if five_crops else [images]
-        views += [view.flip(3) for view in views] if flip else []
         with torch.inference_mode(), autocast or nullcontext():
-            embedding = torch.stack([model.embed(view) for view in views]).mean(0)
+            embedding = embed_views(model, images, height, width, flip, five_crops)
         waiting = torch.cat([waiting, embedding.float().cpu()])
         bar.update(len(images))
         while len(waiting) >= len(samples):
