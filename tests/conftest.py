@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ torch.set_num_threads(1)  # the nets of the tests are tiny; two threads would on
 
 
 TESTS = Path(__file__).parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SLOW_FOLDERS = ("crowd", "parity", "web")  # render people; build full-size networks; open a browser
 SLOW_NAMES = (
     "resnet50",
@@ -82,3 +87,24 @@ def tiny_overrides(market: Path) -> list[str]:
         "train.precision=fp32", "eval.batch_size=16",
         "schedule.warmup_epochs=0",
     ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    if os.environ.get("REGARD_SKIP_BROWSER"):
+        pytest.skip("REGARD_SKIP_BROWSER is set")
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.fail(
+            f"no browser found ({', '.join(BROWSERS)}); install one (Debian: apt-get install chromium) "
+            "or set REGARD_SKIP_BROWSER=1 to leave these tests out"
+        )
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +16,6 @@ from regard.explain.report import Command, Evaluation, HeatMaps, Report
 from regard.metrics import RankingReport
 from regard.structures import Ranking, Sample
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
 
 @dataclass
 class OpenPage:
@@ -28,27 +24,6 @@ class OpenPage:
     page: Any
     console: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Headless Chromium."""
-    if os.environ.get("REGARD_SKIP_BROWSER"):
-        pytest.skip("REGARD_SKIP_BROWSER is set")
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.fail(
-            f"no browser found ({', '.join(BROWSERS)}); install one (Debian: apt-get install chromium) "
-            "or set REGARD_SKIP_BROWSER=1 to leave these tests out"
-        )
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

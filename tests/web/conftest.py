@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import threading
@@ -25,7 +24,6 @@ from regard.web.app import create_app
 from regard.web.desk import Desk, Limits, Searcher
 from regard.web.marks import Marks
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LIMITS = Limits(bytes=300_000, pixels=500_000, photos=3, queries=8)
 
 
@@ -105,21 +103,3 @@ def start(made, photos, tmp_path) -> Iterator[Any]:
 @pytest.fixture
 def service(start) -> Service:
     return start()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Headless Chromium."""
-    if os.environ.get("REGARD_SKIP_BROWSER"):
-        pytest.skip("REGARD_SKIP_BROWSER is set")
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.fail(f"no browser found ({', '.join(BROWSERS)}); install one or set REGARD_SKIP_BROWSER=1")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
-        yield browser
-        browser.close()
