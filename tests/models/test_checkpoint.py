@@ -4,6 +4,7 @@ import json
 import resource
 import signal
 import stat
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,15 +31,20 @@ def saved(model, tmp_path) -> Path:
     return tmp_path / "model"
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """No file may grow beyond 64 KB, which the system tells a writer much as it tells of a full disk."""
+    """No file may grow beyond 64 KB, which the system tells a writer much as it tells of a full disk.
+
+    Only as long as that: what the tests print may go to a longer file.
+    """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def one_line(caught) -> str:
@@ -169,10 +175,11 @@ def test_misfit_changes_nothing(model):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_full_disk_keeps_the_previous_model(saved, full_disk):
+def test_full_disk_keeps_the_previous_model(saved):
     before = {path: path.read_bytes() for path in saved.iterdir()}
     other = regard.create_model("baseline", 9, backbone=TINY)
-    with pytest.raises(StorageError, match=r"could not write .*model\.safetensors: File too large; the previous") as e:
+    words = r"could not write .*model\.safetensors: File too large; the previous"
+    with pytest.raises(StorageError, match=words) as e, full_disk():
         other.save(saved)
     one_line(e)
     assert {path: path.read_bytes() for path in saved.iterdir()} == before
@@ -195,9 +202,9 @@ def test_write_atomic(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
-def test_write_together_is_all_or_nothing(tmp_path, full_disk):
+def test_write_together_is_all_or_nothing(tmp_path):
     (tmp_path / "a").write_bytes(b"old")
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError), full_disk():
         write_together({tmp_path / "a": b"new", tmp_path / "b": bytes(100_000)})
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
