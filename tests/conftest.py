@@ -18,7 +18,16 @@ torch.set_num_threads(1)  # the nets of the tests are tiny; two threads would on
 
 TESTS = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SLOW_FOLDERS = ("crowd", "parity", "web")  # render people; build full-size networks; open a browser
+SLOW_FOLDERS = ("crowd", "engine", "explain", "parity", "search", "web")
+SLOW_FILES = (
+    "test_contract.py",
+    "test_cost.py",
+    "test_daaf.py",
+    "test_explain.py",
+    "test_import.py",
+    "test_mudeep.py",
+    "test_readme.py",
+)
 SLOW_NAMES = (
     "resnet50",
     "published_optimizer",
@@ -44,10 +53,10 @@ SLOW_NAMES = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever renders, trains or builds full-size networks is slow, so that the unit part takes about a minute."""
+    """Whatever draws, trains, starts processes or builds many networks is slow: the unit part takes about a minute."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
-        if folder in SLOW_FOLDERS or any(name in item.name for name in SLOW_NAMES):
+        if folder in SLOW_FOLDERS or item.path.name in SLOW_FILES or any(name in item.name for name in SLOW_NAMES):
             item.add_marker(pytest.mark.slow)
 
 
