@@ -243,7 +243,10 @@ def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_interrupt_key_ends_all_workers(tmp_path):
-    code = f"from regard.data.crowd import make_crowd; make_crowd({str(tmp_path / 'crowd')!r}, workers=2)"
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"  # a background job would ignore it
+        f"from regard.data.crowd import make_crowd; make_crowd({str(tmp_path / 'crowd')!r}, workers=2)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True, text=True)
     while not list(tmp_path.glob(".crowd.*.partial/query/*.jpg")):
         assert process.poll() is None
