@@ -102,19 +102,18 @@ def score_run(arguments: argparse.Namespace) -> dict[str, Any]:
 def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
     """Score two files of descriptors, print, and return the content for JSON."""
     from regard.config import EvalConfig
-    from regard.engine.scoring import further_figures, pool_queries, pool_tracklets, score_features
+    from regard.engine.scoring import pool_tracklets, score_sets
     from regard.metrics import read_features
 
     config = EvalConfig(**eval_changes(arguments))
     query, gallery = map(read_features, arguments.features)
     if arguments.tracklets:
         query, gallery = pool_tracklets(query, "query"), pool_tracklets(gallery, "gallery")
-    query = pool_queries(query, arguments.queries)
-    report = score_features(query, gallery, config, progress=not arguments.quiet)
-    if arguments.queries != "single":
-        report.options["queries"] = f"{arguments.queries} of a person's by a camera"
-    details = further_figures(query, gallery, config, report, wanted_details(arguments))
-    data = f"query {len(query.pids):,}, gallery {len(gallery.pids):,} descriptors"
+    report, details = score_sets(
+        query, gallery, config, queries=arguments.queries, details=wanted_details(arguments),
+        progress=not arguments.quiet,
+    )  # fmt: skip
+    data = f"query {report.num_queries:,}, gallery {len(gallery.pids):,} descriptors"
     print(data)
     print(report)
     for figure in details.values():

@@ -12,10 +12,10 @@ from typing import Any
 from regard.config import Config, load_config
 from regard.data.datasets import detect
 from regard.data.sources import source_name
-from regard.engine.extract import evaluate_model
+from regard.engine.extract import embed_splits
 from regard.engine.run import find_data, resolve, tested_on
 from regard.engine.runtime import Runtime
-from regard.engine.scoring import Detail, Queries, as_feature_sets, further_figures, pool_queries, score_features
+from regard.engine.scoring import Detail, Queries, as_feature_sets, score_sets
 from regard.engine.transfer import Score
 from regard.errors import ConfigError
 from regard.metrics import RankingReport
@@ -93,17 +93,13 @@ def evaluate_on(
     model.to(runtime.device)
     scores = []
     for source, splits in zip(sources, opened):
-        report, *features = evaluate_model(
+        features = embed_splits(
             model, splits, config.eval, height=config.data.height, width=config.data.width,
             interpolation=config.data.interpolation, workers=config.data.workers, autocast=runtime.autocast(),
             quiet=quiet,
         )  # fmt: skip
-        query, gallery = as_feature_sets(features[0], features[1], splits)
-        if queries != "single":
-            query = pool_queries(query, queries)
-            report = score_features(query, gallery, config.eval)
-            report.options["queries"] = f"{queries} of a person's by a camera"
-        further = further_figures(query, gallery, config.eval, report, details)
+        sets = as_feature_sets(*features, splits)
+        report, further = score_sets(*sets, config.eval, queries=queries, details=details)
         scores.append(Score(source, splits, report, source.name in seen, further))
     return scores
 

@@ -23,7 +23,16 @@ from regard.metrics import RankingReport
 from regard.models import ReIDModel
 from regard.structures import Sample, Splits
 
-__all__ = ["evaluate_model", "evaluate_splits", "extract", "loader_workers", "protocol_labels"]
+__all__ = [
+    "embed_splits",
+    "embed_views",
+    "evaluate_model",
+    "evaluate_splits",
+    "extract",
+    "loader_workers",
+    "protocol_labels",
+    "view_transform",
+]
 
 
 def loader_workers(wanted: int | None, world_size: int = 1) -> int:
@@ -125,6 +134,21 @@ def evaluate_splits(
 
 
 def evaluate_model(
+    model: ReIDModel, splits: Splits, config: EvalConfig, **how: Any
+) -> tuple[RankingReport, np.ndarray, np.ndarray]:
+    """Embed query and gallery and score them; arguments as of :func:`embed_splits`.
+
+    Returns:
+        The report, the query descriptors (Q, D) and the gallery descriptors (G, D).
+
+    Raises:
+        DataError: the data set has no query or no gallery.
+    """
+    query, gallery = embed_splits(model, splits, config, **how)
+    return evaluate_splits(query, gallery, splits, config), query, gallery
+
+
+def embed_splits(
     model: ReIDModel,
     splits: Splits,
     config: EvalConfig,
@@ -135,11 +159,11 @@ def evaluate_model(
     workers: int | None = None,
     autocast: Any = None,
     quiet: bool = False,
-) -> tuple[RankingReport, np.ndarray, np.ndarray]:
-    """Embed query and gallery and score them.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed query and gallery.
 
     Returns:
-        The report, the query descriptors (Q, D) and the gallery descriptors (G, D).
+        The query descriptors (Q, D) and the gallery descriptors (G, D).
 
     Raises:
         DataError: the data set has no query or no gallery.
@@ -166,4 +190,4 @@ def evaluate_model(
                 )
             )
     query, gallery = features
-    return evaluate_splits(query, gallery, splits, config), query, gallery
+    return query, gallery

@@ -28,6 +28,7 @@ __all__ = [
     "pool_queries",
     "pool_tracklets",
     "score_features",
+    "score_sets",
 ]
 
 Queries = Literal["single", "mean", "max"]
@@ -75,6 +76,23 @@ def score_features(query: FeatureSet, gallery: FeatureSet, config: EvalConfig, *
         *_arrays(query, gallery), metric=config.metric, rerank=config.rerank, expansion=config.expansion,
         cmc=config.cmc, ap=config.ap, unmatched=config.unmatched, junk=config.junk, **options,
     )  # fmt: skip
+
+
+def score_sets(
+    query: FeatureSet,
+    gallery: FeatureSet,
+    config: EvalConfig,
+    *,
+    queries: Queries = "single",
+    details: Sequence[Detail] = (),
+    **options: Any,
+) -> tuple[RankingReport, dict[str, Any]]:
+    """The figures of queries as they are or pooled, and the :func:`further_figures` that are wanted."""
+    query = pool_queries(query, queries)
+    report = score_features(query, gallery, config, **options)
+    if queries != "single":
+        report.options["queries"] = f"{queries} of a person's by a camera"
+    return report, further_figures(query, gallery, config, report, details)
 
 
 def further_figures(
