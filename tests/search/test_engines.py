@@ -1,8 +1,7 @@
-"""The suite every engine passes: the embedded one, and a Milvus server where ``REGARD_MILVUS`` names one."""
+"""The suite every engine passes: the embedded one, and a real Milvus server."""
 
 from __future__ import annotations
 
-import os
 import uuid
 
 import numpy as np
@@ -15,14 +14,6 @@ from regard.search.embedded import EmbeddedEngine
 from regard.search.record import Filter, Item, Record, record_id
 
 
-def milvus() -> str:
-    """Address of the server; without one the test is left out."""
-    server = os.environ.get("REGARD_MILVUS")
-    if not server:
-        pytest.skip("REGARD_MILVUS names no server; see milvus_server.py")
-    return server
-
-
 @pytest.fixture(params=["embedded", "milvus"])
 def engine(request, tmp_path):
     if request.param == "embedded":
@@ -32,7 +23,7 @@ def engine(request, tmp_path):
         return
     from regard.search.milvus import MilvusEngine
 
-    made = MilvusEngine(f"{milvus()}/test_{uuid.uuid4().hex}", DIM)
+    made = MilvusEngine(f"{request.getfixturevalue('milvus')}/test_{uuid.uuid4().hex}", DIM)
     yield made
     made.drop()
     made.close()
@@ -149,11 +140,11 @@ def test_an_empty_gallery_answers_nothing(engine):
 
 
 @pytest.mark.parametrize("kind", ["embedded", "milvus"])
-def test_the_same_gallery_on_either(kind, tmp_path):
+def test_the_same_gallery_on_either(kind, request, tmp_path):
     """The whole class by folder and by URL: add, search, put right, delete, purge, export, open again."""
     where = tmp_path / "people"
     if kind == "milvus":
-        where = f"{milvus()}/test_{uuid.uuid4().hex}"
+        where = f"{request.getfixturevalue('milvus')}/test_{uuid.uuid4().hex}"
     items = make_items(120)
     with Gallery.create(where, DIM, {"name": "made up"}) as gallery:
         gallery.add(items)
@@ -180,3 +171,8 @@ def test_a_server_that_is_not_there_is_said():
         Gallery.open("http://127.0.0.1:1/people")
     with pytest.raises(ConfigError, match="names no gallery"):
         Gallery.open("http://127.0.0.1:1/")
+
+
+def test_a_wrong_password_is_said(milvus):
+    with pytest.raises(StorageError, match=r"Milvus server answered: .*check the server and the URL"):
+        Gallery.open(f"{milvus.replace('root:', 'root:not')}/people")

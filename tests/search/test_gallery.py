@@ -20,6 +20,8 @@ from made_up import DIM, FILTERS, make_items, slow_search
 from regard.errors import ConfigError, DataError, StorageError
 from regard.search import Filter, Gallery, Item, Record
 from regard.search.record import record_id
+from regard.search.scan import encode
+from regard.search.table import Table
 
 MODEL = {"name": "made up", "fingerprint": "f"}
 
@@ -125,7 +127,10 @@ def test_deleted_means_no_byte_of_it_is_left(folder):
         gallery.add(items[:30])
         gallery.add([Item(secret.record, items[8].vector, b"newer picture")])
         gallery.add(items[30:])
+        gallery.build_index(samples=5)
+        (codes, _), key = encode(secret.vector[None]), bytes.fromhex(secret.record.id.replace("-", ""))
         traces = (secret.vector.tobytes(), secret.record.path.encode(), b"newer picture", secret.record.id.encode())
+        traces += (codes.tobytes(), key)
         assert all(bytes_in(folder, trace) for trace in traces)
         gallery.delete(Filter(ids=(secret.record.id,)))
         assert len(gallery) == 49
@@ -276,14 +281,14 @@ def test_a_disk_that_is_nearly_full_takes_nothing(gallery, monkeypatch):
 def test_an_index_that_fails_takes_nothing(gallery, monkeypatch):
     items = make_items(20)
     gallery.add(items[:10])
-    upsert = type(gallery._engine)._upsert
+    append = Table.append
 
-    def fail_for_new(self, number, records, vectors):
-        if number == 2:
+    def fail_for_new(self, part, table):
+        append(self, part, table)
+        if part == 2:
             raise OSError("no space")
-        upsert(self, number, records, vectors)
 
-    monkeypatch.setattr(type(gallery._engine), "_upsert", fail_for_new)
+    monkeypatch.setattr(Table, "append", fail_for_new)
     with pytest.raises(StorageError, match="nothing was added"):
         gallery.add(items[10:])
     same(gallery, items[:10])

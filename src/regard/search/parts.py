@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from regard.errors import DataError, StorageError
-from regard.search.record import Item, Record
+from regard.search.record import Item
 from regard.storage import write_atomic
 
 __all__ = ["Parts"]
@@ -45,28 +45,34 @@ class Parts:
         for leftover in folder.glob(".*.tmp"):
             leftover.unlink()
         self._open = lru_cache(maxsize=64)(self._map)
+        self._paths = self._listed()
 
     @property
     def numbers(self) -> list[int]:
         """Numbers of the parts, ascending."""
-        return sorted(int(path.name[:8]) for path in self.folder.glob("*.arrow"))
+        return sorted(self._paths)
 
-    def append(self, items: Sequence[Item]) -> int:
+    @property
+    def names(self) -> list[str]:
+        """Names of the files, which hold the digests of their bytes."""
+        return [self._paths[number].name for number in self.numbers]
+
+    def append(self, items: Sequence[Item]) -> tuple[int, pa.Table]:
         """Write one part; durable when this returns.
 
         Returns:
-            Its number.
+            Its number, and its rows.
 
         Raises:
             StorageError: the disk refused; nothing has changed.
         """
-        number = (self.numbers or [0])[-1] + 1
-        self._write(number, to_table(items, self.dim))
-        return number
+        number, table = max(self._paths, default=0) + 1, to_table(items, self.dim)
+        self._write(number, table)
+        return number, table
 
     def withdraw(self, number: int) -> None:
         """Take back a part that was just appended."""
-        self._path(number).unlink()
+        self._paths.pop(number).unlink()
 
     def read(self, number: int, check: bool = False) -> pa.Table:
         """A part as a table, mapped and not copied.
@@ -82,12 +88,6 @@ class Parts:
     def thumbnail(self, number: int, row: int) -> bytes:
         """The JPEG in a row."""
         return self.read(number)["thumbnail"][row].as_py()
-
-    def rows(self, number: int, check: bool = False) -> tuple[list[Record], np.ndarray]:
-        """Records and (N, D) descriptors of a part."""
-        table = self.read(number, check)
-        records = [Record.from_dict(json.loads(text)) for text in table["record"].to_pylist()]
-        return records, vectors_of(table, self.dim)
 
     def mark_deleting(self, ids: Sequence[str]) -> None:
         """Promise a deletion, so that a crash in the middle of it is finished by :meth:`finish_deleting`."""
@@ -114,6 +114,7 @@ class Parts:
                 self._write(int(path.name[:8]), kept)
             path.unlink()
         self._open.cache_clear()
+        self._paths = self._listed()
         promise.unlink()
         return True
 
@@ -122,13 +123,17 @@ class Parts:
         with pa.ipc.new_file(buffer, table.schema) as writer:
             writer.write_table(table.combine_chunks())
         data = buffer.getvalue()
-        write_atomic(self.folder / f"{number:08d}-{digest(data)}.arrow", data)
+        path = self.folder / f"{number:08d}-{digest(data)}.arrow"
+        write_atomic(path, data)
+        self._paths[number] = path
+
+    def _listed(self) -> dict[int, Path]:
+        return {int(path.name[:8]): path for path in sorted(self.folder.glob("*.arrow"))}
 
     def _path(self, number: int) -> Path:
-        found = sorted(self.folder.glob(f"{number:08d}-*.arrow"))
-        if not found:
+        if number not in self._paths:
             raise StorageError(f"part {number} is missing from {self.folder}; restore it from a backup")
-        return found[0]
+        return self._paths[number]
 
     def _map(self, path: Path) -> pa.Table:
         try:

@@ -1,0 +1,245 @@
+"""Exact search at the price of a rough one: a first pass over 8-bit codes, a second over the few rows that may count.
+
+Shapes: Q queries, N rows, R rows looked at, D descriptor length.
+
+A row g is kept a second time as ``step * code`` with an integer code from -127 to 127 for each of its D numbers. With
+the query q coded the same way, Cauchy and Schwarz bound what the coding can have changed::
+
+    |g.q - step code . step' code'|  <=  |g - step code| |q|  +  |step code| |q - step' code'|
+
+The integer product is exact, so the bound is a proof and not an estimate: a row whose upper bound lies below the k-th
+best lower bound is none of the k best. What is left, some hundred rows of a million as a rule and in the worst case all
+of them, is scored in float64 and rounded to float32. Memory bandwidth is the floor of such a search, and codes are a
+quarter of the bytes; no more than a block of rows is ever held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+__all__ = ["Coded", "encode", "nearest"]
+
+LEVELS = 127
+BLOCK = 16_384
+"""Rows of one product: 8 MB of codes at D = 512."""
+
+TOGETHER = 16
+"""Queries of one product."""
+
+FEW = 1024
+"""Rows that are not worth a first pass."""
+
+AT_ONCE = 128
+"""Rows that are scored before the bounds of the next are looked at."""
+
+SPARSE = 0.4
+"""Below this share of accepted rows, picking them out costs less than passing over the others."""
+
+ROUNDING = 2.0**-20
+"""Sixteen times the unit rounding of float32: more than the operations of :func:`limits` lose together."""
+
+TINY = 1e-37
+"""What underflow may lose."""
+
+EXACT_FLOATS = 1024
+"""Products of this many pairs of codes have sums below 2**24, which float32 holds exactly."""
+
+
+class Coded(NamedTuple):
+    """What a scan reads; memory-mapped, so none of it need be in memory.
+
+    Attributes:
+        vectors: (N, D) float32, finite, of a length below 1e18.
+        codes: (N, D) int8.
+        bounds: (N, 3) float32: step of the codes, length of the coded row, length of what the coding lost.
+        keys: (N,) ids as 16 bytes; they order rows of equal score.
+    """
+
+    vectors: np.ndarray
+    codes: np.ndarray
+    bounds: np.ndarray
+    keys: np.ndarray
+
+
+def encode(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, D) int8 codes and (N, 3) float32 bounds of (N, D) rows; both lengths are rounded up."""
+    most = np.abs(vectors).max(1, initial=0).astype(np.float32)
+    step = np.where(most > 1e-30, most / np.float32(LEVELS), np.float32(0))
+    codes = np.rint(vectors / np.where(step > 0, step, np.float32(1))[:, None])
+    codes = np.where(step[:, None] > 0, codes, 0).clip(-LEVELS, LEVELS).astype(np.int8)
+    coded = step[:, None].astype(np.float64) * codes
+    lengths = np.stack([np.linalg.norm(coded, axis=1), np.linalg.norm(vectors - coded, axis=1)], 1)
+    up = np.nextafter((lengths * (1 + 1e-9)).astype(np.float32), np.float32(np.inf))
+    return codes, np.concatenate([step[:, None], up], 1)
+
+
+def nearest(
+    coded: Coded, queries: np.ndarray, k: int, accepted: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The k best rows for each query, exactly.
+
+    Args:
+        coded: the rows.
+        queries: (Q, D) float32.
+        k: how many.
+        accepted: (N,) which rows count; None for all.
+
+    Returns:
+        For each query (R,) rows and (R,) float32 scores, best first, at equal scores by key; R is at most k.
+    """
+    queries = np.ascontiguousarray(queries, np.float32)
+    if accepted is not None and accepted.all():
+        accepted = None
+    found = []
+    for start in range(0, len(queries), TOGETHER):
+        some = queries[start : start + TOGETHER]
+        found += [settle(coded, query, k, *race) for query, race in zip(some, first_pass(coded, some, k, accepted))]
+    return found
+
+
+def first_pass(
+    coded: Coded, queries: np.ndarray, k: int, accepted: np.ndarray | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each query the (R,) rows that may be among the k best, and (R,) upper bounds of their scores."""
+    races = [Race(k) for _ in queries]
+    total = len(coded.codes) if accepted is None else int(np.count_nonzero(accepted))
+    if total <= max(FEW, k):
+        rows = np.arange(total) if accepted is None else np.flatnonzero(accepted)
+        return [(rows, np.full(total, np.inf, np.float32))] * len(queries)
+    codes, bounds = encode(queries)
+    lengths = np.nextafter(np.linalg.norm(queries.astype(np.float64), axis=1).astype(np.float32), np.float32(np.inf))
+    for rows, within in pieces(len(coded.codes), accepted, total):
+        products = multiply(codes, coded.codes[rows] if isinstance(rows, slice) else coded.codes.take(rows, 0))
+        about = coded.bounds[rows]
+        if within is not None:
+            products, about = products[:, within], about[within]
+        numbers = rows if not isinstance(rows, slice) else np.arange(rows.start, rows.stop)
+        numbers = numbers if within is None else numbers[within]
+        for race, product, bound, length in zip(races, products, bounds, lengths):
+            race.enter(numbers, *limits(product, about, bound, length))
+    return [race.finish() for race in races]
+
+
+class Race:
+    """Rows that may still be among the k best, and the score that k of them reach for sure."""
+
+    def __init__(self, k: int):
+        self.k = k
+        self.floor = np.float32(-np.inf)
+        self.lowest = np.empty(0, np.float32)
+        self.kept: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def enter(self, rows: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> None:
+        """Take (R,) rows with the bounds of their scores."""
+        may = np.flatnonzero(upper >= self.floor)
+        if not len(may):
+            return
+        self.kept.append((rows[may], upper[may]))
+        lowest = np.concatenate([self.lowest, lower[may]])
+        if len(lowest) >= self.k:
+            lowest = np.partition(lowest, len(lowest) - self.k)[-self.k :]
+            self.floor = lowest[0]
+        self.lowest = lowest
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """(R,) rows and (R,) upper bounds."""
+        rows, upper = (np.concatenate(each) for each in zip(*self.kept))
+        may = upper >= self.floor
+        return rows[may], upper[may]
+
+
+def settle(
+    coded: Coded, query: np.ndarray, k: int, rows: np.ndarray, upper: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score what is left, the most promising first, until no upper bound reaches the k-th best."""
+    order = np.argsort(-upper, kind="stable")
+    rows, upper = rows[order], upper[order]
+    best, scores = np.empty(0, np.int64), np.empty(0, np.float32)
+    for start in range(0, len(rows), AT_ONCE):
+        if len(best) == k and scores[-1] > upper[start]:
+            break
+        some = rows[start : start + AT_ONCE]
+        best, scores = np.concatenate([best, some]), np.concatenate([scores, exact(coded.vectors[some], query)])
+        first = np.lexsort((coded.keys[best], -scores))[:k]
+        best, scores = best[first], scores[first]
+    return best, scores
+
+
+def exact(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """(R,) inner products of (R, D) rows and a query, summed in float64 and rounded to float32.
+
+    Every row is summed by itself in one order, so equal rows have equal scores wherever they lie.
+    """
+    return (vectors.astype(np.float64) * query.astype(np.float64)).sum(1).astype(np.float32)
+
+
+def pieces(
+    count: int, accepted: np.ndarray | None, total: int
+) -> Iterator[tuple[slice | np.ndarray, np.ndarray | None]]:
+    """Rows of one product each, and which of them count; None for all."""
+    if accepted is not None and total < SPARSE * count:
+        rows = np.flatnonzero(accepted)
+        yield from ((rows[start : start + BLOCK], None) for start in range(0, total, BLOCK))
+        return
+    for start in range(0, count, BLOCK):
+        rows = slice(start, min(start + BLOCK, count))
+        yield rows, None if accepted is None else np.flatnonzero(accepted[rows])
+
+
+def limits(
+    products: np.ndarray, bounds: np.ndarray, bound: np.ndarray, length: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(R,) lower and upper bounds of the scores, from (R,) products of codes, (R, 3) and (3,) bounds, and |q|."""
+    step, size, lost = bounds.T
+    middle = products * (step * bound[0])
+    slack = size * np.float32(bound[2] + ROUNDING * bound[1]) + lost * np.float32(length * (1 + ROUNDING))
+    slack += np.float32(TINY)
+    return middle - slack, middle + slack
+
+
+def multiply(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(Q, R) float32 products of (Q, D) and (R, D) codes, from exact integers."""
+    by = by_integers if rows.shape[1] > 1 and integers_are_right() else by_floats
+    return by(queries, rows).astype(np.float32)
+
+
+def by_integers(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The products in the processor's 8-bit arithmetic.
+
+    torch 2.14 answers with garbage where an axis of length 1 has an unusual stride, hence :func:`plain`, and no
+    descriptors of length 1.
+    """
+    product = torch._int_mm(plain(queries), plain(rows).T)  # pyright: ignore[reportPrivateImportUsage]
+    return product.numpy()
+
+
+def plain(codes: np.ndarray) -> torch.Tensor:
+    """(R, D) codes as a tensor with the strides (D, 1) in any case."""
+    return torch.from_numpy(np.ascontiguousarray(codes)).as_strided(codes.shape, (codes.shape[1], 1))
+
+
+def by_floats(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The products in float32, in pieces whose sums it holds exactly."""
+    total = np.zeros((len(queries), len(rows)), np.int64)
+    for start in range(0, queries.shape[1], EXACT_FLOATS):
+        part = slice(start, start + EXACT_FLOATS)
+        total += (queries[:, part].astype(np.float32) @ rows[:, part].astype(np.float32).T).astype(np.int64)
+    return total
+
+
+@cache
+def integers_are_right() -> bool:
+    """Whether this processor's 8-bit products hold at the ends of the range, where some saturate."""
+    signs = np.where(np.arange(64) % 3, 1, -1)
+    rows = np.stack([np.full(64, LEVELS), np.full(64, -LEVELS), LEVELS * signs]).astype(np.int8)
+    try:
+        return all(
+            bool((by_integers(rows[:count], rows) == by_floats(rows[:count], rows)).all()) for count in range(1, 4)
+        )
+    except RuntimeError:
+        return False
