@@ -1,11 +1,14 @@
-"""A tiny model, and a folder of painted people to search among."""
+"""A tiny model, a folder of painted people to search among, and a server to keep galleries on."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from milvus_server import PROGRAM, running
 from painted import SIZE, paint
 
 from regard.models import create_model
@@ -34,3 +37,15 @@ def photos(tmp_path_factory) -> Path:
             for shot in range(3):
                 paint(folder / f"camera{camera}" / f"{pid:04d}_c{camera}s1_{shot:06d}_00.jpg", pid, camera, shot)
     return folder
+
+
+@pytest.fixture(scope="session")
+def milvus() -> Iterator[str]:
+    """Address of a Milvus server: the one ``REGARD_MILVUS`` names, else one that is started for the tests."""
+    if named := os.environ.get("REGARD_MILVUS"):
+        yield named
+        return
+    if not PROGRAM.exists():
+        pytest.skip("no Milvus server to start: its wheel is for Linux on x86-64; name one in REGARD_MILVUS")
+    with running() as address:
+        yield address

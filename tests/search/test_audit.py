@@ -27,6 +27,15 @@ def test_lines_follow_each_other(log):
     assert log.path.stat().st_mode & 0o077 == 0
 
 
+def test_two_processes_write_one_chain(log):
+    """Two logs of one file, as two processes have them, take turns."""
+    other = AuditLog(log.path)
+    for number in range(4):
+        (log, other)[number % 2].append(who="both", query=[f"r{number}"])
+    assert log.verify() is None
+    assert log.count() == 9
+
+
 @pytest.mark.parametrize(
     ("touch", "line"),
     [

@@ -105,17 +105,47 @@ def test_reranking_a_handful(gallery):
 class Logistic:
     """A calibration."""
 
+    prior = 0.5
+
     def probability(self, scores, prior=0.5):
         return 1 / (1 + (1 - prior) / prior * np.exp(-10 * (np.asarray(scores) - 0.5)))
 
 
 def test_probabilities_come_from_the_calibration(gallery):
-    matches = gallery.search(ITEMS[0].vector, k=5, calibration=Logistic()).matches
-    assert [m.probability for m in matches] == pytest.approx(Logistic().probability([m.score for m in matches]))
+    even = gallery.search(ITEMS[0].vector, k=5, calibration=Logistic(), prior=0.5).matches
+    assert [m.probability for m in even] == pytest.approx(Logistic().probability([m.score for m in even]))
     rare = gallery.search(ITEMS[0].vector, k=5, calibration=Logistic(), prior=0.01).matches
     assert [m.probability for m in rare] == pytest.approx(Logistic().probability([m.score for m in rare], 0.01))
     assert {m.probability for m in gallery.search(ITEMS[0].vector, k=5).matches} == {None}
     assert gallery.search(ITEMS[0].vector, filter=Filter(cameras=()), calibration=Logistic()).matches == ()
+
+
+def test_the_prior_is_one_in_the_people_it_may_be(gallery):
+    """ITEMS show twelve named people; no filter makes a match more probable."""
+    for filter in (Filter(), Filter(cameras=("1",)), Filter(ids=(ITEMS[0].record.id,))):
+        answer = gallery.search(ITEMS[0].vector, k=5, filter=filter, calibration=Logistic())
+        assert answer.prior == answer.to_dict()["prior"] == pytest.approx(1 / 13)
+        wanted = Logistic().probability([m.score for m in answer.matches], 1 / 13)
+        assert [m.probability for m in answer.matches] == pytest.approx(wanted)
+    assert gallery.search(ITEMS[0].vector).prior is None
+
+
+def test_people_are_counted_by_name_by_tracklet_or_one_by_one(tmp_path):
+    def item(number, **known):
+        return Item(Record(record_id(f"{number}"), f"{number}", **known), ITEMS[number].vector)
+
+    with Gallery.create(tmp_path / "counted", DIM, {"name": "x"}) as gallery:
+        assert gallery.prior == 1
+        gallery.add([item(n) for n in range(10)])
+        assert gallery.prior == pytest.approx(1 / 11)  # ten unknown pictures
+        gallery.add([item(10 + n, track=f"t{n // 5}") for n in range(20)])
+        assert gallery.prior == pytest.approx(1 / 15)  # and four tracklets
+        gallery.add([item(30 + n, person="7", track=f"u{n}") for n in range(20)])
+        assert gallery.prior == pytest.approx(1 / 32)  # 31 people by name, 34 by tracklet
+        gallery.update(Filter(ids=(record_id("0"), record_id("1"), record_id("2"))), {"person": "7"})
+        assert gallery.prior == pytest.approx(1 / 29)
+        gallery.delete(Filter(persons=("7",)))
+        assert gallery.prior == pytest.approx(1 / 12)  # seven unknown pictures, four tracklets
 
 
 def test_an_answer_is_ready_for_json(gallery):

@@ -7,6 +7,7 @@ import os
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.browser
@@ -251,3 +252,19 @@ def test_a_token_in_the_address_lets_the_page_in(browser, start):
     assert page.url == f"{service.url}/"
     send(page, service.photo(0))
     page.context.close()
+
+
+def test_probabilities_say_what_they_assume(open_page, service):
+    from regard.metrics.calibration import Calibration
+
+    knots = np.array([[-1.0, -8.0], [1.0, 8.0]])
+    service.desk.searchers["people"].embedder.calibration = Calibration("isotonic", knots)
+    page = open_page(service)
+    send(page, service.photo(0))
+    assert page.locator("#people").get_attribute("placeholder") == "8"
+    assert page.locator("#status").inner_text().endswith("; probabilities start from 1 in 9")
+    assert page.locator(".card .score b").first.inner_text() == "99.7 %"
+    keep(page, "probabilities")
+    page.fill("#people", "9999")
+    until(page, "document.getElementById('status').textContent.endsWith('1 in 10,000')")
+    assert page.locator(".card .score b").first.inner_text() == "23.0 %"

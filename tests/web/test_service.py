@@ -278,3 +278,35 @@ def test_the_score_is_the_cosine_of_the_descriptors(service):
     for match in search(service, query, k=48):
         stored = searcher.gallery.get([match["record"]["id"]])[0].vector
         assert match["score"] == pytest.approx(float(np.dot(vector, stored)), abs=1e-5)
+
+
+# Probabilities ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calibrated(service):
+    """The service, its model with a calibration: evidence rises from -5 to 5 with the cosine."""
+    from regard.metrics.calibration import Calibration
+
+    knots = np.array([[-1.0, -5.0], [1.0, 5.0]])
+    service.desk.searchers["people"].embedder.calibration = Calibration("isotonic", knots)
+    return service
+
+
+def test_probabilities_come_with_the_prior_they_assume(calibrated):
+    """Eight named people, so one in nine; the request may know better, and the command line more than the gallery."""
+    query = calibrated.ask()
+    assert calibrated.call("/api/galleries")[1][0]["prior"] == pytest.approx(1 / 9)
+    for desk, body, wanted in [(None, {}, 1 / 9), (0.2, {}, 0.2), (0.2, {"prior": 0.001}, 0.001)]:
+        calibrated.desk.prior = desk
+        found = calibrated.call("/api/search", {"query": query, **body})[1]
+        assert found["prior"] == pytest.approx(wanted)
+        odds = wanted / (1 - wanted) * np.exp(5 * found["matches"][0]["score"])
+        assert found["matches"][0]["probability"] == pytest.approx(odds / (1 + odds), abs=1e-5)
+    for prior in (0, 1, -1, "x"):
+        assert calibrated.call("/api/search", {"query": query, "prior": prior})[0] == 422
+
+
+def test_without_a_calibration_there_is_no_prior(service):
+    assert service.call("/api/galleries")[1][0]["prior"] is None
+    assert service.call("/api/search", {"query": service.ask()})[1]["prior"] is None

@@ -1,10 +1,11 @@
-"""Look after a gallery: what it holds, put right, delete, purge, export, index.
+"""Look after a gallery: what it holds, delete, purge, export, index, who searched it.
 
   regard gallery list people --camera 1
-  regard gallery delete people --person 12
+  regard gallery delete people --person 12      or --id, --camera, --since, --until
   regard gallery purge people --older-than 30d
   regard gallery export people all.parquet
   regard gallery index people                   for approximate searches; measures what it recalls
+  regard gallery audit people                   how many searches were logged, and whether the log is whole
 
 What is deleted or purged leaves the folder with every byte: descriptor, thumbnail, record, index entry.
 """
@@ -13,8 +14,13 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from regard.search.audit import AuditLog
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -24,14 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in {
         "list": "print records",
-        "delete": "remove a person, a camera, a time range",
+        "delete": "remove pictures: of a person, a camera, a time range, or by id",
         "purge": "remove what is older than an age",
         "export": "write records and descriptors to a Parquet file",
         "index": "build the index of approximate searches",
+        "audit": "check the log of searches",
     }.items():
         verb = verbs.add_parser(name, help=text, description=text)
         verb.add_argument("gallery", help="folder of a gallery, or its URL")
         if name in ("list", "delete"):
+            verb.add_argument("--id", action="append", metavar="ID", help="a picture; repeatable")
             verb.add_argument("--person", action="append", metavar="NAME", help="repeatable")
             verb.add_argument("--camera", action="append", metavar="NAME", help="repeatable")
             verb.add_argument("--since", metavar="TIME", help="from this time on")
@@ -46,13 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Do it and say how much."""
+    from regard.cli.galleries import open_gallery
     from regard.errors import ConfigError
-    from regard.search.gallery import Gallery
     from regard.search.record import Filter, format_time, parse_time
 
-    with Gallery.open(arguments.gallery) as gallery:
+    with open_gallery(arguments.gallery) as gallery:
         if arguments.action in ("list", "delete"):
             chosen = Filter(
+                ids=tuple(arguments.id) if arguments.id else None,
                 persons=tuple(arguments.person) if arguments.person else None,
                 cameras=tuple(arguments.camera) if arguments.camera else None,
                 since=parse_time(arguments.since),
@@ -62,7 +71,9 @@ def run(arguments: argparse.Namespace) -> None:
                 for record in gallery.records(chosen):
                     print(record.id, record.camera or "-", format_time(record.time) or "-", record.path, sep="  ")
             elif chosen == Filter():
-                raise ConfigError("regard gallery delete wants --person, --camera, --since or --until: what is to go?")
+                raise ConfigError(
+                    "regard gallery delete wants --id, --person, --camera, --since or --until: what goes?"
+                )
             else:
                 print(f"{gallery.delete(chosen):,} pictures removed")
         elif arguments.action == "purge":
@@ -70,8 +81,27 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"{gallery.purge(before, arguments.undated):,} pictures removed")
         elif arguments.action == "export":
             print(f"{gallery.export(arguments.file, not arguments.no_vectors):,} rows written to {arguments.file}")
+        elif arguments.action == "audit" and gallery.audit:
+            check_log(gallery.audit)
         else:
+            print(f"building the index of {len(gallery):,} pictures ...", file=sys.stderr)
             print(f"recall of the 10 best: {gallery.build_index():.3f}")
+
+
+def check_log(log: AuditLog) -> None:
+    """Say how many searches were logged.
+
+    Raises:
+        DataError: a line of the log was touched.
+    """
+    from regard.errors import DataError
+
+    broken = log.verify()
+    if broken is not None:
+        raise DataError(
+            f"line {broken} of {log.path} does not follow from the one before: a line was changed or removed"
+        )
+    print(f"{log.count():,} searches logged in {log.path}, every line follows from the one before")
 
 
 def parse_age(text: str) -> float:

@@ -40,7 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--where", action="append", default=[], metavar="NAME=VALUE", help="attribute; repeatable")
     parser.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking of the best candidates")
     parser.add_argument("--group", action="store_true", help="one match per tracklet")
-    parser.add_argument("--prior", type=float, metavar="P", help="probability of a match before looking")
+    parser.add_argument(
+        "--prior",
+        type=float,
+        metavar="P",
+        help="probability of a match before looking (default: one in the people it may be)",
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--exact", action="store_true", default=None, help="compare with everything")
     how.add_argument("--approximate", dest="exact", action="store_false", help="use the index")
@@ -50,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search and show."""
-    from regard.search.gallery import Gallery
+    from regard.cli.galleries import open_gallery
     from regard.storage import write_atomic
 
-    with Gallery.open(arguments.gallery) as gallery:
+    with open_gallery(arguments.gallery) as gallery:
         vectors, names, origins, calibration = queries(arguments, gallery)
         filter = make_filter(arguments, origins)
         if gallery.audit:
@@ -79,8 +84,10 @@ def run(arguments: argparse.Namespace) -> None:
         write_atomic(Path(arguments.json), text.encode())
     print(table(answer))
     how = "exact" if answer.exact else f"approximate, measured recall {recall:.3f}" if recall else "approximate"
+    prior = f", probabilities start from 1 in {1 / answer.prior:,.0f} (--prior)" if answer.prior else ""
     print(
-        f"{len(answer.matches)} of {answer.searched:,} pictures, {how}, {1000 * answer.seconds:.0f} ms", file=sys.stderr
+        f"{len(answer.matches)} of {answer.searched:,} pictures, {how}, {1000 * answer.seconds:.0f} ms{prior}",
+        file=sys.stderr,
     )
 
 
@@ -102,9 +109,7 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
         raise ConfigError(f"there is no picture {missing!r} in {gallery.name}; take the id from --json")
     vectors, names, calibration = [item.vector[None] for item in items], list(arguments.id), None
     if arguments.photos:
-        made_by = gallery.meta["model"]
-        size = (made_by["height"], made_by["width"])
-        embedder = Embedder(arguments.model or made_by["path"], size, flip=made_by["flip"])
+        embedder = Embedder.like(gallery.meta["model"], arguments.model)
         embedder.check_fits(gallery)
         data = [read_file(path) for path in arguments.photos]
         vectors.append(embedder.embed([decode(each, str(p)) for each, p in zip(data, arguments.photos)]))

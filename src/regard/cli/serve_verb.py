@@ -5,7 +5,8 @@
   REGARD_TOKEN=$(openssl rand -hex 24) regard serve people --host 0.0.0.0
 
 Any address but loopback wants a token. Connections are not encrypted: put a TLS proxy in front where a network is.
-Photographs that are sent stay in memory; every search is noted in the gallery's audit log.
+Photographs that are sent stay in memory; every search is noted in the gallery's audit log. What to settle before it is
+used on people: docs/responsible-use.md.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, action="append", help="of each gallery, in order (default: its own)")
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="training runs to show")
     parser.add_argument("--marks", type=Path, metavar="FOLDER", help="where marks go (default: in the first gallery)")
-    parser.add_argument("--prior", type=float, metavar="P", help="probability of a match before looking")
+    parser.add_argument(
+        "--prior",
+        type=float,
+        metavar="P",
+        help="probability of a match before looking (default: one in the people it may be)",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on, 0 for any (%(default)s)")
     parser.add_argument("--max-mb", type=float, default=20, metavar="MB", help="of one request (%(default)s)")
@@ -36,6 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     import uvicorn
 
     from regard.errors import ConfigError
+    from regard.metrics.calibration import check_prior
     from regard.web.app import create_app
     from regard.web.desk import Desk, Limits
     from regard.web.guard import check_address
@@ -45,6 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_address(arguments.host, token)
     if arguments.max_mb <= 0 or arguments.max_megapixels <= 0:
         raise ConfigError("--max-mb and --max-megapixels want numbers above 0")
+    if arguments.prior is not None:
+        check_prior(arguments.prior)
     limits = Limits(bytes=int(arguments.max_mb * 2**20), pixels=int(arguments.max_megapixels * 1e6))
     searchers = open_searchers(arguments)
     try:
@@ -52,7 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
         kept = arguments.marks or (Path("marks") if "://" in first else Path(first) / "marks")
         desk = Desk(searchers, Marks(kept), arguments.runs, limits, arguments.prior)
         family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
-        listening = socket.socket(family)
+        # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named: 40 ms a search
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((arguments.host, arguments.port))
@@ -83,9 +93,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def open_searchers(arguments: argparse.Namespace) -> dict:
     """Every gallery with its model, by a short name."""
+    from regard.cli.galleries import open_gallery
     from regard.errors import ConfigError
     from regard.search.embedder import Embedder
-    from regard.search.gallery import Gallery
     from regard.web.desk import Searcher
 
     models = arguments.model or []
@@ -96,13 +106,11 @@ def open_searchers(arguments: argparse.Namespace) -> dict:
     searchers: dict[str, Searcher] = {}
     try:
         for number, where in enumerate(arguments.galleries):
-            gallery = Gallery.open(where)
+            gallery = open_gallery(where)
             name = where.rstrip("/").rpartition("/")[2] or "gallery"
             name = name if name not in searchers else f"{name}-{number + 1}"
             try:
-                made_by = gallery.meta["model"]
-                path = models[number] if models else made_by["path"]
-                embedder = Embedder(path, (made_by["height"], made_by["width"]), flip=made_by["flip"])
+                embedder = Embedder.like(gallery.meta["model"], models[number] if models else None)
                 embedder.check_fits(gallery)
             except BaseException:
                 gallery.close()

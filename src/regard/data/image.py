@@ -1,4 +1,4 @@
-"""Reading pictures.
+"""Reading pictures: from files, and from bytes nobody vouches for.
 
 Shapes: H x W pixels of the stored picture, upright.
 
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from regard.errors import DataError
 
-__all__ = ["MAX_PIXELS", "read_image"]
+__all__ = ["MAX_PIXELS", "decode_image", "read_image"]
 
 MAX_PIXELS = 64 * 1024 * 1024
 """Pictures with more pixels are refused: no person crop is that large, and small files can claim to be."""
@@ -28,10 +28,7 @@ MARKERS = 1 << 17
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Decode a picture to RGB.
-
-    Turned upright by its EXIF orientation. Gray, palette and CMYK pictures are converted, 16-bit gray keeps its upper
-    byte, transparent pixels become black.
+    """Decode a file to RGB, as :func:`decode_image` does.
 
     Returns:
         (H, W, 3) uint8.
@@ -41,27 +38,47 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     try:
         with io.FileIO(path) as file:
-            content = file.readall()
-        if (picture := read_plain_jpeg(content)) is not None:
-            return picture
-        with Image.open(io.BytesIO(content)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.array(to_rgb(image))
+            return decode_image(file.readall())
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
         raise DataError(explain(Path(path), error)) from error
 
 
-def read_plain_jpeg(content: bytes) -> np.ndarray | None:
+def decode_image(content: bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None) -> np.ndarray:
+    """Decode the bytes of a picture to RGB.
+
+    Turned upright by its EXIF orientation. Gray, palette and CMYK pictures are converted, 16-bit gray keeps its upper
+    byte, transparent pixels become black.
+
+    Args:
+        content: the bytes of a file.
+        max_pixels: more are refused before any is decoded.
+        formats: Pillow's names of those that are read, JPEG among them; None for all.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        DecompressionBombError: Pillow's; there are more pixels.
+        Exception: no picture, or damaged; Pillow's decoders raise whatever such a file makes them stumble over.
+    """
+    if (picture := read_plain_jpeg(content, max_pixels)) is not None:
+        return picture
+    with Image.open(io.BytesIO(content), formats=formats) as image:
+        if image.width * image.height > max_pixels:
+            raise Image.DecompressionBombError
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.array(to_rgb(image))
+
+
+def read_plain_jpeg(content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray | None:
     """(H, W, 3) of an intact JPEG file in color or gray that nothing has to be turned in; None for any other file."""
     if not content.startswith(b"\xff\xd8") or b"Exif\0\0" in content[:MARKERS]:
         return None
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content)
-        if space not in ("YCbCr", "Gray") or int(height) * int(width) > MAX_PIXELS:
+        if space not in ("YCbCr", "Gray") or int(height) * int(width) > max_pixels:
             return None
         return simplejpeg.decode_jpeg(content, "RGB")
     except ValueError:

@@ -42,7 +42,7 @@ def read_features(path: str | Path) -> FeatureSet:
     """Read a ``.npz`` or ``.parquet`` file of descriptors.
 
     Raises:
-        ConfigError: the kind of file is unknown, or pyarrow is missing for Parquet.
+        ConfigError: the kind of file is unknown.
         DataError: the file is missing, damaged, lacks an array, or the arrays do not fit each other.
     """
     path = Path(path)
@@ -77,10 +77,8 @@ def _from_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _from_parquet(path: Path) -> dict[str, np.ndarray]:
     """The columns of a Parquet file by name in the plural."""
-    try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError as error:
-        raise ConfigError(f"{path.name} needs pyarrow: pip install pyarrow, or write a .npz file") from error
+    from pyarrow import ArrowInvalid, parquet
+
     wanted = {name: (name, name.removesuffix("s")) for name in (*_REQUIRED, *_OPTIONAL)}
     try:
         table = parquet.read_table(path)

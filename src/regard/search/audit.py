@@ -32,7 +32,7 @@ class AuditLog:
     def __init__(self, path: Path):
         self.path = path
         self._busy = threading.Lock()
-        self._last: str | None = None
+        self._end: tuple[int, str] | None = None  # size of the file after our last line, and that line's digest
 
     def append(self, **facts: Any) -> None:
         """Add a line with the time and the facts; on the disk when this returns.
@@ -40,19 +40,18 @@ class AuditLog:
         Raises:
             StorageError: it could not be written, so the search must not be answered.
         """
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._busy:
             try:
-                if self._last is None:
-                    lines = self._lines()
-                    self._last = digest(lines[-1]) if lines else START
-                now = datetime.now(UTC).isoformat(timespec="milliseconds")
-                line = json.dumps({"time": now, **facts, "previous": self._last}, sort_keys=True).encode()
-                self._write(line)
+                self._write({"time": now, **facts})
             except OSError as error:
                 raise StorageError(
                     f"the search could not be logged in {self.path} ({error.strerror}), so it was not made; make room"
                 ) from error
-            self._last = digest(line)
+
+    def count(self) -> int:
+        """Searches that were logged."""
+        return len(self._lines())
 
     def verify(self) -> int | None:
         """Number, from 1, of the first line that does not follow from the one before; None where all do."""
@@ -70,10 +69,15 @@ class AuditLog:
     def _lines(self) -> list[bytes]:
         return self.path.read_bytes().splitlines() if self.path.exists() else []
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, facts: dict[str, Any]) -> None:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
+            wait_for(descriptor)
             size = os.fstat(descriptor).st_size
+            if self._end is None or self._end[0] != size:  # the first line, or another process wrote one
+                lines = self._lines()
+                self._end = size, digest(lines[-1]) if lines else START
+            line = json.dumps(facts | {"previous": self._end[1]}, sort_keys=True).encode()
             try:
                 if os.write(descriptor, line + b"\n") != len(line) + 1:
                     raise OSError(28, "No space left on device")
@@ -81,8 +85,17 @@ class AuditLog:
             except OSError:
                 os.ftruncate(descriptor, size)
                 raise
+            self._end = size + len(line) + 1, digest(line)
         finally:
             os.close(descriptor)
+
+
+def wait_for(descriptor: int) -> None:
+    """Let no other process write until the file is closed; Windows has no such lock."""
+    if os.name != "nt":
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def digest(line: bytes) -> str:

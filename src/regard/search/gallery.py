@@ -26,7 +26,7 @@ import numpy as np
 from regard.errors import ConfigError, DataError, StorageError
 from regard.search.audit import AuditLog
 from regard.search.engine import Engine
-from regard.search.query import Answer, unit_rows
+from regard.search.query import Answer, count_people, unit_rows
 from regard.search.query import search as search_engine
 from regard.search.record import Filter, Item, Record, parse_time
 
@@ -52,6 +52,7 @@ class Gallery:
         self.meta = meta
         self.audit = audit
         self._engine = engine
+        self._people: tuple[int, int] | None = None
 
     @classmethod
     def create(cls, where: str | Path, dim: int, model: Mapping[str, Any]) -> Self:
@@ -164,6 +165,7 @@ class Gallery:
         for start in range(0, len(ids), PAGE):
             items = self._engine.get(ids[start : start + PAGE])
             self._engine.add([changed(item, changes, self.thumbnail(item.record.id)) for item in items])
+        self._people = None
         return len(ids)
 
     def records(self, filter: Filter | None = None) -> Iterator[Record]:
@@ -200,7 +202,8 @@ class Gallery:
             query: (D,) or (P, D) descriptors of pictures of one person.
             k: how many.
             filter: what may be seen.
-            options: of :func:`regard.search.query.search`: exact, rerank, group, calibration, prior.
+            options: of :func:`regard.search.query.search`: exact, rerank, group, calibration, prior; without a prior
+                that of :attr:`prior`.
 
         Raises:
             DataError: the descriptors do not fit.
@@ -209,14 +212,31 @@ class Gallery:
         exact = options.pop("exact", None)
         if exact is None:
             exact = not (self.meta.get("index") and len(self) >= LARGE)
+        if options.get("calibration") is not None and options.get("prior") is None:
+            options["prior"] = self.prior
         return search_engine(self._engine, query, k, filter or Filter(), exact=exact, **options)
+
+    @property
+    def prior(self) -> float:
+        """How probable it is, before one looks, that a picture shows the person searched for.
+
+        Whoever is searched for is one of the people the gallery may show (see
+        :func:`regard.search.query.count_people`) or none of them, all equally probable: one in their number plus one.
+        No filter changes it. Counted again when the number of pictures has changed.
+        """
+        pictures = len(self)
+        if self._people is None or self._people[0] != pictures:
+            self._people = pictures, count_people(self._engine)
+        return 1 / (self._people[1] + 1)
 
     def build_index(self, k: int = 10, samples: int = 100) -> float:
         """Build the index of approximate searches and measure what it recalls.
 
+        In a folder, exact searches become faster by it too, where descriptors fill few of their dimensions.
+
         Args:
             k: matches to compare.
-            samples: pictures of the gallery to search with.
+            samples: pictures of the gallery to search with; that one finds itself does not count.
 
         Returns:
             The fraction of the k best that approximate searches found; kept in ``meta``.
@@ -228,13 +248,15 @@ class Gallery:
         if not ids:
             raise DataError(f"{self.name} is empty, there is nothing to index; add pictures first")
         self._engine.index()
-        chosen = np.random.default_rng(0).permutation(len(ids))[:samples]
-        vectors = np.stack([item.vector for item in self._engine.get([ids[i] for i in sorted(chosen)])])
-        truth, found = (self._engine.search(vectors, k, Filter(), exact=exact) for exact in (True, False))
-        shared = [
-            len({hit.record.id for hit in right} & {hit.record.id for hit in got}) for right, got in zip(truth, found)
-        ]
-        recall = sum(shared) / sum(map(len, truth))
+        chosen = [ids[i] for i in sorted(np.random.default_rng(0).permutation(len(ids))[:samples])]
+        vectors = np.stack([item.vector for item in self._engine.get(chosen)])
+        truth, found = (self._engine.search(vectors, k + 1, Filter(), exact=exact) for exact in (True, False))
+        shared = wanted = 0
+        for id, right, got in zip(chosen, truth, found):
+            best = [hit.record.id for hit in right if hit.record.id != id][:k]
+            wanted += len(best)
+            shared += len({hit.record.id for hit in got} & set(best))
+        recall = shared / wanted if wanted else 1.0
         self._note(index={"recall": recall, "k": k, "samples": len(vectors)})
         return recall
 

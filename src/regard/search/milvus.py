@@ -17,9 +17,10 @@ import json
 from collections.abc import Sequence
 from functools import wraps
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
+from grpc import RpcError
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from regard.errors import ConfigError, DataError, StorageError
@@ -44,8 +45,8 @@ def said_plainly(method: Any) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return method(*args, **kwargs)
-        except MilvusException as error:
-            reason = " ".join(str(error.message).split())[:300]
+        except (MilvusException, RpcError) as error:
+            reason = " ".join(str(getattr(error, "message", error)).split())[:300]
             raise StorageError(f"the Milvus server answered: {reason}; check the server and the URL") from error
 
     return call
@@ -71,7 +72,7 @@ class MilvusEngine:
         if not name.isidentifier():
             raise ConfigError(f"{url} names no gallery; add one of letters, digits and _: http://host:19530/people")
         self.name, self.about = name, f"{name}_about"
-        token = f"{parts.username}:{parts.password}" if parts.username else ""
+        token = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
         address = f"{parts.scheme}://{parts.hostname}:{parts.port or 19530}"
         self._client = MilvusClient(uri=address, token=token, timeout=20)
         if dim is not None and not self._client.has_collection(name):

@@ -9,9 +9,9 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageFilter
 
-from regard.data.image import MAX_PIXELS, to_rgb
+from regard.data.image import MAX_PIXELS, decode_image
 from regard.errors import DataError
 
 __all__ = ["FORMATS", "decode", "thumbnail"]
@@ -40,16 +40,12 @@ def decode(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     if not data:
         raise DataError(f"{name} is empty (0 bytes), wanted a picture; choose another file")
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            warnings.simplefilter("ignore")
-            if image.width * image.height > max_pixels:
-                raise DataError(f"{name} claims {image.width} x {image.height} pixels, wanted {max_pixels:,} at most")
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.array(to_rgb(image))
-    except (DataError, MemoryError):
+        with warnings.catch_warnings(action="ignore"):
+            return decode_image(data, max_pixels, FORMATS)
+    except MemoryError:
         raise
     except Image.DecompressionBombError:
-        raise DataError(f"{name} claims far more than {max_pixels:,} pixels; choose another file") from None
+        raise DataError(f"{name} claims more than {max_pixels:,} pixels, wanted a photograph; shrink it") from None
     except Image.UnidentifiedImageError:
         raise DataError(f"{name} is no picture, wanted {', '.join(FORMATS)}; choose another file") from None
     except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over

@@ -17,7 +17,7 @@ from regard.metrics import KReciprocal, rerank_blocks
 from regard.search.engine import Engine
 from regard.search.record import Filter, Hit, Record
 
-__all__ = ["Answer", "Match", "combine", "probabilities", "search", "unit_rows"]
+__all__ = ["Answer", "Match", "combine", "count_people", "probabilities", "search", "unit_rows"]
 
 CANDIDATES = 100
 """Re-ranking looks at this many, or at five times the matches asked for."""
@@ -64,12 +64,14 @@ class Answer:
         searched: records the filter accepted.
         exact: whether all of them were compared.
         seconds: how long it took.
+        prior: how probable each match was before looking; None where there are no probabilities.
     """
 
     matches: tuple[Match, ...]
     searched: int
     exact: bool
     seconds: float
+    prior: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -78,6 +80,7 @@ class Answer:
             "searched": self.searched,
             "exact": self.exact,
             "seconds": round(self.seconds, 4),
+            "prior": self.prior,
         }
 
 
@@ -118,11 +121,26 @@ def search(
     if rerank and len(hits) > 2:
         hits = reranked(engine, vector, hits)
     matches = grouped(hits)[:k] if group else [Match(0, hit.record, hit.score) for hit in hits[:k]]
+    if calibration is None:
+        prior = None
+    elif prior is None:
+        prior = float(calibration.prior)
     chances = probabilities(calibration, np.array([match.score for match in matches]), prior)
     found = tuple(
         replace(m, rank=rank, probability=chance) for rank, (m, chance) in enumerate(zip(matches, chances), 1)
     )
-    return Answer(found, engine.count(filter), exact, time.perf_counter() - started)
+    return Answer(found, engine.count(filter), exact, time.perf_counter() - started, prior)
+
+
+def count_people(engine: Engine) -> int:
+    """How many people a gallery may show: its named people or its tracklets, whichever are fewer.
+
+    Pictures without a name count as one person each, so do pictures without a tracklet. A person seen in several
+    tracklets counts several times: without names this is rather too many than too few.
+    """
+    pictures = engine.count(Filter())
+    counts = [engine.values(name, max(pictures, 1)) for name in ("person", "track")]
+    return min(len(known) + pictures - sum(known.values()) for known in counts)
 
 
 def unit_rows(vectors: np.ndarray, dim: int) -> np.ndarray:

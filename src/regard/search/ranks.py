@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 from typing import Self
 
+import numpy as np
 import torch
 import torch.distributed as dist
+
+from regard.layers.collective import all_gather
 
 __all__ = ["Ranks"]
 
@@ -47,12 +50,7 @@ class Ranks:
         """What every process gives, in the order of the ranks."""
         if self.size == 1:
             return [data]
-        length = torch.tensor([len(data)])
-        lengths = [torch.zeros_like(length) for _ in range(self.size)]
-        dist.all_gather(lengths, length)
-        longest = int(max(lengths))
-        padded = torch.zeros(longest + 1, dtype=torch.uint8)
-        padded[: len(data)] = torch.frombuffer(bytearray(data or b"\0"), dtype=torch.uint8)[: len(data)]
-        gathered = [torch.zeros_like(padded) for _ in range(self.size)]
-        dist.all_gather(gathered, padded)
-        return [part[: int(n)].numpy().tobytes() for part, n in zip(gathered, lengths)]
+        lengths = all_gather(torch.tensor([len(data)])).tolist()
+        padded = torch.zeros(1, max(*lengths, 1), dtype=torch.uint8)
+        padded[0, : len(data)] = torch.from_numpy(np.frombuffer(data, np.uint8).copy())
+        return [row[:length].numpy().tobytes() for row, length in zip(all_gather(padded), lengths)]

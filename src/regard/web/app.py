@@ -69,6 +69,9 @@ class Search(BaseModel):
     attributes: Annotated[dict[Name, Names], Field(max_length=32)] = Field(default_factory=dict)
     rerank: bool = Field(False, description="k-reciprocal re-ranking of the best candidates")
     group: bool = Field(False, description="one match per tracklet")
+    prior: float | None = Field(
+        None, gt=0, lt=1, description="how probable a match is before looking; null: told by the gallery's size"
+    )
     exact: bool | None = Field(None, description="null: exact unless the gallery is large and has an index")
 
     def filter(self, query: Query) -> Filter:
@@ -111,6 +114,7 @@ def create_app(desk: Desk, token: str | None = None) -> Any:
         token: who knows it may come in; None lets this machine in.
     """
     app = FastAPI(
+        redirect_slashes=False,
         title="regard",
         version=__version__,
         description="Person search: photographs in, ranked matches out.",
@@ -142,7 +146,8 @@ def add_errors(app: FastAPI) -> None:
         faults = [
             f"{'.'.join(map(str, fault['loc'][1:])) or 'request'}: {fault['msg']}" for fault in error.errors()[:5]
         ]
-        return JSONResponse({"error": "; ".join(faults)}, 422)
+        line = " ".join("; ".join(faults).split())  # keys of a request come back in it, line breaks and all
+        return JSONResponse({"error": line}, 422)
 
     @app.exception_handler(HTTPException)
     def other(request: Request, error: HTTPException) -> Response:
@@ -201,7 +206,7 @@ def add_queries(app: FastAPI, desk: Desk) -> None:
                 rerank=body.rerank,
                 group=body.group,
                 calibration=searcher.embedder.calibration,
-                prior=desk.prior,
+                prior=desk.prior if body.prior is None else body.prior,
             )
         marks = desk.marks.all()
         found: list[dict[str, Any]] = [match.to_dict() for match in answer.matches]
@@ -299,7 +304,7 @@ def described(searcher: Searcher) -> dict[str, Any]:
         "pictures": len(searcher.gallery),
         "cameras": searcher.gallery.values("camera"),
         "model": model,
-        "calibrated": searcher.embedder.calibration is not None,
+        "prior": searcher.gallery.prior if searcher.embedder.calibration is not None else None,
         "logged": searcher.gallery.audit is not None,
     }
 

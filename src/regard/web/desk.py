@@ -93,7 +93,7 @@ class Desk:
         marks: what was said to be right or wrong.
         runs: folder with training runs to show; None for none.
         limits: what one may bring.
-        prior: how probable a match is before one looks; None takes the calibration's.
+        prior: how probable a match is before one looks; None takes that of each gallery.
         heavy: taken by whoever decodes or computes.
     """
 

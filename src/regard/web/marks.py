@@ -102,29 +102,39 @@ class Marks:
     def export(self, thumbnail: Callable[[str, str], bytes]) -> bytes:
         """An evaluation set: a ZIP with ``table.csv`` (path, pid, camid, split), the pictures, and the plain marks.
 
-        Queries with a right match and what is the same person by right marks get one number; pictures that were only
-        ever wrong are distractors (pid 0). Pictures gone from the gallery are left out.
+        ``regard data check`` and ``regard eval`` read the unpacked folder as a table for testing. Queries with a right
+        match and what is the same person by right marks get one number; pictures that were only ever wrong are
+        distractors (pid 0). The queries come from a camera of their own; a picture that is both query and match has,
+        in both places, one that no other picture has, so that it is no match of itself. Pictures gone from the gallery
+        are left out.
 
         Args:
             thumbnail: (gallery, id) -> JPEG, empty where there is none.
 
         Raises:
-            DataError: there are no marks, or two of them cannot both be true.
+            DataError: there are no marks, none says right, or two of them cannot both be true.
         """
         marks = {pair: right for pair, right in self.all().items() if thumbnail(pair.gallery, pair.match)}
         if not marks:
             raise DataError("there are no marks to export; mark matches right or wrong first")
         people = people_of(marks)
+        if not people:
+            raise DataError(
+                f"none of the {len(marks):,} marks says right, so there is nobody to look for; mark one right"
+            )
         cameras = {name: number for number, name in enumerate(sorted({pair.camera or "" for pair in marks}), 1)}
+        both = sorted({pair.query for pair in marks} & {pair.match for pair in marks})
+        own = {name: number for number, name in enumerate(both, len(cameras) + 2)}
         rows: dict[str, tuple[str, int, int, str]] = {}
         pictures: dict[str, bytes] = {}
         for pair in marks:
             path = f"gallery/{pair.match}.jpg"
-            rows[path] = (path, people.get(pair.match, 0), cameras[pair.camera or ""], "gallery")
+            camera = own.get(pair.match, cameras[pair.camera or ""])
+            rows[path] = (path, people.get(pair.match, 0), camera, "gallery")
             pictures[path] = thumbnail(pair.gallery, pair.match)
             if pair.query in people:
                 path = f"query/{pair.query.replace(':', '-')}.jpg"
-                rows[path] = (path, people[pair.query], len(cameras) + 1, "query")
+                rows[path] = (path, people[pair.query], own.get(pair.query, len(cameras) + 1), "query")
                 pictures[path] = self._photo(pair.query).read_bytes()
         return zipped(list(rows.values()), pictures, marks)
 

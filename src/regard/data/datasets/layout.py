@@ -56,6 +56,7 @@ class Layout:
             enough, but a data set with a test of its own comes first.
         endings: endings of a file that may stand for the folder, such as ``.csv``.
         test_only: there is nothing to train on.
+        may_lack_train: there may be nothing to train on.
     """
 
     variants: tuple[tuple[str, ...], ...]
@@ -64,6 +65,7 @@ class Layout:
     fits: Callable[[Path], bool] | None = None
     endings: tuple[str, ...] = ()
     test_only: bool = False
+    may_lack_train: bool = False
 
     @property
     def mark(self) -> str:
@@ -99,7 +101,7 @@ def dataset(
         @functools.wraps(read)
         def load(root: str | Path, /, **options: Any) -> Splits:
             splits = read(find_root(name, Path(root), described), **options)
-            check_splits(splits, test_only=described.test_only)
+            check_splits(splits, described.test_only or (described.may_lack_train and not splits.train))
             return splits
 
         LAYOUTS[name] = described

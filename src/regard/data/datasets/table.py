@@ -1,4 +1,4 @@
-"""One's own pictures, listed in a table: CSV, or Parquet where pyarrow is installed.
+"""One's own pictures, listed in a table: CSV or Parquet.
 
 One row per picture, with a header::
 
@@ -11,7 +11,7 @@ column      holds
 path        picture, relative to the folder of the table or absolute
 pid         person, a whole number from 1; 0 a distractor, -1 junk (both in the gallery only)
 camid       camera, a whole number; without this column queries are camera 0, the gallery 1
-split       ``train``, ``query`` or ``gallery``
+split       ``train``, ``query`` or ``gallery``; without a train row the set is for testing only
 mask        optional: person mask (PNG), relative like the picture; may be empty
 sequence    optional: recording of the camera, a whole number; may be empty
 frame       optional: frame number, a whole number; may be empty
@@ -46,7 +46,7 @@ CAMERAS_WITHOUT_COLUMN = {"train": 0, "query": 0, "gallery": 1}
 WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
-@dataset("table", variants=tuple((name,) for name in NAMES), endings=(".csv", ".parquet"))
+@dataset("table", variants=tuple((name,) for name in NAMES), endings=(".csv", ".parquet"), may_lack_train=True)
 def table(root: Path, /) -> Splits:
     """Read pictures listed in a table.
 
@@ -54,8 +54,7 @@ def table(root: Path, /) -> Splits:
         root: the table, or the folder with ``table.csv`` or ``table.parquet``.
 
     Raises:
-        DataError: the table cannot be read, lacks a column or names one twice, or a row of it is wrong; a Parquet file
-            is given and pyarrow is not installed.
+        DataError: the table cannot be read, lacks a column or names one twice, or a row of it is wrong.
     """
     file = root if root.is_file() else next(root / name for name in NAMES if (root / name).exists())
     rows = read_parquet(file) if file.suffix.lower() == ".parquet" else read_csv(file)
@@ -111,12 +110,10 @@ def read_parquet(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Where each row stands (``"row 7"``, from 1) and its values by column.
 
     Raises:
-        DataError: pyarrow is not installed, the file is no Parquet, or it lacks a column.
+        DataError: the file is no Parquet, or it lacks a column.
     """
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise DataError(f"reading '{file}' needs pyarrow; install it (pip install pyarrow) or save as CSV") from error
+    from pyarrow import ArrowException, parquet
+
     try:
         content = parquet.read_table(file)
         check_header(content.column_names, file)

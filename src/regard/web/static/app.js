@@ -113,7 +113,8 @@ async function search(fresh = false) {
   $("filter-count").textContent = count ? `${count} on` : "";
   if (!state.query) return;
   const run = ++state.run;
-  const options = { group: $("group").checked, rerank: $("rerank").checked, k: Number($("k").value) };
+  const prior = Number($("people").value) >= 1 ? { prior: 1 / (Number($("people").value) + 1) } : {};
+  const options = { ...prior, group: $("group").checked, rerank: $("rerank").checked, k: Number($("k").value) };
   try {
     const names = chosenGalleries();
     const answers = await Promise.all(names.map((gallery) => ask("/api/search", { query: state.query.query, gallery, ...asked, ...options })));
@@ -133,10 +134,11 @@ function show(names, answers) {
   $("results").replaceChildren(...names.map((name, number) => column(name, answers[number], names.length > 1)));
   $("results").querySelector(".card")?.setAttribute("tabindex", "0");
   const found = answers.reduce((sum, answer) => sum + answer.matches.length, 0);
-  const { searched, seconds, exact, recall } = answers[0];
+  const { searched, seconds, exact, recall, prior } = answers[0];
+  const before = prior ? `; probabilities start from 1 in ${Math.round(1 / prior).toLocaleString("en")}` : "";
   const how = exact ? "exact" : `approximate${recall ? `, finds ${(100 * recall).toFixed(1)} %` : ""}`;
   $("status").textContent = found
-    ? `${answers.map((answer) => answer.matches.length).join(" + ")} of ${searched.toLocaleString("en")} pictures, ${how}, ${Math.max(1, Math.round(1000 * seconds))} ms`
+    ? `${answers.map((answer) => answer.matches.length).join(" + ")} of ${searched.toLocaleString("en")} pictures, ${how}, ${Math.max(1, Math.round(1000 * seconds))} ms${before}`
     : "Nothing passes these filters.";
 }
 
@@ -453,6 +455,9 @@ async function start() {
     $("gallery").replaceChildren(...state.galleries.map(({ name }) => option(name, name)));
     if (state.galleries.length > 1) $("gallery").append(option("*", "side by side"));
     $("gallery-row").hidden = state.galleries.length < 2;
+    const priors = state.galleries.map(({ prior }) => prior).filter(Boolean);
+    $("people-row").hidden = !priors.length;
+    $("people").placeholder = priors.map((prior) => Math.round(1 / prior - 1)).join(", ");
     const total = state.galleries[0].pictures.toLocaleString("en");
     const first = state.galleries[0];
     $("about").textContent = `${first.name}: ${total} pictures${first.logged ? ", searches are logged" : ""}`;
