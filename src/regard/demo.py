@@ -43,7 +43,9 @@ from regard.explain import (
     similarity_cam,
     write_report,
 )
+from regard.explain.figures import figure_bytes
 from regard.explain.overlay import framed, heat_over, sheet
+from regard.explain.ranked_figure import ranked_figure
 from regard.metrics import RankingReport, rank
 from regard.models import ReIDModel
 from regard.storage import write_atomic
@@ -256,14 +258,7 @@ def _metrics(evaluations: list[Evaluation], splits: Splits, config: Config, seco
 
 def _draw(lists: list[RankedList], heat: list[HeatMaps], folder: Path) -> None:
     """The ranked lists and the heat maps as pictures of their own."""
-    rows = [
-        [
-            framed(found.query.path, "query"),
-            *(framed(hit.sample.path, "right" if hit.match else "wrong") for hit in found.hits),
-        ]
-        for found in lists
-    ]
-    sheet(rows).save(folder / "ranked.png")
+    write_atomic(folder / "ranked.png", figure_bytes(ranked_figure({"apnet": lists})))
     rows = [
         [
             framed(maps.picture, "query", height=256),

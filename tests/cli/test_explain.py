@@ -100,7 +100,12 @@ def test_cam_says_which_heads_are_exact(run, pictures, out):
     assert (heads["ds2"]["exact"], heads["part1"]["exact"]) == (True, False)
     assert heads["ds2"]["labels"] == [3, 3]
     model = regard.load(folder)
+    kinds = {"npy", "gray.png", "heat.png", "overlay.png", "panels.png"}
+    assert files(out) == {"cam.png", "cam.npz", "cam.json"} | {
+        f"{picture}/{head}.{kind}" for picture in "ab" for head in ("ds2", "part1") for kind in kinds
+    }
     with np.load(out / "cam.npz") as arrays:
+        np.testing.assert_array_equal(np.load(out / "b" / "ds2.npy"), arrays["ds2"][1])
         bias = model.supervision["ds2"].classifier.bias[3].item()
         np.testing.assert_allclose(arrays["ds2"].sum((1, 2)) + bias, heads["ds2"]["scores"], atol=1e-5)
         assert arrays["part1"].max() <= 1
@@ -135,6 +140,27 @@ def test_correlation_of_runs_and_of_files(run, pictures, out, tmp_path, capsys):
     of_run = json.loads((tmp_path / "of_run" / "correlation.json").read_text())
     assert of_run["dsp a tap4.before"]["mean"] == pytest.approx(correlate(np.load(maps[0])).mean, abs=1e-4)
     assert "positions, 0 dead" in capsys.readouterr().out
+
+
+def test_the_published_tool_exchanged_height_and_width(run, pictures, out, tmp_path, capsys):
+    folder, layer = run("dsp"), ("--layer", "layer1.after")
+    assert explain("features", folder, pictures[0], "-o", out, *layer, "--size", "192x96", "--legacy-transposed") == 0
+    squeezed = out / "dsp" / "a.tap2.after.npy"
+    said = json.loads((out / "features.json").read_text())["maps"][0]
+    assert (said["height"], said["width"], said["shape"][1:]) == (96, 192, [24, 48])
+    assert explain("features", folder, pictures[0], "-o", tmp_path / "b", *layer, "--size", "96x192") == 0
+    np.testing.assert_array_equal(np.load(squeezed), np.load(tmp_path / "b" / "dsp" / "a.tap2.after.npy"))
+    with Image.open(out / "dsp" / "a.tap2.after.overlay.png") as overlay:
+        assert overlay.size == (192, 384)  # drawn upright again
+
+    options = ("--size", "192x96", "--legacy-transposed")
+    assert explain("correlation", folder, pictures[0], "-o", tmp_path / "c", *layer, *options) == 0
+    assert explain("correlation", squeezed, "--compare", squeezed, "-o", tmp_path / "d") == 0
+    (of_run,) = json.loads((tmp_path / "c" / "correlation.json").read_text()).values()
+    of_files = json.loads((tmp_path / "d" / "correlation.json").read_text())
+    assert list(of_files) == ["0_a.tap2.after", "1_a.tap2.after"]
+    assert of_files["0_a.tap2.after"] == pytest.approx(of_run, abs=1e-9)
+    refused(capsys, "correlation", squeezed, "--legacy-transposed", "-o", out)
 
 
 def write_crowd(root: Path) -> Path:
@@ -207,7 +233,7 @@ def test_mistakes(run, pictures, out, tmp_path, capsys):
         ("cam", folder, picture, "-o", out, "--head", "ds1"): "no classifier 'ds1'",
         ("cam", folder, picture, "-o", out, "--label", "9"): "knows 0 to 4",
         ("correlation", folder, "-o", out): "without pictures",
-        ("correlation", folder, tmp_path / "m.npy", "-o", out): "maps and runs together",
+        ("correlation", folder, tmp_path / "m.npy", "-o", out): "got maps as .npy together with runs",
         ("correlation", tmp_path / "m.npy", "-o", out): "cannot read",
         ("sheet", picture, "--runs", folder, "-o", tmp_path / "s.jpg"): "wanted .png, .svg or .pdf",
         ("pair", folder, picture, picture, "-o", out, "--dpi", "0"): "dpi is 0",

@@ -48,6 +48,24 @@ def open_page(browser) -> Iterator[Any]:
         context.close()
 
 
+CONTRAST = """all => {
+    const linear = v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+    const light = color => {
+        const [r, g, b] = color.match(/[\\d.]+/g).slice(0, 3).map(v => linear(v / 255));
+        return .2126 * r + .7152 * g + .0722 * b };
+    const paper = light(getComputedStyle(document.body).backgroundColor);
+    return all.map(e => {
+        const style = getComputedStyle(e), ink = light(e.tagName == 'text' ? style.fill : style.color);
+        return (Math.max(ink, paper) + .05) / (Math.min(ink, paper) + .05) }) }"""
+
+
+@pytest.fixture
+def contrasts() -> Any:
+    """``contrasts(page) -> list``: WCAG contrast of everything that is text, inside charts too, against the page."""
+    texts = "main :is(p, h1, h2, h3, h4, h5, dt, dd, td, th, li, figcaption, summary, code, text, span, small, abbr)"
+    return lambda page: page.locator(texts).evaluate_all(CONTRAST)
+
+
 def paint_person(path: Path, pid: int, camid: int, shift: int) -> Sample:
     """A small crop: the clothes tell the person, the wall and the light tell the camera."""
     colors = np.random.default_rng(pid).integers(30, 220, (3, 3))

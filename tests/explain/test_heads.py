@@ -168,6 +168,21 @@ def test_a_picture_and_itself_are_alike(images):
         np.testing.assert_array_equal(heat.first, heat.second)
 
 
+def test_the_global_head_of_mudeep_looks_at_all_scales_at_once(images):
+    model = trained_alike(build("mudeep"))
+    found = pair_heat(model, images[0], images[1], heads=True)
+    assert set(found) == set(model(images).features)
+    maps = {}
+    for name, stream in model.streams.items():
+        stream.register_forward_hook(lambda _m, _i, out, name=name: maps.update({name: out}))
+    partner = model(images[1:2]).features["global"].detach()
+    cosine = torch.cosine_similarity(model(images[:1]).features["global"], partner)
+    gradients = torch.autograd.grad(cosine, list(maps.values()))
+    heat = sum((g.mean((2, 3), keepdim=True) * x).sum(1) for g, x in zip(gradients, maps.values()))[0].relu().detach()
+    np.testing.assert_allclose(found["global"].first, heat / heat.max(), atol=1e-4)
+    assert found["global"].similarity == pytest.approx(cosine.item(), abs=1e-5)
+
+
 def test_a_stripped_model_has_no_heads(images):
     with pytest.raises(ConfigError, match="it was stripped"):
         pair_heat(build("dsp").strip(), images[0], images[1], heads=True)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regard.errors import ConfigError
-from regard.explain.ranked import pick_queries, ranked_lists
+from regard.errors import ConfigError, DataError
+from regard.explain.ranked import find_queries, pick_queries, random_queries, ranked_lists
 from regard.structures import Ranking, Sample
 
 QUERY = [Sample(Path(f"q{i}.jpg"), i + 1, 1) for i in range(4)]
@@ -78,3 +78,48 @@ def test_what_does_not_belong_together():
         ranked_lists(RANKING, QUERY[:3], GALLERY, AP)
     with pytest.raises(ConfigError, match="gallery image 2, the gallery has 2"):
         ranked_lists(RANKING, QUERY, GALLERY[:2], AP)
+
+
+def test_random_queries_are_drawn_among_those_that_can_be_answered():
+    ap = np.array([0.2, np.nan, 0.9, 0.1, np.nan, 0.5])
+    draws = [random_queries(ap, 2, seed) for seed in range(20)]
+    assert {index for draw in draws for index in draw} == {0, 2, 3, 5}
+    assert all(draw == sorted(set(draw)) and len(draw) == 2 for draw in draws)
+    assert random_queries(ap, 2, 7) == draws[7]
+    assert random_queries(ap, 99) == [0, 2, 3, 5]
+    with pytest.raises(ConfigError, match="count=0"):
+        random_queries(ap, 0)
+
+
+def test_queries_are_found_by_what_people_call_them():
+    query = [*QUERY, Sample(Path("folder/q9.jpg"), 2, 3)]
+    assert find_queries(["3", "pid=2", "folder/q9.jpg", "q0.jpg"], query) == [3, 1, 4, 0]
+    for text, said in (
+        ("5", "there are 5: 0 to 4"), ("pid=9", "no query shows person '9'; there are 4, from 1 to 4"),
+        ("q8.jpg", "did you mean 'q9.jpg'"), ("-1", "give a number, pid=N or a file name"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=said):
+            find_queries([text], query)
+
+
+def test_picked_lists_keep_their_order_and_titles():
+    lists = ranked_lists(RANKING, QUERY, GALLERY, AP, picks={2: "mine", 0: "yours"})
+    assert [(item.title, item.query) for item in lists] == [("mine", QUERY[2]), ("yours", QUERY[0])]
+
+
+def test_junk_has_no_rank_and_does_not_count():
+    query = [Sample(Path("q.jpg"), 5, 1)]
+    gallery = [
+        Sample(Path("a.jpg"), -1, 2), Sample(Path("b.jpg"), 5, 1), Sample(Path("c.jpg"), 7, 1),
+        Sample(Path("d.jpg"), 5, 2), Sample(Path("e.jpg"), 0, 1),
+    ]  # fmt: skip
+    ranking = Ranking(np.array([[1, 2, 0, 3, 4, -1]]), np.arange(6, dtype=np.float32)[None])
+    (found,) = ranked_lists(ranking, query, gallery, np.array([0.5]), picks={0: "it"}, junk=True)
+    assert [(hit.kind, hit.rank) for hit in found.hits] == [
+        ("junk", None), ("wrong", 1), ("junk", None), ("right", 2), ("wrong", 3),
+    ]  # fmt: skip
+    said = found.to_dict()
+    assert said["hits"][3] == {
+        "rank": 2, "kind": "right", "distance": 3.0, "path": "d.jpg", "pid": 5, "camid": 2
+    }  # fmt: skip
+    assert said["query"] == {"path": "q.jpg", "pid": 5, "camid": 1}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from regard.cli.explain_runs import OpenRun, names_of, open_runs, write_arrays, write_figure, write_json
+from regard.cli.explain_runs import OpenRun, file_name, names_of, open_runs, write_arrays, write_figure, write_json
 from regard.errors import ConfigError
 from regard.explain.attention import attention_of, spatial_map
 from regard.explain.attention_figure import attention_figure
@@ -17,6 +17,7 @@ from regard.explain.features import feature_maps, reduce_channels
 from regard.explain.figures import FORMATS, figure_bytes
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.explain.heads import head_heat, pair_heat
+from regard.explain.overlay import Picture
 from regard.explain.pair_figure import pair_figure
 from regard.explain.paper_sheet import paper_sheet
 from regard.storage import write_atomic
@@ -68,7 +69,7 @@ def pair(arguments: argparse.Namespace) -> None:
 
 
 def cam(arguments: argparse.Namespace) -> None:
-    """A line per picture, a column per head."""
+    """Per picture and head the map as an array and as pictures of four kinds; a grid of all, a line per picture."""
     (opened,) = open_runs([arguments.run], arguments.size)
     images = opened.input(arguments.images)
     found = head_heat(opened.model, images, arguments.head, arguments.label)
@@ -82,6 +83,11 @@ def cam(arguments: argparse.Namespace) -> None:
         )
         for index, (path, name) in enumerate(zip(arguments.images, names))
     ]
+    for row in rows:
+        for head, values in row.maps.items():
+            stem = arguments.output / row.label / head.replace(" ", ".")
+            write_arrays(stem.with_name(f"{stem.name}.npy"), values)
+            _write_pictures(stem, row.picture, values)
     write_figure(feature_grid(rows), arguments.output / "cam", arguments)
     write_arrays(arguments.output / "cam.npz", {head: heat.maps for head, heat in found.items()})
     said = {
@@ -97,20 +103,27 @@ def features(arguments: argparse.Namespace) -> None:
     if limits and limits[1] <= limits[0]:
         raise ConfigError(f"--range {limits[0]:g} {limits[1]:g} is empty, wanted the lower value first")
     rows, said = [], []
-    for opened in open_runs([arguments.run, *arguments.compare], arguments.size):
+    for opened in open_runs([arguments.run, *arguments.compare], arguments.size, arguments.legacy_transposed):
         maps = feature_maps(opened.model, opened.input(arguments.images), arguments.layer)
         for index, (path, name) in enumerate(zip(arguments.images, names_of(arguments.images))):
             values = {layer: reduce_channels(found[index], arguments.channel) for layer, found in maps.items()}
             rows.append(MapRow(f"{opened.label}\n{name}", path, values))
             for layer, found in maps.items():
-                stem = arguments.output / _file_name(opened.label) / f"{name}.{layer}"
+                stem = arguments.output / file_name(opened.label) / f"{name}.{layer}"
                 write_arrays(stem.with_name(f"{stem.name}.npy"), found[index : index + 1])
-                for kind, picture in feature_pictures(path, values[layer], limits).items():
-                    write_atomic(stem.with_name(f"{stem.name}.{kind}.png"), png_bytes(picture))
+                _write_pictures(stem, path, values[layer], limits)
                 said.append({**opened.describe(), "picture": name, "layer": layer, "shape": found[index].shape,
                              **_figures(found[index])})  # fmt: skip
     write_figure(feature_grid(rows, limits), arguments.output / "grid", arguments)
     write_json(arguments.output / "features.json", {"channel": arguments.channel, "maps": said})
+
+
+def _write_pictures(
+    stem: Path, picture: Picture, values: np.ndarray, limits: tuple[float, float] | None = None
+) -> None:
+    """One map, (h, w), as pictures of four kinds beside each other."""
+    for kind, image in feature_pictures(picture, values, limits).items():
+        write_atomic(stem.with_name(f"{stem.name}.{kind}.png"), png_bytes(image))
 
 
 def sheet(arguments: argparse.Namespace) -> None:
@@ -153,8 +166,3 @@ def _shown(opened: OpenRun, arguments: argparse.Namespace) -> dict[str, np.ndarr
 
 def _figures(values: np.ndarray) -> dict[str, float]:
     return {"lowest": float(values.min()), "highest": float(values.max()), "mean": float(values.mean())}
-
-
-def _file_name(label: str) -> str:
-    """A label as one folder's name."""
-    return "_".join(part for part in Path(label).parts if part not in ("/", "..", "."))

@@ -48,16 +48,19 @@ def correlation(arguments: argparse.Namespace) -> None:
 
 def _maps(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     """Label -> (1, C, h, w), from files or from runs and pictures."""
-    files = [path for path in arguments.inputs if path.suffix == ".npy"]
-    if files:
-        if len(files) < len(arguments.inputs) or arguments.compare or arguments.layer:
-            raise ConfigError("got maps and runs together; give .npy files alone, or a run and pictures")
-        return {name: _read(path) for name, path in zip(names_of(files), files)}
+    given = [*arguments.inputs, *arguments.compare]
+    if any(path.suffix == ".npy" for path in given):
+        if arguments.layer or arguments.legacy_transposed or not all(path.suffix == ".npy" for path in given):
+            raise ConfigError(
+                "got maps as .npy together with runs, or with options of runs; give .npy files alone, or a run and "
+                "pictures"
+            )
+        return {name: _read(path) for name, path in zip(names_of(given), given)}
     folder, *images = arguments.inputs
     if not images:
         raise ConfigError(f"got the run {folder} without pictures; say which, or give maps as .npy files")
     maps = {}
-    for opened in open_runs([folder, *arguments.compare], arguments.size):
+    for opened in open_runs([folder, *arguments.compare], arguments.size, arguments.legacy_transposed):
         found = feature_maps(opened.model, opened.input(images), arguments.layer)
         for index, name in enumerate(names_of(images)):
             for layer, values in found.items():

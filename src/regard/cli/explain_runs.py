@@ -17,13 +17,14 @@ from torch import Tensor
 from regard.cli.search_verb import parse_size
 from regard.data.image import read_image
 from regard.data.transforms import TestTransform, normalize
+from regard.errors import ConfigError
 from regard.explain.figures import figure_bytes
+from regard.export.make import input_of
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import model_config, model_folder
-from regard.search.embedder import PUBLISHED, run_data
 from regard.storage import write_atomic
 
-__all__ = ["OpenRun", "names_of", "open_runs", "write_arrays", "write_figure", "write_json"]
+__all__ = ["OpenRun", "file_name", "labels_of", "names_of", "open_runs", "write_arrays", "write_figure", "write_json"]
 
 
 class OpenRun(NamedTuple):
@@ -56,23 +57,45 @@ class OpenRun(NamedTuple):
         }
 
 
-def open_runs(paths: Sequence[Path], size: str | None = None) -> list[OpenRun]:
+def open_runs(paths: Sequence[Path], size: str | None = None, transposed: bool = False) -> list[OpenRun]:
     """Load runs, each with its own input size unless told.
+
+    Args:
+        paths: run folders or model folders.
+        size: input size as HxW.
+        transposed: feed pictures as high as the input is wide and as wide as it is high, which squeezes them.
 
     Raises:
         CheckpointError: there is no model, or it is damaged.
-        ConfigError: the size is none.
+        ConfigError: the size is none, or a run is given twice.
+    """
+    runs = []
+    for path, label in zip(paths, labels_of(paths)):
+        folder = model_folder(path)
+        model, (own, how) = load(folder), input_of(folder)
+        height, width = parse_size(size) or own
+        height, width = (width, height) if transposed else (height, width)
+        transform = TestTransform(height, width, **how)
+        runs.append(OpenRun(label, str(model_config(model)["model"]), model, transform))
+    return runs
+
+
+def labels_of(paths: Sequence[Path]) -> list[str]:
+    """What runs are called in figures: the name of the folder, or all of its path where several have the same.
+
+    Raises:
+        ConfigError: a run is given twice.
     """
     labels = [path.parent.name if path.name in ("final", "best") else path.resolve().name for path in paths]
-    runs = []
-    for path, label in zip(paths, labels):
-        folder = model_folder(path)
-        model, data = load(folder), run_data(folder)
-        height, width = parse_size(size) or data.get("size") or PUBLISHED
-        transform = TestTransform(height, width, **data.get("how", {}))
-        unique = label if labels.count(label) == 1 else path.as_posix()
-        runs.append(OpenRun(unique, str(model_config(model)["model"]), model, transform))
-    return runs
+    unique = [label if labels.count(label) == 1 else path.as_posix() for path, label in zip(paths, labels)]
+    if len(set(unique)) < len(unique):
+        raise ConfigError(f"a run is given twice among {', '.join(unique)}; give each once")
+    return unique
+
+
+def file_name(label: str) -> str:
+    """A label as the name of one file or folder."""
+    return "_".join(part for part in Path(label).parts if part not in ("/", "..", "."))
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:

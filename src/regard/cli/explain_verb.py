@@ -8,6 +8,10 @@
   regard explain correlation runs/dsp a.jpg -o out --compare runs/baseline --layer layer1
   regard explain correlation before.npy after.npy -o out --axis channels
   regard explain precision runs/* --root data/crowd -o out      share of the attention that lies on the person
+  regard explain ranked runs/apnet runs/baseline -o out --hardest 3    what a search answers, right and wrong framed
+  regard explain ranked runs/apnet -o out --query 12 --query pid=7 --junk
+  regard explain cameras runs/apnet -o out                      which cameras are hard to find people in
+  regard explain curves runs/* -o out                           how they learned, CMC, distances
   regard explain sheet a.jpg b.jpg --runs runs/baseline runs/apnet -o sheet.pdf --dpi 300
 
 A run is a run folder, or a folder a model was saved in. Figures come with their numbers: arrays as .npz or .npy, the
@@ -30,12 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _features(verbs)
     _correlation(verbs)
     _precision(verbs)
+    _ranked(verbs)
+    _cameras(verbs)
+    _curves(verbs)
     _sheet(verbs)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what was asked for."""
-    from regard.cli import explain_maps, explain_numbers
+    from regard.cli import explain_maps, explain_numbers, explain_search
 
     actions = {
         "attention": explain_maps.attention,
@@ -45,6 +52,9 @@ def run(arguments: argparse.Namespace) -> None:
         "sheet": explain_maps.sheet,
         "correlation": explain_numbers.correlation,
         "precision": explain_numbers.precision,
+        "ranked": explain_search.ranked,
+        "cameras": explain_search.cameras,
+        "curves": explain_search.curves,
     }
     actions[arguments.action](arguments)
 
@@ -117,6 +127,53 @@ def _precision(verbs: Any) -> None:
     _output(precision)
 
 
+def _ranked(verbs: Any) -> None:
+    ranked = _action(verbs, "ranked", "what runs answer to the same queries; right, wrong and junk framed")
+    _searched(ranked)
+    ranked.add_argument(
+        "--query", action="append", default=[], metavar="WHICH",
+        help="a number from 0, pid=N, or a query's path or file name; repeatable",
+    )  # fmt: skip
+    ranked.add_argument("--hardest", type=_positive, metavar="N", help="N failures of each kind, of the first run")
+    ranked.add_argument("--random", type=_positive, metavar="N", help="N queries drawn at random")
+    ranked.add_argument("--seed", type=int, default=0, help="of the drawing (%(default)s)")
+    ranked.add_argument(
+        "--count", type=_positive, default=3, metavar="N",
+        help="queries from the easiest to the hardest of the first run, where none are picked (%(default)s)",
+    )  # fmt: skip
+    ranked.add_argument("--depth", type=_positive, default=10, metavar="K", help="pictures per list (%(default)s)")
+    ranked.add_argument("--junk", action="store_true", help="show junk where it would stand (default: dropped)")
+    ranked.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking")
+    _output(ranked, size=False)
+
+
+def _cameras(verbs: Any) -> None:
+    cameras = _action(verbs, "cameras", "rank-1 and mAP by query camera and gallery camera")
+    _searched(cameras)
+    _output(cameras, size=False)
+
+
+def _curves(verbs: Any) -> None:
+    curves = _action(verbs, "curves", "how runs learned, their CMC curves, distances within and between people")
+    _searched(curves)
+    curves.add_argument("--no-eval", action="store_true", help="training curves alone, no picture is embedded")
+    _output(curves, size=False)
+
+
+def _searched(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders or model folders")
+    parser.add_argument("--root", type=Path, help="folder of the data set (default: each run's)")
+    parser.add_argument("--data", metavar="NAME", help="its name (default: looked up in --root, or each run's)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+
+
+def _positive(text: str) -> int:
+    """A number from 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a whole number from 1")
+    return int(text)
+
+
 def _sheet(verbs: Any) -> None:
     sheet = _action(verbs, "sheet", "a grid for papers: pictures, systems, levels; PNG, SVG or PDF")
     sheet.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, a line each")
@@ -143,17 +200,23 @@ def _action(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
 def _layers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layer", action="append", metavar="NAME",
-        help="layer1, tap2.after, scale1, backbone.stages.3, ...; repeatable (default: all)",
+        help="layer1, layer1.after, tap2, scale1, backbone.stages.3, ...; repeatable (default: all)",
     )  # fmt: skip
     parser.add_argument(
-        "--compare", type=Path, action="append", default=[], metavar="RUN", help="another run to set beside; repeatable"
-    )
+        "--compare", type=Path, action="append", default=[], metavar="RUN",
+        help="another run, or another .npy, to set beside; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--legacy-transposed", action="store_true",
+        help="feed pictures with height and width exchanged, as the published tool of dsp did",
+    )  # fmt: skip
 
 
-def _output(parser: argparse.ArgumentParser) -> None:
+def _output(parser: argparse.ArgumentParser, size: bool = True) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where to write")
     parser.add_argument(
         "--format", dest="forms", action="append", choices=("png", "svg", "pdf"), help="of figures; repeatable (png)"
     )
     parser.add_argument("--dpi", type=int, default=160, help="dots per inch of figures (%(default)s)")
-    parser.add_argument("--size", metavar="HxW", help="input size (default: each run's, else 256x128)")
+    if size:
+        parser.add_argument("--size", metavar="HxW", help="input size (default: each run's, else 256x128)")

@@ -39,7 +39,7 @@ from regard.models.cost import Cost, inference_cost
 from regard.storage import write_atomic
 from regard.structures import Splits
 
-__all__ = ["compare_runs", "fingerprint", "measure_speed"]
+__all__ = ["compare_runs", "fingerprint", "measure_speed", "run_labels"]
 
 KEPT = "eval"
 ROUNDS = 15
@@ -104,7 +104,7 @@ def compare_runs(
         CheckpointError: a folder without a model.
         DataError: a data set that is not there or not complete.
     """
-    labels = _labels(folders, baseline)
+    labels = run_labels(folders, baseline)
     opened: dict[tuple[Any, ...], Splits] = {}
     runs = [
         _score(label, folder, run_config(folder, name, root, {"ap": "step"} | dict(changes or {})), opened, quiet)
@@ -197,8 +197,12 @@ def _now(device: torch.device, clock: Callable[[], float]) -> float:
     return clock()
 
 
-def _labels(folders: Sequence[Path], baseline: Path | None) -> dict[str, Path]:
-    """Short names that tell the folders apart."""
+def run_labels(folders: Sequence[Path], baseline: Path | None = None) -> dict[str, Path]:
+    """Short names that tell the folders apart.
+
+    Raises:
+        ConfigError: no folder, one twice, or a baseline that is not among them.
+    """
     if not folders:
         raise ConfigError("there is no run to compare; give one or more run folders")
     if len({folder.resolve() for folder in folders}) < len(folders):

@@ -7,7 +7,7 @@ interface is used throughout, so no global figure is left behind.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,14 +16,24 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from regard.explain.svg import PALETTE, SERIES, Chart
 
-__all__ = ["accuracy_chart", "ap_histogram", "cmc_chart", "distance_histogram", "loss_chart"]
+__all__ = [
+    "PairHistogram",
+    "accuracy_chart",
+    "ap_histogram",
+    "cmc_chart",
+    "distance_histogram",
+    "histogram_chart",
+    "loss_chart",
+    "pair_histogram",
+    "shortened",
+]
 
 Record = Mapping[str, Any]
 
 INK, MUTED, LINE, SURFACE = (PALETTE[name] for name in ("ink", "muted", "line", "surface"))
 WIDTH, HEIGHT = 5.0, 3.2  # inches; 360 x 230 units of the SVG, about the pixels of a phone
 FONT, LEFT = 9.5, 0.105
-DASHES = ["-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1))]
+DASHES = ["-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)), (0, (8, 2))]
 
 
 def loss_chart(history: Sequence[Record]) -> Chart | None:
@@ -112,12 +122,15 @@ def accuracy_chart(history: Sequence[Record], references: Mapping[str, float] | 
     return Chart("accuracy", "Retrieval accuracy over epochs", summary, figure, tips)
 
 
-def cmc_chart(curves: Mapping[str, np.ndarray], depth: int = 20) -> Chart | None:
+def cmc_chart(
+    curves: Mapping[str, np.ndarray], depth: int = 20, foremost: Literal["first", "last"] = "last"
+) -> Chart | None:
     """Cumulative match characteristic: how often a right answer is among the first r.
 
     Args:
-        curves: label -> (R,) fractions, the first for rank 1; the last label is the one to look at.
+        curves: label -> (R,) fractions, the first for rank 1.
         depth: ranks shown.
+        foremost: which label is the one to look at and has the first color.
 
     Returns:
         The chart, None where there is no curve.
@@ -129,13 +142,14 @@ def cmc_chart(curves: Mapping[str, np.ndarray], depth: int = 20) -> Chart | None
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.subplots()
     ends, tips = [], {}
-    for i, (label, curve) in enumerate(reversed(curves.items())):
+    for i, (label, curve) in enumerate(reversed(curves.items()) if foremost == "last" else curves.items()):
         ranks = np.arange(1, len(curve) + 1)
         _line(axes, ranks, curve, i, f"cmc-{i}")
         tips[f"cmc-{i}"] = [f"{label}, rank {r}: {v:.1f} %" for r, v in zip(ranks, curve)]
-        ends.append((curve[-1], label, SERIES[i % len(SERIES)]))
+        ends.append((curve[-1], shortened(label), SERIES[i % len(SERIES)]))
     _dress(axes, "of queries have a right answer by then", "answers looked at")
-    axes.set_ylim(0, 100)
+    lowest = min(curve[0] for curve in curves.values())
+    axes.set_ylim(20 * max(0, (lowest - 5) // 20), 100)
     longest = max(map(len, curves.values()))
     axes.set_xlim(1 if longest > 1 else 0.5, longest + 0.15)
     axes.set_xticks(sorted({1, *range(5, longest + 1, 5)}))
@@ -147,13 +161,15 @@ def cmc_chart(curves: Mapping[str, np.ndarray], depth: int = 20) -> Chart | None
     return Chart("cmc", "Cumulative match characteristic", summary, figure, tips)
 
 
-def ap_histogram(precisions: Mapping[str, np.ndarray], bins: int = 10) -> Chart | None:
+def ap_histogram(
+    precisions: Mapping[str, np.ndarray], bins: int = 10, foremost: Literal["first", "last"] = "last"
+) -> Chart | None:
     """How the queries spread between hopeless and perfect.
 
     Args:
-        precisions: label -> (Q,) average precision per query as fractions, NaN where unmatched; the last label is
-            drawn solid, the others as outlines.
+        precisions: label -> (Q,) average precision per query as fractions, NaN where unmatched.
         bins: bars between 0 and 100 %.
+        foremost: which label is drawn solid; the others are outlines.
 
     Returns:
         The chart, None where there is no query.
@@ -166,7 +182,7 @@ def ap_histogram(precisions: Mapping[str, np.ndarray], bins: int = 10) -> Chart 
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.subplots()
     tips, handles = {}, []
-    for i, (label, ap) in enumerate(reversed(values.items())):
+    for i, (label, ap) in enumerate(reversed(values.items()) if foremost == "last" else values.items()):
         share = np.histogram(100 * ap, edges)[0] / len(ap) * 100
         color = SERIES[i % len(SERIES)]
         if i == 0:
@@ -181,7 +197,7 @@ def ap_histogram(precisions: Mapping[str, np.ndarray], bins: int = 10) -> Chart 
             for part, low in zip(share, edges)
         ]
     _dress(axes, "of queries", "average precision of the query")
-    _legend(axes, handles)
+    _legend(axes, handles if foremost == "last" else handles[::-1])
     axes.set_xlim(0, 100)
     axes.set_ylim(bottom=0, top=axes.get_ylim()[1] * 1.12)
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -192,43 +208,123 @@ def ap_histogram(precisions: Mapping[str, np.ndarray], bins: int = 10) -> Chart 
     return Chart("ap", "Average precision per query", f"The median query reaches {medians}.", figure, tips)
 
 
-def distance_histogram(right: np.ndarray, wrong: np.ndarray, bins: int = 50) -> Chart | None:
-    """Distances between pictures of one person, and of two.
+class PairHistogram(NamedTuple):
+    """How alike pairs of pictures are: those of one person, and those of two.
+
+    Attributes:
+        edges: (N + 1,) of the bins.
+        same, different: (N,) share of the pairs of its kind in each bin; each sums to 1.
+        overlap: what both have in common, Σ min(same, different): 0 where the kinds are apart, 1 where they are alike.
+        separation: share of the pairs of a pair of each kind in which that of one person is nearer; a tie counts half.
+        medians: of both kinds.
+        quantity: what the bins are of; a distance is smaller for more alike, anything else is larger.
+    """
+
+    edges: np.ndarray
+    same: np.ndarray
+    different: np.ndarray
+    overlap: float
+    separation: float
+    medians: tuple[float, float]
+    quantity: str = "distance"
+
+
+def pair_histogram(
+    right: np.ndarray,
+    wrong: np.ndarray,
+    bins: int = 50,
+    quantity: str = "distance",
+    limits: tuple[float, float] | None = None,
+) -> PairHistogram | None:
+    """Count pairs of one person and of two.
 
     Args:
-        right: distances of pairs of the same person; infinite and NaN ones are left out.
-        wrong: distances of pairs of different people.
+        right: distances, or similarities, of pairs of the same person; infinite and NaN ones are left out.
+        wrong: of pairs of different people.
         bins: bars over the common range.
+        quantity: ``"distance"``, or the name of a similarity.
+        limits: ends of the first and the last bin; the range of the values unless told. What lies outside is counted
+            in the outermost bins.
 
     Returns:
-        The chart, None where one of the two kinds is missing.
+        The counts, None where one of the two kinds is missing.
     """
     right, wrong = (np.asarray(d, dtype=np.float64).ravel() for d in (right, wrong))
     right, wrong = right[np.isfinite(right)], wrong[np.isfinite(wrong)]
     if not len(right) or not len(wrong):
         return None
     both = np.concatenate([right, wrong])
-    edges = np.linspace(both.min(), max(both.max(), both.min() + 1e-6), bins + 1)
-    figure = Figure(figsize=(WIDTH, HEIGHT))
+    low, high = limits or (both.min(), max(both.max(), both.min() + 1e-6))
+    edges = np.linspace(low, high, bins + 1)
+    same, different = (np.histogram(values.clip(low, high), edges)[0] / len(values) for values in (right, wrong))
+    ordered = np.sort(wrong)
+    below, through = (np.searchsorted(ordered, right, side).mean() / len(wrong) for side in ("left", "right"))
+    above = (below + through) / 2
+    return PairHistogram(
+        edges,
+        same,
+        different,
+        overlap=float(np.minimum(same, different).sum()),
+        separation=float(1 - above if quantity == "distance" else above),
+        medians=(float(np.median(right)), float(np.median(wrong))),
+        quantity=quantity,
+    )
+
+
+def distance_histogram(right: np.ndarray, wrong: np.ndarray, bins: int = 50) -> Chart | None:
+    """Distances between pictures of one person, and of two; see :func:`pair_histogram`.
+
+    Returns:
+        The chart, None where one of the two kinds is missing.
+    """
+    found = pair_histogram(right, wrong, bins)
+    return found and histogram_chart(found)
+
+
+def histogram_chart(
+    found: PairHistogram,
+    name: str = "distance",
+    title: str = "",
+    top: float | None = None,
+    size: tuple[float, float] = (WIDTH, HEIGHT),
+) -> Chart:
+    """Draw how alike pairs are.
+
+    Args:
+        found: the counts.
+        name: unique on the page.
+        title: what is shown.
+        top: share at the upper end of the axis, to compare several; its own highest unless told.
+        size: width and height in inches.
+    """
+    figure = Figure(figsize=size)
     axes = figure.subplots()
     handles = []
-    for distances, label, name, hatch in ((wrong, "two people", "wrong", "////"), (right, "one person", "right", None)):
-        share = np.histogram(distances, edges)[0] / len(distances) * 100
-        area = axes.stairs(share, edges, fill=True, color=PALETTE[name], alpha=0.28, lw=0)
-        axes.stairs(share, edges, color=PALETTE[name], lw=1.6, ls="--" if hatch else "-")
+    kinds = ((found.different, "two people", "wrong"), (found.same, "one person", "right"))
+    for share, label, color in kinds:
+        area = axes.stairs(100 * share, found.edges, fill=True, color=PALETTE[color], alpha=0.28, lw=0)
+        axes.stairs(100 * share, found.edges, color=PALETTE[color], lw=1.6, ls="--" if color == "wrong" else "-")
         handles.append((area, label))
-    _dress(axes, "of pairs", "distance")
+    _dress(axes, "of pairs", found.quantity)
     _legend(axes, handles)
-    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xlim(found.edges[0], found.edges[-1])
+    axes.set_ylim(bottom=0, top=None if top is None else 105 * top)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
-    figure.subplots_adjust(left=LEFT, right=0.96, top=0.855, bottom=0.16)
-    separation = np.mean(np.searchsorted(np.sort(wrong), right) / len(wrong))
+    figure.subplots_adjust(left=LEFT * WIDTH / size[0], right=0.96, top=1 - 0.464 / size[1], bottom=0.512 / size[1])
+    what = "distances" if found.quantity == "distance" else "values"
+    medians = [round(value, 2) + 0.0 for value in found.medians]  # not -0.00
     summary = (
-        f"A pair showing one person is closer than {100 * (1 - separation):.1f} % of the pairs showing two; "
-        f"the median distances are {np.median(right):.2f} and {np.median(wrong):.2f}."
+        f"A pair showing one person is closer than {100 * found.separation:.1f} % of the pairs showing two; "
+        f"the two areas overlap by {100 * found.overlap:.1f} %; "
+        f"the median {what} are {medians[0]:.2f} and {medians[1]:.2f}."
     )
-    return Chart("distance", "Distances within and between people", summary, figure)
+    return Chart(name, title or "Distances within and between people", summary, figure)
+
+
+def shortened(label: str, most: int = 16) -> str:
+    """A label that has room at the end of a curve."""
+    return label if len(label) <= most else f"{label[: most - 6]}…{label[-5:]}"
 
 
 def _events(history: Sequence[Record], event: str) -> list[Record]:
@@ -291,19 +387,21 @@ def _dress(axes: Axes, unit: str, below: str = "", bottom: bool = True) -> None:
 
 def _legend(axes: Axes, handles: list[tuple[Any, str]]) -> None:
     artists, labels = zip(*reversed(handles))
-    axes.figure.legend(artists, labels, loc="upper left", frameon=False, fontsize=FONT, labelcolor=INK,
-                       ncols=min(2, len(labels)), bbox_to_anchor=(LEFT, 1.01), handlelength=1.7, columnspacing=1.6,
-                       borderaxespad=0, borderpad=0)  # fmt: skip
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    figure.legend(artists, labels, loc="upper left", frameon=False, fontsize=FONT, labelcolor=INK,
+                  ncols=min(2, len(labels)), bbox_to_anchor=(LEFT * WIDTH / figure.get_figwidth(), 0.99),
+                  handlelength=1.7, columnspacing=1.6, borderaxespad=0, borderpad=0)  # fmt: skip
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Name each curve where it ends, moved apart where they would overlap."""
-    low, high = axes.get_ylim()
     height = axes.get_window_extent().height * 72 / axes.figure.dpi
     gap = 12 / height
+    to_axes = axes.transData + axes.transAxes.inverted()
     places = []
     for value, text, color in sorted(ends):
-        y = (value - low) / (high - low)
+        y = float(to_axes.transform((1, value))[1])
         places.append([max(y, places[-1][0] + gap) if places else y, text, color])
     excess = max(places[-1][0] - 1, 0)
     for i in range(len(places) - 1, -1, -1):

@@ -100,7 +100,7 @@ def heat_cell(axes: Axes, picture: Picture, values: np.ndarray, above: str, heig
     flat = high - low <= FLAT * max(abs(low), abs(high))
     heat = np.zeros_like(values) if flat else scaled(values)
     show(axes, heat_over(picture, heat, height=height))
-    caption(axes, above, f"≈ {values.mean():.3g} everywhere" if flat else f"{low:.3g} – {high:.3g}")
+    caption(axes, above, f"{values.mean():.3g} all over" if flat else f"{low:.3g} – {high:.3g}")
 
 
 def proportions(pictures: Sequence[Picture]) -> float:

@@ -32,6 +32,7 @@ from regard.layers.self_attention import DeepSelfAttention
 from regard.structures import Output
 
 __all__ = [
+    "Layer",
     "activation_and_gradient",
     "attention_layers",
     "class_cam",
@@ -41,6 +42,9 @@ __all__ = [
     "frozen",
     "similarity_cam",
 ]
+
+Layer = str | nn.Module | tuple[str | nn.Module, ...]
+"""A layer by its path or as the module; or several side by side, whose maps count as one."""
 
 
 def attention_layers(model: nn.Module, tap: int = -1) -> dict[str, nn.Module]:
@@ -85,7 +89,7 @@ def _layers_without_pyramid(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def similarity_cam(
-    model: nn.Module, layer: str | nn.Module, images: Tensor, partners: Tensor, feature: str | None = None
+    model: nn.Module, layer: Layer, images: Tensor, partners: Tensor, feature: str | None = None
 ) -> Tensor:
     """What in each image makes it similar to its partner.
 
@@ -93,7 +97,7 @@ def similarity_cam(
 
     Args:
         model: returns an ``Output``; evaluated with batch statistics frozen, and left in the mode it was in.
-        layer: dotted path of a submodule ("backbone.stages.3"), or the submodule itself.
+        layer: dotted path of a submodule ("backbone.stages.3"), the submodule itself, or several side by side.
         images: (B, 3, H, W) normalised images.
         partners: (B, 3, H, W) images to compare with, or their embeddings (B, D).
         feature: which of ``Output.features`` to compare by; the embedding unless told.
@@ -125,16 +129,14 @@ def similarity_cam(
         return _cam(model, layer, images, lambda output: F.cosine_similarity(descriptor(output), constant, dim=1))
 
 
-def class_cam(
-    model: nn.Module, layer: str | nn.Module, images: Tensor, labels: Tensor, head: str | None = None
-) -> Tensor:
+def class_cam(model: nn.Module, layer: Layer, images: Tensor, labels: Tensor, head: str | None = None) -> Tensor:
     """What in each image speaks for the identity it is said to show.
 
     The scalar is the score of that identity. It is meaningful for identities the model was trained on.
 
     Args:
         model: returns an ``Output`` with ``logits``; evaluated with batch statistics frozen, left in its mode.
-        layer: dotted path of a submodule, or the submodule itself.
+        layer: dotted path of a submodule, the submodule itself, or several side by side.
         images: (B, 3, H, W) normalised images.
         labels: (B,) class labels 0..N-1.
         head: which of ``Output.logits``; the first one unless told.
@@ -177,7 +179,7 @@ def class_score(labels: Tensor, head: str | None = None) -> Callable[[Output], T
     return score
 
 
-def _cam(model: nn.Module, layer: str | nn.Module, images: Tensor, score: Callable[[Output], Tensor]) -> Tensor:
+def _cam(model: nn.Module, layer: Layer, images: Tensor, score: Callable[[Output], Tensor]) -> Tensor:
     """(B, h, w) map of d ``score`` / d activation, in [0, 1]."""
     activation, gradient, _ = activation_and_gradient(model, layer, images, score)
     weights = gradient.mean(dim=(2, 3), keepdim=True)
@@ -187,13 +189,14 @@ def _cam(model: nn.Module, layer: str | nn.Module, images: Tensor, score: Callab
 
 
 def activation_and_gradient(
-    model: nn.Module, layer: str | nn.Module, images: Tensor, score: Callable[[Output], Tensor]
+    model: nn.Module, layer: Layer, images: Tensor, score: Callable[[Output], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What a layer returns, and how a score of the output changes with it; gradients have to be on.
 
     Args:
         model: returns an ``Output``.
-        layer: dotted path of a submodule, or the submodule itself.
+        layer: dotted path of a submodule, or the submodule itself; or several submodules side by side, none of which
+            sees what another returns, whose maps are of one size and are taken as one map of all their channels.
         images: (B, 3, H, W).
         score: from the output to one number per image, (B,).
 
@@ -203,31 +206,47 @@ def activation_and_gradient(
     Raises:
         ConfigError: the layer's output is no feature map, or it has no part in the score.
     """
-    activations: list[Tensor] = []
-    name = layer if isinstance(layer, str) else type(layer).__name__
+    layers = layer if isinstance(layer, tuple) else (layer,)
+    leaves: dict[int, Tensor] = {}
+    hooks = [
+        find_layer(model, one).register_forward_hook(_start_graph_here(leaves, place, _name(one)))
+        for place, one in enumerate(layers)
+    ]
+    try:
+        scores = score(model(images))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    activations = [leaves[place] for place in sorted(leaves)]
+    gradients: tuple[Tensor | None, ...] = ()
+    if activations and scores.requires_grad:
+        gradients = torch.autograd.grad(scores.sum(), activations, allow_unused=True)
+    found = [gradient for gradient in gradients if gradient is not None]
+    if len(found) < len(layers):
+        names = " and ".join(repr(_name(one)) for one in layers)
+        raise ConfigError(f"layer {names} has no part in the answer; name one on the way to the embedding")
+    return torch.cat(activations, 1).detach(), torch.cat(found, 1), scores.detach()
 
-    def start_graph_here(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
-        """Keep the activation as the leaf of the graph: nothing before the layer needs a gradient."""
+
+def _start_graph_here(
+    leaves: dict[int, Tensor], place: int, name: str
+) -> Callable[[nn.Module, tuple, Tensor | tuple], Tensor | tuple]:
+    """A hook that keeps the activation as a leaf of the graph: nothing before the layer needs a gradient."""
+
+    def hook(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
         first, rest = (output[0], output[1:]) if isinstance(output, tuple) and output else (output, ())
         if not isinstance(first, Tensor) or first.ndim != 4:
             found = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
             raise ConfigError(f"layer {name!r} returns {found}, wanted a (B, C, h, w) map; name an earlier layer")
-        leaf = first.detach().requires_grad_()
-        activations.append(leaf)
-        copy = leaf.clone()  # what follows may work in place
+        leaves[place] = first.detach().requires_grad_()
+        copy = leaves[place].clone()  # what follows may work in place
         return (copy, *rest) if isinstance(output, tuple) else copy
 
-    hook = find_layer(model, layer).register_forward_hook(start_graph_here)
-    try:
-        scores = score(model(images))
-    finally:
-        hook.remove()
-    gradient = None
-    if activations and scores.requires_grad:
-        (gradient,) = torch.autograd.grad(scores.sum(), activations[-1], allow_unused=True)
-    if gradient is None:
-        raise ConfigError(f"layer {name!r} has no part in the answer; name one on the way to the embedding")
-    return activations[-1].detach(), gradient, scores.detach()
+    return hook
+
+
+def _name(layer: str | nn.Module) -> str:
+    return layer if isinstance(layer, str) else type(layer).__name__
 
 
 def find_layer(model: nn.Module, layer: str | nn.Module) -> nn.Module:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from regard.errors import ConfigError, nearest
 from regard.explain.attention import last_layer
 from regard.explain.gradcam import (
+    Layer,
     activation_and_gradient,
     attention_layers,
     class_cam,
@@ -156,14 +157,16 @@ def head_heat(
     return found
 
 
-def head_layers(model: nn.Module, names: list[str]) -> dict[str, nn.Module]:
-    """The last layer with positions on the way to each head, by the names in ``Output.features``."""
-    layers: dict[str, nn.Module] = {}
+def head_layers(model: nn.Module, names: list[str]) -> dict[str, Layer]:
+    """The last layers with positions on the way to each head, by the names in ``Output.features``.
+
+    That is one layer; but of mudeep's ``"global"``, which holds a vector of every scale, all the streams side by side.
+    """
+    layers: dict[str, Layer] = {}
     for name in names:
-        scale = name.partition(".")[0]
         if isinstance(model, MuDeep):
-            if scale in model.streams:
-                layers[name] = model.streams[scale]
+            scale = name.partition(".")[0]
+            layers[name] = model.streams[scale] if scale in model.streams else tuple(model.streams.values())
         elif isinstance(model, DeeplySupervised) and name.startswith("ds"):
             layers[name] = _supervised_layer(model, name)
         else:

@@ -11,22 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
-from regard import __version__
 from regard.explain.charts import accuracy_chart, ap_histogram, cmc_chart, distance_histogram, loss_chart
 from regard.explain.overlay import Picture, data_uri, heat_colors, heat_over
 from regard.explain.ranked import RankedList
-from regard.explain.svg import PALETTE
+from regard.explain.report_page import CROP_HEIGHT, list_content, render_page
 from regard.metrics import RankingReport
 from regard.storage import write_atomic
-from regard.structures import Sample
 
 __all__ = ["Command", "Evaluation", "HeatMaps", "Report", "render_report", "write_report"]
-
-CROP_HEIGHT = 192
-"""Pixels a person crop keeps in the page at most; shown at half of it, so sharp on fine screens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +120,6 @@ def render_report(report: Report) -> str:
     Raises:
         DataError: a picture cannot be read or a map is no map.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("regard.explain"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = _percent
     charts = {
         "finding": [
             cmc_chart({found.label: found.report.cmc for found in report.evaluations}),
@@ -145,12 +131,11 @@ def render_report(report: Report) -> str:
         ],
         "distances": [distance_histogram(*report.distances) if report.distances else None],
     }
-    return environment.get_template("report.html").render(
+    return render_page(
+        "report.html",
         report=report,
-        version=__version__,
-        palette=PALETTE,
         rows=[_row(found) for found in report.evaluations],
-        lists=[_list(ranked) for ranked in report.ranked],
+        lists=[list_content(ranked) for ranked in report.ranked],
         heat=[_heat(maps) for maps in report.heat],
         heat_colors=heat_colors(),
         widest=max((1 + len(maps.maps) + (maps.partner is not None) for maps in report.heat), default=0),
@@ -165,31 +150,6 @@ def _row(evaluation: Evaluation) -> dict[str, Any]:
     return {"label": evaluation.label, "mAP": found.mAP, **ranks, "mINP": found.mINP, "queries": found.num_valid}
 
 
-def _list(ranked: RankedList) -> dict[str, Any]:
-    known = [hit.match for hit in ranked.hits if hit.match is not None]
-    return {
-        "title": ranked.title,
-        "ap": ranked.ap,
-        "found": sum(known) if known else None,
-        "query": {"uri": data_uri(ranked.query.path, CROP_HEIGHT), "sample": ranked.query},
-        "hits": [
-            {
-                "uri": data_uri(hit.sample.path, CROP_HEIGHT),
-                "kind": {True: "right", False: "wrong", None: "unknown"}[hit.match],
-                "rank": hit.rank,
-                "distance": hit.distance,
-                "sample": hit.sample,
-                "who": _who(hit.sample),
-            }
-            for hit in ranked.hits
-        ],
-    }
-
-
-def _who(sample: Sample) -> str:
-    return f"person {sample.pid}" if sample.pid > 0 else "somebody else"
-
-
 def _heat(heat: HeatMaps) -> dict[str, Any]:
     return {
         "caption": heat.caption,
@@ -197,7 +157,3 @@ def _heat(heat: HeatMaps) -> dict[str, Any]:
         "partner": None if heat.partner is None else data_uri(heat.partner, 2 * CROP_HEIGHT),
         "maps": {name: data_uri(heat_over(heat.picture, heat_map)) for name, heat_map in heat.maps.items()},
     }
-
-
-def _percent(fraction: float | None, decimals: int = 1) -> str:
-    return "–" if fraction is None or np.isnan(fraction) else f"{100 * fraction:.{decimals}f}"

@@ -1,18 +1,21 @@
 """A chart as inline SVG that follows the colors of the page around it.
 
 Charts are drawn by matplotlib with the colors of ``PALETTE``. On the way into a page each of them becomes the CSS
-variable of its name, ids become unique, text stays text, and points get their tooltips.
+variable of its name, ids become unique, text stays text, points get their tooltips, and photographs become JPEGs.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 __all__ = ["PALETTE", "SERIES", "Chart"]
 
@@ -33,7 +36,11 @@ PALETTE = {
 
 SERIES = [PALETTE[f"series-{i}"] for i in range(1, 6)]
 
+IMAGE_DPI = 150
+"""Pixels per inch of pictures inside a chart: enough for a fine screen at the size they are shown at."""
+
 _XLINK = "{http://www.w3.org/1999/xlink}href"
+_PNG = "data:image/png;base64,"
 
 
 @dataclass(slots=True)
@@ -58,7 +65,9 @@ class Chart:
         """The chart as an ``<svg>`` element for an HTML page; the same chart gives the same text."""
         buffer = io.BytesIO()
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
-            self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+            self.figure.savefig(
+                buffer, format="svg", dpi=IMAGE_DPI, transparent=True, metadata={"Date": None, "Creator": None}
+            )
         root = ET.fromstring(buffer.getvalue())
         for element in root.iter():
             element.tag = element.tag.rpartition("}")[2]
@@ -101,7 +110,9 @@ class Chart:
         used = set()
         for element in root.iter():
             href = element.attrib.pop(_XLINK, None)
-            if href:
+            if href and element.tag == "image":
+                element.set("href", _photograph("".join(href.split())))
+            elif href:
                 element.set("href", f"#{self.name}-{href[1:]}")
                 used.add(href[1:])
             clip = element.attrib.get("clip-path")
@@ -130,6 +141,16 @@ def _page_style(style: str) -> str:
     for name, color in PALETTE.items():
         style = style.replace(color, f"var(--{name}, {color})")
     return style.strip()
+
+
+def _photograph(uri: str) -> str:
+    """A picture without transparent parts as a JPEG: a tenth of its PNG."""
+    with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix(_PNG)))) as image:
+        if image.mode == "RGBA" and np.asarray(image)[..., 3].min() < 255:
+            return uri
+        buffer = io.BytesIO()
+        image.convert("RGB").save(buffer, "JPEG", quality=82, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _shorter(path: str) -> str:

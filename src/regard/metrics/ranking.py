@@ -22,7 +22,7 @@ from regard.metrics.distance import Array, as_features, distance_blocks, orderin
 from regard.metrics.protocol import Ids, Pairs, Protocol, read_protocol
 from regard.structures import Ranking
 
-__all__ = ["mask_pairs", "nearest_images", "positive_ranks", "rank", "ranks_in_block", "thin_blocks"]
+__all__ = ["keep_nearest", "mask_pairs", "nearest_images", "positive_ranks", "rank", "ranks_in_block", "thin_blocks"]
 
 _CHUNK_PAIRS = 2**20
 _BYTES_PER_PAIR = 128  # of ranks_in_block at worst, when every image of the gallery is a positive
@@ -164,16 +164,38 @@ def rank(
     elif query_pids is not None or gallery_pids is not None:
         raise DataError("identities of one side only: give both query_pids and gallery_pids, or neither")
 
-    indices = np.full((len(queries), k), -1, np.int64)
-    distances = np.full((len(queries), k), np.inf, np.float32)
-    width = min(k, len(kept))
-    for rows, block in thin_blocks(distance_blocks(queries, targets, metric=order, memory_mb=memory_mb), memory_mb):
+    blocks = distance_blocks(queries, targets, metric=order, memory_mb=memory_mb)
+    found = keep_nearest(blocks, (len(queries), k), kept, protocol, memory_mb)
+    if order != metric:
+        np.sqrt(found.distances, out=found.distances)
+    return found
+
+
+def keep_nearest(
+    blocks: Iterable[tuple[slice, Tensor]],
+    shape: tuple[int, int],
+    kept: np.ndarray,
+    protocol: Protocol | None = None,
+    memory_mb: float = 256,
+) -> Ranking:
+    """The first images of every query, from its distances to all that are kept.
+
+    Args:
+        blocks: consecutive query rows and their (n, G') distances. They are overwritten.
+        shape: (Q, K) queries, and ranks to keep; more than G' are filled with -1.
+        kept: (G',) rows of the gallery as given that the columns are of.
+        protocol: says which pairs are removed and which are right; its columns are those of the blocks. None removes
+            nothing, and the matches are unknown.
+        memory_mb: as for :func:`positive_ranks`.
+    """
+    indices = np.full(shape, -1, np.int64)
+    distances = np.full(shape, np.inf, np.float32)
+    width = min(shape[1], len(kept))
+    for rows, block in thin_blocks(blocks, memory_mb):
         if protocol is not None:
             mask_pairs(block, protocol.pairs(rows)[1])
         nearest, columns = nearest_images(block, width)
         distances[rows, :width] = nearest.cpu().numpy()
         indices[rows, :width] = kept[columns.cpu().numpy()]
     indices[np.isinf(distances)] = -1
-    if order != metric:
-        np.sqrt(distances, out=distances)
     return Ranking(indices, distances, None if protocol is None else protocol.is_match(indices))

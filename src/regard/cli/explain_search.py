@@ -1,0 +1,207 @@
+"""The actions of ``regard explain`` that look at what runs find: ranked lists, camera pairs, curves."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from regard.cli.explain_runs import file_name, labels_of, write_figure, write_json
+from regard.config import EvalConfig
+from regard.engine.evaluation import run_config, run_home
+from regard.engine.extract import embed_splits
+from regard.engine.log import read_history
+from regard.engine.run import open_data
+from regard.engine.runtime import Runtime
+from regard.engine.scoring import as_feature_sets, further_figures, score_features
+from regard.errors import ConfigError
+from regard.explain.answers import answers
+from regard.explain.camera_pairs import camera_pair_table
+from regard.explain.charts import FONT, INK, PairHistogram, cmc_chart, histogram_chart, pair_histogram
+from regard.explain.failures import hardest
+from regard.explain.ranked import RankedList, find_queries, random_queries, ranked_lists, titled_queries
+from regard.explain.ranked_figure import ranked_figure
+from regard.explain.report_charts import training_charts
+from regard.explain.svg import Chart
+from regard.metrics import FeatureSet, RankingReport
+from regard.metrics.pairs import sample_pairs
+from regard.models import load
+from regard.structures import Splits
+
+__all__ = ["cameras", "curves", "ranked"]
+
+DEEP = 100
+"""Ranks that are kept, so that a failure can say how far away the right answer was."""
+
+
+class Searched(NamedTuple):
+    """A run and what it finds.
+
+    Attributes:
+        splits: what it was tested on.
+        query, gallery: descriptors.
+        report: their figures.
+        settings: how they were found.
+    """
+
+    splits: Splits
+    query: FeatureSet
+    gallery: FeatureSet
+    report: RankingReport
+    settings: EvalConfig
+
+
+def search_runs(arguments: argparse.Namespace, changes: dict[str, Any]) -> dict[str, Searched]:
+    """Embed and score runs on their own data or the one that was asked for: label -> what each finds.
+
+    Raises:
+        CheckpointError: no such run and no such model.
+        ConfigError: a model folder alone does not say which data to use.
+        DataError: the data set is not there or not complete.
+    """
+    return {
+        label: _search(folder, arguments, changes) for folder, label in zip(arguments.runs, labels_of(arguments.runs))
+    }
+
+
+def _search(folder: Path, arguments: argparse.Namespace, changes: dict[str, Any]) -> Searched:
+    config = run_config(folder, arguments.data, arguments.root, changes)
+    splits = open_data(config, quiet=arguments.quiet)
+    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    features = embed_splits(
+        load(folder).to(runtime.device), splits, config.eval, height=config.data.height, width=config.data.width,
+        interpolation=config.data.interpolation, workers=config.data.workers, autocast=runtime.autocast(),
+        quiet=arguments.quiet,
+    )  # fmt: skip
+    query, gallery = as_feature_sets(*features, splits)
+    return Searched(splits, query, gallery, score_features(query, gallery, config.eval), config.eval)
+
+
+def ranked(arguments: argparse.Namespace) -> None:
+    """Ranked lists of the same queries, as a figure and as JSON."""
+    changes = {"rerank": True} if arguments.rerank else {}
+    found = search_runs(arguments, changes | ({"junk": "query"} if arguments.junk else {}))
+    first = next(iter(found.values()))
+    for label, other in found.items():
+        if (other.splits.query, other.splits.gallery) != (first.splits.query, first.splits.gallery):
+            raise ConfigError(f"{label} is tested on other pictures than the first run; give all the same with --root")
+    picks, notes = _picks(arguments, first)
+    lists = {label: _lists(run, picks, arguments) for label, run in found.items()}
+    write_figure(ranked_figure(lists, notes), arguments.output / "ranked", arguments)
+    content = {
+        "queries": [
+            {"index": index, "title": title, "note": note}
+            for (index, title), note in zip(picks.items(), notes or [""] * len(picks))
+        ],
+        "runs": {
+            label: {"options": run.report.options, "lists": [one.to_dict() for one in lists[label]]}
+            for label, run in found.items()
+        },
+    }
+    write_json(arguments.output / "ranked.json", content)
+
+
+def _picks(arguments: argparse.Namespace, run: Searched) -> tuple[dict[int, str], list[str]]:
+    """Index of a query -> what it is shown for; and a note on each, where there are any."""
+    picks = dict.fromkeys(find_queries(arguments.query, run.splits.query), "")
+    notes: dict[int, str] = {}
+    if arguments.hardest:
+        depth = min(max(DEEP, arguments.depth), len(run.gallery.pids))
+        for failure in hardest(answers(run.query, run.gallery, depth, **_order(run)), run.report, arguments.hardest):
+            picks[failure.query] = " and ".join(failure.kinds)
+            notes[failure.query] = str(failure)
+    if arguments.random:
+        chosen = random_queries(run.report.ap, arguments.random, arguments.seed)
+        picks |= {index: "at random" for index in chosen if index not in picks}
+    if not picks and arguments.hardest:
+        raise ConfigError("no query failed: every one has its right answers first; leave --hardest out")
+    picks = picks or titled_queries(run.report.ap, arguments.count)
+    titles = {index: f"query {index}" + (f", {why}" if why else "") for index, why in picks.items()}
+    return titles, [notes.get(index, "") for index in picks] if notes else []
+
+
+def _lists(run: Searched, picks: dict[int, str], arguments: argparse.Namespace) -> list[RankedList]:
+    ranking = answers(run.query, run.gallery, arguments.depth, show_junk=arguments.junk, **_order(run))
+    splits = run.splits
+    return ranked_lists(
+        ranking, splits.query, splits.gallery, run.report.ap, depth=arguments.depth, picks=picks, junk=arguments.junk
+    )
+
+
+def _order(run: Searched) -> dict[str, Any]:
+    """The settings that answers depend on."""
+    return run.settings.model_dump(include={"metric", "rerank", "expansion", "junk"})
+
+
+def cameras(arguments: argparse.Namespace) -> None:
+    """Rank-1 and mAP by query and gallery camera, as a figure, as JSON and as text."""
+    found = {}
+    for label, run in search_runs(arguments, {}).items():
+        found |= {label: further_figures(run.query, run.gallery, run.settings, run.report, ["cameras"])["cameras"]}
+        print(f"{label}\n{found[label]}\n")
+    chart = camera_pair_table(found)
+    assert chart is not None  # scoring has found a match
+    write_figure(chart.figure, arguments.output / "cameras", arguments)
+    content = {"summary": chart.summary, "runs": {label: pairs.to_dict() for label, pairs in found.items()}}
+    write_json(arguments.output / "cameras.json", content)
+
+
+def curves(arguments: argparse.Namespace) -> None:
+    """How runs learned, the CMC curves, and distances within and between people: a figure each, and JSON of all."""
+    labels = labels_of(arguments.runs)
+    histories = {label: read_history(run_home(folder)) for folder, label in zip(arguments.runs, labels)}
+    charts = training_charts(histories)
+    content: dict[str, Any] = {label: {"evaluations": _evaluations(histories[label])} for label in labels}
+    if not arguments.no_eval:
+        found = search_runs(arguments, {})
+        charts += [cmc_chart({label: run.report.cmc for label, run in found.items()}, foremost="first")]
+        for label, run in found.items():
+            counted = _distances(run)
+            content[label] |= run.report.to_dict() | {"distances": _plain(counted)}
+            charts.append(histogram_chart(counted, title=f"Distances, {file_name(label)}"))
+    charts = [chart for chart in charts if chart]
+    if not charts:
+        raise ConfigError("none of these is a run with metrics.jsonl, so there is no curve; leave --no-eval out")
+    for chart in charts:
+        _name_runs(chart, labels)
+        name = "-".join(re.findall(r"\w+", chart.title.lower()))
+        write_figure(chart.figure, arguments.output / name, arguments)
+    write_json(arguments.output / "curves.json", content)
+
+
+def _name_runs(chart: Chart, labels: list[str]) -> None:
+    """Runs' names on the right of a chart that leaves them to the page around it."""
+    if not chart.name.startswith(("run-rate", "run-term")):
+        return
+    figure, axes = chart.figure, chart.figure.axes[0]
+    names = [labels[int(str(points.get_gid()).rpartition("-")[2])] for points in axes.collections]
+    width, side = figure.get_figwidth(), 1.3
+    room, shrunk = figure.subplotpars, width / (width + side)
+    figure.set_figwidth(width + side)
+    figure.subplots_adjust(left=room.left * shrunk, right=room.right * shrunk)
+    axes.legend(axes.lines, names, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=FONT,
+                labelcolor=INK)  # fmt: skip
+
+
+def _evaluations(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the run was scored while it trained."""
+    return [{key: value for key, value in record.items() if key != "event"} for record in history
+            if record.get("event") == "eval"]  # fmt: skip
+
+
+def _plain(counted: PairHistogram) -> dict[str, Any]:
+    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in counted._asdict().items()}
+
+
+def _distances(run: Searched) -> PairHistogram:
+    """Distances of all pairs of one person, and of a sample of the pairs of two."""
+    sides = (run.query.pids, run.gallery.pids, run.query.camids, run.gallery.camids)
+    pairs = sample_pairs(run.query.embeddings, run.gallery.embeddings, *sides, metric=run.settings.metric)
+    distances = (run.settings.metric == "cosine") - pairs.similarity
+    counted = pair_histogram(distances[pairs.same], distances[~pairs.same])
+    assert counted is not None  # sample_pairs has found both kinds
+    return counted

@@ -1,0 +1,74 @@
+"""What a search answers, in the order in which an evaluation counts it: re-ranked and expanded where that is.
+
+Shapes: Q queries, G gallery images, D descriptor length, K ranks kept per query.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from regard.errors import ConfigError
+from regard.metrics import FeatureSet, QueryExpansion, distance_blocks, rerank_blocks
+from regard.metrics.distance import as_features, ordering
+from regard.metrics.expansion import expand_queries
+from regard.metrics.protocol import read_protocol
+from regard.metrics.ranking import keep_nearest
+from regard.structures import Ranking
+
+__all__ = ["answers"]
+
+
+def answers(
+    query: FeatureSet,
+    gallery: FeatureSet,
+    k: int = 10,
+    *,
+    metric: str = "cosine",
+    rerank: bool = False,
+    expansion: bool = False,
+    junk: str = "before",
+    show_junk: bool = False,
+) -> Ranking:
+    """The k first gallery images of every query, as :func:`regard.evaluate_ranking` orders them with these options.
+
+    Args:
+        query, gallery: descriptors (Q, D) and (G, D) with identities and cameras.
+        k: ranks to keep; those beyond the gallery are -1.
+        metric: "cosine" or "euclidean".
+        rerank: k-reciprocal re-ranking as published; distances are then from 0 to 1.
+        expansion: average every query with its nearest gallery images first.
+        junk: when junk leaves the gallery, "before" or "query", as for the evaluation.
+        show_junk: keep junk, and pictures of the query's person by the query's own camera, where their distances put
+            them. Re-ranking and expansion see them only with junk="query".
+
+    Returns:
+        Indices count in the gallery as given. With ``show_junk`` the matches are unknown.
+
+    Raises:
+        ConfigError: ``k`` is less than one, the metric is unknown, or junk is to be shown that re-ranking or expansion
+            never saw.
+        DataError: the arrays do not fit each other or are not finite.
+    """
+    order = ordering(metric)
+    if k < 1:
+        raise ConfigError(f"k is {k}: ask for at least one rank")
+    if show_junk and junk == "before" and (rerank or expansion):
+        raise ConfigError("junk has no place in an order that was made without it; choose junk='query' to show it")
+    queries, targets = as_features(query.embeddings, "query"), as_features(gallery.embeddings, "gallery")
+    people, cameras = (query.pids, gallery.pids), (query.camids, gallery.camids)
+    protocol = read_protocol(len(queries), len(targets), *people, *cameras)
+    whole = show_junk or junk == "query"
+    if not whole:
+        targets = protocol.without_junk(targets)
+    if expansion:
+        queries = expand_queries(queries, targets, QueryExpansion(), metric=order)
+    blocks = (rerank_blocks if rerank else distance_blocks)(queries, targets, metric=order)
+    if whole and not show_junk:
+        columns = torch.from_numpy(protocol.kept).to(targets.device)
+        blocks = ((rows, block[:, columns]) for rows, block in blocks)
+    kept = np.arange(len(gallery.pids)) if show_junk else protocol.kept
+    found = keep_nearest(blocks, (len(queries), k), kept, None if show_junk else protocol)
+    if order != metric and not rerank:
+        np.sqrt(found.distances, out=found.distances)
+    return found
