@@ -3,9 +3,12 @@
   regard embed photos/ --model runs/apnet -o people              a gallery in the folder people
   regard embed shard-*.tar table.parquet --model runs/apnet -o descriptors.parquet
   regard embed photos/ --model runs/apnet -o people --meta cameras.csv     what is known of them, by path
+  regard embed photos/ --model runs/apnet -o people --engine openvino --precision bf16
   torchrun --nproc-per-node 4 -m regard embed photos/ --model runs/apnet -o people
 
-A stopped job goes on where it was: give the same command again. Unreadable pictures are left out and listed.
+In fp32 every engine gives the same descriptors, to rounding; bf16 and int8 are faster and other numbers, so a gallery
+takes no others. A stopped job goes on where it was: give the same command again. Unreadable pictures are left out and
+listed.
 """
 
 from __future__ import annotations
@@ -23,6 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", metavar="HxW", help="input size (default: the run's, else 256x128)")
     parser.add_argument("--no-flip", action="store_true", help="do not average with the mirrored picture")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures at a time (%(default)s)")
+    parser.add_argument(
+        "--engine", choices=("auto", "torch", "onnxruntime", "openvino"), default="auto",
+        help="what computes (default: the fastest that is installed)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "int8"), default="fp32", help="of products (%(default)s)"
+    )
     parser.add_argument("--blur-heads", action="store_true", help="make heads unrecognizable in thumbnails")
     parser.add_argument("--no-thumbnails", action="store_true", help="keep no thumbnails in the gallery")
     parser.add_argument("--unreadable", type=Path, metavar="FILE", help="write what was left out, and why, to a file")
@@ -45,9 +55,17 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--batch-size is {arguments.batch_size}, wanted 1 or more")
     with Ranks() as ranks:
         embedder = Embedder(
-            arguments.model, parse_size(arguments.size), flip=not arguments.no_flip, batch_size=arguments.batch_size
+            arguments.model,
+            parse_size(arguments.size),
+            flip=not arguments.no_flip,
+            batch_size=arguments.batch_size,
+            engine=arguments.engine,
+            precision=arguments.precision,
         )
         sources = list_sources(arguments.inputs, read_table(arguments.meta) if arguments.meta else None)
+        if ranks.is_main and not arguments.quiet:
+            made_by = embedder.describe()
+            print(embedder.note or f"computing with {made_by['engine']} in {made_by['precision']}")
         quiet = arguments.quiet or not ranks.is_main
         with tqdm(total=len(sources), desc="embedding", unit="image", disable=quiet, leave=False) as bar:
 

@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from regard.config import load_config
 from regard.data.transforms import TestTransform, normalize
-from regard.errors import ConfigError
+from regard.errors import CheckpointError, ConfigError
+from regard.export.card import Precision, weights_digest
+from regard.export.engines import Engine, EngineName, open_engine
+from regard.export.make import input_of
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import model_config, model_folder
 from regard.search.query import unit_rows
 
 __all__ = ["Embedder"]
-
-PUBLISHED = (256, 128)
-"""Height and width of person crops in most papers: taken where nothing says otherwise."""
 
 
 class Embedder:
@@ -40,14 +39,20 @@ class Embedder:
         flip: average with the descriptor of the mirrored picture.
         batch_size: B.
         device: where to compute; None takes a GPU where there is one.
+        engine: what computes (:func:`regard.export.open_engine`); None runs the network as it is, for which nothing has
+            to be made ready, the best for a few pictures. "auto" runs it so too where it cannot be exported.
+        precision: of the engine's products.
 
     Attributes:
         model: the network.
+        engine: what computes; None for the network itself.
+        note: why the engine asked for is not used; empty where it is.
         calibration: what turns cosines into probabilities; None where the model has none.
         busy: held while the network computes; whoever uses ``model`` itself takes it too.
 
     Raises:
         CheckpointError: there is no model, or it is damaged.
+        ConfigError: the engine is not installed, or does not compute in that precision.
     """
 
     def __init__(
@@ -57,6 +62,8 @@ class Embedder:
         flip: bool = True,
         batch_size: int = 32,
         device: str | None = None,
+        engine: EngineName | None = None,
+        precision: Precision = "fp32",
     ):
         folder = model_folder(Path(path))
         self.model: ReIDModel = load(folder).strip()
@@ -67,11 +74,40 @@ class Embedder:
         self.batch_size = batch_size
         self.path = folder.absolute().as_posix()
         self.name = str(model_config(self.model)["model"])
-        data = run_data(folder)
-        self.height, self.width = size or data.get("size") or PUBLISHED
-        self._transform = TestTransform(self.height, self.width, **data.get("how", {}))
-        self._weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]
+        own, how = input_of(folder)
+        self.height, self.width = size or own
+        self._transform = TestTransform(self.height, self.width, **how)
+        self._weights = weights_digest((folder / "model.safetensors").read_bytes())
+        self.note = ""
+        self.engine = self._open(folder, engine, precision)
         self.busy = threading.Lock()
+
+    @classmethod
+    def like(cls, made_by: Mapping[str, Any], path: Path | str | None = None) -> Self:
+        """The embedder for queries to a gallery, from what the gallery remembers (see :meth:`describe`).
+
+        One made in fp32 is asked with the network itself, whatever engine made it; any other by the engine it was made
+        with.
+
+        Args:
+            made_by: ``gallery.meta["model"]``.
+            path: of the model; None takes it where it was.
+        """
+        size, precision = (made_by["height"], made_by["width"]), made_by.get("precision", "fp32")
+        engine = None if precision == "fp32" else made_by["engine"]
+        return cls(path or made_by["path"], size, flip=made_by["flip"], engine=engine, precision=precision)
+
+    def _open(self, folder: Path, engine: EngineName | None, precision: Precision) -> Engine | None:
+        if engine is None and precision == "fp32":
+            return None
+        try:
+            size = (self.height, self.width)
+            return open_engine(folder, engine or "auto", precision, size=size, device=self.device.type)
+        except (ConfigError, CheckpointError) as error:
+            if engine != "auto" or precision != "fp32":
+                raise
+            self.note = f"computing with the network as it is: {error}"
+            return None
 
     @property
     def dim(self) -> int:
@@ -82,6 +118,12 @@ class Embedder:
         """What a gallery remembers of the model; what changes descriptors changes the fingerprint."""
         facts = {"name": self.name, "path": self.path, "height": self.height, "width": self.width, "flip": self.flip}
         text = f"{self._weights} {self._transform} {self.flip}"
+        engine, precision = "torch", "fp32"
+        if self.engine:
+            engine, precision = self.engine.name, self.engine.precision
+        if self.engine and precision != "fp32":  # in fp32 the engines differ by rounding
+            text += f" {self.engine.fingerprint}"
+        facts |= {"engine": engine, "precision": precision}
         return facts | {"fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
     def check_fits(self, gallery: Any) -> None:
@@ -117,6 +159,12 @@ class Embedder:
         return unit_rows(np.concatenate(parts), self.dim)
 
     def _embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        if self.engine:
+            resized = np.zeros((self.batch_size, self.height, self.width, 3), np.uint8)
+            for place, picture in zip(resized, pictures):
+                self._transform(picture, out=place)
+            with self.busy:
+                return self.engine.embed(resized, self.flip)[: len(pictures)]
         images = self.batch(pictures)
         missing = images.new_zeros(self.batch_size - len(images), *images.shape[1:])
         images = torch.cat([images, missing]).contiguous(memory_format=torch.channels_last)
@@ -125,15 +173,6 @@ class Embedder:
             if self.flip:
                 out = (out + self.model.embed(images.flip(3))) / 2
         return out[: len(pictures)].cpu().numpy()
-
-
-def run_data(folder: Path) -> dict[str, Any]:
-    """Input size and resizing of the run a model came from; empty where there is no run."""
-    for settings in (folder / "config.yaml", folder.parent / "config.yaml"):
-        if settings.is_file():
-            data = load_config(settings.read_text(encoding="utf-8"), source=str(settings)).data
-            return {"size": (data.height, data.width), "how": {"interpolation": data.interpolation}}
-    return {}
 
 
 def read_calibration(model: ReIDModel) -> Any:
@@ -148,4 +187,6 @@ def read_calibration(model: ReIDModel) -> Any:
 
 def summary(model: Any) -> str:
     """A model in a few words."""
-    return f"{model.get('name')} at {model.get('height')} x {model.get('width')}, {model.get('fingerprint')}"
+    size, how = f"{model.get('height')} x {model.get('width')}", model.get("precision", "fp32")
+    reduced = "" if how == "fp32" else f" in {how} by {model.get('engine')}"
+    return f"{model.get('name')} at {size}{reduced}, {model.get('fingerprint')}"

@@ -1,0 +1,73 @@
+"""Write a network as a file for other runtimes, and try it: what is not the network is not written.
+
+  regard export runs/apnet --to onnx                          runs/apnet/exports/apnet-256x128-WEIGHTS.onnx
+  regard export runs/apnet --to openvino -o apnet.xml
+  regard export runs/apnet --to torch-export --pictures photos/
+  regard export runs/apnet --to onnx --int8                   calibrated on the run's data; says what it costs in mAP
+
+Input are any number of pictures (B, H, W, 3) uint8 RGB, resized; normalization is inside, and batch normalizations are
+part of the convolutions. Output are descriptors (B, D), not of length 1. The JSON beside the file says all of that.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from regard.export import Exported
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("run", type=Path, help="run folder, or a folder a model was saved in")
+    parser.add_argument("--to", required=True, metavar="FORMAT", help="onnx, openvino or torch-export")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write (default: in RUN/exports)")
+    parser.add_argument("--size", metavar="HxW", help="input size (default: the run's, else 256x128)")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="real pictures (default: the run's data set's)")
+    parser.add_argument("--tolerance", type=float, metavar="T", help="largest relative difference (default: 0.0001)")
+    parser.add_argument("--int8", action="store_true", help="compute in int8, and score it")
+    parser.add_argument("--data", metavar="NAME", help="data set to score on (default: the run's)")
+    parser.add_argument("--root", type=Path, metavar="FOLDER", help="where it lies")
+    parser.add_argument("--no-score", action="store_true", help="do not score an int8 export")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Export, compare and say how far the export is from the network."""
+    from regard.cli.search_verb import parse_size
+    from regard.export.formats import check_format
+    from regard.export.make import export_run
+    from regard.export.score import find_pictures, int8_loss, open_splits
+
+    check_format(arguments.to, arguments.int8)
+    found = open_splits(arguments.run, arguments.data, arguments.root, arguments.quiet)
+    exported = export_run(
+        arguments.run,
+        arguments.to,
+        arguments.output,
+        size=parse_size(arguments.size),
+        pictures=find_pictures(arguments.pictures, found[1] if found else None, arguments.int8),
+        int8=arguments.int8,
+        tolerance=arguments.tolerance,
+    )
+    print("\n".join(lines(exported)))
+    if not arguments.int8 or arguments.no_score:
+        return
+    if found:
+        print(f"{found[1].name}: {int8_loss(arguments.run, exported, *found, quiet=arguments.quiet)}")
+    else:
+        print("no data set to score it on, so what int8 costs is not known; name one with --root FOLDER")
+
+
+def lines(exported: Exported) -> list[str]:
+    """What is printed."""
+    card = exported.card
+    size = sum(file.stat().st_size for file in exported.files) / 1e6
+    return [
+        f"{exported.files[0]}: {card.system} in {card.precision}, {size:.1f} MB",
+        f"  {card.input}: (any number, {card.height}, {card.width}, 3) {card.dtype} {card.color}; "
+        f"{card.output}: (the same number, {card.embed_dim}) float32",
+        *(f"  {engine}: {parity}" for engine, parity in exported.parity.items()),
+    ]

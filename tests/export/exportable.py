@@ -1,0 +1,42 @@
+"""Small networks of every system, in a state in which training and evaluation differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+import regard
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("apnet", {}),
+    ("apnet", {"level": 3}),
+    ("apnet", {"agent": "rga", "height": 96, "width": 32}),
+    ("baseline", {}),
+    ("baseline", {"backbone": "test_convnext.r160_in1k"}),
+    ("daaf", {}),
+    ("daaf", {"preset": "trinet"}),
+    ("dsp", {}),
+    ("dsp", {"mode": "code"}),
+    ("msea", {}),
+    ("msea", {"preset": "2023"}),
+    ("msea", {"preset": "head"}),
+    ("mudeep", {}),
+    ("sa", {}),
+    ("sa", {"mode": "softmax"}),
+]
+
+
+def seasoned(name: str, size: tuple[int, int], seed: int = 0, **options: Any) -> regard.ReIDModel:
+    """A network whose normalizations have seen pictures, in evaluation mode."""
+    torch.manual_seed(seed)
+    model = regard.create_model(name, 5, **{"backbone": "test_resnet.r160_in1k", **options})
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _ in range(3):
+            model(1.5 * torch.randn(8, 3, *size, generator=generator) + 0.3)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d) and module.weight is not None:
+                module.weight += 0.2 * torch.rand(module.weight.shape, generator=generator)
+                module.bias += 0.2 * torch.rand(module.bias.shape, generator=generator) * module.bias.requires_grad
+    return model.eval()

@@ -1,0 +1,267 @@
+"""Engines: the same ranking whatever computes, the cache in the run's folder, and what a gallery accepts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from exportable import seasoned
+
+from regard.cli.main import main
+from regard.data.image import read_image
+from regard.errors import CheckpointError, ConfigError, StorageError, UnknownNameError
+from regard.export import engines, make, open_engine
+from regard.export.card import card_file
+from regard.export.parity import made_pictures
+from regard.search import Embedder, Gallery
+
+NAMES = ("torch", "onnxruntime", "openvino")
+
+
+@pytest.fixture(scope="module")
+def photos(market) -> Path:
+    return market / "bounding_box_test"
+
+
+@pytest.fixture(scope="module")
+def crops(photos) -> list[np.ndarray]:
+    return [read_image(path) for path in sorted(photos.iterdir())]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_engine_gives_the_networks_descriptors(market_run, name):
+    pictures = made_pictures(64, 32, 9)
+    engine = open_engine(market_run, name)
+    assert (engine.name, engine.precision, engine.dim) == (name, "fp32", 96)
+    model, _ = make.describe(market_run)
+    wanted = make.reference(model, pictures)
+    mirrored = make.reference(model, pictures[:, :, ::-1].copy())
+    scale = np.abs(wanted).max()
+    assert np.abs(engine.embed(pictures) - wanted).max() < 1e-4 * scale
+    assert np.abs(engine.embed(pictures, flip=True) - (wanted + mirrored) / 2).max() < 1e-4 * scale
+    assert engine.embed(pictures[:0]).shape == (0, 96)
+    assert engine.embed(pictures).dtype == np.float32
+
+
+def test_a_model_in_memory_has_engines_too():
+    model = seasoned("baseline", (64, 32))
+    found = [open_engine(model, name, size=(64, 32)) for name in NAMES]
+    pictures = made_pictures(64, 32, 4)
+    assert len({engine.fingerprint for engine in found}) == 1
+    for engine in found[1:]:
+        np.testing.assert_allclose(engine.embed(pictures), found[0].embed(pictures), rtol=0, atol=1e-3)
+    other = open_engine(seasoned("baseline", (64, 32), seed=1), "torch", size=(64, 32))
+    assert other.fingerprint != found[0].fingerprint
+
+
+def test_reduced_precision_is_close_and_another_number(market_run):
+    exact, rough = open_engine(market_run, "torch"), open_engine(market_run, "torch", "bf16")
+    assert rough.fingerprint != exact.fingerprint
+    a, b = (engine.embed(made_pictures(64, 32)) for engine in (exact, rough))
+    assert not np.array_equal(a, b)
+    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosines.min() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("openvin",), "unknown engine 'openvin', did you mean 'openvino'?"),
+        (("torch", "fp16"), "unknown precision 'fp16'"),
+        (("torch", "int8"), "the engine torch has no int8"),
+        (("onnxruntime", "bf16"), "onnxruntime has no bf16"),
+        (("onnxruntime", "int8"), "there is no int8 export"),
+    ],
+)
+def test_what_cannot_be_had(fresh_run, arguments, message):
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
+        open_engine(fresh_run, *arguments)
+    assert issubclass(UnknownNameError, ConfigError)
+
+
+@pytest.mark.parametrize("pictures", [np.zeros((2, 32, 64, 3), np.uint8), np.zeros((2, 64, 32, 3), np.float32)])
+def test_pictures_of_another_size_or_type(market_run, pictures):
+    with pytest.raises(ConfigError, match="the network takes \\(B, 64, 32, 3\\) uint8"):
+        open_engine(market_run, "onnxruntime").embed(pictures)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_an_engine_that_is_not_installed(market_run, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match=r'pip install "regard\[export\]"'):
+        open_engine(market_run, name)
+
+
+def test_auto_takes_the_fastest_that_is_installed(market_run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert open_engine(market_run).name == "openvino"
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert open_engine(market_run).name == "onnxruntime"
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert open_engine(market_run).name == "torch"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert engines.fastest_engine() == "torch"
+
+
+def test_an_export_is_made_once_and_again_for_other_weights(fresh_run):
+    open_engine(fresh_run, "onnxruntime")
+    (path,) = (fresh_run / "exports").glob("*.onnx")
+    made = path.stat().st_mtime_ns
+    open_engine(fresh_run, "openvino")
+    open_engine(fresh_run / "final", "onnxruntime")
+    assert path.stat().st_mtime_ns == made
+    seasoned("baseline", (64, 32), seed=3).save(fresh_run / "final")
+    open_engine(fresh_run, "onnxruntime")
+    assert len(list((fresh_run / "exports").glob("*.onnx"))) == 2
+    assert path.stat().st_mtime_ns == made
+
+
+def test_an_export_whose_json_is_of_something_else_is_made_anew(fresh_run):
+    path = make.export_run(fresh_run, "onnx").files[0]
+    place = card_file(path)
+    place.write_text(place.read_text().replace('"interpolation": "bilinear"', '"interpolation": "bicubic"'))
+    assert make.find_export(fresh_run, None, "fp32") is None
+    open_engine(fresh_run, "onnxruntime")
+    assert make.find_export(fresh_run, None, "fp32") == path
+
+
+def test_a_folder_that_is_only_read_will_do(fresh_run, monkeypatch):
+    def refuses(files):
+        raise StorageError("read-only")
+
+    monkeypatch.setattr(make, "write_together", refuses)
+    assert open_engine(fresh_run, "onnxruntime").embed(made_pictures(64, 32, 2)).shape == (2, 96)
+    assert not (fresh_run / "exports").exists()
+
+
+def test_files_are_opened_as_what_they_are(market_run, tmp_path):
+    onnx = make.export_run(market_run, "onnx", tmp_path / "net.onnx").files[0]
+    xml = make.export_run(market_run, "openvino", tmp_path / "net.xml").files[0]
+    pt2 = make.export_run(market_run, "torch-export", tmp_path / "net.pt2").files[0]
+    assert [open_engine(onnx, name).name for name in ("auto", "onnxruntime")] == ["openvino", "onnxruntime"]
+    assert open_engine(xml).name == "openvino"
+    with pytest.raises(ConfigError, match="onnxruntime does not read"):
+        open_engine(xml, "onnxruntime")
+    with pytest.raises(ConfigError, match="can run code that is in the file"):
+        open_engine(pt2)
+    with pytest.raises(ConfigError, match="there is no"):
+        open_engine(tmp_path / "other.onnx")
+    onnx.write_bytes(onnx.read_bytes()[:1000])
+    for name in ("openvino", "onnxruntime"):
+        with pytest.raises(CheckpointError, match=f"{name} does not take baseline"):
+            open_engine(onnx, name)
+    card_file(xml).unlink()
+    with pytest.raises(CheckpointError, match="keep the two together"):
+        open_engine(xml)
+
+
+def test_a_compiler_that_does_not_work_is_done_without(market_run, monkeypatch):
+    def broken(module, **_):
+        def call(images):
+            raise RuntimeError("no C++ compiler\nand much more")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    engine = open_engine(market_run, "torch", compile=True)
+    assert "torch.compile does not work here (no C++ compiler" in engine.note
+    pictures = made_pictures(64, 32, 2)
+    np.testing.assert_array_equal(engine.embed(pictures), open_engine(market_run, "torch").embed(pictures))
+
+
+def test_nothing_heavy_is_imported_before_it_is_used():
+    code = (
+        "import sys, regard.export.engines, regard.export.make, regard.search.embedder, regard.cli.export_verb\n"
+        "print(*sorted({'onnx', 'onnxscript', 'onnxruntime', 'openvino', 'lightning_fabric'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_descriptor_depends_on_its_picture_alone(market_run, crops, name):
+    embedder = Embedder(market_run, batch_size=8, device="cpu", engine=name)
+    together = embedder.embed(crops)
+    assert np.array_equal(together, embedder.embed(crops[::-1])[::-1])
+    assert np.array_equal(together[:3], np.concatenate([embedder.embed([crop]) for crop in crops[:3]]))
+
+
+def neighbors(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of a Parquet file, and the order of all pictures seen from each."""
+    vectors = np.stack(pq.read_table(path)["vector"].to_numpy(zero_copy_only=False))
+    return vectors, np.argsort(-(vectors @ vectors.T), axis=1, kind="stable")
+
+
+def test_embed_ranks_alike_with_every_engine(market_run, photos, tmp_path, capsys):
+    found = {}
+    for name in ("auto", *NAMES):
+        out = tmp_path / f"{name}.parquet"
+        assert main(["embed", str(photos), "--model", str(market_run), "-o", str(out), "--engine", name]) == 0
+        assert "computing with" in capsys.readouterr().out
+        found[name] = neighbors(out)
+    for vectors, order in found.values():
+        np.testing.assert_allclose(vectors, found["torch"][0], rtol=0, atol=1e-5)
+        assert np.array_equal(order, found["torch"][1])
+    assert "openvino in fp32" not in capsys.readouterr().out
+
+
+def test_galleries_take_any_engine_in_fp32_and_remember_it(market_run, photos, tmp_path, capsys):
+    where = str(tmp_path / "people")
+    command = ["embed", str(photos), "--model", str(market_run), "-o", where, "-q"]
+    assert main([*command, "--engine", "onnxruntime"]) == 0
+    with Gallery.open(where) as gallery:
+        assert gallery.meta["model"]["engine"] == "onnxruntime"
+        assert gallery.meta["model"]["precision"] == "fp32"
+        Embedder(market_run, device="cpu").check_fits(gallery)
+        asking = Embedder.like(gallery.meta["model"])
+        assert asking.engine is None
+        asking.check_fits(gallery)
+    assert main([*command, "--engine", "torch"]) == 0
+    assert main([*command, "--engine", "torch", "--precision", "bf16"]) == 2
+    assert "embedded by another model" in capsys.readouterr().err
+    photo = str(sorted(photos.iterdir())[0])
+    assert main(["search", photo, "--gallery", where, "-k", "1"]) == 0
+    assert "1.0000" in capsys.readouterr().out
+
+
+def test_galleries_in_bf16_are_asked_in_bf16_by_the_same_engine(market_run, photos, tmp_path, capsys):
+    where = str(tmp_path / "people")
+    command = ["embed", str(photos), "--model", str(market_run), "-o", where, "-q"]
+    assert main([*command, "--engine", "torch", "--precision", "bf16"]) == 0
+    with Gallery.open(where) as gallery:
+        asking = Embedder.like(gallery.meta["model"])
+        assert asking.engine is not None
+        assert (asking.engine.name, asking.engine.precision) == ("torch", "bf16")
+        asking.check_fits(gallery)
+        with pytest.raises(ConfigError, match="in bf16 by torch"):
+            Embedder(market_run, device="cpu").check_fits(gallery)
+    photo = str(sorted(photos.iterdir())[0])
+    assert main(["search", photo, "--gallery", where, "-k", "1"]) == 0
+    assert "1.0000" in capsys.readouterr().out
+
+
+def test_galleries_of_before_engines_still_fit(market_run, tmp_path):
+    embedder = Embedder(market_run, device="cpu")
+    made_by = {k: v for k, v in embedder.describe().items() if k not in ("engine", "precision")}
+    with Gallery.create(tmp_path / "old", embedder.dim, made_by) as gallery:
+        Embedder.like(gallery.meta["model"]).check_fits(gallery)
+
+
+def test_auto_does_without_an_export_where_none_can_be_made(fresh_run, monkeypatch, crops):
+    def cannot(*_):
+        raise ConfigError("this network cannot be made a graph")
+
+    monkeypatch.setattr(make, "trace", cannot)
+    embedder = Embedder(fresh_run, device="cpu", engine="auto")
+    assert embedder.note == "computing with the network as it is: this network cannot be made a graph"
+    plain = Embedder(fresh_run, device="cpu")
+    assert np.array_equal(embedder.embed(crops), plain.embed(crops))
+    with pytest.raises(ConfigError, match="cannot be made a graph"):
+        Embedder(fresh_run, device="cpu", engine="openvino")
