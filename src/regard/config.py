@@ -175,6 +175,7 @@ class OptimConfig(Section):
     )
     lr_scale: dict[str, float] = Field(default={}, description="parameter name prefix -> factor on lr")
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(default=None, description="largest gradient norm")
+    fused: bool = Field(default=False, description="one kernel for all parameters: faster, last digits differ")
 
 
 class ScheduleConfig(Section):
@@ -203,16 +204,24 @@ class TrainConfig(Section):
 
     epochs: Positive = 120
     seed: Annotated[int, Field(ge=0)] = 1
-    devices: Positive = Field(default=1, description="processes on this machine; torchrun sets it for several machines")
+    devices: Positive = Field(default=1, description="processes on this machine; torchrun decides where it is used")
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="auto: bf16 autocast where the hardware multiplies in it"
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
+        default="auto", description="of products; auto: bf16 autocast where the hardware multiplies in it"
     )
     channels_last: bool = True
+    compile: bool | Literal["auto"] = Field(
+        default=False, description="torch.compile, which changes last digits; auto: where there is CUDA"
+    )
     sync_bn: bool = Field(default=False, description="batch-norm statistics over all ranks")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="decay of averaged weights, e.g. 0.999"
     )
+    accumulate: Positive = Field(
+        default=1, description="pieces in which a batch passes the network; losses see all of it"
+    )
+    checkpointing: bool = Field(default=False, description="compute blocks again instead of keeping what they saw")
+    profile: Annotated[int, Field(ge=0)] = Field(default=0, description="steps to time part by part, for profile.txt")
     eval_every: Positive | None = Field(default=20, description="epochs between evaluations; null: only at the end")
     save_every: Positive | None = Field(default=None, description="steps between checkpoints within an epoch")
     log_every: Positive = Field(default=10, description="steps between writes to the log (every step is logged)")

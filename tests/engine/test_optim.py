@@ -91,3 +91,21 @@ def test_every_optimizer_takes_a_step(name):
     net["backbone"](torch.ones(2, 3)).sum().backward()
     optimizer.step()
     assert not torch.equal(before, net["backbone"].weight)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_one_kernel_for_all_parameters_steps_as_the_other(name):
+    """For the same gradients, up to the order of multiplication."""
+    results = []
+    for fused in (False, True):
+        torch.manual_seed(1)
+        net = nn.Sequential(nn.Linear(30, 40), nn.Linear(40, 5))
+        optimizer = build_optimizer(net, OptimConfig(name=name, lr=1e-2, fused=fused))
+        assert optimizer.defaults["fused"] is (fused or None)
+        for _ in range(10):
+            for parameter in net.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            optimizer.step()
+        results.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
+    plain, fused = results
+    torch.testing.assert_close(plain, fused, rtol=1e-5, atol=1e-6)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import regard
 from regard.config import load_config, read_recipe
-from regard.engine.checkpoint import read_config
+from regard.engine.checkpoint import read_config, read_progress, save_state
 from regard.engine.ema import Average
 from regard.engine.evaluation import evaluate_run
 from regard.engine.log import read_history
@@ -120,8 +120,13 @@ def test_resuming_a_finished_run_changes_nothing(finished):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "extra",
-    [[], ["train.ema=0.9", "optim.name=sgd"], [CENTER, "data.sampler=shuffle"]],
-    ids=["adamw", "sgd-ema", "center-shuffle"],
+    [
+        [],
+        ["train.ema=0.9", "optim.name=sgd"],
+        [CENTER, "data.sampler=shuffle"],
+        ["optim.fused=true", "train.accumulate=2", "train.checkpointing=true"],
+    ],
+    ids=["adamw", "sgd-ema", "center-shuffle", "fused-pieces-checkpointing"],
 )
 def test_killed_between_two_steps_and_resumed_to_the_same_numbers(tmp_path, tiny_overrides, extra):
     more = [*tiny_overrides, "train.epochs=6", "train.log_every=1", "train.save_every=2", "train.eval_every=3", *extra]
@@ -162,32 +167,56 @@ def test_interrupted_by_a_signal_it_saves_and_says_how_to_go_on(tmp_path, tiny_o
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("recipe", "extra"),
+    ("recipe", "processes", "extra"),
     [
-        ("baseline_crowd", []),
-        ("apnet_crowd", []),
-        ("baseline_crowd", [CENTER]),
-        ("baseline_crowd", [CENTER.replace("}", ", gather: true}"), "data.rounds=1"]),
-        ("baseline_crowd", ["data.sampler=shuffle"]),
+        ("baseline_crowd", 2, []),
+        ("apnet_crowd", 2, []),
+        ("baseline_crowd", 2, [CENTER]),
+        ("baseline_crowd", 2, [CENTER.replace("}", ", gather: true}"), "data.rounds=1"]),
+        ("baseline_crowd", 2, ["data.sampler=shuffle"]),
+        ("baseline_crowd", 2, ["train.checkpointing=true", "optim.fused=true"]),
+        ("apnet_crowd", 4, ["data.ids_per_batch=4"]),
     ],
-    ids=["baseline", "apnet", "center", "center-gathered-rounds", "shuffle"],
+    ids=["baseline", "apnet", "center", "center-gathered-rounds", "shuffle", "checkpointing-fused", "four"],
 )
-def test_one_process_and_two_give_the_same_losses(tmp_path, tiny_overrides, recipe, extra):
+def test_one_process_and_several_give_the_same_losses(tmp_path, tiny_overrides, recipe, processes, extra):
     more = [*tiny_overrides, "train.sync_bn=true", "optim.name=sgd", "optim.lr=1e-3", "data.ids_per_batch=6"]
     more += ["data.images_per_id=3", "train.epochs=2", "train.eval_every=null", *extra]
-    for devices in (1, 2):
+    for devices in (1, processes):
         subprocess.run(
             command("train", recipe, *more, f"train.devices={devices}", "-q", "-o", tmp_path / str(devices)),
             check=True, env=environment(),
         )  # fmt: skip
-    one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
-    assert len(one) == len(two) == (2 if "data.rounds=1" in extra else 4)
-    for a, b in zip(one, two):
+    one, several = losses(tmp_path / "1"), losses(tmp_path / str(processes))
+    assert len(one) == len(several) == (2 if "data.rounds=1" in extra else 4)
+    for a, b in zip(one, several):
         assert a.keys() == b.keys()
         for key in a:
             assert b[key] == pytest.approx(a[key], rel=1e-4, abs=2e-5), (key, a["step"])
     for name, centers in centers_of(tmp_path / "1").items():
-        torch.testing.assert_close(centers_of(tmp_path / "2")[name], centers, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(centers_of(tmp_path / str(processes))[name], centers, rtol=1e-4, atol=1e-5)
+
+
+def test_going_on_where_an_epoch_ended_between_its_last_step_and_its_end(tmp_path, tiny_overrides):
+    """The checkpoint of an epoch's last step leaves no batch of that epoch to do."""
+    config = config_for("baseline_crowd", tiny_overrides, "train.eval_every=null", "train.save_every=4")
+    start_run(config, tmp_path / "whole", quiet=True)
+    (tmp_path / "cut").mkdir()
+    saves = []
+
+    def save_and_stop(folder, state, *rest):
+        save_state(folder, state, *rest)
+        saves.append(state.progress.step)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("regard.engine.train.save_state", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            start_run(config, tmp_path / "cut", quiet=True)
+    assert saves == [4]
+    assert read_progress(tmp_path / "cut").batch == 4
+    resume_run(tmp_path / "cut", quiet=True)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
 def test_a_failed_save_ends_in_one_line(tmp_path, tiny_overrides):

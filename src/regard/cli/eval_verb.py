@@ -4,6 +4,7 @@
   regard eval runs/apnet_crowd --root data/market1501     on another data set: how far does it carry?
   regard eval runs/apnet_market1501 --root data --data market1501 dukemtmc cuhk03,boxes=labeled cuhk03
   regard eval runs/apnet_crowd --rerank --json scores.json
+  torchrun --nproc-per-node=4 -m regard eval runs/apnet_crowd       every process embeds a part of the pictures
   regard eval runs/apnet_crowd --open-set --cameras --averages      more than CMC and mAP
   regard eval --features query.npz gallery.npz            descriptors of somebody else's model
   regard eval runs/apnet_crowd --corruptions --resolution --images 500 --png robust.png     on worse pictures
@@ -72,13 +73,14 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.storage import write_atomic
 
     content = score_files(arguments) if arguments.features else score_run(arguments)
-    if arguments.json:
+    if arguments.json and content:
         write_atomic(arguments.json, json.dumps(content, indent=2).encode())
 
 
 def score_run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Score a run on its data sets, print, and return the content for JSON."""
+    """Score a run on its data sets, print, and return the content for JSON; nothing on ranks that do not print."""
     from regard.engine.evaluation import evaluate_on
+    from regard.engine.runtime import is_main_process
     from regard.engine.transfer import score_dict, transfer_dict, transfer_table
 
     scores = evaluate_on(
@@ -90,6 +92,8 @@ def score_run(arguments: argparse.Namespace) -> dict[str, Any]:
         details=wanted_details(arguments),
         quiet=arguments.quiet,
     )
+    if not is_main_process():
+        return {}
     for score in scores:
         print(score.splits)
     print(transfer_table(scores) if len(scores) > 1 else scores[0].report)

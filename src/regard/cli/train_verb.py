@@ -4,6 +4,7 @@
   regard train apnet data.root=data/market1501         on Market-1501, with the published recipe
   regard train my.yaml optim.lr=1e-4 train.devices=2   your recipe, with overrides
   regard train --resume runs/apnet_crowd               go on after an interruption
+  torchrun --nproc-per-node=4 --max-restarts=3 -m regard train apnet -o RUN --go-on    start, or go on where it ended
 
 NAME is a system ('regard models'), a recipe ('regard recipes') or a YAML file. KEY=VALUE overrides any setting;
 --show prints them all.
@@ -23,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, for example optim.lr=1e-4")
     parser.add_argument("-o", "--output", type=Path, metavar="RUN", help="run folder (default: runs/RECIPE)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
+    parser.add_argument(
+        "--go-on", action="store_true", help="where the run folder holds this run already, go on from its checkpoint"
+    )
     parser.add_argument("--show", action="store_true", help="print the resolved settings and stop")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
 
@@ -42,4 +46,4 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.show:
         print(config.to_yaml(), end="")
         return
-    start_run(config, arguments.output or Path("runs") / recipe, quiet=arguments.quiet)
+    start_run(config, arguments.output or Path("runs") / recipe, quiet=arguments.quiet, go_on=arguments.go_on)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +20,7 @@ from torch.optim import Optimizer
 
 from regard.config import Config, load_config
 from regard.engine.ema import Average
+from regard.engine.randomness import random_state, set_random_state
 from regard.engine.runtime import Runtime
 from regard.errors import CheckpointError
 from regard.losses import Criterion
@@ -28,7 +28,7 @@ from regard.models import ReIDModel
 from regard.models.checkpoint import load_weights, model_config
 from regard.storage import write_atomic
 
-__all__ = ["Progress", "TrainingState", "read_config", "read_progress", "restore", "save_state"]
+__all__ = ["Progress", "TrainingState", "has_state", "read_config", "read_progress", "restore", "save_state"]
 
 FILE = "last.safetensors"
 FORMAT = "regard-training-1"
@@ -92,6 +92,11 @@ def save_state(folder: Path, state: TrainingState, config: Config, runtime: Runt
     write_atomic(folder / FILE, save(plain, metadata))
 
 
+def has_state(folder: Path) -> bool:
+    """Whether the folder holds a training state to go on from."""
+    return (folder / FILE).is_file()
+
+
 def read_config(folder: Path) -> Config:
     """The configuration a run was started with.
 
@@ -127,10 +132,11 @@ def restore(folder: Path, state: TrainingState, runtime: Runtime) -> None:
         if not averaged:
             raise CheckpointError(f"{source} holds no averaged weights; resume with train.ema=null")
         state.average.load(averaged)
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in _part(tensors, "optimizer.").items():
         index, key = name.split(".", 1)
-        moments.setdefault(int(index), {})[key] = value
+        moments.setdefault(int(index), {})[key] = _laid_out(value, parameters, int(index))
     groups = json.loads(metadata["optimizer"])
     try:
         state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
@@ -138,6 +144,13 @@ def restore(folder: Path, state: TrainingState, runtime: Runtime) -> None:
         raise CheckpointError(f"{source} belongs to another optimizer ({error}); start a new run instead") from None
     state.progress = Progress(**json.loads(metadata["progress"]))
     _set_random_state(tensors, runtime)
+
+
+def _laid_out(moment: Tensor, parameters: list[Tensor], index: int) -> Tensor:
+    """The moment in the memory format of its parameter: a fused optimizer goes through both side by side."""
+    if index >= len(parameters) or moment.shape != parameters[index].shape:
+        return moment
+    return torch.empty_like(parameters[index], dtype=moment.dtype, device=moment.device).copy_(moment)
 
 
 def _load_criterion(criterion: Criterion, tensors: dict[str, Tensor], source: str) -> None:
@@ -170,17 +183,11 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _random_states(runtime: Runtime) -> dict[str, Tensor]:
     """The torch generators of every rank: those of the CPU, and of the device where it is another."""
     states: dict[str, Tensor] = {}
-    own: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if runtime.device.type == "cuda":
-        own["cuda"] = torch.cuda.get_rng_state(runtime.device)
-    for kind, value in own.items():
-        for rank, part in enumerate(runtime.gather_states(value)):
+    for kind, value in random_state(runtime.device).items():
+        for rank, part in enumerate(runtime.collect(value)):
             states[f"random.{rank}.{kind}"] = part
     return states
 
 
 def _set_random_state(tensors: dict[str, Tensor], runtime: Runtime) -> None:
-    if (state := tensors.get(f"random.{runtime.rank}.cpu")) is not None:
-        torch.set_rng_state(state)
-    if runtime.device.type == "cuda" and (state := tensors.get(f"random.{runtime.rank}.cuda")) is not None:
-        torch.cuda.set_rng_state(state, runtime.device)
+    set_random_state(_part(tensors, f"random.{runtime.rank}."), runtime.device)

@@ -19,7 +19,7 @@ from regard.engine.scoring import Detail, Queries, as_feature_sets, score_sets
 from regard.engine.transfer import Score
 from regard.errors import ConfigError
 from regard.metrics import RankingReport
-from regard.models import load
+from regard.models import ReIDModel, load
 from regard.models.checkpoint import model_config, model_folder, saved_system
 from regard.structures import Splits
 
@@ -70,7 +70,8 @@ def evaluate_on(
         quiet: no progress bars.
 
     Returns:
-        A score per data set, in the order given. All of them are found and read before the first is scored.
+        A score per data set, in the order given. All of them are found and read before the first is scored. Under
+        torchrun the ranks share the work, and each gets the scores.
 
     Raises:
         ConfigError: a model folder alone does not say which data to use, or a data set is named twice.
@@ -82,22 +83,42 @@ def evaluate_on(
         raise ConfigError(DATALESS.format(folder))
     config = own or resolve(f"{model_config(model)['model']}_market1501")[1]
     config = load_config(config.to_dict() | {"eval": config.eval.model_dump() | dict(changes or {})})
+    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    try:
+        return runtime.broadcast(_scores(model, config, own, data, root, runtime, queries, details, quiet))
+    finally:
+        runtime.close()
+
+
+def _scores(
+    model: ReIDModel,
+    config: Config,
+    own: Config | None,
+    data: Sequence[str],
+    root: Path | None,
+    runtime: Runtime,
+    queries: Queries,
+    details: Sequence[Detail],
+    quiet: bool,
+) -> list[Score]:
+    """The scores of :func:`evaluate_on`, on rank 0; every rank embeds a part of the pictures."""
     texts = list(data) or [tested_on(config) if root is None else None]
-    sources = [find_data(text, root or (own and own.data.root), config, quiet=quiet) for text in texts]
+    sources = [find_data(text, root or (own and own.data.root), config, runtime, quiet) for text in texts]
     for source in sources:
         if sources.count(source) > 1:
             raise ConfigError(f"{source} in '{source.root}' is named twice; name each data set once")
     seen = trained_on(own) if own else set()
     opened = [source.read() for source in sources]
-    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
     model.to(runtime.device)
     scores = []
     for source, splits in zip(sources, opened):
         features = embed_splits(
             model, splits, config.eval, height=config.data.height, width=config.data.width,
             interpolation=config.data.interpolation, workers=config.data.workers, autocast=runtime.autocast(),
-            quiet=quiet,
+            runtime=runtime, quiet=quiet or not runtime.is_main,
         )  # fmt: skip
+        if not runtime.is_main:
+            continue
         sets = as_feature_sets(*features, splits)
         report, further = score_sets(*sets, config.eval, queries=queries, details=details)
         scores.append(Score(source, splits, report, source.name in seen, further))

@@ -6,17 +6,20 @@ Shapes: N images, D descriptor length.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 from tqdm import tqdm
 
 from regard.config import EvalConfig
 from regard.data.loaders import test_loader
 from regard.data.transforms import Interpolation, TestTransform, normalize
+from regard.engine.runtime import Runtime
 from regard.engine.scoring import as_feature_sets, score_features
 from regard.errors import DataError
 from regard.metrics import RankingReport
@@ -158,9 +161,10 @@ def embed_splits(
     interpolation: Interpolation = "bilinear",
     workers: int | None = None,
     autocast: Any = None,
+    runtime: Runtime | None = None,
     quiet: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embed query and gallery.
+    """Embed query and gallery; ``runtime`` shares the work out among its ranks, each of which gets the result.
 
     Returns:
         The query descriptors (Q, D) and the gallery descriptors (G, D).
@@ -173,21 +177,28 @@ def embed_splits(
         samples: list[Sample] = getattr(splits, split)
         if not samples:
             raise DataError(f"the {split} of {splits.root} is empty, so there is nothing to evaluate; add images to it")
+        embed = partial(
+            extract, model, height=height, width=width, interpolation=interpolation, flip=config.flip,
+            five_crops=config.five_crops, batch_size=config.batch_size, autocast=autocast,
+            workers=loader_workers(workers, runtime.world_size if runtime else 1),
+            progress=None if quiet else f"embedding {split}",
+        )  # fmt: skip
         with torch.inference_mode():
-            features.append(
-                extract(
-                    model,
-                    samples,
-                    height=height,
-                    width=width,
-                    interpolation=interpolation,
-                    flip=config.flip,
-                    five_crops=config.five_crops,
-                    batch_size=config.batch_size,
-                    workers=workers,
-                    autocast=autocast,
-                    progress=None if quiet else f"embedding {split}",
-                )
-            )
+            features.append(share(embed, samples, config.batch_size, runtime) if runtime else embed(samples))
     query, gallery = features
     return query, gallery
+
+
+def share(
+    embed: Callable[[Sequence[Sample]], np.ndarray], samples: Sequence[Sample], batch_size: int, runtime: Runtime
+) -> np.ndarray:
+    """What ``embed`` makes of all samples, (N, D), when every rank takes its part of them.
+
+    A rank takes whole batches, so that each holds the same images as with one process and comes out the same.
+    """
+    batches = -(-len(samples) // batch_size)
+    rows = -(-batches // runtime.world_size) * batch_size
+    start = runtime.rank * rows
+    own = torch.from_numpy(embed(samples[start : start + rows]))
+    parts = runtime.collect(functional.pad(own, (0, 0, 0, rows - len(own))))
+    return torch.cat(parts)[: len(samples)].numpy()

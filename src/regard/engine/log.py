@@ -44,6 +44,9 @@ class TrainingLog:
         every: steps between writes.
         step: step a resumed run starts from; later records are dropped.
         quiet: no progress bar.
+
+    Attributes:
+        last: the newest record of a step that has been written; empty before the first.
     """
 
     def __init__(self, folder: Path, runtime: Runtime, every: int, step: int = 0, quiet: bool = False):
@@ -52,6 +55,8 @@ class TrainingLog:
         self._values: list[Tensor] = []
         self._records: list[dict[str, Any]] = []
         self._bar: Any = None
+        self._images, self._waited, self._clock = 0, 0.0, time.perf_counter()
+        self.last: dict[str, Any] = {}
         self._file = self._board = None
         if runtime.is_main:
             from torch.utils.tensorboard.writer import SummaryWriter
@@ -65,21 +70,27 @@ class TrainingLog:
     def progress(self, loader: Iterable[Any], total: int, done: int, title: str) -> Iterator[Any]:
         """Iterate over an epoch's batches behind a progress bar."""
         self._bar = tqdm(
-            loader, title, total, initial=done, unit="batch", leave=False,
+            self._watched(loader), title, total, initial=done, unit="batch", leave=False,
             disable=self.quiet or not self._runtime.is_main, dynamic_ncols=True,
         )  # fmt: skip
-        self._clock = time.perf_counter()
+        self._images, self._waited, self._clock = 0, 0.0, time.perf_counter()
         yield from self._bar
         self._bar.close()
 
+    def _watched(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """The batches, while taking the time that is spent waiting for them."""
+        asked = time.perf_counter()
+        for batch in loader:
+            self._waited += time.perf_counter() - asked
+            yield batch
+            asked = time.perf_counter()
+
     def step(self, record: dict[str, Any], loss: Tensor, terms: dict[str, Tensor], images: int) -> None:
         """Take note of one optimizer step."""
-        now = time.perf_counter()
-        speed = images / max(now - self._clock, 1e-9)
-        self._clock = now
+        self._images += images
         self._names = ["loss", *(f"loss/{name}" for name in terms)]
         self._values.append(torch.stack([loss.detach(), *terms.values()]))
-        self._records.append({"event": "step", **record, "images_per_s": round(speed, 1)})
+        self._records.append({"event": "step", **record})
         if len(self._records) >= self._every:
             self.flush()
 
@@ -92,19 +103,23 @@ class TrainingLog:
         if not self._records:
             return
         rows = self._runtime.mean(torch.stack(self._values)).tolist()
+        now = time.perf_counter()
+        passed = max(now - self._clock, 1e-9)
+        speed, waiting = self._images / passed, self._waited / passed
         for record, row in zip(self._records, rows):
+            record["images_per_s"] = round(speed, 1)
             record.update(zip(self._names, row))
             self._write(record, self._names)
-        last = self._records[-1]
-        speed = sum(r["images_per_s"] for r in self._records) / len(self._records)
+        self.last = last = self._records[-1]
         self._records, self._values = [], []
+        self._images, self._waited, self._clock = 0, 0.0, now
         if not all(abs(value) < float("inf") for row in rows for value in row):
             raise ConfigError(
                 f"the loss is no longer a finite number at step {last['step']} (epoch {last['epoch'] + 1}); "
                 "lower optim.lr, set optim.clip_norm=5 or a longer schedule.warmup_epochs, then train again"
             )
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {last['loss']:.3f}, {speed:,.0f} images/s")
+            self._bar.set_postfix_str(f"loss {last['loss']:.3f}, {speed:,.0f} images/s, {waiting:.0%} waiting for data")
 
     def evaluation(self, record: dict[str, Any]) -> None:
         """Write one evaluation."""

@@ -45,10 +45,11 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
         {"params": parameters, "lr": config.lr * scale, "weight_decay": decay, "base_lr": config.lr * scale}
         for (scale, decay), parameters in groups.items()
     ]
+    fused = config.fused or None  # None leaves it to torch, whose choices agree to the last bit
     if config.name == "sgd":
-        return torch.optim.SGD(arguments, momentum=config.momentum, nesterov=config.nesterov)
+        return torch.optim.SGD(arguments, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
-    return kind(arguments, betas=config.betas)
+    return kind(arguments, betas=config.betas, fused=fused)
 
 
 def build_criterion_optimizer(criterion: Criterion) -> Optimizer | None:

@@ -6,8 +6,9 @@ the best evaluation) and final/ (the weights training ended with: what papers re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,7 +16,7 @@ from regard.config import Config, load_config, read_recipe, recipe_names
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources, no_training, source_name
-from regard.engine.checkpoint import read_config
+from regard.engine.checkpoint import has_state, read_config
 from regard.engine.runtime import Runtime
 from regard.engine.train import train
 from regard.errors import ConfigError, DataError
@@ -109,26 +110,34 @@ def find_data(
     return find_source(text or detect(root or CROWD), root, config.data.options)
 
 
-def start_run(config: Config, folder: Path, quiet: bool = False) -> ReIDModel:
+def start_run(config: Config, folder: Path, quiet: bool = False, go_on: bool = False) -> ReIDModel:
     """Train a new run in ``folder``.
 
+    Args:
+        config: everything that decides the result.
+        folder: where the run is kept.
+        quiet: no progress bars.
+        go_on: where the folder holds this very run already, go on from its last checkpoint: what is wanted of a
+            command that is started again whenever it has been ended.
+
     Raises:
-        ConfigError: the folder holds a run already.
+        ConfigError: the folder holds a run already; with ``go_on``, one of other settings.
         DataError: the data set is for testing only.
     """
     runtime = Runtime(config.train)
     try:
-        if runtime.broadcast((folder / "config.yaml").exists()):
+        found = runtime.broadcast(_found(folder))
+        if found and not go_on:
             raise ConfigError(
                 f"{folder} holds a run already; go on with it (--resume {folder}), or name another folder with -o"
             )
-        splits = open_data(config, runtime, quiet)
-        if not splits.train:
-            raise DataError(no_training(splits.name))
-        _announce(config, splits, folder, runtime, quiet)
-        folder.mkdir(parents=True, exist_ok=True)
-        runtime.barrier()
-        return train(config, splits, folder, runtime, quiet=quiet)
+        if found and (difference := _difference(load_config(found, source=str(folder)), config)):
+            raise ConfigError(
+                f"{folder} holds a run of other settings ({difference}); go on with it (--resume {folder}), or name "
+                "another folder with -o"
+            )
+        resume = bool(found) and runtime.broadcast(has_state(folder))
+        return _train(config, folder, runtime, quiet, resume)
     finally:
         runtime.close()
 
@@ -138,11 +147,43 @@ def resume_run(folder: Path, quiet: bool = False) -> ReIDModel:
     config = read_config(folder)
     runtime = Runtime(config.train)
     try:
-        splits = open_data(config, runtime, quiet)
-        _announce(config, splits, folder, runtime, quiet)
-        return train(config, splits, folder, runtime, resume=True, quiet=quiet)
+        return _train(config, folder, runtime, quiet, resume=True)
     finally:
         runtime.close()
+
+
+def _train(config: Config, folder: Path, runtime: Runtime, quiet: bool, resume: bool) -> ReIDModel:
+    splits = open_data(config, runtime, quiet)
+    if not splits.train:
+        raise DataError(no_training(splits.name))
+    _announce(config, splits, folder, runtime, quiet)
+    folder.mkdir(parents=True, exist_ok=True)
+    runtime.barrier()
+    return train(config, splits, folder, runtime, resume=resume, quiet=quiet)
+
+
+def _found(folder: Path) -> str:
+    """The settings of the run in a folder, empty where there is none."""
+    path = folder / "config.yaml"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _difference(old: Config, new: Config) -> str:
+    """The first setting that differs, with both its values; empty where there is none."""
+    olds, news = (dict(_flat(config.to_dict())) for config in (old, new))
+    for key in sorted(olds.keys() | news.keys()):
+        if olds.get(key) != news.get(key):
+            return f"{key} is {olds.get(key)} there, {news.get(key)} here"
+    return ""
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _announce(config: Config, splits: Splits, folder: Path, runtime: Runtime, quiet: bool) -> None:

@@ -1,9 +1,9 @@
 """Devices, processes and precision: the only file that speaks to Lightning Fabric.
 
-One process on one device is the ordinary case; ``devices=N`` starts N processes on this machine and torchrun starts
-them on several. Every rank runs the same code; the rules that keep N ranks equal to one are here: batches are sharded
-by our own sampler (Fabric's replacement of samplers is never asked for, it breaks P x K batches), features are gathered
-with their gradient, and batch statistics can be taken over all ranks.
+One process on one device is the ordinary case; ``devices=N`` starts N processes on this machine, and torchrun as many
+as it is told to on one machine or several. Every rank runs the same code; the rules that keep N ranks equal to one are
+here: batches are sharded by our own sampler (Fabric's replacement of samplers is never asked for, it breaks P x K
+batches), features are gathered with their gradient, and batch statistics can be taken over all ranks.
 """
 
 from __future__ import annotations
@@ -11,21 +11,28 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
 
 from regard.config import TrainConfig
+from regard.engine.compiled import Probation, wants_compiling
 from regard.errors import ConfigError
 from regard.layers.collective import all_gather
 from regard.layers.sync_batch_norm import convert_sync_batch_norm
-from regard.structures import Batch
+from regard.structures import Batch, Output
 
-__all__ = ["Runtime"]
+__all__ = ["Network", "Runtime", "is_main_process"]
 
 T = TypeVar("T")
+
+Network = Callable[[Tensor], Output]
+"""A model prepared for training: normalized images (B, 3, H, W) -> what it says."""
 
 
 class Runtime:
@@ -38,7 +45,7 @@ class Runtime:
         rank, world_size: this process among all.
         device: where this process computes.
         is_main: whether this is rank 0, which writes.
-        precision: "fp32" or "bf16", as resolved.
+        precision: "fp32", "tf32" or "bf16", as resolved.
     """
 
     def __init__(self, config: TrainConfig):
@@ -46,33 +53,50 @@ class Runtime:
 
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         accelerator = _accelerator(config.accelerator)
-        several = config.devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
+        devices, machines = _places(config.devices)
+        several = devices * machines > 1
         precision = _precision(config.precision, accelerator)
         self._fabric = Fabric(
             accelerator=accelerator,
-            devices=config.devices,
+            devices=devices,
+            num_nodes=machines,
             strategy="ddp" if several else "auto",
             precision="bf16-mixed" if precision == "bf16" else "32-true",
         )
+        _meet_again("nccl" if accelerator == "cuda" else "gloo")
         self._fabric.launch()
         self._channels_last = config.channels_last
         self._sync_bn = config.sync_bn
+        self._compile = config.compile
+        self._network: Any = None
         self.rank: int = self._fabric.global_rank
         self.world_size: int = self._fabric.world_size
         self.device: torch.device = self._fabric.device
         self.is_main = self.rank == 0
         self.precision = precision
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
         if several and accelerator == "cpu":
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.devices))
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
 
-    def setup(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
-        """Move the model to the device and wrap both for this runtime; ``model`` itself stays the unwrapped one."""
+    def setup(self, model: nn.Module, optimizer: Optimizer) -> tuple[Network, Optimizer]:
+        """Move the model to the device and prepare both for training; ``model`` itself stays the unwrapped module.
+
+        Returns:
+            What to call instead of the model while training, and the optimizer to step.
+        """
         if self._sync_bn and self.world_size > 1:
             convert_sync_batch_norm(model)
         if self._channels_last:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        wrapped, optimizer = self._fabric.setup(model, optimizer)
-        return wrapped, optimizer
+        if not wants_compiling(self._compile, self.device):
+            self._network, optimizer = self._fabric.setup(model, optimizer)
+            return self._network, optimizer
+        self._network, optimizer = self._fabric.setup(cast(nn.Module, torch.compile(model)), optimizer)
+        return Probation(self._network, model, self.any, self._uncompile), optimizer
+
+    def _uncompile(self) -> None:
+        """Make the network run as it was written."""
+        self._network._forward_module = self._network._forward_module._orig_mod
 
     def to_device(self, batch: Batch) -> Batch:
         """The batch on the device, its images in the memory format of the model."""
@@ -81,6 +105,26 @@ class Runtime:
             return batch
         return batch._replace(images=batch.images.contiguous(memory_format=torch.channels_last))
 
+    def on_device(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches on the device; CUDA copies one while it still computes with the one before.
+
+        The program runs ahead of the device, so the copy of the next batch is asked for long before it is needed. On a
+        stream of its own it does not stand in line behind that computation.
+        """
+        if self.device.type != "cuda":
+            yield from map(self.to_device, batches)
+            return
+        copying = torch.cuda.Stream(self.device)
+        for batch in batches:
+            with torch.cuda.stream(copying):
+                batch = self.to_device(batch)
+            computing = torch.cuda.current_stream(self.device)
+            computing.wait_stream(copying)
+            for tensor in tree_leaves(tuple(batch)):
+                if isinstance(tensor, Tensor):
+                    tensor.record_stream(computing)  # so that its memory is not given away before
+            yield batch
+
     def autocast(self) -> Any:
         """Context in which a bare model computes in this runtime's precision."""
         return self._fabric.autocast()
@@ -88,6 +132,12 @@ class Runtime:
     def backward(self, loss: Tensor) -> None:
         """Back-propagate, averaging gradients over ranks."""
         self._fabric.backward(loss)
+
+    def summing(self, apart: bool) -> AbstractContextManager[Any]:
+        """Context in which gradients add up on each rank ``apart``, to be averaged by the next backward pass."""
+        if self.world_size == 1:
+            return nullcontext()
+        return self._fabric.no_backward_sync(self._network, enabled=apart)
 
     def gather(self, tensor: Tensor) -> Tensor:
         """(B, ...) of every rank concatenated in rank order, (world * B, ...); differentiable where floating."""
@@ -105,11 +155,17 @@ class Runtime:
         """Whether the flag is set on at least one rank."""
         return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0)
 
-    def gather_states(self, state: Tensor) -> list[Tensor]:
+    def collect(self, state: Tensor) -> list[Tensor]:
         """One equal-shaped tensor of every rank, in rank order, on the CPU."""
         if self.world_size == 1:
             return [state.cpu()]
         return list(all_gather(state.to(self.device)).cpu().chunk(self.world_size))
+
+    def align_buffers(self, model: nn.Module) -> None:
+        """Give every rank the buffers of rank 0: running statistics differ between ranks after a step."""
+        if self.world_size > 1:
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def broadcast(self, value: T) -> T:
         """Rank 0's value on every rank."""
@@ -122,14 +178,47 @@ class Runtime:
 
     def close(self) -> None:
         """Leave the process group."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if self.world_size > 1 and torch.distributed.is_initialized():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 torch.distributed.destroy_process_group()
 
 
+def is_main_process() -> bool:
+    """Whether this process is the one that prints and writes: with torchrun, rank 0 alone."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _places(devices: int) -> tuple[int, int]:
+    """Processes on a machine, and machines: as torchrun has started them, else ``devices`` on this one."""
+    if not torch.distributed.is_torchelastic_launched():
+        return devices, 1
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    return here, int(os.environ["WORLD_SIZE"]) // here
+
+
+def _meet_again(backend: str) -> None:
+    """Make the process group of a restart by torchrun.
+
+    The store that its processes find one another by still holds the addresses of those that were ended, so each restart
+    uses a part of it that is its own. On several machines their numbers of restarts may differ; there torch is left
+    to itself.
+    """
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if restart == "0" or not 1 < int(os.environ["WORLD_SIZE"]) == int(os.environ["LOCAL_WORLD_SIZE"]):
+        return
+    from torch._C._distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, size = next(rendezvous("env://"))
+    store = PrefixStore(f"restart{restart}", store)
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
+
+
 def _precision(name: str, accelerator: str) -> str:
     """bf16 where the hardware multiplies in it: CUDA, and CPUs with AVX-512 BF16 or AMX."""
+    if name == "tf32" and accelerator != "cuda":
+        raise ConfigError(f"train.precision is tf32, which {accelerator} does not have; use fp32, bf16 or auto")
     if name != "auto":
         return name
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)

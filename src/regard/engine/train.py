@@ -18,13 +18,16 @@ from regard.config import Config
 from regard.data.cache import PictureCache, open_cache
 from regard.data.labels import TrainingLabels
 from regard.data.loaders import train_loader
-from regard.data.transforms import TrainTransform, normalize
+from regard.data.transforms import TrainTransform
 from regard.engine.checkpoint import Progress, TrainingState, restore, save_state
 from regard.engine.ema import Average
-from regard.engine.extract import evaluate_model, loader_workers
+from regard.engine.extract import embed_splits, evaluate_splits, loader_workers
 from regard.engine.log import TrainingLog
 from regard.engine.optim import build_criterion_optimizer, build_optimizer, lr_factor, set_lr, step_criterion
+from regard.engine.profile import Laps
+from regard.engine.recompute import recompute_blocks
 from regard.engine.runtime import Runtime
+from regard.engine.step import Learner, check_pieces
 from regard.errors import ConfigError, RegardError
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
@@ -65,7 +68,9 @@ def train(
     criterion = build_criterion(config, model).to(runtime.device)
     criterion_optimizer = build_criterion_optimizer(criterion)
     optimizer = build_optimizer(model, config.optim)
-    wrapped, optimizer = runtime.setup(model, optimizer)
+    if config.train.checkpointing:
+        recompute_blocks(model)
+    network, optimizer = runtime.setup(model, optimizer)
     average = Average(model, config.train.ema) if config.train.ema else None
     state = TrainingState(model, criterion, optimizer, average, Progress())
     torch.manual_seed(config.train.seed + 1000 * runtime.rank)
@@ -74,6 +79,8 @@ def train(
     elif runtime.is_main:
         write_atomic(folder / "config.yaml", config.to_yaml().encode())
     loader = build_loader(config, splits, folder, runtime)
+    laps = Laps(folder, config.train.profile if runtime.is_main else 0, runtime.device)
+    learn = Learner(network, model, criterion, runtime, check_pieces(config, runtime), laps)
     done, clock = state.progress, time.perf_counter()
     log = TrainingLog(folder, runtime, config.train.log_every, done.step, quiet)
     with log, _StopRequest() as stop:
@@ -81,13 +88,12 @@ def train(
             loader.batch_sampler.set_epoch(epoch, skip=done.batch)
             batches = done.batch + len(loader)
             model.train()
-            for batch in log.progress(loader, batches, done.batch, f"epoch {epoch + 1}/{config.train.epochs}"):
-                batch = runtime.to_device(batch)
+            shown = log.progress(loader, batches, done.batch, f"epoch {epoch + 1}/{config.train.epochs}")
+            for batch in runtime.on_device(shown):
+                laps("load")
                 factor = lr_factor(config.schedule, epoch + done.batch / batches, config.train.epochs)
                 lr = set_lr(optimizer, factor)
-                output = wrapped(normalize(batch.images))
-                loss, terms = criterion(output, batch, runtime.gather if runtime.world_size > 1 else None)
-                runtime.backward(loss)
+                loss, terms = learn(batch)
                 if config.optim.clip_norm:
                     clip_grad_norm_(model.parameters(), config.optim.clip_norm)
                 optimizer.step()
@@ -96,6 +102,7 @@ def train(
                     step_criterion(criterion_optimizer, runtime)
                 if average:
                     average.update(model)
+                laps("optimizer")
                 done.batch, done.step = done.batch + 1, done.step + 1
                 images = len(batch.pids) * runtime.world_size
                 log.step({"epoch": epoch, "step": done.step, "lr": lr}, loss, terms, images)
@@ -105,6 +112,8 @@ def train(
                     save_state(folder, state, config, runtime)
                 if stopping:
                     raise Interrupted(f"stopped after step {done.step}; go on with: regard train --resume {folder}")
+                laps("log")
+                laps.finish_step()
             done.epoch, done.batch = epoch + 1, 0
             log.flush()
             now = time.perf_counter()
@@ -112,7 +121,7 @@ def train(
             every = config.train.eval_every
             if done.epoch == config.train.epochs or (every and done.epoch % every == 0):
                 evaluate(state, config, splits, folder, runtime, log)
-            log.say(_epoch_line(config, state, loss, terms, lr))
+            log.say(_epoch_line(config, state.progress, log.last))
             save_state(folder, state, config, runtime)
     return finish(state, folder, runtime)
 
@@ -198,24 +207,29 @@ def build_cache(config: Config, splits: Splits, folder: Path, runtime: Runtime) 
 def evaluate(
     state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, log: TrainingLog
 ) -> None:
-    """Score the model (its average where one is kept) on rank 0, log it, and keep it in best/ if it is the best."""
+    """Score the model (its average where one is kept), log it, and keep it in best/ if it is the best.
+
+    Every rank embeds a part of the pictures; rank 0 has the scores.
+    """
+    model, progress = state.model, state.progress
+    if state.average:
+        state.average.swap(model)
+    runtime.align_buffers(model)
+    features = embed_splits(
+        model, splits, config.eval, height=config.data.height, width=config.data.width,
+        interpolation=config.data.interpolation, workers=config.data.workers, autocast=runtime.autocast(),
+        runtime=runtime, quiet=log.quiet or not runtime.is_main,
+    )  # fmt: skip
     if runtime.is_main:
-        model, progress = state.model, state.progress
-        if state.average:
-            state.average.swap(model)
-        report, _, _ = evaluate_model(
-            model, splits, config.eval, height=config.data.height, width=config.data.width,
-            interpolation=config.data.interpolation, workers=config.data.workers, autocast=runtime.autocast(),
-            quiet=log.quiet,
-        )  # fmt: skip
+        report = evaluate_splits(*features, splits, config.eval)
         scores = {"mAP": report.mAP, "mINP": report.mINP, **{f"rank{k}": report.rank(k) for k in (1, 5, 10)}}
         log.evaluation({"epoch": progress.epoch - 1, "step": progress.step, **scores})
         if report.mAP > progress.best:
             progress.best = report.mAP
             model.save(folder / "best")
-        if state.average:
-            state.average.swap(model)
         log.say(f"epoch {progress.epoch}: mAP {100 * report.mAP:.1f}, rank-1 {100 * report.rank(1):.1f}")
+    if state.average:
+        state.average.swap(model)
     runtime.barrier()
 
 
@@ -230,16 +244,14 @@ def finish(state: TrainingState, folder: Path, runtime: Runtime) -> ReIDModel:
     return model.eval()
 
 
-def _epoch_line(
-    config: Config, state: TrainingState, loss: torch.Tensor, terms: dict[str, torch.Tensor], lr: float
-) -> str:
-    done = state.progress
+def _epoch_line(config: Config, done: Progress, last: dict[str, Any]) -> str:
+    """What an epoch has come to; ``last`` is the record of its last step, empty where a resumed run had none left."""
     left = done.seconds / done.epoch * (config.train.epochs - done.epoch)
-    parts = ", ".join(f"{name} {value:.3f}" for name, value in terms.items())
-    return (
-        f"epoch {done.epoch}/{config.train.epochs}: loss {loss.item():.3f} ({parts}), lr {lr:.2e}, "
-        f"{done.seconds:.0f} s, {left:.0f} s left"
-    )
+    parts = [f"{done.seconds:.0f} s", f"{left:.0f} s left"]
+    if last:
+        terms = ", ".join(f"{key.removeprefix('loss/')} {value:.3f}" for key, value in last.items() if "loss/" in key)
+        parts = [f"loss {last['loss']:.3f} ({terms})", f"lr {last['lr']:.2e}", *parts]
+    return f"epoch {done.epoch}/{config.train.epochs}: {', '.join(parts)}"
 
 
 class _StopRequest:

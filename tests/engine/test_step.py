@@ -1,0 +1,331 @@
+"""A batch in pieces, blocks computed again, compiled networks: what they may change and what not.
+
+The twin of a batch in pieces keeps the graphs of all pieces, joins their outputs and goes back through everything.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import regard
+from regard.config import Config, TrainConfig, load_config, read_recipe, recipe_names
+from regard.data.transforms import normalize
+from regard.engine.log import read_history
+from regard.engine.profile import Laps
+from regard.engine.recompute import recompute_blocks
+from regard.engine.run import start_run
+from regard.engine.runtime import Runtime
+from regard.engine.step import Learner, check_pieces
+from regard.engine.train import build_criterion
+from regard.errors import ConfigError
+from regard.models import ReIDModel
+from regard.registry import MODELS
+from regard.structures import Batch, Output
+
+SYSTEMS = sorted(MODELS)
+SIZES = {"sa": (96, 32), "dsp": (96, 32)}
+TINY = "test_resnet.r160_in1k"
+CPU = torch.device("cpu")
+
+
+def configuration(name: str, *more: str) -> Config:
+    """A system's recipe for the crowd on a tiny backbone."""
+    height, width = SIZES.get(name, (64, 32))
+    size = [f"data.height={height}", f"data.width={width}", "data.ids_per_batch=4", "data.images_per_id=2"]
+    train = ["train.accelerator=cpu", "train.precision=fp32", "train.channels_last=false"]
+    return load_config(read_recipe(f"{name}_crowd"), [*size, f"model.backbone={TINY}", *train, *more])
+
+
+def model_and_batch(config: Config, seed: int = 0) -> tuple[ReIDModel, Batch]:
+    """A model in training mode, and a batch of 4 people with 2 pictures each and all labels it trains on."""
+    torch.manual_seed(seed)
+    model = regard.create_model(config.model.name, 6, **config.model.options).train()
+    images = torch.randint(256, (8, 3, config.data.height, config.data.width), dtype=torch.uint8)
+    extra = {}
+    if config.data.labels:
+        with torch.no_grad():
+            maps = copy.deepcopy(model).eval()(normalize(images)).maps
+        for kind, name in (("mask", "hab"), ("keypoints", "pab")):
+            extra[kind] = (torch.rand_like(maps[name]), torch.rand(8, maps[name].shape[1], 1, 1) < 0.7)
+    return model, Batch(images, torch.arange(4).repeat_interleave(2), torch.zeros(8, dtype=torch.int64), extra)
+
+
+def learner(config: Config, model: ReIDModel, tmp_path: Path) -> Learner:
+    runtime = Runtime(config.train)
+    network, _ = runtime.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    criterion = build_criterion(config, model)
+    return Learner(network, model, criterion, runtime, check_pieces(config, runtime), Laps(tmp_path, 0, CPU))
+
+
+def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_close(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], share: float) -> None:
+    """Equal to a share of the largest gradient of all."""
+    assert one.keys() == two.keys()
+    largest = max(value.abs().max() for value in one.values())
+    for name, value in one.items():
+        assert (value - two[name]).abs().max() <= share * largest, name
+
+
+def joined(outputs: list[Output]) -> Output:
+    named = [{key: torch.cat([o[k][key] for o in outputs]) for key in outputs[0][k]} for k in (1, 2, 3)]
+    return Output(torch.cat([output.embedding for output in outputs]), *named)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("pieces", [2, 4])
+def test_a_batch_in_pieces_has_the_gradients_of_all_graphs_at_once(name, pieces, tmp_path):
+    """Dropout draws the same twice, and running statistics count each piece once."""
+    config = configuration(name, f"train.accumulate={pieces}")
+    model, batch = model_and_batch(config)
+    twin = copy.deepcopy(model)
+    torch.manual_seed(3)
+    loss, terms = learner(config, model, tmp_path)(batch)
+    after = torch.get_rng_state()
+    torch.manual_seed(3)
+    whole = joined([twin(normalize(piece)) for piece in batch.images.chunk(pieces)])
+    wanted, wanted_terms = build_criterion_like(config, twin)(whole, batch)
+    assert torch.equal(after, torch.get_rng_state())
+    wanted.backward()
+    assert torch.equal(loss, wanted)
+    assert {key: value.item() for key, value in terms.items()} == {k: v.item() for k, v in wanted_terms.items()}
+    assert_close(gradients(model), gradients(twin), 1e-6)
+    for (key, buffer), (_, kept) in zip(model.named_buffers(), twin.named_buffers()):
+        assert torch.equal(buffer, kept), key
+
+
+def build_criterion_like(config: Config, model: ReIDModel):
+    """The criterion, without touching the random state."""
+    state = torch.get_rng_state()
+    criterion = build_criterion(config, model)
+    torch.set_rng_state(state)
+    return criterion
+
+
+@pytest.mark.parametrize("name", ["baseline", "apnet", "mudeep"])
+def test_without_batch_statistics_pieces_change_nothing(name, tmp_path):
+    """Batch-hard mining over the whole batch, in one pass and in four."""
+    found = []
+    for pieces in (1, 4):
+        config = configuration(name, f"train.accumulate={pieces}")
+        model, batch = model_and_batch(config)
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+        if name == "mudeep":
+            model.dropout = 0.0
+        loss, _ = learner(config, model, tmp_path)(batch)
+        found.append((loss, gradients(model)))
+    (one, whole), (two, parts) = found
+    torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-6)
+    assert_close(whole, parts, 5e-6)
+
+
+def test_cutting_the_loss_too_would_be_another_loss(tmp_path):
+    """What the exact form is for: hard pairs lie in different pieces."""
+    config = configuration("baseline", "train.accumulate=4")
+    model, batch = model_and_batch(config)
+    model.backbone.eval()
+    criterion = build_criterion(config, model)
+    loss, _ = learner(config, model, tmp_path)(batch)
+    parts = []
+    for piece in range(4):
+        rows = slice(2 * piece, 2 * piece + 2)
+        output = model(normalize(batch.images[rows]))
+        parts.append(criterion(output, batch._replace(pids=batch.pids[rows]))[1]["triplet"])
+    assert abs(torch.stack(parts).mean() - criterion(model(normalize(batch.images)), batch)[1]["triplet"]) > 0.1
+    assert loss.isfinite()
+
+
+@pytest.mark.parametrize("pieces", [3, 8])
+def test_pieces_that_do_not_divide_are_refused(pieces, tmp_path):
+    config = configuration("baseline", f"train.accumulate={pieces}")
+    with pytest.raises(ConfigError, match=f"train.accumulate is {pieces}, but a process has 8 images in a batch"):
+        check_pieces(config, Runtime(config.train))
+
+
+def saved_bytes(model: ReIDModel, images: torch.Tensor) -> tuple[int, Output]:
+    """Bytes that a forward pass keeps for the backward pass, parameters and buffers aside."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = model(images)
+    return sum(kept.values()), output
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_computing_blocks_again_changes_memory_alone(name, tmp_path):
+    config = configuration(name)
+    plain, batch = model_and_batch(config)
+    lean = copy.deepcopy(plain)
+    assert recompute_blocks(lean) >= 4
+    assert lean.state_dict().keys() == plain.state_dict().keys()
+    results, memory = [], []
+    for model in (plain, lean):
+        torch.manual_seed(5)
+        kept, output = saved_bytes(model, normalize(batch.images))
+        memory.append(kept)
+        loss, _ = build_criterion_like(config, model)(output, batch)
+        loss.backward()
+        results.append((loss, gradients(model), dict(model.named_buffers()), torch.get_rng_state()))
+    (loss, grads, buffers, state), (loss2, grads2, buffers2, state2) = results
+    assert torch.equal(loss, loss2)
+    assert torch.equal(state, state2)
+    assert grads.keys() == grads2.keys()
+    assert all(torch.equal(grads[key], grads2[key]) for key in grads)
+    assert all(torch.equal(buffers[key], buffers2[key]) for key in buffers)
+    print(f"{name}: {memory[0]} -> {memory[1]} bytes")
+    assert memory[1] < 0.7 * memory[0]
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails where a value would have to be fetched from the device."""
+
+    FORBIDDEN = ("_local_scalar_dense", "item", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        assert name not in self.FORBIDDEN, f"aten::{name} waits for the device"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_no_loss_waits_for_the_device(recipe, tmp_path):
+    system = load_config(read_recipe(recipe)).model.name
+    height, width = SIZES.get(system, (64, 32))
+    size = [f"data.height={height}", f"data.width={width}"]
+    if "height" in load_config(read_recipe(recipe)).model.options:
+        size += [f"model.height={height}", f"model.width={width}"]
+    config = load_config(read_recipe(recipe), [f"model.backbone={TINY}", "model.pretrained=false", *size])
+    model, batch = model_and_batch(config)
+    criterion = build_criterion(config, model)
+    images = normalize(batch.images)  # makes its constants once
+    output = model(images)
+    with NoWaiting():
+        loss, _ = criterion(output, batch)
+        loss.backward()
+        again = model(normalize(batch.images))
+    assert again.embedding.shape == output.embedding.shape
+
+
+class Broken:
+    """A compiler that gives up, once the network has already begun to run."""
+
+    def __init__(self, graph, inputs):
+        raise RuntimeError("no such instruction\nin line 7")
+
+
+def test_a_network_that_cannot_be_compiled_runs_as_it_is(tmp_path, tiny_overrides, monkeypatch, capsys):
+    config = load_config(read_recipe("apnet_crowd"), tiny_overrides)
+    start_run(config, tmp_path / "eager", quiet=True)
+    capsys.readouterr()
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, **_: compiler(model, backend=Broken))
+    torch._dynamo.reset()
+    start_run(load_config(config.to_dict(), ["train.compile=true"]), tmp_path / "broken", quiet=True)
+    errors = [line for line in capsys.readouterr().err.splitlines() if "compile" in line]
+    assert len(errors) == 1
+    assert "could not be compiled, so it runs as it is (BackendCompilerFailed: " in errors[0]
+    assert losses(tmp_path / "broken") == losses(tmp_path / "eager")
+
+
+def losses(folder: Path) -> list[float]:
+    return [record["loss"] for record in read_history(folder) if record["event"] == "step"]
+
+
+@pytest.mark.parametrize("extra", [[], ["train.accumulate=2"], ["train.checkpointing=true"]])
+def test_a_compiled_run_trains_as_the_other(tmp_path, tiny_overrides, monkeypatch, extra):
+    """Dynamo and autograd's compiler without the code generator, which takes minutes."""
+    config = load_config(read_recipe("apnet_crowd"), [*tiny_overrides, *extra])
+    start_run(config, tmp_path / "eager", quiet=True)
+    compiler, called = torch.compile, []
+    monkeypatch.setattr(torch, "compile", lambda model, **_: called.append(1) or compiler(model, backend="aot_eager"))
+    torch._dynamo.reset()
+    compiled = load_config(config.to_dict(), ["train.compile=true"])
+    start_run(compiled, tmp_path / "compiled", quiet=True)
+    assert called
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "eager"), rel=1e-5)
+    assert regard.load(tmp_path / "compiled").embed(torch.rand(2, 3, 48, 32)).shape == (2, 96)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_system_is_one_graph(name):
+    config = configuration(name)
+    model, batch = model_and_batch(config)
+    torch._dynamo.reset()
+    explained = torch._dynamo.explain(model)(normalize(batch.images))
+    assert (explained.graph_count, explained.graph_break_count) == (1, 0)
+
+
+def test_automatic_compiling_is_for_cuda():
+    from regard.engine.compiled import wants_compiling
+
+    assert [wants_compiling(setting, CPU) for setting in (True, False, "auto")] == [True, False, False]
+    assert wants_compiling("auto", torch.device("cuda"))
+    assert TrainConfig().compile is False
+
+
+def test_batches_come_on_the_device_in_order():
+    config = configuration("baseline")
+    runtime = Runtime(config.train)
+    _, batch = model_and_batch(config)
+    numbered = [batch._replace(pids=batch.pids + number) for number in range(3)]
+    assert [int(found.pids[0]) for found in runtime.on_device(iter(numbered))] == [0, 1, 2]
+
+
+def test_cuda_copies_on_a_stream_of_its_own(monkeypatch):
+    """Streams that only take notes stand in for those of a GPU."""
+    runtime = Runtime(configuration("baseline").train)
+    _, batch = model_and_batch(configuration("daaf"))
+    runtime.device = torch.device("cuda")
+    notes = []
+
+    class Stream:
+        def __init__(self, device=None):
+            notes.append("made")
+
+        def wait_stream(self, other):
+            notes.append("computing waits for the copy")
+
+    @contextmanager
+    def stream(copying):
+        notes.append("copy begins")
+        yield
+        notes.append("copy ends")
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: notes.append("kept"))
+    found = list(runtime.on_device([batch]))
+    assert torch.equal(found[0].images, batch.images)
+    tensors = 3 + 4  # images, pids and cameras; two targets of maps and where they are valid
+    assert notes == ["made", "copy begins", "copy ends", "made", "computing waits for the copy", *["kept"] * tensors]
+
+
+def test_a_profile_says_where_the_time_goes(tmp_path, tiny_overrides):
+    config = load_config(read_recipe("baseline_crowd"), [*tiny_overrides, "train.profile=4"])
+    start_run(config, tmp_path / "run", quiet=True)
+    lines = (tmp_path / "run" / "profile.txt").read_text().splitlines()
+    assert lines[0] == "mean of 4 steps on cpu"
+    parts = [line.split() for line in lines[1:]]
+    assert [part[0] for part in parts] == ["load", "forward", "losses", "backward", "optimizer", "log", "step"]
+    shares = [float(part[3]) for part in parts]
+    assert sum(shares[:-1]) == pytest.approx(shares[-1], abs=0.5)
+    assert all(float(part[1]) > 0 for part in parts)
