@@ -1,6 +1,6 @@
 """Embedding as a whole, from JPEG files to descriptors on the disk, beside the plain eager float32 program.
 
-    python benchmarks/embedding.py            # some ten minutes on two cores, which should have nothing else to do
+    python benchmarks/embedding.py            # some eight minutes on two cores, which should have nothing else to do
     python benchmarks/embedding.py --quick    # one small case, to see that it runs
 
 APNet of level 2 on ResNet-50 with the same weights, every picture also mirrored, the same crops of a crowd. regard
@@ -33,7 +33,7 @@ from regard.search.embedder import Embedder
 from regard.search.ingest import embed_sources
 from regard.search.inputs import list_sources
 
-CASES = [((256, 128), 192), ((256, 128), 64), ((128, 64), 256), ((384, 192), 64)]
+CASES = [((256, 128), 128), ((256, 128), 32), ((128, 64), 128), ((384, 192), 32)]
 QUICK = [((128, 64), 16)]
 ENGINES: list[tuple[str, Any, Any]] = [
     ("network as it is", None, "fp32"),

@@ -61,7 +61,7 @@ def draw(name: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]
     """Curves over a size, both axes logarithmic, as docs/pictures/NAME.png."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import LogLocator, ScalarFormatter
 
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -75,6 +75,7 @@ def draw(name: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]
     ticks = sorted({value for xs, _ in curves.values() for value in xs})
     axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     path = PICTURES / f"{name}.png"
