@@ -63,7 +63,7 @@ def draw(name: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, ScalarFormatter
 
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for (label, (xs, ys)), marker in zip(curves.items(), "osD^vPX*" * 3):
@@ -77,7 +77,7 @@ def draw(name: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]
     axes.minorticks_off()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside right upper", frameon=False)
     path = PICTURES / f"{name}.png"
     figure.savefig(path, dpi=130)
     return path

@@ -242,6 +242,8 @@ def serve(kind: str, data: Path, folder: Path, line: Any) -> None:
 def run(kind: str, size: int, engines: list[str], queries: int, spare: Path) -> dict[str, dict[str, float]]:
     """Every engine on one gallery: row -> figures."""
     spawn = multiprocessing.get_context("spawn")
+    if spare:
+        spare.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="regard-bench-", dir=spare) as scratch:
         data = Path(scratch)
         make(kind, size, queries, data)
