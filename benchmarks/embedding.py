@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pictures
 import pyarrow.parquet as pq
 import reference
 import torch
-from results_file import draw, seconds, table, write
+from results_file import seconds, table, write
 
 import regard
 from regard.data.crowd import make_crowd
@@ -128,18 +129,7 @@ def main() -> None:
     if options.quick:
         return
     write("embedding", {"what": "apnet level 2, files to descriptors on disk, flip averaged", "rows": rows})
-    curves: dict[str, tuple[list[float], list[float]]] = {}
-    for row in rows[len(rows) // len(CASES) :]:
-        xs, ys = curves.setdefault(row["with"], ([], []))
-        xs.append(int(row["input"].split("x")[0]))
-        ys.append(row["images/s"])
-    for name, (xs, ys) in curves.items():
-        order = np.argsort(xs)
-        curves[name] = ([xs[i] for i in order], [ys[i] for i in order])
-    draw(
-        "embedding_speed", curves, "height of the input in pixels", "images per second",
-        "Embedding with apnet level 2, two cores",
-    )  # fmt: skip
+    pictures.embedding()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every benchmark's JSON says of where and when it was taken, and how it is written and drawn."""
+"""What every benchmark's JSON says of where and when it was taken, and how it is written."""
 
 from __future__ import annotations
 
@@ -55,29 +55,3 @@ def seconds(work: Callable[[], Any]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def draw(name: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, title: str) -> Path:
-    """Curves over a size, both axes logarithmic, as docs/pictures/NAME.png."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, ScalarFormatter
-
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for (label, (xs, ys)), marker in zip(curves.items(), "osD^vPX*" * 3):
-        axes.plot(xs, ys, marker=marker, label=label)
-    axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y, title=title)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(ScalarFormatter())
-        axis.get_major_formatter().set_scientific(False)
-    ticks = sorted({value for xs, _ in curves.values() for value in xs})
-    axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
-    axes.minorticks_off()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", frameon=False)
-    path = PICTURES / f"{name}.png"
-    figure.savefig(path, dpi=130)
-    return path

@@ -17,9 +17,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pictures
 import reference
 import torch
-from results_file import draw, table, write
+from results_file import table, write
 
 from regard.config import load_config, read_recipe
 from regard.data import load_dataset
@@ -105,12 +106,7 @@ def main() -> None:
     if options.quick:
         return
     write("training", {"what": "apnet level 2, images per second of the whole training loop", "rows": rows})
-    of_size = sorted((row for row in rows if row["batch"] == 16), key=lambda row: int(row["input"].split("x")[0]))
-    pixels = [int(row["input"].split("x")[0]) for row in of_size]
-    draw(
-        "training_speed", {name: (pixels, [row[name] for row in of_size]) for name in ("reference", *MODES)},
-        "height of the input in pixels", "images per second", "Training apnet level 2, two cores, batches of 16",
-    )  # fmt: skip
+    pictures.training()
 
 
 if __name__ == "__main__":
