@@ -25,7 +25,7 @@ from regard.data.image import read_image
 from regard.data.transforms import TestTransform, normalize
 from regard.engine.checkpoint import read_config, read_progress
 from regard.engine.color_histogram import color_histograms
-from regard.engine.extract import evaluate_model, evaluate_splits, protocol_labels
+from regard.engine.extract import embed_run, evaluate_splits, protocol_labels
 from regard.engine.log import read_history
 from regard.engine.run import resume_run, start_run
 from regard.engine.runtime import Runtime
@@ -185,17 +185,8 @@ def _evaluate(
     model: ReIDModel, splits: Splits, config: Config, quiet: bool
 ) -> tuple[RankingReport, np.ndarray, np.ndarray]:
     runtime = Runtime(config.train)
-    return evaluate_model(
-        model.to(runtime.device),
-        splits,
-        config.eval,
-        height=config.data.height,
-        width=config.data.width,
-        interpolation=config.data.interpolation,
-        workers=config.data.workers,
-        autocast=runtime.autocast(),
-        quiet=quiet,
-    )
+    query, gallery = embed_run(model.to(runtime.device), splits, config, runtime, quiet)
+    return evaluate_splits(query, gallery, splits, config.eval), query, gallery
 
 
 def _heat_maps(

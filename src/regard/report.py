@@ -32,7 +32,7 @@ from regard.data.transforms import TestTransform, normalize
 from regard.engine.checkpoint import read_progress
 from regard.engine.compare import fingerprint, run_labels
 from regard.engine.evaluation import own_config, run_config, run_home
-from regard.engine.extract import embed_splits, evaluate_splits, protocol_labels
+from regard.engine.extract import embed_run, evaluate_splits, protocol_labels
 from regard.engine.log import read_history
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
@@ -218,11 +218,7 @@ def _open(
 def _opened(label: str, folder: Path, config: Config, splits: Splits, quiet: bool) -> Opened:
     runtime = Runtime(config.train.model_copy(update={"devices": 1}))
     model = load(folder).to(runtime.device)
-    query, gallery = embed_splits(
-        model, splits, config.eval, height=config.data.height, width=config.data.width,
-        interpolation=config.data.interpolation, workers=config.data.workers, autocast=runtime.autocast(),
-        quiet=quiet,
-    )  # fmt: skip
+    query, gallery = embed_run(model, splits, config, runtime, quiet)
     return Opened(label, folder, config, model, query, gallery, evaluate_splits(query, gallery, splits, config.eval))
 
 

@@ -126,7 +126,7 @@ def test_a_model_alone_is_scored_where_the_texts_say(folder, shelf, tmp_path):
     ],
 )
 def test_every_data_set_is_found_before_the_first_is_scored(folder, data, error, wanted, monkeypatch):
-    monkeypatch.setattr("regard.engine.evaluation.embed_splits", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr("regard.engine.evaluation.embed_run", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(error, match=wanted):
         evaluate_on(folder, data, quiet=True)
 

@@ -13,7 +13,7 @@ import numpy as np
 from regard.cli.explain_runs import file_name, labels_of, write_figure, write_json
 from regard.config import EvalConfig
 from regard.engine.evaluation import run_config, run_home
-from regard.engine.extract import embed_splits
+from regard.engine.extract import embed_run
 from regard.engine.log import read_history
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
@@ -72,11 +72,7 @@ def _search(folder: Path, arguments: argparse.Namespace, changes: dict[str, Any]
     config = run_config(folder, arguments.data, arguments.root, changes)
     splits = open_data(config, quiet=arguments.quiet)
     runtime = Runtime(config.train.model_copy(update={"devices": 1}))
-    features = embed_splits(
-        load(folder).to(runtime.device), splits, config.eval, height=config.data.height, width=config.data.width,
-        interpolation=config.data.interpolation, workers=config.data.workers, autocast=runtime.autocast(),
-        quiet=arguments.quiet,
-    )  # fmt: skip
+    features = embed_run(load(folder).to(runtime.device), splits, config, runtime, arguments.quiet)
     query, gallery = as_feature_sets(*features, splits)
     return Searched(splits, query, gallery, score_features(query, gallery, config.eval), config.eval)
 

@@ -27,7 +27,7 @@ import regard
 from regard.config import Config
 from regard.engine.comparison import Comparison, Row
 from regard.engine.evaluation import run_config, run_home
-from regard.engine.extract import evaluate_model
+from regard.engine.extract import embed_run, evaluate_splits
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
 from regard.errors import ConfigError, StorageError
@@ -229,12 +229,8 @@ def _score(label: str, folder: Path, config: Config, opened: dict[tuple[Any, ...
             print(f"scoring {label} on {splits.name}")
         model = load(folder)
         cost = inference_cost(model, config.data.height, config.data.width)
-        report, _, _ = evaluate_model(
-            model.to(runtime.device), splits, config.eval, height=config.data.height, width=config.data.width,
-            interpolation=config.data.interpolation, workers=config.data.workers, autocast=runtime.autocast(),
-            quiet=quiet,
-        )  # fmt: skip
-        kept = report, cost
+        features = embed_run(model.to(runtime.device), splits, config, runtime, quiet)
+        kept = evaluate_splits(*features, splits, config.eval), cost
         with contextlib.suppress(StorageError):  # a folder that cannot be written to can still be compared
             write_atomic(file, _pack(*kept))
     pids = np.array([sample.pid for sample in splits.query], np.int64)

@@ -12,7 +12,7 @@ from typing import Any
 from regard.config import Config, load_config
 from regard.data.datasets import detect
 from regard.data.sources import source_name
-from regard.engine.extract import embed_splits
+from regard.engine.extract import embed_run
 from regard.engine.run import find_data, resolve, tested_on
 from regard.engine.runtime import Runtime
 from regard.engine.scoring import Detail, Queries, as_feature_sets, score_sets
@@ -112,11 +112,7 @@ def _scores(
     model.to(runtime.device)
     scores = []
     for source, splits in zip(sources, opened):
-        features = embed_splits(
-            model, splits, config.eval, height=config.data.height, width=config.data.width,
-            interpolation=config.data.interpolation, workers=config.data.workers, autocast=runtime.autocast(),
-            runtime=runtime, quiet=quiet or not runtime.is_main,
-        )  # fmt: skip
+        features = embed_run(model, splits, config, runtime, quiet)
         if not runtime.is_main:
             continue
         sets = as_feature_sets(*features, splits)

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from regard.config import EvalConfig
+from regard.config import Config, EvalConfig
 from regard.data.loaders import test_loader
 from regard.data.transforms import Interpolation, TestTransform, normalize
 from regard.engine.runtime import Runtime
@@ -27,6 +27,7 @@ from regard.models import ReIDModel
 from regard.structures import Sample, Splits
 
 __all__ = [
+    "embed_run",
     "embed_splits",
     "embed_views",
     "evaluate_model",
@@ -149,6 +150,17 @@ def evaluate_model(
     """
     query, gallery = embed_splits(model, splits, config, **how)
     return evaluate_splits(query, gallery, splits, config), query, gallery
+
+
+def embed_run(
+    model: ReIDModel, splits: Splits, config: Config, runtime: Runtime, quiet: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed query and gallery as a run's configuration says; see :func:`embed_splits`. Rank 0 shows the progress."""
+    data = config.data
+    return embed_splits(
+        model, splits, config.eval, height=data.height, width=data.width, interpolation=data.interpolation,
+        workers=data.workers, autocast=runtime.autocast(), runtime=runtime, quiet=quiet or not runtime.is_main,
+    )  # fmt: skip
 
 
 def embed_splits(

@@ -21,7 +21,7 @@ from regard.data.loaders import train_loader
 from regard.data.transforms import TrainTransform
 from regard.engine.checkpoint import Progress, TrainingState, restore, save_state
 from regard.engine.ema import Average
-from regard.engine.extract import embed_splits, evaluate_splits, loader_workers
+from regard.engine.extract import embed_run, evaluate_splits, loader_workers
 from regard.engine.log import TrainingLog
 from regard.engine.optim import build_criterion_optimizer, build_optimizer, lr_factor, set_lr, step_criterion
 from regard.engine.profile import Laps
@@ -215,11 +215,7 @@ def evaluate(
     if state.average:
         state.average.swap(model)
     runtime.align_buffers(model)
-    features = embed_splits(
-        model, splits, config.eval, height=config.data.height, width=config.data.width,
-        interpolation=config.data.interpolation, workers=config.data.workers, autocast=runtime.autocast(),
-        runtime=runtime, quiet=log.quiet or not runtime.is_main,
-    )  # fmt: skip
+    features = embed_run(model, splits, config, runtime, log.quiet)
     if runtime.is_main:
         report = evaluate_splits(*features, splits, config.eval)
         scores = {"mAP": report.mAP, "mINP": report.mINP, **{f"rank{k}": report.rank(k) for k in (1, 5, 10)}}
