@@ -11,17 +11,16 @@ The options of a model or a loss are not listed here: a constructor's signature 
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from regard.errors import ConfigError, UnknownNameError, nearest
+from regard.parsing import dump_yaml, parse_yaml
 from regard.registry import DATASETS, LOSSES, MODELS, Registry
 
 __all__ = ["Config", "load_config", "read_recipe", "recipe_names"]
@@ -265,7 +264,7 @@ class Config(Section):
 
     def to_yaml(self) -> str:
         """The same as YAML."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, width=120)
+        return dump_yaml(self.to_dict())
 
 
 def recipe_names() -> list[str]:
@@ -303,7 +302,7 @@ def load_config(recipe: str | Mapping[str, Any], overrides: Sequence[str] = (), 
     Raises:
         ConfigError: everything that is wrong, in one message.
     """
-    tree = _parse(recipe, source) if isinstance(recipe, str) else recipe
+    tree = parse_yaml(recipe, source) if isinstance(recipe, str) else recipe
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{source} holds {type(tree).__name__}, not a mapping of sections; see 'regard recipes NAME'")
     tree = _copy(tree)
@@ -333,7 +332,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"override {override!r}: {key!r} holds a value, not a section")
-    tree[keys[-1]] = _parse(text, f"override {override!r}")
+    tree[keys[-1]] = parse_yaml(text, f"override {override!r}")
 
 
 def _check_options(registry: Registry, name: str, options: dict[str, Any], given: tuple[str, ...]) -> None:
@@ -387,35 +386,3 @@ def _keys_at(schema: type[BaseModel], path: Sequence[Any]) -> list[str]:
             return []
         section = field.annotation
     return list(getattr(section, "model_fields", {}))
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars: ``1e-4`` is a number, ``no`` is a word, and a key given twice is an error."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:bool")]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|false|False)$"), list("tTfF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
-    list("-+.0123456789"),
-)
-
-
-def _parse(text: str, source: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{source}{place}: not YAML: {getattr(error, 'problem', error)}") from None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from regard.errors import ConfigError
+from regard.parsing import parse_yaml
 
 __all__ = ["read_option"]
 
@@ -15,12 +14,9 @@ def read_option(text: str, example: str) -> tuple[str, Any]:
     """An option's name and value; numbers, true and false are read as such.
 
     Raises:
-        ConfigError: there is no ``=``; the message shows the example.
+        ConfigError: there is no ``=``, and the message shows the example; or the value is not YAML.
     """
     name, separator, value = text.partition("=")
     if not separator:
         raise ConfigError(f"--set {text!r} wants OPTION=VALUE, for example --set {example}")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError:
-        return name, value
+    return name, parse_yaml(value, f"--set {text!r}")

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from regard.data.datasets import detect, load_dataset
 from regard.errors import ConfigError, DataError, UnknownNameError
+from regard.parsing import parse_yaml
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, Sample, Splits
 
@@ -93,7 +92,7 @@ def split_options(text: str) -> tuple[str, dict[str, Any]]:
     if match is None:
         return text, {}
     pairs = (pair.split("=", 1) for pair in match[0][1:].split(","))
-    return text[: match.start()], {key: yaml.safe_load(value) for key, value in pairs}
+    return text[: match.start()], {key: parse_yaml(value, f"{key}={value}") for key, value in pairs}
 
 
 def merge_sources(home: Splits, parts: Sequence[Splits]) -> Splits:

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from regard.config import Config, load_config, read_recipe, recipe_names
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
@@ -21,6 +19,7 @@ from regard.engine.runtime import Runtime
 from regard.engine.train import train
 from regard.errors import ConfigError, DataError
 from regard.models import ReIDModel
+from regard.parsing import parse_yaml
 from regard.registry import MODELS
 from regard.structures import Splits
 
@@ -51,7 +50,7 @@ def _data_of(overrides: Sequence[str]) -> str:
     given = {key: value for key, _, value in (text.partition("=") for text in overrides)}
     if given.get("data.name"):
         return source_name(given["data.name"])
-    train = yaml.safe_load(given.get("data.train", "[]"))
+    train = parse_yaml(given.get("data.train", "[]"), "data.train")
     if isinstance(train, list) and train:
         return source_name(str(train[0]))
     return detect(given["data.root"]) if "data.root" in given else "crowd"

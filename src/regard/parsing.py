@@ -1,0 +1,145 @@
+"""Text that somebody wrote, read the same way everywhere: YAML by the core rules of version 1.2, and JSON.
+
+One parser serves recipes, the settings of a run, overrides and options on the command line. Plain scalars follow the
+core schema of YAML 1.2.2 (yaml.org/spec/1.2.2, section 10.3.2): ``1e-4`` is a number, ``010`` is ten, ``1:30``, ``no``
+and ``2024-01-01`` are words. What is too large to be meant is refused before it costs anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import yaml
+
+from regard.errors import ConfigError
+
+__all__ = ["dump_yaml", "parse_json", "parse_yaml"]
+
+MAX_TEXT = 1 << 18
+"""Characters of a YAML text; the longest recipe has a thousand."""
+
+MAX_NODES = 50_000
+"""Values of a YAML text, those that aliases repeat counted every time."""
+
+MAX_DEPTH = 50
+"""Collections in one another."""
+
+_CORE = {
+    "null": (r"~|null|Null|NULL|", "~nN\0"),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+}
+"""The core schema: what a plain scalar of a type looks like, and the characters it may begin with."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML 1.2's core schema; a key given twice is an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        mapping: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, list | dict):
+                raise yaml.constructor.ConstructorError(None, None, "a key is a collection", key_node.start_mark)
+            if key in mapping:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+            mapping[key] = self.construct_object(value_node, deep=True)
+        return mapping
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what :class:`_Loader` reads back: text that looks like a number to it is quoted."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.yaml_implicit_resolvers = {}
+    for _tag, (_rule, _first) in _CORE.items():
+        _kind.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_rule})\Z"), ["" if c == "\0" else c for c in _first]
+        )
+
+
+def _construct_int(loader: _Loader, node: Any) -> int:
+    text = loader.construct_scalar(node)
+    return int(text[2:], {"o": 8, "x": 16}[text[1]]) if text[1:2] in ("o", "x") else int(text)
+
+
+def _construct_float(loader: _Loader, node: Any) -> float:
+    return float(loader.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """The value of a YAML text: a whole recipe, or what stands behind ``KEY=``.
+
+    Args:
+        text: at most :data:`MAX_TEXT` characters.
+        source: what to call it in an error, such as "override 'seed=1'".
+
+    Raises:
+        ConfigError: it is not YAML, gives a key twice, or is larger than anybody means it to be.
+    """
+    if len(text) > MAX_TEXT:
+        raise ConfigError(f"{source} has {len(text):,} characters, more than {MAX_TEXT:,}; shorten it")
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _measure(node, {}, 1)
+        return loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{source}{place}: not YAML: {getattr(error, 'problem', error)}") from None
+    except (RecursionError, OverflowError, ValueError) as error:
+        reason = "collections in one another without end" if isinstance(error, RecursionError) else error
+        raise ConfigError(f"{source}: not YAML: {reason}; write it plainly") from None
+    finally:
+        loader.dispose()
+
+
+def _measure(node: Any, sizes: dict[int, int], depth: int) -> int:
+    """Values below a node, those that an alias repeats counted again, though looked at once.
+
+    Raises:
+        ValueError: there are too many of them, or they lie too deep or in themselves.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"more than {MAX_DEPTH} collections in one another")
+    if id(node) in sizes:
+        return sizes[id(node)]
+    size = 1
+    if isinstance(node, yaml.CollectionNode):
+        for child in node.value:
+            size += sum(_measure(part, sizes, depth + 1) for part in (child if isinstance(child, tuple) else (child,)))
+            if size > MAX_NODES:
+                raise ValueError(f"more than {MAX_NODES:,} values")
+    sizes[id(node)] = size
+    return size
+
+
+def dump_yaml(value: Any) -> str:
+    """Plain values as YAML that :func:`parse_yaml` reads back to the same values."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply to be read") from None
