@@ -12,7 +12,6 @@ A picture's camera, time, track, person and attributes come from, the later the 
 from __future__ import annotations
 
 import csv
-import json
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +23,7 @@ from typing import Any
 from regard.data.datasets.layout import IMAGE_ENDINGS
 from regard.data.datasets.market1501 import parse_name
 from regard.errors import DataError
+from regard.parsing import parse_json
 from regard.search.record import Record, record_id
 
 __all__ = ["Source", "list_sources", "read_table"]
@@ -111,7 +111,7 @@ def of_tar(path: Path) -> Iterator[Source]:
                     pictures.append(member)
                 elif ending == ".json":
                     file = shard.extractfile(member)
-                    facts[member.name[: -len(ending)]] = json.loads(file.read()) if file else {}
+                    facts[member.name[: -len(ending)]] = parse_json(file.read()) if file else {}
     except (tarfile.TarError, OSError, ValueError) as error:
         raise DataError(f"cannot list {path} ({error}), wanted an uncompressed tar shard; restore it") from error
     where = path.absolute().as_posix()
@@ -165,7 +165,7 @@ def read_table(path: Path) -> dict[str, dict[str, Any]]:
 
                 rows = pq.read_table(path).to_pylist()
             case _:
-                rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+                rows = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         return {str(row["path"]): {k: v for k, v in scalars(row).items() if k != "path"} for row in rows}
     except KeyError:
         raise DataError(f"{path} has no column path; name the picture each row speaks of") from None
@@ -200,7 +200,7 @@ def scalars(row: Any) -> dict[str, Any]:
     plain = {key: value for key, value in row.items() if isinstance(value, str | int | float | bool) or key == "time"}
     attributes = row.get("attributes")
     if isinstance(attributes, str) and attributes.startswith("{"):
-        plain |= json.loads(attributes)
+        plain |= parse_json(attributes)
         plain.pop("attributes")
     return {str(key): value for key, value in plain.items() if key not in ("id", "__index_level_0__")}
 
