@@ -9,10 +9,12 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from regard import __version__
-from regard.errors import RegardError, UnknownNameError
+from regard.errors import RegardError, RegardWarning, UnknownNameError
 
 __all__ = ["VERBS", "main"]
 
@@ -63,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
         module.add_arguments(parser)
         rest = [argument for argument in arguments[1:] if argument != "--debug"]  # wherever it stands
-        return module.run(parser.parse_args(rest)) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _say
+            return module.run(parser.parse_args(rest)) or 0
     except RegardError as error:
         if debug:
             raise
@@ -82,6 +86,13 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         raise RegardError(f"{message}; see '{self.prog} --help'")
+
+
+def _say(message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+    """Print a warning: one of ours as the line it is, any other as Python does."""
+    ours = issubclass(category, RegardWarning)
+    text = f"regard: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
+    print(text, end="", file=file or sys.stderr)
 
 
 def _overview() -> str:
