@@ -11,13 +11,21 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from regard.structures import Sample
 
-__all__ = ["bytes_digest", "file_digest", "samples_digest", "tensors_digest", "values_digest"]
+__all__ = [
+    "bytes_digest",
+    "file_digest",
+    "files_digest",
+    "samples_digest",
+    "stream_digest",
+    "tensors_digest",
+    "values_digest",
+]
 
 LENGTH = 16
 """Bytes of a digest, twice as many hexadecimal digits: two different files share one by chance in 2^64 files."""
@@ -35,7 +43,12 @@ def file_digest(path: Path | str) -> str:
         OSError: the file cannot be read.
     """
     with open(path, "rb") as file:  # noqa: PTH123 - a name may be text or a path
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=LENGTH)).hexdigest()
+        return stream_digest(file)
+
+
+def stream_digest(file: IO[bytes]) -> str:
+    """Digest of what an open file holds from where it stands to its end."""
+    return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=LENGTH)).hexdigest()  # pyright: ignore[reportArgumentType]
 
 
 def values_digest(content: Mapping[str, Any]) -> str:
@@ -89,6 +102,18 @@ AS_FLOAT: dict[str, Callable[[memoryview], np.ndarray]] = {
     "F64": lambda values: np.frombuffer(values, "<f8").astype("<f4"),
 }
 """Type of a safetensors tensor -> its values in float32, (n,)."""
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """Digest of the contents of files, in order, whatever they are called: 32 hexadecimal digits.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=LENGTH)
+    for path in paths:
+        digest.update(file_digest(path).encode())
+    return digest.hexdigest()
 
 
 def samples_digest(samples: Iterable[Sample], root: Path | None = None) -> str:
