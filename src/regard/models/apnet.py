@@ -155,7 +155,7 @@ class APNet(GlobalDescriptor):
     @classmethod
     def dispensable_parts(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
         """The classifier, unless its scores are the descriptor."""
-        return cls.training_parts if options["descriptor"] == "bnneck" else ()
+        return cls.training_parts if options.get("descriptor", "bnneck") == "bnneck" else ()
 
 
 def _channel_attention(stages: Backbone, level: int, order: Order, se_hidden: int) -> dict[str, AttentionPyramid]:

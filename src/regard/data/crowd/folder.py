@@ -15,7 +15,7 @@ from regard.data.crowd.record import digest, pair_digest
 from regard.data.crowd.request import FORMAT, VERSION, Request
 from regard.errors import DataError, StorageError
 
-__all__ = ["CAMERAS", "MASKS", "existing_crowd", "publish", "staging"]
+__all__ = ["CAMERAS", "MASKS", "existing_crowd", "is_complete", "publish", "read_description", "staging"]
 
 MASKS = "masks"
 CAMERAS = "cameras"
