@@ -242,7 +242,9 @@ def test_weights_of_another_kind_or_not_finite_are_refused(model, cast, message)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     counter = next(name for name in before if name.endswith("num_batches_tracked"))
     with pytest.raises(CheckpointError, match="is float32, not int64"):
-        load_weights(model, before | {counter: torch.tensor(1.0)}, "some file")
+        load_weights(model, before | {counter: torch.tensor(1.5)}, "some file")
+    load_weights(model, before | {counter: torch.tensor(7.0)}, "some file")
+    assert model.state_dict()[counter] == 7
 
 
 def test_double_precision_is_rounded_and_said_so_where_it_counts(model):

@@ -131,7 +131,8 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     """Copy ``tensors`` into ``model``; both must have the same names, shapes and kinds of numbers.
 
     Floating point of any precision goes into floating point: half precision exactly, double precision rounded, which is
-    said where it changes a value. Integers, booleans and complex numbers only go into their like.
+    said where it changes a value. Integers, booleans and complex numbers only go into their like; a counter may be a
+    whole number in floating point.
 
     Raises:
         CheckpointError: they do not fit, or one holds NaN or infinity; nothing has been copied.
@@ -163,11 +164,11 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
 
 
 def _check_kinds(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
-    """Refuse integers, booleans and complex numbers in the place of floating point, and the other way round."""
+    """Refuse integers, booleans and complex numbers in the place of floating point, and broken numbers in theirs."""
     others = [
         f"{name} is {_name(tensors[name])}, not {_name(wanted[name])}"
         for name in wanted
-        if _kind(tensors[name]) != _kind(wanted[name])
+        if _kind(tensors[name]) != _kind(wanted[name]) and not _counts(tensors[name], wanted[name])
     ]
     if others:
         raise CheckpointError(
@@ -200,6 +201,12 @@ def _converted(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sour
             stacklevel=3,
         )
     return converted
+
+
+def _counts(given: Tensor, wanted: Tensor) -> bool:
+    """Whether whole numbers in floating point stand for integers, as counters of batches do in some files."""
+    both = _kind(given) == "floating point" and _kind(wanted) == "integer"
+    return both and bool((given == given.round()).all() and (given.abs() < 2**53).all())
 
 
 def _kind(tensor: Tensor) -> str:
