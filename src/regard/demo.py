@@ -21,6 +21,7 @@ from regard import __version__
 from regard.config import Config, load_config, read_recipe
 from regard.data import load_dataset
 from regard.data.crowd import make_crowd
+from regard.data.crowd.folder import is_complete, read_description
 from regard.data.image import read_image
 from regard.data.transforms import TestTransform, normalize
 from regard.engine.checkpoint import read_config, read_progress
@@ -147,11 +148,10 @@ NEXT = (
 
 
 def _make_crowd(root: Path, train_ids: int, test_ids: int, quiet: bool) -> bool:
-    """Make the crowd, unless it is there; whether it is another one than before."""
-    description = root / "dataset.json"
-    before = description.read_bytes() if description.is_file() else None
-    make_crowd(root, train_ids=train_ids, test_ids=test_ids, progress=not quiet, overwrite=True)
-    return description.read_bytes() != before
+    """Make the crowd, unless it is there to the byte; whether it was there as another one, or changed."""
+    found = read_description(root)
+    before = found if found and is_complete(root, found) else None
+    return make_crowd(root, train_ids=train_ids, test_ids=test_ids, progress=not quiet, overwrite=True) != before
 
 
 def _before(splits: Splits, config: Config, quiet: bool) -> tuple[list[Evaluation], ReIDModel]:

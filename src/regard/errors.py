@@ -22,6 +22,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "RegardError",
+    "RegardWarning",
     "StorageError",
     "UnknownNameError",
     "nearest",
@@ -36,6 +37,10 @@ class RegardError(ValueError):
     """
 
     exit_code: ClassVar[int] = 2
+
+
+class RegardWarning(UserWarning):
+    """Something the user should know of though the work goes on; the command line prints it as one line."""
 
 
 class ConfigError(RegardError):

@@ -8,12 +8,24 @@ list a run was trained on - is therefore bound to the bytes themselves, and is s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
 
 from regard.structures import Sample
 
-__all__ = ["bytes_digest", "file_digest", "samples_digest"]
+__all__ = [
+    "bytes_digest",
+    "file_digest",
+    "files_digest",
+    "samples_digest",
+    "stream_digest",
+    "tensors_digest",
+    "values_digest",
+]
 
 LENGTH = 16
 """Bytes of a digest, twice as many hexadecimal digits: two different files share one by chance in 2^64 files."""
@@ -31,7 +43,77 @@ def file_digest(path: Path | str) -> str:
         OSError: the file cannot be read.
     """
     with open(path, "rb") as file:  # noqa: PTH123 - a name may be text or a path
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=LENGTH)).hexdigest()
+        return stream_digest(file)
+
+
+def stream_digest(file: IO[bytes]) -> str:
+    """Digest of what an open file holds from where it stands to its end."""
+    return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=LENGTH)).hexdigest()  # pyright: ignore[reportArgumentType]
+
+
+def values_digest(content: Mapping[str, Any]) -> str:
+    """Digest of plain values as JSON has them, in any order; what they hold as ``digest`` itself does not count."""
+    counted = {key: value for key, value in content.items() if key != "digest"}
+    return bytes_digest(json.dumps(counted, sort_keys=True).encode())
+
+
+def tensors_digest(content: bytes | memoryview, without: tuple[str, ...] = ()) -> str:
+    """Digest of the tensors in a safetensors file, whatever their order, the metadata and the padding of its header.
+
+    Tensors count by name, in order of names, with shape and values. Values in half or double precision count as the
+    float32 that a network gets from them, so that a network saved again in float32 stays itself.
+
+    Args:
+        content: of the file.
+        without: leave out tensors of these parts: those called so, or so with a dot behind it.
+
+    Returns:
+        32 hexadecimal digits.
+
+    Raises:
+        ValueError: it is no such file, or not whole.
+    """
+    view = memoryview(content)
+    start = 8 + int.from_bytes(view[:8], "little")
+    if len(view) < 8 or start > len(view):
+        raise ValueError("cut short")
+    header = json.loads(bytes(view[8:start]))
+    header.pop("__metadata__", None)
+    digest = hashlib.blake2b(digest_size=LENGTH)
+    for name in sorted(header):
+        if any(f"{name}.".startswith(f"{part}.") for part in without):
+            continue
+        kind, shape = header[name]["dtype"], header[name]["shape"]
+        first, end = (start + place for place in header[name]["data_offsets"])
+        if end > len(view):
+            raise ValueError("cut short")
+        values = view[first:end]
+        if kind in AS_FLOAT:
+            with np.errstate(over="ignore"):
+                kind, values = "F32", AS_FLOAT[kind](values).data.cast("B")
+        digest.update(json.dumps([name, kind, shape]).encode())
+        digest.update(values)
+    return digest.hexdigest()
+
+
+AS_FLOAT: dict[str, Callable[[memoryview], np.ndarray]] = {
+    "F16": lambda values: np.frombuffer(values, "<f2").astype("<f4"),
+    "BF16": lambda values: (np.frombuffer(values, "<u2").astype("<u4") << 16).view("<f4"),
+    "F64": lambda values: np.frombuffer(values, "<f8").astype("<f4"),
+}
+"""Type of a safetensors tensor -> its values in float32, (n,)."""
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """Digest of the contents of files, in order, whatever they are called: 32 hexadecimal digits.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=LENGTH)
+    for path in paths:
+        digest.update(file_digest(path).encode())
+    return digest.hexdigest()
 
 
 def samples_digest(samples: Iterable[Sample], root: Path | None = None) -> str:

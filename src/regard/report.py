@@ -201,7 +201,7 @@ def _open(
     configs = {label: run_config(folder, name, root, changes) for label, folder in labels.items()}
     read = {label: open_data(config, quiet=quiet) for label, config in configs.items()}
     first, *others = labels
-    prints = {label: fingerprint(splits) for label, splits in read.items()}
+    prints = {label: fingerprint(splits) for label, splits in read.items()} if others else {}
     for label in others:
         if prints[label] != prints[first]:
             raise ConfigError(

@@ -184,9 +184,18 @@ def test_another_crowd_is_kept_unless_told(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["crowd"]
 
 
-def test_a_crowd_with_files_missing_is_told_apart(tmp_path):
+def test_a_crowd_with_files_missing_or_changed_is_told_apart(tmp_path):
     few = {"train_ids": 1, "test_ids": 1, "distractors": 0, "junk": 0}
-    make(tmp_path / "crowd", **few)
+    description = make(tmp_path / "crowd", **few)
+    for folder in ("query", "masks/query"):
+        file = next((tmp_path / "crowd" / folder).iterdir())
+        content, before = file.read_bytes(), file.stat()
+        file.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(DataError, match="with files missing or changed"):
+            make(tmp_path / "crowd", **few)
+        file.write_bytes(content)
+        assert make(tmp_path / "crowd", **few) == description
     next((tmp_path / "crowd/query").iterdir()).unlink()
     with pytest.raises(DataError, match="with files missing"):
         make(tmp_path / "crowd", **few)

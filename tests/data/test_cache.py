@@ -132,7 +132,7 @@ def test_other_pictures_are_another_file(samples, tmp_path):
     assert (part[0] == read_image(samples[3].path)).all()
 
 
-@pytest.mark.parametrize("change", ["content", "time"])
+@pytest.mark.parametrize("change", ["content", "time", "nothing but the content"])
 def test_a_changed_picture_is_decoded_again(change, samples, tmp_path, monkeypatch):
     opened("disk", samples, tmp_path)
     path = samples[4].path
@@ -140,19 +140,33 @@ def test_a_changed_picture_is_decoded_again(change, samples, tmp_path, monkeypat
     Image.fromarray(np.full((30, 12, 3), 77, np.uint8)).save(path, format="PNG")
     if change == "time":  # the same number of bytes, some other time
         path.write_bytes(path.read_bytes().ljust(before.st_size, b"\0"))
-    else:
+    elif change == "content":
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         assert path.stat().st_size != before.st_size
+    else:
+        path.write_bytes(path.read_bytes().ljust(before.st_size, b"\0"))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     cache = opened("disk", samples, tmp_path)
     assert cache[4].shape == (30, 12, 3)
     assert (cache[4] == 77).all()
     assert (cache[5] == read_image(samples[5].path)).all()
 
 
+def flipped(content: bytes, place: int) -> bytes:
+    """The content with one bit changed."""
+    changed = bytearray(content)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
 @pytest.mark.parametrize(
     "damage",
-    [lambda c: b"", lambda c: c[:-1], lambda c: c[:40], lambda c: c + b"x", lambda c: b"x" + c[1:], lambda c: c[:60]],
-    ids=["empty", "cut", "no header", "longer", "other file", "no places"],
+    [
+        *(lambda c: b"", lambda c: c[:-1], lambda c: c[:40], lambda c: c + b"x", lambda c: b"x" + c[1:]),
+        *(lambda c: c[:60], lambda c: flipped(c, -1), lambda c: flipped(c, 5000), lambda c: flipped(c, 90)),
+    ],
+    ids=["empty", "cut", "no header", "longer", "other file", "no places", "last pixel", "a pixel", "a place"],
 )
 def test_a_damaged_file_is_written_anew(damage, samples, tmp_path):
     opened("disk", samples, tmp_path / "cache")

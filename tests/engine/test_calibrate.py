@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from regard.config import load_config, read_recipe
 from regard.data.image import read_image
 from regard.engine.calibrate import calibrate_run
 from regard.engine.extract import extract, protocol_labels
-from regard.errors import CheckpointError, ConfigError, DataError
+from regard.errors import CheckpointError, ConfigError, DataError, RegardWarning
 from regard.metrics.calibration import Calibration, fit_calibration
 from regard.metrics.pairs import sample_pairs
+from regard.models.checkpoint import weights_digest
 
 
 def write_run(folder: Path, overrides: list[str]) -> Path:
@@ -69,6 +71,46 @@ def test_new_weights_lose_an_old_calibration(run):
     regard.create_model("baseline", 6, backbone="test_resnet.r160_in1k").save(run / "final")
     assert not (run / "final" / "calibration.json").exists()
     assert regard.load(run).calibration is None
+
+
+@pytest.mark.filterwarnings("default::regard.errors.RegardWarning")
+def test_a_calibration_is_used_with_its_own_weights_alone(run, tmp_path, capsys):
+    found = calibrate_run(run, rates=(), quiet=True)
+    assert found.calibration.about["weights"] == weights_digest(run / "final")
+    model = regard.load(run)
+    regard.create_model("baseline", 6, backbone="test_resnet.r160_in1k").save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "model.safetensors", run / "final")
+    shutil.copy(tmp_path / "other" / "config.json", run / "final")
+    with pytest.warns(RegardWarning, match=r"calibration\.json is of other weights .* is not used"):
+        assert regard.load(run).calibration is None
+    main(["embed", str(tmp_path / "other"), "--model", str(run), "-o", str(tmp_path / "g"), "-q"])
+    assert "is of other weights" in capsys.readouterr().err.splitlines()[0]
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    with pytest.warns(RegardWarning, match="calibration is of other weights and was not saved"):
+        model.save(tmp_path / "trained on")
+    assert not (tmp_path / "trained on" / "calibration.json").exists()
+
+
+def test_a_calibration_of_an_earlier_version_is_used_with_a_word(run, tmp_path):
+    calibrate_run(run, rates=(), quiet=True)
+    file = run / "final" / "calibration.json"
+    content = json.loads(file.read_text())
+    del content["about"]["weights"], content["about"]["digest"]
+    file.write_text(json.dumps(content))
+    for place in (run, tmp_path / "copy"):  # saving it again does not make it known
+        with pytest.warns(RegardWarning, match="does not say which weights it is of"):
+            model = regard.load(place)
+        assert Calibration.from_dict(model.calibration or {}).prior == 0.5
+        model.save(tmp_path / "copy")
+
+
+def test_a_changed_calibration_is_said_so(run):
+    calibrate_run(run, rates=(), quiet=True)
+    file = run / "final" / "calibration.json"
+    file.write_text(file.read_text().replace('"prior": 0.5', '"prior": 0.9', 1))
+    with pytest.raises(CheckpointError, match=r"calibration.json cannot be read \(not as it was written\)"):
+        regard.load(run)
 
 
 def test_a_damaged_calibration_is_said_so(run):

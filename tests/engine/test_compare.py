@@ -62,6 +62,16 @@ def test_comparing_again_reads_what_was_scored(runs, monkeypatch):
     assert again.to_dict() == first.to_dict()
 
 
+def test_any_changed_bit_of_what_is_kept_scores_anew(runs):
+    compare_runs(runs[:1], resamples=50, speed=False, quiet=True)
+    (kept,) = (runs[0] / "eval").iterdir()
+    whole = kept.read_bytes()
+    assert compare._read(kept) is not None
+    for place in [*range(0, len(whole), 97), *range(len(whole) - 40, len(whole))]:
+        kept.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert compare._read(kept) is None
+
+
 @pytest.mark.parametrize("what", ["weights", "option", "damage"])
 def test_what_changes_a_score_scores_anew(runs, what):
     first = compare_runs(runs[:1], resamples=50, speed=False, quiet=True).rows[0].figures
@@ -100,12 +110,21 @@ def test_other_pictures_are_not_paired(runs, market, tmp_path, tiny_overrides):
     assert compare_runs([runs[0], runs[3]], root=market, resamples=50, speed=False, quiet=True).differences
 
 
-def test_the_fingerprint_sees_names_sizes_and_labels(market, tmp_path):
+def test_the_fingerprint_sees_names_contents_and_labels(market, tmp_path):
+    import os
     import shutil
 
     splits = regard.load_dataset("market1501", market)
     copy = regard.load_dataset("market1501", shutil.copytree(market, tmp_path / "copy"))
     assert fingerprint(splits) == fingerprint(copy)
+    path = copy.query[0].path
+    before, content = path.stat(), path.read_bytes()
+    os.utime(path, ns=(1, 1))
+    assert fingerprint(splits) == fingerprint(copy)
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert fingerprint(splits) != fingerprint(copy)
+    path.write_bytes(content)
     with copy.gallery[0].path.open("ab") as file:
         file.write(b"0")
     assert fingerprint(splits) != fingerprint(copy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,7 @@ from regard.cli.main import main
 from regard.data.image import read_image
 from regard.errors import CheckpointError, ConfigError, StorageError, UnknownNameError
 from regard.export import engines, make, open_engine
-from regard.export.card import card_file
+from regard.export.card import card_file, read_export
 from regard.export.parity import made_pictures
 from regard.search import Embedder, Gallery
 
@@ -130,6 +132,37 @@ def test_an_export_whose_json_is_of_something_else_is_made_anew(fresh_run):
     assert make.find_export(fresh_run, None, "fp32") is None
     open_engine(fresh_run, "onnxruntime")
     assert make.find_export(fresh_run, None, "fp32") == path
+
+
+@pytest.mark.parametrize(
+    ("to", "endings"), [("onnx", [".onnx"]), ("openvino", [".xml", ".bin"]), ("torch-export", [".pt2"])]
+)
+def test_a_file_that_is_not_the_exported_one_is_refused(fresh_run, tmp_path, to, endings):
+    path = make.export_run(fresh_run, to).files[0]
+    for ending in endings:
+        file = path.with_suffix(ending)
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-200] + bytes([whole[-200] ^ 1]) + whole[-199:])
+        with pytest.raises(CheckpointError, match=rf"{re.escape(str(file))} is not the file that .* export it again"):
+            read_export(path)
+        if to != "torch-export":
+            with pytest.raises(CheckpointError, match="damaged or was swapped"):
+                open_engine(path)
+        if to == "onnx":
+            assert make.find_export(fresh_run, None, "fp32") is None
+            open_engine(fresh_run, "onnxruntime")
+            assert make.find_export(fresh_run, None, "fp32") == path
+        file.write_bytes(whole)
+        assert read_export(path)[1] == tuple(path.with_suffix(each).read_bytes() for each in endings)
+    place = card_file(path)
+    content = json.loads(place.read_text())
+    place.write_text(json.dumps(content | {"color": "BGR"}))
+    with pytest.raises(CheckpointError, match="not as it was written"):
+        read_export(path)
+    del content["files"]
+    place.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="an earlier version wrote it, without a digest"):
+        read_export(path)
 
 
 def test_a_folder_that_is_only_read_will_do(fresh_run, monkeypatch):

@@ -12,9 +12,10 @@ import safetensors.torch
 import torch
 
 import regard
-from regard.errors import CheckpointError, ConfigError, StorageError
-from regard.models.checkpoint import from_config, load_weights, model_config, serialize
+from regard.errors import CheckpointError, ConfigError, RegardWarning, StorageError
+from regard.models.checkpoint import from_config, load_weights, model_config, serialize, weights_digest
 from regard.models.contract import ReIDModel
+from regard.models.tensor_file import as_tensors
 from regard.storage import write_atomic, write_together
 
 TINY = "test_resnet.r160_in1k"
@@ -173,6 +174,101 @@ def test_misfit_changes_nothing(model):
     with pytest.raises(CheckpointError, match=r"some file does not fit: .* 1 missing \(neck\.weight\)"):
         load_weights(model, tensors, "some file")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def saved_again(folder: Path, name: str, tensors: dict, metadata: dict[str, str] | None = None) -> Path:
+    """The weights in another file, its tensors in the order they are given."""
+    again = folder.with_name(name)
+    again.mkdir()
+    (again / "config.json").write_bytes((folder / "config.json").read_bytes())
+    header, data = {"__metadata__": metadata} if metadata else {}, b""
+    for key, value in tensors.items():
+        part = safetensors.torch.save({"x": value})
+        start = 8 + int.from_bytes(part[:8], "little")
+        entry = json.loads(part[8:start])["x"]
+        header[key] = {**entry, "data_offsets": [len(data), len(data) + len(part) - start]}
+        data += part[start:]
+    text = json.dumps(header, indent=len(tensors) % 3).encode()
+    (again / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return again
+
+
+def test_the_same_weights_have_one_digest_however_they_are_saved(saved):
+    model = regard.load(saved)
+    tensors = dict(model.state_dict())
+    digest = weights_digest(saved)
+    assert weights_digest(model) == digest
+    turned = saved_again(saved, "turned", dict(reversed(tensors.items())), {"epoch": "7", "format": "pt"})
+    assert (turned / "model.safetensors").read_bytes() != (saved / "model.safetensors").read_bytes()
+    wide = saved_again(saved, "wide", {k: v.double() if v.is_floating_point() else v for k, v in tensors.items()})
+    half = saved_again(saved, "half", {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()})
+    assert weights_digest(turned) == weights_digest(wide) == digest == weights_digest(regard.load(wide))
+    assert weights_digest(half) == weights_digest(regard.load(half)) != digest
+    model.strip().save(saved.with_name("stripped"))
+    assert weights_digest(saved.with_name("stripped")) == weights_digest(model) == digest
+    changed = tensors | {"neck.weight": tensors["neck.weight"].clone()}
+    changed["neck.weight"][3] += 1e-6
+    assert weights_digest(saved_again(saved, "changed", changed)) != digest
+    swapped = tensors | {"neck.weight": tensors["neck.bias"], "neck.bias": tensors["neck.weight"]}
+    assert weights_digest(saved_again(saved, "swapped", swapped)) != digest
+
+
+def test_scores_that_are_the_descriptor_keep_their_classifier_in_the_digest():
+    model = regard.create_model("apnet", 5, backbone=TINY, level=1, descriptor="logits")
+    before = weights_digest(model)
+    assert weights_digest(model.strip()) == before
+    assert model.classifier is not None
+    torch.nn.init.zeros_(model.classifier.weight)
+    assert weights_digest(model) != before
+
+
+@pytest.mark.parametrize(
+    ("cast", "message"),
+    [
+        (lambda t: t.long(), r"another kind .*\(neck\.weight is int64, not float32\)"),
+        (lambda t: t.bool(), "neck.weight is bool, not float32"),
+        (lambda t: t.to(torch.complex64), "neck.weight is complex64, not float32"),
+        (lambda t: t.to_sparse(), "neck.weight is float32, sparse, not float32"),
+        (lambda t: t.fill_(float("nan")), r"holds NaN or infinity in 96 of 96 numbers of neck\.weight"),
+        (lambda t: t.double() * 1e300 + 1e300, r"holds NaN or infinity in .* of neck\.weight"),
+    ],
+)
+def test_weights_of_another_kind_or_not_finite_are_refused(model, cast, message):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    wrong = {name: value + 1 for name, value in before.items()} | {"neck.weight": cast(before["neck.weight"].clone())}
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_weights(model, wrong, "some file")
+    one_line(caught)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    counter = next(name for name in before if name.endswith("num_batches_tracked"))
+    with pytest.raises(CheckpointError, match="is float32, not int64"):
+        load_weights(model, before | {counter: torch.tensor(1.5)}, "some file")
+    load_weights(model, before | {counter: torch.tensor(7.0)}, "some file")
+    assert model.state_dict()[counter] == 7
+
+
+def test_double_precision_is_rounded_and_said_so_where_it_counts(model):
+    tensors = {name: value.clone() for name, value in model.state_dict().items()}
+    load_weights(model, tensors | {"neck.weight": tensors["neck.weight"].double()}, "exact")
+    with pytest.warns(RegardWarning, match=r"odd: 1 tensors are rounded from float64 to float32, .*neck\.weight"):
+        load_weights(model, tensors | {"neck.weight": torch.full((96,), 0.1, dtype=torch.float64)}, "odd")
+
+
+def test_a_description_that_was_changed_is_not_used(saved):
+    path = saved / "config.json"
+    config = json.loads(path.read_text())
+    changed = config | {"options": config["options"] | {"last_stride": 3 - config["options"]["last_stride"]}}
+    path.write_text(json.dumps(changed))
+    with pytest.raises(CheckpointError, match=r"config\.json is not as it was written") as caught:
+        regard.load(saved)
+    one_line(caught)
+    path.write_text(json.dumps({key: value for key, value in changed.items() if key != "digest"}))
+    assert regard.load(saved).options["last_stride"] == changed["options"]["last_stride"]
+
+
+def test_a_name_with_and_without_prefix_is_refused():
+    with pytest.raises(CheckpointError, match=r"holds a twice, with and without 'module\.'"):
+        as_tensors({"a": torch.zeros(1), "module.a": torch.ones(1)}, "some file")
 
 
 def test_full_disk_keeps_the_previous_model(saved):

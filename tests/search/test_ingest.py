@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 from painted import SIZE, paint
 
 from regard.config import load_config, read_recipe
 from regard.errors import ConfigError, DataError
+from regard.models import load
 from regard.search import Embedder, Gallery
 from regard.search.ingest import embed_sources
 from regard.search.inputs import list_sources
 from regard.search.picture import decode
 from regard.search.ranks import Ranks
+from regard.search.record import record_id
 
 
 def vectors(path) -> dict[str, np.ndarray]:
@@ -103,6 +108,97 @@ def test_a_stopped_job_goes_on(embedder, photos, tmp_path, reference, monkeypatc
     report = embed_sources(sources, embedder, tmp_path / "d.parquet", chunk=5)
     assert (report.added, report.known) == (22, 14)
     assert (tmp_path / "d.parquet").read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("output", ["gallery", "d.parquet"])
+def test_a_picture_whose_content_changed_is_embedded_anew(embedder, tmp_path, monkeypatch, output):
+    """Overwritten in place with size and time kept; copied over itself; stopped and gone on with."""
+    folder, out = tmp_path / "p", tmp_path / output
+    for number in range(6):
+        paint(folder / f"{number}.png", number, 1, 0)
+    sources = list_sources([folder])
+    if output.endswith(".parquet"):  # only an unfinished file knows what is in it
+
+        def stop(done, total):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            embed_sources(sources, embedder, out, progress=stop)
+    else:
+        assert str(embed_sources(sources, embedder, out)) == "6 embedded"
+    first, second, third = (folder / f"{number}.png" for number in range(3))
+    before = first.stat()
+    content = paint(tmp_path / "other.png", 9, 2, 1).read_bytes().ljust(before.st_size, b"\0")
+    first.write_bytes(content[: before.st_size] if len(content) > before.st_size else content)
+    os.utime(first, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(second, ns=(1, 1))
+    third.write_bytes(b"no picture any more")
+    report = embed_sources(sources, embedder, out)
+    assert (report.added, report.replaced, report.known) == (0, 1, 4)
+    assert str(report) == "1 embedded (0 new, 1 replaced), 4 unchanged, 1 unreadable"
+    right = {
+        source.path: embedder.embed([decode(source.read(), "")])[0] for source in sources if "2.png" not in source.path
+    }
+    if output.endswith(".parquet"):
+        found = vectors(out)
+        assert list(found) == list(right)
+    else:
+        assert "the gallery keeps the picture that was there before" in report.unreadable[third.absolute().as_posix()]
+        with Gallery.open(out) as gallery:
+            assert len(gallery) == 6
+            found = {r.path: gallery.get([r.id])[0].vector for r in gallery.records() if r.path in right}
+            assert decode(gallery.thumbnail(record_id(sources[0].path)), "").shape == (48, 24, 3)
+        assert str(embed_sources(sources, embedder, out)) == "0 embedded (0 new, 0 replaced), 5 unchanged, 1 unreadable"
+    assert all(np.allclose(found[path], vector, atol=1e-7) for path, vector in right.items())
+
+
+def test_what_an_earlier_version_embedded_is_embedded_once_more(embedder, photos, tmp_path):
+    sources = list_sources([photos])[:3]
+    embed_sources(sources, embedder, tmp_path / "g")
+    with Gallery.open(tmp_path / "g") as gallery:
+        items = [
+            replace(item, record=replace(item.record, digest=None))
+            for item in gallery.get([record_id(source.path) for source in sources])
+        ]
+        gallery.add(items)
+    assert str(embed_sources(sources, embedder, tmp_path / "g")) == "3 embedded (0 new, 3 replaced), 0 unchanged"
+    assert embed_sources(sources, embedder, tmp_path / "g").known == 3
+
+
+def test_a_gallery_of_an_earlier_version_fits_while_its_weights_file_is_unchanged(embedder, model_folder, tmp_path):
+    file = (model_folder / "model.safetensors").read_bytes()
+    text = f"{hashlib.sha256(file).hexdigest()[:16]} {embedder._transform} {embedder.flip}"
+    old = embedder.describe() | {"fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16]}
+    with Gallery.create(tmp_path / "g", embedder.dim, old) as gallery:
+        embedder.check_fits(gallery)
+        gallery.meta["model"]["fingerprint"] = "0" * 16
+        with pytest.raises(ConfigError, match="another model"):
+            embedder.check_fits(gallery)
+
+
+def test_weights_saved_again_stay_the_galleries_model(embedder, model_folder, photos, tmp_path):
+    embed_sources(list_sources([photos])[:2], embedder, tmp_path / "g")
+    load(model_folder).strip().save(tmp_path / "again")
+    tensors = safetensors.torch.load_file(tmp_path / "again" / "model.safetensors")
+    safetensors.torch.save_file(tensors, tmp_path / "again" / "model.safetensors", {"saved": "again", "by": "somebody"})
+    again = Embedder(tmp_path / "again", SIZE, batch_size=16, device="cpu")
+    assert embed_sources(list_sources([photos])[:3], again, tmp_path / "g").known == 2
+
+
+def test_a_damaged_part_is_said_so(embedder, photos, tmp_path):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_sources(list_sources([photos])[:4], embedder, tmp_path / "d.parquet", progress=stop)
+    (part,) = (tmp_path / "d.parquet.parts").glob("*.parquet")
+    content = bytearray(part.read_bytes())
+    content[content.index(b"digest")] ^= 1
+    part.write_bytes(content)
+    with pytest.raises(DataError, match=r"00000000\.parquet is damaged .*; remove it"):
+        embed_sources(list_sources([photos])[:4], embedder, tmp_path / "d.parquet")
+    part.unlink()
+    assert embed_sources(list_sources([photos])[:4], embedder, tmp_path / "d.parquet").added == 4
 
 
 def test_two_processes_give_what_one_gives(embedder, model_folder, photos, tmp_path):

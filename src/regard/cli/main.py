@@ -11,11 +11,12 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from regard import __version__
-from regard.errors import RegardError, UnknownNameError
+from regard.errors import RegardError, RegardWarning, UnknownNameError
 
 __all__ = ["VERBS", "main", "parse"]
 
@@ -63,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         run, parsed = parse(arguments)
-        return run(parsed) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _say
+            return run(parsed) or 0
     except RegardError as error:
         if debug:
             raise
@@ -125,6 +128,13 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         raise RegardError(f"{message}; see '{self.prog} --help'")
+
+
+def _say(message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+    """Print a warning: one of ours as the line it is, any other as Python does."""
+    ours = issubclass(category, RegardWarning)
+    text = f"regard: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
+    print(text, end="", file=file or sys.stderr)
 
 
 def _overview() -> str:

@@ -4,7 +4,8 @@ Shapes: n pictures, h x w pixels of a stored one.
 
 Person crops are small: the 12,936 training crops of Market-1501 are 318 MB of pixels. All of them are decoded once, in
 order, into one block of bytes that every loader process shares: a file that is mapped into memory, or shared memory.
-Pixels are those of :func:`~regard.data.image.read_image`, so batches are the same with and without.
+Pixels are those of :func:`~regard.data.image.read_image`, so batches are the same with and without: a file is bound to
+the contents of the pictures it was made from, and holds a digest of its own, which is checked when it is opened.
 """
 
 from __future__ import annotations
@@ -14,21 +15,25 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import torch
 
 from regard.data.image import read_image
 from regard.errors import ConfigError, StorageError
+from regard.fingerprint import files_digest, stream_digest
 from regard.structures import Sample
 
 __all__ = ["CacheKind", "PictureCache", "cache_file", "cache_on_disk", "open_cache"]
 
 CacheKind = Literal["none", "ram", "disk"]
 
-MAGIC = b"regard pictures 1\n"
+MAGIC = b"regard pictures 2\n"
 DIGEST = 32
+"""Bytes of each of the two digests behind the mark: of the pictures' files, and of what follows."""
+
+HEAD = len(MAGIC) + 2 * DIGEST
 CHUNK = 64 * 1024 * 1024
 """Bytes of shared memory taken at a time; a picture that is larger takes its own."""
 
@@ -139,7 +144,7 @@ def cache_on_disk(samples: Sequence[Sample], folder: Path) -> PictureCache:
     file, digest = cache_file(samples, folder), fingerprint(samples)
     if not fits(file, digest, len(samples)):
         write_pictures(file, digest, samples)
-    places = np.fromfile(file, np.int64, len(samples) * 4, offset=len(MAGIC) + DIGEST).reshape(-1, 4)
+    places = np.fromfile(file, np.int64, len(samples) * 4, offset=HEAD).reshape(-1, 4)
     return PictureCache([map_pixels(file, len(samples))], places)
 
 
@@ -150,33 +155,35 @@ def cache_file(samples: Sequence[Sample], folder: Path) -> Path:
 
 
 def fingerprint(samples: Sequence[Sample]) -> bytes:
-    """Digest of path, size and time of change of every picture's file.
+    """Digest of the contents of all pictures' files.
 
     Raises:
         DataError: a file is not there.
     """
-    digest = hashlib.sha256()
-    for sample in samples:
-        try:
-            found = os.stat(sample.path)  # noqa: PTH116
-        except OSError:
-            read_image(sample.path)  # says what is wrong with it
-            raise
-        digest.update(f"{sample.path}\0{found.st_size}\0{found.st_mtime_ns}\0".encode(errors="surrogateescape"))
-    return digest.digest()
+    try:
+        return files_digest(sample.path for sample in samples).encode()
+    except OSError as error:
+        if error.filename is not None:
+            read_image(Path(error.filename))  # says what is wrong with it
+        raise
 
 
 def fits(file: Path, digest: bytes, count: int) -> bool:
-    """Whether a file was written whole from pictures with that fingerprint."""
+    """Whether a file was made from pictures with that fingerprint, and is as it was written."""
     try:
         with file.open("rb") as opened:
             if opened.read(len(MAGIC) + DIGEST) != MAGIC + digest:
                 return False
-            places = np.frombuffer(opened.read(count * 32), np.int64).reshape(-1, 4)
-            last = places[-1].tolist() if count else (0, 0, 0, 0)
-            return file.stat().st_size == header_size(count) + last[1] + last[2] * last[3] * 3
-    except (OSError, ValueError, IndexError):
+            own = opened.read(DIGEST)
+            return file.stat().st_size >= header_size(count) and own == digest_of_rest(opened)
+    except OSError:
         return False
+
+
+def digest_of_rest(opened: IO[bytes]) -> bytes:
+    """Digest of places and pixels in an open file."""
+    opened.seek(HEAD)
+    return stream_digest(opened).encode()
 
 
 def write_pictures(file: Path, digest: bytes, samples: Sequence[Sample]) -> None:
@@ -191,13 +198,17 @@ def write_pictures(file: Path, digest: bytes, samples: Sequence[Sample]) -> None
     try:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as opened:
+            with temporary.open("w+b") as opened:
                 opened.write(bytes(header_size(len(samples))))
                 for place, picture in zip(places, decode(samples)):
                     place[1:] = opened.tell() - header_size(len(samples)), *picture.shape[:2]
                     opened.write(picture.data)
                 opened.seek(0)
-                opened.write(MAGIC + digest + places.tobytes())
+                opened.write(MAGIC + digest + bytes(DIGEST) + places.tobytes())
+                opened.flush()
+                own = digest_of_rest(opened)
+                opened.seek(len(MAGIC) + DIGEST)
+                opened.write(own)
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
@@ -209,8 +220,8 @@ def write_pictures(file: Path, digest: bytes, samples: Sequence[Sample]) -> None
 
 
 def header_size(count: int) -> int:
-    """Bytes before the first pixel: mark, fingerprint, places, and what rounds it up to whole pages."""
-    return -(-(len(MAGIC) + DIGEST + count * 32) // 4096) * 4096
+    """Bytes before the first pixel: mark, digests, places, and what rounds it up to whole pages."""
+    return -(-(HEAD + count * 32) // 4096) * 4096
 
 
 def map_pixels(file: Path, count: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from regard.metrics.calibration import RATES, Calibration, fit_calibration, with
 from regard.metrics.pairs import sample_pairs
 from regard.metrics.reliability import Reliability
 from regard.models import ReIDModel, load
-from regard.models.checkpoint import CALIBRATION, model_folder
+from regard.models.checkpoint import CALIBRATION, as_json, model_folder, sealed, weights_digest
 from regard.storage import write_atomic
 from regard.structures import Splits
 
@@ -92,8 +91,10 @@ def calibrate_run(
         "five_crops": config.eval.five_crops,
     }
     fitted = with_notes(fitted, data=str(splits), fingerprint=fingerprint(splits), embedding=embedding)
+    content = sealed(fitted.to_dict(), weights_digest(home))
     file = home / CALIBRATION
-    write_atomic(file, (json.dumps(fitted.to_dict(), indent=2) + "\n").encode())
+    write_atomic(file, as_json(content))
+    fitted = Calibration.from_dict(content)
     return Calibrated(fitted, found, str(splits), file, own_data=_is_own(folder, splits))
 
 

@@ -31,10 +31,11 @@ from regard.engine.extract import embed_run, evaluate_splits
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
 from regard.errors import ConfigError, StorageError
+from regard.fingerprint import bytes_digest, samples_digest
 from regard.metrics import RankingReport
 from regard.metrics.significance import Difference, holm, intervals, paired_differences, query_scores
 from regard.models import ReIDModel, load
-from regard.models.checkpoint import WEIGHTS, model_folder
+from regard.models.checkpoint import model_folder, weights_digest
 from regard.models.cost import Cost, inference_cost
 from regard.parsing import parse_json
 from regard.storage import write_atomic
@@ -43,6 +44,9 @@ from regard.structures import Splits
 __all__ = ["compare_runs", "fingerprint", "measure_speed", "run_labels"]
 
 KEPT = "eval"
+DIGITS = 32
+"""Of the digest at the end of what is kept."""
+
 ROUNDS = 15
 SECONDS = 10.0
 BATCH = 32
@@ -106,7 +110,7 @@ def compare_runs(
         DataError: a data set that is not there or not complete.
     """
     labels = run_labels(folders, baseline)
-    opened: dict[tuple[Any, ...], Splits] = {}
+    opened: dict[tuple[Any, ...], tuple[Splits, str]] = {}
     runs = [
         _score(label, folder, run_config(folder, name, root, {"ap": "step"} | dict(changes or {})), opened, quiet)
         for label, folder in labels.items()
@@ -142,14 +146,8 @@ def compare_runs(
 
 
 def fingerprint(splits: Splits) -> str:
-    """Digest of the names, sizes, identities and cameras of query and gallery: equal for what can be paired."""
-    digest = hashlib.sha256()
-    for part in (splits.query, splits.gallery):
-        digest.update(b"part")
-        for sample in part:
-            place = f"{sample.path.parent.name}/{sample.path.name}"
-            digest.update(f"{place} {sample.path.stat().st_size} {sample.pid} {sample.camid}\n".encode())
-    return digest.hexdigest()
+    """Digest of the contents, identities and cameras of query and gallery: equal for what can be paired."""
+    return "".join(samples_digest(part, splits.root) for part in (splits.query, splits.gallery))
 
 
 def measure_speed(
@@ -215,14 +213,16 @@ def run_labels(folders: Sequence[Path], baseline: Path | None = None) -> dict[st
     return dict(zip(short if unique else map(str, folders), folders))
 
 
-def _score(label: str, folder: Path, config: Config, opened: dict[tuple[Any, ...], Splits], quiet: bool) -> Scored:
+def _score(
+    label: str, folder: Path, config: Config, opened: dict[tuple[Any, ...], tuple[Splits, str]], quiet: bool
+) -> Scored:
     """Score one run, or read what it scored."""
     place = (config.data.name, config.data.root, str(config.data.options))
     if place not in opened:
-        opened[place] = open_data(config, quiet=quiet)
-    splits = opened[place]
+        splits = open_data(config, quiet=quiet)
+        opened[place] = splits, fingerprint(splits)
+    splits, digest = opened[place]
     runtime = Runtime(config.train.model_copy(update={"devices": 1}))
-    digest = fingerprint(splits)
     file = run_home(folder) / KEPT / f"{_key(folder, config, digest, runtime.precision)}.npz"
     kept = _read(file)
     if kept is None:
@@ -240,8 +240,7 @@ def _score(label: str, folder: Path, config: Config, opened: dict[tuple[Any, ...
 
 def _key(folder: Path, config: Config, digest: str, precision: str) -> str:
     """File name of what a run scored: changes with everything that changes a score."""
-    with (model_folder(folder) / WEIGHTS).open("rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
+    weights = weights_digest(model_folder(folder))
     size = config.data.height, config.data.width, config.data.interpolation
     how = config.eval.model_dump(exclude={"batch_size"})
     content = json.dumps([_code(), weights, digest, size, how, precision], sort_keys=True)
@@ -262,18 +261,22 @@ def _code() -> str:
 
 
 def _pack(report: RankingReport, cost: Cost) -> bytes:
+    """The bytes of a ``.npz``, with a digest of them behind."""
     buffer = io.BytesIO()
     about = {"mAP": report.mAP, "mINP": report.mINP, "options": report.options, "cost": cost._asdict()}
     np.savez_compressed(
         buffer, ap=report.ap, inp=report.inp, first_hit=report.first_hit, cmc=report.cmc, about=json.dumps(about)
     )
-    return buffer.getvalue()
+    return buffer.getvalue() + bytes_digest(buffer.getvalue()).encode()
 
 
 def _read(file: Path) -> tuple[RankingReport, Cost] | None:
-    """What :func:`_pack` wrote; None where there is nothing, or nothing whole."""
+    """What :func:`_pack` wrote; None where there is nothing, or not as it was written."""
     try:
-        with np.load(io.BytesIO(file.read_bytes())) as content:
+        packed = file.read_bytes()
+        if bytes_digest(packed[:-DIGITS]).encode() != packed[-DIGITS:]:
+            return None
+        with np.load(io.BytesIO(packed[:-DIGITS])) as content:
             about = parse_json(str(content["about"]))
             arrays = {name: content[name] for name in ("ap", "inp", "first_hit", "cmc")}
         scores = {key: about[key] for key in ("mAP", "mINP", "options")}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import regard
 from regard.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Interpolation
 from regard.errors import CheckpointError
+from regard.fingerprint import bytes_digest, values_digest
 from regard.parsing import parse_json
 
-__all__ = ["Card", "Precision", "card_file", "read_card", "weights_digest"]
+__all__ = ["Card", "Precision", "card_file", "read_card", "read_export", "with_files"]
 
 Precision = Literal["fp32", "bf16", "int8"]
 
@@ -27,11 +29,12 @@ class Card:
         embed_dim: length of a descriptor.
         height, width: of the pictures, in pixels.
         interpolation: how pictures are resized to that, antialiased, width first.
-        weights: digest of the weights it was made of.
+        weights: digest of the weights it was made of, see :func:`regard.models.checkpoint.weights_digest`.
         precision: of its products.
         calibrated: of int8, digest of the pictures that its ranges are of, and its plan; empty otherwise.
         parity: engine -> what :func:`regard.export.parity.measure_parity` found.
         scores: of an int8 export and of the network it is of, where they were scored.
+        files: how the name of each exported file ends -> digest of its content.
         input, output: names of the graph's input and output.
         layout, dtype, color: of the input.
         mean, std: per channel, in fractions of white; applied inside the graph.
@@ -49,6 +52,7 @@ class Card:
     calibrated: str = ""
     parity: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     input: str = "images"
     output: str = "embedding"
     layout: str = "NHWC"
@@ -74,7 +78,8 @@ class Card:
 
     def to_json(self) -> str:
         """As text; :func:`read_card` reads it."""
-        return json.dumps(asdict(self) | {"fingerprint": self.fingerprint}, indent=2) + "\n"
+        content = asdict(self) | {"fingerprint": self.fingerprint}
+        return json.dumps(content | {"digest": values_digest(content)}, indent=2) + "\n"
 
 
 def card_file(path: Path) -> Path:
@@ -82,25 +87,53 @@ def card_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
+def with_files(card: Card, files: Mapping[str, bytes]) -> Card:
+    """The card of exported files, by how their names end."""
+    return replace(card, files={ending: bytes_digest(content) for ending, content in files.items()})
+
+
+def read_export(path: Path) -> tuple[Card, tuple[bytes, ...]]:
+    """What the exported file at ``path`` is, with its content and that of the file that goes with it.
+
+    Raises:
+        CheckpointError: there is nothing beside it that says so, or a file is missing or not the one that was exported.
+    """
+    card = read_card(path)
+    contents = []
+    for ending, digest in card.files.items():
+        file = path.with_suffix(ending)
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"cannot read {file} ({error.strerror}); export it again") from error
+        if bytes_digest(content) != digest:
+            raise CheckpointError(
+                f"{file} is not the file that {card_file(path).name} speaks of: it is damaged or was swapped; "
+                "export it again"
+            )
+        contents.append(content)
+    return card, tuple(contents)
+
+
 def read_card(path: Path) -> Card:
     """What the exported file at ``path`` is.
 
     Raises:
-        CheckpointError: there is nothing beside it that says so.
+        CheckpointError: there is nothing beside it that says so, or not as it was written.
     """
     place = card_file(path)
     try:
         content = parse_json(place.read_bytes())
+        if "files" not in content:
+            raise ValueError("an earlier version wrote it, without a digest of the file; export it again")
         given: dict[str, Any] = {each.name: content[each.name] for each in fields(Card)}
         given |= {name: tuple(given[name]) for name in ("mean", "std")}
-        return Card(**given)
+        card = Card(**given)
+        if content["digest"] != values_digest(content):
+            raise ValueError("not as it was written")
+        return card
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise CheckpointError(
             f"{place} {reason}; 'regard export' writes it beside {path.name}, keep the two together"
         ) from error
-
-
-def weights_digest(data: bytes) -> str:
-    """What weights are known by: of the bytes of a ``model.safetensors``."""
-    return hashlib.sha256(data).hexdigest()[:16]

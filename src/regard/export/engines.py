@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,7 +19,7 @@ import torch
 from torch import fx, nn
 
 from regard.errors import CheckpointError, ConfigError, RegardError, UnknownNameError
-from regard.export.card import Card, Precision, read_card
+from regard.export.card import Card, Precision, read_export
 from regard.export.formats import install, is_installed, load_program
 from regard.export.program import one_line, program_module, trace
 from regard.models import ReIDModel
@@ -69,7 +70,11 @@ class Engine:
     @property
     def fingerprint(self) -> str:
         """Changes where descriptors change by more than rounding: the same for all engines in fp32."""
-        own = self.card.fingerprint
+        return self.fingerprint_with(self.card.weights)
+
+    def fingerprint_with(self, weights: str) -> str:
+        """The fingerprint where the weights are known by another digest."""
+        own = replace(self.card, weights=weights).fingerprint
         return own if self.precision == "fp32" else f"{own}-{self.name}-{self.precision}"
 
     def embed(self, images: np.ndarray, flip: bool = False) -> np.ndarray:
@@ -174,7 +179,7 @@ def _of_file(path: Path, engine: str, precision: Precision, threads: int | None)
         raise ConfigError(UNTRUSTED.format(path))
     if not path.is_file():
         raise ConfigError(f"there is no {path}; make it with 'regard export'")
-    card, takers = read_card(path), RUNS[path.suffix]
+    (card, contents), takers = read_export(path), RUNS[path.suffix]
     if (card.precision == "int8") != (precision == "int8"):
         raise ConfigError(f"{path} is {card.precision}, asked for was {precision}; give the file that is it")
     if engine != "auto" and engine not in takers:
@@ -183,8 +188,7 @@ def _of_file(path: Path, engine: str, precision: Precision, threads: int | None)
         engine = _right_in_int8(card, engine, [name for name in takers if is_installed(name)], path)
     elif engine == "auto":
         engine = next((name for name in takers if is_installed(name)), takers[0])
-    names = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    return open_files(engine, tuple(each.read_bytes() for each in names), card, precision, threads)
+    return open_files(engine, contents, card, precision, threads)
 
 
 def open_files(

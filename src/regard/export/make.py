@@ -19,13 +19,13 @@ from regard.data.image import read_image
 from regard.data.transforms import TestTransform
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
 from regard.export import engines
-from regard.export.card import Card, Precision, card_file, read_card, weights_digest
+from regard.export.card import Card, Precision, card_file, read_export, with_files
 from regard.export.formats import FORMATS, check_format, is_installed, to_onnx, to_openvino, to_torch_export
 from regard.export.parity import Parity, check_parity, made_pictures, measure_parity, reference
 from regard.export.program import trace
 from regard.export.quantize import PLANS, quantize
 from regard.models import ReIDModel, load
-from regard.models.checkpoint import model_config, model_folder, saved_system
+from regard.models.checkpoint import model_config, model_folder, saved_system, weights_digest
 from regard.storage import write_together
 
 __all__ = ["Exported", "describe", "export_run", "exported_onnx", "exports_folder", "input_of", "read_pictures"]
@@ -69,21 +69,15 @@ def exports_folder(folder: Path) -> Path:
 def describe(source: ReIDModel | Path | str, size: tuple[int, int] | None = None) -> tuple[ReIDModel, Card]:
     """A model with its card; of a folder the model is read, and stripped."""
     if isinstance(source, ReIDModel):
-        model, digest, own, how = source, weights_digest(tensor_bytes(source)), PUBLISHED, {}
+        model, digest, own, how = source, weights_digest(source), PUBLISHED, {}
     else:
         folder = model_folder(Path(source))
-        model, digest = load(folder).strip(), weights_digest((folder / "model.safetensors").read_bytes())
+        model, digest = load(folder).strip(), weights_digest(folder)
         own, how = input_of(folder)
     height, width = size or own
     interpolation = how.get("interpolation", "bilinear")
     name = str(model_config(model)["model"])
     return model, Card(name, model.embed_dim, height, width, interpolation, digest)
-
-
-def tensor_bytes(model: ReIDModel) -> bytes:
-    """A model's tensors one after the other, by name: the same bytes for the same weights."""
-    tensors = sorted(model.state_dict().items())
-    return b"".join(name.encode() + value.detach().cpu().contiguous().numpy().tobytes() for name, value in tensors)
 
 
 def exported_onnx(
@@ -97,7 +91,8 @@ def exported_onnx(
     """
     kind: Precision = "int8" if precision == "int8" else "fp32"
     if not isinstance(source, ReIDModel) and (kept := find_export(Path(source), size, kind)):
-        return kept.read_bytes(), read_card(kept)
+        card, (data,) = read_export(kept)
+        return data, card
     if kind == "int8":
         where = "the model" if isinstance(source, ReIDModel) else source
         raise ConfigError(
@@ -105,7 +100,7 @@ def exported_onnx(
         )
     model, card = describe(source, size)
     files, card, _ = make_files(model, card, "onnx")
-    data = files[".onnx"]
+    data, card = files[".onnx"], with_files(card, files)
     if not isinstance(source, ReIDModel):
         path = exports_folder(Path(source)) / f"{card.stem}.onnx"
         with contextlib.suppress(StorageError):  # a folder that is only read: it is made anew each time
@@ -118,15 +113,14 @@ def find_export(folder: Path, size: tuple[int, int] | None, precision: Precision
     weights = model_folder(folder)
     own, how = input_of(weights)
     height, width = size or own
-    digest = weights_digest((weights / "model.safetensors").read_bytes())
+    digest = weights_digest(weights)
     card = Card(saved_system(weights), 0, height, width, how.get("interpolation", "bilinear"), digest, precision)
     path = exports_folder(folder) / f"{card.stem}.onnx"
     try:
-        kept = read_card(path)
+        kept, _ = read_export(path)
     except CheckpointError:
         return None
-    same = replace(kept, calibrated="").fingerprint == card.fingerprint
-    return path if same and path.is_file() else None
+    return path if replace(kept, calibrated="").fingerprint == card.fingerprint else None
 
 
 def export_run(
@@ -160,6 +154,7 @@ def export_run(
     model, card = describe(folder, size)
     real = None if pictures is None else resized(pictures, card)
     files, card, parity = make_files(model, card, to, real, int8, tolerance)
+    card = with_files(card, files)
     path = output or exports_folder(Path(folder)) / f"{card.stem}{FORMATS[to]}"
     if path.suffix != FORMATS[to]:
         raise ConfigError(f"{path} does not end in {FORMATS[to]}, as {to} files do; name it so")

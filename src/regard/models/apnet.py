@@ -34,8 +34,9 @@ strips of a level share their weights. Level 1 alone is the RGA-S network of Z. 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -151,12 +152,10 @@ class APNet(GlobalDescriptor):
             for attention in relations:
                 attention.folded = True
 
-    def strip(self) -> Self:
-        """Remove the classifier, unless its scores are the descriptor; logits become empty either way."""
-        if self.descriptor == "bnneck":
-            return super().strip()
-        self.stripped = True
-        return self
+    @classmethod
+    def dispensable_parts(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """The classifier, unless its scores are the descriptor."""
+        return cls.training_parts if options.get("descriptor", "bnneck") == "bnneck" else ()
 
 
 def _channel_attention(stages: Backbone, level: int, order: Order, se_hidden: int) -> dict[str, AttentionPyramid]:

@@ -6,6 +6,7 @@ Shapes: B images in a batch, H x W pixels, D descriptor length.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -107,9 +108,14 @@ class ReIDModel(nn.Module):
         """The embedding alone, (B, D); for systems that can have it for less than a whole :meth:`forward`."""
         return self(images).embedding
 
+    @classmethod
+    def dispensable_parts(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of the submodules that a network with these options can embed without: ``training_parts``."""
+        return cls.training_parts
+
     def strip(self) -> Self:
         """Remove, in place, what only training needs; descriptors stay the same to the bit, logits become empty."""
-        for name in self.training_parts:
+        for name in self.dispensable_parts(self.options):
             setattr(self, name, None)
         self.stripped = True
         return self

@@ -60,7 +60,12 @@ def as_tensors(content: Any, source: str) -> dict[str, Tensor]:
             if isinstance(value, np.ndarray | np.generic):
                 value = torch.from_numpy(np.asarray(value))
             if isinstance(value, Tensor):
-                tensors[str(key).removeprefix("module.")] = value.detach().cpu()
+                name = str(key).removeprefix("module.")
+                if name in tensors:
+                    raise CheckpointError(
+                        f"{source} holds {name} twice, with and without 'module.' before it; save the one that is meant"
+                    )
+                tensors[name] = value.detach().cpu()
     if not tensors:
         raise CheckpointError(
             f"{source} holds no named tensors, but {type(content).__name__}; give a file with the network's state dict"

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from regard.data.transforms import TestTransform, normalize
 from regard.errors import CheckpointError, ConfigError
-from regard.export.card import Precision, weights_digest
+from regard.export.card import Precision
 from regard.export.engines import Engine, EngineName, open_engine
 from regard.export.make import input_of
 from regard.models import ReIDModel, load
-from regard.models.checkpoint import model_config, model_folder
+from regard.models.checkpoint import WEIGHTS, model_config, model_folder, weights_digest
 from regard.search.query import unit_rows
 
 __all__ = ["Embedder"]
@@ -77,7 +77,9 @@ class Embedder:
         own, how = input_of(folder)
         self.height, self.width = size or own
         self._transform = TestTransform(self.height, self.width, **how)
-        self._weights = weights_digest((folder / "model.safetensors").read_bytes())
+        self._weights = weights_digest(self.model)
+        with (folder / WEIGHTS).open("rb") as file:
+            self._file = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         self.note = ""
         self.engine = self._open(folder, engine, precision)
         self.busy = threading.Lock()
@@ -117,23 +119,29 @@ class Embedder:
     def describe(self) -> dict[str, Any]:
         """What a gallery remembers of the model; what changes descriptors changes the fingerprint."""
         facts = {"name": self.name, "path": self.path, "height": self.height, "width": self.width, "flip": self.flip}
-        text = f"{self._weights} {self._transform} {self.flip}"
         engine, precision = "torch", "fp32"
         if self.engine:
             engine, precision = self.engine.name, self.engine.precision
-        if self.engine and precision != "fp32":  # in fp32 the engines differ by rounding
-            text += f" {self.engine.fingerprint}"
         facts |= {"engine": engine, "precision": precision}
-        return facts | {"fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16]}
+        return facts | {"fingerprint": self._fingerprint(self._weights)}
+
+    def _fingerprint(self, weights: str) -> str:
+        """Digest of what decides the descriptors, with the weights called so."""
+        text = f"{weights} {self._transform} {self.flip}"
+        if self.engine and self.engine.precision != "fp32":  # in fp32 the engines differ by rounding
+            text += f" {self.engine.fingerprint_with(weights)}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def check_fits(self, gallery: Any) -> None:
         """Check that a gallery's descriptors are this model's.
+
+        Galleries of earlier versions knew the weights by the bytes of their file; they fit where that is unchanged.
 
         Raises:
             ConfigError: they are of another model, or of another input size.
         """
         made_by, ours = gallery.meta["model"], self.describe()
-        if made_by.get("fingerprint") != ours["fingerprint"]:
+        if made_by.get("fingerprint") not in (ours["fingerprint"], self._fingerprint(self._file)):
             raise ConfigError(
                 f"{gallery.name} was embedded by another model ({summary(made_by)}), this is {summary(ours)}; "
                 "give the model it was made with, or embed the images anew"

@@ -129,6 +129,7 @@ class Gallery:
         latest = {item.record.id: item for item in items}
         vectors = unit_rows(np.stack([item.vector for item in latest.values()]), self.dim)
         self._engine.add([replace(item, vector=vector) for item, vector in zip(latest.values(), vectors)])
+        self._people = None
 
     def delete(self, filter: Filter) -> int:
         """Remove what the filter accepts: descriptors, thumbnails and index entries; the number that went."""

@@ -3,17 +3,18 @@
 Shapes: N pictures of a chunk, D descriptor length.
 
 The sources are listed in one order and cut into chunks; with W processes each takes every W-th chunk, and the first
-one stores what all of them made. What is stored already is not read again, so a job that was stopped goes on where it
-was. A descriptor depends on its picture alone (see :class:`~regard.search.embedder.Embedder`), hence the result on
-neither the number of processes nor the interruptions.
+one stores what all of them made. What is stored already is not embedded again unless the content of its file is another
+by now, so a job that was stopped goes on where it was, and one that is repeated takes what has changed. A descriptor
+depends on its picture alone (see :class:`~regard.search.embedder.Embedder`), hence the result on neither the number of
+processes nor the interruptions.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -22,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from regard.errors import ConfigError, DataError, RegardError, StorageError
+from regard.fingerprint import bytes_digest
 from regard.parsing import parse_json
 from regard.search.embedder import Embedder
 from regard.search.gallery import Gallery, is_url
@@ -42,19 +44,21 @@ class Report:
     """What became of the pictures.
 
     Attributes:
-        added: embedded and stored now.
-        known: stored before.
+        added: new ones, embedded and stored now.
+        replaced: embedded anew, since their files have changed, or since an earlier version kept no digest of them.
+        known: stored before, and unchanged.
         unreadable: path -> why it was left out.
     """
 
     added: int = 0
+    replaced: int = 0
     known: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        parts = [f"{self.added:,} embedded"]
-        if self.known:
-            parts.append(f"{self.known:,} there already")
+        parts = [f"{self.added + self.replaced:,} embedded"]
+        if self.known or self.replaced:
+            parts = [f"{parts[0]} ({self.added:,} new, {self.replaced:,} replaced)", f"{self.known:,} unchanged"]
         if self.unreadable:
             parts.append(f"{len(self.unreadable):,} unreadable")
         return ", ".join(parts)
@@ -70,8 +74,8 @@ class Done(NamedTuple):
 class Sink(Protocol):
     """Where items go."""
 
-    def known(self) -> set[str]:
-        """Ids that are stored."""
+    def known(self) -> dict[str, str | None]:
+        """Ids that are stored -> digest of the picture each is of, None where that is not known."""
         ...
 
     def add(self, items: Sequence[Item]) -> None:
@@ -116,13 +120,14 @@ def embed_sources(
     ranks = ranks or Ranks()
     sink, report = None, Report()
     try:
-        known = b"[]"
+        known = b"{}"
         if ranks.is_main:
             sink = open_sink(output, embedder)
-            known = json.dumps(sorted(sink.known())).encode()
-        stored = set(parse_json(ranks.from_main(known)))
-        todo = [source for source in sources if record_id(source.path) not in stored]
-        report.known = len(sources) - len(todo)
+            known = json.dumps(sink.known()).encode()
+        stored: dict[str, str | None] = parse_json(ranks.from_main(known))
+        fresh = unchanged(sources, stored, ranks)
+        todo = [source for source in sources if source.path not in fresh]
+        report.known = len(fresh)
         chunks = [todo[start : start + chunk] for start in range(0, len(todo), chunk)]
         how = Maker(embedder, thumbnails and not str(output).endswith(".parquet"), blur_heads)
         for first in range(0, len(chunks), ranks.size):
@@ -130,16 +135,36 @@ def embed_sources(
             for done in map(unpack, ranks.to_all(pack(how.make(mine), embedder.dim))):
                 if sink and done.items:
                     sink.add(done.items)
-                report.added += len(done.items)
+                again = sum(item.record.id in stored for item in done.items)
+                report.replaced += again
+                report.added += len(done.items) - again
                 report.unreadable |= done.unreadable
             if progress:
-                progress(report.known + report.added + len(report.unreadable), len(sources))
+                progress(len(fresh) + report.added + report.replaced + len(report.unreadable), len(sources))
+        for path in report.unreadable:
+            if record_id(path) in stored and not str(output).endswith(".parquet"):
+                report.unreadable[path] += "; the gallery keeps the picture that was there before"
         if sink:
-            sink.finish(sources)
+            sink.finish([source for source in sources if source.path not in report.unreadable])
     finally:
         if isinstance(sink, GallerySink):
             sink.gallery.close()
     return report
+
+
+def unchanged(sources: Sequence[Source], stored: Mapping[str, str | None], ranks: Ranks) -> set[str]:
+    """Paths of the sources that are stored with the content that they have now; every process looks at some."""
+    mine = [source for source in sources if stored.get(record_id(source.path))][ranks.rank :: ranks.size]
+
+    def is_same(source: Source) -> bool:
+        try:
+            return bytes_digest(source.read()) == stored[record_id(source.path)]
+        except RegardError:
+            return False
+
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        same = [source.path for source, kept in zip(mine, threads.map(is_same, mine)) if kept]
+    return {path for found in ranks.to_all(json.dumps(same).encode()) for path in parse_json(found)}
 
 
 @dataclass(frozen=True)
@@ -162,7 +187,8 @@ class Maker:
 
     def _open(self, source: Source) -> tuple[Record, np.ndarray] | str:
         try:
-            return source.record(), decode(source.read(), source.path)
+            content = source.read()
+            return replace(source.record(), digest=bytes_digest(content)), decode(content, source.path)
         except RegardError as error:
             return str(error)
 
@@ -185,9 +211,9 @@ class GallerySink:
             raise
         self.add = self.gallery.add
 
-    def known(self) -> set[str]:
+    def known(self) -> dict[str, str | None]:
         """See :class:`Sink`."""
-        return {record.id for record in self.gallery.records()}
+        return {record.id: record.digest for record in self.gallery.records()}
 
     def finish(self, sources: Sequence[Source]) -> None:
         """Nothing is left to do: what was added is there."""
@@ -205,26 +231,25 @@ class FileSink:
         except OSError as error:
             raise StorageError(f"cannot make {self.parts} ({error.strerror}); choose another place") from None
         stamp = self.parts / "model.json"
-        if stamp.exists() and stamp.read_text() != self.model:
+        if stamp.exists() and fingerprint_in(stamp) != embedder.describe()["fingerprint"]:
             raise ConfigError(f"{self.parts} was begun with another model; remove it, or write to another file")
         write_atomic(stamp, self.model.encode())
 
-    def known(self) -> set[str]:
+    def known(self) -> dict[str, str | None]:
         """See :class:`Sink`."""
-        return {id for path in self._files() for id in pq.read_table(path, columns=["id"])["id"].to_pylist()}
+        return {row["id"]: parse_json(row["record"]).get("digest") for row in self._stored().to_pylist()}
 
     def add(self, items: Sequence[Item]) -> None:
         """See :class:`Sink`."""
-        number = len(self._files())
+        number = max((int(path.stem) for path in self._files()), default=-1) + 1
         write_atomic(self.parts / f"{number:08d}.parquet", to_parquet(to_table(items, self.dim)))
 
     def finish(self, sources: Sequence[Source]) -> None:
         """Put the parts together."""
-        tables = [pq.read_table(path) for path in self._files()]
-        table = pa.concat_tables(tables) if tables else schema(self.dim).empty_table()
-        place = {record_id(source.path): number for number, source in enumerate(sources)}
-        order = np.argsort([place.get(id, len(place)) for id in table["id"].to_pylist()], kind="stable")
-        table = table.take(order[: len(place)]) if len(table) else table
+        table = self._stored(["id", "record", "vector"])
+        latest = {id: row for row, id in enumerate(table["id"].to_pylist())}
+        ids = [record_id(source.path) for source in sources]
+        table = table.take([latest[id] for id in ids if id in latest]) if len(table) else table
         records = [Record.from_dict(parse_json(text)) for text in table["record"].to_pylist()]
         columns: dict[str, Any] = {
             name: pa.array(
@@ -238,6 +263,23 @@ class FileSink:
         for path in (*self._files(), self.parts / "model.json"):
             path.unlink()
         self.parts.rmdir()
+
+    def _stored(self, columns: Sequence[str] = ("id", "record")) -> pa.Table:
+        """What the parts hold, the latest last.
+
+        Raises:
+            DataError: one is damaged.
+        """
+        tables = [schema(self.dim).empty_table().select(columns)]
+        for path in self._files():
+            try:
+                tables.append(pq.read_table(path, columns=list(columns), page_checksum_verification=True))
+            except (pa.ArrowException, OSError) as error:
+                reason = " ".join(str(error).split())
+                raise DataError(
+                    f"{path} is damaged ({reason}); remove it, and the same command makes it again"
+                ) from error
+        return pa.concat_tables(tables)
 
     def _files(self) -> list[Path]:
         return sorted(self.parts.glob("*.parquet"))
@@ -262,10 +304,18 @@ def open_or_create(output: Path | str, embedder: Embedder) -> Gallery:
         return Gallery.create(output, embedder.dim, embedder.describe())
 
 
+def fingerprint_in(stamp: Path) -> Any:
+    """The model's fingerprint in a ``model.json``; None where it cannot be read."""
+    try:
+        return parse_json(stamp.read_bytes()).get("fingerprint")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def to_parquet(table: pa.Table) -> bytes:
     """A table as the bytes of a Parquet file."""
     buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer)
+    pq.write_table(table, buffer, write_page_checksum=True)
     return buffer.getvalue().to_pybytes()
 
 

@@ -32,6 +32,9 @@ __all__ = ["MilvusEngine"]
 NO_TIME = -1e300
 TEXTS = {"camera": 1024, "track": 1024, "person": 1024, "path": 8192, "thumbnail": 65_535}
 KNOWN = ("path", "camera", "time", "track", "person", "attributes")
+DIGEST = "$digest"
+"""Name among a row's attributes, which no attribute can have, of the digest of its picture."""
+
 MOST = 16_384
 """Rows a Milvus answer may have."""
 
@@ -234,7 +237,8 @@ def to_row(item: Item) -> dict[str, Any]:
     for name, value in row.items():
         if len(value.encode()) > TEXTS[name]:
             raise DataError(f"the {name} of {record.path[:200]} has more than {TEXTS[name]:,} bytes; make it smaller")
-    row |= {"id": record.id, "vector": item.vector.tolist(), "attributes": dict(record.attributes)}
+    attributes = {**record.attributes, **({DIGEST: record.digest} if record.digest else {})}
+    row |= {"id": record.id, "vector": item.vector.tolist(), "attributes": attributes}
     return row | {"time": NO_TIME if record.time is None else record.time}
 
 
@@ -244,6 +248,8 @@ def to_record(row: dict[str, Any]) -> Record:
     known = {name: row[name] for name in ("path", "camera", "track", "person")}
     time = None if row["time"] <= NO_TIME else row["time"]
     attributes = parse_json(attributes) if isinstance(attributes, str | bytes) else attributes
+    attributes = dict(attributes or {})
+    known["digest"] = attributes.pop(DIGEST, None)
     return Record.from_dict({"id": row["id"], **known, "time": time, "attributes": attributes})
 
 

@@ -38,6 +38,8 @@ class Record:
         track: name of the tracklet it belongs to; None where unknown.
         person: known identity; None where unknown.
         attributes: anything else, as text.
+        digest: of the content of the picture's file when it was embedded (:func:`regard.fingerprint.bytes_digest`);
+            None where that is not known.
     """
 
     id: str
@@ -47,10 +49,12 @@ class Record:
     track: str | None = None
     person: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    digest: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return {
+        """Ready for JSON; the digest is left out where it is not known."""
+        known = {} if self.digest is None else {"digest": self.digest}
+        return known | {
             "id": self.id,
             "path": self.path,
             "camera": self.camera,
@@ -70,7 +74,7 @@ class Record:
         missing = [key for key in ("id", "path") if not values.get(key)]
         if missing:
             raise DataError(f"a record has no {' and no '.join(missing)}; every picture needs both")
-        names = {key: _text(values.get(key)) for key in ("camera", "track", "person")}
+        names = {key: _text(values.get(key)) for key in ("camera", "track", "person", "digest")}
         attributes = {str(key): str(value) for key, value in (values.get("attributes") or {}).items()}
         check_names(attributes)
         return cls(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from dataclasses import replace
 
@@ -349,6 +350,46 @@ def test_a_stale_pack_is_made_anew_and_a_fresh_one_kept(tmp_path, photos, releas
     assert repack(attached[:4])
     with pytest.raises(DataError, match="lacks 2 of 6 pictures"):
         open_pack(attached, path)
+
+
+def test_a_pack_is_stale_where_the_bytes_of_a_source_differ_and_nowhere_else(tmp_path, photos, released):
+    samples = photos(tmp_path)
+    attached, _ = attach_labels(samples, tmp_path, LabelRoots(*released(tmp_path, samples)))
+    path, mask = tmp_path / "labels.pack", attached[2].mask
+    assert mask is not None
+    pack_labels(attached, path, (32, 16))
+    whole, before = path.read_bytes(), mask.stat()
+    os.utime(mask, ns=(1, 1))
+    pack_labels(attached, path)
+    assert path.read_bytes() == whole
+    with mask.open("ab") as file:
+        file.write(b"\0")  # decoders pass it over, and the pack is made anew all the same
+    os.utime(mask, ns=(before.st_atime_ns, before.st_mtime_ns))
+    pack_labels(attached, path)
+    again = path.read_bytes()
+    assert again != whole
+    mask.write_bytes(mask.read_bytes()[:-1] + b"\1")
+    os.utime(mask, ns=(before.st_atime_ns, before.st_mtime_ns))
+    pack_labels(attached, path)
+    assert path.read_bytes() != again
+
+
+def test_a_pack_with_a_changed_bit_is_refused_and_made_anew(tmp_path, photos, released):
+    samples = photos(tmp_path)
+    attached, _ = attach_labels(samples, tmp_path, LabelRoots(*released(tmp_path, samples)))
+    path = tmp_path / "labels.pack"
+    pack_labels(attached, path, (32, 16))
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for place in (whole.index(b"heatmap_size") + 1, whole.index(b'"content"') + 14, start, start + 999, len(whole) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DataError, match=r"is no pack of labels .*; delete it and pack again"):
+            open_pack(attached, path)
+    pack_labels(attached, path, (32, 16))
+    assert path.read_bytes() == whole
+    old = whole.replace(b'"content": "', b'"c0ntent": "', 1)  # as an earlier version wrote it: without
+    path.write_bytes(old)
+    assert len(open_pack(attached, path)) == len(attached)
 
 
 def test_a_training_split_is_labeled_and_packed(tmp_path, photos, released):

@@ -74,6 +74,25 @@ def test_an_interrupted_call_goes_on(tmp_path, pictures, torn):
     assert path.read_bytes() == whole.read_bytes()
 
 
+def test_a_photo_that_changed_in_between_is_labeled_anew(tmp_path, pictures):
+    out, seen = tmp_path / "out", []
+
+    def pose(picture):
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        seen.append(picture)
+        return fake_pose(picture)
+
+    with pytest.raises(KeyboardInterrupt):
+        make_labels(pictures, out, pose, None, "fakes", progress=False)
+    path = next(iter(pictures.values()))
+    with path.open("ab") as file:
+        file.write(b"\0")
+    rest = []
+    make_labels(pictures, out, lambda p: rest.append(p) or fake_pose(p), None, "fakes", progress=False)
+    assert len(rest) == len(pictures) - 3 + 1
+
+
 def test_nothing_to_make(tmp_path, pictures):
     with pytest.raises(ConfigError, match="no model is given"):
         make_labels(pictures, tmp_path, None, None, "")

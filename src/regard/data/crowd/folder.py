@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from regard.data.crowd.plan import FOLDERS
+from regard.data.crowd.record import digest, pair_digest
 from regard.data.crowd.request import FORMAT, VERSION, Request
 from regard.errors import DataError, StorageError
 from regard.parsing import parse_json
 
-__all__ = ["CAMERAS", "MASKS", "existing_crowd", "publish", "staging"]
+__all__ = ["CAMERAS", "MASKS", "existing_crowd", "is_complete", "publish", "read_description", "staging"]
 
 MASKS = "masks"
 CAMERAS = "cameras"
@@ -39,7 +40,7 @@ def existing_crowd(root: Path, request: Request, overwrite: bool) -> dict[str, A
         return found
     if not overwrite:
         raise DataError(
-            f"'{root}' holds another crowd ({difference or 'with files missing'}); "
+            f"'{root}' holds another crowd ({difference or 'with files missing or changed'}); "
             "choose another folder, or pass overwrite=True to replace it"
         )
     return None
@@ -80,13 +81,27 @@ def flat(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_complete(root: Path, found: dict[str, Any]) -> bool:
-    """Whether every folder holds as many pictures and masks as ``dataset.json`` says."""
+    """Whether every folder holds the pictures and masks that ``dataset.json`` speaks of, to the byte."""
     try:
         counts = {name: (count_files(root / name), count_files(root / MASKS / name)) for name in FOLDERS}
     except OSError:
         return False
     labels = all((root / name).is_file() for name in ("keypoints.json", "attributes.json"))
-    return labels and all(counts[name] == (found["images"][name],) * 2 for name in FOLDERS)
+    whole = labels and all(counts[name] == (found["images"][name],) * 2 for name in FOLDERS)
+    return whole and digest_of_files(root) == found["sha256"]["files"]
+
+
+def digest_of_files(root: Path) -> str | None:
+    """What :func:`regard.data.crowd.record.digests` says of the files that are there; None where one cannot be read."""
+    try:
+        return digest(
+            f"{name}/{picture.name} {pair_digest(picture.read_bytes(), mask.read_bytes())}"
+            for name in sorted(FOLDERS)
+            for picture in sorted((root / name).iterdir())
+            for mask in [root / MASKS / name / f"{picture.stem}.png"]
+        )
+    except OSError:
+        return None
 
 
 def count_files(folder: Path) -> int:

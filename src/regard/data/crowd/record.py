@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["JOINTS", "Record", "coco_json", "digests"]
+__all__ = ["JOINTS", "Record", "coco_json", "digest", "digests", "pair_digest"]
 
 JOINTS = (
     "nose",
@@ -110,6 +110,11 @@ def digests(records: Sequence[Record]) -> dict[str, str]:
         "files": digest(f"{record.file_name} {record.file_digest}" for record in records),
         "pixels": digest(f"{record.file_name} {record.pixel_digest}" for record in records),
     }
+
+
+def pair_digest(jpeg: bytes, png: bytes) -> str:
+    """SHA-256 of the two files of a picture."""
+    return hashlib.sha256(jpeg + png).hexdigest()
 
 
 def digest(lines: Any) -> str:

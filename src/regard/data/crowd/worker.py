@@ -24,7 +24,7 @@ from regard.data.crowd.folder import CAMERAS, MASKS
 from regard.data.crowd.person import Identity
 from regard.data.crowd.plan import QUERY, Job, Shot
 from regard.data.crowd.plate import expose_plate, stand_props
-from regard.data.crowd.record import Record
+from regard.data.crowd.record import Record, pair_digest
 from regard.data.crowd.request import Request
 from regard.data.crowd.rng import Rng
 from regard.data.crowd.share import load_shared, save_shared
@@ -154,7 +154,7 @@ class Studio:
             area=int((take.labels > 0).sum()),
             visible=take.visible,
             native=take.native,
-            file_digest=hashlib.sha256(jpeg + png).hexdigest(),
+            file_digest=pair_digest(jpeg, png),
             pixel_digest=hashlib.sha256(take.pixels.tobytes() + take.labels.tobytes()).hexdigest(),
         )
 

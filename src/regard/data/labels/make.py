@@ -6,7 +6,7 @@
     <out>/masks/<folder>/<stem>.png           0 and 255
     <out>/keypoints.json.partial              what is done so far, a line per photo; removed at the end
 
-A call that was interrupted goes on where it was.
+A call that was interrupted goes on where it was; a photo with another content by now is labeled anew.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from regard.data.image import read_image
 from regard.data.labels.coco import Person, write_coco
 from regard.data.labels.convert import PRESENT, VISIBLE, write_gray
 from regard.errors import ConfigError, DataError, StorageError
+from regard.fingerprint import file_digest
 from regard.parsing import parse_json
 
 __all__ = ["make_labels"]
@@ -73,12 +74,12 @@ def make_labels(
             for name, photo in tqdm(photos.items(), "label", unit="photo", disable=not progress):
                 if name in done:
                     continue
-                picture = read_image(photo)
+                picture, content = read_image(photo), file_digest(photo)
                 if silhouette:
                     write_gray(out / "masks" / Path(name).with_suffix(".png"), silhouette(picture))
                 joints = None if pose is None else tuple((float(x), float(y), float(s)) for x, y, s in pose(picture))
                 done[name] = (picture.shape[0], picture.shape[1], joints)
-                file.write(json.dumps({"name": name, "label": done[name]}) + "\n")
+                file.write(json.dumps({"name": name, "digest": content, "label": done[name]}) + "\n")
                 file.flush()
     except OSError as error:
         raise StorageError(
@@ -91,7 +92,9 @@ def make_labels(
 
 
 def read_diary(diary: Path, description: str, photos: Mapping[str, Path]) -> dict[str, tuple[int, int, Joints | None]]:
-    """Height, width and joints of the photos that an interrupted call has done; the last line may be cut off.
+    """Height, width and joints of the photos that an interrupted call has done, and that are the same by their content.
+
+    The last line may be cut off.
 
     Raises:
         DataError: that call was made with other models.
@@ -99,6 +102,7 @@ def read_diary(diary: Path, description: str, photos: Mapping[str, Path]) -> dic
     if not diary.exists():
         return {}
     done: dict[str, tuple[int, int, Joints | None]] = {}
+    contents: dict[str, str | None] = {}
     lines = diary.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     whole: list[str] = []
     for line in lines:
@@ -109,6 +113,7 @@ def read_diary(diary: Path, description: str, photos: Mapping[str, Path]) -> dic
             else:
                 height, width, joints = entry["label"]
                 done[entry["name"]] = int(height), int(width), joints
+                contents[entry["name"]] = entry.get("digest")
         except (ValueError, KeyError, TypeError):
             break
         if not same:
@@ -118,7 +123,11 @@ def read_diary(diary: Path, description: str, photos: Mapping[str, Path]) -> dic
             )
         whole.append(line)
     diary.write_text("".join(whole), encoding="utf-8")
-    return {name: entry for name, entry in done.items() if name in photos}
+    return {
+        name: entry
+        for name, entry in done.items()
+        if name in photos and photos[name].is_file() and contents[name] == file_digest(photos[name])
+    }
 
 
 def person_of(label: tuple[int, int, Joints | None], visible: float, present: float) -> Person:

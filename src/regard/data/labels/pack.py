@@ -8,8 +8,9 @@ safetensors file, so anything can open it:
 - ``joints`` (N, 17, 4) float32: x, y, visibility, score;
 - ``known`` (N, 19) bool: mask, joints, and which of the heat maps there are;
 
-and in its metadata the names of the pictures and a fingerprint of everything it was made from: where a source has
-changed since, :func:`pack_labels` makes the pack anew.
+and in its metadata the names of the pictures, a fingerprint of the contents of everything it was made from, and a
+digest of the pack itself, which is checked when it is opened. Where a source has changed since, :func:`pack_labels`
+makes the pack anew.
 """
 
 from __future__ import annotations
@@ -30,13 +31,20 @@ from regard.data.image import measure_image
 from regard.data.labels.labeled import LabeledSample, LabelKind, Labels, read_labels
 from regard.data.transforms import resize
 from regard.errors import DataError, StorageError
+from regard.fingerprint import bytes_digest, file_digest, stream_digest
 from regard.parsing import parse_json
 from regard.structures import Sample
 
 __all__ = ["HEATMAP_SIZE", "LabelPack", "open_pack", "pack_labels"]
 
 VERSION = "regard labels 1"
+CONTENT = "content"
+"""Metadata with the digest of the whole pack; packs of earlier versions have none."""
+
 HEATMAP_SIZE = (128, 64)
+UNKNOWN = "0" * 32
+"""In the place of that digest until all is written."""
+
 JOINTS = 17
 TYPES = {"U8": np.dtype(np.uint8), "F32": np.dtype(np.float32), "BOOL": np.dtype(np.bool_)}
 ENDINGS = {dtype: name for name, dtype in TYPES.items()}
@@ -47,6 +55,7 @@ class LabelPack:
 
     Args:
         path: the file.
+        checked: whether its bytes have been checked in this job already.
 
     Attributes:
         names: folder and file of every picture.
@@ -57,7 +66,7 @@ class LabelPack:
         DataError: it is no pack, or not whole.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, checked: bool = False):
         self.path = path
         try:
             with path.open("rb") as file:
@@ -82,6 +91,8 @@ class LabelPack:
                 for name, entry in header.items()
             }
             self._check(8 + size + max(entry["data_offsets"][1] for entry in header.values()))
+            if not checked and CONTENT in metadata and metadata[CONTENT] != content_of(path, metadata[CONTENT]):
+                raise ValueError("not as it was written")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise DataError(
                 f"'{path}' is no pack of labels ({type(error).__name__}: {error}); delete it and pack again"
@@ -107,7 +118,7 @@ class LabelPack:
             raise ValueError("a wrong number of bytes")
 
     def __reduce__(self):
-        return LabelPack, (self.path,)
+        return LabelPack, (self.path, True)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -136,12 +147,16 @@ def open_pack(samples: Sequence[Sample], path: Path) -> list[Sample]:
     Raises:
         DataError: the file is no pack, or lacks one of the samples.
     """
-    pack = LabelPack(path)
+    return _labeled(samples, LabelPack(path))
+
+
+def _labeled(samples: Sequence[Sample], pack: LabelPack) -> list[Sample]:
+    """Samples with a pack's labels."""
     rows = {name: row for row, name in enumerate(pack.names)}
     lacking = [name_of(sample) for sample in samples if name_of(sample) not in rows]
     if lacking:
         raise DataError(
-            f"'{path}' lacks {len(lacking):,} of {len(samples):,} pictures, such as '{lacking[0]}'; pack again"
+            f"'{pack.path}' lacks {len(lacking):,} of {len(samples):,} pictures, such as '{lacking[0]}'; pack again"
         )
     return [LabeledSample(**{**values_of(sample), "pack": pack, "row": rows[name_of(sample)]}) for sample in samples]
 
@@ -172,7 +187,8 @@ def pack_labels(
     fingerprint = fingerprint_of(samples, size)
     if old is None or old.fingerprint != fingerprint:
         write_pack(samples, path, size, fingerprint, progress)
-    return open_pack(samples, path)
+        old = LabelPack(path, checked=True)
+    return _labeled(samples, old)
 
 
 def name_of(sample: Sample) -> str:
@@ -186,24 +202,30 @@ def values_of(sample: Sample) -> dict[str, Any]:
 
 
 def fingerprint_of(samples: Sequence[Sample], heatmap_size: tuple[int, int]) -> str:
-    """Hash of what a pack is made from: names, keypoints and outlines, sizes and times of label files."""
+    """Digest of what a pack is made from: names, keypoints and outlines, contents of label files."""
     digest = hashlib.sha256(repr((VERSION, heatmap_size)).encode())
     for sample in samples:
         more = sample if isinstance(sample, LabeledSample) else LabeledSample(**values_of(sample))
-        files = [path and state_of(path) for path in (more.mask, *(more.heatmaps or ()))]
+        files = [path and content_or_none(path) for path in (more.mask, *(more.heatmaps or ()))]
         digest.update(
             repr((name_of(more), files, more.keypoints, more.scores, more.outline, more.mask_threshold)).encode()
         )
     return digest.hexdigest()
 
 
-def state_of(path: Path) -> tuple[int, int] | None:
-    """Size and time of a file; None where there is none."""
+def content_or_none(path: Path) -> str | None:
+    """Digest of a file; None where it cannot be read."""
     try:
-        state = os.stat(path)  # noqa: PTH116
+        return file_digest(path)
     except OSError:
         return None
-    return state.st_size, state.st_mtime_ns
+
+
+def content_of(path: Path, own: str = UNKNOWN) -> str:
+    """Digest of a pack, with nothing in the place of its ``own`` digest."""
+    with path.open("rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+        return bytes_digest(header.replace(own.encode(), UNKNOWN.encode()) + stream_digest(file).encode())
 
 
 def write_pack(
@@ -229,7 +251,7 @@ def write_pack(
         raise DataError(f"two pictures are called '{twice}', which a pack cannot tell apart; rename one")
     metadata = {
         "version": VERSION, "names": json.dumps(names), "fingerprint": fingerprint, "mask_width": str(width),
-        "heatmap_size": json.dumps(heatmap_size),
+        "heatmap_size": json.dumps(heatmap_size), CONTENT: UNKNOWN,
     }  # fmt: skip
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -239,6 +261,7 @@ def write_pack(
             fill(arrays, row, read_labels(sample), (height, width))
         for array in arrays.values():
             array.flush()
+        seal(temporary)
         temporary.replace(path)
     except OSError as error:
         raise StorageError(
@@ -247,6 +270,16 @@ def write_pack(
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def seal(path: Path) -> None:
+    """Put its digest into the header of a pack that was just written."""
+    digest = content_of(path)
+    with path.open("r+b") as file:
+        mark = f'"{CONTENT}": "'.encode()
+        place = file.read(int.from_bytes(file.read(8), "little")).rindex(mark + UNKNOWN.encode())
+        file.seek(8 + place + len(mark))
+        file.write(digest.encode())
 
 
 def mask_size(samples: Sequence[Sample]) -> tuple[int, int]:
