@@ -62,7 +62,7 @@ def robustness_chart(found: Mapping[str, Any], clean: Figures) -> Chart | None:
         room = (start / wide, (top - each + 1) / tall, (CURVE - 0.8) / wide, (each - 1) / tall)
         _curve(drawing.add_axes(room), name, points, clean)
         level, last = list(points.items())[-1]
-        unit = f"{level} pixels" if name == "resolution" else f"{100 * float(level):.0f} % covered"
+        unit = f"{level} pixels" if name == "resolution" else f"{100 * float(level):.12g} % covered"
         said.append(f"with {unit} it is {100 * last['mAP']:.1f} %")
     return Chart("robustness", "Accuracy on worse pictures", "; ".join(said) + ".", drawing)
 
