@@ -5,7 +5,7 @@ Shapes: Q queries, G gallery images, D descriptor length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,8 @@ def evaluate_on(
         sources = [find_data(text, root or (own and own.data.root), config, runtime, quiet) for text in texts]
         opened = list(zip(sources, _read_each(sources)))
         how: dict[str, Any] = {"queries": queries, "details": details, "leave_one_out": leave_one_out}
-        scores = _scores(model.to(runtime.device), config, opened, trained_on(own) if own else [], runtime, quiet, how)
+        seen = places_of(trained_on(own) if own else [], opened)
+        scores = _scores(model.to(runtime.device), config, opened, seen, runtime, quiet, how)
         return runtime.broadcast(scores)
     finally:
         runtime.close()
@@ -129,7 +130,7 @@ def _scores(
     model: ReIDModel,
     config: Config,
     opened: Sequence[tuple[Source, Splits]],
-    trained: Sequence[Source | str],
+    trained: Collection[tuple[str, Path | None]],
     runtime: Runtime,
     quiet: bool,
     how: Mapping[str, Any],
@@ -145,7 +146,8 @@ def _scores(
             query = gallery = as_one_list(query, gallery)
         report, further = score_sets(query, gallery, config.eval, **how)
         report = with_options(report, run_options(config, runtime))
-        scores.append(Score(source, splits, report, was_seen(source, splits, trained), further))
+        seen = place_of(source, splits) in trained or (source.name, None) in trained
+        scores.append(Score(source, splits, report, seen, further))
     return scores
 
 
@@ -216,21 +218,17 @@ def trained_on(config: Config) -> list[Source | str]:
     return found
 
 
-def was_seen(source: Source, splits: Splits, trained: Sequence[Source | str]) -> bool:
-    """Whether a data set is among those trained on: by name and place, by name alone where the place is gone."""
-    for other in trained:
-        if isinstance(other, str):
-            if other == source.name:
-                return True
-        elif other.name == source.name and _may_share(other.root.resolve(), source.root.resolve()):
+def places_of(trained: Sequence[Source | str], opened: Sequence[tuple[Source, Splits]]) -> set[tuple[str, Path | None]]:
+    """Name and place of those trained on that bear the name of one that is opened; None where the place is gone."""
+    read = {(source.name, source.root): place_of(source, splits) for source, splits in opened}
+    names = {name for name, _ in read}
+    found: set[tuple[str, Path | None]] = set()
+    for source in trained:
+        if isinstance(source, str):
+            found.add((source, None))
+        elif source.name in names:
             try:
-                if other.root == source.root or place_of(other, other.read()) == place_of(source, splits):
-                    return True
+                found.add(read.get((source.name, source.root)) or place_of(source, source.read()))
             except RegardError:
-                return True
-    return False
-
-
-def _may_share(one: Path, other: Path) -> bool:
-    """Whether a data set below one folder may be that below the other."""
-    return one in (other, *other.parents) or other in one.parents
+                found.add((source.name, None))
+    return found

@@ -102,6 +102,6 @@ def _curve(axes: Axes, name: str, points: Mapping[str, Figures], clean: Figures)
         axes.minorticks_off()
         axes.invert_xaxis()
     else:
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.legend(loc="lower right", bbox_to_anchor=(1, 0.99), ncols=len(clean), frameon=False, fontsize=FONT,
                 labelcolor=INK, borderaxespad=0, columnspacing=1.2, handlelength=1.8)  # fmt: skip
