@@ -189,7 +189,7 @@ class Protocol:
         return (
             f"no query has a match: all gallery images of the {len(shared)} shared ids were taken by the query's own "
             f"camera (query camids {_some(cameras)}) and so are removed; give the true camera numbers, or None for "
-            f"both camids if there are no cameras"
+            f"both camids if there are no cameras, or ignore cameras"
         )
 
 
