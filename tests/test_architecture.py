@@ -52,9 +52,10 @@ MAY_IMPORT = {
     "registry": set(),
     "storage": set(),
     "fingerprint": set(),
+    "naming": set(),
     "parsing": set(),
 }
-GROUND = {"structures", "errors", "registry", "storage", "fingerprint", "parsing"}
+GROUND = {"structures", "errors", "registry", "storage", "fingerprint", "naming", "parsing"}
 
 
 def room(path: Path) -> str:

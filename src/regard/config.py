@@ -305,6 +305,9 @@ class EvalConfig(Section):
     junk: Literal["before", "query"] = Field(
         default="before", description="when junk leaves the gallery: before anything is compared, or query by query"
     )
+    ignore_cameras: bool = Field(
+        default=False, description="a person's pictures by the query's own camera are right, instead of being removed"
+    )
     batch_size: Positive = Field(default=128, description="pictures at a time")
 
 

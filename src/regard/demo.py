@@ -26,10 +26,11 @@ from regard.data.image import read_image
 from regard.data.transforms import TestTransform, normalize
 from regard.engine.checkpoint import read_config, read_progress
 from regard.engine.color_histogram import color_histograms
-from regard.engine.extract import embed_run, evaluate_splits, protocol_labels
+from regard.engine.extract import embed_run, evaluate_splits, protocol_labels, run_options
 from regard.engine.log import read_history
 from regard.engine.run import resume_run, start_run
 from regard.engine.runtime import Runtime
+from regard.engine.scoring import with_options
 from regard.engine.train import build_model
 from regard.errors import CheckpointError
 from regard.explain import (
@@ -186,7 +187,8 @@ def _evaluate(
 ) -> tuple[RankingReport, np.ndarray, np.ndarray]:
     runtime = Runtime(config.train)
     query, gallery = embed_run(model.to(runtime.device), splits, config, runtime, quiet)
-    return evaluate_splits(query, gallery, splits, config.eval), query, gallery
+    report = with_options(evaluate_splits(query, gallery, splits, config.eval), run_options(config, runtime))
+    return report, query, gallery
 
 
 def _heat_maps(

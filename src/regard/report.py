@@ -32,11 +32,11 @@ from regard.data.transforms import TestTransform, normalize
 from regard.engine.checkpoint import read_progress
 from regard.engine.compare import fingerprint, run_labels
 from regard.engine.evaluation import own_config, run_config, run_home
-from regard.engine.extract import embed_run, evaluate_splits, protocol_labels
+from regard.engine.extract import embed_run, evaluate_splits, protocol_labels, run_options
 from regard.engine.log import read_history
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
-from regard.engine.scoring import as_feature_sets
+from regard.engine.scoring import as_feature_sets, with_options
 from regard.errors import CheckpointError, ConfigError, nearest
 from regard.explain.answers import answers
 from regard.explain.attention import attention_of
@@ -50,6 +50,7 @@ from regard.explain.precision import PrecisionRow, measure_precision, pair_up, p
 from regard.explain.ranked import RankedList, pick_queries, random_queries, ranked_lists
 from regard.explain.report_runs import Match, RunFindings, RunsReport, ShownQuery
 from regard.metrics import RankingReport, evaluate_camera_pairs, rank
+from regard.metrics.options import option_lines
 from regard.metrics.pairs import sample_pairs
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import WEIGHTS, from_config, model_config, model_folder
@@ -174,7 +175,7 @@ def gather(
         queries=list(shown.values()),
         mapped=[splits.gallery[index] for index in mapped],
         pictures=[splits.query[index] for index in looked] if attended else [],
-        facts=_facts(splits, runs[0]),
+        facts=_facts(splits, runs),
         command=command,
     )
 
@@ -219,7 +220,8 @@ def _opened(label: str, folder: Path, config: Config, splits: Splits, quiet: boo
     runtime = Runtime(config.train.model_copy(update={"devices": 1}))
     model = load(folder).to(runtime.device)
     query, gallery = embed_run(model, splits, config, runtime, quiet)
-    return Opened(label, folder, config, model, query, gallery, evaluate_splits(query, gallery, splits, config.eval))
+    report = with_options(evaluate_splits(query, gallery, splits, config.eval), run_options(config, runtime))
+    return Opened(label, folder, config, model, query, gallery, report)
 
 
 def _queries(runs: Sequence[Opened], splits: Splits, count: int, seed: int) -> dict[int, ShownQuery]:
@@ -243,7 +245,7 @@ def _queries(runs: Sequence[Opened], splits: Splits, count: int, seed: int) -> d
 
 def _answers(run: Opened, splits: Splits, k: int, junk: bool = False) -> Ranking:
     """The first gallery pictures of every query, as the run's evaluation orders them."""
-    order = run.config.eval.model_dump(include={"metric", "rerank", "expansion", "junk"})
+    order = run.config.eval.model_dump(include={"metric", "rerank", "expansion", "junk", "ignore_cameras"})
     return answers(*as_feature_sets(run.query, run.gallery, splits), k, show_junk=junk, **order)
 
 
@@ -339,6 +341,8 @@ class Finder:
     def _matches(self, run: Opened) -> list[Match | None]:
         index, labels = list(self.looked), protocol_labels(self.splits)
         labels |= {name: labels[name][index] for name in ("query_pids", "query_camids")}
+        if run.config.eval.ignore_cameras:
+            labels |= {"query_camids": None, "gallery_camids": None}
         ranking = rank(run.query[index], run.gallery, k=len(run.gallery), metric=run.config.eval.metric, **labels)
         assert ranking.matches is not None
         found: list[Match | None] = []
@@ -429,12 +433,14 @@ def _length(folder: Path, own: Config) -> str:
     return f"{progress.epoch} epochs, {progress.step:,} steps, {progress.seconds / 60:.1f} min"
 
 
-def _facts(splits: Splits, run: Opened) -> dict[str, object]:
+def _facts(splits: Splits, runs: Sequence[Opened]) -> dict[str, object]:
     """What was measured, and with what."""
+    device = next(runs[0].model.parameters()).device
+    options = option_lines([run.label for run in runs], [run.report.options for run in runs])
     return {
         "Data": f"{splits} in {splits.root}",
-        "Protocol": ", ".join(f"{name} {value}" for name, value in run.report.options.items()),
-        "Machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {next(run.model.parameters()).device}",
+        "Protocol": "; ".join(options),
+        "Machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}",
         "Versions": f"regard {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         "Made": time.strftime("%Y-%m-%d %H:%M"),
     }

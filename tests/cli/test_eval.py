@@ -50,6 +50,32 @@ def test_files_are_scored_like_arrays(files, tmp_path, capsys):
         assert words in out
 
 
+def test_one_list_asks_itself(files, tmp_path, capsys):
+    out_file = tmp_path / "scores.json"
+    one = np.load(files[1])
+    same = [one["embeddings"]] * 2 + [one["pids"]] * 2 + [one["camids"]] * 2
+    for flags, options in (([], {}), (["--ignore-cameras"], {"ignore_cameras": True})):
+        code, out, err = run(
+            "eval",
+            "--features",
+            files[1],
+            "--leave-one-out",
+            *flags,
+            "--open-set",
+            "--json",
+            out_file,
+            "-q",
+            capsys=capsys,
+        )
+        assert code == 0, err
+        found = json.loads(out_file.read_text())
+        expected = regard.evaluate_ranking(*same, leave_one_out=True, **options)
+        assert found["mAP"] == expected.mAP
+        assert found["options"] == {"descriptors": "from files", **expected.options}
+        assert found["files"] == [str(files[1])]
+        assert "descriptors from files" in out
+
+
 def test_pooled_queries(files, tmp_path, capsys):
     out_file = tmp_path / "scores.json"
     code, out, _ = run("eval", "--features", *files, "--queries", "max", "--json", out_file, "-q", capsys=capsys)
@@ -69,6 +95,10 @@ def test_mistakes_are_told_in_one_line(files, tmp_path, capsys):
         (["somewhere", "--features", *files], "and not both"),
         (["--features", files[0], tmp_path / "gone.npz"], "no file"),
         (["--features", *files, "--tracklets"], "the query has no tracklets to pool"),
+        (["--features", files[0]], "--features got 1 files, wanted QUERY and GALLERY"),
+        (["--features", *files, "--leave-one-out"], "--features got 2 files, wanted one file with --leave-one-out"),
+        (["--features", *files, "--no-flip"], "--flip says how pictures are embedded; descriptors are there already"),
+        (["--features", files[0], "--leave-one-out", "--queries", "max"], "'max' do not go with leave-one-out"),
     ):
         code, _, err = run("eval", *arguments, "-q", capsys=capsys)
         assert code == 2

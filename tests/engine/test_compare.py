@@ -13,10 +13,11 @@ import pytest
 import torch
 
 import regard
+from regard.cli.explain_runs import labels_of
 from regard.cli.main import main
 from regard.config import load_config, read_recipe
 from regard.engine import compare
-from regard.engine.compare import compare_runs, fingerprint, measure_speed
+from regard.engine.compare import compare_runs, fingerprint, measure_speed, run_labels
 from regard.engine.evaluation import evaluate_run, run_config
 from regard.errors import CheckpointError, ConfigError, StorageError
 from regard.metrics.significance import holm, intervals, paired_differences, query_scores
@@ -145,6 +146,15 @@ def test_baseline_labels_and_mistakes(runs, tmp_path):
         compare_runs([], quiet=True)
     with pytest.raises(CheckpointError, match=re.escape(str(tmp_path / "nothing"))):
         compare_runs([tmp_path / "nothing"], quiet=True)
+
+
+def test_runs_of_one_name_are_called_by_their_place():
+    folders = [Path("/w/one/apnet"), Path("/w/two/apnet"), Path("/w/two/dsp"), Path("/w/three/../three/dsp/x/..")]
+    assert list(run_labels(folders)) == ["one/apnet", "two/apnet", "two/dsp", "three/dsp"]
+    assert labels_of(folders) == ["one/apnet", "two/apnet", "two/dsp", "three/dsp"]
+    assert list(run_labels([Path()])) == [Path.cwd().name]
+    with pytest.raises(ConfigError, match="given twice"):
+        labels_of([Path("apnet"), Path("apnet").absolute()])
 
 
 def test_a_model_folder_takes_its_systems_recipe(runs, market, tmp_path):

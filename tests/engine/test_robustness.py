@@ -141,6 +141,16 @@ def test_means_are_over_kinds_and_severities():
     assert re.search(r"^32 px high +70\.00", table, re.M)
 
 
+def test_levels_that_nearly_agree_keep_a_row_each():
+    levels = [("occlusion", 0.121), ("occlusion", 0.124), ("resolution", 1234567), ("resolution", 1234568)]
+    measured = [Measured(sweep, sweep, level, "both", 0.5, 0.5, 0.5) for sweep, level in levels]
+    report = RobustnessReport("", "", "", Measured("clean", "clean", 0, "", 0.8, 0.9, 0.7), measured, {})
+    found = report.to_dict()["corrupted"]["both"]
+    assert list(found["occlusion"]) == ["0.121", "0.124"]
+    assert list(found["resolution"]) == ["1234567", "1234568"]
+    assert all(words in str(report) for words in ("12.1% covered", "12.4% covered", "1234568 px high"))
+
+
 def test_the_command_writes_table_json_and_picture(run_folder, tmp_path, capsys):
     files = [tmp_path / "found.json", tmp_path / "found.png"]
     arguments = ["eval", str(run_folder), "--corruptions", "--kinds", "contrast", "blur", "--severities", "1", "5",

@@ -131,6 +131,117 @@ def test_every_data_set_is_found_before_the_first_is_scored(folder, data, error,
         evaluate_on(folder, data, quiet=True)
 
 
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory, market, shelf):
+    """Two Market-1501 of one picture's difference, two tables in one folder, and a folder that links to the first."""
+    root = tmp_path_factory.mktemp("twins")
+    for name in ("a", "b"):
+        shutil.copytree(market, root / name)
+    next(iter(sorted((root / "b" / "query").glob("*.jpg")))).unlink()
+    (root / "link").symlink_to(root / "a")
+    splits = regard.load_dataset("market1501", root / "a")
+    for name, skipped in (("x", 0), ("y", 3)):
+        rows = [
+            f"{sample.path.relative_to(root)},{sample.pid},{part},{sample.camid}"
+            for part in ("train", "query", "gallery")
+            for sample in getattr(splits, part)[skipped * (part == "query") :]
+            if sample.pid > 0
+        ]
+        (root / f"{name}.csv").write_text("\n".join(["path,pid,split,camid", *rows]) + "\n")
+    return root
+
+
+def test_data_sets_of_one_kind_keep_a_row_each_and_are_told_apart_by_place(folder, twins, tmp_path, capsys):
+    texts = [f"market1501={twins / 'a'}", f"market1501={twins / 'b'}", str(twins / "x.csv"), str(twins / "y.csv")]
+    scores = evaluate_on(folder, texts, quiet=True)
+    assert len({score.report.mAP for score in scores}) > 1
+    names = ["market1501 (a)", "market1501 (b)", "table (x.csv)", "table (y.csv)"]
+    assert [line.split("  ")[0] for line in transfer_table(scores).splitlines()[1:5]] == names
+    content = transfer_dict(scores)
+    assert list(content["data"]) == names
+    assert [entry["root"] for entry in content["data"].values()] == [
+        str((twins / name).resolve()) for name in ("a", "b", "x.csv", "y.csv")
+    ]
+    assert all(root in transfer_table(scores) for root in (entry["root"] for entry in content["data"].values()))
+    assert not any(score.seen for score in scores)  # trained on another Market-1501
+    mean = mean_of_targets(scores)
+    assert mean is not None
+    assert mean["mAP"] == pytest.approx(np.mean([score.report.mAP for score in scores]))
+    assert main(["eval", str(folder), "--data", *texts, "--averages", "-q"]) == 0
+    assert all(f"\n{name}\nmean over" in capsys.readouterr().out for name in names[:1])
+
+
+def test_trained_on_is_a_place_and_not_a_name(folder, shelf, twins, tmp_path):
+    home = f"market1501={(shelf / 'market1501').resolve()}"
+    scores = evaluate_on(folder, [home, f"market1501={twins / 'a'}"], quiet=True)
+    assert [score.seen for score in scores] == [True, False]
+    gone = shutil.copytree(folder, tmp_path / "gone")
+    settings = (gone / "config.yaml").read_text()
+    (gone / "config.yaml").write_text(settings.replace(str(shelf), str(tmp_path / "moved")))
+    (score,) = evaluate_on(gone, [f"market1501={twins / 'a'}"], quiet=True)
+    assert score.seen  # where it was cannot be known any more
+
+
+@pytest.mark.parametrize("again", ["a", "link", "b/../a"])
+def test_a_data_set_is_named_twice_however_it_is_spelled(folder, twins, again):
+    with pytest.raises(ConfigError, match="named twice"):
+        evaluate_on(folder, [f"market1501={twins / 'a'}", f"market1501={twins / again}"], quiet=True)
+
+
+def test_two_tables_of_one_folder_keep_their_people_apart(tiny_overrides, twins):
+    config = config_of(tiny_overrides, "data.name=null", f"data.train=[{twins / 'x.csv'}, {twins / 'b'}]")
+    people = {sample.pid for sample in open_data(config).train}
+    assert len(people) == 12
+    other = twins / "z.csv"
+    rows = (twins / "x.csv").read_text().splitlines()
+    other.write_text(
+        "\n".join([rows[0], *(row if ",query," in row else row.replace("a/", "b/") for row in rows[1:])]) + "\n"
+    )
+    splits = open_data(config_of(tiny_overrides, "data.name=null", f"data.train=[{twins / 'x.csv'}, {other}]"))
+    assert splits.num_ids == 12
+    with pytest.raises(ConfigError, match="twice"):
+        open_data(config_of(tiny_overrides, "data.name=null", f"data.train=[{twins / 'a'}, {twins / 'link'}]"))
+
+
+def test_one_place_of_labels_is_not_for_two_data_sets(tiny_overrides, twins):
+    two = f"data.train=['market1501={twins / 'a'}', 'market1501={twins / 'b'}']"
+    config = config_of(tiny_overrides, "data.name=null", two, "data.labels=[mask]",
+                       f"data.label_files.market1501.mask_root={twins}")  # fmt: skip
+    with pytest.raises(ConfigError, match=r"labels of market1501 are, but there are 2: .*a, .*b"):
+        open_data(config)
+
+
+def test_what_changes_a_score_is_said_and_stored(folder, shelf, tmp_path, capsys):
+    file = tmp_path / "s.json"
+    arguments = ["eval", str(folder), "--data", f"viper={shelf}", "-q", "--json", str(file)]
+    assert main([*arguments, "--size", "32x16", "--no-flip", "--five-crops", "--ignore-cameras", "--expansion"]) == 0
+    out, content = capsys.readouterr().out, json.loads(file.read_text())
+    wanted = {"size": "32 x 16", "resize": "bilinear", "mirrored": "no", "crops": "five", "precision": "fp32",
+              "metric": "cosine", "expansion": "k=5 alpha=0", "re-ranking": "none", "CMC": "market1501", "AP": "step",
+              "unmatched": "skip", "junk": "dropped before", "distractors": "wrong", "same camera": "ignored",
+              "gallery": "as given", "ties": "by gallery index"}  # fmt: skip
+    assert content["options"] == wanted
+    assert all(f"{name} {value}" in out for name, value in wanted.items())
+    assert content["root"] == str((shelf / "VIPeR").resolve())
+    assert content["root"] in out
+    assert main([*arguments, "--flip", "--leave-one-out"]) == 0
+    content = json.loads(file.read_text())
+    assert content["num_queries"] == 8
+    assert content["options"]["mirrored"] == "averaged"
+    assert content["options"]["gallery"] == "the queries' own list, each without itself"
+    assert main([*arguments, "--size", "32"]) == 2
+    assert main([*arguments, "--leave-one-out", "--rerank"]) == 2
+    assert main([*arguments, "--ignore-cameras", "--cameras"]) == 2
+
+
+def test_options_that_differ_between_data_sets_stand_with_each(folder):
+    scores = evaluate_on(folder, ["viper", "occluded_reid"], quiet=True)
+    scores[1].report.options["same camera"] = "ignored"
+    table = transfer_table(scores)
+    assert "\n  occluded_reid: same camera ignored" in table
+    assert "\n  viper: same camera removed" in table
+
+
 def test_several_sources_are_read_as_one(tiny_overrides, shelf):
     config = config_of(
         tiny_overrides, f"data.root={shelf}", "data.train=[market1501, viper]", "data.options.viper.split=1"

@@ -45,6 +45,19 @@ def test_intervals_are_drawn_where_they_lie():
     assert chart.summary == "mAP is highest for apnet (50.0 %); rank-1 is highest for baseline (60.0 %)."
 
 
+def test_solid_is_what_the_table_calls_sure_and_nothing_else():
+    """The interval leaves zero out, but p is corrected for the number of runs; and the other way round."""
+    chances = {"apnet": {"mAP": 0.08, "rank-1": 0.01}}
+    drawn = interval_chart(FIGURES, DIFFERENCES, "baseline", chances)
+    _, _, below, other = drawn.figure.axes
+    filled = [axes.lines[1].get_markerfacecolor() == axes.lines[1].get_color() for axes in (below, other)]
+    assert filled == [False, True]
+    assert "solid: p < 0.05 in the table" in texts(drawn)
+    assert "solid: the interval leaves zero out" in texts(interval_chart(FIGURES, DIFFERENCES, "baseline"))
+    tied = {"a": {"mAP": (0.5, 0.4, 0.6)}, "b": {"mAP": (0.5, 0.3, 0.7)}}
+    assert interval_chart(tied).summary == "mAP is highest for a and b (50.0 %)."
+
+
 def test_without_differences_there_is_one_row_of_panels():
     assert len(interval_chart(FIGURES).figure.axes) == 2
     assert interval_chart({}) is None

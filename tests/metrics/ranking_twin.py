@@ -6,13 +6,17 @@ import numpy as np
 
 
 def evaluate(
-    distances, query_pids, gallery_pids, query_camids, gallery_camids, ap="step", unmatched="skip", max_rank=50
-):
+    distances, query_pids, gallery_pids, query_camids, gallery_camids, ap="step", unmatched="skip", max_rank=50,
+    ignore_cameras=False, leave_one_out=False,
+):  # fmt: skip
     """-> mAP, mINP, cmc (max_rank,) of (Q, G) distances."""
     aps, inps, curves = [], [], []
-    for row, pid, camid in zip(distances, query_pids, query_camids):
-        order = sorted(range(len(row)), key=lambda j: (row[j], j))
-        order = [j for j in order if gallery_pids[j] != -1 and (gallery_pids[j], gallery_camids[j]) != (pid, camid)]
+    for i, (row, pid, camid) in enumerate(zip(distances, query_pids, query_camids)):
+        order = [j for j in sorted(range(len(row)), key=lambda j: (row[j], j)) if gallery_pids[j] != -1]
+        if not ignore_cameras:
+            order = [j for j in order if (gallery_pids[j], gallery_camids[j]) != (pid, camid)]
+        if leave_one_out:
+            order = [j for j in order if j != i]
         hits = [rank for rank, j in enumerate(order, 1) if gallery_pids[j] == pid and pid > 0]
         if hits:
             precision = [found / rank for found, rank in enumerate(hits, 1)]

@@ -64,6 +64,15 @@ def test_averages_equal_the_slow_loop(seed):
         assert [figures["mAP"], figures["rank1"]] == pytest.approx(np.mean(means, axis=0))
 
 
+def test_averages_count_the_queries_that_the_report_counts():
+    data = case(1)
+    report = evaluate_ranking(**data, unmatched="zero")
+    assert report.num_valid < report.num_queries
+    got = average(report, data["query_pids"])
+    assert (got.micro["mAP"], got.micro["mINP"]) == pytest.approx((report.mAP, report.mINP))
+    assert got.micro["rank1"] == pytest.approx(report.rank(1))
+
+
 def test_averages_without_cameras():
     data = case(2)
     got = average(evaluate_ranking(**data), data["query_pids"])

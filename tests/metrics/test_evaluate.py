@@ -180,6 +180,58 @@ def test_progress_goes_to_stderr(capsys):
     assert capsys.readouterr().err == ""
 
 
+@given(
+    seed=st.integers(0, 10**6),
+    integer=st.booleans(),
+    ignore_cameras=st.booleans(),
+    leave_one_out=st.booleans(),
+    junk=st.sampled_from(["before", "query"]),
+    memory_mb=st.sampled_from([256, 1e-4]),
+)
+@settings(deadline=None, max_examples=60)
+def test_ignoring_cameras_and_leaving_one_out_equal_the_slow_loop(
+    seed, integer, ignore_cameras, leave_one_out, junk, memory_mb
+):
+    data = case(seed, integer=integer, dim=3)
+    if leave_one_out:
+        data |= {key.replace("gallery", "query"): data[key] for key in list(data) if key.startswith("gallery")}
+    how: dict[str, Any] = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out}
+    got = evaluate_ranking(**data, metric="sqeuclidean", junk=junk, unmatched="zero", memory_mb=memory_mb, **how)
+    mean_ap, mean_inp, cmc = twin_of(data, "sqeuclidean", unmatched="zero", **how)
+    np.testing.assert_allclose([got.mAP, got.mINP, *got.cmc], [mean_ap, mean_inp, *cmc], atol=1e-12)
+    assert got.options["same camera"] == ("ignored" if ignore_cameras else "removed")
+    assert got.options["gallery"].endswith("without itself" if leave_one_out else "as given")
+    if ignore_cameras:
+        same(got, evaluate_ranking(**data | {"query_camids": None, "gallery_camids": None}, metric="sqeuclidean",
+                                   unmatched="zero", leave_one_out=leave_one_out))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({}, DataError, "leave-one-out compares a list with itself, but query and gallery differ"),
+        ({"gallery": case(1, gallery=20)["gallery"]}, DataError, "query and gallery differ; give the same list twice"),
+        ({"rerank": True}, ConfigError, "leave-one-out does not go with re-ranking, where every image would find"),
+        ({"expansion": True}, ConfigError, "leave-one-out does not go with query expansion"),
+        ({"cmc": "cuhk03", "ignore_cameras": True}, ConfigError, "leave-one-out does not go with cmc 'cuhk03'"),
+    ],
+)
+def test_leaving_one_out_wants_one_list(change, error, says):
+    data = case(0)
+    if "gallery" in change:
+        data |= {key: data[key.replace("gallery", "query")] for key in data if key.startswith("gallery")}
+    with pytest.raises(error, match=says):
+        evaluate_ranking(**data | change, leave_one_out=True)
+
+
+def test_a_list_without_second_images_is_said_so():
+    features, pids = np.eye(5), np.arange(1, 6)
+    with pytest.raises(DataError, match="none of the 5 persons has a second image in the list"):
+        evaluate_ranking(features, features, pids, pids, leave_one_out=True)
+    nobody = np.array([1, 1, 0, -1, 0])
+    assert evaluate_ranking(features, features, nobody, nobody, leave_one_out=True).num_valid == 2
+
+
 def test_any_integers_of_64_bits_name_people():
     data = case(0)
     high = {key: values.astype(np.uint64) + 2**62 for key, values in data.items() if key.endswith("camids")}

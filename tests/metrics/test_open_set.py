@@ -39,6 +39,22 @@ def test_rates_are_those_counted_at_the_thresholds(seed, integer, memory_mb):
         assert np.isinf(point.threshold) or (alarms <= point.threshold).mean() > point.wanted
 
 
+@pytest.mark.parametrize("ignore_cameras", [False, True])
+def test_leaving_one_out_within_a_list_is_the_same_with_the_others_as_gallery(ignore_cameras):
+    whole = case(7, dim=3)
+    features, pids, camids = whole["gallery"], whole["gallery_pids"], whole["gallery_camids"]
+    one = evaluate_open_set(features, features, pids, pids, camids, camids, metric="sqeuclidean", rates=RATES,
+                            ignore_cameras=ignore_cameras, leave_one_out=True)  # fmt: skip
+    apart = distances({"query": features, "gallery": features})
+    np.fill_diagonal(apart, np.inf)
+    cameras = (camids, -1 - camids) if ignore_cameras else (camids, camids)
+    right, wrong = twin.pairs(apart, pids, pids, *cameras)
+    assert (one.num_right, one.num_wrong) == (np.isfinite(right).sum(), np.isfinite(wrong).sum())
+    least, _, known = twin.nearest(apart, pids, pids, *cameras)
+    for point in one.identification:
+        assert point.false_rate == pytest.approx((least[~known] < point.threshold).mean())
+
+
 def test_thresholds_are_in_the_metric_asked_for():
     data = case(3)
     root, square = (evaluate_open_set(**data, metric=metric) for metric in ("euclidean", "sqeuclidean"))

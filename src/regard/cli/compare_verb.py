@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, help="folder of the data set")
     parser.add_argument("--metric", choices=("cosine", "euclidean"), help="distance (default: each run's own)")
     parser.add_argument("--ap", choices=("step", "trapezoid"), help="form of the average precision (default: step)")
-    parser.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking")
+    switch: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+    parser.add_argument("--flip", **switch, help="average with the mirrored image (default: each run's own)")
+    parser.add_argument("--rerank", **switch, help="k-reciprocal re-ranking (default: each run's own)")
+    parser.add_argument("--ignore-cameras", **switch, help="matches by the query's own camera count")
     parser.add_argument("--interval", choices=("percentile", "bca"), default="percentile", help="kind of interval")
     parser.add_argument("--resamples", type=int, default=10_000, metavar="N", help="bootstrap resamples and sign flips")
     parser.add_argument("--no-speed", action="store_true", help="do not measure images/s")
@@ -39,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.engine.compare import compare_runs
     from regard.storage import write_atomic
 
-    changes = {"metric": arguments.metric, "ap": arguments.ap, "rerank": arguments.rerank or None}
+    changes = {name: getattr(arguments, name) for name in ("metric", "ap", "flip", "rerank", "ignore_cameras")}
     found = compare_runs(
         arguments.runs,
         baseline=arguments.baseline,
@@ -66,6 +70,6 @@ def run(arguments: argparse.Namespace) -> None:
             label: {name: tuple(tested[name][:3]) for name in found.shown}
             for label, tested in found.differences.items()
         }
-        chart = interval_chart(figures, differences, found.baseline)
+        chart = interval_chart(figures, differences, found.baseline, found.corrected)
         assert chart is not None
         write_atomic(arguments.png, png(chart))

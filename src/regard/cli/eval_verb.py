@@ -7,11 +7,12 @@
   torchrun --nproc-per-node=4 -m regard eval runs/apnet_crowd       every process embeds a part of the pictures
   regard eval runs/apnet_crowd --open-set --cameras --averages      more than CMC and mAP
   regard eval --features query.npz gallery.npz            descriptors of somebody else's model
+  regard eval --features all.npz --leave-one-out --ignore-cameras       each picture of one list asks all others
   regard eval runs/apnet_crowd --corruptions --resolution --images 500 --png robust.png     on worse pictures
 
 A data set is NAME (in --root), NAME=FOLDER or FOLDER, with ,OPTION=VALUE after it where it has options. Several make
-one table, with the mean of those the run was not trained on. It names the options that change numbers: metric, flip,
-AP form, re-ranking.
+one table, with the mean of those the run was not trained on. What changes numbers is printed with them and stored:
+size, resize, mirrored and cropped views, precision, metric, re-ranking, expansion, protocol.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, nargs="?", help="run folder, or a folder a model was saved in")
     parser.add_argument(
         "--features",
-        nargs=2,
+        nargs="+",
         type=Path,
         metavar=("QUERY", "GALLERY"),
-        help="score descriptors from .npz or .parquet files (embeddings, pids, camids) instead of a run",
+        help="score descriptors from .npz or .parquet files (embeddings, pids, camids) instead of a run; one file with "
+        "--leave-one-out",
     )
     parser.add_argument(
         "--data",
@@ -43,11 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="data sets (default: looked up in --root, or the run's own)",
     )
     parser.add_argument("--root", type=Path, help="folder of the data sets (default: the run's)")
+    parser.add_argument("--size", metavar="HxW", help="input size (default: the run's)")
     parser.add_argument("--metric", choices=("cosine", "euclidean"), help="distance")
     parser.add_argument("--ap", choices=("step", "trapezoid"), help="form of the average precision")
-    parser.add_argument("--no-flip", action="store_true", help="do not average with the mirrored image")
-    parser.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking")
-    parser.add_argument("--expansion", action="store_true", help="average queries with their nearest gallery images")
+    switch: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+    parser.add_argument("--flip", **switch, help="average with the mirrored image")
+    parser.add_argument("--five-crops", **switch, help="average center and corners of the enlarged image")
+    parser.add_argument("--rerank", **switch, help="k-reciprocal re-ranking")
+    parser.add_argument("--expansion", **switch, help="average queries with their nearest gallery images")
+    parser.add_argument("--ignore-cameras", **switch, help="matches by the query's own camera count")
+    parser.add_argument(
+        "--leave-one-out", action="store_true", help="query and gallery are one list, each asks all others"
+    )
     parser.add_argument("--cmc", choices=("market1501", "cuhk03", "allshots"), help="flavour of the CMC curve")
     parser.add_argument("--unmatched", choices=("skip", "zero"), help="what a query without a match counts")
     parser.add_argument("--junk", choices=("before", "query"), help="when junk leaves the gallery")
@@ -67,6 +76,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Evaluate and print."""
     if (arguments.run is None) == (arguments.features is None):
         raise ConfigError("give a run folder, or --features QUERY GALLERY, and not both")
+    if arguments.features and len(arguments.features) != 2 - arguments.leave_one_out:
+        wanted = "one file with --leave-one-out" if arguments.leave_one_out else "QUERY and GALLERY"
+        raise ConfigError(f"--features got {len(arguments.features)} files, wanted {wanted}")
     if wants_robustness(arguments):
         run_robustness(arguments, eval_changes(arguments))
         return
@@ -79,50 +91,71 @@ def run(arguments: argparse.Namespace) -> None:
 
 def score_run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Score a run on its data sets, print, and return the content for JSON; nothing on ranks that do not print."""
+    from regard.cli.search_verb import parse_size
     from regard.engine.evaluation import evaluate_on
     from regard.engine.runtime import is_main_process
-    from regard.engine.transfer import score_dict, transfer_dict, transfer_table
+    from regard.engine.transfer import in_place, labels_of, score_dict, transfer_dict, transfer_table
 
     scores = evaluate_on(
         arguments.run,
         arguments.data,
         arguments.root,
         eval_changes(arguments),
+        size=parse_size(arguments.size),
         queries=arguments.queries,
         details=wanted_details(arguments),
+        leave_one_out=arguments.leave_one_out,
         quiet=arguments.quiet,
     )
     if not is_main_process():
         return {}
     for score in scores:
-        print(score.splits)
+        print(in_place(score))
     print(transfer_table(scores) if len(scores) > 1 else scores[0].report)
-    for score in scores:
+    for label, score in zip(labels_of(scores), scores):
         for figure in score.details.values():
-            print(f"\n{score.source}\n{figure}" if len(scores) > 1 else f"\n{figure}")
-    return transfer_dict(scores) if len(scores) > 1 else {"data": str(scores[0].splits), **score_dict(scores[0])}
+            print(f"\n{label}\n{figure}" if len(scores) > 1 else f"\n{figure}")
+    return transfer_dict(scores) if len(scores) > 1 else score_dict(scores[0])
 
 
 def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Score two files of descriptors, print, and return the content for JSON."""
+    """Score files of descriptors, print, and return the content for JSON.
+
+    Raises:
+        ConfigError: an option that only pictures have.
+    """
     from regard.config import EvalConfig
-    from regard.engine.scoring import pool_tracklets, score_sets
+    from regard.engine.scoring import FROM_FILES, pool_tracklets, score_sets, with_options
     from regard.metrics import read_features
 
+    for name in ("size", "flip", "five_crops", "root", "data"):
+        if getattr(arguments, name) not in (None, []):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} says how pictures are embedded; descriptors are there already"
+            )
     config = EvalConfig(**eval_changes(arguments))
-    query, gallery = map(read_features, arguments.features)
+    query, gallery = (read_features(arguments.features[place]) for place in (0, -1))
     if arguments.tracklets:
         query, gallery = pool_tracklets(query, "query"), pool_tracklets(gallery, "gallery")
     report, details = score_sets(
         query, gallery, config, queries=arguments.queries, details=wanted_details(arguments),
-        progress=not arguments.quiet,
+        leave_one_out=arguments.leave_one_out, progress=not arguments.quiet,
     )  # fmt: skip
+    pooled = {"tracklets": "pooled"} if arguments.tracklets else {}
+    report = with_options(report, FROM_FILES | pooled)
     data = f"query {report.num_queries:,}, gallery {len(gallery.pids):,} descriptors"
+    files = [str(file) for file in arguments.features]
+    data = f"{data} from {' and '.join(files)}"
     print(data)
     print(report)
     for figure in details.values():
         print(f"\n{figure}")
-    return {"data": data, **report.to_dict(), **{name: figure.to_dict() for name, figure in details.items()}}
+    return {
+        "data": data,
+        "files": files,
+        **report.to_dict(),
+        **{name: figure.to_dict() for name, figure in details.items()},
+    }
 
 
 def wanted_details(arguments: argparse.Namespace) -> list[Any]:
@@ -135,9 +168,11 @@ def eval_changes(arguments: argparse.Namespace) -> dict[str, Any]:
     changes = {
         "metric": arguments.metric,
         "ap": arguments.ap,
-        "flip": False if arguments.no_flip else None,
-        "rerank": arguments.rerank or None,
-        "expansion": arguments.expansion or None,
+        "flip": arguments.flip,
+        "five_crops": arguments.five_crops,
+        "rerank": arguments.rerank,
+        "expansion": arguments.expansion,
+        "ignore_cameras": arguments.ignore_cameras,
         "cmc": arguments.cmc,
         "unmatched": arguments.unmatched,
         "junk": arguments.junk,

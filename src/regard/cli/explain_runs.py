@@ -22,6 +22,7 @@ from regard.explain.figures import figure_bytes
 from regard.export.make import input_of
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import model_config, model_folder
+from regard.naming import distinct
 from regard.storage import write_atomic
 
 __all__ = ["OpenRun", "file_name", "labels_of", "names_of", "open_runs", "write_arrays", "write_figure", "write_json"]
@@ -81,16 +82,16 @@ def open_runs(paths: Sequence[Path], size: str | None = None, transposed: bool =
 
 
 def labels_of(paths: Sequence[Path]) -> list[str]:
-    """What runs are called in figures: the name of the folder, or all of its path where several have the same.
+    """What runs are called in figures: the name of the folder, with as much of its path as tells it from others.
 
     Raises:
         ConfigError: a run is given twice.
     """
-    labels = [path.parent.name if path.name in ("final", "best") else path.resolve().name for path in paths]
-    unique = [label if labels.count(label) == 1 else path.as_posix() for path, label in zip(paths, labels)]
-    if len(set(unique)) < len(unique):
-        raise ConfigError(f"a run is given twice among {', '.join(unique)}; give each once")
-    return unique
+    places = [path.resolve() for path in paths]
+    if len(set(places)) < len(places):
+        raise ConfigError(f"a run is given twice among {', '.join(map(str, paths))}; give each once")
+    labels = [place.parent.name if place.name in ("final", "best") else place.name for place in places]
+    return distinct(labels, places, "{place}")
 
 
 def file_name(label: str) -> str:
@@ -101,7 +102,8 @@ def file_name(label: str) -> str:
 def names_of(paths: Sequence[Path]) -> list[str]:
     """A file name for each picture: its own without ending, numbered where several have the same."""
     stems = [path.stem for path in paths]
-    return [stem if stems.count(stem) == 1 else f"{number}_{stem}" for number, stem in enumerate(stems)]
+    numbered = [stem if stems.count(stem) == 1 else f"{number}_{stem}" for number, stem in enumerate(stems)]
+    return distinct(numbered, paths, "{name}")
 
 
 def write_figure(figure: Figure, stem: Path, arguments: argparse.Namespace) -> None:

@@ -58,12 +58,14 @@ def run_robustness(arguments: argparse.Namespace, changes: dict[str, Any]) -> No
     Raises:
         ConfigError: several data sets, or options of ``regard eval`` that do not go with worse pictures.
     """
+    from regard.cli.search_verb import parse_size
     from regard.data.corruptions import FAMILIES
     from regard.engine.robustness import Plan, robustness_of
     from regard.errors import ConfigError
     from regard.storage import write_atomic
 
-    alone = [name for name in ("features", "tracklets", "open_set", "cameras", "averages") if getattr(arguments, name)]
+    others = ("features", "tracklets", "open_set", "cameras", "averages", "leave_one_out")
+    alone = [name for name in others if getattr(arguments, name)]
     alone += ["queries"] if arguments.queries != "single" else []
     if alone:
         raise ConfigError(f"--{alone[0].replace('_', '-')} does not go with worse pictures; leave one of them out")
@@ -81,7 +83,8 @@ def run_robustness(arguments: argparse.Namespace, changes: dict[str, Any]) -> No
         published_lengths=arguments.published_lengths,
     )
     name = arguments.data[0] if arguments.data else None
-    found = robustness_of(arguments.run, plan, name, arguments.root, changes, arguments.quiet)
+    size = parse_size(arguments.size)
+    found = robustness_of(arguments.run, plan, name, arguments.root, changes, arguments.quiet, size)
     print(found.data)
     print(found)
     content = found.to_dict()

@@ -14,16 +14,27 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from regard.data.datasets import detect, load_dataset
 from regard.errors import ConfigError, DataError, UnknownNameError
+from regard.naming import distinct
 from regard.parsing import parse_yaml
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, Sample, Splits
 
-__all__ = ["Source", "find_source", "merge_sources", "source_name"]
+__all__ = [
+    "Source",
+    "find_source",
+    "merge_sources",
+    "no_training",
+    "place_of",
+    "same_pictures",
+    "source_name",
+    "split_options",
+]
 
 OPTIONS = re.compile(r"(?:,\w+=[^,]*)+$")
 
@@ -95,6 +106,31 @@ def split_options(text: str) -> tuple[str, dict[str, Any]]:
     return text[: match.start()], {key: parse_yaml(value, f"{key}={value}") for key, value in pairs}
 
 
+def place_of(source: Source, splits: Splits) -> tuple[str, Path]:
+    """Name and place of a data set that was read, however its folder was spelled; of a table, the file."""
+    root = source.root if source.root.is_file() else splits.root
+    return source.name, root.resolve()
+
+
+def same_pictures(one: Splits, other: Splits) -> bool:
+    """Whether two data sets are tested on the same pictures with the same labels."""
+    return all(
+        [(_real(sample.path), sample.pid, sample.camid) for sample in first]
+        == [(_real(sample.path), sample.pid, sample.camid) for sample in second]
+        for first, second in ((one.query, other.query), (one.gallery, other.gallery))
+    )
+
+
+def _real(path: Path) -> Path:
+    """The path without links to folders, which are followed once each."""
+    return _real_folder(Path(path).parent) / Path(path).name
+
+
+@lru_cache(maxsize=1 << 16)
+def _real_folder(folder: Path) -> Path:
+    return folder.resolve()
+
+
 def merge_sources(home: Splits, parts: Sequence[Splits]) -> Splits:
     """Train on several data sets, test on one.
 
@@ -114,20 +150,22 @@ def merge_sources(home: Splits, parts: Sequence[Splits]) -> Splits:
     last_camid = max((sample.camid for sample in everyone), default=0)
     train: list[Sample] = []
     seen: set[Path] = set()
+    place = home.root.resolve()
     for part in parts:
         people = [sample for sample in part.train if sample.pid > DISTRACTOR]
         if not people:
             raise DataError(no_training(part.name))
-        if not seen.isdisjoint(paths := {sample.path for sample in people}):
+        if not seen.isdisjoint(paths := {_real(sample.path) for sample in people}):
             raise ConfigError(f"data.train names {part.name} in '{part.root}' twice; take one of them out")
         seen |= paths
-        if part.root != home.root or part.name != home.name:
+        own = part.name == home.name and part.root.resolve() == place and same_pictures(part, home)
+        if not own:
             first = min(sample.camid for sample in people)
             shift = last_camid + 1 - first
             people = [replace(one, pid=one.pid + last_pid, camid=one.camid + shift) for one in people]
             last_pid, last_camid = max(one.pid for one in people), max(one.camid for one in people)
         train += people
-    name = "+".join(part.name for part in parts)
+    name = "+".join(distinct([part.name for part in parts], [part.root for part in parts]))
     return Splits(name if home.name == parts[0].name else f"{name}, tested on {home.name}", home.root, train,
                   home.query, home.gallery)  # fmt: skip
 

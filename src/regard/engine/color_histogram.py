@@ -24,7 +24,8 @@ def color_histograms(
         samples: N images on disk.
         stripes: parts a picture is cut into from top to bottom, so that shirt and trousers count apart.
         bins: per color channel.
-        masked: count only pixels inside the person's mask, which is a label no other method is given.
+        masked: count only pixels inside the person's mask, which is a label no other method is given; all pixels of a
+            picture that shows nobody, as of a distractor.
         progress: title of a progress bar; None shows none.
 
     Returns:
@@ -37,6 +38,7 @@ def color_histograms(
     for row, sample in enumerate(tqdm(samples, progress, unit="image", disable=progress is None, leave=False)):
         hsv = np.asarray(Image.fromarray(read_image(sample.path)).convert("HSV"), np.int64) * bins // 256
         inside = _mask(sample) if masked else np.ones(hsv.shape[:2], bool)
+        inside = inside if inside.any() else ~inside
         codes = (hsv[..., 0] * bins + hsv[..., 1]) * bins + hsv[..., 2]
         for part, rows in enumerate(np.array_split(np.arange(len(codes)), stripes)):
             counts = np.bincount(codes[rows][inside[rows]], minlength=bins**3)

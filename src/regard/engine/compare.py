@@ -27,7 +27,7 @@ import regard
 from regard.config import Config
 from regard.engine.comparison import Comparison, Row
 from regard.engine.evaluation import run_config, run_home
-from regard.engine.extract import embed_run, evaluate_splits
+from regard.engine.extract import embed_run, evaluate_splits, run_options
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
 from regard.errors import ConfigError, StorageError
@@ -37,6 +37,7 @@ from regard.metrics.significance import Difference, holm, intervals, paired_diff
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import model_folder, weights_digest
 from regard.models.cost import Cost, inference_cost
+from regard.naming import distinct
 from regard.parsing import parse_json
 from regard.storage import write_atomic
 from regard.structures import Splits
@@ -208,9 +209,9 @@ def run_labels(folders: Sequence[Path], baseline: Path | None = None) -> dict[st
         raise ConfigError(f"a run is given twice among {', '.join(map(str, folders))}; give each once")
     if baseline is not None and baseline not in folders:
         raise ConfigError(f"baseline {baseline} is not among the runs {', '.join(map(str, folders))}; give it as a run")
-    short = [folder.name if run_home(folder) == folder else "/".join(folder.parts[-2:]) for folder in folders]
-    unique = len(set(short)) == len(short)
-    return dict(zip(short if unique else map(str, folders), folders))
+    places = [folder.resolve() for folder in folders]
+    short = [place.name if run_home(place) == place else "/".join(place.parts[-2:]) for place in places]
+    return dict(zip(distinct(short, places, "{place}"), folders))
 
 
 def _score(
@@ -235,7 +236,7 @@ def _score(
         with contextlib.suppress(StorageError):  # a folder that cannot be written to can still be compared
             write_atomic(file, _pack(*kept))
     pids = np.array([sample.pid for sample in splits.query], np.int64)
-    return Scored(label, folder, config, str(splits), digest, pids, *kept)
+    return Scored(label, folder, config, f"{splits}; {splits.root}", digest, pids, *kept)
 
 
 def _key(folder: Path, config: Config, digest: str, precision: str) -> str:
@@ -308,9 +309,8 @@ def _speed_conditions(runs: Sequence[Scored]) -> str:
 
 def _options(run: Scored) -> dict[str, str]:
     """What changes the figures, in words."""
-    data, how = run.config.data, run.config.eval
-    views = f"{'five crops' if how.five_crops else 'one crop'}{', flip' if how.flip else ''}"
-    return {"size": f"{data.height} x {data.width}", "views": views, **run.report.options}
+    runtime = Runtime(run.config.train.model_copy(update={"devices": 1}))
+    return {**run_options(run.config, runtime), **run.report.options}
 
 
 def _difference(start: Scored, run: Scored, settings: Mapping[str, Any]) -> dict[str, Difference]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from regard.metrics.options import option_lines
 from regard.metrics.significance import Difference, Interval
 from regard.models.cost import Cost
 
@@ -109,13 +110,7 @@ class Comparison:
             correction = f", Holm's correction for {len(self.differences)} runs" if len(self.differences) > 1 else ""
             notes.append(f"differences in points, same queries; p: two-sided sign flips of identities{correction}")
         notes += [text for text in (self.unpaired, self.speed) if text]
-        common = dict(self.rows[0].options.items() & set.intersection(*(set(r.options.items()) for r in self.rows)))
-        notes.append(_options({key: value for key, value in self.rows[0].options.items() if key in common}))
-        for row in self.rows:
-            own = {key: value for key, value in row.options.items() if key not in common}
-            if own:
-                notes.append(f"{row.label}: {_options(own)}")
-        return notes
+        return notes + option_lines([row.label for row in self.rows], [row.options for row in self.rows])
 
     def __str__(self) -> str:
         parts = [*self.data, "", *_aligned(self.scores())]
@@ -180,10 +175,6 @@ def _difference(found: Difference) -> str:
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _options(options: dict[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in options.items())
 
 
 def _aligned(table: Table) -> Iterable[str]:

@@ -5,19 +5,19 @@ Shapes: Q queries, G gallery images, D descriptor length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from regard.config import Config, load_config
 from regard.data.datasets import detect
-from regard.data.sources import source_name
-from regard.engine.extract import embed_run
-from regard.engine.run import find_data, resolve, tested_on
+from regard.data.sources import Source, find_source, place_of, same_pictures, split_options
+from regard.engine.extract import embed_run, run_options
+from regard.engine.run import CROWD, find_data, resolve, tested_on
 from regard.engine.runtime import Runtime
-from regard.engine.scoring import Detail, Queries, as_feature_sets, score_sets
+from regard.engine.scoring import Detail, Queries, as_feature_sets, as_one_list, score_sets, with_options
 from regard.engine.transfer import Score
-from regard.errors import ConfigError
+from regard.errors import ConfigError, RegardError
 from regard.metrics import RankingReport
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import model_config, model_folder, saved_system
@@ -53,8 +53,10 @@ def evaluate_on(
     root: Path | None = None,
     changes: Mapping[str, Any] | None = None,
     *,
+    size: tuple[int, int] | None = None,
     queries: Queries = "single",
     details: Sequence[Detail] = (),
+    leave_one_out: bool = False,
     quiet: bool = False,
 ) -> list[Score]:
     """Score a run, or a saved model, on data sets, as it is.
@@ -65,8 +67,10 @@ def evaluate_on(
             the run's own.
         root: folder of those that are bare names; None: the run's.
         changes: settings of the ``eval`` section that differ from the run's.
+        size: height and width of the network's input, where they differ from the run's.
         queries: "single", or the "mean" or "max" of a person's queries by one camera.
         details: figures to add: "open_set", "cameras", "averages".
+        leave_one_out: query and gallery become one list, of which every picture asks all others.
         quiet: no progress bars.
 
     Returns:
@@ -74,7 +78,8 @@ def evaluate_on(
         torchrun the ranks share the work, and each gets the scores.
 
     Raises:
-        ConfigError: a model folder alone does not say which data to use, or a data set is named twice.
+        ConfigError: a model folder alone does not say which data to use, a data set is named twice, or options do not
+            go together.
         DataError: a data set is not there or not complete.
     """
     model = load(folder)
@@ -82,47 +87,76 @@ def evaluate_on(
     if own is None and root is None and not data:
         raise ConfigError(DATALESS.format(folder))
     config = own or resolve(f"{model_config(model)['model']}_market1501").config
-    config = load_config(config.to_dict() | {"eval": config.eval.model_dump() | dict(changes or {})})
+    config = _changed(config, changes, size)
     runtime = Runtime(config.train.model_copy(update={"devices": 1}))
     try:
-        return runtime.broadcast(_scores(model, config, own, data, root, runtime, queries, details, quiet))
+        texts = list(data) or [tested_on(config) if root is None else None]
+        sources = [find_data(text, root or (own and own.data.root), config, runtime, quiet) for text in texts]
+        opened = list(zip(sources, _read_each(sources)))
+        how: dict[str, Any] = {"queries": queries, "details": details, "leave_one_out": leave_one_out}
+        seen = places_of(trained_on(own) if own else [], opened)
+        scores = _scores(model.to(runtime.device), config, opened, seen, runtime, quiet, how)
+        return runtime.broadcast(scores)
     finally:
         runtime.close()
+
+
+def _changed(config: Config, changes: Mapping[str, Any] | None, size: tuple[int, int] | None) -> Config:
+    """The configuration with some of its ``eval`` section, and the size of the input, as wanted."""
+    tree = config.to_dict()
+    tree["eval"] |= dict(changes or {})
+    if size is not None:
+        tree["data"]["height"], tree["data"]["width"] = size
+    return load_config(tree)
+
+
+def _read_each(sources: Sequence[Source]) -> list[Splits]:
+    """Read data sets.
+
+    Raises:
+        ConfigError: two of them are the same, however their folder is spelled.
+    """
+    opened: list[Splits] = []
+    for number, source in enumerate(sources):
+        splits = source.read()
+        for other, first in zip(sources[:number], opened):
+            if place_of(other, first) == place_of(source, splits) and same_pictures(first, splits):
+                raise ConfigError(f"{source} in '{source.root}' is named twice; name each data set once")
+        opened.append(splits)
+    return opened
 
 
 def _scores(
     model: ReIDModel,
     config: Config,
-    own: Config | None,
-    data: Sequence[str],
-    root: Path | None,
+    opened: Sequence[tuple[Source, Splits]],
+    trained: Collection[tuple[str, Path | None]],
     runtime: Runtime,
-    queries: Queries,
-    details: Sequence[Detail],
     quiet: bool,
+    how: Mapping[str, Any],
 ) -> list[Score]:
     """The scores of :func:`evaluate_on`, on rank 0; every rank embeds a part of the pictures."""
-    texts = list(data) or [tested_on(config) if root is None else None]
-    sources = [find_data(text, root or (own and own.data.root), config, runtime, quiet) for text in texts]
-    for source in sources:
-        if sources.count(source) > 1:
-            raise ConfigError(f"{source} in '{source.root}' is named twice; name each data set once")
-    seen = trained_on(own) if own else set()
-    opened = [source.read() for source in sources]
-    model.to(runtime.device)
     scores = []
-    for source, splits in zip(sources, opened):
+    for source, splits in opened:
         features = embed_run(model, splits, config, runtime, quiet)
         if not runtime.is_main:
             continue
-        sets = as_feature_sets(*features, splits)
-        report, further = score_sets(*sets, config.eval, queries=queries, details=details)
-        scores.append(Score(source, splits, report, source.name in seen, further))
+        query, gallery = as_feature_sets(*features, splits)
+        if how["leave_one_out"]:
+            query = gallery = as_one_list(query, gallery)
+        report, further = score_sets(query, gallery, config.eval, **how)
+        report = with_options(report, run_options(config, runtime))
+        seen = place_of(source, splits) in trained or (source.name, None) in trained
+        scores.append(Score(source, splits, report, seen, further))
     return scores
 
 
 def run_config(
-    folder: Path, name: str | None = None, root: Path | None = None, changes: Mapping[str, Any] | None = None
+    folder: Path,
+    name: str | None = None,
+    root: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Config:
     """The settings to evaluate a run or a model folder with, on one data set.
 
@@ -132,6 +166,7 @@ def run_config(
         name, root: data set, as :func:`regard.data.sources.find_source` reads it; both None takes the run's own, and a
             name alone is looked for where that lies.
         changes: settings of the ``eval`` section that differ.
+        size: height and width of the network's input, where they differ.
 
     Raises:
         CheckpointError: no such run and no such model.
@@ -151,8 +186,7 @@ def run_config(
     else:
         data["name"] = tested_on(own)
     data["train"], data["labels"] = [], []  # only what is tested on is read
-    tree["eval"] |= changes or {}
-    return load_config(tree)
+    return _changed(load_config(tree), changes, size)
 
 
 def run_home(folder: Path) -> Path:
@@ -167,9 +201,34 @@ def own_config(folder: Path) -> Config | None:
     return load_config(settings.read_text(encoding="utf-8"), source=str(settings)) if settings.is_file() else None
 
 
-def trained_on(config: Config) -> set[str]:
-    """Names of the data sets a run was trained on, as far as that can still be told."""
+def trained_on(config: Config) -> list[Source | str]:
+    """The data sets a run was trained on; the name alone of one that is no longer where it was."""
     data = config.data
-    if not data.train and data.name is None:
-        return {detect(data.root)} if data.root and data.root.exists() else {"crowd"} if data.root is None else set()
-    return {source_name(text) for text in data.train or (data.name or "",)}
+    if not data.train and data.name is None and data.root is not None:
+        return [Source(detect(data.root), data.root)] if data.root.exists() else []
+    found: list[Source | str] = []
+    for text in data.train or (data.name or "crowd",):
+        if text == "crowd" and data.root is None:
+            found.append(Source("crowd", CROWD))
+            continue
+        try:
+            found.append(find_source(text, data.root, data.options))
+        except RegardError:
+            found.append(split_options(text)[0].partition("=")[0])
+    return found
+
+
+def places_of(trained: Sequence[Source | str], opened: Sequence[tuple[Source, Splits]]) -> set[tuple[str, Path | None]]:
+    """Name and place of those trained on that bear the name of one that is opened; None where the place is gone."""
+    read = {(source.name, source.root): place_of(source, splits) for source, splits in opened}
+    names = {name for name, _ in read}
+    found: set[tuple[str, Path | None]] = set()
+    for source in trained:
+        if isinstance(source, str):
+            found.add((source, None))
+        elif source.name in names:
+            try:
+                found.add(read.get((source.name, source.root)) or place_of(source, source.read()))
+            except RegardError:
+                found.add((source.name, None))
+    return found

@@ -20,7 +20,7 @@ from regard.config import Config, EvalConfig
 from regard.data.loaders import test_loader
 from regard.data.transforms import Interpolation, TestTransform, normalize
 from regard.engine.runtime import Runtime
-from regard.engine.scoring import as_feature_sets, score_features
+from regard.engine.scoring import as_feature_sets, embedding_options, score_features, with_options
 from regard.errors import ConfigError, DataError
 from regard.metrics import RankingReport
 from regard.models import ReIDModel
@@ -35,6 +35,7 @@ __all__ = [
     "extract",
     "loader_workers",
     "protocol_labels",
+    "run_options",
     "view_transform",
 ]
 
@@ -158,7 +159,23 @@ def evaluate_model(
         DataError: the data set has no query or no gallery.
     """
     query, gallery = embed_splits(model, splits, config, **how)
-    return evaluate_splits(query, gallery, splits, config), query, gallery
+    runtime, autocast = how.get("runtime"), how.get("autocast")
+    precision = runtime.precision if runtime else "autocast" if autocast else "fp32"
+    options = embedding_options(
+        config, height=how["height"], width=how["width"], interpolation=how.get("interpolation", "bilinear"),
+        precision=precision,
+    )  # fmt: skip
+    report = with_options(evaluate_splits(query, gallery, splits, config), options)
+    return report, query, gallery
+
+
+def run_options(config: Config, runtime: Runtime) -> dict[str, str]:
+    """What changes the descriptors of a run besides its weights, in words: of those that :func:`embed_run` makes."""
+    data = config.data
+    return embedding_options(
+        config.eval, height=data.height, width=data.width, interpolation=data.interpolation,
+        precision=runtime.precision,
+    )  # fmt: skip
 
 
 def embed_run(

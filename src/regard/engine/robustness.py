@@ -24,10 +24,11 @@ from regard.data.corruptions import KINDS, SEVERITIES, Corruption, Mixed, Occlus
 from regard.data.corruptions.loader import Corrupt, corrupted_loader
 from regard.data.transforms import Interpolation, normalize
 from regard.engine.evaluation import run_config
-from regard.engine.extract import embed_views, evaluate_splits, extract, loader_workers, view_transform
+from regard.engine.extract import embed_views, evaluate_splits, extract, loader_workers, run_options, view_transform
 from regard.engine.robustness_report import SIDES, Measured, RobustnessReport
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
+from regard.engine.scoring import embedding_options
 from regard.errors import ConfigError, DataError
 from regard.metrics import RankingReport
 from regard.models import ReIDModel, load
@@ -129,6 +130,7 @@ def robustness_of(
     root: Path | None = None,
     changes: dict[str, Any] | None = None,
     quiet: bool = False,
+    size: tuple[int, int] | None = None,
 ) -> RobustnessReport:
     """Measure a run, or a saved model, on its own data set or another.
 
@@ -138,20 +140,22 @@ def robustness_of(
         name, root: data set; both None takes the run's own.
         changes: settings of the ``eval`` section that differ from the run's.
         quiet: no progress bar.
+        size: height and width of the network's input, where they differ from the run's.
 
     Raises:
         CheckpointError: no such run or model.
         ConfigError: it does not say which data to use.
         DataError: the data set is not there or not complete.
     """
-    config = run_config(folder, name, root, changes)
+    config = run_config(folder, name, root, changes, size)
     splits = open_data(config, quiet=quiet)
     runtime = Runtime(config.train.model_copy(update={"devices": 1}))
     data = config.data
-    return measure_robustness(
+    found = measure_robustness(
         load(folder).to(runtime.device), splits, config.eval, plan, height=data.height, width=data.width,
         interpolation=data.interpolation, workers=data.workers, autocast=runtime.autocast(), quiet=quiet,
     )  # fmt: skip
+    return replace(found, options=found.options | run_options(config, runtime))
 
 
 def measure_robustness(
@@ -210,7 +214,11 @@ def measure_robustness(
     part = f"{len(everything):,} images of {len({sample.pid for sample in kept.query}):,} random ids"
     note = "" if len(everything) == len(splits.query) + len(splits.gallery) else f"{part}, no distractors"
     reference = Measured("clean", "clean", 0, "", **figures(clean))
-    return RobustnessReport(str(splits), note, str(plan), reference, measured, clean.options)
+    made = embedding_options(
+        config, height=height, width=width, interpolation=interpolation, precision="autocast" if autocast else "fp32"
+    )
+    data = f"{splits}; {splits.root}"
+    return RobustnessReport(data, note, str(plan), reference, measured, {**made, **clean.options})
 
 
 def figures(report: RankingReport) -> dict[str, float]:

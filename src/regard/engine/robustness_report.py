@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from regard.data.corruptions import FAMILIES, KINDS
+from regard.metrics.options import in_words
 
 __all__ = ["SIDES", "Measured", "RobustnessReport"]
 
@@ -16,7 +17,7 @@ SIDES = {"query": "query", "gallery": "gallery", "both": "query and gallery"}
 """What can be made worse -> how to say it."""
 
 FIGURES = {"mAP": "mAP", "rank-1": "rank1", "mINP": "mINP"}
-UNITS = {"resolution": "{:g} px high", "occlusion": "{:.0%} covered"}
+UNITS = {"resolution": (1, "{:.12g} px high"), "occlusion": (100, "{:.12g}% covered")}
 
 
 class Measured(NamedTuple):
@@ -61,7 +62,7 @@ class RobustnessReport:
     plan: str
     clean: Measured
     measured: list[Measured]
-    options: Mapping[str, str]
+    options: dict[str, str]
 
     def sides(self) -> list[str]:
         """What was made worse."""
@@ -105,8 +106,7 @@ class RobustnessReport:
                 else ["", f"{SIDES[side]} made worse, in %"]
             )
             lines += self._table(side)
-        options = ", ".join(f"{name} {value}" for name, value in self.options.items())
-        return "\n".join([*lines, "", f"  {self.plan}", f"  {options}"]).lstrip("\n")
+        return "\n".join([*lines, "", f"  {self.plan}", f"  {in_words(self.options)}"]).lstrip("\n")
 
     def _families(self, side: str) -> list[str]:
         there = {KINDS[one.kind].family for one in self.select("corruptions", side)}
@@ -136,9 +136,9 @@ class RobustnessReport:
             if len(mixed) > 1:
                 spread = [float(np.std([one.figures()[name] for one in mixed], ddof=1)) for name in FIGURES]
                 lines.append(_line("  deviation", [""] * len(levels), spread))
-        for sweep, unit in UNITS.items():
+        for sweep, (factor, unit) in UNITS.items():
             for one in self.select(sweep, side):
-                lines.append(_line(unit.format(one.level), [""] * len(levels), one.figures().values()))
+                lines.append(_line(unit.format(factor * one.level), [""] * len(levels), one.figures().values()))
         return lines
 
     def _mean_of(self, rows: Iterable[Measured], kind: str) -> Iterable[float]:
@@ -155,7 +155,7 @@ def _columns(rows: list[Measured], levels: list[float]) -> list[float]:
 
 
 def _by_level(rows: list[Measured]) -> dict[str, dict[str, float]]:
-    return {f"{one.level:g}": one.figures() for one in rows}
+    return {f"{one.level:.15g}": one.figures() for one in rows}
 
 
 def _line(label: str, cells: Iterable[float | str], means: Iterable[float | str]) -> str:

@@ -113,6 +113,13 @@ def open_data(config: Config, runtime: Runtime | None = None, quiet: bool = Fals
     splits = home.read()
     sources = [find_data(text, data.root, config, runtime, quiet) for text in data.train]
     parts = [splits if source == home else source.read() for source in sources]
+    for name in data.label_files if data.labels else ():
+        places = [str(part.root) for part in parts if part.name == name]
+        if len(places) > 1:
+            raise ConfigError(
+                f"data.label_files says where labels of {name} are, but there are {len(places)}: {', '.join(places)}; "
+                "keep each one's labels in its own folder (regard data labels), and leave label_files out"
+            )
     return merge_sources(splits, [_labeled(part, config, runtime, quiet) for part in parts])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,15 +25,40 @@ __all__ = [
     "Detail",
     "Queries",
     "as_feature_sets",
+    "as_one_list",
+    "embedding_options",
     "further_figures",
     "pool_queries",
     "pool_tracklets",
     "score_features",
     "score_sets",
+    "with_options",
 ]
 
 Queries = Literal["single", "mean", "max"]
 Detail = Literal["open_set", "cameras", "averages"]
+
+
+FROM_FILES = {"descriptors": "from files"}
+"""What :func:`embedding_options` has to say of descriptors that were made elsewhere."""
+
+
+def embedding_options(
+    how: EvalConfig, *, height: int, width: int, interpolation: str, precision: str = "fp32"
+) -> dict[str, str]:
+    """What changes descriptors besides the weights they are made with, in words."""
+    return {
+        "size": f"{height} x {width}",
+        "resize": interpolation,
+        "mirrored": "averaged" if how.flip else "no",
+        "crops": "five" if how.five_crops else "one",
+        "precision": precision,
+    }
+
+
+def with_options(report: RankingReport, options: dict[str, str]) -> RankingReport:
+    """The report with more said of how it was made, before what it says itself."""
+    return replace(report, options={**options, **report.options})
 
 
 def as_feature_sets(query: np.ndarray, gallery: np.ndarray, splits: Splits) -> tuple[FeatureSet, FeatureSet]:
@@ -70,11 +96,20 @@ def pool_tracklets(features: FeatureSet, name: str) -> FeatureSet:
     return FeatureSet(*pool_features(*features)[:3])
 
 
+def as_one_list(query: FeatureSet, gallery: FeatureSet) -> FeatureSet:
+    """Both behind one another, for leaving one out."""
+    parts: list[Any] = [
+        None if a is None or b is None else np.concatenate([a, b]) for a, b in zip(query, gallery, strict=True)
+    ]
+    return FeatureSet(*parts)
+
+
 def score_features(query: FeatureSet, gallery: FeatureSet, config: EvalConfig, **options: Any) -> RankingReport:
     """CMC, mAP and mINP of descriptors, as the settings have it."""
     return evaluate_ranking(
         *_arrays(query, gallery), metric=config.metric, rerank=config.rerank, expansion=config.expansion,
-        cmc=config.cmc, ap=config.ap, unmatched=config.unmatched, junk=config.junk, **options,
+        cmc=config.cmc, ap=config.ap, unmatched=config.unmatched, junk=config.junk,
+        ignore_cameras=config.ignore_cameras, **options,
     )  # fmt: skip
 
 
@@ -85,27 +120,45 @@ def score_sets(
     *,
     queries: Queries = "single",
     details: Sequence[Detail] = (),
+    leave_one_out: bool = False,
     **options: Any,
 ) -> tuple[RankingReport, dict[str, Any]]:
-    """The figures of queries as they are or pooled, and the :func:`further_figures` that are wanted."""
+    """The figures of queries as they are or pooled, and the :func:`further_figures` that are wanted.
+
+    Raises:
+        ConfigError: an option is wrong, or two do not go together.
+        DataError: the arrays do not fit each other, or nothing can be found.
+    """
+    if leave_one_out and queries != "single":
+        raise ConfigError(f"queries {queries!r} do not go with leave-one-out, where each picture is asked; drop one")
     query = pool_queries(query, queries)
-    report = score_features(query, gallery, config, **options)
+    report = score_features(query, gallery, config, leave_one_out=leave_one_out, **options)
     if queries != "single":
         report.options["queries"] = f"{queries} of a person's by a camera"
-    return report, further_figures(query, gallery, config, report, details)
+    return report, further_figures(query, gallery, config, report, details, leave_one_out)
 
 
 def further_figures(
-    query: FeatureSet, gallery: FeatureSet, config: EvalConfig, report: RankingReport, wanted: Sequence[Detail]
+    query: FeatureSet,
+    gallery: FeatureSet,
+    config: EvalConfig,
+    report: RankingReport,
+    wanted: Sequence[Detail],
+    leave_one_out: bool = False,
 ) -> dict[str, Any]:
     """Figures beyond the usual ones, each printable and with ``to_dict``; without expansion and re-ranking.
 
     Raises:
+        ConfigError: a table by cameras is asked for, and cameras are ignored or one is left out.
         DataError: cameras are asked for, and there are none.
     """
+    if "cameras" in wanted and (config.ignore_cameras or leave_one_out):
+        name = "ignored cameras" if config.ignore_cameras else "leave-one-out"
+        raise ConfigError(f"a table by cameras does not go with {name}; leave one of them out")
     arrays = _arrays(query, gallery)
+    how: dict[str, Any] = {"ignore_cameras": config.ignore_cameras, "leave_one_out": leave_one_out}
     makers = {
-        "open_set": lambda: evaluate_open_set(*arrays, metric=config.metric),
+        "open_set": lambda: evaluate_open_set(*arrays, metric=config.metric, **how),
         "cameras": lambda: evaluate_camera_pairs(*arrays, metric=config.metric, ap=config.ap),
         "averages": lambda: average(report, query.pids, query.camids),
     }

@@ -10,7 +10,7 @@ import torch
 
 from regard.errors import ConfigError
 from regard.metrics import FeatureSet, QueryExpansion, distance_blocks, rerank_blocks
-from regard.metrics.distance import as_features, ordering
+from regard.metrics.distance import comparable, ordering
 from regard.metrics.expansion import expand_queries
 from regard.metrics.protocol import read_protocol
 from regard.metrics.ranking import keep_nearest
@@ -29,6 +29,7 @@ def answers(
     expansion: bool = False,
     junk: str = "before",
     show_junk: bool = False,
+    ignore_cameras: bool = False,
 ) -> Ranking:
     """The k first gallery images of every query, as :func:`regard.evaluate_ranking` orders them with these options.
 
@@ -41,6 +42,7 @@ def answers(
         junk: when junk leaves the gallery, "before" or "query", as for the evaluation.
         show_junk: keep junk, and pictures of the query's person by the query's own camera, where their distances put
             them. Re-ranking and expansion see them only with junk="query".
+        ignore_cameras: pictures of the query's person by the query's own camera are right answers.
 
     Returns:
         Indices count in the gallery as given. With ``show_junk`` the matches are unknown.
@@ -55,9 +57,9 @@ def answers(
         raise ConfigError(f"k is {k}: ask for at least one rank")
     if show_junk and junk == "before" and (rerank or expansion):
         raise ConfigError("junk has no place in an order that was made without it; choose junk='query' to show it")
-    queries, targets = as_features(query.embeddings, "query"), as_features(gallery.embeddings, "gallery")
+    queries, targets = comparable(query.embeddings, gallery.embeddings, metric)
     people, cameras = (query.pids, gallery.pids), (query.camids, gallery.camids)
-    protocol = read_protocol(len(queries), len(targets), *people, *cameras)
+    protocol = read_protocol(len(queries), len(targets), *people, *cameras, ignore_cameras=ignore_cameras)
     whole = show_junk or junk == "query"
     if not whole:
         targets = protocol.without_junk(targets)

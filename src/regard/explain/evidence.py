@@ -20,6 +20,9 @@ from regard.metrics.reliability import Reliability
 
 __all__ = ["interval_chart", "png", "reliability_chart"]
 
+SURE = 0.05
+"""p below which a difference is drawn as one."""
+
 Ends = tuple[float, ...]
 """A value and the ends of its interval: (value, low, high), fractions."""
 
@@ -28,14 +31,16 @@ def interval_chart(
     figures: Mapping[str, Mapping[str, Ends]],
     differences: Mapping[str, Mapping[str, Ends]] | None = None,
     baseline: str = "",
+    chances: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Chart | None:
     """Every run's figures with their intervals, and below them the differences to one of the runs.
 
     Args:
         figures: run -> figure -> (value, low, high).
-        differences: run -> figure -> (value, low, high) of the run minus the baseline; drawn solid where the interval
-            leaves zero out.
+        differences: run -> figure -> (value, low, high) of the run minus the baseline.
         baseline: what the differences are to.
+        chances: run -> figure -> p of the difference, as the table says it; a difference is drawn solid where p is
+            below ``SURE``. None takes those for sure whose interval leaves zero out.
 
     Returns:
         The chart, None where there is no run.
@@ -43,6 +48,12 @@ def interval_chart(
     if not figures:
         return None
     names = list(next(iter(figures.values())))
+    sure = {
+        label: {
+            name: chances[label][name] < SURE if chances else ends[1] > 0 or ends[2] < 0 for name, ends in found.items()
+        }
+        for label, found in (differences or {}).items()
+    }
     panels = [(figures, "{}", False)]
     if differences:
         panels.append((differences, "{} minus " + baseline, True))
@@ -51,11 +62,16 @@ def interval_chart(
     grid = drawing.subplots(len(panels), len(names), squeeze=False, sharey="row", height_ratios=rows)
     for line, (part, title, signed) in zip(grid, panels):
         for axes, name in zip(line, names):
-            _forest(axes, {label: found[name] for label, found in part.items()}, signed)
+            solid = {label: not signed or sure[label][name] for label in part}
+            _forest(axes, {label: found[name] for label, found in part.items()}, solid, signed)
             axes.set_title(title.format(name), loc="left", fontsize=FONT, color=INK, pad=6)
+    if differences:
+        rule = f"p < {SURE:g} in the table" if chances else "the interval leaves zero out"
+        grid[-1, 0].set_xlabel(f"solid: {rule}", loc="left", fontsize=FONT, color=MUTED)
     drawing.tight_layout(w_pad=1.6, h_pad=1.2)
-    best = {name: max(figures, key=lambda label, name=name: figures[label][name][0]) for name in names}
-    parts = [f"{name} is highest for {label} ({100 * figures[label][name][0]:.1f} %)" for name, label in best.items()]
+    best = {name: max(found[name][0] for found in figures.values()) for name in names}
+    holders = {name: [label for label in figures if figures[label][name][0] == best[name]] for name in names}
+    parts = [f"{name} is highest for {' and '.join(holders[name])} ({100 * best[name]:.1f} %)" for name in names]
     return Chart("intervals", "Figures with their intervals", "; ".join(parts) + ".", drawing)
 
 
@@ -66,13 +82,12 @@ def png(chart: Chart) -> bytes:
     return buffer.getvalue()
 
 
-def _forest(axes: Axes, rows: Mapping[str, Ends], signed: bool) -> None:
+def _forest(axes: Axes, rows: Mapping[str, Ends], solid: Mapping[str, bool], signed: bool) -> None:
     """One line per run, the first on top: a bar from low to high and a point at the value, in % or points."""
-    for place, (value, low, high) in enumerate(rows.values()):
-        sure = not signed or low > 0 or high < 0
-        color = SERIES[0] if sure else MUTED
+    for place, (label, (value, low, high)) in enumerate(rows.items()):
+        color = SERIES[0] if solid[label] else MUTED
         axes.plot([100 * low, 100 * high], [place, place], color=color, lw=2, solid_capstyle="butt")
-        axes.plot(100 * value, place, "o", ms=6, color=color, mfc=color if sure else SURFACE)
+        axes.plot(100 * value, place, "o", ms=6, color=color, mfc=color if solid[label] else SURFACE)
     if signed:
         axes.axvline(0, color=INK, lw=1)
     axes.set_ylim(len(rows) - 0.5, -0.5)

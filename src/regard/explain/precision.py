@@ -213,13 +213,14 @@ def precision_figure(rows: Sequence[PrecisionRow]) -> Figure:
     height = figure.get_figheight()
     axes = figure.add_axes((0.34, 0.42 / height, 0.63, 1 - 0.72 / height))
     for line, row in enumerate(rows):
-        color = SERIES[1] if row.trained < row.untrained else SERIES[0]
+        color = SERIES[1] if row.gain < 0 else SERIES[0]
         axes.plot([100 * row.untrained, 100 * row.trained], [line, line], color=color, lw=1.6)
         axes.plot(100 * row.untrained, line, "o", ms=4.5, color=color, mfc="white")
         axes.plot(100 * row.trained, line, "o", ms=4.5, color=color)
         axes.plot([100 * row.low, 100 * row.high], [line, line], color=color, lw=4, alpha=0.25, solid_capstyle="butt")
-    chance = 100 * float(np.mean([row.chance for row in rows])) if rows else 0
-    axes.axvline(chance, color=MUTED, lw=1, ls=(0, (1, 2)))
+        axes.plot([100 * row.chance] * 2, [line - 0.5, line + 0.5], color=MUTED, lw=1, ls=(0, (1, 2)))
+    chances = sorted({f"{100 * row.chance:.1f}" for row in rows}, key=float) or ["0.0"]
+    chance = chances[0] if len(chances) == 1 else f"{chances[0]} to {chances[-1]}"
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [f"{row.system}  {row.map}" for row in rows])
     axes.spines[["left", "right", "top"]].set_visible(False)
@@ -229,7 +230,7 @@ def precision_figure(rows: Sequence[PrecisionRow]) -> Figure:
     axes.tick_params(length=0, labelcolor=MUTED, labelsize=SMALL)
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_xlabel("% of the map's mass on the person", fontsize=FONT, color=MUTED)
-    title = f"○ untrained   ● trained, with its 95 % interval   dotted: chance {chance:.0f} %"
+    title = f"○ untrained   ● trained, with its 95 % interval   dotted: chance {chance} %"
     axes.set_title(title, loc="left", fontsize=FONT, color=MUTED, pad=6)
     return figure
 

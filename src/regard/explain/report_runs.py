@@ -43,6 +43,7 @@ from regard.explain.report_scores import FIGURES, score_cells
 from regard.explain.svg import Chart
 from regard.metrics import RankingReport
 from regard.metrics.breakdown import CameraPairs
+from regard.metrics.significance import query_scores
 from regard.storage import write_atomic
 from regard.structures import Sample
 
@@ -180,7 +181,7 @@ def render_runs(report: RunsReport) -> str:
             chart
             for chart in (
                 cmc_chart({run.label: run.report.cmc for run in runs}, CMC_DEPTH, foremost="first"),
-                ap_histogram({run.label: run.report.ap for run in runs}, foremost="first"),
+                ap_histogram({run.label: query_scores(run.report)["mAP"] for run in runs}, foremost="first"),
             )
             if chart
         ],

@@ -62,7 +62,7 @@ def robustness_chart(found: Mapping[str, Any], clean: Figures) -> Chart | None:
         room = (start / wide, (top - each + 1) / tall, (CURVE - 0.8) / wide, (each - 1) / tall)
         _curve(drawing.add_axes(room), name, points, clean)
         level, last = list(points.items())[-1]
-        unit = f"{level} pixels" if name == "resolution" else f"{100 * float(level):.0f} % covered"
+        unit = f"{level} pixels" if name == "resolution" else f"{100 * float(level):.12g} % covered"
         said.append(f"with {unit} it is {100 * last['mAP']:.1f} %")
     return Chart("robustness", "Accuracy on worse pictures", "; ".join(said) + ".", drawing)
 
@@ -102,6 +102,6 @@ def _curve(axes: Axes, name: str, points: Mapping[str, Figures], clean: Figures)
         axes.minorticks_off()
         axes.invert_xaxis()
     else:
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.legend(loc="lower right", bbox_to_anchor=(1, 0.99), ncols=len(clean), frameon=False, fontsize=FONT,
                 labelcolor=INK, borderaxespad=0, columnspacing=1.2, handlelength=1.8)  # fmt: skip

@@ -19,6 +19,7 @@ from regard.data.transforms import TestTransform
 from regard.engine.evaluation import own_config, run_config
 from regard.engine.extract import evaluate_splits, loader_workers
 from regard.engine.run import open_data
+from regard.engine.scoring import embedding_options, with_options
 from regard.errors import ConfigError, DataError
 from regard.export.card import card_file
 from regard.export.engines import Engine, open_engine
@@ -111,7 +112,8 @@ def int8_loss(folder: Path, exported: Exported, config: Config, splits: Splits, 
     quantized = open_engine(exported.files[0], precision="int8")
     loss = Loss(*(score_engine(engine, splits, config.eval, quiet) for engine in (network, quantized)))
     scores = {name: {"mAP": float(each.mAP), "rank1": float(each.cmc[0])} for name, each in vars(loss).items()}
-    card = replace(exported.card, scores={"data": splits.name, **scores})
+    about = {"data": splits.name, "root": str(splits.root), "options": dict(next(iter(vars(loss).values())).options)}
+    card = replace(exported.card, scores={**about, **scores})
     write_atomic(card_file(exported.files[0]), card.to_json().encode())
     return loss
 
@@ -127,7 +129,12 @@ def score_engine(engine: Engine, splits: Splits, config: EvalConfig, quiet: bool
             raise DataError(f"the {name} of {splits.root} is empty, so there is nothing to evaluate; add images to it")
     title = None if quiet else f"scoring {engine.precision}"
     query, gallery = (embed_samples(engine, part, config, title) for part in (splits.query, splits.gallery))
-    return evaluate_splits(query, gallery, splits, config)
+    card = engine.card
+    options = embedding_options(
+        config.model_copy(update={"five_crops": False}), height=card.height, width=card.width,
+        interpolation=card.interpolation, precision=card.precision,
+    )  # fmt: skip
+    return with_options(evaluate_splits(query, gallery, splits, config), options)
 
 
 def embed_samples(engine: Engine, samples: Sequence[Sample], config: EvalConfig, title: str | None) -> np.ndarray:

@@ -54,7 +54,7 @@ class CameraPairs(NamedTuple):
 
 
 class Averages(NamedTuple):
-    """The same figures averaged three ways; every one is a fraction over the queries with a match.
+    """The same figures averaged three ways; every one is a fraction over the queries that the report counts.
 
     Attributes:
         micro: mAP, mINP and rank1 over queries.
@@ -90,8 +90,9 @@ def average(report: RankingReport, query_pids: Ids, query_camids: Ids | None = N
         DataError: the arrays do not fit the report.
     """
     count = report.num_queries
-    valid = report.first_hit > 0
-    figures = {"mAP": report.ap, "mINP": report.inp, "rank1": (report.first_hit == 1).astype(float)}
+    valid = (report.first_hit > 0) | (report.options.get("unmatched") == "zero")
+    figures = {"mAP": report.ap, "mINP": report.inp, "rank1": report.first_hit == 1}
+    figures = {name: np.nan_to_num(values.astype(float)) for name, values in figures.items()}
     groups = [np.arange(count), as_pids(query_pids, count, "query_pids")]
     groups += [] if query_camids is None else [as_ids(query_camids, count, "query_camids")]
     rows: list[dict[str, float] | None] = [

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from regard.errors import ConfigError, DataError, nearest
 from regard.metrics.distance import Array, comparable, distance_blocks, ordering
 from regard.metrics.expansion import QueryExpansion, expand_queries
-from regard.metrics.protocol import Ids, read_protocol
+from regard.metrics.options import in_words
+from regard.metrics.protocol import ONE_LIST, Ids, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.rerank import KReciprocal, rerank_blocks
 from regard.metrics.score import AP_FORMS, CMC_FLAVORS, Scores, all_shots, cmc_curve, score_ranks
@@ -90,9 +91,8 @@ class RankingReport:
         cells |= {f"rank-{k}": f"{100 * self.rank(k):.2f}" for k in _SHOWN_RANKS if k <= len(self.cmc)}
         cells |= {"queries": f"{self.num_queries:,}", "unmatched": f"{self.num_queries - self.num_valid:,}"}
         width = max(map(len, cells)) + 1
-        options = ", ".join(f"{name} {value}" for name, value in self.options.items())
         table = ["".join(f"{cell:>{width}}" for cell in row) for row in (cells, cells.values())]
-        return "\n".join([*table, f"  in %; {options}"])
+        return "\n".join([*table, f"  in %; {in_words(self.options)}"])
 
 
 def evaluate_ranking(
@@ -116,6 +116,8 @@ def evaluate_ranking(
     memory_mb: float = 256,
     device: torch.device | str | None = None,
     progress: bool = False,
+    ignore_cameras: bool = False,
+    leave_one_out: bool = False,
 ) -> RankingReport:
     """CMC, mAP and mINP under the Market-1501 protocol (see :mod:`regard.metrics.protocol`).
 
@@ -139,15 +141,25 @@ def evaluate_ranking(
         memory_mb: budget for distances and for ranking them, in MiB; features and re-ranking's sets come on top.
         device: where to compute; None stays where the gallery lies.
         progress: show a progress bar on stderr.
+        ignore_cameras: images of a query's person by its own camera are right ones instead of being removed.
+        leave_one_out: query and gallery are one list, given twice, and every image is asked of all others in it. Not
+            together with re-ranking and expansion, which would meet each image twice, nor, without cameras, with
+            cmc="cuhk03".
 
     Raises:
-        ConfigError: an option is wrong.
+        ConfigError: an option is wrong, or two do not go together.
         DataError: the arrays do not fit each other, are not finite, or no query has a match.
     """
     order = ordering(metric)
     _check_options({"cmc": cmc, "ap": ap, "unmatched": unmatched, "junk": junk}, max_rank, draws)
+    if leave_one_out:
+        _check_one_list(rerank, expansion, cmc, cameras=query_camids is not None and not ignore_cameras)
     queries, targets = comparable(query, gallery, metric, device)
-    protocol = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
+    labels = query_pids, gallery_pids, query_camids, gallery_camids
+    how = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out}
+    protocol = read_protocol(len(queries), len(targets), *labels, **how)
+    if leave_one_out and not torch.equal(queries, targets):
+        raise DataError(ONE_LIST)
     if not protocol.any_match():
         raise DataError(protocol.explain_no_match())
     if junk == "before":
@@ -187,10 +199,22 @@ def evaluate_ranking(
         "AP": ap,
         "unmatched": unmatched,
         "junk": "dropped before" if junk == "before" else "dropped per query",
+        "distractors": "wrong",
         "same camera": "ignored" if protocol.query_camids is None else "removed",
+        "gallery": "the queries' own list, each without itself" if leave_one_out else "as given",
         "ties": "by gallery index",
     }
     return _summarize(scores, counted, curve, options)
+
+
+def _check_one_list(rerank: object, expansion: object, cmc: str, cameras: bool) -> None:
+    """Raise ConfigError for an option that leaving one out within a list does not go with."""
+    drawn = cmc == "cuhk03" and not cameras
+    for name, chosen in (("re-ranking", rerank), ("query expansion", expansion), ("cmc 'cuhk03'", drawn)):
+        if chosen:
+            raise ConfigError(
+                f"leave-one-out does not go with {name}, where every image would find itself; leave one of them out"
+            )
 
 
 def _check_options(chosen: dict[str, str], max_rank: int, draws: int) -> None:

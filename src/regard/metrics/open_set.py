@@ -104,13 +104,15 @@ def evaluate_open_set(
     rates: Sequence[float] = FALSE_ALARM_RATES,
     memory_mb: float = 256,
     device: torch.device | str | None = None,
+    ignore_cameras: bool = False,
+    leave_one_out: bool = False,
 ) -> OpenSet:
     """ROC over all pairs and DIR over all queries, at fixed false alarm rates.
 
     Args:
-        query, gallery, query_pids, gallery_pids, query_camids, gallery_camids, metric, memory_mb, device: as for
-            :func:`regard.evaluate_ranking`. Queries of a pid that the gallery lacks, and distractors (0), are the
-            unknown ones; junk queries (-1) are left out.
+        query, gallery, query_pids, gallery_pids, query_camids, gallery_camids, metric, memory_mb, device,
+            ignore_cameras, leave_one_out: as for :func:`regard.evaluate_ranking`. Queries of a pid that the gallery
+            lacks, and distractors (0), are the unknown ones; junk queries (-1) are left out.
         rates: false alarm rates wanted, each from 0 to 1.
 
     Raises:
@@ -121,7 +123,9 @@ def evaluate_open_set(
         raise ConfigError(f"false alarm rates are {list(rates)}: give fractions from 0 to 1, for example 0.01")
     order = ordering(metric)
     queries, targets = comparable(query, gallery, metric, device)
-    protocol = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
+    labels = query_pids, gallery_pids, query_camids, gallery_camids
+    how = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out}
+    protocol = read_protocol(len(queries), len(targets), *labels, **how)
     asked = np.flatnonzero(protocol.query_pids != -1)
     protocol = protocol.of_queries(asked)
     queries, targets = queries[torch.from_numpy(asked).to(targets.device)], protocol.without_junk(targets)

@@ -3,7 +3,8 @@
 Shapes: Q queries, G gallery images, M pairs.
 
 Gallery images of pid -1 (junk) are left out altogether. For each query, images of its pid taken by its own camera are
-removed; those taken by another camera are its positives; all others, distractors (pid 0) among them, are wrong.
+removed; those taken by another camera are its positives; all others, distractors (pid 0) among them, are wrong. Without
+cameras, or where they are ignored, nothing is removed for a query but, leaving one out within one list, itself.
 
 Source: Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015.
 """
@@ -26,6 +27,8 @@ __all__ = ["Ids", "Pairs", "Protocol", "read_protocol"]
 _STEP = 256
 
 MOST = np.iinfo(np.int64).max
+
+ONE_LIST = "leave-one-out compares a list with itself, but query and gallery differ; give the same list twice"
 
 Ids = np.ndarray | Tensor | list[int]
 
@@ -89,6 +92,8 @@ class Protocol:
         query_pids, query_camids: (Q,) int64.
         gallery_pids, gallery_camids: (G,) int64, junk included. Without cameras give None for both ``camids``: nothing
             but junk is removed then.
+        own: (Q,) gallery row that each query is itself and that is removed for it; None where queries are no part of
+            the gallery.
 
     Attributes:
         kept: (G',) gallery rows that are not junk, ascending; the columns of every pair count in these.
@@ -101,6 +106,7 @@ class Protocol:
     gallery_pids: np.ndarray
     query_camids: np.ndarray | None = None
     gallery_camids: np.ndarray | None = None
+    own: np.ndarray | None = None
     kept: np.ndarray = field(init=False)
     _pids: np.ndarray = field(init=False, repr=False)
     _by_pid: np.ndarray = field(init=False, repr=False)
@@ -122,7 +128,8 @@ class Protocol:
     def of_queries(self, rows: np.ndarray) -> Protocol:
         """The same gallery with some of the queries only."""
         camids = None if self.query_camids is None else self.query_camids[rows]
-        return replace(self, query_pids=self.query_pids[rows], query_camids=camids)
+        own = None if self.own is None else self.own[rows]
+        return replace(self, query_pids=self.query_pids[rows], query_camids=camids, own=own)
 
     def pairs(self, rows: slice) -> tuple[Pairs, Pairs]:
         """Positives and removed pairs of some consecutive queries, which are counted from 0 in the result."""
@@ -134,10 +141,18 @@ class Protocol:
         within = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
         column = self._by_pid[first[row] + within]
         if self.query_camids is None or self.gallery_camids is None:
-            same_camera = np.zeros(len(row), bool)
+            removed = np.zeros(len(row), bool)
         else:
-            same_camera = self.query_camids[rows][row] == self.gallery_camids[self.kept[column]]
-        return Pairs(row[~same_camera], column[~same_camera]), Pairs(row[same_camera], column[same_camera])
+            removed = self.query_camids[rows][row] == self.gallery_camids[self.kept[column]]
+        if self.own is None:
+            return Pairs(row[~removed], column[~removed]), Pairs(row[removed], column[removed])
+        own = self.own[rows]
+        removed |= own[row] == self.kept[column]
+        itself = np.searchsorted(self.kept, own).clip(max=len(self.kept) - 1)
+        there = np.flatnonzero((self.kept[itself] == own) & (count == 0))  # nobody's pictures are left out, too
+        leave = np.concatenate([row[removed], there]), np.concatenate([column[removed], itself[there]])
+        order = np.lexsort(leave[::-1])
+        return Pairs(row[~removed], column[~removed]), Pairs(*(index[order] for index in leave))
 
     def any_match(self) -> bool:
         """Whether any query has a positive."""
@@ -165,11 +180,16 @@ class Protocol:
                 f"no query has a match: the {len(query)} query ids ({_some(query)}) and the {len(gallery)} gallery ids "
                 f"({_some(gallery)}) share none but junk (-1) and distractors (0); number persons from 1, alike in both"
             )
-        cameras = np.unique(np.asarray(self.query_camids))
+        if self.query_camids is None:
+            return (
+                f"no query has a match: none of the {len(shared)} persons has a second image in the list; give at "
+                "least two images of a person"
+            )
+        cameras = np.unique(self.query_camids)
         return (
             f"no query has a match: all gallery images of the {len(shared)} shared ids were taken by the query's own "
             f"camera (query camids {_some(cameras)}) and so are removed; give the true camera numbers, or None for "
-            f"both camids if there are no cameras"
+            f"both camids if there are no cameras, or ignore cameras"
         )
 
 
@@ -180,8 +200,17 @@ def read_protocol(
     gallery_pids: Ids,
     query_camids: Ids | None,
     gallery_camids: Ids | None,
+    *,
+    ignore_cameras: bool = False,
+    leave_one_out: bool = False,
 ) -> Protocol:
     """Check and convert what a caller gave.
+
+    Args:
+        num_queries, num_gallery: rows of descriptors.
+        query_pids, gallery_pids, query_camids, gallery_camids: as for :class:`Protocol`.
+        ignore_cameras: images of a person by one camera count as right.
+        leave_one_out: query and gallery are one list, and an image is not asked about itself.
 
     Raises:
         DataError: not one integer per row, a pid below -1, cameras of one side only, or nothing but junk.
@@ -189,12 +218,18 @@ def read_protocol(
     if (query_camids is None) != (gallery_camids is None):
         missing = "query_camids" if query_camids is None else "gallery_camids"
         raise DataError(f"{missing} is missing: give the cameras of both sides, or None for both if there are none")
-    return Protocol(
-        as_pids(query_pids, num_queries, "query_pids"),
-        as_pids(gallery_pids, num_gallery, "gallery_pids"),
-        None if query_camids is None else as_ids(query_camids, num_queries, "query_camids"),
-        None if gallery_camids is None else as_ids(gallery_camids, num_gallery, "gallery_camids"),
-    )
+    pids = as_pids(query_pids, num_queries, "query_pids"), as_pids(gallery_pids, num_gallery, "gallery_pids")
+    camids = None, None
+    if query_camids is not None and gallery_camids is not None:
+        camids = (
+            as_ids(query_camids, num_queries, "query_camids"),
+            as_ids(gallery_camids, num_gallery, "gallery_camids"),
+        )
+    if leave_one_out and not all(np.array_equal(*pair) for pair in (pids, camids) if pair[0] is not None):
+        raise DataError(ONE_LIST)
+    if ignore_cameras:
+        camids = None, None
+    return Protocol(*pids, *camids, np.arange(num_queries) if leave_one_out else None)
 
 
 def _some(values: np.ndarray) -> str:
