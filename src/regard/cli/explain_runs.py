@@ -22,7 +22,7 @@ from regard.explain.figures import figure_bytes
 from regard.export.make import input_of
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import model_config, model_folder
-from regard.storage import write_atomic
+from regard.storage import plain_text, write_atomic
 
 __all__ = ["OpenRun", "file_name", "labels_of", "names_of", "open_runs", "write_arrays", "write_figure", "write_json"]
 
@@ -90,7 +90,7 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     unique = [label if labels.count(label) == 1 else path.as_posix() for path, label in zip(paths, labels)]
     if len(set(unique)) < len(unique):
         raise ConfigError(f"a run is given twice among {', '.join(unique)}; give each once")
-    return unique
+    return [plain_text(label) for label in unique]
 
 
 def file_name(label: str) -> str:
@@ -100,7 +100,7 @@ def file_name(label: str) -> str:
 
 def names_of(paths: Sequence[Path]) -> list[str]:
     """A file name for each picture: its own without ending, numbered where several have the same."""
-    stems = [path.stem for path in paths]
+    stems = [plain_text(path.stem) for path in paths]
     return [stem if stems.count(stem) == 1 else f"{number}_{stem}" for number, stem in enumerate(stems)]
 
 

@@ -36,7 +36,7 @@ from regard.metrics.significance import Difference, holm, intervals, paired_diff
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import WEIGHTS, model_folder
 from regard.models.cost import Cost, inference_cost
-from regard.storage import write_atomic
+from regard.storage import plain_text, write_atomic
 from regard.structures import Splits
 
 __all__ = ["compare_runs", "fingerprint", "measure_speed", "run_labels"]
@@ -147,7 +147,9 @@ def fingerprint(splits: Splits) -> str:
         digest.update(b"part")
         for sample in part:
             place = f"{sample.path.parent.name}/{sample.path.name}"
-            digest.update(f"{place} {sample.path.stat().st_size} {sample.pid} {sample.camid}\n".encode())
+            digest.update(
+                f"{place} {sample.path.stat().st_size} {sample.pid} {sample.camid}\n".encode(errors="surrogateescape")
+            )
     return digest.hexdigest()
 
 
@@ -211,7 +213,7 @@ def run_labels(folders: Sequence[Path], baseline: Path | None = None) -> dict[st
         raise ConfigError(f"baseline {baseline} is not among the runs {', '.join(map(str, folders))}; give it as a run")
     short = [folder.name if run_home(folder) == folder else "/".join(folder.parts[-2:]) for folder in folders]
     unique = len(set(short)) == len(short)
-    return dict(zip(short if unique else map(str, folders), folders))
+    return dict(zip(map(plain_text, short if unique else map(str, folders)), folders))
 
 
 def _score(label: str, folder: Path, config: Config, opened: dict[tuple[Any, ...], Splits], quiet: bool) -> Scored:
