@@ -9,6 +9,7 @@ import pytest
 
 from regard.config import Config, load_config, read_recipe, recipe_names
 from regard.errors import ConfigError
+from regard.parsing import dump_yaml, parse_yaml
 
 MINIMAL = """
 model: {name: baseline}
@@ -192,3 +193,16 @@ def test_what_no_machine_can_mean_is_refused_in_one_line(overrides, wanted):
     with pytest.raises(ConfigError, match=re.escape(wanted)) as caught:
         load_config(MINIMAL, overrides)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("caf\udce9/x", "caf\udce9/x"), ("{root: 'a\udcff', n: 1}", {"root": "a\udcff", "n": 1}), ("plain", "plain")],
+)
+def test_names_of_files_that_are_no_text_survive_yaml(text, wanted):
+    value = parse_yaml(text, "it")
+    assert value == wanted
+    assert parse_yaml(dump_yaml({"value": value}), "it") == {"value": value}
+    dump_yaml({"value": value}).encode()
+    with pytest.raises(ConfigError, match="it holds the character 0x1, which YAML has not"):
+        parse_yaml("a\x01", "it")

@@ -69,7 +69,7 @@ WRONG = {
     "key": ("? [1]\n: 2", "a key is a collection"),
     "long": ("x" * (1 << 18) + "x", "262,145 characters"),
     "digits": ("9" * 5000, "not YAML"),
-    "no character": ("a: \x01", "not YAML"),
+    "no character": ("a: \x01", "character 0x1"),
 }
 
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from regard.parsing import parse_json
 from regard.structures import Sample
 
 __all__ = [
@@ -77,7 +78,7 @@ def tensors_digest(content: bytes | memoryview, without: tuple[str, ...] = ()) -
     start = 8 + int.from_bytes(view[:8], "little")
     if len(view) < 8 or start > len(view):
         raise ValueError("cut short")
-    header = json.loads(bytes(view[8:start]))
+    header = parse_json(bytes(view[8:start]))
     header.pop("__metadata__", None)
     digest = hashlib.blake2b(digest_size=LENGTH)
     for name in sorted(header):

@@ -78,6 +78,17 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
 
+_BYTES = {code: code + 0x102280 for code in range(0xDC80, 0xDD00)}
+"""What stands for the bytes of a file's name that is no text -> characters that YAML takes, of private use."""
+
+
+def _construct_text(loader: _Loader, node: Any) -> str:
+    return loader.construct_scalar(node).translate({new: old for old, new in _BYTES.items()})
+
+
+_Loader.add_constructor("tag:yaml.org,2002:str", _construct_text)
+
+
 def parse_yaml(text: str, source: str) -> Any:
     """The value of a YAML text: a whole recipe, or what stands behind ``KEY=``.
 
@@ -92,12 +103,16 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ConfigError(f"{source} has {len(text):,} characters, more than {MAX_TEXT:,}; shorten it")
     loader = None
     try:
-        loader = _Loader(text)
+        loader = _Loader(text.translate(_BYTES))
         node = loader.get_single_node()
         if node is None:
             return None
         _measure(node, {}, 1)
         return loader.construct_document(node)
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(
+            f"{source} holds the character {error.character:#x}, which YAML has not; leave it out"
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""

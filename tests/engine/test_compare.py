@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -238,3 +240,38 @@ def test_a_run_on_several_data_sets_is_scored_on_the_one_it_tests_on(runs, marke
     assert run_config(runs[0]).data.train == ()
     assert run_config(runs[0]).data.name == f"market1501={market}"
     assert compare_runs(runs[:2], resamples=50, speed=False, quiet=True).differences
+
+
+def test_names_that_are_no_text(tmp_path, market, tiny_overrides, capsys):
+    """Folders and pictures may be called what no encoding has: everything ends well, and says the name alike."""
+    root = tmp_path / os.fsdecode(b"gr\xfc\xdfe")
+    shutil.copytree(market, root)
+    for path in list(root.glob("*/*s1_000100_00.jpg")):
+        path.rename(path.with_name(path.stem + os.fsdecode(b"_caf\xe9.jpg")))
+    overrides = [text for text in tiny_overrides if "data.root" not in text] + [f"data.root={root}"]
+    run = write_run(tmp_path / "run", overrides, 0)
+    out = tmp_path / "out"
+    first, second = (next(root.glob(f"{part}/0007_c{camera}*caf*")) for part, camera in (("query", 1), ("query", 2)))
+    for arguments in (
+        [
+            "compare",
+            run,
+            "--md",
+            out / "c.md",
+            "--csv",
+            out / "c.csv",
+            "--json",
+            out / "c.json",
+            "--no-speed",
+            "--resamples",
+            "50",
+        ],
+        ["report", run, "-o", out / "page.html", "-q"],
+        ["explain", "pair", run, first, second, "-o", out / "pair"],
+        ["data", "check", root, "-q", "--quick", "--json", out / "check.json"],
+    ):
+        assert main([str(argument) for argument in arguments]) == (2 if arguments[0] == "data" else 0), arguments
+    printed = capsys.readouterr().out
+    assert r"gr\udcfc\udcdfe" in printed
+    assert json.loads((out / "check.json").read_text())["datasets"][0]["root"] == str(root)
+    assert r"gr\uDCFC\uDCDFe" in (out / "page.html").read_text(encoding="utf-8")  # among the settings, as YAML says it

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import pytest
 from painted import SIZE
@@ -48,6 +50,31 @@ def test_embed_says_what_became_of_the_pictures(run, photos, model_folder, tmp_p
     assert "d.parquet: 18 embedded, 1 unreadable" in out
     assert "left out:" in out
     assert (tmp_path / "bad.tsv").read_text().startswith(f"{tmp_path.as_posix()}/bad.jpg\t")
+
+
+def test_embed_says_what_it_left_out(run, photos, model_folder, tmp_path):
+    """Names need not be text; what is no picture is counted; where nothing can be read it fails."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(photos / "camera1" / "0003_c1s1_000000_00.jpg", folder / os.fsdecode(b"caf\xe9"))
+    (folder / os.fsdecode(b"\xff.jpg")).write_bytes(b"no picture")
+    (folder / "film.mp4").touch()
+    (folder / "meta.csv").write_text("path,camera\nno.jpg,1\nphotos/film.mp4,2\n")
+    how = ("--model", model_folder, "--size", SIZE_TEXT, "-o")
+    code, out, err = run("embed", folder, *how, tmp_path / "g", "--unreadable", tmp_path / "left.tsv")
+    assert (code, "1 embedded, 1 unreadable" in out) == (0, True), err
+    assert f"left out: 1 video ({folder}/film.mp4), 1 other file ({folder}/meta.csv)" in out
+    assert [line.split("\t")[0] for line in (tmp_path / "left.tsv").read_text().splitlines()] == [
+        f"{folder}/{name}" for name in (r"\udcff.jpg", "film.mp4", "meta.csv")
+    ]
+    code, out, _ = run("search", folder / os.fsdecode(b"caf\xe9"), "--gallery", tmp_path / "g")
+    assert (code, out.splitlines()[1].endswith(r"photos/caf\udce9")) == (0, True)
+    code, out, err = run("embed", folder, *how, tmp_path / "h", "--meta", folder / "meta.csv")
+    assert code == 2
+    assert "none of the 2 rows given with --meta speaks of any of the 2 pictures" in err
+    code, out, err = run("embed", folder / os.fsdecode(b"\xff.jpg"), *how, tmp_path / "i", "-q")
+    assert code == 2
+    assert "none of 1 pictures can be read" in err
 
 
 def test_a_photograph_finds_its_person(run, gallery, photos):

@@ -11,6 +11,7 @@ import zlib
 
 import pytest
 from asking import made_png
+from PIL import Image
 
 from regard.errors import ConfigError
 from regard.web.guard import check_address, host_name
@@ -119,6 +120,15 @@ def bomb(width: int, height: int) -> bytes:
     return made_png(width, height, zlib.compress(b"\0" * 1000))
 
 
+def many_scans(count: int) -> bytes:
+    """A progressive JPEG that goes over its pixels again and again."""
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 128), "red").save(stream, "JPEG", progressive=True)
+    whole = stream.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    return whole[:last] + whole[last:-2] * count + whole[-2:]
+
+
 @pytest.mark.parametrize(
     ("data", "wanted"),
     [
@@ -130,6 +140,7 @@ def bomb(width: int, height: int) -> bytes:
         (bomb(60_000, 60_000), "claims more than 500,000 pixels"),
         (bomb(800, 700), "claims more than 500,000 pixels"),
         (bomb(100, 100), "is damaged"),
+        (many_scans(882), "more than 100 scans"),
     ],
 )
 def test_what_is_no_photograph_is_said_in_one_line(service, data, wanted):

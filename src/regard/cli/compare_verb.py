@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Compare, print, and write what was asked for."""
     from regard.engine.compare import compare_runs
-    from regard.storage import write_atomic
+    from regard.storage import encode_text, write_atomic
 
     changes = {name: getattr(arguments, name) for name in ("metric", "ap", "flip", "rerank", "ignore_cameras")}
     found = compare_runs(
@@ -57,9 +57,9 @@ def run(arguments: argparse.Namespace) -> None:
     )
     print(found)
     if arguments.md:
-        write_atomic(arguments.md, found.to_markdown().encode())
+        write_atomic(arguments.md, encode_text(found.to_markdown()))
     if arguments.csv:
-        write_atomic(arguments.csv, found.to_csv().encode())
+        write_atomic(arguments.csv, encode_text(found.to_csv()))
     if arguments.json:
         write_atomic(arguments.json, (json.dumps(found.to_dict(), indent=2) + "\n").encode())
     if arguments.png:

@@ -20,7 +20,7 @@ from regard.explain.heads import head_heat, pair_heat
 from regard.explain.overlay import Picture
 from regard.explain.pair_figure import pair_figure
 from regard.explain.paper_sheet import paper_sheet
-from regard.storage import write_atomic
+from regard.storage import plain_text, write_atomic
 
 __all__ = ["attention", "cam", "features", "pair", "sheet"]
 
@@ -53,7 +53,8 @@ def pair(arguments: argparse.Namespace) -> None:
     found = pair_heat(opened.model, first, second, tap=tap, heads=arguments.heads)
     embeddings = opened.model.embed(torch.stack([first, second]))
     cosine = float(torch.cosine_similarity(embeddings[0], embeddings[1], dim=0))
-    title = f"{opened.label}: {arguments.first.name} and {arguments.second.name}, cosine {cosine:.2f}"
+    names = plain_text(f"{arguments.first.name} and {arguments.second.name}")
+    title = f"{opened.label}: {names}, cosine {cosine:.2f}"
     figure = pair_figure(arguments.first, arguments.second, found, title)
     write_figure(figure, arguments.output / "pair", arguments)
     maps = {f"{name}.{side}": getattr(heat, side) for name, heat in found.items() for side in ("first", "second")}

@@ -23,7 +23,7 @@ from regard.export.make import input_of
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import model_config, model_folder
 from regard.naming import distinct
-from regard.storage import write_atomic
+from regard.storage import plain_text, write_atomic
 
 __all__ = ["OpenRun", "file_name", "labels_of", "names_of", "open_runs", "write_arrays", "write_figure", "write_json"]
 
@@ -91,7 +91,7 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     if len(set(places)) < len(places):
         raise ConfigError(f"a run is given twice among {', '.join(map(str, paths))}; give each once")
     labels = [place.parent.name if place.name in ("final", "best") else place.name for place in places]
-    return distinct(labels, places, "{place}")
+    return [plain_text(label) for label in distinct(labels, places, "{place}")]
 
 
 def file_name(label: str) -> str:
@@ -101,7 +101,7 @@ def file_name(label: str) -> str:
 
 def names_of(paths: Sequence[Path]) -> list[str]:
     """A file name for each picture: its own without ending, numbered where several have the same."""
-    stems = [path.stem for path in paths]
+    stems = [plain_text(path.stem) for path in paths]
     numbered = [stem if stems.count(stem) == 1 else f"{number}_{stem}" for number, stem in enumerate(stems)]
     return distinct(numbered, paths, "{name}")
 

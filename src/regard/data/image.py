@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,8 @@ MARKERS = 1 << 17
 
 FEW_SCANS = 16
 """Scans up to which a JPEG file is as cheap as others; the usual progressive one has ten."""
+
+SCAN = re.compile(rb"\xff\xda")
 
 MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 """Pillow's names of kinds of pixels that become RGB without a guess; besides these, 16-bit gray."""
@@ -234,7 +238,7 @@ def read_plain_jpeg(content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray 
     """
     if not content.startswith(b"\xff\xd8\xff") or len(content) > MAX_EXTRA or b"Exif\0\0" in content[:MARKERS]:
         return None
-    scans = content.count(b"\xff\xda")
+    scans = sum(1 for _ in islice(SCAN.finditer(content), FEW_SCANS + 1))
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content)
         header = Header("JPEG", int(height), int(width), scans)

@@ -39,7 +39,7 @@ from regard.models.checkpoint import model_folder, weights_digest
 from regard.models.cost import Cost, inference_cost
 from regard.naming import distinct
 from regard.parsing import parse_json
-from regard.storage import write_atomic
+from regard.storage import plain_text, write_atomic
 from regard.structures import Splits
 
 __all__ = ["compare_runs", "fingerprint", "measure_speed", "run_labels"]
@@ -211,7 +211,7 @@ def run_labels(folders: Sequence[Path], baseline: Path | None = None) -> dict[st
         raise ConfigError(f"baseline {baseline} is not among the runs {', '.join(map(str, folders))}; give it as a run")
     places = [folder.resolve() for folder in folders]
     short = [place.name if run_home(place) == place else "/".join(place.parts[-2:]) for place in places]
-    return dict(zip(distinct(short, places, "{place}"), folders))
+    return dict(zip(map(plain_text, distinct(short, places, "{place}")), folders))
 
 
 def _score(

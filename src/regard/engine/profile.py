@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from regard.storage import write_atomic
+from regard.storage import encode_text, write_atomic
 
 __all__ = ["Laps"]
 
@@ -47,7 +47,7 @@ class Laps:
         if self._steps and self._done == 0:
             self._clock = self._now()
         if self._steps and self._done == self._steps:
-            write_atomic(self._path, self.table().encode())
+            write_atomic(self._path, encode_text(self.table()))
 
     def table(self) -> str:
         """Milliseconds of a step and share of the whole, by part."""

@@ -33,7 +33,7 @@ from regard.errors import ConfigError, RegardError
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
 from regard.registry import LOSSES
-from regard.storage import write_atomic
+from regard.storage import encode_text, write_atomic
 from regard.structures import Splits
 
 __all__ = ["Interrupted", "build_criterion", "build_model", "train"]
@@ -79,7 +79,7 @@ def train(
     if resume:
         restore(folder, state, runtime)
     elif runtime.is_main:
-        write_atomic(folder / "config.yaml", config.to_yaml().encode())
+        write_atomic(folder / "config.yaml", encode_text(config.to_yaml()))
     loader = build_loader(config, splits, folder, runtime)
     laps = Laps(folder, config.train.profile if runtime.is_main else 0, runtime.device)
     learn = Learner(network, model, criterion, runtime, check_pieces(config, runtime), laps)

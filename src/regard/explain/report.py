@@ -19,7 +19,7 @@ from regard.explain.ranked import RankedList
 from regard.explain.report_page import CROP_HEIGHT, list_content, render_page
 from regard.explain.rounding import NOTHING
 from regard.metrics import RankingReport
-from regard.storage import write_atomic
+from regard.storage import encode_text, write_atomic
 
 __all__ = ["Command", "Evaluation", "HeatMaps", "Report", "render_report", "write_report"]
 
@@ -111,7 +111,7 @@ def write_report(report: Report, path: Path | str) -> Path:
         StorageError: the disk refused; a page that was there before is intact.
     """
     path = Path(path)
-    write_atomic(path, render_report(report).encode("utf-8"))
+    write_atomic(path, encode_text(render_report(report)))
     return path
 
 

@@ -44,7 +44,7 @@ from regard.explain.svg import Chart
 from regard.metrics import RankingReport
 from regard.metrics.breakdown import CameraPairs
 from regard.metrics.significance import query_scores
-from regard.storage import write_atomic
+from regard.storage import encode_text, write_atomic
 from regard.structures import Sample
 
 __all__ = ["Match", "RunFindings", "RunsReport", "ShownQuery", "render_runs", "write_runs"]
@@ -155,7 +155,7 @@ def write_runs(report: RunsReport, path: Path | str) -> Path:
         StorageError: the disk refused; a page that was there before is intact.
     """
     path = Path(path)
-    write_atomic(path, render_runs(report).encode("utf-8"))
+    write_atomic(path, encode_text(render_runs(report)))
     return path
 
 

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from regard.cli.main import main
+from regard.data import load_dataset
+from regard.data.crowd import make_crowd
 from regard.data.datasets.inspection import Inspection, inspect, inspect_all
 from regard.errors import DataError, UnknownNameError
 
@@ -175,6 +177,43 @@ def test_what_cannot_be_read_at_all(tmp_path):
         inspect_all(root / "cam_a")
     with pytest.raises(UnknownNameError, match="did you mean 'viper'"):
         inspect_all(root, "vipr")
+
+
+def test_a_crowd_below_any_name_is_a_crowd(tmp_path, capsys):
+    """Not a Market-1501 with seven faults, and not passed over either."""
+    for name in ("crowd", "market", "hard", "deep/crowd"):
+        make_crowd(tmp_path / name, train_ids=2, test_ids=2, cameras=2, per_camera=1, height=32, width=16, workers=1,
+                   progress=False)  # fmt: skip
+    reports = inspect_all(tmp_path, quick=True)
+    assert [(report.name, report.root.relative_to(tmp_path).as_posix(), report.faults) for report in reports] == [
+        ("crowd", name, []) for name in ("crowd", "deep/crowd", "hard", "market")
+    ]
+
+
+def test_people_called_nobody_and_what_is_left_out(tmp_path, caplog):
+    """Persons 0 to 5 of a plain folder are six people; what is no picture is counted."""
+    root = trees.write_pictures(tmp_path / "friends", [f"{name}/{i}.jpg" for name in range(6) for i in (1, 2)])
+    (root / "3/gone.jpg").symlink_to("nowhere")
+    (root / "Thumbs.db").touch()
+    trees.write_pictures(root, ["stray.jpg", "4/old/1.jpg"])
+    (root / "empty").mkdir()
+    report = inspect("folder", root, split=2)
+    assert report.faults == []
+    assert sum(report.parts[part].ids for part in ("train", "query")) == 6
+    assert report.parts["gallery"].distractors == 0
+    said = [(finding.text, finding.files) for finding in (*report.others, *report.warnings)]
+    assert [entry for entry in said if "left out" in entry[0] or "read as people" in entry[0]] == [
+        ("1 other file left out", ["Thumbs.db"]),
+        ("1 stray picture left out", ["stray.jpg"]),
+        ("1 dangling link left out", ["3/gone.jpg"]),
+        ("1 nested picture left out", ["4/old/1.jpg"]),
+        ("1 empty folder left out", ["empty"]),
+        ("1 folders are read as people; distractors and junk are told in a table only", ["0"]),
+    ]
+    load_dataset("folder", root, split=2)
+    (line,) = caplog.messages
+    assert "1 dangling link (" in line
+    assert "Thumbs.db" not in line
 
 
 def test_command(table, tmp_path, capsys):

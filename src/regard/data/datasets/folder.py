@@ -126,15 +126,15 @@ def read_people(root: Path, camera: re.Pattern[str] | None) -> list[tuple[str, S
         DataError: a file's name has no camera in it.
     """
     for path in list_images(root):
-        note("picture beside people's folder", path)
+        note("stray picture", path)
     people = []
     for name in list_folders(root):
         paths = list_images(root / name)
         if list_folders(root / name):
             for path in sorted({*walk_images(root / name)}.difference(paths)):
-                note("picture in a folder below a person", path)
+                note("nested picture", path)
         if not paths:
-            note("folder without picture", root / name)
+            note("empty folder", root / name)
         people += [(name, Sample(path, pid=JUNK, camid=find_camid(path, camera))) for path in paths]
     return people
 

@@ -1,7 +1,8 @@
 """Options of data sets, and the random splits of small ones.
 
 Early data sets publish no fixed split: results are means over ten random ones. Ours are drawn from a hash, so that they
-are the same on every machine and with every version of every library.
+are the same on every machine and with every version of every library. They are exact halves, as published, of data sets
+that do not grow; people's own folders are divided against a threshold (:mod:`regard.data.datasets.folder`).
 """
 
 from __future__ import annotations
