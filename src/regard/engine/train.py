@@ -239,7 +239,8 @@ def evaluate(
         if report.mAP > progress.best:
             progress.best = report.mAP
             model.save(folder / "best")
-        log.say(f"epoch {progress.epoch}: mAP {100 * report.mAP:.1f}, rank-1 {100 * report.rank(1):.1f}")
+        score = f"epoch {progress.epoch}: mAP {100 * report.mAP:.1f}, rank-1 {100 * report.rank(1):.1f}"
+        log.say(score, asked=True)
     if state.average:
         state.average.swap(model)
     runtime.barrier()
