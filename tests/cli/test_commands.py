@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,14 @@ def test_train_and_evaluate_by_hand(capsys, tmp_path, tiny_overrides, market):
     assert code == 0, err
     assert "baseline on cpu in fp32, run folder" in out
     assert "epoch 2/2: loss" in out
+    closing = out.splitlines()[-1]
+    assert re.fullmatch(rf"wrote {folder}/final; mAP [\d.]+, rank-1 [\d.]+; next: regard eval {folder}", closing)
+    quiet = run("train", "-q", "baseline_crowd", "-o", tmp_path / "quiet", *tiny_overrides, capsys=capsys)[
+        1
+    ].splitlines()
+    assert len(quiet) == 3
+    assert quiet[0].startswith("epoch 1: mAP")
+    assert closing.split("; ")[1] == quiet[-1].split("; ")[1]
     scores = tmp_path / "scores.json"
     code, out, _ = run("eval", folder, "--json", scores, "--no-flip", "-q", capsys=capsys)
     assert code == 0
@@ -211,7 +220,8 @@ def test_the_demo_end_to_end_at_a_small_size(tmp_path):
             [sys.executable, "-m", "regard", *arguments, "-q"], capture_output=True, text=True, env=environment
         )
         assert result.returncode == 0, result.stderr
-        outputs.append((result.stdout, (tmp_path / "demo" / "run" / "metrics.jsonl").read_text()))
+        printed = result.stdout[result.stdout.index("on people never seen") :]  # behind the scores while it trained
+        outputs.append((printed, (tmp_path / "demo" / "run" / "metrics.jsonl").read_text()))
     assert outputs[0] == outputs[1]
     metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())
     labels = ["color histogram", "color histogram, true masks", "untrained apnet", "trained apnet"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -82,6 +83,43 @@ def test_a_run_leaves_everything_it_promises(finished):
     images = torch.rand(2, 3, 48, 32)
     for place in (folder, folder / "final"):
         torch.testing.assert_close(regard.load(place).embed(images), model.embed(images), rtol=1e-4, atol=1e-6)
+
+
+def test_epochs_count_from_one_in_the_log_of_old_runs_too(finished, tmp_path):
+    folder, config, _ = finished
+    history = read_history(folder)
+    assert {record["epoch"] for record in history} == {1, 2}
+    assert [(record["epoch"], record["step"]) for record in history if record["event"] == "eval"] == [(1, 4), (2, 8)]
+    old = [record | {"epoch": record["epoch"] - 1} for record in history]
+    shutil.copytree(folder, tmp_path / "old")
+    (tmp_path / "old" / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in old))
+    assert read_history(tmp_path / "old") == history
+    resume_run_from(tmp_path / "old", epochs=config.train.epochs + 1)
+    assert [r["epoch"] for r in read_history(tmp_path / "old") if r["event"] == "step"] == [1] * 4 + [2] * 4 + [3] * 4
+
+
+def test_the_gradients_length_is_that_before_clipping(tmp_path, tiny_overrides):
+    """The same first step with and without a limit; the limit changes what is learned, not what is reported."""
+    for limit in ("null", "1e-3"):
+        config = config_for("baseline_crowd", tiny_overrides, f"optim.clip_norm={limit}", "optim.name=sgd")
+        config = load_config(config.to_dict(), ["train.epochs=1", "train.eval_every=null"])
+        start_run(config, tmp_path / limit, quiet=True)
+    free, cut = ([r for r in read_history(tmp_path / limit) if r["event"] == "step"] for limit in ("null", "1e-3"))
+    assert free[0]["grad_norm"] == pytest.approx(cut[0]["grad_norm"], rel=1e-5)
+    assert free[0]["grad_norm"] > 1e-2
+    assert free[1]["loss"] != cut[1]["loss"]
+
+
+def test_tensorboard_has_rate_speed_and_gradient_norm(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(finished[0] / "tensorboard"))
+    board.Reload()
+    steps = [record for record in read_history(finished[0]) if record["event"] == "step"]
+    for name in ("lr", "images_per_s", "grad_norm", "loss"):
+        events = board.Scalars(f"step/{name}")
+        assert [event.step for event in events] == list(range(1, 9))
+        assert [event.value for event in events] == pytest.approx([step[name] for step in steps], rel=1e-6)
 
 
 def test_losses_are_logged_as_they_add_up(finished):

@@ -113,7 +113,7 @@ def history(epochs: int = 10, steps: int = 12) -> list[dict[str, Any]]:
     random = np.random.default_rng(0)
     records: list[dict[str, Any]] = []
     for step in range(1, epochs * steps + 1):
-        done, when = step / (epochs * steps), {"epoch": (step - 1) // steps, "step": step}
+        done, when = step / (epochs * steps), {"epoch": (step - 1) // steps + 1, "step": step}
         terms = {"loss/id": 4 * np.exp(-3 * done) + 0.1 * random.random(), "loss/triplet": 0.8 * np.exp(-4 * done)}
         rate = 3.5e-4 * min(1, 4 * done) * (1.02 - done)
         records.append({"event": "step"} | when | {"lr": rate, "loss": sum(terms.values())} | terms)

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compare, print, and write what was asked for."""
+    from regard.cli.closing import close_with
     from regard.engine.compare import compare_runs
     from regard.storage import encode_text, write_atomic
 
@@ -73,3 +74,4 @@ def run(arguments: argparse.Namespace) -> None:
         chart = interval_chart(figures, differences, found.baseline, found.corrected)
         assert chart is not None
         write_atomic(arguments.png, png(chart))
+    close_with([arguments.md, arguments.csv, arguments.json, arguments.png], then=["report", *arguments.runs])

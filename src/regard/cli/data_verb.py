@@ -124,8 +124,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def _knob(text: str) -> tuple[str, Any]:
-    name, _, value = text.partition("=")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise ConfigError(f"--set {text!r} wants KNOB=NUMBER, for example --set blur=2") from None
+    name, value = read_option(text, "blur=2") if "=" in text else (text, "")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+        raise ConfigError(f"--set {text!r} wants KNOB=NUMBER, for example --set blur=2")
+    return name, float(value)

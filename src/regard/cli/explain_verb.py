@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Do what was asked for."""
     from regard.cli import explain_maps, explain_numbers, explain_search
+    from regard.cli.closing import close_with
 
     actions = {
         "attention": explain_maps.attention,
@@ -57,6 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
         "curves": explain_search.curves,
     }
     actions[arguments.action](arguments)
+    close_with([arguments.output])
 
 
 def _attention(verbs: Any) -> None:

@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Export, compare and say how far the export is from the network."""
+    from regard.cli.closing import close_with
     from regard.cli.search_verb import parse_size
     from regard.export.formats import check_format
     from regard.export.make import export_run
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         tolerance=arguments.tolerance,
     )
     print("\n".join(lines(exported)))
+    close_with(exported.files)
     if not arguments.int8 or arguments.no_score:
         return
     if found:

@@ -70,14 +70,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RegardError as error:
         if debug:
             raise
-        print(f"regard: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("regard: interrupted", file=sys.stderr)
-        return 130
+        return _failed(error, str(error), error.exit_code)
+    except KeyboardInterrupt as error:
+        return _failed(error, "interrupted", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        failure = sys.modules.get("regard.engine.failure")
+        if debug or failure is None or failure.group is None:
+            raise
+        return _failed(error, failure.describe(error, failure.group), 1)
+
+
+def _failed(error: BaseException, text: str, code: int) -> int:
+    """Say why it failed, unless another process of the same run does; returns the exit code."""
+    failure = sys.modules.get("regard.engine.failure")
+    group = failure.group if failure else None
+    speaks, code = group.settle(error) if group else (True, code)
+    if speaks:
+        print(f"regard: {text}", file=sys.stderr, flush=True)
+    if group:
+        group.wait(error)
+    return code
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[argparse.Namespace], int | None], argparse.Namespace]:
@@ -105,6 +120,11 @@ class _Parser(argparse.ArgumentParser):
     """argparse with our one line instead of its usage block, and with arguments and options in any order."""
 
     _passes = 0
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.register("type", int, _whole)
+        self.register("type", float, _number)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Take options first, then what is left as arguments; what follows ``--`` is an argument whatever it is."""
@@ -135,6 +155,27 @@ def _say(message: Any, category: type[Warning], filename: str, lineno: int, file
     ours = issubclass(category, RegardWarning)
     text = f"regard: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
     print(text, end="", file=file or sys.stderr)
+
+
+def _value(text: str) -> Any:
+    """A value of the command line, as settings are read."""
+    from regard.parsing import parse_yaml
+
+    return parse_yaml(text, f"got {text!r}")
+
+
+def _whole(text: str) -> int:
+    value = _value(text)
+    if type(value) is not int or abs(value) >= 2**53:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a whole number")
+    return value
+
+
+def _number(text: str) -> float:
+    value = _value(text)
+    if type(value) not in (int, float) or not abs(value) < float("inf"):
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a number")
+    return float(value)
 
 
 def _overview() -> str:

@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Find everything out, write the page, say where."""
+    from regard.cli.closing import close_with
     from regard.explain.report_runs import write_runs
     from regard.report import gather
 
@@ -65,4 +66,4 @@ def run(arguments: argparse.Namespace) -> None:
         quiet=arguments.quiet,
     )
     path = write_runs(report, arguments.output)
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    close_with([f"{path} ({path.stat().st_size / 1e6:.1f} MB)"])

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--go-on", action="store_true", help="where the run folder holds this run already, go on from its checkpoint"
     )
     parser.add_argument("--show", action="store_true", help="print the resolved settings and stop")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars, scores alone")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.name:
             raise ConfigError("--resume takes the settings of the run; drop NAME and the overrides")
         resume_run(arguments.resume, quiet=arguments.quiet)
+        close(arguments.resume)
         return
     if not arguments.name:
         raise ConfigError("regard train wants a system, a recipe or a YAML file; 'regard recipes' lists those on board")
@@ -48,3 +49,17 @@ def run(arguments: argparse.Namespace) -> None:
         return
     folder = arguments.output or Path("runs") / recipe.name
     start_run(recipe.config, folder, quiet=arguments.quiet, go_on=arguments.go_on, about=recipe.lines)
+    close(folder)
+
+
+def close(folder: Path) -> None:
+    """Say where the trained network is and what it scored, on the process that prints."""
+    from regard.cli.closing import close_with
+    from regard.engine.log import read_history
+    from regard.engine.runtime import is_main_process
+
+    if is_main_process():
+        scores = [record for record in read_history(folder) if record["event"] == "eval"]
+        last = scores[-1] if scores else None
+        score = f"mAP {100 * last['mAP']:.1f}, rank-1 {100 * last['rank1']:.1f}" if last else ""
+        close_with([folder / "final"], score, ["eval", folder])

@@ -1,7 +1,8 @@
 """What a run writes while it trains: metrics.jsonl, TensorBoard events, and a progress bar.
 
-``metrics.jsonl`` holds one JSON object a line: ``{"event": "step", "epoch", "step", "lr", "loss", "loss/TERM" ...}``
-for every optimizer step and ``{"event": "eval", "epoch", "step", "mAP", "mINP", "rank1" ...}`` for every evaluation.
+``metrics.jsonl`` holds one JSON object a line. For every optimizer step: ``{"event": "step", "epoch", "step", "lr",
+"images_per_s", "loss", "loss/TERM" ..., "grad_norm"}``; for every evaluation: ``{"event": "eval", "epoch", "step",
+"mAP", "mINP", "rank1" ...}``. Epochs and steps count from 1, on the screen and in the file; TensorBoard gets the same.
 A resumed run continues the file as if it had never stopped: what lies behind the checkpoint is cut off first.
 """
 
@@ -22,11 +23,11 @@ from regard.errors import ConfigError, DataError
 from regard.parsing import parse_json
 from regard.storage import write_atomic
 
-__all__ = ["TrainingLog", "read_history"]
+__all__ = ["TrainingLog", "from_one", "read_history"]
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run's metrics.jsonl, oldest first; an unfinished last line is left out.
+    """The records of a run's metrics.jsonl, oldest first, epochs from 1; an unfinished last line is left out.
 
     Raises:
         DataError: a line is no record.
@@ -43,7 +44,17 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise DataError(f"line {number} of {path} is no record ({error}); remove that line") from None
         records += [record] if record else []
-    return records
+    return from_one(records)
+
+
+def from_one(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records with epochs counted from 1.
+
+    Files of regard before 0.2 counted from 0; they are known by an epoch 0, which every one of them begins with.
+    """
+    if not any(record.get("epoch") == 0 for record in records):
+        return records
+    return [record | {"epoch": record["epoch"] + 1} if "epoch" in record else record for record in records]
 
 
 class TrainingLog:
@@ -98,11 +109,20 @@ class TrainingLog:
             yield batch
             asked = time.perf_counter()
 
-    def step(self, record: dict[str, Any], loss: Tensor, terms: dict[str, Tensor], images: int) -> None:
-        """Take note of one optimizer step."""
+    def step(
+        self, record: dict[str, Any], loss: Tensor, terms: dict[str, Tensor], images: int, grad_norm: Tensor
+    ) -> None:
+        """Take note of one optimizer step.
+
+        Args:
+            record: what is known of it on the host: epoch, step, learning rate.
+            loss, terms: the total and its parts.
+            images: pictures in the batch, over all ranks.
+            grad_norm: length of the gradient, before it is clipped.
+        """
         self._images += images
-        self._names = ["loss", *(f"loss/{name}" for name in terms)]
-        self._values.append(torch.stack([loss.detach(), *terms.values()]))
+        self._names = ["loss", *(f"loss/{name}" for name in terms), "grad_norm"]
+        self._values.append(torch.stack([loss.detach(), *terms.values(), grad_norm.to(loss.dtype)]))
         self._records.append({"event": "step", **record})
         if len(self._records) >= self._every:
             self.flush()
@@ -122,13 +142,13 @@ class TrainingLog:
         for record, row in zip(self._records, rows):
             record["images_per_s"] = round(speed, 1)
             record.update(zip(self._names, row))
-            self._write(record, self._names)
+            self._write(record, (*self._names, "lr", "images_per_s"))
         self.last = last = self._records[-1]
         self._records, self._values = [], []
         self._images, self._waited, self._clock = 0, 0.0, now
-        if not all(abs(value) < float("inf") for row in rows for value in row):
+        if not all(abs(value) < float("inf") for row in rows for value in row[:-1]):
             raise ConfigError(
-                f"the loss is no longer a finite number at step {last['step']} (epoch {last['epoch'] + 1}); "
+                f"the loss is no longer a finite number at step {last['step']} (epoch {last['epoch']}); "
                 "lower optim.lr, set optim.clip_norm=5 or a longer schedule.warmup_epochs, then train again"
             )
         if self._bar is not None:
@@ -138,9 +158,9 @@ class TrainingLog:
         """Write one evaluation."""
         self._write({"event": "eval", **record}, [k for k in record if k not in ("epoch", "step")])
 
-    def say(self, line: str | None) -> None:
-        """Print a line above the progress bar, on rank 0, where there is one."""
-        if line and self._runtime.is_main and not self.quiet:
+    def say(self, line: str | None, asked: bool = False) -> None:
+        """Print a line above the progress bar, on rank 0, where there is one; what was ``asked`` for, quiet too."""
+        if line and self._runtime.is_main and (asked or not self.quiet):
             tqdm.write(line)
 
     def __enter__(self) -> TrainingLog:

@@ -6,7 +6,8 @@ import math
 from bisect import bisect_right
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from regard.config import OptimConfig, ScheduleConfig
@@ -14,7 +15,7 @@ from regard.engine.runtime import Runtime
 from regard.errors import ConfigError
 from regard.losses import Criterion
 
-__all__ = ["build_criterion_optimizer", "build_optimizer", "lr_factor", "set_lr", "step_criterion"]
+__all__ = ["build_criterion_optimizer", "build_optimizer", "clip_gradient", "lr_factor", "set_lr", "step_criterion"]
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
@@ -59,6 +60,13 @@ def build_criterion_optimizer(criterion: Criterion) -> Optimizer | None:
     """
     groups = criterion.parameter_groups()
     return torch.optim.SGD(groups) if groups else None
+
+
+def clip_gradient(model: nn.Module, longest: float | None) -> Tensor:
+    """Length of the gradient, a scalar that stays on the device; where it is above ``longest``, the gradient is cut."""
+    if longest:
+        return clip_grad_norm_(model.parameters(), longest)
+    return get_total_norm([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
 
 
 def step_criterion(optimizer: Optimizer, runtime: Runtime) -> None:

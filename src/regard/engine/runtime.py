@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +22,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
 from regard.config import TrainConfig
+from regard.engine import failure
 from regard.engine.compiled import Probation, wants_compiling
 from regard.errors import ConfigError
 from regard.layers.collective import all_gather
@@ -64,6 +66,7 @@ class Runtime:
             precision="bf16-mixed" if precision == "bf16" else "32-true",
         )
         _meet_again("nccl" if accelerator == "cuda" else "gloo")
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the others' stack of C++ frames when rank 0 is killed
         self._fabric.launch()
         self._channels_last = config.channels_last
         self._sync_bn = config.sync_bn
@@ -73,6 +76,8 @@ class Runtime:
         self.world_size: int = self._fabric.world_size
         self.device: torch.device = self._fabric.device
         self.is_main = self.rank == 0
+        if self.world_size > 1:
+            failure.group = failure.Group(self.rank, self.world_size)
         self.precision = precision
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
         if several and accelerator == "cpu":
@@ -177,7 +182,9 @@ class Runtime:
             self._fabric.barrier()
 
     def close(self) -> None:
-        """Leave the process group."""
+        """Leave the process group; where that is because of an error, say so to the others first."""
+        if self.world_size > 1 and failure.group:
+            failure.group.note(sys.exc_info()[1])
         if self.world_size > 1 and torch.distributed.is_initialized():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -185,8 +192,8 @@ class Runtime:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that prints and writes: with torchrun, rank 0 alone."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this process is the one that prints and writes: among several, rank 0 alone."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def _places(devices: int) -> tuple[int, int]:

@@ -12,7 +12,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch.nn.utils import clip_grad_norm_
 
 from regard.config import Config
 from regard.data.cache import PictureCache, open_cache
@@ -24,7 +23,14 @@ from regard.engine.ema import Average
 from regard.engine.extract import embed_run, evaluate_splits, loader_workers
 from regard.engine.frozen import Frozen
 from regard.engine.log import TrainingLog
-from regard.engine.optim import build_criterion_optimizer, build_optimizer, lr_factor, set_lr, step_criterion
+from regard.engine.optim import (
+    build_criterion_optimizer,
+    build_optimizer,
+    clip_gradient,
+    lr_factor,
+    set_lr,
+    step_criterion,
+)
 from regard.engine.profile import Laps
 from regard.engine.recompute import recompute_blocks
 from regard.engine.runtime import Runtime
@@ -98,8 +104,7 @@ def train(
                 factor = lr_factor(config.schedule, epoch + done.batch / batches, config.train.epochs)
                 lr = set_lr(optimizer, factor)
                 loss, terms = learn(batch)
-                if config.optim.clip_norm:
-                    clip_grad_norm_(model.parameters(), config.optim.clip_norm)
+                norm = clip_gradient(model, config.optim.clip_norm)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if criterion_optimizer:
@@ -109,7 +114,7 @@ def train(
                 laps("optimizer")
                 done.batch, done.step = done.batch + 1, done.step + 1
                 images = len(batch.pids) * runtime.world_size
-                log.step({"epoch": epoch, "step": done.step, "lr": lr}, loss, terms, images)
+                log.step({"epoch": epoch + 1, "step": done.step, "lr": lr}, loss, terms, images, norm)
                 stopping = stop.agreed(runtime, done.step % config.train.log_every == 0)
                 if stopping or (config.train.save_every and done.step % config.train.save_every == 0):
                     log.flush()
@@ -230,11 +235,12 @@ def evaluate(
     if runtime.is_main:
         report = evaluate_splits(*features, splits, config.eval)
         scores = {"mAP": report.mAP, "mINP": report.mINP, **{f"rank{k}": report.rank(k) for k in (1, 5, 10)}}
-        log.evaluation({"epoch": progress.epoch - 1, "step": progress.step, **scores})
+        log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores})
         if report.mAP > progress.best:
             progress.best = report.mAP
             model.save(folder / "best")
-        log.say(f"epoch {progress.epoch}: mAP {100 * report.mAP:.1f}, rank-1 {100 * report.rank(1):.1f}")
+        score = f"epoch {progress.epoch}: mAP {100 * report.mAP:.1f}, rank-1 {100 * report.rank(1):.1f}"
+        log.say(score, asked=True)
     if state.average:
         state.average.swap(model)
     runtime.barrier()

@@ -338,7 +338,7 @@ def _epochs(records: Sequence[Record], steps: Sequence[int]) -> np.ndarray:
     for record in records:
         begins.setdefault(record["epoch"], record["step"])
     (first, start), (last, end) = min(begins.items()), max(begins.items())
-    length = (end - start) / (last - first) if last > first else max(records[-1]["step"], 1) / (last + 1)
+    length = (end - start) / (last - first) if last > first else max(records[-1]["step"], 1) / max(last, 1)
     return np.asarray(steps, dtype=np.float64) / max(length, 1)
 
 

@@ -76,7 +76,7 @@ class Report:
         lead: a sentence or two below it.
         evaluations: from the simplest method to the one the page is about, which comes last; the first is what it is
             compared with.
-        history: records of ``metrics.jsonl``, in order: ``{"event": "step", "epoch": 0, "step": 12, "lr": ..., "loss":
+        history: records of ``metrics.jsonl``, in order: ``{"event": "step", "epoch": 1, "step": 12, "lr": ..., "loss":
             ..., "loss/id": ...}`` and ``{"event": "eval", "epoch": 4, "step": 260, "mAP": ..., "rank1": ...}``.
         distances: of pairs showing one person, and of pairs showing two.
         ranked: ranked lists, in the order to show them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from regard.engine.log import from_one
 from regard.errors import RegardError
 from regard.parsing import parse_json
 from regard.web.desk import GoneError
@@ -37,9 +38,7 @@ def read_run(folder: Path | None, name: str) -> dict[str, Any]:
         "name": name,
         "loss": [[record.get("step", 0), record["loss"]] for record in steps[::thin]],
         "figures": {
-            figure: [
-                [record.get("epoch", 0) + 1, record[figure]] for record in evaluations if number(record.get(figure))
-            ]
+            figure: [[record.get("epoch", 0), record[figure]] for record in evaluations if number(record.get(figure))]
             for figure in FIGURES
         },
     }
@@ -60,11 +59,11 @@ def summary(path: Path) -> dict[str, Any]:
     except RegardError:
         return {"epochs": 0}
     last = evaluations[-1] if evaluations else {}
-    return {"epochs": int(last.get("epoch", -1)) + 1, **{f: last[f] for f in FIGURES if number(last.get(f))}}
+    return {"epochs": int(last.get("epoch", 0)), **{f: last[f] for f in FIGURES if number(last.get(f))}}
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; one that is still being written is passed over."""
+    """The lines of a log, epochs from 1; one that is still being written is passed over."""
     records = []
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -77,7 +76,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             continue
         if isinstance(record, dict):
             records.append(record)
-    return records
+    return from_one(records)
 
 
 def number(value: Any) -> bool:
