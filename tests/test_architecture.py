@@ -53,8 +53,9 @@ MAY_IMPORT = {
     "storage": set(),
     "fingerprint": set(),
     "parsing": set(),
+    "threads": set(),
 }
-GROUND = {"structures", "errors", "registry", "storage", "fingerprint", "parsing"}
+GROUND = {"structures", "errors", "registry", "storage", "fingerprint", "parsing", "threads"}
 
 
 def room(path: Path) -> str:

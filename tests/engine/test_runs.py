@@ -32,6 +32,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
+    """One thread, as conftest.py sets here: to the last bit runs are equal only with the same number of them."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 

@@ -19,6 +19,7 @@ from regard.metrics import (
     pool_features,
 )
 from regard.structures import Splits
+from regard.threads import Threads
 
 __all__ = [
     "Detail",
@@ -72,10 +73,11 @@ def pool_tracklets(features: FeatureSet, name: str) -> FeatureSet:
 
 def score_features(query: FeatureSet, gallery: FeatureSet, config: EvalConfig, **options: Any) -> RankingReport:
     """CMC, mAP and mINP of descriptors, as the settings have it."""
-    return evaluate_ranking(
-        *_arrays(query, gallery), metric=config.metric, rerank=config.rerank, expansion=config.expansion,
-        cmc=config.cmc, ap=config.ap, unmatched=config.unmatched, junk=config.junk, **options,
-    )  # fmt: skip
+    with Threads():
+        return evaluate_ranking(
+            *_arrays(query, gallery), metric=config.metric, rerank=config.rerank, expansion=config.expansion,
+            cmc=config.cmc, ap=config.ap, unmatched=config.unmatched, junk=config.junk, **options,
+        )  # fmt: skip
 
 
 def score_sets(

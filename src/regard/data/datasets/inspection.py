@@ -9,7 +9,6 @@ camera only, queries without a match, labels for some pictures only.
 from __future__ import annotations
 
 import hashlib
-import os
 import statistics
 import warnings
 from collections import defaultdict
@@ -31,6 +30,7 @@ from regard.data.datasets import (
 from regard.errors import DataError
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, JUNK, Sample, Splits
+from regard.threads import allowed_cores
 
 __all__ = ["Inspection", "Part", "inspect", "inspect_all"]
 
@@ -208,7 +208,7 @@ def look_at(paths: Iterable[Path], quick: bool, workers: int | None, progress: b
     from tqdm import tqdm
 
     paths = list(paths)
-    workers = workers or os.cpu_count() or 1
+    workers = workers or allowed_cores()
     if workers > 1 and len(paths) > FEW:
         looked = look_in_processes(paths, quick, workers)
     else:
