@@ -138,9 +138,9 @@ class TrainingLog:
         """Write one evaluation."""
         self._write({"event": "eval", **record}, [k for k in record if k not in ("epoch", "step")])
 
-    def say(self, line: str) -> None:
-        """Print a line above the progress bar, on rank 0."""
-        if self._runtime.is_main and not self.quiet:
+    def say(self, line: str | None) -> None:
+        """Print a line above the progress bar, on rank 0, where there is one."""
+        if line and self._runtime.is_main and not self.quiet:
             tqdm.write(line)
 
     def __enter__(self) -> TrainingLog:

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
+from regard.data.image import measure_image
 from regard.data.labels.labeled import LabeledSample, LabelKind, Labels, read_labels
 from regard.data.transforms import resize
 from regard.errors import DataError, StorageError
@@ -255,9 +255,8 @@ def mask_size(samples: Sequence[Sample]) -> tuple[int, int]:
     for sample in samples:
         if sample.mask is not None:
             try:
-                with Image.open(sample.mask) as image:
-                    sizes[image.height, image.width] += 1
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                sizes[measure_image(sample.mask)] += 1
+            except DataError:  # told when it is read
                 continue
         elif isinstance(sample, LabeledSample) and sample.outline is not None:
             sizes[sample.outline.height, sample.outline.width] += 1
