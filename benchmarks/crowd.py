@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import cProfile
 import json
-import os
 import platform
 import pstats
 import resource
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from regard.data.crowd import make_crowd
+from regard.threads import allowed_cores
 
 RESULTS = Path(__file__).parent / "results" / "crowd.json"
 SIZES = ((128, 64), (256, 128))
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--ids", type=int, default=60, help="people per crowd (default 60)")
     parser.add_argument("--workers", type=int, nargs="*", help="numbers of workers (default: 1, 2, 4 ... all cores)")
     options = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
+    cores = allowed_cores()
     workers = options.workers or sorted({cores, *(2**i for i in range(cores.bit_length()) if 2**i <= cores)})
     print(f"{'size':>9} {'workers':>8} {'images':>7} {'seconds':>8} {'per second':>11} {'per CPU second':>15}")
     rows = []

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -29,6 +28,7 @@ from regard.metrics import KReciprocal, evaluate_ranking, rerank_blocks
 from regard.metrics.protocol import Protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.score import Scores, cmc_curve, score_ranks
+from regard.threads import allowed_cores
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "metrics"))
@@ -227,7 +227,7 @@ def run(name: str, repeats: int, rerank: bool) -> dict[str, Any]:
         "ratios": ratios,
         "nanoseconds per pair of the whole evaluation": parts,
         "figures": figures,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": allowed_cores(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "numpy": np.__version__,

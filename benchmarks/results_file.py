@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,8 @@ from typing import Any
 
 import torch
 
+from regard.threads import allowed_cores
+
 HERE = Path(__file__).resolve().parent
 RESULTS, PICTURES = HERE / "results", HERE.parent / "docs" / "pictures"
 
@@ -20,7 +21,7 @@ RESULTS, PICTURES = HERE / "results", HERE.parent / "docs" / "pictures"
 def circumstances() -> dict[str, Any]:
     """Machine, versions, threads, date."""
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {allowed_cores()} cores",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

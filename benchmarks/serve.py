@@ -14,7 +14,6 @@ import argparse
 import http.client
 import itertools
 import json
-import os
 import platform
 import re
 import subprocess
@@ -28,6 +27,8 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+
+from regard.threads import allowed_cores
 
 HERE = Path(__file__).resolve().parent
 DIM, K, CAMERAS, DAY = 512, 24, 8, 86_400.0
@@ -136,7 +137,7 @@ def main() -> None:
                     f"{facts['per second']:>8.0f}{facts['p50 ms']:>9.1f}{facts['p95 ms']:>9.1f}{facts['p99 ms']:>9.1f}"
                 )
                 print(f"{clients:>8}{facts['searches']:>10}{cells}{facts['MiB'] or 0:>8.0f}", flush=True)
-    machine = {"date": date.today().isoformat(), "machine": platform.machine(), "cores": os.cpu_count()}
+    machine = {"date": date.today().isoformat(), "machine": platform.machine(), "cores": allowed_cores()}
     result = machine | {"size": arguments.size, "dim": DIM, "k": K, "seconds": arguments.seconds, "clients": table}
     path = HERE / "results" / "serve.json"
     known = json.loads(path.read_text()) if path.exists() else {}

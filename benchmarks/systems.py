@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 from datetime import date
 from pathlib import Path
@@ -33,6 +32,7 @@ from regard.engine.train import build_model
 from regard.metrics import RankingReport
 from regard.models import ReIDModel
 from regard.structures import Splits
+from regard.threads import allowed_cores
 
 HERE = Path(__file__).resolve().parent
 SYSTEMS = ("baseline", "apnet", "apnet_s", "msea", "mudeep", "daaf", "sa", "dsp")
@@ -118,7 +118,7 @@ def main() -> None:
         "regard": __version__,
         "torch": torch.__version__,
         "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "machine": f"{platform.machine()}, {allowed_cores()} cores, {torch.get_num_threads()} threads",
         "data": str(load_dataset("crowd", crowd)),
         **{key: getattr(options, key) for key in ("backbone", "epochs", "lr")},
     }

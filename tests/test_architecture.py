@@ -54,8 +54,9 @@ MAY_IMPORT = {
     "fingerprint": set(),
     "naming": set(),
     "parsing": set(),
+    "threads": set(),
 }
-GROUND = {"structures", "errors", "registry", "storage", "fingerprint", "naming", "parsing"}
+GROUND = {"structures", "errors", "registry", "storage", "fingerprint", "naming", "parsing", "threads"}
 
 
 def room(path: Path) -> str:

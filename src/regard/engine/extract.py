@@ -5,7 +5,6 @@ Shapes: N images, D descriptor length.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -25,6 +24,7 @@ from regard.errors import ConfigError, DataError
 from regard.metrics import RankingReport
 from regard.models import ReIDModel
 from regard.structures import Sample, Splits
+from regard.threads import Threads, allowed_cores
 
 __all__ = [
     "embed_run",
@@ -46,12 +46,12 @@ def loader_workers(wanted: int | None, world_size: int = 1) -> int:
     Raises:
         ConfigError: so many are asked for that they would only fill this machine's memory.
     """
-    cores = os.cpu_count() or 1
+    cores = allowed_cores()
     if wanted is None:
         return min(8, max(1, cores // world_size))
     if wanted > max(16, 4 * cores):
         raise ConfigError(
-            f"data.workers is {wanted}, but this machine has {cores} cores; choose one per core, or fewer"
+            f"data.workers is {wanted}, but this process may use {cores} cores; choose one per core, or fewer"
         )
     return wanted
 
@@ -93,8 +93,9 @@ def extract(
     loader = test_loader(samples, transform, batch_size=batch_size, workers=loader_workers(workers), pin_memory=pinned)
     out = np.empty((len(samples), model.embed_dim), np.float32)
     done = 0
-    with tqdm(total=len(samples), desc=progress, unit="image", disable=progress is None, leave=False) as bar:
-        for batch in loader:
+    bar = tqdm(total=len(samples), desc=progress, unit="image", disable=progress is None, leave=False)
+    with bar, Threads(device.type == "cpu") as threads:
+        for batch in threads.each(loader):
             images = normalize(batch.images.to(device, non_blocking=True, memory_format=torch.channels_last))
             with autocast or nullcontext():
                 embedding = embed_views(model, images, height, width, flip, five_crops)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from regard.storage import encode_text, write_atomic
+from regard.threads import Threads
 
 __all__ = ["Laps"]
 
@@ -23,7 +24,7 @@ class Laps:
 
     Args:
         folder: the run's folder.
-        steps: how many to time, after the first :data:`WARM_UP`; 0 for none.
+        steps: how many to time, after the first :data:`WARM_UP` and those that try numbers of threads; 0 for none.
         device: where the training computes.
     """
 
@@ -41,13 +42,15 @@ class Laps:
         self._seconds[part] = self._seconds.get(part, 0.0) + now - self._clock
         self._clock = now
 
-    def finish_step(self) -> None:
-        """A step is over; after the last one that is timed, write the table."""
+    def finish_step(self, threads: Threads) -> None:
+        """A step is over; after the last one that is timed, write the table, and what was found about threads."""
+        if self._done == -1 and not threads.settled:
+            return
         self._done += 1
         if self._steps and self._done == 0:
             self._clock = self._now()
         if self._steps and self._done == self._steps:
-            write_atomic(self._path, encode_text(self.table()))
+            write_atomic(self._path, encode_text(f"{self.table()}threads: {threads}\n"))
 
     def table(self) -> str:
         """Milliseconds of a step and share of the whole, by part."""

@@ -28,6 +28,7 @@ from regard.errors import ConfigError
 from regard.layers.collective import all_gather
 from regard.layers.sync_batch_norm import convert_sync_batch_norm
 from regard.structures import Batch, Output
+from regard.threads import Threads, allowed_cores, threads_are_given
 
 __all__ = ["Network", "Runtime", "is_main_process"]
 
@@ -58,6 +59,7 @@ class Runtime:
         devices, machines = _places(config.devices)
         several = devices * machines > 1
         precision = _precision(config.precision, accelerator)
+        threads = _share_cores(devices) if several and accelerator == "cpu" else None
         self._fabric = Fabric(
             accelerator=accelerator,
             devices=devices,
@@ -80,8 +82,12 @@ class Runtime:
             failure.group = failure.Group(self.rank, self.world_size)
         self.precision = precision
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        if several and accelerator == "cpu":
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
+        if threads:
+            torch.set_num_threads(threads)
+
+    def threads(self) -> Threads:
+        """The choice of the number of threads to train with: measured where one process computes on the CPU."""
+        return Threads(self.device.type == "cpu" and self.world_size == 1, afresh=True)
 
     def setup(self, model: nn.Module, optimizer: Optimizer) -> tuple[Network, Optimizer]:
         """Move the model to the device and prepare both for training; ``model`` itself stays the unwrapped module.
@@ -202,6 +208,18 @@ def _places(devices: int) -> tuple[int, int]:
         return devices, 1
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     return here, int(os.environ["WORLD_SIZE"]) // here
+
+
+def _share_cores(devices: int) -> int | None:
+    """Threads of each of several processes on this machine's cores; None where the caller has given their number.
+
+    The processes that Fabric starts find it in their environment.
+    """
+    if threads_are_given():
+        return None
+    threads = max(1, allowed_cores() // devices)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    return threads
 
 
 def _meet_again(backend: str) -> None:

@@ -20,6 +20,7 @@ from regard.metrics import (
     pool_features,
 )
 from regard.structures import Splits
+from regard.threads import Threads
 
 __all__ = [
     "Detail",
@@ -106,11 +107,12 @@ def as_one_list(query: FeatureSet, gallery: FeatureSet) -> FeatureSet:
 
 def score_features(query: FeatureSet, gallery: FeatureSet, config: EvalConfig, **options: Any) -> RankingReport:
     """CMC, mAP and mINP of descriptors, as the settings have it."""
-    return evaluate_ranking(
-        *_arrays(query, gallery), metric=config.metric, rerank=config.rerank, expansion=config.expansion,
-        cmc=config.cmc, ap=config.ap, unmatched=config.unmatched, junk=config.junk,
-        ignore_cameras=config.ignore_cameras, **options,
-    )  # fmt: skip
+    with Threads():
+        return evaluate_ranking(
+            *_arrays(query, gallery), metric=config.metric, rerank=config.rerank, expansion=config.expansion,
+            cmc=config.cmc, ap=config.ap, unmatched=config.unmatched, junk=config.junk,
+            ignore_cameras=config.ignore_cameras, **options,
+        )  # fmt: skip
 
 
 def score_sets(

@@ -92,14 +92,14 @@ def train(
     done, clock = state.progress, time.perf_counter()
     log = TrainingLog(folder, runtime, config.train.log_every, done.step, quiet)
     log.say(model.start_report)
-    with log, _StopRequest() as stop:
+    with log, runtime.threads() as threads, _StopRequest() as stop:
         for epoch in range(done.epoch, config.train.epochs):
             loader.batch_sampler.set_epoch(epoch, skip=done.batch)
             batches = done.batch + len(loader)
             model.train()
             frozen.hold()
             shown = log.progress(loader, batches, done.batch, f"epoch {epoch + 1}/{config.train.epochs}")
-            for batch in runtime.on_device(shown):
+            for batch in threads.each(runtime.on_device(shown)):
                 laps("load")
                 factor = lr_factor(config.schedule, epoch + done.batch / batches, config.train.epochs)
                 lr = set_lr(optimizer, factor)
@@ -122,7 +122,7 @@ def train(
                 if stopping:
                     raise Interrupted(f"stopped after step {done.step}; go on with: regard train --resume {folder}")
                 laps("log")
-                laps.finish_step()
+                laps.finish_step(threads)
             done.epoch, done.batch = epoch + 1, 0
             log.flush()
             now = time.perf_counter()

@@ -23,6 +23,7 @@ from regard.export.card import Card, Precision, read_export
 from regard.export.formats import install, is_installed, load_program
 from regard.export.program import one_line, program_module, trace
 from regard.models import ReIDModel
+from regard.threads import usable_threads
 
 __all__ = ["ENGINES", "Engine", "EngineName", "fastest_engine", "open_engine"]
 
@@ -128,7 +129,7 @@ def open_engine(
             ``exports`` folder and made where there is none.
         engine: what computes; "auto" takes the fastest that is installed and takes the source.
         precision: of the products. "int8" wants a file that ``regard export --int8`` made.
-        threads: CPU threads; None leaves it to PyTorch (``OMP_NUM_THREADS``).
+        threads: CPU threads; None takes as many as PyTorch (``OMP_NUM_THREADS``).
         size: height and width of the pictures; None takes the run's, else 256 x 128.
         device: of the engine torch; None takes a GPU where there is one.
         compile: let ``torch.compile`` generate the engine torch's code; takes minutes, and a C++ compiler.
@@ -278,7 +279,7 @@ def onnx_engine(files: tuple[bytes, ...], card: Card, precision: Precision, thre
         raise ConfigError("the engine onnxruntime has no bf16 on a CPU; use --engine openvino or torch")
     runtime = install("onnxruntime")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.intra_op_num_threads = threads or usable_threads()
     options.log_severity_level = 3
     session = runtime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
     return Engine("onnxruntime", precision, card, lambda images: session.run(None, {card.input: images})[0])
@@ -292,7 +293,7 @@ def openvino_engine(files: tuple[bytes, ...], card: Card, precision: Precision, 
     model = core.read_model(*files) if len(files) == 2 else core.read_model(io.BytesIO(files[0]))
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-        "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": threads or usable_threads(),
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": False,
     }

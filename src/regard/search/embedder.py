@@ -23,6 +23,7 @@ from regard.export.make import input_of
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import WEIGHTS, model_config, model_folder, weights_digest
 from regard.search.query import unit_rows
+from regard.threads import Threads
 
 __all__ = ["Embedder"]
 
@@ -83,6 +84,8 @@ class Embedder:
         self.note = ""
         self.engine = self._open(folder, engine, precision)
         self.busy = threading.Lock()
+        torch_computes = self.engine is None or self.engine.name == "torch"
+        self._threads = Threads(torch_computes and self.device.type == "cpu")
 
     @classmethod
     def like(cls, made_by: Mapping[str, Any], path: Path | str | None = None) -> Self:
@@ -171,12 +174,12 @@ class Embedder:
             resized = np.zeros((self.batch_size, self.height, self.width, 3), np.uint8)
             for place, picture in zip(resized, pictures):
                 self._transform(picture, out=place)
-            with self.busy:
+            with self.busy, self._threads, self._threads.step():
                 return self.engine.embed(resized, self.flip)[: len(pictures)]
         images = self.batch(pictures)
         missing = images.new_zeros(self.batch_size - len(images), *images.shape[1:])
         images = torch.cat([images, missing]).contiguous(memory_format=torch.channels_last)
-        with self.busy, torch.inference_mode():
+        with self.busy, self._threads, self._threads.step(), torch.inference_mode():
             out = self.model.embed(images)
             if self.flip:
                 out = (out + self.model.embed(images.flip(3))) / 2

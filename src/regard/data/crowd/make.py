@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,6 +21,7 @@ from regard.data.crowd.request import FORMAT, VERSION, Request, checked_request,
 from regard.data.crowd.worker import Task, enlist, make_set, open_studio, run_task
 from regard.errors import RegardError
 from regard.structures import DISTRACTOR
+from regard.threads import allowed_cores
 
 __all__ = ["make_crowd"]
 
@@ -95,7 +95,7 @@ def make_crowd(
         distractors=distractors,
         junk=junk,
     )
-    workers = available_cores() if workers is None else whole("workers", workers, 1, 1024)
+    workers = allowed_cores() if workers is None else whole("workers", workers, 1, 1024)
     found = existing_crowd(root, request, overwrite)
     if found is not None:
         return found
@@ -107,11 +107,6 @@ def make_crowd(
         description = write_labels(place, request, jobs, people, records)
         publish(place, root, request)
     return description
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def render(

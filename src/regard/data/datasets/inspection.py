@@ -9,7 +9,6 @@ camera only, queries without a match, labels for some pictures only, files left 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import statistics
 import warnings
@@ -33,6 +32,7 @@ from regard.data.listing import OTHER, Skipped, counted, list_folders, noting
 from regard.errors import DataError
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, JUNK, Sample, Splits
+from regard.threads import allowed_cores
 
 __all__ = ["Inspection", "Part", "inspect", "inspect_all"]
 
@@ -221,7 +221,7 @@ def look_at(paths: Iterable[Path], quick: bool, workers: int | None, progress: b
     from tqdm import tqdm
 
     paths = list(paths)
-    workers = workers or os.cpu_count() or 1
+    workers = workers or allowed_cores()
     if workers > 1 and len(paths) > FEW:
         looked = look_in_processes(paths, quick, workers)
     else:
