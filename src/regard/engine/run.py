@@ -6,19 +6,21 @@ the best evaluation) and final/ (the weights training ended with: what papers re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from regard.config import Config, load_config, read_recipe, recipe_names
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources, no_training, source_name
-from regard.engine.checkpoint import has_state, read_config
+from regard.engine.identity import check_settings
 from regard.engine.runtime import Runtime
+from regard.engine.saved_state import Saved, has_state, read_saved
 from regard.engine.train import train
-from regard.errors import ConfigError, DataError
+from regard.errors import ConfigError, DataError, StorageError
 from regard.models import ReIDModel
+from regard.models.checkpoint import WEIGHTS
 from regard.parsing import parse_yaml
 from regard.registry import MODELS
 from regard.structures import Splits
@@ -112,6 +114,8 @@ def find_data(
 def start_run(config: Config, folder: Path, quiet: bool = False, go_on: bool = False) -> ReIDModel:
     """Train a new run in ``folder``.
 
+    A folder in which a run failed before its first checkpoint holds nothing yet, and is started again.
+
     Args:
         config: everything that decides the result.
         folder: where the run is kept.
@@ -121,68 +125,85 @@ def start_run(config: Config, folder: Path, quiet: bool = False, go_on: bool = F
 
     Raises:
         ConfigError: the folder holds a run already; with ``go_on``, one of other settings.
+        CheckpointError: with ``go_on``, the run was trained on other pictures, or its checkpoint is damaged.
         DataError: the data set is for testing only.
     """
     runtime = Runtime(config.train)
     try:
-        found = runtime.broadcast(_found(folder))
-        if found and not go_on:
+        kind = runtime.broadcast(_standing(folder))
+        if kind == "run" and not go_on:
             raise ConfigError(
                 f"{folder} holds a run already; go on with it (--resume {folder}), or name another folder with -o"
             )
-        if found and (difference := _difference(load_config(found, source=str(folder)), config)):
-            raise ConfigError(
-                f"{folder} holds a run of other settings ({difference}); go on with it (--resume {folder}), or name "
-                "another folder with -o"
-            )
-        resume = bool(found) and runtime.broadcast(has_state(folder))
-        return _train(config, folder, runtime, quiet, resume)
+        if kind == "run":
+            saved = read_saved(folder)
+            check_settings(saved.config, config, saved.progress, str(folder))
+            return _train(config, folder, runtime, quiet, saved)
+        if kind == "failed":
+            _say_again(folder, runtime)
+        return _train(config, folder, runtime, quiet)
     finally:
         runtime.close()
 
 
-def resume_run(folder: Path, quiet: bool = False) -> ReIDModel:
-    """Go on with the run in ``folder`` from its last checkpoint."""
-    config = read_config(folder)
+def resume_run(folder: Path, overrides: Sequence[str] = (), quiet: bool = False) -> ReIDModel:
+    """Go on with the run in ``folder`` from its last checkpoint.
+
+    Args:
+        folder: the run's.
+        overrides: settings that differ from now on, as far as they change no step done so far.
+        quiet: no progress bars.
+
+    Raises:
+        ConfigError: an override would make another run of it.
+        CheckpointError: there is nothing to go on from, or the training pictures are not those it was trained on.
+    """
+    saved = None
+    if _standing(folder) == "failed":
+        settings = folder / "config.yaml"
+        config = load_config(settings.read_text(encoding="utf-8"), overrides, source=str(settings))
+    else:
+        saved = read_saved(folder)
+        config = load_config(saved.config.to_dict(), overrides, source=str(folder))
+        check_settings(saved.config, config, saved.progress, str(folder))
     runtime = Runtime(config.train)
     try:
-        return _train(config, folder, runtime, quiet, resume=True)
+        if not saved:
+            _say_again(folder, runtime)
+        return _train(config, folder, runtime, quiet, saved)
     finally:
         runtime.close()
 
 
-def _train(config: Config, folder: Path, runtime: Runtime, quiet: bool, resume: bool) -> ReIDModel:
+def _train(config: Config, folder: Path, runtime: Runtime, quiet: bool, resume: Saved | None = None) -> ReIDModel:
     splits = open_data(config, runtime, quiet)
     if not splits.train:
         raise DataError(no_training(splits.name))
     _announce(config, splits, folder, runtime, quiet)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"could not make the run folder {folder}: {error.strerror or error}; choose another with -o"
+        ) from None
     runtime.barrier()
     return train(config, splits, folder, runtime, resume=resume, quiet=quiet)
 
 
-def _found(folder: Path) -> str:
-    """The settings of the run in a folder, empty where there is none."""
-    path = folder / "config.yaml"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def _standing(folder: Path) -> str:
+    """What a folder is to a new run: "run" where weights lie in it, "failed" where one ended before, else empty."""
+    models = (folder, folder / "best", folder / "final")
+    if has_state(folder) or any((place / WEIGHTS).is_file() for place in models):
+        return "run"
+    return "failed" if (folder / "config.yaml").is_file() else ""
 
 
-def _difference(old: Config, new: Config) -> str:
-    """The first setting that differs, with both its values; empty where there is none."""
-    olds, news = (dict(_flat(config.to_dict())) for config in (old, new))
-    for key in sorted(olds.keys() | news.keys()):
-        if olds.get(key) != news.get(key):
-            return f"{key} is {olds.get(key)} there, {news.get(key)} here"
-    return ""
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+def _say_again(folder: Path, runtime: Runtime) -> None:
+    if runtime.is_main:
+        print(
+            f"regard: {folder} holds a start that ended before its first checkpoint; starting again from the beginning",
+            file=sys.stderr,
+        )
 
 
 def _announce(config: Config, splits: Splits, folder: Path, runtime: Runtime, quiet: bool) -> None:
