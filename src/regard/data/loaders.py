@@ -168,12 +168,10 @@ class Loader(DataLoader[Any]):
         )
 
     def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        workers: Sequence[Any] = ()
         try:
             with _children_unwatched():
                 batches = super().__iter__()
-            workers = getattr(batches, "_workers", ())
-            WORKERS.update(workers)
+            WORKERS.update(getattr(batches, "_workers", ()))
             for batch in batches:
                 if isinstance(batch, DataError):
                     break
@@ -181,6 +179,7 @@ class Loader(DataLoader[Any]):
             else:
                 return
         except (RuntimeError, OSError, EOFError) as error:
+            workers = getattr(self._iterator, "_workers", ())
             if not any(_has_ended(worker) for worker in workers):
                 raise
             end_workers(workers)  # those left may wait for ever for what the lost one held

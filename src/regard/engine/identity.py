@@ -94,7 +94,7 @@ def check_pictures(then: Tensor, now: Tensor, samples: Sequence[Sample], source:
     strangers = [place for place in changed if news[place] not in known]
     if len(olds) != len(news):
         parts = [f"{len(news):,} pictures where it was {len(olds):,}"]
-    elif strangers:
+    elif sorted(olds) != sorted(news):
         parts = [f"of {len(news):,} pictures, {len(changed):,} are not what they were"]
     else:
         parts = [f"the same {len(news):,} pictures in another order, {len(changed):,} of them elsewhere"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from regard.config import Config
@@ -75,7 +76,9 @@ def train(
             whole step was saved.
         RegardError: the data, the settings or the folder will not do; nothing has been trained.
     """
+    pictures = list_pictures(splits, folder, runtime, resume)
     state, network = build_state(config, splits, runtime, resume)
+    state.pictures = pictures
     criterion, criterion_optimizer = state.criterion, build_criterion_optimizer(state.criterion)
     model, optimizer, done = state.model, state.optimizer, state.progress
     start(state, config, splits, folder, runtime, resume)
@@ -156,20 +159,35 @@ def build_state(
     return state, network
 
 
+def list_pictures(splits: Splits, folder: Path, runtime: Runtime, resume: Saved | None) -> Tensor:
+    """Digests of the training pictures on rank 0, which saves them; empty on others.
+
+    Raises:
+        CheckpointError: a resumed run was trained on others.
+        DataError: one cannot be read.
+    """
+    found = torch.empty(0)
+
+    def check() -> None:
+        nonlocal found
+        found = picture_digests(splits.train)
+        if resume and PICTURES in resume.tensors:
+            check_pictures(resume.tensors[PICTURES], found, splits.train, str(folder))
+
+    runtime.on_main(check)
+    return found
+
+
 def start(
     state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, resume: Saved | None
 ) -> None:
     """Check what the training needs to its end, and put the folder in order for it.
 
     Raises:
-        RegardError: something is missing, or is not what a resumed run was trained on.
+        RegardError: something is missing.
     """
 
     def check() -> None:
-        state.pictures = picture_digests(splits.train)
-        known = resume and resume.tensors.get(PICTURES)
-        if resume and known is not None:
-            check_pictures(known, state.pictures, splits.train, str(folder))
         check_evaluation(splits, config.eval)
         remove_leftovers(folder)
         check_folder(folder, state)
