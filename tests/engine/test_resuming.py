@@ -116,6 +116,32 @@ def test_data_elsewhere_and_more_epochs_give_the_run_that_was_never_cut(run, fol
     assert (config.data.root, config.train.epochs, config.data.workers) == (moved, 3, 1)
 
 
+def test_training_on_several_moved_and_started_again_with_go_on(market, moved, tmp_path):
+    """The folders in data.train have changed, and so have data.root and the loader."""
+    there = configure(market, f"data.train=[market1501={market}]", "train.epochs=1", "data.name=null")
+    start_run(there, tmp_path / "run", quiet=True)
+    here = load_config(
+        there.to_dict(), [f"data.train=[market1501={moved}]", f"data.root={moved}", "data.workers=1", "train.epochs=2"]
+    )
+    start_run(here, tmp_path / "run", quiet=True, go_on=True)
+    assert read_saved(tmp_path / "run").config == here
+    assert read_saved(tmp_path / "run").progress.epoch == 2
+    with pytest.raises(ConfigError, match=r"data\.train is"):
+        resume_run(tmp_path / "run", ["data.train=[crowd=elsewhere]"], quiet=True)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_memory_that_runs_out_is_one_line(market, tmp_path, monkeypatch, error):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("regard.engine.step.Learner.__call__", fail)
+    with pytest.raises(ConfigError, match=r"memory ran out while training; .*nothing was saved yet"):
+        start_run(configure(market), tmp_path / "run", quiet=True)
+
+
 FREE = ["train.devices=1", "train.eval_every=1", "train.profile=3", "schedule.milestones=[5]", "train.epochs=2"]
 
 

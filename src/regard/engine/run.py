@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from regard.config import Config, load_config, read_recipe, recipe_names
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
@@ -187,7 +189,16 @@ def _train(config: Config, folder: Path, runtime: Runtime, quiet: bool, resume: 
             f"could not make the run folder {folder}: {error.strerror or error}; choose another with -o"
         ) from None
     runtime.barrier()
-    return train(config, splits, folder, runtime, resume=resume, quiet=quiet)
+    try:
+        return train(config, splits, folder, runtime, resume=resume, quiet=quiet)
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        saved = "what was saved last goes on with --resume" if has_state(folder) else "nothing was saved yet"
+        raise ConfigError(
+            f"memory ran out while training; set train.checkpointing=true, train.accumulate=2 or a smaller "
+            f"data.ids_per_batch ({saved}; of these only train.checkpointing may change then)"
+        ) from error
 
 
 def _standing(folder: Path) -> str:
