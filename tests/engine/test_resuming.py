@@ -243,7 +243,7 @@ def test_a_picture_to_score_by_that_went_away_is_named(moved):
     splits = open_data(configure(moved))
     splits.query[2].path.unlink()
     name = splits.query[2].path.name
-    with pytest.raises(DataError, match=rf"1 pictures of the query cannot be read, the first is .*{name}"):
+    with pytest.raises(DataError, match=rf"1 of 8 pictures of the query cannot be read, the first is .*{name}"):
         check_evaluation(splits, configure(moved).eval)
 
 
