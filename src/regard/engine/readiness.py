@@ -43,7 +43,8 @@ def check_evaluation(splits: Splits, config: EvalConfig) -> None:
         gone = [sample.path for sample in part if not os.access(sample.path, os.R_OK)]
         if gone:
             raise DataError(
-                f"{len(gone):,} of {len(part):,} pictures of the {name} cannot be read, the first is {gone[0]}, but {WITHOUT}"
+                f"{len(gone):,} of {len(part):,} pictures of the {name} cannot be read, the first is {gone[0]}; "
+                f"{WITHOUT}"
             )
     try:
         _rehearse(_some_persons(splits), config)
