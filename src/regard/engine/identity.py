@@ -23,7 +23,7 @@ from regard.fingerprint import file_digest
 from regard.registry import DATASETS
 from regard.structures import Sample
 
-__all__ = ["check_pictures", "check_settings", "picture_digests", "settings_that_differ"]
+__all__ = ["check_pictures", "check_settings", "flat_settings", "picture_digests", "settings_that_differ"]
 
 FREE = (
     "data.root", "data.workers", "data.cache", "data.cache_folder", "data.label_files.*.mask_root",
@@ -145,7 +145,7 @@ def check_settings(old: Config, new: Config, progress: Progress, source: str) ->
 
 def settings_that_differ(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """Dotted keys of the settings that differ, in order, with both values."""
-    olds, news = (dict(_flat(config.to_dict())) for config in (old, new))
+    olds, news = (dict(flat_settings(config.to_dict())) for config in (old, new))
     return {
         key: (olds.get(key), news.get(key))
         for key in sorted(olds.keys() | news.keys())
@@ -153,11 +153,11 @@ def settings_that_differ(old: Config, new: Config) -> dict[str, tuple[Any, Any]]
     }
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and values."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat_settings(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 

@@ -24,6 +24,7 @@ from regard.data.transforms import TrainTransform
 from regard.engine.checkpoint import Progress, TrainingState, machine_of, restore, save_state
 from regard.engine.ema import Average
 from regard.engine.extract import embed_run, evaluate_splits, loader_workers
+from regard.engine.frozen import Frozen
 from regard.engine.identity import check_pictures, picture_digests
 from regard.engine.log import TrainingLog
 from regard.engine.optim import build_criterion_optimizer, build_optimizer, lr_factor, set_lr, step_criterion
@@ -77,7 +78,7 @@ def train(
         RegardError: the data, the settings or the folder will not do; nothing has been trained.
     """
     pictures = list_pictures(splits, folder, runtime, resume)
-    state, network = build_state(config, splits, runtime, resume)
+    state, network, frozen = build_state(config, splits, runtime, resume)
     state.pictures = pictures
     criterion, criterion_optimizer = state.criterion, build_criterion_optimizer(state.criterion)
     model, optimizer, done = state.model, state.optimizer, state.progress
@@ -92,6 +93,7 @@ def train(
         log.flush()
         save_state(folder, state, config, runtime)
 
+    log.say(model.start_report)
     with log, StopRequest() as stop:
         if resume:
             catch_up(state, config, splits, folder, runtime, log, resume)
@@ -99,6 +101,7 @@ def train(
             loader.batch_sampler.set_epoch(epoch, skip=done.batch)
             batches = done.batch + len(loader)
             model.train()
+            frozen.hold()
             shown = log.progress(loader, batches, done.batch, f"epoch {epoch + 1}/{config.train.epochs}")
             for batch in runtime.on_device(saving(shown, save, done, folder, runtime)):
                 laps("load")
@@ -142,10 +145,11 @@ def train(
 
 def build_state(
     config: Config, splits: Splits, runtime: Runtime, resume: Saved | None
-) -> tuple[TrainingState, Network]:
-    """Build what is trained, as it was saved or anew, and what to call instead of the model while training."""
+) -> tuple[TrainingState, Network, Frozen]:
+    """Build what is trained, as it was saved or anew, and what to call instead of it, and what of it is frozen."""
     torch.manual_seed(config.train.seed)
-    model = build_model(config, splits.num_ids, pretrained=resume is None)
+    model = build_model(config, splits.num_ids, started=resume is not None)
+    frozen = Frozen(model, config.optim.freeze)
     criterion = build_criterion(config, model).to(runtime.device)
     optimizer = build_optimizer(model, config.optim)
     if config.train.checkpointing:
@@ -156,7 +160,7 @@ def build_state(
     torch.manual_seed(config.train.seed + 1000 * runtime.rank)
     if resume:
         restore(resume, state, runtime)
-    return state, network
+    return state, network, frozen
 
 
 def list_pictures(splits: Splits, folder: Path, runtime: Runtime, resume: Saved | None) -> Tensor:
@@ -253,10 +257,16 @@ def resuming(folder: Path) -> str:
     return f"regard train --resume {shlex.quote(str(folder))}"
 
 
-def build_model(config: Config, num_ids: int, pretrained: bool = True) -> ReIDModel:
-    """The model a configuration describes, for ``num_ids`` identities; without ``pretrained``, with fresh weights."""
-    weights = config.model.pretrained if pretrained else False
-    return create_model(config.model.name, num_ids, pretrained=weights, **config.model.options)
+def build_model(config: Config, num_ids: int, started: bool = False) -> ReIDModel:
+    """The model a configuration describes, for ``num_ids`` identities.
+
+    Args:
+        config: says what to build, and what weights to start from.
+        num_ids: of the training data.
+        started: its weights come from a checkpoint of the run, so that those to start from are not needed any more.
+    """
+    pretrained = False if started else config.model.pretrained
+    return create_model(config.model.name, num_ids, pretrained=pretrained, **config.model.options)
 
 
 def build_criterion(config: Config, model: ReIDModel) -> Criterion:

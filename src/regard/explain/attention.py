@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from regard.explain.gradcam import evaluating, find_layer
+from regard.explain.rounding import DIGITS, precision_of
 from regard.layers.leader import ChannelAttention
 from regard.models.daaf import DAAF, JOINT_GROUPS
 from regard.models.mudeep import MuDeep
@@ -158,7 +159,9 @@ def _of_leader(model: MuDeep, images: Tensor) -> dict[str, Attention]:
         found[f"{name}.before"] = _strength(before, "strength of the map before attention")
         found[f"{name}.after"] = _strength(after, "strength of the map after attention")
         if name in mixing:
-            found[f"{name}.added"] = _strength(after - before, "strength of what attention added")
+            added = after - before
+            added = added * (added.abs() > DIGITS * precision_of(after) * after.abs())  # less is rounding
+            found[f"{name}.added"] = _strength(added, "strength of what attention added")
             found[f"{name}.asked"] = Attention(
                 _array(mixing[name].sum(1)), "channels", "how much all channels together take of each"
             )

@@ -13,7 +13,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from regard.explain.attention import Attention, spatial_map
-from regard.explain.figures import FONT, INK, LINE, MUTED, SMALL, canvas, caption, heat_cell, place, proportions, show
+from regard.explain.figures import (
+    FONT,
+    INK,
+    LINE,
+    MUTED,
+    SMALL,
+    canvas,
+    caption,
+    heat_cell,
+    leveled,
+    place,
+    proportions,
+    show,
+)
 from regard.explain.overlay import COLORMAP, Picture, open_picture
 from regard.explain.svg import SERIES
 
@@ -104,11 +117,11 @@ def _strip(figure: Figure, top: float, name: str, values: np.ndarray) -> None:
         axes.stairs(values, edges, fill=True, color=SERIES[0], lw=0)
         axes.axhline(float(values.mean()), color=MUTED, lw=0.8, ls=(0, (1, 2)))
         axes.set_xlim(-0.5, len(values) - 0.5)
-        axes.set_ylim(0, 1.04 * high if high > 0 else 1)
+        axes.set_ylim(min(0, 1.04 * low), 1.04 * high if high > 0 else 1)
         axes.spines["bottom"].set(visible=True, color=LINE)
         shape = f"{len(values)} channels"
     else:
-        axes.imshow(values.T, aspect="auto", cmap=COLORMAP, interpolation="nearest")
+        axes.imshow(leveled(values.T), aspect="auto", cmap=COLORMAP, interpolation="nearest", vmin=0, vmax=1)
         shape = f"{values.shape[0]} channels x {values.shape[1]} rows"
     axes.text(-0.01, 0.68, name, transform=axes.transAxes, ha="right", va="center", fontsize=FONT, color=INK)
     axes.text(-0.01, 0.25, shape, transform=axes.transAxes, ha="right", va="center", fontsize=SMALL - 1.5, color=MUTED)

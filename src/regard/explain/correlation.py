@@ -7,7 +7,8 @@ is Pearson's correlation of two positions across channels. Over channels it is t
 figures of deeply supervised self-attention are the former, although their axes say "C", and their titles are the mean
 of all entries, the diagonal included. The mean without it is given too, as 1 / n of the former is there by definition.
 
-A row that does not vary has no correlation. It is counted as dead, is NaN in the matrix and left out of the figures.
+A row that varies by no more than the rounding of its numbers has no correlation. It is counted as dead, is NaN in the
+matrix and left out of the figures.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from matplotlib.figure import Figure
 from regard.errors import DataError
 from regard.explain.attention_figure import in_blocks
 from regard.explain.figures import FONT, LINE, MUTED, SMALL, canvas, caption, place
+from regard.explain.rounding import rounding
 
 __all__ = ["Correlation", "CorrelationAxis", "correlate", "correlation_figure"]
 
@@ -28,9 +30,6 @@ CorrelationAxis = Literal["positions", "channels"]
 
 MOST = 16384
 """Rows that are compared at most: their matrix takes 2 GB."""
-
-DEAD = 1e-6
-"""A row whose deviation from its mean is smaller than this share of its length does not vary: float32 cannot tell."""
 
 COLORS = "YlGnBu"
 
@@ -89,7 +88,7 @@ def correlate(features: np.ndarray, axis: CorrelationAxis = "positions") -> Corr
     length = np.linalg.norm(rows, axis=1)
     rows = rows - rows.mean(1, keepdims=True)
     spread = np.linalg.norm(rows, axis=1)
-    alive = spread > DEAD * length
+    alive = spread > rounding(features.dtype) * length
     rows /= np.where(alive, spread, np.nan)[:, None]
     matrix = rows @ rows.T
     return Correlation(matrix, *_figures(matrix[np.ix_(alive, alive)]), len(rows), int((~alive).sum()), axis)

@@ -19,6 +19,7 @@ import numpy as np
 from scipy.linalg import orthogonal_procrustes
 
 from regard.errors import ConfigError, DataError
+from regard.explain.rounding import rounding
 from regard.structures import Sample
 
 __all__ = ["METHODS", "EmbeddingMap", "MapMethod", "aligned", "embedding_map", "pick_people"]
@@ -38,7 +39,8 @@ class EmbeddingMap(NamedTuple):
         places: (N, 2) float64 in [-1, 1], the same scale on both axes.
         method: what made them, as it is called: ``"UMAP"``, ``"t-SNE"`` or ``"principal components"``.
         on_map: share of the pictures whose nearest other one on the map shows the same person.
-        in_full: the same among the descriptors; NaN, as ``on_map``, where nobody has two pictures.
+        in_full: the same among the descriptors; NaN, as ``on_map``, where nobody has two pictures, or where all
+            descriptors are the same but for rounding.
     """
 
     places: np.ndarray
@@ -103,6 +105,7 @@ def embedding_map(
         ConfigError: an unknown method or metric, or UMAP, which is not installed.
         DataError: not (N, D) finite numbers, or not one pid each.
     """
+    coarse = rounding(np.asarray(features).dtype)
     features, pids = np.asarray(features, np.float64), np.asarray(pids)
     if features.ndim != 2 or not features.size or not np.isfinite(features).all():
         raise DataError(f"got descriptors of shape {features.shape}, wanted (N, D) finite numbers")
@@ -114,8 +117,12 @@ def embedding_map(
         raise ConfigError(f"got the map method {method!r}, wanted one of {', '.join(METHODS)}")
     if metric == "cosine":
         features = features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
-    if len(features) < FEWEST or np.ptp(features, axis=0).max() < 1e-9:
+    flat = np.ptp(features, axis=0).max() <= coarse * np.abs(features).max()
+    if len(features) < FEWEST or flat:
         method = "pca"
+    if flat:  # apart by rounding alone: all in one place
+        nothing = float("nan")
+        return EmbeddingMap(np.zeros((len(features), 2)), NAMES[method], nothing, nothing)
     layout = {"umap": _umap, "tsne": _tsne, "pca": _pca}[method]
     places = _framed(layout(features, seed))
     return EmbeddingMap(places, NAMES[method], _share_of_neighbors(places, pids), _share_of_neighbors(features, pids))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from regard.explain.features import gray_levels
-from regard.explain.figures import FONT, INK, canvas, caption, place, proportions, scaled, show
+from regard.explain.figures import FONT, INK, canvas, caption, place, proportions, range_of, scaled, show
 from regard.explain.overlay import COLORMAP, Picture, heat_over, open_picture, sheet
 
 __all__ = ["MapRow", "feature_grid", "feature_pictures", "png_bytes"]
@@ -84,7 +84,7 @@ def feature_grid(rows: Sequence[MapRow], limits: tuple[float, float] | None = No
         for layer, values in row.maps.items():
             axes = place(figure, margin + (1 + places[layer]) * (width + GAP), top, width, CELL)
             show(axes, heat_over(row.picture, scaled(values, low, high)))
-            caption(axes, layer, f"{row.notes.get(layer, '')}\n{values.min():.2g} – {values.max():.2g}".strip())
+            caption(axes, layer, f"{row.notes.get(layer, '')}\n{range_of(values)}".strip())
     return figure
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from regard.errors import ConfigError, nearest
 from regard.explain.attention import watched
 from regard.explain.gradcam import evaluating, find_layer
+from regard.explain.rounding import varies
 from regard.models.mudeep import MuDeep
 
 __all__ = ["REDUCTIONS", "feature_layers", "feature_maps", "gray_levels", "reduce_channels"]
@@ -101,10 +102,10 @@ def gray_levels(values: np.ndarray, limits: tuple[float, float] | None = None) -
 
     Args:
         values: (h, w).
-        limits: the map's own lowest and highest value unless told.
+        limits: the map's own lowest and highest value unless told; all black where these are apart by rounding alone.
     """
     low, high = limits or (float(values.min()), float(values.max()))
-    if high <= low:
+    if high <= low or not (limits or varies(values)):
         return np.zeros(values.shape, np.uint8)
     return np.rint(255 * ((values - low) / (high - low)).clip(0, 1)).astype(np.uint8)
 

@@ -14,13 +14,29 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 from PIL import Image
 
 from regard.errors import ConfigError
 from regard.explain.overlay import Picture, heat_over, open_picture
+from regard.explain.rounding import NOTHING, varies
 from regard.explain.svg import PALETTE
 
-__all__ = ["FORMATS", "Format", "canvas", "caption", "figure_bytes", "heat_cell", "place", "scaled", "show"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "canvas",
+    "caption",
+    "figure_bytes",
+    "heat_cell",
+    "leveled",
+    "place",
+    "range_of",
+    "say_if_empty",
+    "scaled",
+    "show",
+    "wrapped",
+]
 
 Format = Literal["png", "svg", "pdf"]
 FORMATS = ("png", "svg", "pdf")
@@ -28,6 +44,7 @@ INK, MUTED, LINE, SURFACE = (PALETTE[name] for name in ("ink", "muted", "line", 
 SMALL, FONT = 7, 8
 
 FLAT = 0.02
+"""Attention that varies by less than this share of itself is drawn as what it is: the same everywhere."""
 
 CLOCKS = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
 """Metadata that would make two files of one figure differ."""
@@ -84,23 +101,70 @@ def caption(axes: Axes, above: str = "", below: str = "") -> None:
 
 
 def scaled(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
-    """Values brought to [0, 1] from [low, high], by default their own; clipped, and all zero where they do not vary."""
+    """Values brought to [0, 1] from [low, high] and clipped.
+
+    By default from their own lowest and highest, and all zero where these differ by no more than rounding.
+    """
+    flat = low is None and high is None and not varies(values)
     low, high = float(values.min()) if low is None else low, float(values.max()) if high is None else high
-    if high <= low:
+    if flat or high <= low:
         return np.zeros_like(values, dtype=np.float32)
     return ((values - low) / (high - low)).clip(0, 1).astype(np.float32)
 
 
-def heat_cell(axes: Axes, picture: Picture, values: np.ndarray, above: str, height: int = 256) -> None:
-    """A map over its picture, from its own lowest to its own highest value, which are written below it.
+def leveled(values: np.ndarray) -> np.ndarray:
+    """Attention brought to [0, 1] from its own lowest to its own highest value; all zero where it is ``FLAT``."""
+    return np.zeros_like(values, dtype=np.float32) if _flat(values) else scaled(values)
 
-    What varies by less than ``FLAT`` of itself is drawn as what it is: the same everywhere.
-    """
+
+def _flat(values: np.ndarray) -> bool:
     low, high = float(values.min()), float(values.max())
-    flat = high - low <= FLAT * max(abs(low), abs(high))
-    heat = np.zeros_like(values) if flat else scaled(values)
-    show(axes, heat_over(picture, heat, height=height))
-    caption(axes, above, f"{values.mean():.3g} all over" if flat else f"{low:.3g} – {high:.3g}")
+    return high - low <= FLAT * max(abs(low), abs(high))
+
+
+def range_of(values: np.ndarray, flat: bool | None = None) -> str:
+    """A map's numbers in words: lowest and highest; its mean where it is flat, or does not vary; that there is none."""
+    if not values.any():
+        return NOTHING
+    if not varies(values) if flat is None else flat:
+        return f"{values.mean():.3g} all over"
+    return f"{values.min():.3g} – {values.max():.3g}"
+
+
+def heat_cell(axes: Axes, picture: Picture, values: np.ndarray, above: str, height: int = 256) -> None:
+    """A map over its picture, from its own lowest to its own highest value, which are written below it."""
+    show(axes, heat_over(picture, leveled(values), height=height))
+    caption(axes, above, range_of(values, _flat(values)))
+
+
+def say_if_empty(axes: Axes, values: np.ndarray) -> None:
+    """Write into a cell whose map is all zero that there is nothing to see in it."""
+    if not values.any():
+        text = NOTHING.replace(" above ", "\nabove\n")
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=SMALL, color=INK,
+                  bbox={"facecolor": SURFACE, "edgecolor": "none", "alpha": 0.85, "pad": 2})  # fmt: skip
+
+
+def wrapped(text: str, width: float, size: float) -> list[str]:
+    """A text as the lines that fit into that many inches, broken at spaces, and inside a word that fits in none."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if _inches(longer, size) <= width:
+            lines[-1] = longer
+            continue
+        lines += [word] if lines[-1] else []
+        lines[-1] = lines[-1] or word
+        while _inches(lines[-1], size) > width and len(lines[-1]) > 1:
+            whole = lines[-1]
+            fits = max((n for n in range(1, len(whole)) if _inches(whole[:n], size) <= width), default=1)
+            lines[-1:] = [whole[:fits], whole[fits:]]
+    return lines
+
+
+def _inches(text: str, size: float) -> float:
+    """Width of a line of text in points of that size."""
+    return TextPath((0, 0), text, size=size).get_extents().x1 / 72 if text.strip() else 0.0
 
 
 def proportions(pictures: Sequence[Picture]) -> float:

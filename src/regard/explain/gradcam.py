@@ -13,6 +13,10 @@ choice of tap and scalar is ours). :func:`attention_layers` names them, so this 
 
     maps = {name: similarity_cam(model, layer, images, partners) for name, layer in attention_layers(model).items()}
 
+Between equal pictures the gradient is rounding, and stretched to [0, 1] rounding looks like attention. So every map of
+a similarity is held against the map of the picture and itself, rounded otherwise (:mod:`regard.explain.rounding`);
+where it is not twice as high there is nothing to see, and the map is all zero.
+
 A gate that is one number per channel multiplies A_c and divides alpha_c, so that the maps before and after it differ
 only by what flows through the gate itself: P1 and P2 of one tap look alike, taps do not.
 """
@@ -27,12 +31,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regard.errors import ConfigError, nearest
+from regard.explain.rounding import DIGITS, LEVELS, above, alike, precision_of, rounded_otherwise, summed_otherwise
 from regard.layers.pyramid import AttentionPyramid
 from regard.layers.self_attention import DeepSelfAttention
 from regard.structures import Output
 
 __all__ = [
     "Layer",
+    "Rows",
     "activation_and_gradient",
     "attention_layers",
     "class_cam",
@@ -45,6 +51,9 @@ __all__ = [
 
 Layer = str | nn.Module | tuple[str | nn.Module, ...]
 """A layer by its path or as the module; or several side by side, whose maps count as one."""
+
+Rows = Callable[[int], slice]
+"""From the height of a map to the rows of it that count."""
 
 
 def attention_layers(model: nn.Module, tap: int = -1) -> dict[str, nn.Module]:
@@ -89,7 +98,12 @@ def _layers_without_pyramid(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def similarity_cam(
-    model: nn.Module, layer: Layer, images: Tensor, partners: Tensor, feature: str | None = None
+    model: nn.Module,
+    layer: Layer,
+    images: Tensor,
+    partners: Tensor,
+    feature: str | None = None,
+    rows: Rows | None = None,
 ) -> Tensor:
     """What in each image makes it similar to its partner.
 
@@ -101,9 +115,10 @@ def similarity_cam(
         images: (B, 3, H, W) normalised images.
         partners: (B, 3, H, W) images to compare with, or their embeddings (B, D).
         feature: which of ``Output.features`` to compare by; the embedding unless told.
+        rows: outside of which the map counts as zero.
 
     Returns:
-        (B, h, w) float32 in [0, 1], all zero where nothing speaks for the similarity.
+        (B, h, w) float32 in [0, 1], all zero where nothing speaks for the similarity, or nothing above rounding.
 
     Raises:
         ConfigError: no such layer or feature, its output is no feature map, or images and partners do not pair up.
@@ -122,14 +137,32 @@ def similarity_cam(
     if len(images) != len(partners):
         raise ConfigError(f"got {len(images)} images and {len(partners)} partners; give every image one partner")
     with frozen(model):
-        if partners.ndim == 4:
-            with torch.no_grad():
+        same = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        with torch.no_grad():
+            if partners.ndim == 4:
+                same = alike(images, partners)
                 partners = descriptor(model(partners))
-        constant = partners.detach().float().clone()
-        return _cam(model, layer, images, lambda output: F.cosine_similarity(descriptor(output), constant, dim=1))
+            rounded = summed_otherwise(descriptor(model(rounded_otherwise(images))))
+        others = partners.detach().float().clone(), rounded.detach().clone()
+
+        def scores(output: Output) -> tuple[Tensor, Tensor]:
+            own = descriptor(output)
+            return F.cosine_similarity(own, others[0], dim=1), F.cosine_similarity(own, others[1], dim=1)
+
+        activation, (gradient, blurred), _ = activation_and_gradients(model, layer, images, scores)
+        floor = LEVELS * _weighted(activation, blurred, rows).abs().amax(dim=(1, 2))
+        floor = floor.masked_fill(same, torch.inf)
+        return above(F.relu(_weighted(activation, gradient, rows)), floor)
 
 
-def class_cam(model: nn.Module, layer: Layer, images: Tensor, labels: Tensor, head: str | None = None) -> Tensor:
+def class_cam(
+    model: nn.Module,
+    layer: Layer,
+    images: Tensor,
+    labels: Tensor,
+    head: str | None = None,
+    rows: Rows | None = None,
+) -> Tensor:
     """What in each image speaks for the identity it is said to show.
 
     The scalar is the score of that identity. It is meaningful for identities the model was trained on.
@@ -140,16 +173,20 @@ def class_cam(model: nn.Module, layer: Layer, images: Tensor, labels: Tensor, he
         images: (B, 3, H, W) normalised images.
         labels: (B,) class labels 0..N-1.
         head: which of ``Output.logits``; the first one unless told.
+        rows: outside of which the map counts as zero.
 
     Returns:
-        (B, h, w) float32 in [0, 1], all zero where nothing speaks for the identity.
+        (B, h, w) float32 in [0, 1], all zero where nothing speaks for the identity, or nothing above rounding.
 
     Raises:
         ConfigError: no such layer or head, its output is no feature map, or a label the classifier does not have.
     """
 
     with frozen(model):
-        return _cam(model, layer, images, class_score(labels, head))
+        activation, gradient, _ = activation_and_gradient(model, layer, images, class_score(labels, head))
+        terms = _weighted(activation.abs(), gradient, rows, torch.abs)
+        floor = DIGITS * precision_of(activation) * terms.amax(dim=(1, 2))
+        return above(F.relu(_weighted(activation, gradient, rows)), floor)
 
 
 def class_score(labels: Tensor, head: str | None = None) -> Callable[[Output], Tensor]:
@@ -179,13 +216,17 @@ def class_score(labels: Tensor, head: str | None = None) -> Callable[[Output], T
     return score
 
 
-def _cam(model: nn.Module, layer: Layer, images: Tensor, score: Callable[[Output], Tensor]) -> Tensor:
-    """(B, h, w) map of d ``score`` / d activation, in [0, 1]."""
-    activation, gradient, _ = activation_and_gradient(model, layer, images, score)
+def _weighted(
+    activation: Tensor, gradient: Tensor, rows: Rows | None, of_weights: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """(B, h, w) float32: the channels of an activation, each weighted by its mean gradient; zero outside the rows."""
     weights = gradient.mean(dim=(2, 3), keepdim=True)
-    maps = F.relu((weights * activation).sum(dim=1)).float()
-    peak = maps.amax(dim=(1, 2), keepdim=True)
-    return torch.where(peak > 0, maps / peak.clamp_min(torch.finfo(maps.dtype).tiny), 0.0)
+    maps = ((of_weights(weights) if of_weights else weights) * activation).sum(dim=1).float()
+    if rows is None:
+        return maps
+    kept = torch.zeros_like(maps)
+    kept[:, rows(maps.shape[1])] = maps[:, rows(maps.shape[1])]
+    return kept
 
 
 def activation_and_gradient(
@@ -206,6 +247,14 @@ def activation_and_gradient(
     Raises:
         ConfigError: the layer's output is no feature map, or it has no part in the score.
     """
+    activation, (gradient,), (scores,) = activation_and_gradients(model, layer, images, lambda out: (score(out),))
+    return activation, gradient, scores
+
+
+def activation_and_gradients(
+    model: nn.Module, layer: Layer, images: Tensor, score: Callable[[Output], tuple[Tensor, ...]]
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """The same for several scores of one output: the activation, a gradient per score, and the scores."""
     layers = layer if isinstance(layer, tuple) else (layer,)
     leaves: dict[int, Tensor] = {}
     hooks = [
@@ -218,14 +267,17 @@ def activation_and_gradient(
         for hook in hooks:
             hook.remove()
     activations = [leaves[place] for place in sorted(leaves)]
-    gradients: tuple[Tensor | None, ...] = ()
-    if activations and scores.requires_grad:
-        gradients = torch.autograd.grad(scores.sum(), activations, allow_unused=True)
-    found = [gradient for gradient in gradients if gradient is not None]
-    if len(found) < len(layers):
-        names = " and ".join(repr(_name(one)) for one in layers)
-        raise ConfigError(f"layer {names} has no part in the answer; name one on the way to the embedding")
-    return torch.cat(activations, 1).detach(), torch.cat(found, 1), scores.detach()
+    found: list[Tensor] = []
+    for each in scores:
+        parts: tuple[Tensor | None, ...] = ()
+        if activations and each.requires_grad:
+            parts = torch.autograd.grad(each.sum(), activations, allow_unused=True, retain_graph=each is not scores[-1])
+        whole = [part for part in parts if part is not None]
+        if len(whole) < len(layers):
+            names = " and ".join(repr(_name(one)) for one in layers)
+            raise ConfigError(f"layer {names} has no part in the answer; name one on the way to the embedding")
+        found.append(torch.cat(whole, 1))
+    return torch.cat(activations, 1).detach(), found, [each.detach() for each in scores]
 
 
 def _start_graph_here(

@@ -23,6 +23,7 @@ from regard.errors import ConfigError, nearest
 from regard.explain.attention import last_layer
 from regard.explain.gradcam import (
     Layer,
+    Rows,
     activation_and_gradient,
     attention_layers,
     class_cam,
@@ -45,7 +46,8 @@ class PairHeat(NamedTuple):
 
     Attributes:
         similarity: cosine of the two descriptors that were compared.
-        first, second: (h, w) in [0, 1]: what in each picture makes it similar to the other.
+        first, second: (h, w) in [0, 1]: what in each picture makes it similar to the other; all zero where there is
+            nothing above rounding, as between two equal pictures.
     """
 
     similarity: float
@@ -111,8 +113,7 @@ def pair_heat(
     if not output.features:
         raise ConfigError("the model has no heads, it was stripped; give one that was not, or leave heads out")
     for name, layer in head_layers(model, list(output.features)).items():
-        maps = similarity_cam(model, layer, pair, swapped, feature=name).cpu().numpy()
-        maps = _within(maps, model, name)
+        maps = similarity_cam(model, layer, pair, swapped, feature=name, rows=_rows(model, name)).cpu().numpy()
         found[name] = PairHeat(_cosine(output.features[name]), maps[0], maps[1])
     return found
 
@@ -144,9 +145,8 @@ def head_heat(
         if name in exact:
             maps = exact_cam(model, images, labels, name).maps
         else:
-            maps = _within(
-                class_cam(model, head_layers(model, [name])[name], images, labels, name).cpu().numpy(), model, name
-            )
+            layer = head_layers(model, [name])[name]
+            maps = class_cam(model, layer, images, labels, name, _rows(model, name)).cpu().numpy()
         scores = logits[name].gather(1, labels.to(logits[name].device)[:, None])[:, 0]
         asked = labels.cpu().numpy(), scores.cpu().numpy()
         found[name] = HeadHeat(maps, *asked, exact=name in exact)
@@ -227,21 +227,18 @@ def _supervised_layer(model: DeeplySupervised, head: str) -> nn.Module:
     return model.attention[next(tap for tap, name in model.supervised.items() if name == head)]
 
 
-def _within(maps: np.ndarray, model: nn.Module, head: str) -> np.ndarray:
-    """Maps (B, h, w) with nothing outside the rows that the head of a part pools."""
+def _rows(model: nn.Module, head: str) -> Rows | None:
+    """The rows that the head of a part pools; None where a head pools the whole map."""
     part = head.rpartition("part")[2]
     if not part.isdecimal():
-        return maps
-    number, height = int(part), maps.shape[1]
+        return None
+    number = int(part)
     if isinstance(model, MuDeep):
-        start, stop = number * height // model.stripes, -(-(number + 1) * height // model.stripes)
-    else:
-        step = height // STRIPES
-        start, stop = number * step, number * step + height - (STRIPES - 1) * step
-    kept = np.zeros_like(maps)
-    kept[:, start:stop] = maps[:, start:stop]
-    peak = kept.max(axis=(1, 2), keepdims=True)
-    return np.divide(kept, peak, out=np.zeros_like(kept), where=peak > 0)
+        stripes = model.stripes
+        return lambda height: slice(number * height // stripes, -(-(number + 1) * height // stripes))
+    return lambda height: slice(
+        number * (height // STRIPES), number * (height // STRIPES) + height - (STRIPES - 1) * (height // STRIPES)
+    )
 
 
 def _cosine(vectors: Tensor) -> float:

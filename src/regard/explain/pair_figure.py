@@ -6,13 +6,25 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from regard.explain.figures import FONT, INK, MUTED, SMALL, canvas, caption, place, proportions, show
+from regard.explain.figures import (
+    FONT,
+    INK,
+    MUTED,
+    SMALL,
+    canvas,
+    caption,
+    place,
+    proportions,
+    say_if_empty,
+    show,
+    wrapped,
+)
 from regard.explain.heads import PairHeat
 from regard.explain.overlay import Picture, heat_over, open_picture
 
 __all__ = ["pair_figure"]
 
-CELL, GAP, ABOVE, HEAD = 1.9, 0.1, 0.26, 0.34
+CELL, GAP, ABOVE, LINE = 1.9, 0.1, 0.26, 0.16
 COLUMNS = 8
 
 
@@ -29,17 +41,23 @@ def pair_figure(first: Picture, second: Picture, found: Mapping[str, PairHeat], 
     columns = 1 + -(-len(found) // rows)
     blocks = [list(found)[start : start + columns - 1] for start in range(0, len(found), columns - 1)]
     block = ABOVE + 2 * CELL + 2 * GAP + 0.14
-    figure = canvas(max(GAP + columns * (width + GAP), 3.2), HEAD + len(blocks) * block)
-    figure.text(GAP / figure.get_figwidth(), 1 - 0.2 / figure.get_figheight(), title, fontsize=FONT + 1, color=INK)
+    across = max(GAP + columns * (width + GAP), 3.2)
+    lines = wrapped(title, across - 2 * GAP, FONT + 1)
+    head = 0.18 + LINE * len(lines)
+    figure = canvas(across, head + len(blocks) * block)
+    left, top = GAP / across, 1 - 0.08 / figure.get_figheight()
+    figure.text(left, top, "\n".join(lines), va="top", fontsize=FONT + 1, color=INK)
     own = {found[name].similarity for name in found}
     for row, names in enumerate(blocks):
-        top = HEAD + row * block + ABOVE
+        top = head + row * block + ABOVE
         for line, picture in enumerate((first, second)):
             y = top + line * (CELL + GAP)
             show(place(figure, GAP, y, width, CELL), open_picture(picture))
             for column, name in enumerate(names, start=1):
                 axes = place(figure, GAP + column * (width + GAP), y, width, CELL)
-                show(axes, heat_over(picture, found[name].second if line else found[name].first))
+                heat = found[name].second if line else found[name].first
+                show(axes, heat_over(picture, heat))
+                say_if_empty(axes, heat)
                 if line == 0:
                     caption(axes, name)
                 elif len(own) > 1:

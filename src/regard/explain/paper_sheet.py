@@ -13,7 +13,20 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from regard.errors import DataError
-from regard.explain.figures import FONT, INK, LINE, MUTED, SMALL, canvas, place, proportions, scaled, show
+from regard.explain.figures import (
+    FONT,
+    INK,
+    LINE,
+    MUTED,
+    SMALL,
+    canvas,
+    leveled,
+    place,
+    proportions,
+    say_if_empty,
+    show,
+    wrapped,
+)
 from regard.explain.overlay import Picture, heat_over, open_picture
 
 __all__ = ["paper_sheet"]
@@ -52,7 +65,8 @@ def paper_sheet(
     room = width - margin - 0.03 - BETWEEN * len(systems) - GAP * (len(levels) - len(systems))
     cell = room / (1 + len(levels))
     tall = cell / proportions(pictures)
-    figure = canvas(width, HEAD + len(pictures) * (tall + GAP) + (0.2 if note else 0.03))
+    notes = wrapped(note, width - margin - 0.03, SMALL - 1) if note else []
+    figure = canvas(width, HEAD + len(pictures) * (tall + GAP) + (0.07 + 0.13 * len(notes) if note else 0.03))
     pixels = max(1, round(tall * dpi))
     left = margin + cell
     for row, picture in enumerate(pictures):
@@ -67,12 +81,14 @@ def paper_sheet(
         for level, maps in found.items():
             for row, picture in enumerate(pictures):
                 axes = place(figure, left, HEAD + row * (tall + GAP), cell, tall)
-                show(axes, heat_over(picture, scaled(maps[row]), height=pixels))
+                show(axes, heat_over(picture, leveled(maps[row]), height=pixels))
+                say_if_empty(axes, maps[row])
                 if row == 0:
                     axes.set_title(level, fontsize=SMALL, color=INK, pad=2)
             left += cell + GAP
         left -= GAP
-    figure.text(margin / width, 0.05 / figure.get_figheight(), note, fontsize=SMALL - 1, color=MUTED)
+    text = "\n".join(notes)
+    figure.text(margin / width, 0.05 / figure.get_figheight(), text, va="bottom", fontsize=SMALL - 1, color=MUTED)
     return figure
 
 

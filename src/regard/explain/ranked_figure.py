@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from regard.errors import ConfigError
-from regard.explain.figures import FONT, INK, MUTED, SMALL, canvas, caption, place, proportions, show
+from regard.explain.figures import FONT, INK, MUTED, SMALL, canvas, caption, place, proportions, show, wrapped
 from regard.explain.overlay import Picture, framed, open_picture
 from regard.explain.ranked import Hit, RankedList
 
@@ -47,12 +47,15 @@ def ranked_figure(found: Mapping[str, Sequence[RankedList]], notes: Sequence[str
     width = CELL * proportions([sample.path for sample in queries[0]] + [hit.sample.path for hit in hits]) + GAP
     margin = max(MARGIN, 0.2 + LETTER * max(map(len, found))) if len(runs) > 1 else MARGIN
     line = ABOVE + CELL + BELOW
-    block = HEAD + 0.14 * bool(notes) + len(runs) * line
-    across = margin + (1 + max(len(ranked.hits) for ranked in rows)) * width + 2 * GAP
-    figure = canvas(max(across, 4.6), len(runs[0]) * block + FOOT)
-    for number, first in enumerate(runs[0]):
+    across = max(margin + (1 + max(len(ranked.hits) for ranked in rows)) * width + 2 * GAP, 4.6)
+    titles = [_title(first, notes[number] if notes else "", across - 2 * GAP) for number, first in enumerate(runs[0])]
+    block = HEAD + 0.15 * (max(map(len, titles)) - 1) + len(runs) * line
+    figure = canvas(across, len(runs[0]) * block + FOOT)
+    for number, said in enumerate(titles):
         top = number * block
-        _title(figure, top, first, notes[number] if notes else "")
+        for line_number, (text, size, color) in enumerate(said):
+            y = 1 - (top + 0.22 + 0.15 * line_number) / figure.get_figheight()
+            figure.text(GAP / across, y, text, fontsize=size, color=color)
         for row, (label, lists) in enumerate(found.items()):
             start = top + block - (len(runs) - row) * line + ABOVE
             _row(figure, start, margin, width, lists[number], label if len(runs) > 1 else "")
@@ -61,12 +64,11 @@ def ranked_figure(found: Mapping[str, Sequence[RankedList]], notes: Sequence[str
     return figure
 
 
-def _title(figure: Figure, top: float, ranked: RankedList, note: str) -> None:
-    """What the list is an example of, whom it asks for, and what there is to say of it."""
-    left, tall = GAP / figure.get_figwidth(), figure.get_figheight()
+def _title(ranked: RankedList, note: str, width: float) -> list[tuple[str, int, str]]:
+    """What the list is an example of, whom it asks for, what there is to say of it: lines, their sizes and colors."""
     text = f"{ranked.title}: person {ranked.query.pid}, camera {ranked.query.camid}"
-    figure.text(left, 1 - (top + 0.22) / tall, text, fontsize=FONT + 1, color=INK)
-    figure.text(left, 1 - (top + 0.38) / tall, note, fontsize=SMALL, color=MUTED)
+    lines = [(line, FONT + 1, INK) for line in wrapped(text, width, FONT + 1)]
+    return lines + [(line, SMALL, MUTED) for line in wrapped(note, width, SMALL) if line]
 
 
 def _row(figure: Figure, top: float, margin: float, width: float, ranked: RankedList, label: str) -> None:

@@ -17,6 +17,7 @@ from regard.explain.charts import accuracy_chart, ap_histogram, cmc_chart, dista
 from regard.explain.overlay import Picture, data_uri, heat_colors, heat_over
 from regard.explain.ranked import RankedList
 from regard.explain.report_page import CROP_HEIGHT, list_content, render_page
+from regard.explain.rounding import NOTHING
 from regard.metrics import RankingReport
 from regard.storage import write_atomic
 
@@ -155,5 +156,8 @@ def _heat(heat: HeatMaps) -> dict[str, Any]:
         "caption": heat.caption,
         "picture": data_uri(heat.picture, 2 * CROP_HEIGHT),
         "partner": None if heat.partner is None else data_uri(heat.partner, 2 * CROP_HEIGHT),
-        "maps": {name: data_uri(heat_over(heat.picture, heat_map)) for name, heat_map in heat.maps.items()},
+        "maps": {
+            name: (data_uri(heat_over(heat.picture, heat_map)), "" if heat_map.any() else NOTHING)
+            for name, heat_map in heat.maps.items()
+        },
     }

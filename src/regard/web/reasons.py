@@ -11,6 +11,7 @@ import numpy as np
 
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.explain.overlay import data_uri, heat_over
+from regard.explain.rounding import NOTHING
 from regard.search.embedder import Embedder
 
 __all__ = ["BANDS", "reasons"]
@@ -27,8 +28,9 @@ def reasons(embedder: Embedder, query: np.ndarray, match: np.ndarray) -> dict[st
         query, match: (H, W, 3) uint8.
 
     Returns:
-        ``similarity``; ``levels``: name of a layer with the picture of its map over query and over match, as data URIs;
-        ``bands``: part of the body with the cosine that is lost when the query is gray there.
+        ``similarity``; ``levels``: name of a layer with the picture of its map over query and over match, as data URIs,
+        and in ``nothing`` what to say of empty maps, by ``"query"`` and ``"match"``; ``bands``: part of the body with
+        the cosine that is lost when the query is gray there.
     """
     images = embedder.batch([query, match])
     levels = []
@@ -36,7 +38,8 @@ def reasons(embedder: Embedder, query: np.ndarray, match: np.ndarray) -> dict[st
         for name, layer in attention_layers(embedder.model).items():
             maps = similarity_cam(embedder.model, layer, images, images.flip(0)).cpu().numpy()
             over = [data_uri(heat_over(picture, heat)) for picture, heat in zip((query, match), maps)]
-            levels.append({"name": name, "query": over[0], "match": over[1]})
+            nothing = {side: NOTHING for side, heat in zip(("query", "match"), maps) if not heat.any()}
+            levels.append({"name": name, "query": over[0], "match": over[1], "nothing": nothing})
     target, whole, *parts = embedder.embed([match, query, *map(without, [query] * len(BANDS), range(len(BANDS)))])
     similarity = float(whole @ target)
     bands = [{"name": name, "loss": round(similarity - float(part @ target), 4)} for name, part in zip(BANDS, parts)]

@@ -216,11 +216,12 @@ async function why(item) {
   }
 }
 
-function level({ name, query, match }) {
+function level({ name, query, match, nothing }) {
   const part = make("div", "level");
   const two = make("div", "two");
-  for (const [source, text] of [[query, "query"], [match, "match"]]) {
+  for (const [source, side] of [[query, "query"], [match, "match"]]) {
     const figure = make("figure");
+    const text = nothing[side] ? `${side}: ${nothing[side]}` : side;
     figure.append(Object.assign(make("img"), { src: source, alt: `Heat of ${name} over the ${text}` }), make("span", "quiet", text));
     two.append(figure);
   }
