@@ -23,7 +23,8 @@ from regard.engine.ema import Average
 from regard.engine.evaluation import evaluate_run
 from regard.engine.extract import loader_workers
 from regard.engine.log import read_history
-from regard.engine.run import open_data, resolve, resume_run, start_run, tested_on
+from regard.engine.run import open_data, resolve, resume_run, start_run
+from regard.engine.run import tested_on as own_data
 from regard.engine.saved_state import read_saved
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
 
@@ -401,7 +402,7 @@ def test_a_system_without_a_recipe_for_the_data_takes_its_recipe_for_market1501(
         assert chosen.name == f"{system}_{data}"
         note = f"recipe {system}_market1501: {system} has no recipe for {data} and takes that for market1501"
         assert chosen.lines[0] == note
-        assert tested_on(chosen.config) == data
+        assert own_data(chosen.config) == data
         assert (chosen.config.model, chosen.config.optim) == (base.model, base.optim)
     own = resolve(system, ["data.name=msmt17", "data.root=/nowhere"])
     assert own.config.data.name == "msmt17"
