@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,13 +69,13 @@ class Demo:
     """What the demo found.
 
     Attributes:
-        report: the page.
+        report: the page; None where it could not be drawn.
         metrics: the numbers file.
         scores: method -> mAP and rank-1, fractions.
         seconds: training time.
     """
 
-    report: Path
+    report: Path | None
     metrics: Path
     scores: dict[str, dict[str, float]]
     seconds: float
@@ -107,20 +108,50 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
     say("4/4  measuring, and looking at what was learned")
     trained, query, gallery = _evaluate(model, splits, config, quiet)
     evaluations.append(Evaluation("trained apnet", trained))
-    ranking = rank(query, gallery, k=len(gallery), metric=config.eval.metric, **protocol_labels(splits))
-    lists = ranked_lists(ranking, splits.query, splits.gallery, trained.ap)
-    heat = _heat_maps(model, untrained, splits, ranking, trained.ap, config)
-    history = read_history(folder / "run")
     seconds = read_progress(folder / "run").seconds
-    page = write_report(
+    scores = {found.label: {"mAP": found.report.mAP, "rank1": found.report.rank(1)} for found in evaluations}
+    metrics = folder / "metrics.json"
+    page: Path | None = folder / "report.html"
+    write_atomic(metrics, json.dumps(_metrics(evaluations, splits, config, seconds), indent=2).encode())
+    ranking = rank(query, gallery, k=len(gallery), metric=config.eval.metric, **protocol_labels(splits))
+    try:
+        _show(folder, evaluations, splits, config, (model, untrained), ranking, seconds)
+    except Exception as error:  # whatever it is, a training and its figures are not to end in it
+        page = None
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        print(
+            f"regard: the pictures of the demo failed ({reason}); the network is in {folder / 'run' / 'final'}, its "
+            f"figures are in {metrics}; the same command draws again",
+            file=sys.stderr,
+        )
+    return Demo(page, metrics, scores, seconds)
+
+
+def _show(
+    folder: Path,
+    evaluations: list[Evaluation],
+    splits: Splits,
+    config: Config,
+    models: tuple[ReIDModel, ReIDModel],
+    ranking: Ranking,
+    seconds: float,
+) -> None:
+    """Write the page and its pictures; ``models`` are the trained and the untrained one."""
+    model, untrained = models
+    ap = evaluations[-1].report.ap
+    lists = ranked_lists(ranking, splits.query, splits.gallery, ap)
+    heat = _heat_maps(model, untrained, splits, ranking, ap, config)
+    people = (len({sample.pid for sample in part}) for part in (splits.train, splits.query))
+    lead = (
+        "A small attention network (apnet) was trained on {} synthetic people and then asked to find {} others, whom "
+        "it had never seen, in the pictures of other cameras."
+    )
+    write_report(
         Report(
             title="Finding a person again, across cameras",
-            lead=(
-                f"A small attention network (apnet) was trained on {train_ids} synthetic people and then asked to find "
-                f"{test_ids} others, whom it had never seen, in the pictures of other cameras."
-            ),
+            lead=lead.format(*people),
             evaluations=evaluations,
-            history=history,
+            history=read_history(folder / "run"),
             distances=_distances(ranking),
             ranked=lists,
             heat=heat,
@@ -132,10 +163,6 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
         folder / "report.html",
     )
     _draw(lists, heat, folder)
-    scores = {found.label: {"mAP": found.report.mAP, "rank1": found.report.rank(1)} for found in evaluations}
-    metrics = folder / "metrics.json"
-    write_atomic(metrics, json.dumps(_metrics(evaluations, splits, config, seconds), indent=2).encode())
-    return Demo(page, metrics, scores, seconds)
 
 
 NEXT = (
@@ -178,6 +205,7 @@ def _trained(config: Config, run: Path, quiet: bool) -> ReIDModel:
     except CheckpointError:
         pass
     if run.exists():
+        print(f"     {run} was trained with other settings, or not to be read; it is trained anew", file=sys.stderr)
         shutil.rmtree(run)
     return start_run(config, run, quiet=quiet)
 

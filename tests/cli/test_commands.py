@@ -210,7 +210,7 @@ def test_making_a_crowd_prints_what_to_do_with_it(capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_demo_end_to_end_at_a_small_size(tmp_path):
+def test_the_demo_end_to_end_at_a_small_size(tmp_path, capsys):
     """The real demo command, with fewer people and epochs; a second call finds everything and trains nothing."""
     arguments = ["demo", "-o", str(tmp_path / "demo"), "--train-ids", "20", "--test-ids", "12", "--epochs", "3"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -223,6 +223,13 @@ def test_the_demo_end_to_end_at_a_small_size(tmp_path):
         printed = result.stdout[result.stdout.index("on people never seen") :]  # behind the scores while it trained
         outputs.append((printed, (tmp_path / "demo" / "run" / "metrics.jsonl").read_text()))
     assert outputs[0] == outputs[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("regard.demo.similarity_cam", lambda *_: [][0])
+        assert main([*arguments, "-q"]) == 0
+    said = capsys.readouterr()
+    assert "pictures of the demo failed (IndexError: list index out of range); the network is in" in said.err
+    assert "Look at it" not in said.out
+    assert "trained apnet" in said.out
     metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())
     labels = ["color histogram", "color histogram, true masks", "untrained apnet", "trained apnet"]
     assert list(metrics["evaluations"]) == labels

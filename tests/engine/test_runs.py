@@ -24,7 +24,9 @@ from regard.engine.ema import Average
 from regard.engine.evaluation import evaluate_run
 from regard.engine.extract import loader_workers
 from regard.engine.log import read_history
-from regard.engine.run import open_data, resolve, resume_run, start_run, tested_on
+from regard.engine.run import open_data, resolve, resume_run, start_run
+from regard.engine.run import tested_on as own_data
+from regard.engine.saved_state import read_saved
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
 
 
@@ -73,7 +75,8 @@ def finished(tmp_path_factory, market):
 def test_a_run_leaves_everything_it_promises(finished):
     folder, config, model = finished
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.yaml", "metrics.jsonl", "tensorboard", "last.safetensors", "best", "final"}
+    states = {"last.safetensors", "previous.safetensors"}
+    assert names == {"config.yaml", "metrics.jsonl", "tensorboard", "best", "final"} | states
     assert load_config((folder / "config.yaml").read_text()) == config == read_config(folder)
     history = read_history(folder)
     assert [r["event"] for r in history].count("eval") == 2
@@ -300,7 +303,7 @@ def resume_run_from(folder: Path, epochs: int) -> None:
 
     config = read_config(folder)
     config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
-    train(config, open_data(config), folder, Runtime(config.train), resume=True, quiet=True)
+    train(config, open_data(config), folder, Runtime(config.train), resume=read_saved(folder), quiet=True)
 
 
 def test_centers_are_trained_saved_and_resumed_but_not_exported(tmp_path, tiny_overrides):
@@ -329,8 +332,9 @@ def test_a_state_of_other_losses_is_refused(finished, tmp_path):
     folder, config, _ = finished
     shutil.copytree(folder, tmp_path / "run")
     config = load_config(config.to_dict(), [CENTER])
+    saved = read_saved(tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"belongs to other losses .*centers.*; start a new run") as caught:
-        train(config, open_data(config), tmp_path / "run", Runtime(config.train), resume=True, quiet=True)
+        train(config, open_data(config), tmp_path / "run", Runtime(config.train), resume=saved, quiet=True)
     assert "\n" not in str(caught.value)
 
 
@@ -393,6 +397,7 @@ def test_a_damaged_state_is_refused_in_one_line(finished, tmp_path, damage, want
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
     damage(folder / "last.safetensors")
+    (folder / "previous.safetensors").unlink()
     with pytest.raises(CheckpointError, match=wanted) as caught:
         resume_run(folder, quiet=True)
     assert "\n" not in str(caught.value)
@@ -436,7 +441,7 @@ def test_a_system_without_a_recipe_for_the_data_takes_its_recipe_for_market1501(
         assert chosen.name == f"{system}_{data}"
         note = f"recipe {system}_market1501: {system} has no recipe for {data} and takes that for market1501"
         assert chosen.lines[0] == note
-        assert tested_on(chosen.config) == data
+        assert own_data(chosen.config) == data
         assert (chosen.config.model, chosen.config.optim) == (base.model, base.optim)
     own = resolve(system, ["data.name=msmt17", "data.root=/nowhere"])
     assert own.config.data.name == "msmt17"

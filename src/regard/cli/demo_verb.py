@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\n{'on people never seen in training':<34}   mAP  rank-1")
     for label, score in demo.scores.items():
         print(f"  {label:<32} {100 * score['mAP']:5.1f}   {100 * score['rank1']:5.1f}")
-    print(f"\nLook at it:  {demo.report}")
+    if demo.report:
+        print(f"\nLook at it:  {demo.report}")
     print(f"The numbers: {demo.metrics}")
     print("What next:   regard train apnet            a larger crowd and backbone")
     print("             regard train apnet data.root=FOLDER    Market-1501, the published recipe")

@@ -4,6 +4,7 @@
   regard train apnet data.root=data/market1501         on Market-1501, with the published recipe
   regard train my.yaml optim.lr=1e-4 train.devices=2   your recipe, with overrides
   regard train --resume runs/apnet_crowd               go on after an interruption
+  regard train --resume RUN data.root=NEW data.workers=2    the same, where the data has moved
   torchrun --nproc-per-node=4 --max-restarts=3 -m regard train apnet -o RUN --go-on    start, or go on where it ended
 
 NAME is a system ('regard models'), a recipe ('regard recipes') or a YAML file. KEY=VALUE overrides any setting;
@@ -36,9 +37,10 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.engine.run import resolve, resume_run, start_run
 
     if arguments.resume:
-        if arguments.name:
-            raise ConfigError("--resume takes the settings of the run; drop NAME and the overrides")
-        resume_run(arguments.resume, quiet=arguments.quiet)
+        overrides = [*filter(None, [arguments.name]), *arguments.overrides]
+        if not all("=" in text for text in overrides):
+            raise ConfigError("--resume takes the settings of the run; drop NAME, KEY=VALUE overrides may stay")
+        resume_run(arguments.resume, overrides, quiet=arguments.quiet)
         close(arguments.resume)
         return
     if not arguments.name:

@@ -9,9 +9,13 @@ carries, so the batches are the same for any number of workers.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import random
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -25,7 +29,7 @@ from regard.data.samplers import Draw, PKBatchSampler, PlannedBatchSampler, Shuf
 from regard.errors import ConfigError, DataError
 from regard.structures import Batch, Sample
 
-__all__ = ["Crops", "Loader", "class_pids", "test_loader", "train_loader"]
+__all__ = ["Crops", "Loader", "WorkerLost", "class_pids", "test_loader", "train_loader"]
 
 
 class Transform(Protocol):
@@ -140,6 +144,9 @@ class InOrder:
 class Loader(DataLoader[Any]):
     """A DataLoader of :class:`~regard.structures.Batch` that raises a worker's ``DataError`` as it was.
 
+    It raises between two batches only: a worker that was ended from outside is told of as :class:`WorkerLost` where its
+    batch is asked for, a few seconds later, and not in the middle of whatever the program is doing.
+
     Args:
         crops: the samples.
         batches: batch sampler of draws.
@@ -155,18 +162,32 @@ class Loader(DataLoader[Any]):
             num_workers=workers,
             collate_fn=as_is,
             pin_memory=pin_memory,
-            worker_init_fn=ignore_interrupt,
+            worker_init_fn=leave_signals_to_the_parent,
             generator=torch.Generator().manual_seed(seed),
             persistent_workers=workers > 0,
         )
 
     def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        for batch in super().__iter__():
-            if isinstance(batch, DataError):
-                break
-            yield batch
-        else:
-            return
+        try:
+            with _children_unwatched():
+                batches = super().__iter__()
+            WORKERS.update(getattr(batches, "_workers", ()))
+            for batch in batches:
+                if isinstance(batch, DataError):
+                    break
+                yield batch
+            else:
+                return
+        except (RuntimeError, OSError, EOFError) as error:
+            workers = getattr(self._iterator, "_workers", ())
+            if not any(_has_ended(worker) for worker in workers):
+                raise
+            end_workers(workers)  # those left may wait for ever for what the lost one held
+            self._iterator = None
+            raise WorkerLost(
+                "a process that loads pictures was ended from outside, as happens where memory runs out; free some, or "
+                "set data.workers=1 or data.workers=0"
+            ) from error
         self._iterator = None  # ends the workers now: left to the garbage collector, each takes five seconds
         raise DataError(str(batch))
 
@@ -176,9 +197,40 @@ def as_is(batch: Any) -> Any:
     return batch
 
 
-def ignore_interrupt(worker: int) -> None:
-    """Leave Ctrl-C to the parent, which ends its workers; PyTorch already gives each a single thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+class WorkerLost(DataError):
+    """A loader's process is no more; what was asked of it is lost, and nothing else."""
+
+
+WORKERS: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Processes of all loaders. They ignore what usually ends a program's children with it, so the program sees to that."""
+
+
+@atexit.register
+def end_workers(workers: Iterable[Any] | None = None) -> None:
+    """End loaders' processes, all of them where none are named, whatever they are doing."""
+    for worker in list(WORKERS) if workers is None else workers:
+        with contextlib.suppress(ValueError, AssertionError):  # closed already, or of the program that forked this one
+            worker.kill()
+
+
+def _has_ended(worker: Any) -> bool:
+    worker.join(timeout=0.5)  # its sockets close a moment before it is gone
+    return not worker.is_alive()
+
+
+@contextlib.contextmanager
+def _children_unwatched() -> Iterator[None]:
+    """Undo that a loader, when it starts its workers, makes their end an error wherever the program just is."""
+    handler = signal.getsignal(signal.SIGCHLD)
+    yield
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, handler)
+
+
+def leave_signals_to_the_parent(worker: int) -> None:
+    """Let the parent decide what a signal to the whole group means; it ends its workers by a message to each."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def class_pids(samples: Sequence[Sample]) -> list[int]:

@@ -1,74 +1,48 @@
-"""The training state on disk: one safetensors file, written whole or not at all.
-
-``last.safetensors`` in a run folder holds the weights, their average if one is kept, the losses' own parameters (such
-as the centers of the center loss), the optimizer's moments and every rank's random state as tensors, and the
-configuration, the progress and the optimizer's settings as JSON in the file's metadata. Nothing in it is pickled. A
-kill while it is written leaves the previous one.
-"""
+"""What changes while training, taken to a run's folder and brought back (see :mod:`regard.engine.saved_state`)."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
-from regard.config import Config, load_config
+from regard.config import Config
 from regard.engine.ema import Average
 from regard.engine.randomness import random_state, set_random_state
 from regard.engine.runtime import Runtime
+from regard.engine.saved_state import PICTURES, Progress, Saved, has_state, part_of, read_saved, write_saved
 from regard.errors import CheckpointError
 from regard.losses import Criterion
 from regard.models import ReIDModel
-from regard.models.checkpoint import load_weights, model_config
-from regard.parsing import parse_json
-from regard.storage import write_atomic
+from regard.models.checkpoint import load_weights
 
 __all__ = ["Progress", "TrainingState", "has_state", "read_config", "read_progress", "restore", "save_state"]
-
-FILE = "last.safetensors"
-FORMAT = "regard-training-1"
-
-
-@dataclass
-class Progress:
-    """How far a run has come.
-
-    Attributes:
-        epoch: epochs completed.
-        batch: batches of the current epoch completed.
-        step: optimizer steps in all.
-        best: best mAP seen at an evaluation, a fraction.
-        seconds: training time so far.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    best: float = -1.0
-    seconds: float = 0.0
 
 
 @dataclass
 class TrainingState:
-    """Everything that changes while training; ``model`` is the unwrapped module."""
+    """Everything that changes while training; ``model`` is the unwrapped module.
+
+    Attributes:
+        pictures: digests of the training pictures (:func:`~regard.engine.identity.picture_digests`), which stay.
+    """
 
     model: ReIDModel
     criterion: Criterion
     optimizer: Optimizer
     average: Average | None
     progress: Progress
+    pictures: Tensor = field(default_factory=lambda: torch.empty(0, 8).byte())
 
 
 def save_state(folder: Path, state: TrainingState, config: Config, runtime: Runtime) -> None:
     """Write the state of a run; every rank calls it, rank 0 writes.
 
     Raises:
+        ConfigError: it holds numbers that are not finite.
         StorageError: the file could not be written; the previous one is intact.
     """
     random = _random_states(runtime)
@@ -81,77 +55,102 @@ def save_state(folder: Path, state: TrainingState, config: Config, runtime: Runt
         tensors |= {f"average.{name}": value for name, value in state.average.weights.items()}
     for index, moments in optimizer["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-    tensors |= random
-    metadata = {
-        "format": FORMAT,
-        "config": json.dumps(config.to_dict()),
-        "model": json.dumps(model_config(state.model)),
-        "progress": json.dumps(asdict(state.progress)),
-        "optimizer": json.dumps(optimizer["param_groups"]),
-    }
-    plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
-    write_atomic(folder / FILE, save(plain, metadata))
+    tensors |= {PICTURES: state.pictures, **random}
+    write_saved(folder, tensors, config, state.progress, optimizer["param_groups"], machine_of(runtime))
 
 
-def has_state(folder: Path) -> bool:
-    """Whether the folder holds a training state to go on from."""
-    return (folder / FILE).is_file()
+def machine_of(runtime: Runtime) -> dict[str, object]:
+    """What a training is computed on, as far as its last digits depend on it."""
+    return {"processes": runtime.world_size, "device": runtime.device.type, "precision": runtime.precision}
 
 
 def read_config(folder: Path) -> Config:
-    """The configuration a run was started with.
+    """The configuration of the run whose state the folder holds.
 
     Raises:
-        CheckpointError: the folder holds no training state.
+        CheckpointError: the folder holds no training state that is whole.
     """
-    _, metadata = _open(folder)
-    return load_config(parse_json(metadata["config"]), source=str(folder / FILE))
+    return read_saved(folder).config
 
 
 def read_progress(folder: Path) -> Progress:
     """How far the run in ``folder`` has come.
 
     Raises:
-        CheckpointError: the folder holds no training state.
+        CheckpointError: the folder holds no training state that is whole.
     """
-    _, metadata = _open(folder)
-    return Progress(**parse_json(metadata["progress"]))
+    return read_saved(folder).progress
 
 
-def restore(folder: Path, state: TrainingState, runtime: Runtime) -> None:
-    """Bring ``state`` and the random generators to where the run in ``folder`` stopped.
+def restore(saved: Saved, state: TrainingState, runtime: Runtime) -> None:
+    """Bring ``state`` and the random generators to where a run stopped.
 
     Raises:
-        CheckpointError: there is no training state, or it belongs to another network or optimizer.
+        CheckpointError: the saved state belongs to another network, other losses or another optimizer.
     """
-    tensors, metadata = _open(folder)
-    source = str(folder / FILE)
-    load_weights(state.model, _part(tensors, "model."), source)
-    _load_criterion(state.criterion, _part(tensors, "criterion."), source)
+    tensors, source = saved.tensors, str(saved.path)
+    load_weights(state.model, part_of(tensors, "model."), source)
+    _load_criterion(state.criterion, part_of(tensors, "criterion."), source)
     if state.average:
-        averaged = _part(tensors, "average.")
-        if not averaged:
-            raise CheckpointError(f"{source} holds no averaged weights; resume with train.ema=null")
+        averaged = part_of(tensors, "average.")
+        if {name: value.shape for name, value in averaged.items()} != {
+            name: value.shape for name, value in state.average.weights.items()
+        }:
+            raise CheckpointError(f"{source} holds no averaged weights of this network; start a new run instead")
         state.average.load(averaged)
-    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in _part(tensors, "optimizer.").items():
-        index, key = name.split(".", 1)
-        moments.setdefault(int(index), {})[key] = _laid_out(value, parameters, int(index))
-    groups = parse_json(metadata["optimizer"])
+    _load_optimizer(state.optimizer, saved)
+    state.progress = replace(saved.progress)
     try:
-        state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    except ValueError as error:
-        raise CheckpointError(f"{source} belongs to another optimizer ({error}); start a new run instead") from None
-    state.progress = Progress(**parse_json(metadata["progress"]))
-    _set_random_state(tensors, runtime)
+        set_random_state(part_of(tensors, f"random.{runtime.rank}."), runtime.device)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source} holds no random state for this device ({error})") from None
 
 
-def _laid_out(moment: Tensor, parameters: list[Tensor], index: int) -> Tensor:
+def _load_optimizer(optimizer: Optimizer, saved: Saved) -> None:
+    """Take over the moments; rates and other settings are those of the configuration, as they were.
+
+    Raises:
+        CheckpointError: they are of other parameters, or some are missing.
+    """
+    now = optimizer.state_dict()["param_groups"]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in part_of(saved.tensors, "optimizer.").items():
+        index, _, key = name.partition(".")
+        moments.setdefault(int(index), {})[key] = value
+    fault = ""
+    if [group["params"] for group in saved.groups] != [group["params"] for group in now]:
+        fault = f"of {sum(len(group['params']) for group in saved.groups)} parameters, not {len(parameters)}"
+    elif saved.progress.step and not moments and _keeps_moments(optimizer):
+        fault = "without moments"
+    keys = {key for values in moments.values() for key in values}
+    for index, values in moments.items():
+        if fault or index >= len(parameters) or values.keys() != keys:
+            fault = fault or f"with some moments of parameter {index} only"
+            break
+        shapes = {tuple(value.shape) for value in values.values() if value.ndim}
+        if shapes - {tuple(parameters[index].shape)} or not all(value.is_floating_point() for value in values.values()):
+            fault = f"with moments of parameter {index} that have another shape or type"
+            break
+    if fault:
+        raise CheckpointError(f"{saved.path} belongs to another optimizer ({fault}); start a new run instead")
+    laid_out = {
+        index: {key: _laid_out(value, parameters[index]) for key, value in values.items()}
+        for index, values in moments.items()
+    }
+    optimizer.load_state_dict({"state": laid_out, "param_groups": now})
+
+
+def _keeps_moments(optimizer: Optimizer) -> bool:
+    kind = getattr(optimizer, "optimizer", optimizer)  # as it is within what the runtime has set up
+    return not isinstance(kind, SGD) or any(group["momentum"] for group in optimizer.param_groups)
+
+
+def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:
     """The moment in the memory format of its parameter: a fused optimizer goes through both side by side."""
-    if index >= len(parameters) or moment.shape != parameters[index].shape:
+    if moment.shape != parameter.shape:
         return moment
-    return torch.empty_like(parameters[index], dtype=moment.dtype, device=moment.device).copy_(moment)
+    return torch.empty_like(parameter, dtype=moment.dtype, device=moment.device).copy_(moment)
 
 
 def _load_criterion(criterion: Criterion, tensors: dict[str, Tensor], source: str) -> None:
@@ -162,25 +161,6 @@ def _load_criterion(criterion: Criterion, tensors: dict[str, Tensor], source: st
         raise CheckpointError(f"{source} belongs to other losses ({fault}); start a new run instead") from None
 
 
-def _open(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    path = folder / FILE
-    if not path.is_file():
-        raise CheckpointError(f"{folder} holds no {FILE}, so there is nothing to resume; give a run folder")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}; restore it from a backup or start a new run") from None
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a training state of regard; give a folder made by 'regard train'")
-    return tensors, metadata
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
 def _random_states(runtime: Runtime) -> dict[str, Tensor]:
     """The torch generators of every rank: those of the CPU, and of the device where it is another."""
     states: dict[str, Tensor] = {}
@@ -188,7 +168,3 @@ def _random_states(runtime: Runtime) -> dict[str, Tensor]:
         for rank, part in enumerate(runtime.collect(value)):
             states[f"random.{rank}.{kind}"] = part
     return states
-
-
-def _set_random_state(tensors: dict[str, Tensor], runtime: Runtime) -> None:
-    set_random_state(_part(tensors, f"random.{runtime.rank}."), runtime.device)

@@ -233,11 +233,22 @@ def share(
 ) -> np.ndarray:
     """What ``embed`` makes of all samples, (N, D), when every rank takes its part of them.
 
-    A rank takes whole batches, so that each holds the same images as with one process and comes out the same.
+    A rank takes whole batches, so that each holds the same images as with one process and comes out the same. Where one
+    cannot embed its part, all say so, and none waits for it.
+
+    Raises:
+        DataError: another rank failed; that one raises its own error.
     """
     batches = -(-len(samples) // batch_size)
     rows = -(-batches // runtime.world_size) * batch_size
     start = runtime.rank * rows
-    own = torch.from_numpy(embed(samples[start : start + rows]))
+    fault: Exception | None = None
+    own = torch.empty(0)
+    try:
+        own = torch.from_numpy(embed(samples[start : start + rows]))
+    except Exception as error:
+        fault = error
+    if runtime.any(fault is not None):
+        raise fault or DataError("another process could not embed its part of the pictures; its own line says why")
     parts = runtime.collect(functional.pad(own, (0, 0, 0, rows - len(own))))
     return torch.cat(parts)[: len(samples)].numpy()

@@ -8,7 +8,9 @@ A resumed run continues the file as if it had never stopped: what lies behind th
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -68,12 +70,21 @@ class TrainingLog:
         every: steps between writes.
         step: step a resumed run starts from; later records are dropped.
         quiet: no progress bar.
+        evaluating: the resumed run evaluates at ``step`` (again); a record of that is dropped too.
 
     Attributes:
         last: the newest record of a step that has been written; empty before the first.
     """
 
-    def __init__(self, folder: Path, runtime: Runtime, every: int, step: int = 0, quiet: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        runtime: Runtime,
+        every: int,
+        step: int = 0,
+        quiet: bool = False,
+        evaluating: bool = False,
+    ):
         self._runtime, self._every, self.quiet = runtime, every, quiet
         self._names: list[str] = []
         self._values: list[Tensor] = []
@@ -86,7 +97,8 @@ class TrainingLog:
             from torch.utils.tensorboard.writer import SummaryWriter
 
             path = folder / "metrics.jsonl"
-            kept = [record for record in read_history(folder) if record["step"] <= step]
+            ends = {"step": step, "eval": step - evaluating}
+            kept = [record for record in read_history(folder) if record["step"] <= ends.get(record["event"], step)]
             write_atomic(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
             self._file = path.open("a", encoding="utf-8")
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
@@ -159,22 +171,45 @@ class TrainingLog:
         self._write({"event": "eval", **record}, [k for k in record if k not in ("epoch", "step")])
 
     def say(self, line: str | None, asked: bool = False) -> None:
-        """Print a line above the progress bar, on rank 0, where there is one; what was ``asked`` for, quiet too."""
+        """Print a line above the progress bar, on rank 0; what was ``asked`` for, quiet too.
+
+        Where nobody reads it any more, training goes on.
+        """
         if line and self._runtime.is_main and (asked or not self.quiet):
-            tqdm.write(line)
+            with contextlib.suppress(OSError):
+                tqdm.write(line)
+
+    def warn(self, line: str) -> None:
+        """Print a line that has to be read, quiet or not, on rank 0."""
+        if self._runtime.is_main:
+            with contextlib.suppress(OSError):
+                tqdm.write(f"regard: {line}", file=sys.stderr)
 
     def __enter__(self) -> TrainingLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file and self._board:
-            self._file.close()
-            self._board.close()
+        for part in (self._file, self._board):
+            if part is not None:
+                with contextlib.suppress(OSError):  # what could not be written has been told of
+                    part.close()
 
     def _write(self, record: dict[str, Any], scalars: Iterable[str]) -> None:
-        if not self._file or not self._board:
-            return
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        for name in scalars:
-            self._board.add_scalar(name if "/" in name else f"{record['event']}/{name}", record[name], record["step"])
+        """Write a record to both files; one that fails is told of and written no more, and training goes on."""
+        if self._file is not None:
+            try:
+                self._file.write(json.dumps(record) + "\n")
+                self._file.flush()
+            except OSError as error:
+                self._file = self._give_up("metrics.jsonl", record["step"], error)
+        if self._board is not None:
+            try:
+                for name in scalars:
+                    tag = name if "/" in name else f"{record['event']}/{name}"
+                    self._board.add_scalar(tag, record[name], record["step"])
+            except Exception as error:  # its writer is a thread, which hands over whatever ended it
+                self._board = self._give_up("tensorboard/", record["step"], error)
+
+    def _give_up(self, name: str, step: int, error: Exception) -> None:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        self.warn(f"could not write {name} ({reason}); the training goes on, but {name} ends before step {step}")

@@ -7,19 +7,24 @@ the best evaluation) and final/ (the weights training ended with: what papers re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import torch
 
 from regard.config import Config, load_config, override, read_recipe, recipe_names
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources, no_training, source_name
-from regard.engine.checkpoint import has_state, read_config
+from regard.engine.identity import check_settings, flat_settings
 from regard.engine.runtime import Runtime
+from regard.engine.saved_state import Saved, has_state, read_saved
 from regard.engine.train import train
-from regard.errors import ConfigError, DataError
+from regard.errors import ConfigError, DataError, StorageError
 from regard.models import ReIDModel
+from regard.models.checkpoint import WEIGHTS
 from regard.registry import MODELS
 from regard.structures import Splits
 
@@ -74,12 +79,12 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Recipe:
 def _changed(recipe: str, config: Config) -> list[str]:
     """The settings that differ from the recipe's, in one line; none where none does, or the recipe alone is faulty."""
     try:
-        own = dict(_flat(load_config(recipe).to_dict()))
+        own = dict(flat_settings(load_config(recipe).to_dict()))
     except ConfigError:
         return []
     changes = [
         f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in _flat(config.to_dict())
+        for key, value in flat_settings(config.to_dict())
         if key not in own or own[key] != value
     ]
     return [f"changed: {', '.join(changes)}"] if changes else []
@@ -162,6 +167,8 @@ def start_run(
 ) -> ReIDModel:
     """Train a new run in ``folder``.
 
+    A folder in which a run failed before its first checkpoint holds nothing yet, and is started again.
+
     Args:
         config: everything that decides the result.
         folder: where the run is kept.
@@ -172,70 +179,96 @@ def start_run(
 
     Raises:
         ConfigError: the folder holds a run already; with ``go_on``, one of other settings.
+        CheckpointError: with ``go_on``, the run was trained on other pictures, or its checkpoint is damaged.
         DataError: the data set is for testing only.
     """
     runtime = Runtime(config.train)
     try:
-        found = runtime.broadcast(_found(folder))
-        if found and not go_on:
+        kind = runtime.broadcast(_standing(folder))
+        if kind == "run" and not go_on:
             raise ConfigError(
                 f"{folder} holds a run already; go on with it (--resume {folder}), or name another folder with -o"
             )
-        if found and (difference := _difference(load_config(found, source=str(folder)), config)):
-            raise ConfigError(
-                f"{folder} holds a run of other settings ({difference}); go on with it (--resume {folder}), or name "
-                "another folder with -o"
-            )
-        resume = bool(found) and runtime.broadcast(has_state(folder))
-        return _train(config, folder, runtime, quiet, resume, about)
+        if kind == "run":
+            saved = read_saved(folder)
+            check_settings(saved.config, config, saved.progress, str(folder))
+            return _train(config, folder, runtime, quiet, saved, about)
+        if kind == "failed":
+            _say_again(folder, runtime)
+        return _train(config, folder, runtime, quiet, about=about)
     finally:
         runtime.close()
 
 
-def resume_run(folder: Path, quiet: bool = False) -> ReIDModel:
-    """Go on with the run in ``folder`` from its last checkpoint."""
-    config = read_config(folder)
+def resume_run(folder: Path, overrides: Sequence[str] = (), quiet: bool = False) -> ReIDModel:
+    """Go on with the run in ``folder`` from its last checkpoint.
+
+    Args:
+        folder: the run's.
+        overrides: settings that differ from now on, as far as they change no step done so far.
+        quiet: no progress bars.
+
+    Raises:
+        ConfigError: an override would make another run of it.
+        CheckpointError: there is nothing to go on from, or the training pictures are not those it was trained on.
+    """
+    saved = None
+    if _standing(folder) == "failed":
+        settings = folder / "config.yaml"
+        config = load_config(settings.read_text(encoding="utf-8"), overrides, source=str(settings))
+    else:
+        saved = read_saved(folder)
+        config = load_config(saved.config.to_dict(), overrides, source=str(folder))
+        check_settings(saved.config, config, saved.progress, str(folder))
     runtime = Runtime(config.train)
     try:
-        return _train(config, folder, runtime, quiet, resume=True)
+        if not saved:
+            _say_again(folder, runtime)
+        return _train(config, folder, runtime, quiet, saved)
     finally:
         runtime.close()
 
 
 def _train(
-    config: Config, folder: Path, runtime: Runtime, quiet: bool, resume: bool, about: Sequence[str] = ()
+    config: Config, folder: Path, runtime: Runtime, quiet: bool, resume: Saved | None = None, about: Sequence[str] = ()
 ) -> ReIDModel:
     splits = open_data(config, runtime, quiet)
     if not splits.train:
         raise DataError(no_training(splits.name))
     _announce(config, splits, folder, runtime, quiet, about)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"could not make the run folder {folder}: {error.strerror or error}; choose another with -o"
+        ) from None
     runtime.barrier()
-    return train(config, splits, folder, runtime, resume=resume, quiet=quiet)
+    try:
+        return train(config, splits, folder, runtime, resume=resume, quiet=quiet)
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        saved = "what was saved last goes on with --resume" if has_state(folder) else "nothing was saved yet"
+        raise ConfigError(
+            f"memory ran out while training; set train.checkpointing=true, train.accumulate=2 or a smaller "
+            f"data.ids_per_batch ({saved}; of these only train.checkpointing may change then)"
+        ) from error
 
 
-def _found(folder: Path) -> str:
-    """The settings of the run in a folder, empty where there is none."""
-    path = folder / "config.yaml"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def _standing(folder: Path) -> str:
+    """What a folder is to a new run: "run" where weights lie in it, "failed" where one ended before, else empty."""
+    models = (folder, folder / "best", folder / "final")
+    if has_state(folder) or any((place / WEIGHTS).is_file() for place in models):
+        return "run"
+    return "failed" if (folder / "config.yaml").is_file() else ""
 
 
-def _difference(old: Config, new: Config) -> str:
-    """The first setting that differs, with both its values; empty where there is none."""
-    olds, news = (dict(_flat(config.to_dict())) for config in (old, new))
-    for key in sorted(olds.keys() | news.keys()):
-        if olds.get(key) != news.get(key):
-            return f"{key} is {olds.get(key)} there, {news.get(key)} here"
-    return ""
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+def _say_again(folder: Path, runtime: Runtime) -> None:
+    if runtime.is_main:
+        print(
+            f"regard: {folder} holds a start that ended before its first checkpoint; starting again from the beginning",
+            file=sys.stderr,
+        )
 
 
 def _announce(

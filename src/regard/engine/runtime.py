@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from regard.config import TrainConfig
 from regard.engine import failure
 from regard.engine.compiled import Probation, wants_compiling
-from regard.errors import ConfigError
+from regard.errors import ConfigError, RegardError
 from regard.layers.collective import all_gather
 from regard.layers.sync_batch_norm import convert_sync_batch_norm
 from regard.structures import Batch, Output
@@ -181,6 +181,24 @@ class Runtime:
     def broadcast(self, value: T) -> T:
         """Rank 0's value on every rank."""
         return self._fabric.broadcast(value) if self.world_size > 1 else value
+
+    def on_main(self, action: Callable[[], Any]) -> None:
+        """Do something on rank 0 alone while the others wait; where it fails, it fails on all.
+
+        Raises:
+            Exception: on rank 0 whatever ``action`` raises, on others a RegardError of the same words.
+        """
+        fault: Exception | None = None
+        if self.is_main:
+            try:
+                action()
+            except Exception as error:
+                if self.world_size == 1:
+                    raise
+                fault = error
+        said = self.broadcast(fault and (str(fault) or type(fault).__name__))
+        if said:
+            raise fault or RegardError(said)
 
     def barrier(self) -> None:
         """Wait for all ranks."""

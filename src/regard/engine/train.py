@@ -5,23 +5,26 @@ Shapes: B = P x K images of P identities in a batch (on one rank), N identities,
 
 from __future__ import annotations
 
-import signal
+import shlex
 import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from regard.config import Config
 from regard.data.cache import PictureCache, open_cache
 from regard.data.labels import TrainingLabels
 from regard.data.loaders import train_loader
 from regard.data.transforms import TrainTransform
-from regard.engine.checkpoint import Progress, TrainingState, restore, save_state
+from regard.engine.checkpoint import Progress, TrainingState, machine_of, restore, save_state
 from regard.engine.ema import Average
 from regard.engine.extract import embed_run, evaluate_splits, loader_workers
 from regard.engine.frozen import Frozen
+from regard.engine.identity import check_pictures, picture_digests
 from regard.engine.log import TrainingLog
 from regard.engine.optim import (
     build_criterion_optimizer,
@@ -32,12 +35,16 @@ from regard.engine.optim import (
     step_criterion,
 )
 from regard.engine.profile import Laps
+from regard.engine.readiness import check_evaluation, check_folder, remove_leftovers
 from regard.engine.recompute import recompute_blocks
-from regard.engine.runtime import Runtime
+from regard.engine.runtime import Network, Runtime
+from regard.engine.saved_state import PICTURES, Saved, keep_good_one
 from regard.engine.step import Learner, check_pieces
+from regard.engine.stopping import Interrupted, StopRequest
 from regard.errors import ConfigError, RegardError
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
+from regard.models.checkpoint import WEIGHTS
 from regard.registry import LOSSES
 from regard.storage import encode_text, write_atomic
 from regard.structures import Splits
@@ -45,23 +52,26 @@ from regard.structures import Splits
 __all__ = ["Interrupted", "build_criterion", "build_model", "train"]
 
 
-class Interrupted(RegardError):
-    """Training was asked to stop; its state is saved."""
-
-    exit_code = 130
-
-
 def train(
-    config: Config, splits: Splits, folder: Path, runtime: Runtime, *, resume: bool = False, quiet: bool = False
+    config: Config,
+    splits: Splits,
+    folder: Path,
+    runtime: Runtime,
+    *,
+    resume: Saved | None = None,
+    quiet: bool = False,
 ) -> ReIDModel:
     """Train a model and leave the run in ``folder``: last.safetensors, best/, final/, metrics.jsonl, config.yaml.
+
+    What can be checked is checked before the first step. Once the last step is done, final/ is written before anything
+    else; an evaluation that fails is told of, and takes nothing with it.
 
     Args:
         config: everything that decides the result.
         splits: the data.
         folder: the run's folder; it exists.
         runtime: device and ranks.
-        resume: go on from the folder's last.safetensors, to the same numbers as an uninterrupted run.
+        resume: go on from this state of the folder, to the same numbers as an uninterrupted run.
         quiet: no progress bars.
 
     Returns:
@@ -69,37 +79,37 @@ def train(
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the state was saved at the end of the step.
+        DataError: a picture cannot be read, or a loader's process was lost; in one process, the state after the last
+            whole step was saved.
+        RegardError: the data, the settings or the folder will not do; nothing has been trained.
     """
-    torch.manual_seed(config.train.seed)
-    model = build_model(config, splits.num_ids, started=resume)
-    frozen = Frozen(model, config.optim.freeze)
-    criterion = build_criterion(config, model).to(runtime.device)
-    criterion_optimizer = build_criterion_optimizer(criterion)
-    optimizer = build_optimizer(model, config.optim)
-    if config.train.checkpointing:
-        recompute_blocks(model)
-    network, optimizer = runtime.setup(model, optimizer)
-    average = Average(model, config.train.ema) if config.train.ema else None
-    state = TrainingState(model, criterion, optimizer, average, Progress())
-    torch.manual_seed(config.train.seed + 1000 * runtime.rank)
-    if resume:
-        restore(folder, state, runtime)
-    elif runtime.is_main:
-        write_atomic(folder / "config.yaml", encode_text(config.to_yaml()))
+    pictures = list_pictures(splits, folder, runtime, resume)
+    state, network, frozen = build_state(config, splits, runtime, resume)
+    state.pictures = pictures
+    criterion, criterion_optimizer = state.criterion, build_criterion_optimizer(state.criterion)
+    model, optimizer, done = state.model, state.optimizer, state.progress
+    start(state, config, splits, folder, runtime, resume)
     loader = build_loader(config, splits, folder, runtime)
     laps = Laps(folder, config.train.profile if runtime.is_main else 0, runtime.device)
     learn = Learner(network, model, criterion, runtime, check_pieces(config, runtime), laps)
-    done, clock = state.progress, time.perf_counter()
-    log = TrainingLog(folder, runtime, config.train.log_every, done.step, quiet)
+    clock = time.perf_counter()
+    log = TrainingLog(folder, runtime, config.train.log_every, done.step, quiet, evaluation_is_due(config, done))
+
+    def save() -> None:
+        log.flush()
+        save_state(folder, state, config, runtime)
+
     log.say(model.start_report)
-    with log, runtime.threads() as threads, _StopRequest() as stop:
+    with log, runtime.threads() as threads, StopRequest() as stop:
+        if resume:
+            catch_up(state, config, splits, folder, runtime, log, resume)
         for epoch in range(done.epoch, config.train.epochs):
             loader.batch_sampler.set_epoch(epoch, skip=done.batch)
             batches = done.batch + len(loader)
             model.train()
             frozen.hold()
             shown = log.progress(loader, batches, done.batch, f"epoch {epoch + 1}/{config.train.epochs}")
-            for batch in threads.each(runtime.on_device(shown)):
+            for batch in threads.each(runtime.on_device(saving(shown, save, done, folder, runtime))):
                 laps("load")
                 factor = lr_factor(config.schedule, epoch + done.batch / batches, config.train.epochs)
                 lr = set_lr(optimizer, factor)
@@ -109,30 +119,147 @@ def train(
                 optimizer.zero_grad(set_to_none=True)
                 if criterion_optimizer:
                     step_criterion(criterion_optimizer, runtime)
-                if average:
-                    average.update(model)
+                if state.average:
+                    state.average.update(model)
                 laps("optimizer")
                 done.batch, done.step = done.batch + 1, done.step + 1
                 images = len(batch.pids) * runtime.world_size
                 log.step({"epoch": epoch + 1, "step": done.step, "lr": lr}, loss, terms, images, norm)
                 stopping = stop.agreed(runtime, done.step % config.train.log_every == 0)
                 if stopping or (config.train.save_every and done.step % config.train.save_every == 0):
-                    log.flush()
-                    save_state(folder, state, config, runtime)
+                    save()
                 if stopping:
-                    raise Interrupted(f"stopped after step {done.step}; go on with: regard train --resume {folder}")
+                    raise Interrupted(f"stopped after step {done.step}; go on with: {resuming(folder)}")
                 laps("log")
                 laps.finish_step(threads)
             done.epoch, done.batch = epoch + 1, 0
             log.flush()
             now = time.perf_counter()
             done.seconds, clock = done.seconds + now - clock, now
-            every = config.train.eval_every
-            if done.epoch == config.train.epochs or (every and done.epoch % every == 0):
-                evaluate(state, config, splits, folder, runtime, log)
-            log.say(_epoch_line(config, state.progress, log.last))
-            save_state(folder, state, config, runtime)
-    return finish(state, folder, runtime)
+            try:
+                if done.epoch == config.train.epochs:
+                    write_final(state, folder, runtime)
+            finally:
+                save_state(folder, state, config, runtime)
+            evaluate_where_due(state, config, splits, folder, runtime, log)
+            log.say(_epoch_line(config, done, log.last))
+    if state.average:
+        state.average.swap(model)
+    return model.eval()
+
+
+def build_state(
+    config: Config, splits: Splits, runtime: Runtime, resume: Saved | None
+) -> tuple[TrainingState, Network, Frozen]:
+    """Build what is trained, as it was saved or anew, and what to call instead of it, and what of it is frozen."""
+    torch.manual_seed(config.train.seed)
+    model = build_model(config, splits.num_ids, started=resume is not None)
+    frozen = Frozen(model, config.optim.freeze)
+    criterion = build_criterion(config, model).to(runtime.device)
+    optimizer = build_optimizer(model, config.optim)
+    if config.train.checkpointing:
+        recompute_blocks(model)
+    network, optimizer = runtime.setup(model, optimizer)
+    average = Average(model, config.train.ema) if config.train.ema else None
+    state = TrainingState(model, criterion, optimizer, average, Progress())
+    torch.manual_seed(config.train.seed + 1000 * runtime.rank)
+    if resume:
+        restore(resume, state, runtime)
+    return state, network, frozen
+
+
+def list_pictures(splits: Splits, folder: Path, runtime: Runtime, resume: Saved | None) -> Tensor:
+    """Digests of the training pictures on rank 0, which saves them; empty on others.
+
+    Raises:
+        CheckpointError: a resumed run was trained on others.
+        DataError: one cannot be read.
+    """
+    found = torch.empty(0)
+
+    def check() -> None:
+        nonlocal found
+        found = picture_digests(splits.train)
+        if resume and PICTURES in resume.tensors:
+            check_pictures(resume.tensors[PICTURES], found, splits.train, str(folder))
+
+    runtime.on_main(check)
+    return found
+
+
+def start(
+    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, resume: Saved | None
+) -> None:
+    """Check what the training needs to its end, and put the folder in order for it.
+
+    Raises:
+        RegardError: something is missing.
+    """
+
+    def check() -> None:
+        check_evaluation(splits, config.eval)
+        remove_leftovers(folder)
+        check_folder(folder, state)
+        if resume:
+            keep_good_one(resume)
+        if not resume or config != resume.config:
+            write_atomic(folder / "config.yaml", encode_text(config.to_yaml()))
+
+    runtime.on_main(check)
+    if resume and config != resume.config:
+        save_state(folder, state, config, runtime)
+
+
+def catch_up(
+    state: TrainingState,
+    config: Config,
+    splits: Splits,
+    folder: Path,
+    runtime: Runtime,
+    log: TrainingLog,
+    resume: Saved,
+) -> None:
+    """Say what is other than it was, and do what the run had still to do when it ended."""
+    if resume.fault:
+        log.warn(f"{resume.fault}; going on from the state before it, of step {resume.progress.step}")
+    if PICTURES not in resume.tensors:
+        log.warn(f"{folder} was saved without a list of its pictures, so whether they are the same is not checked")
+    now = machine_of(runtime)
+    then = {**now, **resume.machine}
+    changes = [f"{key} {then[key]} -> {now[key]}" for key in now if then[key] != now[key]]
+    if changes:
+        share = "" if config.train.sync_bn else ", and batch statistics are of a process's share (train.sync_bn=false)"
+        more = share if any(change.startswith("processes") for change in changes) else ""
+        log.warn(f"from here on: {', '.join(changes)}; sums are rounded differently{more}")
+    finished = state.progress.epoch == config.train.epochs
+    shortened = config.train.epochs != resume.config.train.epochs
+    if finished and (shortened or not (folder / "final" / WEIGHTS).is_file()):
+        write_final(state, folder, runtime)
+    evaluate_where_due(state, config, splits, folder, runtime, log)
+
+
+def saving(
+    batches: Iterable[Any], save: Callable[[], None], done: Progress, folder: Path, runtime: Runtime
+) -> Iterator[Any]:
+    """The batches; where the next one fails to come, the state after the last step is saved before that is told.
+
+    Several ranks do not save: those without a failure are in the next step already.
+    """
+    try:
+        yield from batches
+    except Exception as error:
+        if not done.step or runtime.world_size > 1:
+            raise
+        save()
+        if isinstance(error, RegardError):
+            kept = f"the state after step {done.step} is saved, go on with: {resuming(folder)}"
+            raise type(error)(f"{error}; {kept}") from error
+        raise
+
+
+def resuming(folder: Path) -> str:
+    """The command that goes on with a run."""
+    return f"regard train --resume {shlex.quote(str(folder))}"
 
 
 def build_model(config: Config, num_ids: int, started: bool = False) -> ReIDModel:
@@ -220,6 +347,35 @@ def build_cache(config: Config, splits: Splits, folder: Path, runtime: Runtime) 
     return cache
 
 
+def evaluate_where_due(
+    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, log: TrainingLog
+) -> None:
+    """Evaluate after an epoch that asks for it; where that fails, say so, and how to repeat it."""
+    done = state.progress
+    if not evaluation_is_due(config, done):
+        return
+    before, last = done.evaluated, done.epoch == config.train.epochs
+    try:
+        done.evaluated = done.epoch
+        evaluate(state, config, splits, folder, runtime, log)
+        save_state(folder, state, config, runtime)
+    except Exception as error:  # whatever it is, the weights are saved, and worth more than their score
+        done.evaluated = before
+        reason = str(error) if isinstance(error, RegardError) else f"{type(error).__name__}: {error}"
+        kept = "the training goes on"
+        if last:
+            again = f"regard eval {shlex.quote(str(folder))}"
+            kept = f"the trained weights are safe in {folder / 'final'}; repeat it with: {again}"
+        log.warn(f"the evaluation after epoch {done.epoch} failed: {' '.join(reason.split())}; {kept}")
+
+
+def evaluation_is_due(config: Config, done: Progress) -> bool:
+    """Whether the epoch that has just ended asks for an evaluation that has not been made."""
+    every = config.train.eval_every
+    wanted = done.epoch == config.train.epochs or (every and done.epoch and done.epoch % every == 0)
+    return bool(wanted) and not done.batch and done.evaluated < done.epoch
+
+
 def evaluate(
     state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, log: TrainingLog
 ) -> None:
@@ -228,33 +384,39 @@ def evaluate(
     Every rank embeds a part of the pictures; rank 0 has the scores.
     """
     model, progress = state.model, state.progress
-    if state.average:
-        state.average.swap(model)
-    runtime.align_buffers(model)
-    features = embed_run(model, splits, config, runtime, log.quiet)
-    if runtime.is_main:
-        report = evaluate_splits(*features, splits, config.eval)
-        scores = {"mAP": report.mAP, "mINP": report.mINP, **{f"rank{k}": report.rank(k) for k in (1, 5, 10)}}
-        log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores})
-        if report.mAP > progress.best:
-            progress.best = report.mAP
-            model.save(folder / "best")
-        score = f"epoch {progress.epoch}: mAP {100 * report.mAP:.1f}, rank-1 {100 * report.rank(1):.1f}"
-        log.say(score, asked=True)
-    if state.average:
-        state.average.swap(model)
-    runtime.barrier()
+    with averaged(state):
+        runtime.align_buffers(model)
+        features = embed_run(model, splits, config, runtime, log.quiet)
+
+        def score() -> None:
+            report = evaluate_splits(*features, splits, config.eval)
+            scores = {"mAP": report.mAP, "mINP": report.mINP, **{f"rank{k}": report.rank(k) for k in (1, 5, 10)}}
+            log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores})
+            line = f"epoch {progress.epoch}: mAP {100 * report.mAP:.1f}, rank-1 {100 * report.rank(1):.1f}"
+            log.say(line, asked=True)
+            if report.mAP > progress.best:
+                model.save(folder / "best")
+                progress.best = report.mAP
+
+        runtime.on_main(score)
 
 
-def finish(state: TrainingState, folder: Path, runtime: Runtime) -> ReIDModel:
-    """Leave the model as training ended in final/ and return it ready for use."""
-    model = state.model
+def write_final(state: TrainingState, folder: Path, runtime: Runtime) -> None:
+    """Leave the model as training ended in final/."""
+    with averaged(state):
+        runtime.on_main(lambda: state.model.save(folder / "final"))
+
+
+@contextmanager
+def averaged(state: TrainingState) -> Iterator[None]:
+    """Give the model its averaged weights, where they are kept, for as long as the context lasts."""
     if state.average:
-        state.average.swap(model)
-    if runtime.is_main:
-        model.save(folder / "final")
-    runtime.barrier()
-    return model.eval()
+        state.average.swap(state.model)
+    try:
+        yield
+    finally:
+        if state.average:
+            state.average.swap(state.model)
 
 
 def _epoch_line(config: Config, done: Progress, last: dict[str, Any]) -> str:
@@ -265,36 +427,3 @@ def _epoch_line(config: Config, done: Progress, last: dict[str, Any]) -> str:
         terms = ", ".join(f"{key.removeprefix('loss/')} {value:.3f}" for key, value in last.items() if "loss/" in key)
         parts = [f"loss {last['loss']:.3f} ({terms})", f"lr {last['lr']:.2e}", *parts]
     return f"epoch {done.epoch}/{config.train.epochs}: {', '.join(parts)}"
-
-
-class _StopRequest:
-    """Turns the first SIGINT or SIGTERM into a request to stop after the current step; a second one acts at once."""
-
-    def __enter__(self) -> _StopRequest:
-        self.requested = False
-        self._previous: dict[int, Any] = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._previous[number] = signal.signal(number, self._request)
-            except ValueError:  # not in the main thread: the caller handles signals
-                return self
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        if self.requested and isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-            raise Interrupted(
-                "stopped in the middle of a step, because the loader's processes were ended too; "
-                "go on from the last checkpoint with: regard train --resume RUN"
-            ) from error
-
-    def agreed(self, runtime: Runtime, asking: bool) -> bool:
-        """Whether any rank was asked to stop; several ranks exchange this only when ``asking``."""
-        if runtime.world_size == 1:
-            return self.requested
-        return asking and runtime.any(self.requested)
-
-    def _request(self, number: int, _: FrameType | None) -> None:
-        self.requested = True
-        signal.signal(number, self._previous[number])
