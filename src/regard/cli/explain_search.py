@@ -26,7 +26,7 @@ from regard.explain.failures import hardest
 from regard.explain.ranked import RankedList, find_queries, random_queries, ranked_lists, titled_queries
 from regard.explain.ranked_figure import ranked_figure
 from regard.explain.report_charts import training_charts
-from regard.explain.svg import Chart
+from regard.explain.svg import Chart, text_width
 from regard.metrics import FeatureSet, RankingReport
 from regard.metrics.pairs import sample_pairs
 from regard.models import load
@@ -175,7 +175,7 @@ def _name_runs(chart: Chart, labels: list[str]) -> None:
         return
     figure, axes = chart.figure, chart.figure.axes[0]
     names = [labels[int(str(points.get_gid()).rpartition("-")[2])] for points in axes.collections]
-    width, side = figure.get_figwidth(), 1.3
+    width, side = figure.get_figwidth(), 0.55 + max(text_width(name, FONT) for name in names)
     room, shrunk = figure.subplotpars, width / (width + side)
     figure.set_figwidth(width + side)
     figure.subplots_adjust(left=room.left * shrunk, right=room.right * shrunk)

@@ -9,7 +9,7 @@ import numpy as np
 
 from regard import __version__
 from regard.explain.overlay import data_uri
-from regard.explain.ranked import RankedList
+from regard.explain.ranked import RankedList, distance_text
 from regard.explain.svg import PALETTE
 from regard.structures import JUNK, Sample
 
@@ -29,6 +29,7 @@ def render_page(template: str, **content: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["distance"] = distance_text
     return environment.get_template(template).render(version=__version__, palette=PALETTE, **content)
 
 

@@ -306,11 +306,13 @@ async function showRun(name) {
   const part = make("div", "charts");
   const figures = FIGURES.filter((figure) => run.figures[figure].length);
   part.append(
-    chart(`${name}: loss`, "step", [["loss", run.loss]], (value) => value.toPrecision(2)),
-    chart(`${name}: accuracy in %`, "epoch", figures.map((figure) => [figure, run.figures[figure].map(([x, y]) => [x, 100 * y])]), (value) => value.toFixed(0)),
+    chart(`${name}: loss`, "step", [["loss", run.loss]], digits),
+    chart(`${name}: accuracy in %`, "epoch", figures.map((figure) => [figure, run.figures[figure].map(([x, y]) => [x, 100 * y])]), digits),
   );
   $("run").replaceChildren(part);
 }
+
+const digits = (value) => `${Number(value.toPrecision(3))}`;
 
 function chart(title, unit, series, format) {
   const part = make("figure");
@@ -384,6 +386,17 @@ $("results").addEventListener("keydown", (event) => {
     }
   } else if (KEYS[key] && !(key === "Enter" && event.target !== item)) act(item, KEYS[key]);
   else return;
+  event.preventDefault();
+});
+
+/* Before a match has the focus, an arrow key gives it to one; the other keys mean nothing yet. */
+document.addEventListener("keydown", (event) => {
+  const taken = ".card, dialog, select, textarea, input:not([type=file], [type=checkbox])";
+  if (event.defaultPrevented || document.activeElement?.closest(taken) || document.querySelector("dialog[open]")) return;
+  if (!event.key.startsWith("Arrow") || event.ctrlKey || event.metaKey || event.altKey || $("page-search").hidden) return;
+  const item = $("results").querySelector(".card[tabindex='0']") ?? $("results").querySelector(".card");
+  if (!item) return;
+  item.focus();
   event.preventDefault();
 });
 
