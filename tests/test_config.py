@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from regard.config import Config, load_config, read_recipe, recipe_names
@@ -118,3 +121,74 @@ def test_every_field_says_what_it_means():
         for name, field in section.model_fields.items():
             if name not in unclear and name not in ("batch_size", "warmup_epochs", "accelerator"):
                 assert field.description, f"{section.__name__}.{name}"
+
+
+def test_places_are_kept_absolute_from_the_callers_folder(tmp_path, monkeypatch):
+    """Given from one folder, read back from another: the same places."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "here" / "friends.csv").write_text("path,pid,camid\n")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", "/home/me")
+    config = load_config(
+        MINIMAL,
+        [
+            "data.root=sets",
+            "data.train=[market1501, crowd=made, 'cuhk03=np,boxes=labeled', sub/x, friends.csv, ~/own]",
+            "data.cache_folder=~/cache",
+            "data.label_files={market1501: {mask_root: masks, pack: ../one.pack}}",
+            "model.pretrained=runs/old",
+        ],
+    )
+    here = tmp_path / "here"
+    data = config.data
+    assert data.root == here / "sets"
+    assert data.cache_folder == Path("/home/me/cache")
+    assert data.label_files["market1501"].mask_root == here / "masks"
+    assert data.label_files["market1501"].pack == here / "../one.pack"
+    assert config.model.pretrained == str(here / "runs/old")
+    assert data.train == (
+        "market1501", f"crowd={here}/made", f"cuhk03={here}/np,boxes=labeled", f"{here}/sub/x", f"{here}/friends.csv",
+        "/home/me/own",
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load_config(config.to_yaml()) == config
+
+
+@pytest.mark.parametrize("text", ["2024", "010", "1e3", "my #1", "a: b", "[x]", "null island"])
+def test_a_folder_may_be_named_like_a_number_or_hold_signs(text):
+    config = load_config(MINIMAL, [f"data.root={text}", f"data.label_files.grid.coco={text}", "data.cache_folder='q'"])
+    assert config.data.root == config.data.label_files["grid"].coco == Path(text).absolute()
+    assert config.data.cache_folder == Path("q").absolute()
+    assert load_config(MINIMAL, ["data.root=null"]).data.root is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        (["data.workers=1000000"], "data.workers: got 1000000; input should be less than or equal to 256"),
+        (["data.workers=-1"], "data.workers: got -1"),
+        (["data.height=100000"], "data.height: got 100000; input should be less than or equal to 4096"),
+        (["data.width=0"], "data.width: got 0"),
+        (["data.pad=100000"], "data.pad: got 100000"),
+        (["data.enlarge=1000"], "data.enlarge: got 1000"),
+        (
+            ["data.ids_per_batch=1000000"],
+            "data: 1,000,000 x 4 pictures of 256 x 128 are a batch of 366.2 GiB",
+        ),
+        (["data.images_per_id=99999999999"], "data.images_per_id: got 99999999999"),
+        (["data.height=4096", "data.width=4096"], "data: 16 x 4 pictures of 4096 x 4096 are a batch of 3.0 GiB"),
+        (["eval.batch_size=1000000"], "eval.batch_size 1,000,000 pictures of 256 x 128 are a batch of 183.1 GiB"),
+        (["train.epochs=99999999999"], "train.epochs: got 99999999999"),
+        (["train.seed=99999999999999999999"], "train.seed: got 99999999999999999999"),
+        (["train.devices=100000"], "train.devices: got 100000"),
+        (["optim.lr=.inf"], "optim.lr: got inf; input should be a finite number"),
+        (["optim.weight_decay=.nan"], "optim.weight_decay: got nan"),
+        (["optim.lr_scale={backbone: -1}"], "optim.lr_scale.backbone: got -1"),
+        (["train.epochs=1:30"], "train.epochs: got '1:30'"),
+    ],
+)
+def test_what_no_machine_can_mean_is_refused_in_one_line(overrides, wanted):
+    with pytest.raises(ConfigError, match=re.escape(wanted)) as caught:
+        load_config(MINIMAL, overrides)
+    assert "\n" not in str(caught.value)

@@ -11,60 +11,102 @@ The options of a model or a loss are not listed here: a constructor's signature 
 from __future__ import annotations
 
 import inspect
+import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from regard.errors import ConfigError, UnknownNameError, nearest
 from regard.parsing import dump_yaml, parse_yaml
 from regard.registry import DATASETS, LOSSES, MODELS, Registry
 
-__all__ = ["Config", "load_config", "read_recipe", "recipe_names"]
+__all__ = ["Config", "load_config", "override", "read_recipe", "recipe_names"]
 
-Positive = Annotated[int, Field(gt=0)]
+MAX_BATCH_BYTES = 1 << 31
+"""Pixels of a batch in bytes; 256 pictures of 384 x 192 have 57 million."""
+
+OPTIONS = re.compile(r"(?:,\w+=[^,]*)+$")
+"""Options of a data set behind its name or folder."""
+
+
+def _place(path: Path) -> Path:
+    """The absolute path: what is relative is relative to the folder of whoever gives it, now and ever after."""
+    return path.expanduser().absolute()
+
+
+def _source_place(text: str) -> str:
+    """A data set's text with its folder made absolute: ``NAME``, ``NAME=FOLDER`` or ``FOLDER``, and options."""
+    options = match[0] if (match := OPTIONS.search(text)) else ""
+    head = text.removesuffix(options)
+    name, _, folder = head.partition("=")
+    if name in DATASETS:
+        return f"{name}={_place(Path(folder))}{options}" if folder else text
+    path = Path(head).expanduser()
+    return f"{path.absolute()}{options}" if os.sep in head or path.exists() else text
+
+
+def _check_batch(images: int, height: int, width: int, what: str) -> None:
+    """Refuse a batch that no memory is meant to hold.
+
+    Raises:
+        ConfigError: its pixels have more than :data:`MAX_BATCH_BYTES`.
+    """
+    size = 3 * images * height * width
+    if size > MAX_BATCH_BYTES:
+        raise ConfigError(
+            f"{what} of {height} x {width} are a batch of {size / 2**30:,.1f} GiB of pixels, more than "
+            f"{MAX_BATCH_BYTES >> 30}; choose fewer, or smaller ones"
+        )
+
+
+Positive = Annotated[int, Field(gt=0, le=10**9)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Pixels = Annotated[int, Field(gt=0, le=4096)]
+Place = Annotated[Path, AfterValidator(_place)]
+SourceText = Annotated[str, AfterValidator(_source_place)]
 
 
 class Section(BaseModel):
     """A part of the configuration: frozen, and closed to keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class LabelFilesConfig(Section):
     """Where masks and keypoints of a data set are kept (docs/labels.md)."""
 
-    mask_root: Path | None = Field(default=None, description="folder of mask pictures")
-    keypoint_root: Path | None = Field(default=None, description="folder of heat maps")
+    mask_root: Place | None = Field(default=None, description="folder of mask pictures")
+    keypoint_root: Place | None = Field(default=None, description="folder of heat maps")
     keypoint_folder: str = Field(default="bounding_box_train_256_2", description="the folder in it")
-    coco: Path | None = Field(default=None, description="COCO JSON of keypoints and segmentations")
+    coco: Place | None = Field(default=None, description="COCO JSON of keypoints and segmentations")
     mask_threshold: Annotated[int, Field(ge=1, le=255)] = Field(
         default=100, description="lowest gray level of a mask that is the person"
     )
     tolerance: Share = Field(default=0.0, description="share of the pictures that may be without")
-    pack: Path | None = Field(default=None, description="file they are packed into, made or renewed where needed")
+    pack: Place | None = Field(default=None, description="file they are packed into, made or renewed where needed")
 
 
 class DataConfig(Section):
     """What to train on, and how pictures become batches."""
 
-    name: str | None = Field(
+    name: SourceText | None = Field(
         default=None, description="data set; None looks at what is in root, or makes a crowd without root"
     )
-    root: Path | None = Field(default=None, description="its folder, or one that holds it and others")
-    train: tuple[str, ...] = Field(
+    root: Place | None = Field(default=None, description="its folder, or one that holds it and others")
+    train: tuple[SourceText, ...] = Field(
         default=(),
         description="data sets to train on together: NAME, NAME=FOLDER or FOLDER; name, or the first, is tested on",
     )
     options: dict[str, dict[str, Any]] = Field(
         default={}, description="data set -> its options, such as cuhk03: {boxes: labeled}"
     )
-    height: Positive = Field(default=256, description="pixels the crops are resized to")
-    width: Positive = Field(default=128, description="pixels the crops are resized to")
+    height: Pixels = Field(default=256, description="pixels the crops are resized to")
+    width: Pixels = Field(default=128, description="pixels the crops are resized to")
     ids_per_batch: Positive = Field(default=16, description="P of the P x K batch, over all ranks")
     images_per_id: Positive = Field(default=4, description="K of the P x K batch")
     sampler: Literal["pk", "shuffle"] = Field(
@@ -79,10 +121,12 @@ class DataConfig(Section):
         default="bilinear", description="how pictures are resized, in training and evaluation"
     )
     flip: Share = Field(default=0.5, description="probability of a horizontal flip")
-    enlarge: Annotated[float, Field(ge=1)] = Field(
+    enlarge: Annotated[float, Field(ge=1, le=4)] = Field(
         default=1.0, description="resize to this many times height and width before the random crop"
     )
-    pad: Annotated[int, Field(ge=0)] = Field(default=10, description="black border in pixels before the random crop")
+    pad: Annotated[int, Field(ge=0, le=1024)] = Field(
+        default=10, description="black border in pixels before the random crop"
+    )
     erasing: Share = Field(default=0.5, description="probability of random erasing")
     erasing_fill: Literal["mean", "released", "random", "normal"] = Field(
         default="mean", description="what is put into the hole"
@@ -93,24 +137,30 @@ class DataConfig(Section):
     labels: tuple[Literal["mask", "keypoints"], ...] = Field(
         default=(), description="what training predicts besides identities: extra.mask, extra.keypoints"
     )
-    label_stride: Positive = Field(default=1, description="pixels of the input per pixel of those labels")
+    label_stride: Pixels = Field(default=1, description="pixels of the input per pixel of those labels")
     label_files: dict[str, LabelFilesConfig] = Field(
         default={}, description="data set -> where its labels are kept, unless it knows itself"
     )
     label_peak: Literal["one", "score"] = Field(default="one", description="height of a joint in its map")
     swap_on_flip: bool = Field(default=True, description="a mirrored picture's left joints are its right ones")
-    workers: Annotated[int, Field(ge=0)] | None = Field(
+    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
         default=None, description="loader processes; None: by core count"
     )
     cache: Literal["none", "ram", "disk"] = Field(
         default="none", description="where decoded training pictures are kept"
     )
-    cache_folder: Path | None = Field(default=None, description="of cache=disk; None: in the run folder")
+    cache_folder: Place | None = Field(default=None, description="of cache=disk; None: in the run folder")
 
     @model_validator(mode="after")
     def _known_options(self) -> DataConfig:
         for name, options in ({key: {} for key in self.label_files} | self.options).items():
             _check_options(DATASETS, name, options, ())
+        return self
+
+    @model_validator(mode="after")
+    def _batch_that_fits(self) -> DataConfig:
+        images = self.ids_per_batch * self.images_per_id
+        _check_batch(images, self.height, self.width, f"{self.ids_per_batch:,} x {self.images_per_id:,} pictures")
         return self
 
     @model_validator(mode="after")
@@ -123,9 +173,13 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The system and its options (``regard models NAME`` lists them)."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=(), allow_inf_nan=False)
     name: str = Field(default="baseline", description="registered model")
-    pretrained: bool | str = Field(default=False, description="true fetches the backbone's weights; a path reads them")
+    pretrained: bool | Annotated[str, AfterValidator(lambda text: str(_place(Path(text))))] = Field(
+        default=False,
+        description="weights to start from: true fetches the backbone's, a file holds the backbone's, the folder of a "
+        "run or of a model holds the whole network's",
+    )
 
     @model_validator(mode="after")
     def _known_options(self) -> ModelConfig:
@@ -141,7 +195,7 @@ class ModelConfig(Section):
 class LossConfig(Section):
     """One term of the criterion; further keys are options of the loss."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=(), allow_inf_nan=False)
     loss: str = Field(description="registered loss")
     on: str = Field(description="outputs it applies to: features.NAME, logits.NAME or maps.NAME, * for all")
     weight: float = Field(default=1.0, description="factor in the total")
@@ -172,7 +226,12 @@ class OptimConfig(Section):
     decay_norm_and_bias: bool = Field(
         default=True, description="weight decay on one-dimensional parameters too, as published"
     )
-    lr_scale: dict[str, float] = Field(default={}, description="parameter name prefix -> factor on lr")
+    lr_scale: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default={}, description="parameter name prefix -> factor on lr"
+    )
+    freeze: tuple[str, ...] = Field(
+        default=(), description="parts of the network that stay as they are, such as backbone.stages.0"
+    )
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(default=None, description="largest gradient norm")
     fused: bool = Field(default=False, description="one kernel for all parameters: faster, last digits differ")
 
@@ -202,8 +261,10 @@ class TrainConfig(Section):
     """The loop."""
 
     epochs: Positive = 120
-    seed: Annotated[int, Field(ge=0)] = 1
-    devices: Positive = Field(default=1, description="processes on this machine; torchrun decides where it is used")
+    seed: Annotated[int, Field(ge=0, lt=2**62)] = 1
+    devices: Annotated[int, Field(gt=0, le=256)] = Field(
+        default=1, description="processes on this machine; torchrun decides where it is used"
+    )
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
         default="auto", description="of products; auto: bf16 autocast where the hardware multiplies in it"
@@ -244,7 +305,7 @@ class EvalConfig(Section):
     junk: Literal["before", "query"] = Field(
         default="before", description="when junk leaves the gallery: before anything is compared, or query by query"
     )
-    batch_size: Positive = 128
+    batch_size: Positive = Field(default=128, description="pictures at a time")
 
 
 class Config(Section):
@@ -257,6 +318,13 @@ class Config(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+
+    @model_validator(mode="after")
+    def _evaluation_that_fits(self) -> Config:
+        views = (5 if self.eval.five_crops else 1) * (2 if self.eval.flip else 1)
+        what = f"eval.batch_size {self.eval.batch_size:,} pictures"
+        _check_batch(self.eval.batch_size * views, self.data.height, self.data.width, what)
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, every default spelled out: ``load_config`` of it gives this configuration again."""
@@ -305,9 +373,7 @@ def load_config(recipe: str | Mapping[str, Any], overrides: Sequence[str] = (), 
     tree = parse_yaml(recipe, source) if isinstance(recipe, str) else recipe
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{source} holds {type(tree).__name__}, not a mapping of sections; see 'regard recipes NAME'")
-    tree = _copy(tree)
-    for override in overrides:
-        _apply(tree, override)
+    tree = override(tree, overrides)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -317,6 +383,18 @@ def load_config(recipe: str | Mapping[str, Any], overrides: Sequence[str] = (), 
 
 def _recipes() -> Any:
     return resources.files("regard") / "recipes"
+
+
+def override(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of the settings ``tree`` with ``overrides`` in it, unchecked.
+
+    Raises:
+        ConfigError: an override has no key or no value, or goes into what is no section.
+    """
+    changed: dict[str, Any] = _copy(tree)
+    for text in overrides:
+        _apply(changed, text)
+    return changed
 
 
 def _copy(tree: Any) -> Any:
@@ -332,7 +410,20 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"override {override!r}: {key!r} holds a value, not a section")
-    tree[keys[-1]] = parse_yaml(text, f"override {override!r}")
+    plain = _is_place(keys) and text[:1] not in ("", "'", '"') and text not in ("~", "null", "true", "false")
+    tree[keys[-1]] = text if plain else parse_yaml(text, f"override {override!r}")
+
+
+def _is_place(keys: Sequence[str]) -> bool:
+    """Whether a setting is a folder or a file, whose name may look like a number or hold a ``#``."""
+    kind: Any = Config
+    for key in keys:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[-1]
+        else:
+            field = getattr(kind, "model_fields", {}).get(key)
+            kind = field.annotation if field else None
+    return "Path" in str(kind) or list(keys) == ["model", "pretrained"]
 
 
 def _check_options(registry: Registry, name: str, options: dict[str, Any], given: tuple[str, ...]) -> None:
@@ -367,7 +458,7 @@ def _describe(fault: Any, schema: type[BaseModel] = Config) -> str:
     where = ".".join(str(part) for part in fault["loc"])
     error = fault.get("ctx", {}).get("error")
     if isinstance(error, ConfigError):
-        return f"{where}: {error}"
+        return f"{where}: {error}" if where else str(error)
     if fault["type"] == "extra_forbidden":
         *parents, key = fault["loc"]
         known = _keys_at(schema, parents)

@@ -90,8 +90,9 @@ def parse_yaml(text: str, source: str) -> Any:
     """
     if len(text) > MAX_TEXT:
         raise ConfigError(f"{source} has {len(text):,} characters, more than {MAX_TEXT:,}; shorten it")
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -100,12 +101,14 @@ def parse_yaml(text: str, source: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{source}{place}: not YAML: {getattr(error, 'problem', error)}") from None
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError(f"{source}{place}: not YAML: {reason}") from None
     except (RecursionError, OverflowError, ValueError) as error:
         reason = "collections in one another without end" if isinstance(error, RecursionError) else error
         raise ConfigError(f"{source}: not YAML: {reason}; write it plainly") from None
     finally:
-        loader.dispose()
+        if loader:
+            loader.dispose()
 
 
 def _measure(node: Any, sizes: dict[int, int], depth: int) -> int:
@@ -130,16 +133,32 @@ def _measure(node: Any, sizes: dict[int, int], depth: int) -> int:
 
 def dump_yaml(value: Any) -> str:
     """Plain values as YAML that :func:`parse_yaml` reads back to the same values."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=120)
 
 
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: it is not JSON, or nested too deeply to be read.
+        ValueError: it is not JSON, or has more than :data:`MAX_DEPTH` collections in one another, which whoever walks
+            through it would stumble over.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply to be read") from None
+    plain = text if isinstance(text, str) else text.decode(errors="replace")
+    if plain.count("[") + plain.count("{") > MAX_DEPTH and _depth_exceeds(value, MAX_DEPTH):
+        raise ValueError("nested too deeply to be read")
+    return value
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    """Whether more than ``limit`` collections lie in one another; goes through level by level, without recursion."""
+    level = [value]
+    for _ in range(limit):
+        inner = (part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list))
+        level = [child for parts in inner for child in parts if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True

@@ -13,7 +13,21 @@ from pathlib import Path
 
 from regard.errors import StorageError
 
-__all__ = ["write_atomic", "write_together"]
+__all__ = ["encode_text", "plain_text", "write_atomic", "write_together"]
+
+
+def encode_text(text: str) -> bytes:
+    """Text as the bytes of a file, in UTF-8.
+
+    File names may hold bytes that are no text, which Python keeps as lone surrogates that no encoding has. They are
+    written the way the command line prints them: ``\\udce9`` for the byte E9.
+    """
+    return text.encode(errors="backslashreplace")
+
+
+def plain_text(text: str) -> str:
+    """Text that every file, table, page and digest can hold: as :func:`encode_text` writes it."""
+    return encode_text(text).decode()
 
 
 def write_atomic(path: Path | str, data: bytes) -> None:

@@ -93,7 +93,7 @@ def test_faults_are_told_in_one_line(tmp_path):
         (tmp_path / name).write_bytes(content)
     assert "damaged" in fault(tmp_path / "cut.jpg")
     assert "is empty (0 bytes)" in fault(tmp_path / "empty.jpg")
-    assert "is not an image" in fault(tmp_path / "text.jpg")
+    assert "is no picture" in fault(tmp_path / "text.jpg")
     fault(tmp_path / "Größe 1.png")
     assert "there is no image" in fault(tmp_path / "gone.jpg")
     assert "cannot open" in fault(tmp_path)

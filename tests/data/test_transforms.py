@@ -29,7 +29,7 @@ from regard.data.transforms import (
     normalize,
     resize,
 )
-from regard.errors import ConfigError
+from regard.errors import ConfigError, DataError
 
 sizes = st.integers(1, 10)
 
@@ -187,6 +187,16 @@ def test_resize_takes_what_it_is_given():
     mask = (noise(8, 6, 1)[..., 0] > 127).astype(np.uint8)
     assert set(np.unique(resize(mask, 20, 15, mask=True))) <= {0, 1}
     assert resize(mask, 20, 15, mask=True).shape == (20, 15)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (0, 0, 3), (5, 0)])
+def test_a_picture_without_area_is_refused_in_one_line(shape):
+    picture = np.zeros(shape, np.uint8)
+    for made in (lambda: resize(picture, 8, 6), lambda: TestTransform(8, 6)(picture)):
+        with pytest.raises(DataError, match=rf"a picture of {shape[0]} x {shape[1]} pixels .* wanted at least 1 x 1"):
+            made()
+    with pytest.raises(DataError, match="leave out boxes without area"):
+        TrainTransform(8, 6)(picture, random.Random(0))
 
 
 def naive_box(generator, height, width, area, ratio):

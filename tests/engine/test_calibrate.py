@@ -148,6 +148,9 @@ def test_the_folder_of_a_model_will_do(run, market):
         (np.zeros((4, 4, 3)), r"float64 of shape \(4, 4, 3\)"),
         (np.zeros(5, np.float32), r"float32 of shape \(5,\): give a path"),
         (np.full(96, np.nan, np.float32), "NaN"),
+        (np.zeros(96, np.float32), "the first picture's features are zero in 1 of 1 rows"),
+        (np.zeros((0, 4, 3), np.uint8), "a picture of 0 x 4 pixels"),
+        (Image.new("RGB", (0, 9)), "a picture of 9 x 0 pixels"),
         (None, "NoneType of shape"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from regard.config import load_config, read_recipe
 from regard.engine.checkpoint import read_config, read_progress, save_state
 from regard.engine.ema import Average
 from regard.engine.evaluation import evaluate_run
+from regard.engine.extract import loader_workers
 from regard.engine.log import read_history
-from regard.engine.run import open_data, resolve, resume_run, start_run
+from regard.engine.run import open_data, resolve, resume_run, start_run, tested_on
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
 
 
@@ -237,8 +239,6 @@ def test_a_failed_save_ends_in_one_line(tmp_path, tiny_overrides):
 
 
 def test_a_failed_write_of_the_state_leaves_the_previous_one(finished, tmp_path, monkeypatch):
-    import shutil
-
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
     before = (folder / "last.safetensors").read_bytes()
@@ -284,8 +284,6 @@ def test_centers_are_trained_saved_and_resumed_but_not_exported(tmp_path, tiny_o
 
 
 def test_a_state_of_other_losses_is_refused(finished, tmp_path):
-    import shutil
-
     from regard.engine.runtime import Runtime
     from regard.engine.train import train
 
@@ -353,8 +351,6 @@ def test_the_average_follows_its_formula():
     ids=["truncated", "empty", "missing"],
 )
 def test_a_damaged_state_is_refused_in_one_line(finished, tmp_path, damage, wanted):
-    import shutil
-
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
     damage(folder / "last.safetensors")
@@ -364,8 +360,6 @@ def test_a_damaged_state_is_refused_in_one_line(finished, tmp_path, damage, want
 
 
 def test_a_model_file_is_not_a_training_state(finished, tmp_path):
-    import shutil
-
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copy(finished[0] / "final" / "model.safetensors", folder / "last.safetensors")
@@ -374,12 +368,65 @@ def test_a_model_file_is_not_a_training_state(finished, tmp_path):
 
 
 def test_a_bare_system_takes_the_recipe_of_its_data(market, tmp_path):
-    assert resolve("apnet")[0] == "apnet_crowd"
-    assert resolve("apnet", [f"data.root={market}"])[0] == "apnet_market1501"
-    assert resolve("baseline", ["data.name=market1501", "data.root=/nowhere"])[0] == "baseline_market1501"
+    assert resolve("apnet").name == "apnet_crowd"
+    assert resolve("apnet", [f"data.root={market}"]).name == "apnet_market1501"
+    assert resolve("baseline", ["data.name=market1501", "data.root=/nowhere"]).name == "baseline_market1501"
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(read_recipe("apnet_crowd"))
-    assert resolve(str(recipe), ["optim.lr=1"])[1].optim.lr == 1
+    chosen = resolve(str(recipe), ["optim.lr=1"])
+    assert chosen.config.optim.lr == 1
+    assert chosen.lines == (f"recipe {recipe}", "changed: optim.lr=1.0")
+
+
+@pytest.mark.parametrize("system", ["apnet", "baseline", "daaf", "dsp", "msea", "mudeep", "sa"])
+def test_a_system_without_a_recipe_for_the_data_takes_its_recipe_for_market1501(system, tmp_path, market, monkeypatch):
+    """A folder of people, a table, and every data set that a system has no recipe of its own for."""
+    monkeypatch.chdir(tmp_path)
+    for person in ("anna", "ben"):
+        shutil.copytree(market / "query", tmp_path / "friends" / person)
+    (tmp_path / "people.csv").write_text("path,pid,camid\nfriends/anna/x.jpg,1,1\n")
+    base = resolve(f"{system}_market1501").config
+    for overrides, data in (
+        (["data.root=friends"], "folder"),
+        (["data.root=people.csv"], "table"),
+        (["data.name=grid", "data.root=/nowhere"], "grid"),
+        (["data={name: viper, root: /nowhere}"], "viper"),
+        (["data.train=[prid, grid]", "data.root=/nowhere"], "prid"),
+    ):
+        chosen = resolve(system, overrides)
+        assert chosen.name == f"{system}_{data}"
+        note = f"recipe {system}_market1501: {system} has no recipe for {data} and takes that for market1501"
+        assert chosen.lines[0] == note
+        assert tested_on(chosen.config) == data
+        assert (chosen.config.model, chosen.config.optim) == (base.model, base.optim)
+    own = resolve(system, ["data.name=msmt17", "data.root=/nowhere"])
+    assert own.config.data.name == "msmt17"
+    assert ("no recipe" in own.lines[0]) == (system != "apnet")
+
+
+def test_training_begins_with_what_differs_from_the_recipe(market, tmp_path, tiny_overrides, capsys):
+    chosen = resolve(
+        "baseline", [*tiny_overrides, "model.pretrained=false", "train.epochs=1", "losses.id.smoothing=0.1"]
+    )
+    start_run(chosen.config, tmp_path / "run", about=chosen.lines)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "recipe baseline_market1501"
+    changed = lines[1].removeprefix("changed: ").split(", ")
+    assert f"data.root={market}" in changed
+    assert "train.epochs=1" in changed
+    assert not any("smoothing" in text or "data.name" in text for text in changed)  # as the recipe has them
+    assert lines[2].startswith("market1501: train")
+    assert lines[3] == f"baseline on cpu in fp32, run folder {tmp_path / 'run'} (config.yaml: all settings)"
+    assert len(lines) < 8
+
+
+def test_more_loader_processes_than_the_machine_can_mean_are_refused(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert [loader_workers(None), loader_workers(None, 2), loader_workers(0), loader_workers(16)] == [2, 1, 0, 16]
+    with pytest.raises(ConfigError, match=r"data\.workers is 17, but this machine has 2 cores; choose one per core"):
+        loader_workers(17)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert [loader_workers(None), loader_workers(200)] == [8, 200]
 
 
 def test_a_real_data_set_without_a_root_asks_for_it():

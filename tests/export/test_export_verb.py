@@ -193,7 +193,7 @@ def test_int8_of_a_model_alone_wants_pictures(fresh_run, capsys):
         (["--to", "onix"], "unknown format 'onix', did you mean 'onnx'?"),
         (["--to", "onnx", "-o", "net.xml"], "does not end in .onnx"),
         (["--to", "onnx", "--size", "64"], "wants HEIGHTxWIDTH"),
-        (["--to", "onnx", "--pictures", "nowhere"], "found no pictures in nowhere"),
+        (["--to", "onnx", "--pictures", "nowhere"], "cannot list 'nowhere'"),
         (["--to", "onnx", "--root", "nowhere"], "nowhere"),
     ],
 )

@@ -59,12 +59,11 @@ def test_blocks_cover_the_queries_in_order_within_the_budget(features):
     assert max(size for *_, size in spans) <= 0.06 * 2**20 / 4
 
 
-def test_cosine_ignores_length_and_gives_one_for_a_zero_vector(features):
+def test_cosine_ignores_length(features):
     query, gallery = features
     whole = joined(query, gallery)
     assert torch.equal(joined(query * 4, gallery * np.float32(0.125)), whole)
     np.testing.assert_allclose(joined(query * 3, gallery * 1e-3), whole, atol=1e-6)
-    assert torch.equal(joined(query, np.zeros_like(gallery)), torch.ones(37, 101))
     assert joined(query, query).min() >= 0
 
 
@@ -116,6 +115,28 @@ def test_chosen_pairs_have_the_distances_of_the_blocks(features, metric):
     torch.testing.assert_close(pair_distances(gallery, first, second, metric), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("offset", "rtol"), [(1000, 1e-3), (-30, 1e-4)])
+def test_what_all_descriptors_have_in_common_costs_no_digits(features, metric, offset, rtol):
+    query, gallery = (part + np.float32(offset) * np.linspace(1, 2, 40, dtype=np.float32) for part in features)
+    wanted = cdist(query.astype(np.float64), gallery.astype(np.float64), metric)
+    got = joined(query, gallery, metric=metric)
+    np.testing.assert_allclose(got, wanted, rtol=rtol)
+    assert torch.equal(joined(query, gallery[::-1].copy(), metric=metric, memory_mb=1e-6).flip(1), got)
+    first, second = torch.randint(101, (2, 1000), generator=torch.Generator().manual_seed(4))
+    pairs = pair_distances(torch.from_numpy(gallery), first, second, metric)
+    exact = cdist(gallery.astype(np.float64), gallery.astype(np.float64), metric)[first, second]
+    np.testing.assert_allclose(pairs, exact, rtol=rtol, atol=1e-12)
+
+
+def test_a_query_far_from_all_others_keeps_whole_numbers_exact():
+    gallery = np.random.default_rng(3).integers(1000, 1010, (20, 4))
+    query = np.concatenate([np.zeros((1, 4), int), gallery[:3]])
+    for asked in (query[:1], query):
+        exact = ((asked[:, None] - gallery) ** 2).sum(-1)
+        np.testing.assert_array_equal(joined(asked, gallery, metric="sqeuclidean"), exact)
+
+
 def poisoned():
     bad = np.ones((5, 3), np.float32)
     bad[2, 1], bad[4, 0] = np.nan, np.inf
@@ -123,6 +144,7 @@ def poisoned():
 
 
 GOOD = np.ones((4, 3), np.float32)
+ZERO = np.ones((4, 3), np.float32) * [[1], [1], [0], [1]]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +158,13 @@ GOOD = np.ones((4, 3), np.float32)
         (GOOD, np.array([["a"]]), {}, DataError, "gallery features are of type <U1"),
         (GOOD, poisoned(), {}, DataError, "in 2 of 5 rows, first in row 2"),
         (GOOD * 1e30, GOOD, {}, DataError, "overflowing values in 4 of 4 rows, first in row 0"),
+        (GOOD, GOOD * 4e18, {"metric": "euclidean"}, DataError, "gallery features hold NaN, infinite or overflowing"),
+        (ZERO, GOOD, {}, DataError, "query features are zero in 1 of 4 rows, first in row 2: without a direction"),
+        (GOOD, ZERO * 1e-20, {}, DataError, "gallery features are zero in 4 of 4 rows, first in row 0"),
+        (GOOD * 1e-25, GOOD, {"metric": "euclidean"}, DataError, "query features are all shorter than 9e-16"),
+        ([[1, 2], [3]], GOOD, {}, DataError, "query features are not an array"),
+        (GOOD * 1j, GOOD, {}, DataError, "query features are of type complex64"),
+        (torch.ones(4, 3) * 1j, GOOD, {}, DataError, "query features are of type torch.complex64"),
     ],
 )
 def test_bad_input_is_refused_in_one_line_before_any_work(query, gallery, options, error, says):

@@ -18,7 +18,8 @@ from regard.metrics import KReciprocal, distance_blocks, evaluate_ranking
 def case(seed, queries=20, gallery=60, persons=6, cameras=3, integer=False, dim=8) -> dict[str, Any]:
     """Random descriptors and labels with junk, distractors, persons of one image and queries without a match."""
     rng = np.random.default_rng(seed)
-    draw = (lambda n: rng.integers(-1, 2, (n, dim)).astype(float)) if integer else (lambda n: rng.normal(size=(n, dim)))
+    whole = np.array([-1.0, 1.0]) if dim == 1 else np.array([-1.0, 0.0, 1.0])
+    draw = (lambda n: rng.choice(whole, (n, dim))) if integer else (lambda n: rng.normal(size=(n, dim)))
     gallery_pids = rng.integers(-1, persons + 1, gallery)
     gallery_pids[0] = persons + 1
     return {
@@ -29,6 +30,12 @@ def case(seed, queries=20, gallery=60, persons=6, cameras=3, integer=False, dim=
         "query_camids": rng.integers(1, cameras + 1, queries),
         "gallery_camids": rng.integers(1, cameras + 1, gallery),
     }
+
+
+def pointing(data):
+    """The same, with a number to give rows of zeros a direction."""
+    query, gallery = (np.where(data[side].any(1, keepdims=True), data[side], 1) for side in ("query", "gallery"))
+    return data | {"query": query, "gallery": gallery}
 
 
 def twin_of(data, metric, **options):
@@ -62,6 +69,7 @@ def same(a, b):
 )
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_equals_the_slow_loop(data, metric, ap, unmatched):
+    data = pointing(data) if metric == "cosine" else data
     report = evaluate_ranking(**data, metric=metric, ap=ap, unmatched=unmatched)
     squared = "sqeuclidean" if metric == "euclidean" else metric
     mean_ap, mean_inp, cmc = twin_of(data, squared, ap=ap, unmatched=unmatched)
@@ -172,6 +180,32 @@ def test_progress_goes_to_stderr(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_any_integers_of_64_bits_name_people():
+    data = case(0)
+    high = {key: values.astype(np.uint64) + 2**62 for key, values in data.items() if key.endswith("camids")}
+    high["query_pids"] = data["query_pids"].tolist()
+    same(evaluate_ranking(**data), evaluate_ranking(**data | high))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("how", [{}, {"rerank": KReciprocal(k1=4, k2=2)}, {"expansion": True}, {"junk": "query"}])
+def test_a_common_offset_of_a_thousand_spreads_changes_no_order(metric, how):
+    data = case(5)
+    for side in ("query", "gallery"):
+        data[side] = (data[side] + 1000 * np.sign(data["query"][0])).astype(np.float32)
+    plain = {side: data[side].astype(np.float64) for side in ("query", "gallery")}
+    if metric == "cosine":  # half the squared distance of vectors of length 1
+        plain = {side: rows / np.linalg.norm(rows, axis=1, keepdims=True) for side, rows in plain.items()}
+    center = plain["gallery"].mean(0)
+    plain = {side: 1000 * (rows - center) for side, rows in plain.items()}
+    got, wanted = (
+        evaluate_ranking(**data, metric=metric, **how),
+        evaluate_ranking(**data | plain, metric="euclidean", **how),
+    )
+    np.testing.assert_array_equal(got.first_hit, wanted.first_hit)
+    np.testing.assert_allclose(got.ap, wanted.ap, atol=1e-12)
+
+
 def with_nan():
     gallery = case(0)["gallery"]
     gallery[[7, 9], 3] = np.nan
@@ -200,6 +234,16 @@ def with_nan():
             r"1 query ids \(99\) and the 9 gallery ids \(-1, 0, 1, ...\) share",
         ),
         ({"query_pids": np.zeros(20, int)}, DataError, "number persons from 1"),
+        ({"query_pids": np.full(20, -2)}, DataError, "query_pids holds -2 .20 of 20 below -1., wanted -1 for junk"),
+        ({"gallery_pids": np.arange(-5, 55)}, DataError, "gallery_pids holds -5 .4 of 60 below -1"),
+        ({"query_pids": [2**63] * 20}, DataError, "query_pids holds 9223372036854775808, wanted integers up to"),
+        ({"query_camids": np.full(20, 2**64 - 1, np.uint64)}, DataError, "query_camids holds 18446744073709551615"),
+        ({"query_pids": [2**70] * 20}, DataError, "query_pids is of type object: give integers from -2.63"),
+        ({"query_pids": ["7"] * 20}, DataError, "query_pids is of type <U1: give integers"),
+        ({"query_pids": [[1], [1, 2]]}, DataError, "query_pids are not an array"),
+        ({"query_pids": torch.ones(20, dtype=torch.bfloat16)}, DataError, "query_pids is of type float64"),
+        ({"query": np.eye(20, 8)}, DataError, "query features are zero in 12 of 20 rows, first in row 8"),
+        ({"gallery": np.zeros((60, 8))}, DataError, "gallery features are zero in 60 of 60 rows"),
         (
             {"query_camids": np.ones(20, int), "gallery_camids": np.ones(60, int)},
             DataError,

@@ -67,6 +67,13 @@ def test_wrong_tables_are_refused_in_one_line(tmp_path, columns, says):
         ("a.npz", b"PK\x03\x04 and no more", DataError, "a.npz cannot be read as .npz"),
         ("a.npz", {"pids": [1]}, DataError, "a.npz lacks embeddings, it holds pids"),
         ("a.npz", {"embeddings": FEATURES, "pids": [1]}, DataError, r"a.npz: pids has shape \(1,\) for 4"),
+        ("a.npz", {"embeddings": FEATURES, "pids": [1, 2, -2, 3]}, DataError, "a.npz: pids holds -2 .1 of 4 below -1"),
+        (
+            "a.npz",
+            {"embeddings": FEATURES, "pids": np.full(4, 2**63, np.uint64)},
+            DataError,
+            "wanted integers up to 2.63 - 1",
+        ),
         ("a.npz", {"embeddings": FEATURES * np.nan, "pids": [1] * 4}, DataError, "a.npz features hold NaN"),
         ("a.npz", {"embeddings": np.array([None, 1], object), "pids": [1, 2]}, DataError, "a.npz cannot be read"),
     ],

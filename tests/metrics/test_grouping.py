@@ -20,7 +20,7 @@ from regard.metrics import evaluate_ranking, pool_features
 def test_equals_the_slow_loop(seed, how, normalize, cameras, tracks):
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(25, 4)).astype(np.float32)
-    features[3] = 0
+    features[3] *= normalize
     pids, camids, tracklets = rng.integers(-1, 4, 25), rng.integers(1, 3, 25), rng.integers(0, 3, 25)
     keys = [pids, *([camids] if cameras else []), *([tracklets] if tracks else [])]
     got = pool_features(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from regard.data.listing import noting, walk_images
 from regard.errors import DataError
 from regard.search.inputs import list_sources, read_table
 from regard.search.picture import decode, thumbnail
@@ -32,11 +34,104 @@ def write_tar(path, files):
 
 
 def test_a_folder_is_walked_in_order(tmp_path):
-    for name in ("b/2.jpg", "b/10.png", "a/x.JPG", ".hidden/x.jpg", "notes.txt", "a/.y.jpg", "z.webp"):
+    for name in ("b/2.jpg", "b/10.png", "a/x.JPG", ".hidden/x.jpg", "by its bytes", "a/.y.jpg", "z.webp", "b/c/1.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(jpeg())
+    (tmp_path / "notes.txt").write_text("no picture")
     paths = [source.path.removeprefix(f"{tmp_path.as_posix()}/") for source in list_sources([tmp_path])]
-    assert paths == ["z.webp", "a/x.JPG", "b/10.png", "b/2.jpg"]
+    assert paths == ["by its bytes", "z.webp", "a/x.JPG", "b/10.png", "b/2.jpg", "b/c/1.jpg"]
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    """Pictures by ending or by content; links followed, never round and round; the rest by reason."""
+    (tmp_path / "a").mkdir()
+    for name in ("a/1.jfif", "a/2.gif", "elsewhere"):
+        (tmp_path / name).write_bytes(jpeg())
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "self").symlink_to("self")
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    (tmp_path / "linked.png").symlink_to("elsewhere")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "photo").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    (tmp_path / "scan.heic").write_bytes(b"?")
+    (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(40))
+    (tmp_path / "raw.nef").write_bytes(b"MM\0*" + bytes(40))
+    (tmp_path / "Thumbs.db").write_bytes(b"x")
+    write_tar(tmp_path / "s.tar", {"1.jpg": jpeg(), "noending": jpeg(), "film.avi": b"RIFF    AVI " + bytes(30)})
+    with noting() as skipped:
+        found = list_sources([tmp_path])
+    names = [source.path.removeprefix(f"{tmp_path.as_posix()}/") for source in found]
+    assert names == ["elsewhere", "linked.png", "s.tar!1.jpg", "s.tar!noending", "a/1.jfif", "a/2.gif"]
+    assert {reason: len(found) for reason, found in skipped.reasons.items()} == {
+        "other file": 1,
+        "dangling link": 2,
+        "HEIC picture": 2,
+        "video": 2,
+        "camera raw file": 1,
+        "pipe, socket or device file": 2,
+        "repeated folder": 2,
+    }
+    assert "2 dangling links (" in str(skipped)
+    with pytest.raises(DataError, match=r"cannot open .*pipe, socket or device"):
+        list_sources([tmp_path / "pipe.jpg"])[0].read()
+    with pytest.raises(DataError, match=r"cannot open .*zero\.jpg"):
+        list_sources([tmp_path / "zero.jpg"])[0].read()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "x.heic").touch()
+    with pytest.raises(DataError, match=r"no pictures in .*only 1 HEIC picture"):
+        list_sources([tmp_path / "empty"])
+
+
+def test_links_to_one_another_end(tmp_path):
+    """Folders that all link to all others are read once each, under their own names."""
+    for one in "abcdefgh":
+        (tmp_path / one).mkdir()
+        (tmp_path / one / "1.jpg").write_bytes(jpeg())
+        for other in "abcdefgh":
+            (tmp_path / one / f"to {other}").symlink_to(tmp_path / other)
+    assert [path.parent.name for path in walk_images(tmp_path)] == list("abcdefgh")
+
+
+def test_meta_says_what_it_does_not_match(tmp_path):
+    for name in ("a/1.jpg", "b/1.jpg", "b/0002_c3s1_000451_03.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(jpeg())
+    table = tmp_path / "meta.csv"
+    table.write_text("\ufeffpath,camera\n1.jpg,x\nb/0002_c3s1_000451_03.jpg,\nno.jpg,y\n", encoding="utf-8")
+    with noting() as skipped:
+        sources = list_sources([tmp_path / "a", tmp_path / "b"], read_table(table))
+    assert {reason: list(rows) for reason, rows in skipped.reasons.items()} == {
+        "unmatched --meta row": ["no.jpg"],
+        "ambiguous --meta row": ["1.jpg"],
+    }
+    assert [source.record().camera for source in sources] == ["x", "3", "x"]  # an empty cell says nothing
+    with pytest.raises(DataError, match="none of the 3 rows given with --meta speaks of any of the 1 pictures"):
+        list_sources([tmp_path / "a"], {"2.jpg": {}, "c/1.jpg": {}, "no": {}})
+    table.write_text("path,camera\n1.jpg,x\n1.jpg,y\n")
+    with pytest.raises(DataError, match=r"line 3 of .* repeats '1\.jpg' of line 2"):
+        read_table(table)
+    for content, wrong in [("path\n", "no rows"), ("path,a,a\n", "two columns 'a'"), ("path,a\nx\n", "has 1 values"),
+                           ("path," * 500_000, "characters"), ("path\n" + '""\n', "path is empty")]:  # fmt: skip
+        table.write_text(content)
+        with pytest.raises(DataError, match=wrong):
+            read_table(table)
+    for content, wrong in [("[1]", "line 1 .*expected a JSON object"), ('{"path": "x"}\n{', "at line 2"),
+                           ('{"a": 1}', "no column path")]:  # fmt: skip
+        (tmp_path / "meta.jsonl").write_text(content)
+        with pytest.raises(DataError, match=wrong):
+            read_table(tmp_path / "meta.jsonl")
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    """Bytes that are not UTF-8 are kept as the command line prints them, in folders and in shards."""
+    path = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    path.write_bytes(jpeg())
+    write_tar(tmp_path / "s.tar", {os.fsdecode(b"\xff.jpg"): jpeg()})
+    found = list_sources([path, tmp_path / "s.tar"])
+    assert [source.path.rpartition("/")[2] for source in found] == [r"caf\udce9.jpg", r"s.tar!\udcff.jpg"]
+    assert all(source.read() == jpeg() and source.record().id for source in found)
 
 
 def test_a_source_given_twice_is_one(tmp_path):

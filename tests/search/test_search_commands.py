@@ -106,7 +106,7 @@ def test_every_search_is_logged(run, gallery, photos):
     [
         (["search", "--gallery", "{gallery}"], "wants a photograph"),
         (["search", "{photo}", "--gallery", "nowhere"], "there is no gallery in nowhere"),
-        (["search", "none.jpg", "--gallery", "{gallery}"], "cannot open none.jpg"),
+        (["search", "none.jpg", "--gallery", "{gallery}"], "cannot open 'none.jpg'"),
         (["search", "{photo}", "--gallery", "{gallery}", "-k", "0"], "got k=0"),
         (["search", "{photo}", "--gallery", "{gallery}", "--where", "x"], "wants NAME=VALUE"),
         (["search", "{photo}", "--gallery", "{gallery}", "--since", "noon"], "got the time 'noon'"),

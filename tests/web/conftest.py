@@ -19,7 +19,7 @@ from asking import Service, paint
 from regard.models import create_model
 from regard.search import Embedder, Gallery
 from regard.search.ingest import embed_sources
-from regard.search.inputs import list_sources, with_meta
+from regard.search.inputs import list_sources
 from regard.web.app import create_app
 from regard.web.desk import Desk, Limits, Searcher
 from regard.web.marks import Marks
@@ -51,7 +51,7 @@ def made(photos, tmp_path_factory) -> dict[str, tuple[Path, Path, tuple[int, int
             path.name: {"time": 1_777_622_400 + 3600 * number, "track": f"t{path.name[:7]}", "color": "red<b>"}
             for number, path in enumerate(sorted(photos.glob("*.jpg")))
         }
-        embed_sources([with_meta(source, meta) for source in list_sources([photos])], embedder, root / name)
+        embed_sources(list_sources([photos], meta), embedder, root / name)
         out[name] = (root / name, root / f"{name}-model", size)
     return out
 

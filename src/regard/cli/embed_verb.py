@@ -7,8 +7,9 @@
   torchrun --nproc-per-node 4 -m regard embed photos/ --model runs/apnet -o people
 
 In fp32 every engine gives the same descriptors, to rounding; bf16 and int8 are faster and other numbers, so a gallery
-takes no others. A stopped job goes on where it was: give the same command again. Unreadable pictures are left out and
-listed.
+takes no others. A stopped job goes on where it was: give the same command again. What is left out is counted
+by reason, with an example: pictures that cannot be read, links to nothing, pipes, films, formats that are not read,
+other files, rows of --meta that speak of no picture. Where nothing can be read, the command fails.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from regard.cli.search_verb import parse_size
-    from regard.errors import ConfigError
+    from regard.data.listing import noting
+    from regard.errors import ConfigError, DataError
     from regard.search.embedder import Embedder
     from regard.search.ingest import embed_sources
     from regard.search.inputs import list_sources, read_table
     from regard.search.ranks import Ranks
-    from regard.storage import write_atomic
+    from regard.storage import plain_text, write_atomic
 
     if arguments.batch_size < 1:
         raise ConfigError(f"--batch-size is {arguments.batch_size}, wanted 1 or more")
@@ -62,7 +64,8 @@ def run(arguments: argparse.Namespace) -> None:
             engine=arguments.engine,
             precision=arguments.precision,
         )
-        sources = list_sources(arguments.inputs, read_table(arguments.meta) if arguments.meta else None)
+        with noting() as skipped:
+            sources = list_sources(arguments.inputs, read_table(arguments.meta) if arguments.meta else None)
         if ranks.is_main and not arguments.quiet:
             made_by = embedder.describe()
             print(embedder.note or f"computing with {made_by['engine']} in {made_by['precision']}")
@@ -83,11 +86,16 @@ def run(arguments: argparse.Namespace) -> None:
             )
     if not ranks.is_main:
         return
+    left_out = [*report.unreadable.items(), *((what, why) for why, all_ in skipped.reasons.items() for what in all_)]
+    if arguments.unreadable:
+        lines = "".join(f"{plain_text(what)}\t{plain_text(why)}\n" for what, why in left_out)
+        write_atomic(arguments.unreadable, lines.encode())
+    if report.unreadable and not (report.added or report.known):
+        raise DataError(f"none of {len(sources):,} pictures can be read: {next(iter(report.unreadable.values()))}")
     for reason in list(report.unreadable.values())[:5]:
         print(f"left out: {reason}")
-    if arguments.unreadable:
-        lines = "".join(f"{path}\t{reason}\n" for path, reason in report.unreadable.items())
-        write_atomic(arguments.unreadable, lines.encode())
+    if skipped:
+        print(f"left out: {skipped}")
     print(f"{arguments.output}: {report}")
     if not arguments.output.endswith(".parquet"):
         print(f"search in it with: regard search PHOTO --gallery {arguments.output}")

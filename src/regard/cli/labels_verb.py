@@ -212,8 +212,8 @@ def make(arguments: argparse.Namespace) -> None:
 
 def photos_of(arguments: argparse.Namespace) -> dict[str, Path]:
     """Photos to label, by their name below the root."""
-    from regard.data.datasets.layout import list_images
     from regard.data.labels.attach import relative_name
+    from regard.data.listing import list_images
 
     if arguments.folder:
         return {

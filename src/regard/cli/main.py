@@ -1,20 +1,23 @@
 """``regard VERB``: parses the verb, imports only its file, and turns user errors into one line and exit code 2.
 
-A verb is a module with ``HELP`` (one line), ``add_arguments(parser)`` and ``run(arguments)``.
+A verb is a module with ``add_arguments(parser)`` and ``run(arguments)``. Its arguments and options may stand in any
+order.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from regard import __version__
 from regard.errors import RegardError, UnknownNameError
 
-__all__ = ["VERBS", "main"]
+__all__ = ["VERBS", "main", "parse"]
 
 VERBS = {
     "demo": "train, measure and look at a model on a synthetic crowd, in a few minutes",
@@ -45,7 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0, or 2 for anything the user can put right, or 130 after an interruption.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text; see storage.encode_text
+    given = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in given
+    arguments = [argument for argument in given if argument != "--debug"]  # wherever it stands
     verb = arguments[0] if arguments else "--help"
     if verb in ("-h", "--help"):
         print(_overview())
@@ -53,17 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb == "--version":
         print(f"regard {__version__}")
         return 0
-    debug = "--debug" in arguments
     try:
-        if verb not in VERBS:
-            raise UnknownNameError("command", verb, VERBS)
-        module = importlib.import_module(f"regard.cli.{verb}_verb")
-        parser = _Parser(prog=f"regard {verb}", description=module.__doc__)
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
-        parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        module.add_arguments(parser)
-        rest = [argument for argument in arguments[1:] if argument != "--debug"]  # wherever it stands
-        return module.run(parser.parse_args(rest)) or 0
+        run, parsed = parse(arguments)
+        return run(parsed) or 0
     except RegardError as error:
         if debug:
             raise
@@ -77,8 +77,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+def parse(arguments: Sequence[str]) -> tuple[Callable[[argparse.Namespace], int | None], argparse.Namespace]:
+    """What a verb runs, and its arguments.
+
+    Args:
+        arguments: the verb and what follows it.
+
+    Raises:
+        UnknownNameError: there is no such verb.
+        RegardError: an argument is wrong or missing.
+    """
+    verb = arguments[0]
+    if verb not in VERBS:
+        raise UnknownNameError("command", verb, VERBS)
+    module = importlib.import_module(f"regard.cli.{verb}_verb")
+    parser = _Parser(prog=f"regard {verb}", description=module.__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    module.add_arguments(parser)
+    return module.run, parser.parse_args(list(arguments[1:]))
+
+
 class _Parser(argparse.ArgumentParser):
-    """argparse with our one line instead of its usage block."""
+    """argparse with our one line instead of its usage block, and with arguments and options in any order."""
+
+    _passes = 0
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Take options first, then what is left as arguments; what follows ``--`` is an argument whatever it is."""
+        actions = [action for action in self._get_positional_actions() if action.nargs == argparse.PARSER]
+        if actions:
+            if args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
+                self.error(
+                    f"got {args[0]} before it is said what to do; begin with {', '.join(actions[0].choices or ())}"
+                )
+            return super().parse_known_args(args, namespace)
+        if not self._passes:
+            self._passes = 1
+            try:
+                return self.parse_known_intermixed_args(args, namespace)
+            finally:
+                self._passes = 0
+        self._passes += 1
+        cut = args.index("--") if self._passes == 2 and "--" in args else len(args)
+        namespace, left = super().parse_known_args(args[:cut], namespace)
+        return namespace, [*left, *args[cut:]]
 
     def error(self, message: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         raise RegardError(f"{message}; see '{self.prog} --help'")

@@ -95,9 +95,9 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
     """Descriptors of the query, how the log calls it, the records it was made from, and the model's calibration."""
     import numpy as np
 
+    from regard.data.image import read_bytes
     from regard.errors import ConfigError
     from regard.search.embedder import Embedder
-    from regard.search.inputs import read_file
     from regard.search.picture import decode
 
     if not (arguments.photos or arguments.id):
@@ -111,8 +111,8 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
     if arguments.photos:
         embedder = Embedder.like(gallery.meta["model"], arguments.model)
         embedder.check_fits(gallery)
-        data = [read_file(path) for path in arguments.photos]
-        vectors.append(embedder.embed([decode(each, str(p)) for each, p in zip(data, arguments.photos)]))
+        data = [read_bytes(path) for path in arguments.photos]
+        vectors.append(embedder.embed([decode(each, f"'{p}'") for each, p in zip(data, arguments.photos)]))
         names += [f"sha256:{hashlib.sha256(each).hexdigest()[:16]}" for each in data]
         calibration = embedder.calibration
     return np.concatenate(vectors), names, [item.record for item in items], calibration

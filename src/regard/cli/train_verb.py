@@ -42,8 +42,9 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if not arguments.name:
         raise ConfigError("regard train wants a system, a recipe or a YAML file; 'regard recipes' lists those on board")
-    recipe, config = resolve(arguments.name, arguments.overrides)
+    recipe = resolve(arguments.name, arguments.overrides)
     if arguments.show:
-        print(config.to_yaml(), end="")
+        print(recipe.config.to_yaml(), end="")
         return
-    start_run(config, arguments.output or Path("runs") / recipe, quiet=arguments.quiet, go_on=arguments.go_on)
+    folder = arguments.output or Path("runs") / recipe.name
+    start_run(recipe.config, folder, quiet=arguments.quiet, go_on=arguments.go_on, about=recipe.lines)

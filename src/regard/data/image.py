@@ -1,30 +1,66 @@
-"""Reading pictures: from files, and from bytes nobody vouches for.
+"""Reading pictures: from files, and from bytes nobody vouches for. The one door for training, embedding and service.
 
 Shapes: H x W pixels of the stored picture, upright.
 
-Person crops are small JPEG files, of which Pillow spends most of its time outside the decoder. The common ones go to
-libjpeg-turbo directly, in less than half the time and to the same pixels (``benchmarks/loader.py``); whatever is
-unusual about a file, and whether it is damaged, is Pillow's to say.
+What a picture would cost is asked before anything is decoded (:mod:`regard.data.header`). Person crops are small JPEG
+files, of which Pillow spends most of its time outside the decoder. The common ones go to libjpeg-turbo directly, in
+less than half the time and to the same pixels (``benchmarks/loader.py``); whatever is unusual about a file, and whether
+it is damaged, is Pillow's to say.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import stat
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
 
+from regard.data.header import FORMATS, MAX_BYTES, MAX_EXTRA, MAX_PIXELS, Header, check_blob, kind_of, read_header
 from regard.errors import DataError
 
-__all__ = ["MAX_PIXELS", "decode_image", "read_image"]
-
-MAX_PIXELS = 64 * 1024 * 1024
-"""Pictures with more pixels are refused: no person crop is that large, and small files can claim to be."""
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "decode_image",
+    "measure_image",
+    "open_image",
+    "read_bytes",
+    "read_image",
+    "to_rgb",
+]
 
 MARKERS = 1 << 17
 """Bytes at the beginning of a JPEG file in which an orientation is looked for; one segment takes half of that."""
+
+FEW_SCANS = 16
+"""Scans up to which a JPEG file is as cheap as others; the usual progressive one has ten."""
+
+MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
+"""Pillow's names of kinds of pixels that become RGB without a guess; besides these, 16-bit gray."""
+
+RAW_EXIF = "Raw profile type exif"
+"""Where older PNG files keep their EXIF, as digits."""
+
+ORIENTATION = 0x0112
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what turns the picture upright."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -34,18 +70,44 @@ def read_image(path: str | Path) -> np.ndarray:
         (H, W, 3) uint8.
 
     Raises:
-        DataError: the file is missing, empty, not an image, damaged, or larger than ``MAX_PIXELS``.
+        DataError: the file is missing, no regular file, empty, not a picture, damaged, or costs too much.
+    """
+    return decode_image(read_bytes(path), f"'{path}'")
+
+
+def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
+    """The bytes of a picture's file; a pipe, a socket or a device is never waited for.
+
+    Args:
+        path: the file.
+        limit: larger files are refused unread.
+
+    Raises:
+        DataError: the file is missing, cannot be opened, is no regular file, or is too large.
     """
     try:
-        with io.FileIO(path) as file:
-            return decode_image(file.readall())
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
-        raise DataError(explain(Path(path), error)) from error
+        with io.FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                what = "folder" if stat.S_ISDIR(status.st_mode) else "pipe, socket or device"
+                raise DataError(f"cannot open '{path}' (it is a {what}), expected a picture; name a file")
+            if status.st_size > limit:
+                raise DataError(f"'{path}' has more than {limit:,} bytes, expected a person crop; shrink or remove it")
+            return file.readall()
+    except FileNotFoundError:
+        raise DataError(
+            f"cannot open '{path}': there is no image of that name; restore it, or read the data set again"
+        ) from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"cannot open '{path}' ({reason}), expected a readable image; check the path and its permissions"
+        ) from None
 
 
-def decode_image(content: bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None) -> np.ndarray:
+def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode the bytes of a picture to RGB.
 
     Turned upright by its EXIF orientation. Gray, palette and CMYK pictures are converted, 16-bit gray keeps its upper
@@ -53,62 +115,155 @@ def decode_image(content: bytes, max_pixels: int = MAX_PIXELS, formats: tuple[st
 
     Args:
         content: the bytes of a file.
+        name: what to call it in an error.
         max_pixels: more are refused before any is decoded.
-        formats: Pillow's names of those that are read, JPEG among them; None for all.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        DecompressionBombError: Pillow's; there are more pixels.
-        Exception: no picture, or damaged; Pillow's decoders raise whatever such a file makes them stumble over.
+        DataError: empty, no picture of a format that is read, several in one, damaged, of pixels whose scale no file
+            says (32 bits), or it claims to be larger or to cost more than any photograph.
     """
     if (picture := read_plain_jpeg(content, max_pixels)) is not None:
         return picture
-    with Image.open(io.BytesIO(content), formats=formats) as image:
-        if image.width * image.height > max_pixels:
-            raise Image.DecompressionBombError
-        ImageOps.exif_transpose(image, in_place=True)
-        return np.array(to_rgb(image))
+    examine(content, name, max_pixels)
+    with opened(content, name, max_pixels) as image:
+        turn = UPRIGHT.get(orientation(image))
+        return np.array(to_rgb(image if turn is None else image.transpose(turn), name))
+
+
+def measure_image(path: str | Path) -> tuple[int, int]:
+    """Height and width in pixels as the header says, before the picture is turned upright; nothing is decoded.
+
+    Raises:
+        DataError: as :func:`read_image`, but for what only decoding tells.
+    """
+    header = examine(read_bytes(path), f"'{path}'")
+    return header.height, header.width
+
+
+@contextmanager
+def open_image(path: str | Path, what: str) -> Iterator[Image.Image]:
+    """A file as Pillow sees it, for those that want its own kind of pixels, such as the labels of a mask.
+
+    Args:
+        path: the file.
+        what: it is, such as "mask", for an error.
+
+    Raises:
+        DataError: as :func:`read_image`, also for whatever Pillow raises in the block.
+    """
+    content, name = read_bytes(path), f"{what} '{path}'"
+    examine(content, name)
+    with opened(content, name) as image:
+        yield image
+
+
+@contextmanager
+def opened(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """Bytes that have been examined, opened by Pillow.
+
+    Raises:
+        DataError: Pillow says that they are damaged, here or in the block.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            check_size(image.height, image.width, name, max_pixels)
+            yield image
+    except (MemoryError, DataError):
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{name} is damaged ({reason}), expected a complete image; restore or remove it") from error
+
+
+def examine(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
+    """What a picture claims, where that is not too much.
+
+    Raises:
+        DataError: empty, no picture, several in one, or it claims too much.
+    """
+    if not content:
+        raise DataError(f"{name} is empty (0 bytes), expected an image; restore or remove it")
+    kind = kind_of(content[:32])
+    if kind not in FORMATS:
+        reads = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise DataError(f"{name} is no picture{' but ' * bool(kind)}{kind}, expected {reads}; save it so or remove it")
+    try:
+        header = read_header(content)
+        excess = header.excess(len(content))
+    except (struct.error, IndexError):
+        raise DataError(f"{name} is damaged (it ends too early), expected a complete image; restore it") from None
+    except ValueError as error:
+        header, excess = None, str(error)
+    if header is not None:
+        check_size(header.height, header.width, name, max_pixels)
+        if header.frames > 1:
+            raise DataError(f"{name} holds several pictures (a film or pages), expected one; save the one you mean")
+    if header is None or excess:
+        raise DataError(f"{name} would cost too much to decode ({excess}), expected a photograph; save it again")
+    return header
+
+
+def check_size(height: int, width: int, name: str, max_pixels: int) -> None:
+    """Check that a picture has an area, and not too much of it.
+
+    Raises:
+        DataError: it has none, or too much.
+    """
+    if height < 1 or width < 1:
+        raise DataError(f"{name} is no picture: {height} x {width} pixels have no area; restore or remove it")
+    if height * width > max_pixels:
+        raise DataError(f"{name} claims more than {max_pixels:,} pixels, expected a person crop; shrink or remove it")
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's word on how a picture lies; 1 is upright."""
+    image.load()
+    if isinstance(digits := image.info.get(RAW_EXIF), str):
+        check_blob(bytes.fromhex("".join(digits.split("\n")[3:])))
+    found = image.getexif().get(ORIENTATION, 1)
+    return found if isinstance(found, int) else 1
 
 
 def read_plain_jpeg(content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray | None:
-    """(H, W, 3) of an intact JPEG file in color or gray that nothing has to be turned in; None for any other file."""
-    if not content.startswith(b"\xff\xd8") or b"Exif\0\0" in content[:MARKERS]:
+    """(H, W, 3) of an intact JPEG file in color or gray that nothing has to be turned in; None for any other file.
+
+    Its few markers need not be walked: a short file in which few scans can begin costs no more than its pixels.
+    """
+    if not content.startswith(b"\xff\xd8\xff") or len(content) > MAX_EXTRA or b"Exif\0\0" in content[:MARKERS]:
         return None
+    scans = content.count(b"\xff\xda")
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content)
-        if space not in ("YCbCr", "Gray") or int(height) * int(width) > max_pixels:
+        header = Header("JPEG", int(height), int(width), scans)
+        if scans > FEW_SCANS or header.height * header.width > max_pixels or header.excess(len(content)):
             return None
-        return simplejpeg.decode_jpeg(content, "RGB")
+        return simplejpeg.decode_jpeg(content, "RGB") if space in ("YCbCr", "Gray") else None
     except ValueError:
         return None
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a picture of any mode to RGB."""
+def to_rgb(image: Image.Image, name: str = "the picture") -> Image.Image:
+    """Convert a picture to RGB.
+
+    Args:
+        image: of any kind of pixels with 8 bits, or of 16-bit gray, which keeps its upper byte.
+        name: what to call it in an error.
+
+    Raises:
+        DataError: its pixels are whole or real numbers of 32 bits, of which no file says which is white, or of another
+            kind that has no one color on a screen.
+    """
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode not in MODES:
+        kind = {"I": "whole numbers of 32 bits", "F": "real numbers"}.get(image.mode, f"of the kind {image.mode}")
+        raise DataError(f"{name} has pixels that are {kind}, expected 8 or 16 bits a color; save it so")
     if image.has_transparency_data:
         layers = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layers.size, "black"), layers).convert("RGB")
     return image.convert("RGB")
-
-
-def explain(path: Path, error: Exception) -> str:
-    """What is wrong with an image file, what was expected, and what to do, in one line."""
-    match error:
-        case FileNotFoundError():
-            return f"there is no image '{path}', though the data set lists it; restore it or read the data set again"
-        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
-            return f"'{path}' claims more than {MAX_PIXELS:,} pixels, expected a person crop; shrink or remove it"
-        case OSError(errno=int(), strerror=str(reason)):
-            return f"cannot open '{path}' ({reason}), expected a readable image; check the path and its permissions"
-    if path.stat().st_size == 0:
-        return f"'{path}' is empty (0 bytes), expected an image; restore or remove it"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return f"'{path}' is not an image, expected JPEG, PNG or another format Pillow reads; restore or remove it"
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"'{path}' is damaged ({reason}), expected a complete image; restore or remove it"

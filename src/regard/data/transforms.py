@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, DataError
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -158,7 +158,15 @@ def resize(
 
     Returns:
         (H, W, C) or (H, W) uint8; the picture itself where it has that size and is not flipped.
+
+    Raises:
+        DataError: the picture has no pixels, as the crop of a box beyond its frame.
     """
+    if 0 in picture.shape[:2]:
+        raise DataError(
+            f"got a picture of {picture.shape[0]} x {picture.shape[1]} pixels (height x width), wanted at least 1 x 1; "
+            "leave out boxes without area or outside their frame"
+        )
     if picture.shape[:2] == (height, width):
         return mirror(picture) if flip else picture
     image = as_tensor(picture)

@@ -26,6 +26,7 @@ from regard.errors import CheckpointError
 from regard.losses import Criterion
 from regard.models import ReIDModel
 from regard.models.checkpoint import load_weights, model_config
+from regard.parsing import parse_json
 from regard.storage import write_atomic
 
 __all__ = ["Progress", "TrainingState", "has_state", "read_config", "read_progress", "restore", "save_state"]
@@ -104,7 +105,7 @@ def read_config(folder: Path) -> Config:
         CheckpointError: the folder holds no training state.
     """
     _, metadata = _open(folder)
-    return load_config(json.loads(metadata["config"]), source=str(folder / FILE))
+    return load_config(parse_json(metadata["config"]), source=str(folder / FILE))
 
 
 def read_progress(folder: Path) -> Progress:
@@ -114,7 +115,7 @@ def read_progress(folder: Path) -> Progress:
         CheckpointError: the folder holds no training state.
     """
     _, metadata = _open(folder)
-    return Progress(**json.loads(metadata["progress"]))
+    return Progress(**parse_json(metadata["progress"]))
 
 
 def restore(folder: Path, state: TrainingState, runtime: Runtime) -> None:
@@ -137,12 +138,12 @@ def restore(folder: Path, state: TrainingState, runtime: Runtime) -> None:
     for name, value in _part(tensors, "optimizer.").items():
         index, key = name.split(".", 1)
         moments.setdefault(int(index), {})[key] = _laid_out(value, parameters, int(index))
-    groups = json.loads(metadata["optimizer"])
+    groups = parse_json(metadata["optimizer"])
     try:
         state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
     except ValueError as error:
         raise CheckpointError(f"{source} belongs to another optimizer ({error}); start a new run instead") from None
-    state.progress = Progress(**json.loads(metadata["progress"]))
+    state.progress = Progress(**parse_json(metadata["progress"]))
     _set_random_state(tensors, runtime)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from regard.data.image import read_image
+from regard.data.image import open_image, read_image
 from regard.errors import DataError
 from regard.structures import Sample
 
@@ -47,5 +47,5 @@ def color_histograms(
 def _mask(sample: Sample) -> np.ndarray:
     if sample.mask is None:
         raise DataError(f"{sample.path} has no person mask; leave masked off, or use a data set with masks")
-    with Image.open(sample.mask) as mask:
+    with open_image(sample.mask, "mask") as mask:
         return np.asarray(mask) > 0

@@ -36,6 +36,7 @@ from regard.metrics.significance import Difference, holm, intervals, paired_diff
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import WEIGHTS, model_folder
 from regard.models.cost import Cost, inference_cost
+from regard.parsing import parse_json
 from regard.storage import write_atomic
 from regard.structures import Splits
 
@@ -273,7 +274,7 @@ def _read(file: Path) -> tuple[RankingReport, Cost] | None:
     """What :func:`_pack` wrote; None where there is nothing, or nothing whole."""
     try:
         with np.load(io.BytesIO(file.read_bytes())) as content:
-            about = json.loads(str(content["about"]))
+            about = parse_json(str(content["about"]))
             arrays = {name: content[name] for name in ("ap", "inp", "first_hit", "cmc")}
         scores = {key: about[key] for key in ("mAP", "mINP", "options")}
         return RankingReport(**scores, **arrays), Cost(**about["cost"])

@@ -81,7 +81,7 @@ def evaluate_on(
     own = own_config(folder)
     if own is None and root is None and not data:
         raise ConfigError(DATALESS.format(folder))
-    config = own or resolve(f"{model_config(model)['model']}_market1501")[1]
+    config = own or resolve(f"{model_config(model)['model']}_market1501").config
     config = load_config(config.to_dict() | {"eval": config.eval.model_dump() | dict(changes or {})})
     runtime = Runtime(config.train.model_copy(update={"devices": 1}))
     try:
@@ -142,7 +142,7 @@ def run_config(
         system = saved_system(model_folder(folder))
         if root is None:
             raise ConfigError(DATALESS.format(folder))
-        own = resolve(f"{system}_market1501")[1]
+        own = resolve(f"{system}_market1501").config
     tree = own.to_dict()
     data = tree["data"]
     if root or name:

@@ -21,7 +21,7 @@ from regard.data.loaders import test_loader
 from regard.data.transforms import Interpolation, TestTransform, normalize
 from regard.engine.runtime import Runtime
 from regard.engine.scoring import as_feature_sets, score_features
-from regard.errors import DataError
+from regard.errors import ConfigError, DataError
 from regard.metrics import RankingReport
 from regard.models import ReIDModel
 from regard.structures import Sample, Splits
@@ -40,10 +40,19 @@ __all__ = [
 
 
 def loader_workers(wanted: int | None, world_size: int = 1) -> int:
-    """Loader processes for each rank: as asked for, else one per core shared among the ranks, at most eight."""
-    if wanted is not None:
-        return wanted
-    return min(8, max(1, (os.cpu_count() or 1) // world_size))
+    """Loader processes for each rank: as asked for, else one per core shared among the ranks, at most eight.
+
+    Raises:
+        ConfigError: so many are asked for that they would only fill this machine's memory.
+    """
+    cores = os.cpu_count() or 1
+    if wanted is None:
+        return min(8, max(1, cores // world_size))
+    if wanted > max(16, 4 * cores):
+        raise ConfigError(
+            f"data.workers is {wanted}, but this machine has {cores} cores; choose one per core, or fewer"
+        )
+    return wanted
 
 
 def extract(

@@ -18,19 +18,32 @@ from torch import Tensor
 from tqdm import tqdm
 
 from regard.engine.runtime import Runtime
-from regard.errors import ConfigError
+from regard.errors import ConfigError, DataError
+from regard.parsing import parse_json
 from regard.storage import write_atomic
 
 __all__ = ["TrainingLog", "read_history"]
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run's metrics.jsonl, oldest first; an unfinished last line is left out."""
+    """The records of a run's metrics.jsonl, oldest first; an unfinished last line is left out.
+
+    Raises:
+        DataError: a line is no record.
+    """
     path = folder / "metrics.jsonl"
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            record = parse_json(line) if line else None
+            if line and not isinstance(record, dict):
+                raise ValueError(f"it is {type(record).__name__}")
+        except ValueError as error:
+            raise DataError(f"line {number} of {path} is no record ({error}); remove that line") from None
+        records += [record] if record else []
+    return records
 
 
 class TrainingLog:
@@ -125,9 +138,9 @@ class TrainingLog:
         """Write one evaluation."""
         self._write({"event": "eval", **record}, [k for k in record if k not in ("epoch", "step")])
 
-    def say(self, line: str) -> None:
-        """Print a line above the progress bar, on rank 0."""
-        if self._runtime.is_main and not self.quiet:
+    def say(self, line: str | None) -> None:
+        """Print a line above the progress bar, on rank 0, where there is one."""
+        if line and self._runtime.is_main and not self.quiet:
             tqdm.write(line)
 
     def __enter__(self) -> TrainingLog:

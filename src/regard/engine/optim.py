@@ -29,10 +29,10 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     unused = set(config.lr_scale)
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
         prefixes = [prefix for prefix in config.lr_scale if name.startswith(prefix)]
         unused -= set(prefixes)
+        if not parameter.requires_grad:
+            continue
         scale = config.lr_scale[max(prefixes, key=len)] if prefixes else 1.0
         decay = config.weight_decay if parameter.ndim > 1 or config.decay_norm_and_bias else 0.0
         groups.setdefault((scale, decay), []).append(parameter)

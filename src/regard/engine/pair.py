@@ -19,7 +19,7 @@ from regard.data.transforms import normalize
 from regard.engine.extract import embed_views, view_transform
 from regard.errors import CheckpointError, DataError
 from regard.metrics.calibration import Calibration, check_prior
-from regard.metrics.distance import as_features, pair_distances
+from regard.metrics.distance import as_features, check_lengths, pair_distances
 from regard.metrics.pairs import similarity_of
 from regard.models import ReIDModel, load
 
@@ -64,7 +64,7 @@ def compare(
     Raises:
         CheckpointError: the model is not calibrated, or there is no model.
         ConfigError: the prior is not between 0 and 1.
-        DataError: a picture cannot be read, or is neither picture nor descriptor.
+        DataError: a picture cannot be read, is neither picture nor descriptor, or its descriptor is not finite or zero.
     """
     model = model if isinstance(model, ReIDModel) else load(model)
     if model.calibration is None:
@@ -74,8 +74,10 @@ def compare(
         )
     calibration = Calibration.from_dict(model.calibration)
     prior = check_prior(calibration.prior if prior is None else prior)
-    pair = torch.stack([_descriptor(item, model, calibration) for item in (first, second)])
-    distance = pair_distances(as_features(pair, "the two"), torch.tensor([0]), torch.tensor([1]), calibration.metric)
+    pair = [as_features(_descriptor(item, model, calibration)[None], "picture") for item in (first, second)]
+    for number, descriptor in zip(("first", "second"), pair):
+        check_lengths(descriptor, f"the {number} picture's", calibration.metric)
+    distance = pair_distances(torch.cat(pair), torch.tensor([0]), torch.tensor([1]), calibration.metric)
     similarity = float(similarity_of(distance.double().numpy(), calibration.metric)[0])
     return Verdict(
         float(calibration.probability(similarity, cameras=cameras, prior=prior)),

@@ -6,11 +6,12 @@ the best evaluation) and final/ (the weights training ended with: what papers re
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from regard.config import Config, load_config, read_recipe, recipe_names
+from regard.config import Config, load_config, override, read_recipe, recipe_names
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources, no_training, source_name
@@ -19,41 +20,81 @@ from regard.engine.runtime import Runtime
 from regard.engine.train import train
 from regard.errors import ConfigError, DataError
 from regard.models import ReIDModel
-from regard.parsing import parse_yaml
 from regard.registry import MODELS
 from regard.structures import Splits
 
-__all__ = ["find_data", "open_data", "resolve", "resume_run", "start_run", "tested_on"]
+__all__ = ["Recipe", "find_data", "open_data", "resolve", "resume_run", "start_run", "tested_on"]
 
 CROWD = Path("runs") / "crowd"
 
 
-def resolve(name: str, overrides: Sequence[str] = ()) -> tuple[str, Config]:
+BASE = "market1501"
+"""Data set whose recipe a system takes for data sets that it has none for."""
+
+
+class Recipe(NamedTuple):
+    """What ``regard train NAME`` stands for.
+
+    Attributes:
+        name: what the run is called by default.
+        config: the checked configuration.
+        lines: which recipe it is, and what differs from it.
+    """
+
+    name: str
+    config: Config
+    lines: tuple[str, ...]
+
+
+def resolve(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe meant by ``name`` and its configuration.
 
     A bare system name takes its recipe for the data set that the overrides point at (``data.name=``, or what is found
-    in ``data.root=``), or its recipe for the crowd where they point at none.
-
-    Returns:
-        The recipe's name and the checked configuration.
+    in ``data.root=``), or its recipe for the crowd where they point at none. Where it has none for that data set, its
+    recipe for Market-1501 serves, and ``lines`` says so.
 
     Raises:
         ConfigError: there is no such recipe, or it or an override is wrong.
     """
+    called, note = name, ""
     if name in MODELS and name not in recipe_names():
-        name = f"{name}_{_data_of(overrides)}"
-    return Path(name).stem, load_config(read_recipe(name), overrides, source=name)
+        data = _data_of(overrides)
+        called, base = f"{name}_{data}", f"{name}_{BASE}"
+        name = called
+        if called not in recipe_names() and base in recipe_names():
+            name, note = base, f"{called.removesuffix(f'_{data}')} has no recipe for {data} and takes that for {BASE}"
+            several = override({}, overrides).get("data", {}).get("train")
+            overrides = (f"data.name={'null' if several else data}", *overrides)
+    text = read_recipe(name)
+    config = load_config(text, overrides, source=name)
+    said = f"recipe {name}" + (f": {note}" if note else "")
+    return Recipe(Path(called).stem, config, (said, *_changed(text, config)))
+
+
+def _changed(recipe: str, config: Config) -> list[str]:
+    """The settings that differ from the recipe's, in one line; none where none does, or the recipe alone is faulty."""
+    try:
+        own = dict(_flat(load_config(recipe).to_dict()))
+    except ConfigError:
+        return []
+    changes = [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in _flat(config.to_dict())
+        if key not in own or own[key] != value
+    ]
+    return [f"changed: {', '.join(changes)}"] if changes else []
 
 
 def _data_of(overrides: Sequence[str]) -> str:
     """Name of the data set that overrides point at: ``data.name``, the first of ``data.train``, or what is in root."""
-    given = {key: value for key, _, value in (text.partition("=") for text in overrides)}
-    if given.get("data.name"):
-        return source_name(given["data.name"])
-    train = parse_yaml(given.get("data.train", "[]"), "data.train")
+    data = override({}, overrides).get("data")
+    data = data if isinstance(data, dict) else {}
+    if data.get("name"):
+        return source_name(str(data["name"]))
+    train = data.get("train")
     if isinstance(train, list) and train:
         return source_name(str(train[0]))
-    return detect(given["data.root"]) if "data.root" in given else "crowd"
+    return detect(Path(str(data["root"])).expanduser()) if data.get("root") else "crowd"
 
 
 def open_data(config: Config, runtime: Runtime | None = None, quiet: bool = False) -> Splits:
@@ -109,7 +150,9 @@ def find_data(
     return find_source(text or detect(root or CROWD), root, config.data.options)
 
 
-def start_run(config: Config, folder: Path, quiet: bool = False, go_on: bool = False) -> ReIDModel:
+def start_run(
+    config: Config, folder: Path, quiet: bool = False, go_on: bool = False, about: Sequence[str] = ()
+) -> ReIDModel:
     """Train a new run in ``folder``.
 
     Args:
@@ -118,6 +161,7 @@ def start_run(config: Config, folder: Path, quiet: bool = False, go_on: bool = F
         quiet: no progress bars.
         go_on: where the folder holds this very run already, go on from its last checkpoint: what is wanted of a
             command that is started again whenever it has been ended.
+        about: lines to begin with, see :class:`Recipe`.
 
     Raises:
         ConfigError: the folder holds a run already; with ``go_on``, one of other settings.
@@ -136,7 +180,7 @@ def start_run(config: Config, folder: Path, quiet: bool = False, go_on: bool = F
                 "another folder with -o"
             )
         resume = bool(found) and runtime.broadcast(has_state(folder))
-        return _train(config, folder, runtime, quiet, resume)
+        return _train(config, folder, runtime, quiet, resume, about)
     finally:
         runtime.close()
 
@@ -151,11 +195,13 @@ def resume_run(folder: Path, quiet: bool = False) -> ReIDModel:
         runtime.close()
 
 
-def _train(config: Config, folder: Path, runtime: Runtime, quiet: bool, resume: bool) -> ReIDModel:
+def _train(
+    config: Config, folder: Path, runtime: Runtime, quiet: bool, resume: bool, about: Sequence[str] = ()
+) -> ReIDModel:
     splits = open_data(config, runtime, quiet)
     if not splits.train:
         raise DataError(no_training(splits.name))
-    _announce(config, splits, folder, runtime, quiet)
+    _announce(config, splits, folder, runtime, quiet, about)
     folder.mkdir(parents=True, exist_ok=True)
     runtime.barrier()
     return train(config, splits, folder, runtime, resume=resume, quiet=quiet)
@@ -185,9 +231,10 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield prefix + key, value
 
 
-def _announce(config: Config, splits: Splits, folder: Path, runtime: Runtime, quiet: bool) -> None:
+def _announce(
+    config: Config, splits: Splits, folder: Path, runtime: Runtime, quiet: bool, about: Sequence[str]
+) -> None:
     if runtime.is_main and not quiet:
         where = f"{runtime.world_size} x {runtime.device.type}" if runtime.world_size > 1 else runtime.device.type
-        print(config.to_yaml())
-        print(splits)
-        print(f"{config.model.name} on {where} in {runtime.precision}, run folder {folder}")
+        print(*about, splits, sep="\n")
+        print(f"{config.model.name} on {where} in {runtime.precision}, run folder {folder} (config.yaml: all settings)")

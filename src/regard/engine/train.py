@@ -22,6 +22,7 @@ from regard.data.transforms import TrainTransform
 from regard.engine.checkpoint import Progress, TrainingState, restore, save_state
 from regard.engine.ema import Average
 from regard.engine.extract import embed_run, evaluate_splits, loader_workers
+from regard.engine.frozen import Frozen
 from regard.engine.log import TrainingLog
 from regard.engine.optim import build_criterion_optimizer, build_optimizer, lr_factor, set_lr, step_criterion
 from regard.engine.profile import Laps
@@ -64,7 +65,8 @@ def train(
         Interrupted: SIGINT or SIGTERM came; the state was saved at the end of the step.
     """
     torch.manual_seed(config.train.seed)
-    model = build_model(config, splits.num_ids)
+    model = build_model(config, splits.num_ids, started=resume)
+    frozen = Frozen(model, config.optim.freeze)
     criterion = build_criterion(config, model).to(runtime.device)
     criterion_optimizer = build_criterion_optimizer(criterion)
     optimizer = build_optimizer(model, config.optim)
@@ -83,11 +85,13 @@ def train(
     learn = Learner(network, model, criterion, runtime, check_pieces(config, runtime), laps)
     done, clock = state.progress, time.perf_counter()
     log = TrainingLog(folder, runtime, config.train.log_every, done.step, quiet)
+    log.say(model.start_report)
     with log, _StopRequest() as stop:
         for epoch in range(done.epoch, config.train.epochs):
             loader.batch_sampler.set_epoch(epoch, skip=done.batch)
             batches = done.batch + len(loader)
             model.train()
+            frozen.hold()
             shown = log.progress(loader, batches, done.batch, f"epoch {epoch + 1}/{config.train.epochs}")
             for batch in runtime.on_device(shown):
                 laps("load")
@@ -126,9 +130,16 @@ def train(
     return finish(state, folder, runtime)
 
 
-def build_model(config: Config, num_ids: int) -> ReIDModel:
-    """The model a configuration describes, for ``num_ids`` identities."""
-    return create_model(config.model.name, num_ids, pretrained=config.model.pretrained, **config.model.options)
+def build_model(config: Config, num_ids: int, started: bool = False) -> ReIDModel:
+    """The model a configuration describes, for ``num_ids`` identities.
+
+    Args:
+        config: says what to build, and what weights to start from.
+        num_ids: of the training data.
+        started: its weights come from a checkpoint of the run, so that those to start from are not needed any more.
+    """
+    pretrained = False if started else config.model.pretrained
+    return create_model(config.model.name, num_ids, pretrained=pretrained, **config.model.options)
 
 
 def build_criterion(config: Config, model: ReIDModel) -> Criterion:

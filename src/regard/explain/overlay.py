@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from regard.data.image import read_image
 from regard.errors import DataError
 from regard.explain.svg import PALETTE
 
@@ -38,11 +39,7 @@ def open_picture(picture: Picture) -> Image.Image:
         return Image.fromarray(np.ascontiguousarray(picture)).convert("RGB")
     if isinstance(picture, Image.Image):
         return picture.convert("RGB")
-    try:
-        with Image.open(picture) as image:
-            return image.convert("RGB")
-    except OSError as error:
-        raise DataError(f"cannot read the image {picture}: {error}; check the data set it comes from") from error
+    return Image.fromarray(read_image(picture))
 
 
 def heat_over(picture: Picture, heat: np.ndarray, strength: float = 0.75, height: int = 256) -> Image.Image:

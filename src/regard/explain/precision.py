@@ -23,10 +23,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor, nn
 
-from regard.data.image import read_image
+from regard.data.image import open_image, read_image
 from regard.data.transforms import TestTransform, normalize
 from regard.errors import DataError
 from regard.explain.attention import attention_of, holistic_map, spatial_map
@@ -252,11 +251,8 @@ def _input(paths: Sequence[Any], transform: TestTransform, device: torch.device)
 
 def _mask(sample: Sample) -> np.ndarray:
     assert sample.mask is not None
-    try:
-        with Image.open(sample.mask) as mask:
-            return np.asarray(mask)
-    except OSError as error:
-        raise DataError(f"cannot read the mask {sample.mask}: {error}; restore it, or make the labels again") from error
+    with open_image(sample.mask, "mask") as mask:
+        return np.asarray(mask)
 
 
 def _coverage(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

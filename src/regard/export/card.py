@@ -11,6 +11,7 @@ from typing import Any, Literal
 import regard
 from regard.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Interpolation
 from regard.errors import CheckpointError
+from regard.parsing import parse_json
 
 __all__ = ["Card", "Precision", "card_file", "read_card", "weights_digest"]
 
@@ -89,7 +90,7 @@ def read_card(path: Path) -> Card:
     """
     place = card_file(path)
     try:
-        content = json.loads(place.read_bytes())
+        content = parse_json(place.read_bytes())
         given: dict[str, Any] = {each.name: content[each.name] for each in fields(Card)}
         given |= {name: tuple(given[name]) for name in ("mean", "std")}
         return Card(**given)

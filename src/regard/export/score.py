@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from regard.config import Config, EvalConfig
-from regard.data.datasets.layout import IMAGE_ENDINGS
+from regard.data.listing import noting, walk_images
 from regard.data.loaders import test_loader
 from regard.data.transforms import TestTransform
 from regard.engine.evaluation import own_config, run_config
@@ -86,9 +86,11 @@ def find_pictures(folder: Path | None, splits: Splits | None, int8: bool) -> lis
     """
     count = CALIBRATED if int8 else COMPARED
     if folder is not None:
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
+        with noting() as skipped:
+            files = walk_images(folder)
         if not files:
-            raise DataError(f"found no pictures in {folder}; name a folder that holds some with --pictures")
+            besides = f", only {skipped}" if skipped else ""
+            raise DataError(f"found no pictures in {folder}{besides}; name a folder that holds some with --pictures")
         return read_pictures(files, count)
     if splits is None:
         return None

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from regard.errors import DataError
-from regard.metrics.distance import Array, as_features, distance_blocks, ordering
+from regard.metrics.distance import Array, comparable, distance_blocks, ordering
 from regard.metrics.evaluate import RankingReport
-from regard.metrics.protocol import Ids, Protocol, as_ids, read_protocol
+from regard.metrics.protocol import Ids, Protocol, as_ids, as_pids, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.score import Scores, score_ranks
 from regard.structures import JUNK
@@ -92,7 +92,7 @@ def average(report: RankingReport, query_pids: Ids, query_camids: Ids | None = N
     count = report.num_queries
     valid = report.first_hit > 0
     figures = {"mAP": report.ap, "mINP": report.inp, "rank1": (report.first_hit == 1).astype(float)}
-    groups = [np.arange(count), as_ids(query_pids, count, "query_pids")]
+    groups = [np.arange(count), as_pids(query_pids, count, "query_pids")]
     groups += [] if query_camids is None else [as_ids(query_camids, count, "query_camids")]
     rows: list[dict[str, float] | None] = [
         {name: _macro(values[valid], group[valid]) for name, values in figures.items()} for group in groups
@@ -135,8 +135,7 @@ def evaluate_camera_pairs(
     if query_camids is None or gallery_camids is None:
         raise DataError("a table by cameras needs query_camids and gallery_camids: give the cameras of both sides")
     order = ordering(metric)
-    targets = as_features(gallery, "gallery", device)
-    queries = as_features(query, "query", targets.device)
+    queries, targets = comparable(query, gallery, metric, device)
     whole = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
     assert whole.query_camids is not None
     assert whole.gallery_camids is not None

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from regard.errors import ConfigError, DataError, nearest
-from regard.metrics.distance import Array, as_features, distance_blocks, ordering
+from regard.metrics.distance import Array, comparable, distance_blocks, ordering
 from regard.metrics.expansion import QueryExpansion, expand_queries
 from regard.metrics.protocol import Ids, read_protocol
 from regard.metrics.ranking import positive_ranks
@@ -146,8 +146,7 @@ def evaluate_ranking(
     """
     order = ordering(metric)
     _check_options({"cmc": cmc, "ap": ap, "unmatched": unmatched, "junk": junk}, max_rank, draws)
-    targets = as_features(gallery, "gallery", device)
-    queries = as_features(query, "query", targets.device)
+    queries, targets = comparable(query, gallery, metric, device)
     protocol = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
     if not protocol.any_match():
         raise DataError(protocol.explain_no_match())

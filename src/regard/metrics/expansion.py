@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from regard.errors import ConfigError
-from regard.metrics.distance import Array, as_features, distance_blocks, inverse_lengths, ordering
+from regard.metrics.distance import Array, comparable, distance_blocks, inverse_lengths, ordering
 from regard.metrics.ranking import nearest_images
 
 __all__ = ["QueryExpansion", "expand_queries"]
@@ -75,8 +75,7 @@ def expand_queries(
         ConfigError, DataError: as :func:`regard.metrics.distance_blocks`.
     """
     options = options or QueryExpansion()
-    targets = as_features(gallery, "gallery", device)
-    queries = as_features(query, "query", targets.device)
+    queries, targets = comparable(query, gallery, metric, device)
     expanded = torch.empty_like(queries)
     query_scale, scale = inverse_lengths(queries), inverse_lengths(targets)
     for rows, block in distance_blocks(queries, targets, metric=ordering(metric), memory_mb=memory_mb):

@@ -15,7 +15,7 @@ import numpy as np
 
 from regard.errors import ConfigError, DataError
 from regard.metrics.distance import as_features
-from regard.metrics.protocol import as_ids
+from regard.metrics.protocol import as_ids, as_pids
 
 __all__ = ["FeatureSet", "read_features"]
 
@@ -59,7 +59,7 @@ def read_features(path: str | Path) -> FeatureSet:
         raise DataError(f"{path.name} lacks {' and '.join(missing)}, it holds {', '.join(arrays) or 'nothing'}")
     embeddings = as_features(arrays["embeddings"], path.name).numpy()
     ids = {
-        name: as_ids(arrays[name], len(embeddings), f"{path.name}: {name}")
+        name: (as_pids if name == "pids" else as_ids)(arrays[name], len(embeddings), f"{path.name}: {name}")
         for name in ("pids", *_OPTIONAL)
         if name in arrays
     }

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from regard.errors import ConfigError, nearest
-from regard.metrics.distance import Array, as_features, inverse_lengths
-from regard.metrics.protocol import Ids, as_ids
+from regard.metrics.distance import Array, as_features, check_lengths, inverse_lengths
+from regard.metrics.protocol import Ids, as_ids, as_pids
 
 __all__ = ["POOLINGS", "Pooled", "pool_features"]
 
@@ -63,8 +63,9 @@ def pool_features(
     if how not in POOLINGS:
         raise ConfigError(f"unknown pooling {how!r}{nearest(how, POOLINGS)}; known: {', '.join(POOLINGS)}")
     values = as_features(features, "pooled")
+    check_lengths(values, "pooled", "cosine" if normalize else "euclidean")
     count = len(values)
-    keys = [as_ids(pids, count, "pids")]
+    keys = [as_pids(pids, count, "pids")]
     keys += [
         as_ids(ids, count, name) for ids, name in ((camids, "camids"), (tracklets, "tracklets")) if ids is not None
     ]

@@ -29,12 +29,14 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from regard.metrics.distance import (
+    common_part,
     distance_blocks,
     inverse_lengths,
     mutual_distances,
     pair_distances,
     plain_float32,
     squared_lengths,
+    without,
 )
 from regard.metrics.ranking import nearest_images
 
@@ -87,6 +89,11 @@ def nearest_neighbors(
             hundred candidates per image come on top.
         progress: show a bar on stderr.
     """
+    unit = 1.0
+    scale = inverse_lengths(features) if metric == "cosine" else squared_lengths(features)
+    if (common := common_part(features, metric, scale)) is not None:
+        features = without(common, features, metric)
+        metric, unit = ("sqeuclidean", 0.5) if metric == "cosine" else (metric, unit)
     count = len(features)
     near, far = _search(features, k, metric, memory_mb, progress)
     settled = ((near.counts() >= k) & (far.counts() >= 1) & ~near.crowded & ~far.crowded)[:count]
@@ -106,7 +113,7 @@ def nearest_neighbors(
             where = left[part].cpu().numpy()
             order[where] = nearest_images(block, k)[1].cpu().numpy()
             farthest[where] = block.amax(1).cpu().numpy()
-    return Neighbors(order, farthest)
+    return Neighbors(order, farthest * np.float32(unit))
 
 
 def _by_distance(features: Tensor, near: _Side, settled: Tensor, k: int, metric: str) -> tuple[Tensor, Tensor]:

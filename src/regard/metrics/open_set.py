@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from regard.errors import ConfigError
-from regard.metrics.distance import Array, as_features, distance_blocks, ordering
+from regard.metrics.distance import Array, comparable, distance_blocks, ordering
 from regard.metrics.protocol import Ids, read_protocol
 from regard.metrics.ranking import mask_pairs, thin_blocks
 
@@ -120,8 +120,7 @@ def evaluate_open_set(
     if not rates or not all(0 <= rate <= 1 for rate in rates):
         raise ConfigError(f"false alarm rates are {list(rates)}: give fractions from 0 to 1, for example 0.01")
     order = ordering(metric)
-    targets = as_features(gallery, "gallery", device)
-    queries = as_features(query, "query", targets.device)
+    queries, targets = comparable(query, gallery, metric, device)
     protocol = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
     asked = np.flatnonzero(protocol.query_pids != -1)
     protocol = protocol.of_queries(asked)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from regard.errors import DataError
-from regard.metrics.distance import Array, as_features, check_metric, pair_distances
+from regard.metrics.distance import Array, check_metric, comparable, pair_distances
 from regard.metrics.protocol import Ids, Protocol, read_protocol
 from regard.structures import DISTRACTOR
 
@@ -77,7 +77,7 @@ def sample_pairs(
         DataError: the arrays do not fit each other, or there are no pairs of one kind.
     """
     check_metric(metric)
-    queries, targets = as_features(query, "query"), as_features(gallery, "gallery")
+    queries, targets = comparable(query, gallery, metric)
     protocol = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
     if not protocol.any_match():
         raise DataError(protocol.explain_no_match())
@@ -90,7 +90,7 @@ def sample_pairs(
         )
     rows, columns = np.concatenate([np.column_stack(right), wrong]).T
     same = np.arange(len(rows)) < len(right.rows)
-    features = torch.cat([queries, protocol.without_junk(targets).to(queries.device)])
+    features = torch.cat([queries, protocol.without_junk(targets)])
     first, second = (torch.from_numpy(index).to(features.device) for index in (rows.copy(), columns + len(queries)))
     distance = pair_distances(features, first, second, metric).double().cpu().numpy()
     cameras = None

@@ -18,11 +18,14 @@ import torch
 from torch import Tensor
 
 from regard.errors import DataError
+from regard.metrics.distance import as_array
 from regard.structures import DISTRACTOR, JUNK
 
 __all__ = ["Ids", "Pairs", "Protocol", "read_protocol"]
 
 _STEP = 256
+
+MOST = np.iinfo(np.int64).max
 
 Ids = np.ndarray | Tensor | list[int]
 
@@ -43,14 +46,39 @@ def as_ids(ids: Ids, count: int, name: str) -> np.ndarray:
     """(count,) int64 identities or cameras.
 
     Raises:
-        DataError: not one integer per row.
+        DataError: not one integer per row, or one that int64 does not hold.
     """
-    values = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
+    if isinstance(ids, Tensor):
+        values = ids.detach().cpu()
+        values = values.double().numpy() if values.is_floating_point() else values.numpy()
+    else:
+        values = as_array(ids, name)
     if values.shape != (count,):
         raise DataError(f"{name} has shape {values.shape} for {count} feature rows: give one integer per row")
     if values.dtype.kind not in "iu":
-        raise DataError(f"{name} is of type {values.dtype}: give integers, for example numpy.asarray(ids, int)")
+        raise DataError(
+            f"{name} is of type {values.dtype}: give integers from -2^63 to 2^63 - 1, for example "
+            f"numpy.asarray(ids, int)"
+        )
+    if values.dtype.kind == "u" and count and values.max() > MOST:
+        raise DataError(f"{name} holds {values.max()}, wanted integers up to 2^63 - 1: number them anew, from 1")
     return values.astype(np.int64)
+
+
+def as_pids(ids: Ids, count: int, name: str) -> np.ndarray:
+    """(count,) int64 identities.
+
+    Raises:
+        DataError: as of :func:`as_ids`, or one below -1, which is neither a person nor junk.
+    """
+    values = as_ids(ids, count, name)
+    low = values < JUNK
+    if low.any():
+        raise DataError(
+            f"{name} holds {values.min()} ({low.sum()} of {count} below {JUNK}), wanted {JUNK} for junk, {DISTRACTOR} "
+            f"for distractors, persons from 1: number persons from 1"
+        )
+    return values
 
 
 @dataclass(frozen=True)
@@ -156,14 +184,14 @@ def read_protocol(
     """Check and convert what a caller gave.
 
     Raises:
-        DataError: not one integer per row, cameras of one side only, or nothing but junk.
+        DataError: not one integer per row, a pid below -1, cameras of one side only, or nothing but junk.
     """
     if (query_camids is None) != (gallery_camids is None):
         missing = "query_camids" if query_camids is None else "gallery_camids"
         raise DataError(f"{missing} is missing: give the cameras of both sides, or None for both if there are none")
     return Protocol(
-        as_ids(query_pids, num_queries, "query_pids"),
-        as_ids(gallery_pids, num_gallery, "gallery_pids"),
+        as_pids(query_pids, num_queries, "query_pids"),
+        as_pids(gallery_pids, num_gallery, "gallery_pids"),
         None if query_camids is None else as_ids(query_camids, num_queries, "query_camids"),
         None if gallery_camids is None else as_ids(gallery_camids, num_gallery, "gallery_camids"),
     )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from regard.errors import ConfigError, DataError
-from regard.metrics.distance import Array, as_features, distance_blocks, ordering
+from regard.metrics.distance import Array, comparable, distance_blocks, ordering
 from regard.metrics.protocol import Ids, Pairs, Protocol, read_protocol
 from regard.structures import Ranking
 
@@ -156,7 +156,7 @@ def rank(
     order = ordering(metric)
     if k < 1:
         raise ConfigError(f"k is {k}: ask for at least one rank")
-    queries, targets = as_features(query, "query"), as_features(gallery, "gallery", device)
+    queries, targets = comparable(query, gallery, metric, device)
     protocol, kept = None, np.arange(len(targets))
     if query_pids is not None and gallery_pids is not None:
         protocol = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)

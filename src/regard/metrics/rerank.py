@@ -26,7 +26,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from regard.errors import ConfigError
-from regard.metrics.distance import Array, as_features, distance_blocks, mutual_distances, ordering
+from regard.metrics.distance import Array, comparable, distance_blocks, mutual_distances, ordering
 from regard.metrics.neighbors import nearest_neighbors
 
 __all__ = ["KReciprocal", "rerank_blocks"]
@@ -92,8 +92,7 @@ def rerank_blocks(
     """
     metric = ordering(metric)
     options = options or KReciprocal()
-    targets = as_features(gallery, "gallery", device)
-    queries = as_features(query, "query", targets.device)
+    queries, targets = comparable(query, gallery, metric, device)
     blocks = distance_blocks(queries, targets, metric=metric, memory_mb=memory_mb)
     return _blocks(blocks, torch.cat([queries, targets]), len(queries), options, metric, memory_mb, progress)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import regard
 from regard.errors import CheckpointError, ConfigError
 from regard.models.tensor_file import read_tensors
+from regard.parsing import parse_json
 from regard.registry import MODELS
 from regard.storage import write_together
 
@@ -142,7 +143,7 @@ def load(path: Path | str) -> ReIDModel:
     folder = model_folder(Path(path))
     description = folder / CONFIG
     try:
-        config = json.loads(description.read_bytes())
+        config = parse_json(description.read_bytes())
     except (OSError, ValueError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise CheckpointError(
@@ -156,7 +157,7 @@ def load(path: Path | str) -> ReIDModel:
 
 def _read_calibration(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_bytes()) if path.is_file() else None
+        return parse_json(path.read_bytes()) if path.is_file() else None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); remove it and run 'regard calibrate'") from error
 
@@ -182,7 +183,7 @@ def saved_system(folder: Path) -> str:
         CheckpointError: it describes none.
     """
     try:
-        return json.loads((folder / CONFIG).read_bytes())["model"]
+        return parse_json((folder / CONFIG).read_bytes())["model"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{folder / CONFIG} does not describe a model ({error}); give a folder that model.save() wrote"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from regard.errors import ConfigError
 from regard.models import checkpoint
+from regard.models.start import start_folder, take_weights
 from regard.registry import MODELS
 from regard.structures import Output
 
@@ -43,6 +44,7 @@ class ReIDModel(nn.Module):
         calibration: how similarity reads as probability, where that has been measured: the content of
             ``calibration.json``, which :class:`regard.metrics.calibration.Calibration` reads.
         import_report: what became of the tensors, where the model was made by ``import_released``.
+        start_report: what was taken over, where the model started from another's weights.
 
     Raises:
         ConfigError: ``num_ids`` is not a positive number.
@@ -57,6 +59,7 @@ class ReIDModel(nn.Module):
     options: dict[str, Any]
     calibration: dict[str, Any] | None = None
     import_report: ImportReport | None = None
+    start_report: str | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the options before the constructor runs (copying and unpickling come here too, without any)."""
@@ -126,18 +129,24 @@ def create_model(name: str, num_ids: int, pretrained: bool | str | Path = False,
     Args:
         name: one of ``regard.registry.MODELS``.
         num_ids: identities to classify in training.
-        pretrained: backbone weights: ``False`` for none, ``True`` for timm's download, or the path of a local
-            torch or safetensors file.
+        pretrained: weights to start from: ``False`` for none, ``True`` for timm's download of the backbone's, the path
+            of a local torch or safetensors file of the backbone's, or the folder of a run or of a saved model of the
+            same system, of which everything is taken but what classifies another number of identities.
         options: the model's own options, see its class.
 
     Raises:
         UnknownNameError: no model of that name.
         ConfigError: an option is unknown or does not fit.
-        CheckpointError: the local weights file does not fit the backbone.
+        CheckpointError: the local weights file does not fit the backbone, or the folder holds another network.
         RegardError: the weights could not be fetched.
 
     >>> model = create_model("baseline", num_ids=10, backbone="test_resnet.r160_in1k")
     >>> tuple(model.embed(torch.zeros(2, 3, 128, 64)).shape)
     (2, 96)
     """
-    return MODELS.create(name, num_ids=num_ids, pretrained=pretrained, **options)
+    folder = None if isinstance(pretrained, bool) else start_folder(Path(pretrained))
+    if folder is None:
+        return MODELS.create(name, num_ids=num_ids, pretrained=pretrained, **options)
+    model = MODELS.create(name, num_ids=num_ids, pretrained=False, **options)
+    model.start_report = take_weights(model, folder)
+    return model

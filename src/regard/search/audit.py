@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.errors import StorageError
+from regard.parsing import parse_json
 
 __all__ = ["AuditLog"]
 
@@ -58,7 +59,7 @@ class AuditLog:
         previous = START
         for number, line in enumerate(self._lines(), 1):
             try:
-                fits = json.loads(line)["previous"] == previous
+                fits = parse_json(line)["previous"] == previous
             except (ValueError, KeyError, TypeError):
                 fits = False
             if not fits:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from regard.errors import DataError, StorageError
+from regard.parsing import parse_json
 from regard.search.lock import FolderLock
 from regard.search.parts import Parts
 from regard.search.record import Filter, Hit, Item, Record
@@ -74,7 +75,7 @@ class EmbeddedEngine:
         """The folder's description; empty for a new one."""
         path = self.folder / "gallery.json"
         try:
-            return json.loads(path.read_bytes()) if path.exists() else {}
+            return parse_json(path.read_bytes()) if path.exists() else {}
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read ({error}); restore it from a backup") from error
 
@@ -208,7 +209,7 @@ class EmbeddedEngine:
     def _load(self) -> Table | None:
         """The table as it was sealed, with its short codes; None where it has to be made."""
         try:
-            seal = json.loads(self._seal.read_bytes())
+            seal = parse_json(self._seal.read_bytes())
             table = Table(self._home, self.dim)
             if seal != self._sums(table):
                 return None

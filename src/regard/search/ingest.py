@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from regard.errors import ConfigError, DataError, RegardError, StorageError
+from regard.parsing import parse_json
 from regard.search.embedder import Embedder
 from regard.search.gallery import Gallery, is_url
 from regard.search.inputs import Source
@@ -119,7 +120,7 @@ def embed_sources(
         if ranks.is_main:
             sink = open_sink(output, embedder)
             known = json.dumps(sorted(sink.known())).encode()
-        stored = set(json.loads(ranks.from_main(known)))
+        stored = set(parse_json(ranks.from_main(known)))
         todo = [source for source in sources if record_id(source.path) not in stored]
         report.known = len(sources) - len(todo)
         chunks = [todo[start : start + chunk] for start in range(0, len(todo), chunk)]
@@ -224,7 +225,7 @@ class FileSink:
         place = {record_id(source.path): number for number, source in enumerate(sources)}
         order = np.argsort([place.get(id, len(place)) for id in table["id"].to_pylist()], kind="stable")
         table = table.take(order[: len(place)]) if len(table) else table
-        records = [Record.from_dict(json.loads(text)) for text in table["record"].to_pylist()]
+        records = [Record.from_dict(parse_json(text)) for text in table["record"].to_pylist()]
         columns: dict[str, Any] = {
             name: pa.array(
                 [getattr(record, name) for record in records], pa.float64() if name == "time" else pa.string()
@@ -282,9 +283,9 @@ def unpack(data: bytes) -> Done:
     """What :func:`pack` packed."""
     table = pa.ipc.open_stream(data).read_all()
     meta = table.schema.metadata
-    unreadable = json.loads(meta[b"unreadable"])
+    unreadable = parse_json(meta[b"unreadable"])
     if not len(table):
         return Done([], unreadable)
-    records = [Record.from_dict(json.loads(text)) for text in table["record"].to_pylist()]
+    records = [Record.from_dict(parse_json(text)) for text in table["record"].to_pylist()]
     vectors = vectors_of(table, int(meta[b"dim"]))
     return Done([Item(*row) for row in zip(records, vectors, table["thumbnail"].to_pylist())], unreadable)

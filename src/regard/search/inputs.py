@@ -11,9 +11,6 @@ A picture's camera, time, track, person and attributes come from, the later the 
 
 from __future__ import annotations
 
-import csv
-import json
-import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,16 +18,19 @@ from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from regard.data.datasets.layout import IMAGE_ENDINGS
 from regard.data.datasets.market1501 import parse_name
+from regard.data.image import MAX_BYTES, read_bytes
+from regard.data.listing import IMAGE_ENDINGS, is_picture, note, noting, walk_images
+from regard.data.rows import MAX_COLUMNS, read_rows
 from regard.errors import DataError
+from regard.parsing import parse_json
 from regard.search.record import Record, record_id
+from regard.storage import plain_text
 
 __all__ = ["Source", "list_sources", "read_table"]
 
 KNOWN = ("camera", "time", "track", "person")
-MAX_BYTES = 64 * 2**20
-"""Larger files are no person crops and are not read."""
+SHARDS = frozenset({".tar", ".parquet"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,41 +60,49 @@ class Source:
 
 
 def list_sources(inputs: Iterable[Path | str], meta: Mapping[str, Mapping[str, Any]] | None = None) -> list[Source]:
-    """Every picture of the inputs, each once.
+    """Every picture of the inputs, each once; what is left out is noted (:func:`regard.data.listing.noting`).
 
     Args:
         inputs: files, folders (searched whole), ``.tar`` shards, ``.parquet`` tables.
-        meta: what is known besides, by path or by file name; see :func:`read_table`.
+        meta: what is known besides, by path or by the end of it; see :func:`read_table`.
 
     Raises:
-        DataError: an input is missing or cannot be listed.
+        DataError: an input is missing or cannot be listed, there is no picture in any of them, or no row of ``meta``
+            speaks of one.
     """
     found: dict[str, Source] = {}
-    for given in inputs:
-        path = Path(given)
-        if not path.exists():
-            raise DataError(f"there is no {path}; give pictures, folders, .tar shards or .parquet tables")
-        for source in of_path(path, inside=False):
-            found.setdefault(source.path, source)
-    return [with_meta(source, meta) for source in found.values()] if meta else list(found.values())
+    inputs = list(inputs)
+    with noting() as skipped:
+        for given in inputs:
+            path = Path(given)
+            if not path.exists():
+                raise DataError(f"there is no {path}; give pictures, folders, .tar shards or .parquet tables")
+            for source in of_path(path):
+                found.setdefault(source.path, source)
+    skipped.repeat()
+    if not found:
+        besides = f", only {skipped}" if skipped else ""
+        raise DataError(f"there are no pictures in {', '.join(map(str, inputs))[:200]}{besides}; name others")
+    return with_table(list(found.values()), meta) if meta is not None else list(found.values())
 
 
-def of_path(path: Path, inside: bool = True) -> Iterator[Source]:
-    """The pictures of a path; ``inside`` a folder, files that are none of ours are passed over."""
-    if path.is_dir():
-        for folder, folders, files in os.walk(path):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(name for name in files if not name.startswith(".")):
-                yield from of_path(Path(folder) / name)
-        return
-    match path.suffix.lower():
-        case ".tar":
-            yield from of_tar(path)
-        case ".parquet":
-            yield from of_parquet(path)
-        case ending if not inside or ending in IMAGE_ENDINGS:
-            where = path.absolute().as_posix()
-            yield Source(where, partial(read_file, path), of_name(path.name))
+def of_path(path: Path) -> Iterator[Source]:
+    """The pictures of a path; a file that is given by name is taken for one, whatever it is called."""
+    for file in walk_images(path, SHARDS) if path.is_dir() else [path]:
+        if file.suffix.lower() in SHARDS and not file.is_file():
+            raise DataError(f"cannot open '{file}' (no regular file), expected a shard; name a file")
+        match file.suffix.lower():
+            case ".tar":
+                yield from of_tar(file)
+            case ".parquet":
+                yield from of_parquet(file)
+            case _:
+                yield Source(where(file), partial(read_bytes, file), of_name(file.name))
+
+
+def where(path: Path) -> str:
+    """A path as a gallery keeps it."""
+    return plain_text(path.absolute().as_posix())
 
 
 def of_tar(path: Path) -> Iterator[Source]:
@@ -105,20 +113,33 @@ def of_tar(path: Path) -> Iterator[Source]:
         with tarfile.open(path, "r:") as shard:
             for member in shard:
                 ending = PurePosixPath(member.name).suffix.lower()
-                if not member.isfile() or member.size > MAX_BYTES:
+                if member.isdir():
                     continue
-                if ending in IMAGE_ENDINGS:
-                    pictures.append(member)
+                if not member.isreg() or member.issparse():
+                    note("link or special file", f"{path}!{member.name}")
+                elif member.size > MAX_BYTES:
+                    note("oversized file", f"{path}!{member.name}")
                 elif ending == ".json":
                     file = shard.extractfile(member)
-                    facts[member.name[: -len(ending)]] = json.loads(file.read()) if file else {}
+                    facts[member.name[: -len(ending)]] = parse_json(file.read()) if file else {}
+                elif ending in IMAGE_ENDINGS or is_picture(head_of(shard, member), f"{path}!{member.name}"):
+                    pictures.append(member)
     except (tarfile.TarError, OSError, ValueError) as error:
         raise DataError(f"cannot list {path} ({error}), wanted an uncompressed tar shard; restore it") from error
-    where = path.absolute().as_posix()
     for member in pictures:
-        key = member.name[: -len(PurePosixPath(member.name).suffix)]
-        known = of_name(PurePosixPath(member.name).name) | scalars(facts.get(key))
-        yield Source(f"{where}!{member.name}", partial(read_slice, path, member.offset_data, member.size), known)
+        name = PurePosixPath(member.name)
+        known = of_name(name.name) | scalars(facts.get(member.name.removesuffix(name.suffix)))
+        yield Source(
+            f"{where(path)}!{plain_text(member.name)}",
+            partial(read_slice, path, member.offset_data, member.size),
+            known,
+        )
+
+
+def head_of(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The first bytes of a member."""
+    file = shard.extractfile(member)
+    return file.read(32) if file else b""
 
 
 def of_parquet(path: Path) -> Iterator[Source]:
@@ -129,21 +150,22 @@ def of_parquet(path: Path) -> Iterator[Source]:
     try:
         table = pq.ParquetFile(path)
         names = table.schema_arrow.names
+        if len(names) > MAX_COLUMNS:
+            raise DataError(f"{path} has {len(names):,} columns, wanted {MAX_COLUMNS:,} at most; leave some out")
         if not {"image", "path"} & set(names):
             raise DataError(f"{path} has columns {', '.join(names)}; wanted image (bytes) or path")
         others = [name for name in names if name not in ("image", "vector", "thumbnail")]
         rows = table.read(columns=others).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"cannot read {path} as Parquet ({error}); restore it") from error
-    where = path.absolute().as_posix()
     for number in range(table.metadata.num_rows):
         row = rows[number] if rows else {}
         facts = of_name(PurePosixPath(str(row.get("path") or "")).name) | scalars(row)
         if "image" in names:
-            yield Source(f"{where}#{number}", partial(read_cell, path, number), facts)
+            yield Source(f"{where(path)}#{number}", partial(read_cell, path, number), facts)
         else:
             file = path.parent / str(facts.pop("path", ""))
-            yield Source(file.absolute().as_posix(), partial(read_file, file), facts)
+            yield Source(where(file), partial(read_bytes, file), facts)
 
 
 def read_table(path: Path) -> dict[str, dict[str, Any]]:
@@ -153,34 +175,49 @@ def read_table(path: Path) -> dict[str, dict[str, Any]]:
         path: CSV with a header, JSON lines, or Parquet.
 
     Raises:
-        DataError: it cannot be read, or has no column ``path``.
+        DataError: it cannot be read, has no column ``path`` or no rows, or speaks of a picture twice.
     """
-    try:
-        match path.suffix.lower():
-            case ".csv":
-                with path.open(encoding="utf-8", newline="") as file:
-                    rows: list[dict[str, Any]] = list(csv.DictReader(file))
-            case ".parquet":
-                import pyarrow.parquet as pq
+    found: dict[str, dict[str, Any]] = {}
+    places: dict[str, str] = {}
+    for place, row in read_rows(path, ("path",)):
+        name = str(row["path"])
+        if not name:
+            raise DataError(f"{place} of '{path}': path is empty, expected a picture; fill it in")
+        if name in places:
+            raise DataError(f"{place} of '{path}' repeats {name!r} of {places[name]}; remove one of them")
+        places[name] = place
+        found[name] = {key: value for key, value in scalars(row).items() if key != "path" and value not in ("", None)}
+    if not found:
+        raise DataError(f"'{path}' has no rows, expected one for each picture; fill it, or leave it out")
+    return found
 
-                rows = pq.read_table(path).to_pylist()
-            case _:
-                rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return {str(row["path"]): {k: v for k, v in scalars(row).items() if k != "path"} for row in rows}
-    except KeyError:
-        raise DataError(f"{path} has no column path; name the picture each row speaks of") from None
-    except Exception as error:
+
+def with_table(sources: list[Source], meta: Mapping[str, Mapping[str, Any]]) -> list[Source]:
+    """The sources with what a table knows of them, looked up by the path or by the end of it.
+
+    Rows that speak of none or of several are noted.
+
+    Raises:
+        DataError: no row speaks of any.
+    """
+    told: list[Source] = []
+    used: dict[str, int] = {}
+    for source in sources:
+        parts = source.path.replace("!", "/").split("/")
+        tails = ("/".join(parts[start:]) for start in range(len(parts)))
+        row = next((name for name in (source.path, *tails) if name in meta), None)
+        if row is not None:
+            used[row] = used.get(row, 0) + 1
+        told.append(Source(source.path, source.read, {**source.facts, **meta.get(row or "", {})}))
+    if not used:
         raise DataError(
-            f"cannot read {path} ({error}), wanted CSV, JSON lines or Parquet with a column path"
-        ) from error
-
-
-def with_meta(source: Source, meta: Mapping[str, Mapping[str, Any]]) -> Source:
-    """The source with what a table knows of it, looked up by its path or by the end of it."""
-    parts = source.path.replace("!", "/").split("/")
-    tails = ["/".join(parts[start:]) for start in range(len(parts))]
-    known = next((meta[name] for name in (source.path, *tails) if name in meta), {})
-    return Source(source.path, source.read, {**source.facts, **known})
+            f"none of the {len(meta):,} rows given with --meta speaks of any of the {len(sources):,} pictures: "
+            f"{next(iter(meta))!r} is neither the path nor the end of one, such as {sources[0].path!r}; correct them"
+        )
+    for name in meta:
+        if used.get(name, 0) != 1:
+            note("ambiguous --meta row" if name in used else "unmatched --meta row", name)
+    return told
 
 
 def of_name(name: str) -> dict[str, Any]:
@@ -200,7 +237,7 @@ def scalars(row: Any) -> dict[str, Any]:
     plain = {key: value for key, value in row.items() if isinstance(value, str | int | float | bool) or key == "time"}
     attributes = row.get("attributes")
     if isinstance(attributes, str) and attributes.startswith("{"):
-        plain |= json.loads(attributes)
+        plain |= parse_json(attributes)
         plain.pop("attributes")
     return {str(key): value for key, value in plain.items() if key not in ("id", "__index_level_0__")}
 
@@ -209,20 +246,6 @@ def tidy(name: str) -> str:
     """A name every engine can filter by."""
     plain = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in str(name))
     return plain.lstrip("-")[:64] or "_"
-
-
-def read_file(path: Path) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        DataError: it cannot be read, or is too large.
-    """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} has more than {MAX_BYTES:,} bytes, wanted a person crop")
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot open {path} ({error.strerror}); check the path and its permissions") from None
 
 
 def read_slice(path: Path, start: int, size: int) -> bytes:

@@ -24,6 +24,7 @@ from grpc import RpcError
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from regard.errors import ConfigError, DataError, StorageError
+from regard.parsing import parse_json
 from regard.search.record import Filter, Hit, Item, Record
 
 __all__ = ["MilvusEngine"]
@@ -88,7 +89,7 @@ class MilvusEngine:
     def read_meta(self) -> dict[str, Any]:
         """See :meth:`Engine.read_meta`."""
         rows = self._client.query(self.about, filter='id == "meta"', output_fields=["text"])
-        return json.loads(rows[0]["text"]) if rows else {}
+        return parse_json(rows[0]["text"]) if rows else {}
 
     @said_plainly
     def write_meta(self, meta: dict[str, Any]) -> None:
@@ -242,7 +243,7 @@ def to_record(row: dict[str, Any]) -> Record:
     attributes = row["attributes"]
     known = {name: row[name] for name in ("path", "camera", "track", "person")}
     time = None if row["time"] <= NO_TIME else row["time"]
-    attributes = json.loads(attributes) if isinstance(attributes, str | bytes) else attributes
+    attributes = parse_json(attributes) if isinstance(attributes, str | bytes) else attributes
     return Record.from_dict({"id": row["id"], **known, "time": time, "attributes": attributes})
 
 

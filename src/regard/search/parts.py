@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from regard.errors import DataError, StorageError
+from regard.parsing import parse_json
 from regard.search.record import Item
 from regard.storage import write_atomic
 
@@ -102,7 +103,7 @@ class Parts:
         promise = self.folder / DELETING
         if not promise.exists():
             return False
-        newer = set(json.loads(promise.read_bytes()))
+        newer = set(parse_json(promise.read_bytes()))
         for path in sorted(self.folder.glob("*.arrow"), reverse=True):
             table = self._open(path)
             ids = table["id"].to_pylist()

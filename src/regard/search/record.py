@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from regard.errors import DataError
+from regard.storage import plain_text
 
 __all__ = ["Filter", "Hit", "Item", "Record", "check_names", "format_time", "parse_time", "record_id"]
 
@@ -172,7 +173,7 @@ def check_names(names: Iterable[str]) -> None:
 
 def record_id(source: str) -> str:
     """UUID of a picture by where it came from: the same source always has the same one."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"regard:{source}"))
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, plain_text(f"regard:{source}")))
 
 
 def parse_time(value: Any) -> float | None:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from regard.parsing import parse_json
 from regard.search.parts import vectors_of
 from regard.search.record import Filter, Record
 from regard.search.rows import Rows, checksum
@@ -54,7 +55,7 @@ class View(NamedTuple):
     def record(self, row: int) -> Record:
         """The record of a row."""
         start = self.ends[row - 1] if row else 0
-        return Record.from_dict(json.loads(self.texts[start : self.ends[row]].tobytes()))
+        return Record.from_dict(parse_json(self.texts[start : self.ends[row]].tobytes()))
 
 
 class Table:
@@ -88,7 +89,7 @@ class Table:
             OSError: the disk refused; the table is of no more use.
         """
         texts = [text.encode() for text in table["record"].to_pylist()]
-        records = [json.loads(text) for text in texts]
+        records = [parse_json(text) for text in texts]
         keys = np.array([key_of(record["id"]) for record in records], KEY)
         vectors, start = vectors_of(table, self.dim), len(self._counts)
         codes, bounds = encode(vectors)
@@ -168,7 +169,7 @@ class Table:
             rows.close()
 
     def _load(self) -> None:
-        for name, (file, known) in json.loads((self.folder / ABOUT).read_bytes()).items():
+        for name, (file, known) in parse_json((self.folder / ABOUT).read_bytes()).items():
             self._names[name] = Names(self.folder / file, known)
         self._order = np.load(self.folder / ORDER)
         self._sorted = self._columns["keys"].all[self._order]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.errors import DataError, StorageError
+from regard.parsing import parse_json
 from regard.storage import write_atomic
 
 __all__ = ["Marks", "Pair", "people_of"]
@@ -85,7 +86,7 @@ class Marks:
         words: dict[Pair, bool | None] = {}
         for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
             try:
-                line: dict[str, Any] = json.loads(text)
+                line: dict[str, Any] = parse_json(text)
                 pair = Pair(line["query"], line["match"], line["gallery"], line["camera"])
                 words[pair] = line["right"]
             except (ValueError, KeyError, TypeError):

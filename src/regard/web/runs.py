@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from regard.errors import RegardError
+from regard.parsing import parse_json
 from regard.web.desk import GoneError
 
 __all__ = ["list_runs", "read_run"]
@@ -72,7 +72,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         raise GoneError(f"the log of that run cannot be read ({error.strerror})") from None
     for line in text.splitlines():
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             continue
         if isinstance(record, dict):

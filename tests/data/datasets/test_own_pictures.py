@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from regard.data import detect, load_dataset, unmatched_queries
+from regard.data.datasets.folder import divide, draw
 from regard.errors import DataError
 from regard.structures import Sample
 
@@ -31,7 +32,7 @@ def identities(samples) -> set[str]:
 
 
 def test_folder_with_cameras(friends):
-    splits = load_dataset("folder", friends, camera=r"_cam(\d+)")
+    splits = load_dataset("folder", friends, camera=r"_cam(\d+)", split=4)
     assert {s.camid for s in splits.train} == {3, 12}
     assert len(splits.train) == 12
     assert len(splits.query) == 6  # one per person and camera
@@ -45,7 +46,7 @@ def test_folder_with_cameras(friends):
 
 
 def test_folder_without_cameras(friends):
-    splits = load_dataset("folder", friends)
+    splits = load_dataset("folder", friends, split=4)
     assert {s.camid for s in (*splits.train, *splits.query)} == {0}
     assert {s.camid for s in splits.gallery} == {1}
     assert (len(splits.query), len(splits.gallery)) == (3, 9)
@@ -53,11 +54,45 @@ def test_folder_without_cameras(friends):
 
 
 def test_folder_options(friends):
-    assert len(identities(load_dataset("folder", friends, test_share=0.34).query)) == 2
-    assert len(identities(load_dataset("folder", friends, test_share=0.01).query)) == 1
-    assert len(load_dataset("folder", friends, query=r"_2\.").query) == 6
-    kept = {frozenset(identities(load_dataset("folder", friends, split=split).query)) for split in range(6)}
-    assert len(kept) > 1
+    assert identities(load_dataset("folder", friends, split=4, test_share=0.45).query) == {"bert", "李"}
+    assert len(load_dataset("folder", friends, split=4, query=r"_2\.").query) == 6
+    kept = [identities(load_dataset("folder", friends, split=split).query) for split in (0, 1, 4, 5)]
+    assert kept == [{"bert"}, {"anna", "bert", "dora"}, {"anna", "bert", "李"}, {"bert", "dora"}]
+
+
+def test_too_few_people_on_a_side(friends, tmp_path, fault):
+    """Nobody is moved to fill it: the message names a split that suits, and it does."""
+    fault(lambda: load_dataset("folder", friends, split=2), "puts 6 into training and 0 into the test", "split=0")
+    fault(lambda: load_dataset("folder", friends, test_share=0.01), "0 into the test", "test_share")
+    two = trees.write_pictures(tmp_path / "two", ["anna/1.jpg", "anna/2.jpg", "bert/1.jpg", "bert/2.jpg"])
+    fault(lambda: load_dataset("folder", two), "of the 2 people", "add people", "train, query and gallery")
+
+
+PEOPLE = st.sets(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=12), max_size=40)
+
+
+@settings(max_examples=100, deadline=None)
+@given(before=PEOPLE, added=PEOPLE, share=st.floats(0.01, 0.99), more=st.floats(0, 1), split=st.integers(0, 9))
+def test_growing_moves_nobody(before, added, share, more, split):
+    """Whoever was trained on, or tested on, stays there whoever joins; a larger share keeps those it kept."""
+
+    def test_people(names, share):
+        people = [(name, Sample(Path(name) / "1.jpg", 0, 0)) for name in sorted(names)]
+        parts = divide(people, share, None, split)
+        return {name for part in ("query", "gallery") for name, _ in parts[part]}, {name for name, _ in parts["train"]}
+
+    tested, trained = test_people(before, share)
+    tested_later, trained_later = test_people(before | added, share)
+    assert tested <= tested_later
+    assert trained <= trained_later
+    assert not tested_later & trained_later
+    assert tested <= test_people(before, share + more * (1 - share))[0]
+    assert tested | trained == before
+
+
+def test_the_share_is_kept_about():
+    names = [f"person {number}" for number in range(4000)]
+    assert sum(draw(name, 0) < 0.3 for name in names) == pytest.approx(1200, abs=120)
 
 
 def test_folder_with_splits_as_they_are(tmp_path):
@@ -73,13 +108,12 @@ def test_folder_with_splits_as_they_are(tmp_path):
 
 def test_folder_with_numbers_for_names(tmp_path, fault):
     root = trees.write_pictures(
-        tmp_path, [f"{p}/c{c}.jpg" for p in ("-1", "0000", "0007", "12", "345") for c in (1, 2)]
+        tmp_path, [f"{p}/c{c}.jpg" for p in ("-1", "0000", "0007", "12", "345", "5") for c in (1, 2)]
     )
-    splits = load_dataset("folder", root, camera=r"c(\d)")
-    pids = {s.pid for s in (*splits.train, *splits.query)}
-    assert pids == {7, 12, 345}
-    assert {s.pid for s in splits.gallery} >= {-1, 0}
-    assert all(not s.extra for s in splits.gallery)
+    splits = load_dataset("folder", root, query="c1")
+    pids = {s.pid: s.extra.get("identity") for s in (*splits.train, *splits.query)}
+    assert pids == {5: None, 7: None, 12: None, 345: None, 346: "-1", 347: "0000"}
+    assert {s.pid for s in splits.gallery} == {s.pid for s in splits.query}
     trees.write_pictures(root, ["007/c1.jpg"])
     fault(lambda: load_dataset("folder", root), "'0007' and '007' are the same number")
 
@@ -94,8 +128,6 @@ def test_wrong_folders(tmp_path, friends, fault):
     fault(lambda: load_dataset("folder", friends, test_share="half"), "test_share is 'half'")
     (tmp_path / "empty").mkdir()
     fault(lambda: load_dataset("folder", tmp_path / "empty"), "empty train split")
-    one = trees.write_pictures(tmp_path / "one", ["anna/1.jpg", "anna/2.jpg", "bert/1.jpg", "bert/2.jpg"])
-    fault(lambda: load_dataset("folder", one), "single training identity")
 
 
 @pytest.mark.parametrize("part", ["test", "probe", "bounding_box_test", "cam_b"])
@@ -197,6 +229,8 @@ def test_wrong_tables(tmp_path, photos, fault):
         fault(lambda file=file: load_dataset("table", file), "header.csv", words)
     for content, words in [
         (b"", "has no column"),
+        (b"path,pid,split" + b",x" * 1_000_000, "more than 1,048,576 characters"),
+        (b"path,pid,split," + ",".join(map(str, range(100_000))).encode(), "has 100,003 columns"),
         (HEADER.encode() + b'\n"1.jpg', "line 2"),
         (HEADER.encode() + b"\n\xff\xfe.jpg,1,1,train\n", "UTF-8"),
         (HEADER.encode() + b"\n" + b"x" * 200_000 + b",1,1,train\n", "line 2"),

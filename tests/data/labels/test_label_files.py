@@ -270,7 +270,7 @@ def test_gaps_are_counted_and_refused(tmp_path, photos, released):
 
 def test_wrong_roots(tmp_path, photos):
     samples = photos(tmp_path, 2)
-    with pytest.raises(DataError, match=r"cannot list the labels in .*nowhere"):
+    with pytest.raises(DataError, match=r"cannot list .*nowhere"):
         attach_labels(samples, tmp_path, LabelRoots(mask_root=tmp_path / "nowhere"))
     write_coco(tmp_path / "empty.json", [], "test")
     with pytest.raises(DataError, match="annotates no photo"):
@@ -375,7 +375,7 @@ def test_a_failed_pack_leaves_the_old_one(tmp_path, photos, released):
     pack_labels(attached, path, (32, 16))
     before = path.read_bytes()
     (masks / "bounding_box_train" / samples[2].path.name).write_bytes(b"no picture")
-    with pytest.raises(DataError, match="cannot read mask"):
+    with pytest.raises(DataError, match=r"mask .* is no picture"):
         pack_labels(attached, path, (32, 16))
     assert path.read_bytes() == before
     assert not list(tmp_path.glob(".*.tmp"))

@@ -204,7 +204,7 @@ def test_the_verb_is_part_of_the_command_line(home, tmp_path, capsys):
     ("arguments", "message"),
     [
         (("pack", "--size", "big"), "--size is 'big'"),
-        (("check", "--masks", "nowhere"), "cannot list the labels in 'nowhere'"),
+        (("check", "--masks", "nowhere"), "cannot list 'nowhere'"),
         (("check", "--split", "query", "--coco", "nowhere.json"), "cannot read labels from 'nowhere.json'"),
         (("make", "out"), "no model is named"),
     ],

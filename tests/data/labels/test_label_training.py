@@ -220,7 +220,7 @@ def test_a_broken_mask_is_named_in_one_line(tmp_path, content):
     path = tmp_path / "mask.png"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=r"cannot read mask .*mask\.png") as caught:
+    with pytest.raises(DataError, match=r"mask\.png") as caught:
         read_mask(path)
     assert "\n" not in str(caught.value)
 
@@ -286,7 +286,7 @@ def test_a_broken_mask_stops_the_loader_in_one_line(market, workers):
     loader = train_loader(
         train, transform, ids_per_batch=4, images_per_id=2, workers=workers, labels=TrainingLabels(transform, ("mask",))
     )
-    with pytest.raises(DataError, match=r"cannot read mask .*mask\.png"):
+    with pytest.raises(DataError, match=r"mask .*mask\.png' is"):
         list(loader)
 
 

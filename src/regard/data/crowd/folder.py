@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 from regard.data.crowd.plan import FOLDERS
 from regard.data.crowd.request import FORMAT, VERSION, Request
 from regard.errors import DataError, StorageError
+from regard.parsing import parse_json
 
 __all__ = ["CAMERAS", "MASKS", "existing_crowd", "publish", "staging"]
 
@@ -58,7 +58,7 @@ def is_empty(root: Path) -> bool:
 def read_description(root: Path) -> dict[str, Any] | None:
     """``dataset.json`` of a crowd; None if there is none or it is something else's."""
     try:
-        found = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+        found = parse_json((root / "dataset.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and found.get("format") == FORMAT else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import groupby, islice
 from pathlib import Path
@@ -12,6 +11,7 @@ from PIL import Image, ImageDraw
 from regard.data.crowd.folder import MASKS
 from regard.data.crowd.record import BONES
 from regard.errors import DataError
+from regard.parsing import parse_json
 
 __all__ = ["contact_sheet"]
 
@@ -35,9 +35,9 @@ def contact_sheet(
     """
     root = Path(root)
     try:
-        coco = json.loads((root / "keypoints.json").read_text(encoding="utf-8"))
+        coco = parse_json((root / "keypoints.json").read_text(encoding="utf-8"))
         entries = list(zip(coco["images"], coco["annotations"], strict=True))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"no crowd in '{root}' ({error}), expected keypoints.json; make one there first") from error
     entries = [entry for entry in entries if entry[0]["pid"] > 0]
     entries.sort(key=lambda entry: (entry[0]["pid"], entry[0]["camid"], entry[0]["file_name"]))

@@ -103,10 +103,10 @@ def find_datasets(root: str | Path) -> dict[Path, str]:
     if read_as and root.is_file():
         return {root: read_as[0]}
     require_folder("data set", root, "a data set")
-    for name in names:
-        for home in find_homes(root, LAYOUTS[name]):
-            if home not in found and LAYOUTS[name].recognises(home):
-                found[home] = name
+    for home in dict.fromkeys(home for name in names for home in find_homes(root, LAYOUTS[name])):
+        fitting = next((name for name in names if LAYOUTS[name].recognises(home)), None)
+        if fitting is not None:
+            found[home] = fitting
     return found
 
 

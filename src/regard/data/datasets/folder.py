@@ -6,11 +6,12 @@ Two forms::
     root/anna/1.jpg  root/bert/1.jpg  ...                                      split here
 
 In the second form part of the identities is kept for the test, and of each of those the first picture of every camera
-becomes a query.
+becomes a query. Who is kept is told by a hash of the folder's name alone, so a person who was trained on stays there
+whoever is added or leaves; with few people a side may stay empty, which is an error with the next step.
 
-Identities are numbered. Where every folder's name is a whole number, that number is taken, -1 and 0 meaning junk and
-distractor as in Market-1501; otherwise the names are numbered from 1 in sorted order, and a sample holds the name in
-``extra["identity"]``.
+Identities are numbered. Where every folder's name is a whole number, that number is taken, if it is 1 or more; ``0``
+and ``-1`` are names like others and get numbers behind the highest. Otherwise the names are numbered from 1 in sorted
+order. Where number and name differ, a sample holds the name in ``extra["identity"]``.
 
 The camera is read off the file name by a pattern. Without one, query pictures get camera 0 and gallery pictures camera
 1, so that evaluation leaves out none of them.
@@ -19,19 +20,27 @@ The camera is read off the file name by a pattern. Without one, query pictures g
 from __future__ import annotations
 
 import hashlib
+import operator
 import re
 from dataclasses import replace
 from pathlib import Path
 
 from regard.data.datasets.layout import dataset, list_folders, list_images
+from regard.data.listing import note, walk_images
 from regard.errors import ConfigError, DataError
-from regard.structures import DISTRACTOR, JUNK, Sample, Splits
+from regard.structures import JUNK, Sample, Splits
 
 __all__ = ["folder"]
 
 SPLITS = ("train", "query", "gallery")
 
-WHOLE = re.compile(r"-1|\d+", re.ASCII)
+WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
+
+FEWEST = {"train": 2, "test": 1}
+"""People without whom there is nothing to train on, or nothing to search for."""
+
+TRIES = 1000
+"""Other splits that are looked through for one that suits, before an error names it."""
 
 PARTS = frozenset(
     {
@@ -63,13 +72,14 @@ def folder(
         root: the folder that holds the identities, or ``train``, ``query`` and ``gallery``.
         camera: regular expression that finds the camera in a file name; its first group is the number, for example
             ``"_cam(\\\\d+)"``. None: the pictures name no cameras.
-        test_share: share of the identities kept for the test, where the folders do not say; 0 < share < 1.
+        test_share: share of the identities kept for the test, about, where the folders do not say; 0 < share < 1.
+            With a larger share those kept before are kept too.
         query: regular expression that finds the queries among the test pictures by file name; None: the first picture
             of each identity and camera.
         split: which identities are kept: another number draws others.
 
     Raises:
-        DataError: there are no identities, or a name has no camera in it.
+        DataError: there are no identities, too few of them on one side, or a name has no camera in it.
         ConfigError: an option is wrong.
     """
     find_camera, find_query = compile_pattern("camera", camera, groups=1), compile_pattern("query", query)
@@ -79,7 +89,8 @@ def folder(
         found = {part: read_people(root / part, find_camera) for part in SPLITS}
     else:
         people = read_people(root, find_camera)
-        found = divide(people, test_share, find_query, split, has_cameras=camera is not None)
+        check_sides(root, {name for name, _ in people}, test_share, split)
+        found = divide(people, test_share, find_query, split)
     pids = number({name for part in found.values() for name, _ in part})
     parts = {
         part: [with_identity(sample, name, pids[name]) for name, sample in samples] for part, samples in found.items()
@@ -114,11 +125,18 @@ def read_people(root: Path, camera: re.Pattern[str] | None) -> list[tuple[str, S
     Raises:
         DataError: a file's name has no camera in it.
     """
-    return [
-        (name, Sample(path, pid=JUNK, camid=find_camid(path, camera)))
-        for name in list_folders(root)
-        for path in list_images(root / name)
-    ]
+    for path in list_images(root):
+        note("picture beside people's folder", path)
+    people = []
+    for name in list_folders(root):
+        paths = list_images(root / name)
+        if list_folders(root / name):
+            for path in sorted({*walk_images(root / name)}.difference(paths)):
+                note("picture in a folder below a person", path)
+        if not paths:
+            note("folder without picture", root / name)
+        people += [(name, Sample(path, pid=JUNK, camid=find_camid(path, camera))) for path in paths]
+    return people
 
 
 def find_camid(path: Path, camera: re.Pattern[str] | None) -> int:
@@ -146,14 +164,15 @@ def number(names: set[str]) -> dict[str, int]:
     """
     if not all(WHOLE.fullmatch(name) for name in names):
         return {name: index for index, name in enumerate(sorted(names), start=1)}
-    pids = {name: int(name) for name in sorted(names)}
+    pids = {name: int(name) for name in sorted(names) if int(name) > 0}
     seen: dict[int, str] = {}
     for name, pid in pids.items():
         if seen.setdefault(pid, name) != name:
             raise DataError(
                 f"folders '{seen[pid]}' and '{name}' are the same number, expected one; join or rename them"
             )
-    return pids
+    behind = max(pids.values(), default=0) + 1
+    return pids | {name: behind + index for index, name in enumerate(sorted(names - pids.keys()))}
 
 
 def with_identity(sample: Sample, name: str, pid: int) -> Sample:
@@ -164,30 +183,48 @@ def with_identity(sample: Sample, name: str, pid: int) -> Sample:
 
 
 def divide(
-    people: list[tuple[str, Sample]], share: float, query: re.Pattern[str] | None, split: int, has_cameras: bool
+    people: list[tuple[str, Sample]], share: float, query: re.Pattern[str] | None, split: int
 ) -> dict[str, list[tuple[str, Sample]]]:
     """Keep a share of the identities for the test and choose the queries among their pictures."""
-    persons = sorted({name for name, _ in people if not is_nobody(name)}, key=lambda name: draw(name, split))
-    kept = set(persons[: max(int(share * len(persons)), 1)])
     parts: dict[str, list[tuple[str, Sample]]] = {part: [] for part in SPLITS}
     seen: set[tuple[str, int]] = set()
     for name, sample in people:
-        if not is_nobody(name) and name not in kept:
+        if draw(name, split) >= share:
             parts["train"].append((name, sample))
             continue
-        asked = not is_nobody(name) and (
-            query.search(sample.path.name) is not None if query else (name, sample.camid) not in seen
-        )
+        asked = query.search(sample.path.name) is not None if query else (name, sample.camid) not in seen
         seen.add((name, sample.camid))
         parts["query" if asked else "gallery"].append((name, sample))
     return parts
 
 
-def draw(name: str, split: int) -> bytes:
-    """A place in the order in which identities are kept: the same on every machine."""
-    return hashlib.sha256(f"{split} {name}".encode(errors="surrogateescape")).digest()
+def draw(name: str, split: int) -> float:
+    """Where a name falls between 0 and 1, by a hash: the same on every machine, whoever else is there."""
+    digest = hashlib.sha256(f"{split} {name}".encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:7]) / (1 << 56)
 
 
-def is_nobody(name: str) -> bool:
-    """Whether a folder holds junk or distractors."""
-    return WHOLE.fullmatch(name) is not None and int(name) <= DISTRACTOR
+def check_sides(root: Path, names: set[str], share: float, split: int) -> None:
+    """Check that there is somebody to train on and somebody to search for.
+
+    Raises:
+        DataError: there is not; the message names another ``split`` that suits these people.
+    """
+
+    def sides(split: int) -> tuple[int, int]:
+        kept = sum(draw(name, split) < share for name in names)
+        return len(names) - kept, kept
+
+    def suits(split: int) -> bool:
+        return all(map(operator.ge, sides(split), FEWEST.values()))
+
+    if suits(split) or not names:
+        return
+    other = next((other for other in range(TRIES) if suits(other)), None) if len(names) > 2 else None
+    step = f"say split={other}, " if other is not None else "add people, "
+    train, test = sides(split)
+    raise DataError(
+        f"of the {len(names)} people in '{root}' the hash of their names puts {train} into training and {test} into "
+        f"the test, expected {FEWEST['train']} and {FEWEST['test']} at least; {step}or another test_share, or "
+        "divide them yourself into the folders train, query and gallery"
+    )

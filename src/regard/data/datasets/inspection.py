@@ -3,13 +3,14 @@
 :func:`inspect` reads a data set, opens every picture and mask, and says what is wrong. A *fault* spoils training or
 evaluation: counts that are not the published ones, files that cannot be read, one picture with two identities, a test
 picture or person in training. A *warning* is worth knowing and may be meant: other duplicates, people seen by one
-camera only, queries without a match, labels for some pictures only.
+camera only, queries without a match, labels for some pictures only, files left out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import statistics
 import warnings
 from collections import defaultdict
@@ -28,6 +29,7 @@ from regard.data.datasets import (
     shared_ids,
     unmatched_queries,
 )
+from regard.data.listing import OTHER, Skipped, counted, list_folders, noting
 from regard.errors import DataError
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, JUNK, Sample, Splits
@@ -87,6 +89,7 @@ class Inspection:
         parts: split -> its figures.
         published: counts as published, by name; None where sizes are free.
         height, width: smallest, median and largest, in pixels; None without readable pictures.
+        others: what is no picture and was passed over.
         faults, warnings: see the module.
     """
 
@@ -97,6 +100,7 @@ class Inspection:
     published: dict[str, int] | None = None
     height: tuple[int, float, int] | None = None
     width: tuple[int, float, int] | None = None
+    others: list[Finding] = field(default_factory=list)
     faults: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
 
@@ -105,7 +109,7 @@ class Inspection:
         content = asdict(self)
         content["root"] = str(self.root)
         content["parts"] = {split: part._asdict() for split, part in self.parts.items()}
-        for kind in ("faults", "warnings"):
+        for kind in ("others", "faults", "warnings"):
             content[kind] = [finding._asdict() for finding in getattr(self, kind)]
         return content
 
@@ -120,6 +124,7 @@ class Inspection:
         for name, sizes in (("height", self.height), ("width", self.width)):
             if sizes:
                 lines.append(f"  {name:>13}   {sizes[0]} to {sizes[2]} pixels, median {sizes[1]:g}")
+        lines += [f"  {finding}" for finding in self.others]
         lines += [f"  FAULT    {finding}" for finding in self.faults]
         lines += [f"  warning  {finding}" for finding in self.warnings]
         if self.parts and not self.faults:
@@ -143,7 +148,12 @@ def inspect_all(root: str | Path, name: str | None = None, **options: Any) -> li
     """
     if name is not None:
         return [inspect(name, root, **options)]
-    found = find_datasets(root) or {Path(root): detect(root)}
+    root = Path(root)
+    found = find_datasets(root)
+    for folder in list_folders(root) if root not in found else ():
+        if not any(home.is_relative_to(root / folder) for home in found):  # below other names than the usual ones too
+            found |= {home: name for home, name in find_datasets(root / folder).items() if name != "folder"}
+    found = found or {root: detect(root)}
     return [inspect(found[home], home, **options) for home in sorted(found)]
 
 
@@ -169,10 +179,11 @@ def inspect(
     Raises:
         ConfigError: no data set of that name, or an option it does not have.
     """
-    try:
-        splits = DATASETS.create(name, root, **options)
-    except DataError as error:
-        return Inspection(name, Path(root), quick, faults=[Finding(str(error), [])])
+    with noting() as skipped:
+        try:
+            splits = DATASETS.create(name, root, **options)
+        except DataError as error:
+            return Inspection(name, Path(root), quick, faults=[Finding(str(error), [])])
     report = Inspection(name, splits.root, quick, parts={split: describe(getattr(splits, split)) for split in SPLITS})
     if published := published_counts(name, **options):
         report.published = published._asdict()
@@ -181,6 +192,8 @@ def inspect(
     pictures = [sample.path for sample in samples]
     masks = [sample.mask for sample in samples if sample.mask is not None]
     looks = look_at(dict.fromkeys((*pictures, *masks)), quick, workers, progress)
+    check_skipped(report, splits.root, skipped)
+    check_nobody(report, splits)
     check_files(report, splits.root, looks)
     check_masks(report, splits.root, samples, looks)
     measure(report, [looks[path] for path in dict.fromkeys(pictures)])
@@ -227,21 +240,39 @@ def look_in_processes(paths: list[Path], quick: bool, workers: int) -> Iterator[
 
 def look(path: Path, quick: bool) -> Look:
     """Decode one picture and hash its bytes, or in ``quick`` read its header."""
-    from PIL import Image
+    from regard.data.image import decode_image, measure_image, read_bytes
 
-    from regard.data.image import explain, read_image
-
-    if quick:
-        try:
-            with Image.open(path) as image:
-                return Look(image.height, image.width)
-        except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
-            return Look(error=explain(path, error))
     try:
-        height, width, _ = read_image(path).shape
-        return Look(height, width, hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+        if quick:
+            return Look(*measure_image(path))
+        content = read_bytes(path)
+        height, width, _ = decode_image(content, f"'{path}'").shape
+        return Look(height, width, hashlib.blake2b(content, digest_size=16).digest())
     except DataError as error:
         return Look(error=str(error))
+
+
+def check_skipped(report: Inspection, root: Path, skipped: Skipped) -> None:
+    """What lies in the folders and was not read."""
+    for reason, found in skipped.reasons.items():
+        finding = Finding(f"{counted(reason, len(found))} left out", relative(map(Path, found), root))
+        (report.others if reason == OTHER else report.warnings).append(finding)
+
+
+def check_nobody(report: Inspection, splits: Splits) -> None:
+    """Numbers that mean junk or a distractor elsewhere, in people's own data sets."""
+    if report.name == "folder":
+        named = {s.extra["identity"] for part in SPLITS for s in getattr(splits, part) if "identity" in s.extra}
+        nobody = sorted(name for name in named if re.fullmatch(r"-1|0+", name))
+        if nobody:
+            text = "folders are read as people; distractors and junk are told in a table only"
+            report.warnings.append(Finding(f"{len(nobody)} {text}", nobody))
+    elif report.name == "table":
+        for pid, kind in ((DISTRACTOR, "distractors: always wrong matches"), (JUNK, "junk: never ranked")):
+            found = [sample.path for sample in splits.gallery if sample.pid == pid]
+            if found:
+                text = f"pictures have pid {pid} and are {kind}; people are numbered from 1"
+                report.warnings.append(Finding(f"{len(found):,} {text}", relative(found, splits.root)))
 
 
 def check_files(report: Inspection, root: Path, looks: dict[Path, Look]) -> None:

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from regard.errors import DataError
+from regard.parsing import parse_json
 
 __all__ = ["NUM_JOINTS", "Keypoints", "read_keypoints"]
 
@@ -29,10 +29,10 @@ def read_keypoints(path: Path) -> dict[str, Keypoints]:
             image has two.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         names = {image["id"]: image["file_name"] for image in content["images"]}
         annotations = [(names[entry["image_id"]], entry["keypoints"]) for entry in content["annotations"]]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         reason = f"no entry {error}" if isinstance(error, KeyError) else error
         raise DataError(f"cannot read keypoints from '{path}' ({reason}), expected COCO JSON; make it again") from error
     keypoints: dict[str, Keypoints] = {}

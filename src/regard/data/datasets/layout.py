@@ -12,19 +12,19 @@ The registered name accepts the folder itself or one above it, and hands over on
 from __future__ import annotations
 
 import functools
-import os
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from regard.data.datasets.check import Counts, check_splits
+from regard.data.listing import OTHER, is_noting, list_folders, list_images, noting
 from regard.errors import DataError
 from regard.registry import DATASETS
 from regard.structures import Splits
 
 __all__ = [
-    "IMAGE_ENDINGS",
     "LAYOUTS",
     "Layout",
     "dataset",
@@ -35,8 +35,7 @@ __all__ = [
     "list_images",
 ]
 
-IMAGE_ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Endings, in lower case, by which a file counts as an image; everything else in a folder is passed over."""
+LOG = logging.getLogger(__name__)
 
 DEPTH = 2
 """How many folders with a data set's usual names are opened below a given root (``grid/underground_reid``)."""
@@ -100,7 +99,14 @@ def dataset(
     def file(read: Callable[..., Splits]) -> Callable[..., Splits]:
         @functools.wraps(read)
         def load(root: str | Path, /, **options: Any) -> Splits:
-            splits = read(find_root(name, Path(root), described), **options)
+            home = find_root(name, Path(root), described)
+            if is_noting():
+                splits = read(home, **options)
+            else:
+                with noting() as skipped:
+                    splits = read(home, **options)
+                if unsaid := skipped.without(OTHER):
+                    LOG.warning(f"{name} in '{home}': left out {unsaid}; 'regard data check' tells more")
             check_splits(splits, described.test_only or (described.may_lack_train and not splits.train))
             return splits
 
@@ -185,35 +191,3 @@ def describe_folders(folder: Path, limit: int = 8) -> str:
     names = list_folders(folder)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"folders there: {', '.join(names[:limit]) or 'none'}{more}"
-
-
-def list_folders(folder: Path) -> list[str]:
-    """Names of the subfolders of ``folder``, sorted; hidden and unreadable ones left out."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except OSError:
-        return []
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Image files in ``folder``, sorted by name in code-point order.
-
-    Hidden files and files without an image ending (``Thumbs.db``) are passed over.
-
-    Raises:
-        DataError: the folder cannot be listed.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if is_image(entry))
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"cannot list '{folder}' ({reason}); expected a folder of images; check the path") from error
-    return [folder / name for name in names]
-
-
-def is_image(entry: os.DirEntry[str]) -> bool:
-    """Whether a directory entry is a visible file with an image ending in any case."""
-    ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-    return ending in IMAGE_ENDINGS and not entry.name.startswith(".") and entry.is_file()

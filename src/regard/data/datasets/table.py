@@ -18,20 +18,19 @@ frame       optional: frame number, a whole number; may be empty
 others      kept in the sample's ``extra`` under the column's name
 ==========  =================================================================================
 
-CSV is UTF-8 with commas, and quotes ``"`` around what holds commas, quotes or line breaks. Samples are sorted by path.
-A wrong row is an error that names its line.
+For CSV see :mod:`regard.data.rows`. Samples are sorted by path. A wrong row is an error that names its line.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from regard.data.datasets.layout import dataset
+from regard.data.rows import read_rows
 from regard.errors import DataError
 from regard.structures import JUNK, Sample, Splits
 
@@ -57,10 +56,9 @@ def table(root: Path, /) -> Splits:
         DataError: the table cannot be read, lacks a column or names one twice, or a row of it is wrong.
     """
     file = root if root.is_file() else next(root / name for name in NAMES if (root / name).exists())
-    rows = read_parquet(file) if file.suffix.lower() == ".parquet" else read_csv(file)
     parts: dict[str, list[Sample]] = {split: [] for split in SPLITS}
     places: dict[tuple[str, Path], str] = {}
-    for place, row in rows:
+    for place, row in read_rows(file, REQUIRED):
         split, sample = parse_row(row, file, place)
         first = places.setdefault((split, sample.path), place)
         if first != place:
@@ -74,75 +72,6 @@ def table(root: Path, /) -> Splits:
 def by_path(sample: Sample) -> str:
     """Sorting key: the path in code points."""
     return str(sample.path)
-
-
-def read_csv(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Where each row stands (``"line 7"``) and its values by column.
-
-    Raises:
-        DataError: the file cannot be read, is no CSV, lacks a column, or a row has too many or too few values.
-    """
-    line = 1
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = next(reader, [])
-            check_header(header, file)
-            line = reader.line_num + 1
-            for values in reader:
-                if values and len(values) != len(header):
-                    raise DataError(
-                        f"line {line} of '{file}' has {len(values)} values, expected {len(header)} as in the header; "
-                        'put quotes " around values that hold commas'
-                    )
-                if values:
-                    yield f"line {line}", dict(zip(header, values))
-                line = reader.line_num + 1
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read '{file}' at line {line} ({error}), expected CSV in UTF-8; save the table again"
-        ) from error
-    except OSError as error:
-        raise DataError(f"cannot open '{file}' ({error.strerror or error}), expected a CSV table; check it") from error
-
-
-def read_parquet(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Where each row stands (``"row 7"``, from 1) and its values by column.
-
-    Raises:
-        DataError: the file is no Parquet, or it lacks a column.
-    """
-    from pyarrow import ArrowException, parquet
-
-    try:
-        content = parquet.read_table(file)
-        check_header(content.column_names, file)
-        rows = content.to_pylist()
-    except (ArrowException, OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        reason = " ".join(str(error).split())
-        raise DataError(f"cannot read '{file}' ({reason:.120}), expected Parquet; save the table again") from error
-    for index, row in enumerate(rows, start=1):
-        yield f"row {index}", {name: "" if value is None else value for name, value in row.items()}
-
-
-def check_header(header: list[str], file: Path) -> None:
-    """Check the column names.
-
-    Raises:
-        DataError: a needed one is missing, or one is there twice.
-    """
-    listed = ", ".join(header)
-    missing = [name for name in REQUIRED if name not in header]
-    if missing:
-        raise DataError(
-            f"'{file}' has no column {', '.join(missing)}, only {listed[:120]!r}; the first line names the columns "
-            "path,pid,camid,split, with commas between"
-        )
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"'{file}' has two columns {twice!r}, expected different names; rename or remove one")
 
 
 def parse_row(row: Mapping[str, Any], file: Path, place: str) -> tuple[str, Sample]:

@@ -11,17 +11,16 @@ Three layouts, which may be combined; the roots are always given, never guessed 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from regard.data.datasets.layout import IMAGE_ENDINGS
 from regard.data.labels.coco import Person, read_coco
 from regard.data.labels.joints import JOINTS
 from regard.data.labels.labeled import LabeledSample, has_label
 from regard.data.labels.pack import pack_labels
+from regard.data.listing import list_images
 from regard.errors import ConfigError, DataError
 from regard.structures import Sample, Splits
 
@@ -189,15 +188,7 @@ def list_names(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: the folder cannot be listed.
     """
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
-    except OSError as error:
-        raise DataError(
-            f"cannot list the labels in '{folder}' ({error.strerror or error}), expected a folder of pictures; "
-            "check the path"
-        ) from error
-    return {name: folder / name for name in names if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS}  # noqa: PTH122
+    return {path.name: path for path in list_images(folder)}
 
 
 def relative_name(path: Path, root: Path) -> str:

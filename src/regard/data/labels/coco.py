@@ -19,6 +19,7 @@ from regard.data.image import MAX_PIXELS
 from regard.data.labels.joints import JOINTS, SKELETON
 from regard.data.labels.labeled import Outline
 from regard.errors import DataError
+from regard.parsing import parse_json
 from regard.storage import write_atomic
 
 __all__ = ["Person", "read_coco", "write_coco"]
@@ -53,13 +54,13 @@ def read_coco(path: Path) -> tuple[dict[str, Person], list[str]]:
         DataError: the file is no COCO JSON, or an annotation is malformed or belongs to no photo.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         photos = {image["id"]: image for image in content["images"]}
         found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         for annotation in content["annotations"]:
             photo = photos[annotation["image_id"]]
             found[photo["file_name"]].append({**annotation, "photo": photo})
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         reason = f"no entry {error}" if isinstance(error, KeyError) else error
         raise DataError(f"cannot read labels from '{path}' ({reason}), expected COCO JSON; make it again") from error
     if not all(isinstance(name, str) for name in found):

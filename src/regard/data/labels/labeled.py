@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from regard.data.image import open_image
 from regard.data.labels.mask import draw_segmentation, read_mask
 from regard.data.transforms import resize
 from regard.errors import DataError
@@ -152,11 +152,5 @@ def read_gray(path: Path) -> np.ndarray:
     Raises:
         DataError: the file cannot be read.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L"))
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"cannot read heat map '{path}' ({reason}), expected an image; restore or remove it") from error
+    with open_image(path, "heat map") as image:
+        return np.asarray(image.convert("L"))

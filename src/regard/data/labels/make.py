@@ -22,6 +22,7 @@ from regard.data.image import read_image
 from regard.data.labels.coco import Person, write_coco
 from regard.data.labels.convert import PRESENT, VISIBLE, write_gray
 from regard.errors import ConfigError, DataError, StorageError
+from regard.parsing import parse_json
 
 __all__ = ["make_labels"]
 
@@ -102,7 +103,7 @@ def read_diary(diary: Path, description: str, photos: Mapping[str, Path]) -> dic
     whole: list[str] = []
     for line in lines:
         try:
-            entry = json.loads(line) if line.endswith("\n") else {}
+            entry = parse_json(line) if line.endswith("\n") else {}
             if not whole:
                 same = entry["description"] == description
             else:

@@ -5,16 +5,13 @@ Shapes: h x w pixels of the stored mask.
 
 from __future__ import annotations
 
-import io
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from regard.data.image import MAX_PIXELS, read_image
-from regard.errors import DataError
+from regard.data.image import open_image, read_image
 
 __all__ = ["draw_polygons", "draw_runs", "draw_segmentation", "read_mask", "runs_of"]
 
@@ -34,17 +31,9 @@ def read_mask(path: Path, threshold: int = 1) -> np.ndarray:
     Raises:
         DataError: the file cannot be read.
     """
-    try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            labels = np.asarray(image) if image.mode in ("P", "L", "1") else None
-            threshold = 1 if image.mode in ("P", "1") else threshold
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"cannot read mask '{path}' ({reason}), expected an image; restore or remove it") from error
+    with open_image(path, "mask") as image:
+        labels = np.asarray(image) if image.mode in ("P", "L", "1") else None
+        threshold = 1 if image.mode in ("P", "1") else threshold
     if labels is None:
         labels = read_image(path).max(2)
     return (labels >= threshold).view(np.uint8) * np.uint8(255)

@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
+from regard.data.image import measure_image
 from regard.data.labels.labeled import LabeledSample, LabelKind, Labels, read_labels
 from regard.data.transforms import resize
 from regard.errors import DataError, StorageError
+from regard.parsing import parse_json
 from regard.structures import Sample
 
 __all__ = ["HEATMAP_SIZE", "LabelPack", "open_pack", "pack_labels"]
@@ -63,14 +64,14 @@ class LabelPack:
                 size = int.from_bytes(file.read(8), "little")
                 if size > path.stat().st_size:
                     raise ValueError("cut short, or not a pack")
-                header = json.loads(file.read(size))
+                header = parse_json(file.read(size))
             metadata = header.pop("__metadata__")
             if metadata["version"] != VERSION:
                 raise ValueError(f"version {metadata['version']!r}, not {VERSION!r}")
-            self.names: list[str] = json.loads(metadata["names"])
+            self.names: list[str] = parse_json(metadata["names"])
             self.fingerprint: str = metadata["fingerprint"]
             self._width = int(metadata["mask_width"])
-            height, width = json.loads(metadata["heatmap_size"])
+            height, width = parse_json(metadata["heatmap_size"])
             self.heatmap_size = int(height), int(width)
             self._arrays = {
                 name: np.asarray(  # a plain view: indexing a memmap itself takes ten times as long
@@ -81,7 +82,7 @@ class LabelPack:
                 for name, entry in header.items()
             }
             self._check(8 + size + max(entry["data_offsets"][1] for entry in header.values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise DataError(
                 f"'{path}' is no pack of labels ({type(error).__name__}: {error}); delete it and pack again"
             ) from error
@@ -254,9 +255,8 @@ def mask_size(samples: Sequence[Sample]) -> tuple[int, int]:
     for sample in samples:
         if sample.mask is not None:
             try:
-                with Image.open(sample.mask) as image:
-                    sizes[image.height, image.width] += 1
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                sizes[measure_image(sample.mask)] += 1
+            except DataError:  # told when it is read
                 continue
         elif isinstance(sample, LabeledSample) and sample.outline is not None:
             sizes[sample.outline.height, sample.outline.width] += 1

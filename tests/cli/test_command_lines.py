@@ -1,0 +1,113 @@
+"""Command lines as they are written: the documents' own, and settings and options in any order."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from regard.cli.main import VERBS, parse
+from regard.errors import RegardError
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NOT_WHOLE = re.compile(r"\.\.\.|…|--help|--version|regard [A-Z]|\[[a-z]")
+"""Marks of a line that shows the form of a command, not a command."""
+
+
+def written(page: Path) -> list[str]:
+    """Command lines of a page's blocks."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line for block in re.findall(r"^```\w*\n(.*?)^```", text, re.S | re.M) for line in block.splitlines()]
+
+
+def mentioned(page: Path) -> list[str]:
+    """Commands named in a page's text, which may leave away what they want besides."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    return [" ".join(code.split()) for code in re.findall(r"`(regard [^`]+)`", prose) if " " in code.strip()[7:]]
+
+
+def explained(module: str) -> list[str]:
+    """Command lines of a verb's own help, each of them ended by three blanks and what it does."""
+    text = (importlib.import_module(f"regard.cli.{module}").__doc__ or "").replace("\\\n", " ")
+    return [re.split(r"\s{3,}", line.strip())[0] for line in text.splitlines() if line.startswith("  ")]
+
+
+def arguments_of(line: str) -> list[str] | None:
+    """Verb and arguments of a command line, without what its shell does with them; None where it is another's."""
+    if not re.match(r"(\$ )?(regard |torchrun .* -m regard |[A-Z_]+=\S+ regard )", line) or NOT_WHOLE.search(line):
+        return None
+    words = shlex.split(re.sub(r"\$\([^)]*\)", "x", line), comments=True)
+    words = words[words.index("regard") + 1 :]
+    return words[: next((i for i, word in enumerate(words) if word in ("|", ">", "&&", ";", "&")), len(words))]
+
+
+def refusal(line: str) -> str | None:
+    """What the command line says to a line, where it refuses it."""
+    arguments = arguments_of(line)
+    try:
+        if arguments is not None:
+            parse(arguments)
+    except RegardError as error:
+        return f"{line}: {error}"
+    return None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_line_of_the_documents_is_one(page):
+    refused = [fault for line in written(page) if (fault := refusal(line))]
+    faults = [fault for line in mentioned(page) if (fault := refusal(line))]
+    refused += [fault for fault in faults if "are required" not in fault and "expected one argument" not in fault]
+    assert not refused, "\n".join(refused)
+
+
+def test_the_command_lines_of_the_documents_are_found():
+    lines = [line for page in PAGES for line in (*written(page), *mentioned(page)) if arguments_of(line)]
+    assert len(lines) > 100
+    assert {arguments_of(line)[0] for line in lines} == set(VERBS) - {"demo"}  # pyright: ignore[reportOptionalSubscript]
+
+
+@pytest.mark.parametrize("module", [*(f"{verb}_verb" for verb in VERBS), "labels_verb"])
+def test_every_command_line_of_a_verbs_own_help_is_one(module):
+    refused = [fault for line in explained(module) if (fault := refusal(line))]
+    assert not refused, "\n".join(refused)
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("train apnet -o X data.root=D optim.lr=1", {"name": "apnet", "overrides": ["data.root=D", "optim.lr=1"]}),
+        ("train -q apnet data.root=D --show optim.lr=1", {"overrides": ["data.root=D", "optim.lr=1"], "quiet": True}),
+        ("train apnet a=1 -q b=2 --go-on c=3", {"overrides": ["a=1", "b=2", "c=3"], "go_on": True, "quiet": True}),
+        ("train -o X --go-on apnet", {"name": "apnet", "overrides": [], "go_on": True}),
+        ("embed a -q b --model M c -o X", {"inputs": ["a", "b", "c"], "model": Path("M"), "quiet": True}),
+        ("embed --model M -o X a -- -b.jpg --c.jpg", {"inputs": ["a", "-b.jpg", "--c.jpg"]}),
+        ("compare a --resamples 9 b -q c", {"runs": [Path("a"), Path("b"), Path("c")], "resamples": 9}),
+        ("search a --gallery G b -k 3 c", {"photos": [Path("a"), Path("b"), Path("c")], "top": 3}),
+        ("explain attention R a -o X b --dpi 9 c", {"images": [Path("a"), Path("b"), Path("c")], "dpi": 9}),
+        ("data make --seed 3 D --city 4", {"root": Path("D"), "seed": 3, "city": 4}),
+        ("data labels to-coco R -q out --masks M", {"root": Path("R"), "out": Path("out"), "masks": Path("M")}),
+        ("gallery delete --person 3 G --camera 2", {"gallery": "G", "person": ["3"], "camera": ["2"]}),
+    ],
+)
+def test_arguments_and_options_stand_in_any_order(line, wanted):
+    parsed = vars(parse(line.split())[1])
+    assert {key: parsed[key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("train apnet --bogus a=1", "unrecognized arguments: --bogus"),
+        ("embed -q --model M -o X", "the following arguments are required: IMAGES"),
+        ("embed a -q --model", "argument --model: expected one argument"),
+        ("search a --gallery G --exact b --approximate", "argument --approximate: not allowed with argument --exact"),
+        ("data -q make D", "got -q before it is said what to do; begin with make, check, labels"),
+    ],
+)
+def test_in_any_order_a_fault_is_still_one(line, wanted):
+    with pytest.raises(RegardError, match=re.escape(wanted)):
+        parse(line.split())
