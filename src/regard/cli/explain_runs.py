@@ -90,7 +90,9 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     unique = [label if labels.count(label) == 1 else path.as_posix() for path, label in zip(paths, labels)]
     if len(set(unique)) < len(unique):
         raise ConfigError(f"a run is given twice among {', '.join(unique)}; give each once")
-    return unique
+    files = [file_name(label).lower() for label in unique]
+    return [label if files.count(file) == 1 else f"{number} {label}"
+            for number, (label, file) in enumerate(zip(unique, files), start=1)]  # fmt: skip
 
 
 def file_name(label: str) -> str:
@@ -101,7 +103,8 @@ def file_name(label: str) -> str:
 def names_of(paths: Sequence[Path]) -> list[str]:
     """A file name for each picture: its own without ending, numbered where several have the same."""
     stems = [path.stem for path in paths]
-    return [stem if stems.count(stem) == 1 else f"{number}_{stem}" for number, stem in enumerate(stems)]
+    names = [stem if stems.count(stem) == 1 else f"{number}_{stem}" for number, stem in enumerate(stems)]
+    return names if len(set(names)) == len(names) else [f"{number}_{stem}" for number, stem in enumerate(stems)]
 
 
 def write_figure(figure: Figure, stem: Path, arguments: argparse.Namespace) -> None:

@@ -162,9 +162,10 @@ def curves(arguments: argparse.Namespace) -> None:
     charts = [chart for chart in charts if chart]
     if not charts:
         raise ConfigError("none of these is a run with metrics.jsonl, so there is no curve; leave --no-eval out")
-    for chart in charts:
+    names = ["-".join(re.findall(r"\w+", chart.title.lower())) for chart in charts]
+    for number, (chart, name) in enumerate(zip(charts, names)):
         _name_runs(chart, labels)
-        name = "-".join(re.findall(r"\w+", chart.title.lower()))
+        name = name if names.count(name) == 1 else f"{name}-{number}"  # names that differ in signs alone
         write_figure(chart.figure, arguments.output / name, arguments)
     write_json(arguments.output / "curves.json", content)
 

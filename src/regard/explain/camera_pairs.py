@@ -17,6 +17,7 @@ from regard.explain.charts import FONT, INK, LINE, MUTED, SERIES
 from regard.explain.figures import wrapped
 from regard.explain.svg import Chart, text_width
 from regard.metrics.breakdown import CameraPairs
+from regard.wording import count
 
 __all__ = ["camera_pair_table"]
 
@@ -97,7 +98,9 @@ def _table(axes: Axes, found: CameraPairs, key: str, limits: tuple[float, float]
             axes.add_patch(Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, color=SERIES[0], alpha=tint, lw=0))
         text, color = (f"{100 * value:.1f}", INK) if known else ("–", MUTED)
         axes.text(column, row, text, ha="center", va="center_baseline", fontsize=FONT - 0.5, color=color)
-        said = f"{FIGURES[key]} {100 * value:.1f} % of {counts[row, column]:,} queries" if known else "no query"
+        said = (
+            f"{FIGURES[key]} {100 * value:.1f} % of {count(int(counts[row, column]), 'query')}" if known else "no query"
+        )
         tips.append(f"camera {asked} in camera {shown}: {said}")
     rows, columns = np.mgrid[: values.shape[0], : values.shape[1]]
     axes.scatter(columns.ravel(), rows.ravel(), s=(ROW * 60) ** 2, marker="s", color=SERIES[0], alpha=0, lw=0,

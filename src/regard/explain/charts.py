@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from regard.explain.svg import PALETTE, SERIES, Chart, text_width
+from regard.wording import count
 
 __all__ = [
     "PairHistogram",
@@ -74,7 +75,7 @@ def loss_chart(history: Sequence[Record]) -> Chart | None:
     figure.subplots_adjust(left=LEFT, right=_beside(figure, ends), top=0.9, bottom=0.16, hspace=0.42)
     _label_ends(axes[0], ends)
     total = curves["loss"][1]
-    duration = f"{epochs[-1]:.0f} epochs ({steps[-1]['step']:,} steps)"
+    duration = f"{count(round(epochs[-1]), 'epoch')} ({count(steps[-1]['step'], 'step')})"
     summary = f"The loss goes from {total[0]:.2f} to {total[-1]:.2f} in {duration}."
     return Chart("loss", "Training loss and learning rate over epochs", summary, figure)
 

@@ -12,6 +12,7 @@ from regard.explain.overlay import data_uri
 from regard.explain.ranked import RankedList, distance_text
 from regard.explain.svg import PALETTE
 from regard.structures import JUNK, Sample
+from regard.wording import count
 
 __all__ = ["CROP_HEIGHT", "list_content", "percent", "render_page"]
 
@@ -30,6 +31,7 @@ def render_page(template: str, **content: Any) -> str:
     )
     environment.filters["percent"] = percent
     environment.filters["distance"] = distance_text
+    environment.globals["count"] = count
     return environment.get_template(template).render(version=__version__, palette=PALETTE, **content)
 
 

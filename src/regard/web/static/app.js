@@ -51,6 +51,7 @@ function upload(files) {
   });
 }
 
+const pictures = (count) => `${count.toLocaleString("en")} picture${count === 1 ? "" : "s"}`;
 const picture = (gallery, id) => `/api/galleries/${encodeURIComponent(gallery)}/pictures/${id}/thumbnail`;
 
 /* The query -------------------------------------------------------------------------------------------------------- */
@@ -138,7 +139,7 @@ function show(names, answers) {
   const before = prior ? `; probabilities start from 1 in ${Math.round(1 / prior).toLocaleString("en")}` : "";
   const how = exact ? "exact" : `approximate${recall ? `, finds ${(100 * recall).toFixed(1)} %` : ""}`;
   $("status").textContent = found
-    ? `${answers.map((answer) => answer.matches.length).join(" + ")} of ${searched.toLocaleString("en")} pictures, ${how}, ${Math.max(1, Math.round(1000 * seconds))} ms${before}`
+    ? `${answers.map((answer) => answer.matches.length).join(" + ")} of ${pictures(searched)}, ${how}, ${Math.max(1, Math.round(1000 * seconds))} ms${before}`
     : "Nothing passes these filters.";
 }
 
@@ -454,7 +455,7 @@ function showCameras() {
   for (const gallery of state.galleries.filter((each) => chosenGalleries().includes(each.name)))
     for (const [name, count] of Object.entries(gallery.cameras)) counts[name] = Math.max(count, counts[name] ?? 0);
   $("cameras").replaceChildren(...Object.entries(counts).map(([name, count]) => {
-    const label = Object.assign(make("label", "chip"), { title: `${count.toLocaleString("en")} pictures` });
+    const label = Object.assign(make("label", "chip"), { title: pictures(count) });
     label.append(Object.assign(make("input"), { type: "checkbox", value: name }), make("span", "", name));
     return label;
   }));
@@ -472,9 +473,8 @@ async function start() {
     const priors = state.galleries.map(({ prior }) => prior).filter(Boolean);
     $("people-row").hidden = !priors.length;
     $("people").placeholder = priors.map((prior) => Math.round(1 / prior - 1)).join(", ");
-    const total = state.galleries[0].pictures.toLocaleString("en");
     const first = state.galleries[0];
-    $("about").textContent = `${first.name}: ${total} pictures${first.logged ? ", searches are logged" : ""}`;
+    $("about").textContent = `${first.name}: ${pictures(first.pictures)}${first.logged ? ", searches are logged" : ""}`;
     showCameras();
     showMarks(await ask("/api/marks"));
   } catch (error) {
