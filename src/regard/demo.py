@@ -53,6 +53,7 @@ from regard.metrics import RankingReport, rank
 from regard.models import ReIDModel
 from regard.storage import write_atomic
 from regard.structures import Ranking, Sample, Splits
+from regard.wording import count
 
 __all__ = ["Demo", "run_demo"]
 
@@ -257,11 +258,14 @@ def _distances(ranking: Ranking) -> tuple[np.ndarray, np.ndarray]:
 
 def _facts(splits: Splits, config: Config, model: ReIDModel, seconds: float) -> dict[str, object]:
     parameters = sum(p.numel() for p in model.parameters())
+    query, gallery = count(len(splits.query), "query"), count(len(splits.gallery), "image")
+    trained, epochs = count(len(splits.train), "image"), count(config.train.epochs, "epoch")
+    threads = count(torch.get_num_threads(), "thread")
     return {
         "Network": f"apnet, level 2, on {config.model.options['backbone']}, {parameters:,} parameters",
-        "Training": f"{config.train.epochs} epochs in {seconds:.0f} s, {len(splits.train):,} images, from scratch",
-        "Test": f"{len(splits.query):,} queries against {len(splits.gallery):,} images; same camera never counts",
-        "Machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {next(model.parameters()).device}",
+        "Training": f"{epochs} in {seconds:.0f} s, {trained}, from scratch",
+        "Test": f"{query} against {gallery}; same camera never counts",
+        "Machine": f"{platform.machine()}, {threads}, {next(model.parameters()).device}",
         "Versions": f"regard {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         "Made": time.strftime("%Y-%m-%d %H:%M"),
     }

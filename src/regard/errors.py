@@ -14,7 +14,9 @@ command line exit with code 2 and no traceback (``--debug`` shows it)::
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
+from types import ModuleType
 from typing import ClassVar
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "StorageError",
     "UnknownNameError",
     "nearest",
+    "require",
 ]
 
 
@@ -65,6 +68,27 @@ class CheckpointError(RegardError):
 
 class StorageError(RegardError):
     """A write failed; what had been written before is intact."""
+
+
+def require(package: str, what: str, install: str) -> ModuleType:
+    """Import a package that only some of the work needs, before any of the work is done.
+
+    Args:
+        package: name of the module.
+        what: what needs it.
+        install: what to give to ``pip install``.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    try:
+        __import__(package)
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"{what} needs {package}, which cannot be imported ({reason}); pip install {install}"
+        ) from None
+    return sys.modules[package]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -42,7 +42,7 @@ from regard.explain.answers import answers
 from regard.explain.attention import attention_of
 from regard.explain.charts import PairHistogram, pair_histogram
 from regard.explain.correlation import Correlation, correlate
-from regard.explain.embedding_map import EmbeddingMap, MapMethod, aligned, embedding_map, pick_people
+from regard.explain.embedding_map import EmbeddingMap, MapMethod, aligned, check_method, embedding_map, pick_people
 from regard.explain.failures import FailureKind, hardest
 from regard.explain.features import feature_layers, feature_maps
 from regard.explain.heads import pair_heat
@@ -56,6 +56,7 @@ from regard.models import ReIDModel, load
 from regard.models.checkpoint import WEIGHTS, from_config, model_config, model_folder
 from regard.models.cost import inference_cost
 from regard.structures import Ranking, Sample, Splits
+from regard.wording import count
 
 __all__ = ["SECTIONS", "gather"]
 
@@ -156,6 +157,8 @@ def gather(
     _check(without, {"queries": queries, "pictures": pictures, "people": people})
     labels = run_labels(folders)
     wanted = [section for section in SECTIONS if section not in without]
+    if "map" in wanted:
+        check_method(method)
     stages = Stages(len(labels) * (1 + len(wanted)), quiet)
     try:
         runs, splits = _open(labels, name, root, {"ap": "step"} | dict(changes or {}), stages, quiet)
@@ -413,7 +416,7 @@ def _run_facts(run: Opened, own: Config | None) -> dict[str, object]:
         data, schedule = own.data, own.schedule
         facts |= {
             "Trained on": ", ".join(map(str, data.train)) or data.name or str(data.root),
-            "Batches": f"{data.ids_per_batch} people × {data.images_per_id} pictures",
+            "Batches": f"{count(data.ids_per_batch, 'person')} × {count(data.images_per_id, 'picture')}",
             "Losses": ", ".join(f"{name} ({term.loss} on {term.on})" for name, term in own.losses.items()),
             "Optimizer": f"{own.optim.name}, learning rate {own.optim.lr:g}, {schedule.name}",
             "Length": _length(run.folder, own),
@@ -429,8 +432,8 @@ def _length(folder: Path, own: Config) -> str:
     try:
         progress = read_progress(run_home(folder))
     except CheckpointError:
-        return f"{own.train.epochs} epochs"
-    return f"{progress.epoch} epochs, {progress.step:,} steps, {progress.seconds / 60:.1f} min"
+        return count(own.train.epochs, "epoch")
+    return f"{count(progress.epoch, 'epoch')}, {count(progress.step, 'step')}, {progress.seconds / 60:.1f} min"
 
 
 def _facts(splits: Splits, runs: Sequence[Opened]) -> dict[str, object]:
@@ -440,7 +443,7 @@ def _facts(splits: Splits, runs: Sequence[Opened]) -> dict[str, object]:
     return {
         "Data": f"{splits} in {splits.root}",
         "Protocol": "; ".join(options),
-        "Machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}",
+        "Machine": f"{platform.machine()}, {count(torch.get_num_threads(), 'thread')}, {device}",
         "Versions": f"regard {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         "Made": time.strftime("%Y-%m-%d %H:%M"),
     }

@@ -13,7 +13,29 @@ from pathlib import Path
 
 from regard.errors import StorageError
 
-__all__ = ["encode_text", "plain_text", "write_atomic", "write_together"]
+__all__ = ["check_writable", "encode_text", "plain_text", "write_atomic", "write_together"]
+
+
+def check_writable(path: Path | str, folder: bool = False) -> None:
+    """Check, before any work is done for it, that a file can be written there, or that a folder is or can be made.
+
+    Raises:
+        StorageError: there is a folder where a file should be, or the reverse, or no permission.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and path.is_dir() != folder and (folder or path.is_dir()):
+            there, wanted = ("a file", "a folder") if folder else ("a folder", "a file")
+            raise StorageError(f"{path} is {there}, wanted {wanted} to write; give another name")
+        home = path if folder else path.parent
+        while not home.exists():
+            home = home.parent
+        if not home.is_dir():
+            raise StorageError(f"cannot write {path}: {home} is a file, wanted a folder; give another place")
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise StorageError(f"cannot write {path}: no permission to write in {home}; give another place")
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}; give another place") from error
 
 
 def encode_text(text: str) -> bytes:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from regard.wording import count
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -79,9 +81,9 @@ class Splits:
         for split in ("train", "query", "gallery"):
             samples: list[Sample] = getattr(self, split)
             ids = len({s.pid for s in samples if s.pid > 0})
-            parts.append(f"{split} {len(samples):,} images of {ids:,} ids")
+            parts.append(f"{split} {count(len(samples), 'image')} of {count(ids, 'id')}")
         cameras = len({s.camid for s in (*self.train, *self.query, *self.gallery)})
-        return f"{self.name}: {', '.join(parts)}; {cameras} cameras"
+        return f"{self.name}: {', '.join(parts)}; {count(cameras, 'camera')}"
 
 
 class Batch(NamedTuple):

@@ -242,3 +242,16 @@ def test_mistakes(run, pictures, out, tmp_path, capsys):
     }
     for arguments, part in said.items():
         assert part in refused(capsys, *arguments, *(SIZE if "-o" in arguments else ()))
+
+
+def test_runs_and_pictures_of_one_name_have_files_of_their_own(tmp_path):
+    from pathlib import Path
+
+    from regard.cli.explain_runs import file_name, labels_of, names_of
+
+    runs = [Path("a/x"), Path("b/x"), Path("a_x"), Path("c/final"), Path("C/best")]
+    labels = labels_of(runs)
+    assert len(set(labels)) == len(runs)
+    assert len({file_name(label).lower() for label in labels}) == len(runs)
+    pictures = [Path("a/p.jpg"), Path("b/p.jpg"), Path("0_p.jpg")]
+    assert len(set(names_of(pictures))) == len(pictures)

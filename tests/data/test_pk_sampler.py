@@ -24,7 +24,7 @@ def problems(draw):
 
 
 def naive_epoch(pids: list[int], p: int, k: int, seed: int, epoch: int) -> list[list[int]]:
-    """Section 7 of the specification with lists and loops, drawing from the generator in the same order."""
+    """The sampler once more with lists and loops, drawing from the generator in the same order."""
     rng = np.random.default_rng((seed, epoch, 0))
     keys = rng.random(len(pids))
     images = defaultdict(list)

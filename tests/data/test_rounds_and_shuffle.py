@@ -28,7 +28,7 @@ def problems(draw):
 
 
 def naive_rounds(pids: list[int], p: int, k: int, rounds: int, seed: int, epoch: int) -> list[list[int]]:
-    """Section 5 of MuDeep's specification with lists and loops, drawing from the generator in the same order."""
+    """MuDeep's released sampler with lists and loops, drawing from the generator in the same order."""
     rng = np.random.default_rng((seed, epoch, 0))
     ids = sorted(set(pids))
     groups: list[tuple[int, list[int]]] = []

@@ -200,7 +200,7 @@ def test_a_picture_without_area_is_refused_in_one_line(shape):
 
 
 def naive_box(generator, height, width, area, ratio):
-    """Section 6 of the specification."""
+    """Random erasing once more: the box by a loop."""
     for _ in range(100):
         target = (area[0] + (area[1] - area[0]) * generator.random()) * height * width
         aspect = ratio[0] + (ratio[1] - ratio[0]) * generator.random()

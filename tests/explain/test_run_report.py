@@ -370,6 +370,28 @@ def test_the_map_is_in_reach_of_the_keyboard(open_page, page_file):
 
 
 @pytest.mark.browser
+def test_arrow_keys_move_on_the_map_before_any_click(open_page, page_file):
+    page = open_page(page_file).page
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".picked").count() == 0, "no map is in view"
+    page.locator(".plane .plot").first.scroll_into_view_if_needed()
+    page.evaluate("scrollBy({top: 200, behavior: 'instant'})")
+    page.keyboard.press("ArrowRight")
+    said = page.locator(".plane .said").first
+    assert "picture 1 of" in said.inner_text()
+    page.keyboard.press("ArrowRight")
+    assert "picture 2 of" in said.inner_text()
+    page.keyboard.press("Escape")
+    page.evaluate("document.activeElement.blur()")
+    second = page.locator(".plane").nth(1)
+    second.locator("use").first.hover(force=True)
+    pointed = second.locator(".said").inner_text()
+    page.keyboard.press("ArrowDown")
+    assert pointed
+    assert second.locator(".said").inner_text() not in ("", pointed)
+
+
+@pytest.mark.browser
 def test_without_script_the_map_still_says_who_is_who(open_page, page_file, found):
     page = open_page(page_file, script=False).page
     assert page.locator("main section").count() == len(ANCHORS)

@@ -140,7 +140,7 @@ def test_forward_is_the_network_in_full(images, attention, scales):
 
 
 def test_forward_is_its_formula(images):
-    """The whole network once more, as the specification has it."""
+    """The whole network once more, as the released code has it."""
     model = small().eval()
     with torch.no_grad():
         x = images

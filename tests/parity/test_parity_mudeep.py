@@ -1,6 +1,6 @@
 """MuDeep against vectors, scores, losses and gradients computed by the authors' code.
 
-Two sets of weights: those filled from names (values reach 36), and the kit of the specification's section 14, whose
+Two sets of weights: those filled from names (values reach 36), and the small ones in mudeep_section14.npz, whose
 references exist in double precision as well.
 """
 

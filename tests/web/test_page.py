@@ -172,7 +172,10 @@ def test_marks_are_kept_shown_and_exported(open_page, service):
 def test_the_keyboard_is_enough(open_page, service):
     page = open_page(service)
     send(page, service.photo(0))
-    page.locator(".card").first.focus()
+    page.keyboard.press("r")  # means nothing as long as no match has the focus
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement === document.querySelector('.card')")
+    assert page.locator(".card.right").count() == 0
     page.keyboard.press("r")
     page.wait_for_selector(".card.right:nth-child(1)")
     page.keyboard.press("ArrowRight")

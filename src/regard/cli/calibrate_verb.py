@@ -15,6 +15,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regard.cli.options import output_file
+from regard.errors import require
+from regard.wording import count
+
 if TYPE_CHECKING:
     from regard.engine.calibrate import Calibrated
 
@@ -36,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pairs", type=int, default=200_000, metavar="N", help="pairs of two people to draw")
     parser.add_argument("--seed", type=int, default=0, help="of the drawing and of the split of people")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write calibration and reliability to a file too")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="draw the reliability and the curve")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write calibration and reliability to a file")
+    parser.add_argument("--png", type=output_file, metavar="FILE", help="draw the reliability and the curve")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
 
 
@@ -47,6 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.metrics.calibration import RATES
     from regard.storage import write_atomic
 
+    if arguments.png:
+        require("matplotlib", "--png", "matplotlib")
     found = calibrate_run(
         arguments.run,
         arguments.data,
@@ -74,7 +80,7 @@ def _lines(found: Calibrated) -> list[str]:
     """What is printed."""
     calibration, about = found.calibration, found.calibration.about
     adjusted = len(calibration.cameras)
-    cameras = f"{adjusted} pairs of cameras adjusted" if adjusted else "one curve for all cameras"
+    cameras = f"{count(adjusted, 'pair')} of cameras adjusted" if adjusted else "one curve for all cameras"
     lines = [
         found.data,
         f"{about['same_person_pairs']:,} pairs of one person, {about['two_person_pairs']:,} of two drawn; "

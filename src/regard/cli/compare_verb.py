@@ -15,6 +15,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from regard.cli.options import output_file
+from regard.errors import require
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -31,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--interval", choices=("percentile", "bca"), default="percentile", help="kind of interval")
     parser.add_argument("--resamples", type=int, default=10_000, metavar="N", help="bootstrap resamples and sign flips")
     parser.add_argument("--no-speed", action="store_true", help="do not measure images/s")
-    parser.add_argument("--md", type=Path, metavar="FILE", help="write the tables as Markdown")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line per run and figure")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="draw the intervals")
+    parser.add_argument("--md", type=output_file, metavar="FILE", help="write the tables as Markdown")
+    parser.add_argument("--csv", type=output_file, metavar="FILE", help="write a line per run and figure")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write everything")
+    parser.add_argument("--png", type=output_file, metavar="FILE", help="draw the intervals")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
 
 
@@ -44,6 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.engine.compare import compare_runs
     from regard.storage import encode_text, write_atomic
 
+    if arguments.png:
+        require("matplotlib", "--png", "matplotlib")
     changes = {name: getattr(arguments, name) for name in ("metric", "ap", "flip", "rerank", "ignore_cameras")}
     found = compare_runs(
         arguments.runs,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.cli import labels_verb
-from regard.cli.options import read_option
+from regard.cli.options import output_file, read_option
 from regard.errors import ConfigError
 
 
@@ -69,7 +69,7 @@ def add_check(verbs: Any) -> None:
     check.add_argument("--data", metavar="NAME", help="read it as this data set (default: all that are found)")
     check.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="an option of --data")
     check.add_argument("--quick", action="store_true", help="read headers only: finds no damage and no duplicates")
-    check.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found to a file")
+    check.add_argument("--json", type=output_file, metavar="FILE", help="write everything that was found to a file")
     check.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     check.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 

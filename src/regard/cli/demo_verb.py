@@ -9,10 +9,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from regard.cli.options import output_folder
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="%(default)s")
+    parser.add_argument(
+        "-o", "--output", type=output_folder, default=Path("runs/demo"), metavar="FOLDER", help="%(default)s"
+    )
     parser.add_argument("--train-ids", type=int, default=120, metavar="N", help="people to train on (%(default)s)")
     parser.add_argument("--test-ids", type=int, default=80, metavar="N", help="people to test on (%(default)s)")
     parser.add_argument("--epochs", type=int, default=50, metavar="N", help="length of the training (%(default)s)")

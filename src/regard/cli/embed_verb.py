@@ -17,6 +17,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from regard.cli.options import output_file
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--blur-heads", action="store_true", help="make heads unrecognizable in thumbnails")
     parser.add_argument("--no-thumbnails", action="store_true", help="keep no thumbnails in the gallery")
-    parser.add_argument("--unreadable", type=Path, metavar="FILE", help="write what was left out, and why, to a file")
+    parser.add_argument("--unreadable", type=output_file, metavar="FILE", help="write what was left out, and why")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 

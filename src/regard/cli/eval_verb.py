@@ -22,8 +22,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from regard.cli.options import output_file
 from regard.cli.robustness_options import add_robustness_arguments, run_robustness, wants_robustness
 from regard.errors import ConfigError
+from regard.wording import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--open-set", action="store_true", help="ROC and identification at fixed false-alarm rates")
     parser.add_argument("--cameras", action="store_true", help="a table by query and gallery camera")
     parser.add_argument("--averages", action="store_true", help="means over queries, people and cameras")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores to a file")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the scores to a file")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
     add_robustness_arguments(parser)
 
@@ -143,7 +145,7 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     pooled = {"tracklets": "pooled"} if arguments.tracklets else {}
     report = with_options(report, FROM_FILES | pooled)
-    data = f"query {report.num_queries:,}, gallery {len(gallery.pids):,} descriptors"
+    data = f"query {report.num_queries:,}, gallery {count(len(gallery.pids), 'descriptor')}"
     files = [str(file) for file in arguments.features]
     data = f"{data} from {' and '.join(files)}"
     print(data)

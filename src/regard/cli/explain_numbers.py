@@ -24,6 +24,7 @@ from regard.explain.precision import (
     precision_table,
 )
 from regard.models.checkpoint import from_config, model_config
+from regard.wording import count
 
 __all__ = ["correlation", "precision"]
 
@@ -94,7 +95,7 @@ def precision(arguments: argparse.Namespace) -> None:
         rows += [precision_row(opened.label, name, before, after, pids) for name in names]
     if not rows:
         raise ConfigError(f"no map of these runs is named {', '.join(arguments.map or ())}; leave --map out to see all")
-    print(f"{splits.name}: {len(pairs)} queries of {len(set(pids.tolist()))} people\n")
+    print(f"{splits.name}: {count(len(pairs), 'query')} of {count(len(set(pids.tolist())), 'person')}\n")
     print(precision_table(rows), end="\n\n")
     write_figure(precision_figure(rows), arguments.output / "precision", arguments)
     write_json(arguments.output / "precision.json", [row.to_dict() for row in rows])

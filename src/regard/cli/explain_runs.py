@@ -91,7 +91,10 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     if len(set(places)) < len(places):
         raise ConfigError(f"a run is given twice among {', '.join(map(str, paths))}; give each once")
     labels = [place.parent.name if place.name in ("final", "best") else place.name for place in places]
-    return [plain_text(label) for label in distinct(labels, places, "{place}")]
+    labels = [plain_text(label) for label in distinct(labels, places, "{place}")]
+    files = [file_name(label).lower() for label in labels]
+    return [label if files.count(file) == 1 else f"{number} {label}"
+            for number, (label, file) in enumerate(zip(labels, files), start=1)]  # fmt: skip
 
 
 def file_name(label: str) -> str:

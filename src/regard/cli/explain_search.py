@@ -26,7 +26,7 @@ from regard.explain.failures import hardest
 from regard.explain.ranked import RankedList, find_queries, random_queries, ranked_lists, titled_queries
 from regard.explain.ranked_figure import ranked_figure
 from regard.explain.report_charts import training_charts
-from regard.explain.svg import Chart
+from regard.explain.svg import Chart, text_width
 from regard.metrics import FeatureSet, RankingReport
 from regard.metrics.pairs import sample_pairs
 from regard.models import load
@@ -163,9 +163,10 @@ def curves(arguments: argparse.Namespace) -> None:
     charts = [chart for chart in charts if chart]
     if not charts:
         raise ConfigError("none of these is a run with metrics.jsonl, so there is no curve; leave --no-eval out")
-    for chart in charts:
+    names = ["-".join(re.findall(r"\w+", chart.title.lower())) for chart in charts]
+    for number, (chart, name) in enumerate(zip(charts, names)):
         _name_runs(chart, labels)
-        name = "-".join(re.findall(r"\w+", chart.title.lower()))
+        name = name if names.count(name) == 1 else f"{name}-{number}"  # names that differ in signs alone
         write_figure(chart.figure, arguments.output / name, arguments)
     write_json(arguments.output / "curves.json", content)
 
@@ -176,7 +177,7 @@ def _name_runs(chart: Chart, labels: list[str]) -> None:
         return
     figure, axes = chart.figure, chart.figure.axes[0]
     names = [labels[int(str(points.get_gid()).rpartition("-")[2])] for points in axes.collections]
-    width, side = figure.get_figwidth(), 1.3
+    width, side = figure.get_figwidth(), 0.55 + max(text_width(name, FONT) for name in names)
     room, shrunk = figure.subplotpars, width / (width + side)
     figure.set_figwidth(width + side)
     figure.subplots_adjust(left=room.left * shrunk, right=room.right * shrunk)

@@ -24,6 +24,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from regard.cli.options import output_file, output_folder
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -182,7 +184,7 @@ def _sheet(verbs: Any) -> None:
     sheet.add_argument(
         "--runs", type=Path, nargs="+", required=True, metavar="RUN", help="systems, a group of columns each"
     )
-    sheet.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".png, .svg or .pdf")
+    sheet.add_argument("-o", "--output", type=output_file, required=True, metavar="FILE", help=".png, .svg or .pdf")
     sheet.add_argument(
         "--show", choices=("cam", "attention", "features"), default="cam",
         help="Grad-CAM of the similarity to --partner, own attention, or feature maps (%(default)s)",
@@ -215,7 +217,7 @@ def _layers(parser: argparse.ArgumentParser) -> None:
 
 
 def _output(parser: argparse.ArgumentParser, size: bool = True) -> None:
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where to write")
+    parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="FOLDER", help="where to write")
     parser.add_argument(
         "--format", dest="forms", action="append", choices=("png", "svg", "pdf"), help="of figures; repeatable (png)"
     )

@@ -15,6 +15,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regard.cli.options import output_file
+
 if TYPE_CHECKING:
     from regard.export import Exported
 
@@ -23,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("run", type=Path, help="run folder, or a folder a model was saved in")
     parser.add_argument("--to", required=True, metavar="FORMAT", help="onnx, openvino or torch-export")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write (default: in RUN/exports)")
+    parser.add_argument("-o", "--output", type=output_file, metavar="FILE", help="to write (default: in RUN/exports)")
     parser.add_argument("--size", metavar="HxW", help="input size (default: the run's, else 256x128)")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="real pictures (default: the run's data set's)")
     parser.add_argument("--tolerance", type=float, metavar="T", help="largest relative difference (default: 0.0001)")

@@ -16,8 +16,10 @@ import argparse
 import re
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from regard.cli.options import output_file
+from regard.wording import count
 
 if TYPE_CHECKING:
     from regard.search.audit import AuditLog
@@ -48,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             verb.add_argument("--older-than", required=True, metavar="AGE", help="for example 30d, 12h, 2w")
             verb.add_argument("--undated", action="store_true", help="pictures without a time too")
         if name == "export":
-            verb.add_argument("file", type=Path, help="Parquet file to write")
+            verb.add_argument("file", type=output_file, help="Parquet file to write")
             verb.add_argument("--no-vectors", action="store_true", help="records only")
 
 
@@ -75,16 +77,18 @@ def run(arguments: argparse.Namespace) -> None:
                     "regard gallery delete wants --id, --person, --camera, --since or --until: what goes?"
                 )
             else:
-                print(f"{gallery.delete(chosen):,} pictures removed")
+                print(f"{count(gallery.delete(chosen), 'picture')} removed")
         elif arguments.action == "purge":
             before = time.time() - parse_age(arguments.older_than)
-            print(f"{gallery.purge(before, arguments.undated):,} pictures removed")
+            print(f"{count(gallery.purge(before, arguments.undated), 'picture')} removed")
         elif arguments.action == "export":
-            print(f"{gallery.export(arguments.file, not arguments.no_vectors):,} rows written to {arguments.file}")
+            print(
+                f"{count(gallery.export(arguments.file, not arguments.no_vectors), 'row')} written to {arguments.file}"
+            )
         elif arguments.action == "audit" and gallery.audit:
             check_log(gallery.audit)
         else:
-            print(f"building the index of {len(gallery):,} pictures ...", file=sys.stderr)
+            print(f"building the index of {count(len(gallery), 'picture')} ...", file=sys.stderr)
             print(f"recall of the 10 best: {gallery.build_index():.3f}")
 
 

@@ -12,14 +12,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.options import read_option
+from regard.cli.options import output_folder, read_option
+from regard.wording import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("file", type=Path, help="the released checkpoint")
     parser.add_argument("--network", required=True, help="which network it belongs to, for example apnet")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where to save the model")
+    parser.add_argument(
+        "-o", "--output", type=output_folder, required=True, metavar="FOLDER", help="to save the model in"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="an option of the model")
 
 
@@ -35,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     report = model.import_report
     assert report is not None
     options = ", ".join(f"{name}={value}" for name, value in model.options.items())
-    print(f"{arguments.network} of {model.num_ids} identities: {options}")
+    print(f"{arguments.network} of {count(model.num_ids, 'identity')}: {options}")
     print(report)
     for kind in ("unused", "missing", "conflicting"):
         for name in getattr(report, kind):

@@ -17,7 +17,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regard.cli.options import output_file, output_folder
 from regard.errors import ConfigError
+from regard.wording import count
 
 if TYPE_CHECKING:
     from regard.structures import Sample
@@ -31,20 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="labels_action", required=True, metavar="ACTION")
     add = lambda name, text: add_action(verbs, name, text)  # noqa: E731
     check = add("check", "count labels, look at sizes, left and right; exit code 2 on faults")
-    check.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+    check.add_argument("--json", type=output_file, metavar="FILE", help="write the figures to a file")
     preview = add("preview", "draw a contact sheet")
-    preview.add_argument("out", type=Path, help="picture to write")
+    preview.add_argument("out", type=output_file, help="picture to write")
     preview.add_argument("--photos", type=int, default=12, metavar="N", help="how many, evenly spread (%(default)s)")
     preview.add_argument("--columns", type=int, default=2, metavar="N", help="photos side by side (%(default)s)")
     preview.add_argument("--height", type=int, default=288, metavar="PIXELS", help="of a panel (%(default)s)")
     pack = add("pack", "put all labels into one file, unless it is there and up to date")
-    pack.add_argument("-o", "--out", type=Path, metavar="FILE", help="file to write (default: labels.pack in ROOT)")
+    pack.add_argument("-o", "--out", type=output_file, metavar="FILE", help="to write (default: labels.pack in ROOT)")
     pack.add_argument("--size", metavar="HxW", help="of packed heat maps (default: as they are packed, or 128x64)")
     coco = add("to-coco", "write labels as one COCO JSON")
-    coco.add_argument("out", type=Path, help="JSON file to write")
+    coco.add_argument("out", type=output_file, help="JSON file to write")
     add_thresholds(coco)
     maps = add("to-maps", "write masks and heat maps as DAAF's authors released theirs")
-    maps.add_argument("out", type=Path, help="folder to write")
+    maps.add_argument("out", type=output_folder, help="folder to write")
     maps.add_argument("--size", default="256x128", metavar="HxW", help="of the heat maps (%(default)s)")
     add_make(verbs)
 
@@ -75,7 +77,7 @@ def add_action(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
 def add_make(verbs: Any) -> None:
     """Declare the arguments of ``make``."""
     make = add_action(verbs, "make", "make labels with a model you have")
-    make.add_argument("out", type=Path, help="folder to write: keypoints.json and masks/")
+    make.add_argument("out", type=output_folder, help="folder to write: keypoints.json and masks/")
     make.add_argument("--folder", action="append", metavar="NAME", help="label this folder of ROOT, not a data set")
     make.add_argument("--pose", metavar="MODEL", help="keypointrcnn_resnet50_fpn, or folder or name of a ViTPose")
     make.add_argument("--pose-weights", type=Path, metavar="FILE", help="weights of torchvision's model")
@@ -182,7 +184,7 @@ def to_maps(arguments: argparse.Namespace) -> None:
     written = to_maps(
         samples, arguments.out, arguments.heatmap_folder, size_of(arguments.size), progress=not arguments.quiet
     )
-    print(f"{written:,} pictures in {arguments.out}")
+    print(f"{count(written, 'picture')} in {arguments.out}")
 
 
 def make(arguments: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from regard.registry import MODELS
+from regard.wording import count
 
 if TYPE_CHECKING:
     from regard.config import Config
@@ -56,7 +57,7 @@ def _show(name: str) -> None:
     print(inspect.getdoc(inspect.getmodule(MODELS.get(name))))
     print(
         f"\nAs published ({config.data.height} x {config.data.width}, {config.model.options.get('backbone')}, "
-        f"{model.num_ids} identities): {cost.inference_parameters:,} parameters to embed an image "
+        f"{count(model.num_ids, 'identity')}): {cost.inference_parameters:,} parameters to embed an image "
         f"({cost.parameters:,} in training), {cost.gflops:.3f} GFLOPs"
         f"{f' ({cost.published_gflops:.3f} as the authors compute it)' if _differs(cost) else ''}, "
         f"descriptor of {model.embed_dim:,}"

@@ -16,6 +16,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from regard.cli.options import output_file
+
 PARTS = "training curves cameras map lists attention pairs correlation precision"
 
 
@@ -23,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder or model folder")
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="where to write (%(default)s)"
+        "-o", "--output", type=output_file, default="report.html", metavar="FILE", help="where to write (%(default)s)"
     )
     parser.add_argument("--data", metavar="NAME", help="data set (default: looked up in --root, or each run's own)")
     parser.add_argument("--root", type=Path, help="folder of the data set")

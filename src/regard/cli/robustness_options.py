@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from regard.cli.options import output_file
+
 HEIGHTS = (96, 64, 48, 32, 24, 16)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
@@ -39,7 +41,7 @@ def add_robustness_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--published-lengths", action="store_true", help="lengths in pixels as published, not scaled to the crop"
     )
-    group.add_argument("--png", type=Path, metavar="FILE", help="draw what was found")
+    group.add_argument("--png", type=output_file, metavar="FILE", help="draw what was found")
 
 
 def wants_robustness(arguments: argparse.Namespace) -> bool:

@@ -18,6 +18,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regard.cli.options import output_file
+from regard.wording import count
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -50,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--exact", action="store_true", default=None, help="compare with everything")
     how.add_argument("--approximate", dest="exact", action="store_false", help="use the index")
     parser.add_argument("--json", metavar="FILE", help="write the matches as JSON; - prints it instead of the table")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="write query and matches as a picture")
+    parser.add_argument("--picture", type=output_file, metavar="FILE", help="write query and matches as a picture")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -86,7 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
     how = "exact" if answer.exact else f"approximate, measured recall {recall:.3f}" if recall else "approximate"
     prior = f", probabilities start from 1 in {1 / answer.prior:,.0f} (--prior)" if answer.prior else ""
     print(
-        f"{len(answer.matches)} of {answer.searched:,} pictures, {how}, {1000 * answer.seconds:.0f} ms{prior}",
+        f"{len(answer.matches)} of {count(answer.searched, 'picture')}, {how}, {1000 * answer.seconds:.0f} ms{prior}",
         file=sys.stderr,
     )
 

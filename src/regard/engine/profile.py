@@ -9,6 +9,7 @@ import torch
 
 from regard.storage import encode_text, write_atomic
 from regard.threads import Threads
+from regard.wording import count
 
 __all__ = ["Laps"]
 
@@ -57,7 +58,7 @@ class Laps:
         total = sum(self._seconds.values())
         rows = [*self._seconds.items(), ("step", total)]
         lines = [f"{name:<12}{1000 * s / self._steps:>10.2f} ms{100 * s / total:>7.1f} %" for name, s in rows]
-        return "\n".join([f"mean of {self._steps} steps on {self._device}", *lines, ""])
+        return "\n".join([f"mean of {count(self._steps, 'step')} on {self._device}", *lines, ""])
 
     def _now(self) -> float:
         if self._device.type == "cuda":

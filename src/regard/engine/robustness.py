@@ -33,6 +33,7 @@ from regard.errors import ConfigError, DataError
 from regard.metrics import RankingReport
 from regard.models import ReIDModel, load
 from regard.structures import Sample, Splits
+from regard.wording import count
 
 __all__ = ["Condition", "Plan", "measure_robustness", "robustness_of", "some_people"]
 
@@ -211,7 +212,7 @@ def measure_robustness(
                 bad_gallery = gallery if side == "query" else features[-len(gallery) :]
                 report = evaluate_splits(bad_query, bad_gallery, kept, config)
                 measured.append(Measured(one.sweep, one.kind, one.level, side, **figures(report)))
-    part = f"{len(everything):,} images of {len({sample.pid for sample in kept.query}):,} random ids"
+    part = f"{count(len(everything), 'image')} of {count(len({sample.pid for sample in kept.query}), 'random id')}"
     note = "" if len(everything) == len(splits.query) + len(splits.gallery) else f"{part}, no distractors"
     reference = Measured("clean", "clean", 0, "", **figures(clean))
     made = embedding_options(

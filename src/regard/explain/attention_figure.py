@@ -29,6 +29,7 @@ from regard.explain.figures import (
 )
 from regard.explain.overlay import COLORMAP, Picture, open_picture
 from regard.explain.svg import SERIES
+from regard.wording import count
 
 __all__ = ["attention_figure"]
 
@@ -119,10 +120,10 @@ def _strip(figure: Figure, top: float, name: str, values: np.ndarray) -> None:
         axes.set_xlim(-0.5, len(values) - 0.5)
         axes.set_ylim(min(0, 1.04 * low), 1.04 * high if high > 0 else 1)
         axes.spines["bottom"].set(visible=True, color=LINE)
-        shape = f"{len(values)} channels"
+        shape = count(len(values), "channel")
     else:
         axes.imshow(leveled(values.T), aspect="auto", cmap=COLORMAP, interpolation="nearest", vmin=0, vmax=1)
-        shape = f"{values.shape[0]} channels x {values.shape[1]} rows"
+        shape = f"{count(values.shape[0], 'channel')} x {count(values.shape[1], 'row')}"
     axes.text(-0.01, 0.68, name, transform=axes.transAxes, ha="right", va="center", fontsize=FONT, color=INK)
     axes.text(-0.01, 0.25, shape, transform=axes.transAxes, ha="right", va="center", fontsize=SMALL - 1.5, color=MUTED)
     text = f"{low:.3g} – {high:.3g}\nmean {values.mean():.3g}"

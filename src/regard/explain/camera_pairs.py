@@ -14,8 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from regard.explain.charts import FONT, INK, LINE, MUTED, SERIES
-from regard.explain.svg import Chart
+from regard.explain.figures import wrapped
+from regard.explain.svg import Chart, text_width
 from regard.metrics.breakdown import CameraPairs
+from regard.wording import count
 
 __all__ = ["camera_pair_table"]
 
@@ -24,7 +26,8 @@ MOST, SPAN = 0.5, 0.3
 """Opacity of the best cell, on which ink still reads well in light and dark; and how much less the palest one has at
 least, as a fraction: a table that is nearly the same everywhere shall look like it."""
 
-CELL, ROW, LEFT, GAP, ABOVE, BELOW = 0.6, 0.4, 0.75, 0.35, 0.62, 0.12  # inches
+CELL, ROW, LEFT, GAP, ABOVE, BELOW, LINE_HEIGHT = 0.6, 0.4, 0.75, 0.35, 0.62, 0.12, 0.17  # inches
+ACROSS = "gallery camera"
 
 
 def camera_pair_table(scores: Mapping[str, CameraPairs], name: str = "cameras") -> Chart | None:
@@ -44,7 +47,12 @@ def camera_pair_table(scores: Mapping[str, CameraPairs], name: str = "cameras") 
         return None
     across = max(len(found.gallery_cameras) for found in scores.values())
     side = across * CELL + LEFT
-    heights = [ABOVE + len(found.query_cameras) * ROW + BELOW for found in scores.values()]
+    titles = {
+        label: [_titled(label if len(scores) > 1 else "", key, len(found.gallery_cameras) * CELL) for key in FIGURES]
+        for label, found in scores.items()
+    }
+    above = {label: ABOVE + LINE_HEIGHT * max(lines for _, lines in said) for label, said in titles.items()}
+    heights = [above[label] + len(found.query_cameras) * ROW + BELOW for label, found in scores.items()]
     wide, tall = len(FIGURES) * side + GAP + 0.1, sum(heights)
     figure = Figure(figsize=(wide, tall))
     tips, top = {}, tall
@@ -52,11 +60,13 @@ def camera_pair_table(scores: Mapping[str, CameraPairs], name: str = "cameras") 
     for number, (label, found) in enumerate(scores.items()):
         shape = len(found.query_cameras), len(found.gallery_cameras)
         for column, key in enumerate(FIGURES):
-            left, bottom = LEFT + column * (side + GAP), top - ABOVE - shape[0] * ROW
+            left, bottom = LEFT + column * (side + GAP), top - above[label] - shape[0] * ROW
             room = left / wide, bottom / tall, shape[1] * CELL / wide, shape[0] * ROW / tall
             gid = f"{name}-{number}-{key}"
             axes = figure.add_axes(room)
-            tips[gid] = _table(axes, found, key, limits[key], label if len(scores) > 1 else "", gid)
+            title, lifted = titles[label][column]
+            axes.set_title(title, loc="left", fontsize=FONT, color=INK, pad=29 if lifted else 16)
+            tips[gid] = _table(axes, found, key, limits[key], gid)
         top -= heights[number]
     return Chart(name, "Accuracy by camera pair", _summary(scores), figure, tips)
 
@@ -67,7 +77,16 @@ def _limits(tables: list[np.ndarray]) -> tuple[float, float]:
     return min(values.min(), values.max() - SPAN), values.max()
 
 
-def _table(axes: Axes, found: CameraPairs, key: str, limits: tuple[float, float], label: str, gid: str) -> list[str]:
+def _titled(label: str, key: str, width: float) -> tuple[str, int]:
+    """What a table shows, and how many lines of it stand above the words at its right end."""
+    text = f"{label}, {FIGURES[key]} in %" if label else f"{FIGURES[key]} in %"
+    if not label or text_width(text, FONT) + text_width(ACROSS, FONT - 2) + 0.1 <= width:
+        return text, 0
+    lines = wrapped(text, width, FONT)
+    return "\n".join(lines), len(lines)
+
+
+def _table(axes: Axes, found: CameraPairs, key: str, limits: tuple[float, float], gid: str) -> list[str]:
     """One figure of one run; what each cell says when it is pointed at."""
     values, counts = getattr(found, key), found.num_queries
     (low, high), tips = limits, []
@@ -79,7 +98,9 @@ def _table(axes: Axes, found: CameraPairs, key: str, limits: tuple[float, float]
             axes.add_patch(Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, color=SERIES[0], alpha=tint, lw=0))
         text, color = (f"{100 * value:.1f}", INK) if known else ("–", MUTED)
         axes.text(column, row, text, ha="center", va="center_baseline", fontsize=FONT - 0.5, color=color)
-        said = f"{FIGURES[key]} {100 * value:.1f} % of {counts[row, column]:,} queries" if known else "no query"
+        said = (
+            f"{FIGURES[key]} {100 * value:.1f} % of {count(int(counts[row, column]), 'query')}" if known else "no query"
+        )
         tips.append(f"camera {asked} in camera {shown}: {said}")
     rows, columns = np.mgrid[: values.shape[0], : values.shape[1]]
     axes.scatter(columns.ravel(), rows.ravel(), s=(ROW * 60) ** 2, marker="s", color=SERIES[0], alpha=0, lw=0,
@@ -91,9 +112,7 @@ def _table(axes: Axes, found: CameraPairs, key: str, limits: tuple[float, float]
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelcolor=MUTED, labelsize=FONT, pad=2)
     axes.spines[:].set(visible=True, color=LINE)
-    title = f"{label}, {FIGURES[key]} in %" if label else f"{FIGURES[key]} in %"
-    axes.set_title(title, loc="left", fontsize=FONT, color=INK, pad=16)
-    axes.text(1, 1, "gallery camera", transform=axes.transAxes, ha="right", va="bottom", fontsize=FONT - 2,
+    axes.text(1, 1, ACROSS, transform=axes.transAxes, ha="right", va="bottom", fontsize=FONT - 2,
               color=MUTED).set_y(1 + 0.24 / (ROW * values.shape[0]))  # fmt: skip
     axes.set_ylabel("query camera", fontsize=FONT - 2, color=MUTED, labelpad=2)
     return tips

@@ -6,7 +6,7 @@ interface is used throughout, so no global figure is left behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from regard.explain.svg import PALETTE, SERIES, Chart
+from regard.explain.svg import PALETTE, SERIES, Chart, text_width
+from regard.wording import count
 
 __all__ = [
     "PairHistogram",
@@ -71,10 +72,10 @@ def loss_chart(history: Sequence[Record]) -> Chart | None:
         axes[1].set_yticks([0, rate.max()], ["0", f"{rate.max():.1e}".replace("e-0", "e-")])
     axes[-1].set_xlabel("epoch", color=MUTED, fontsize=FONT)
     axes[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    figure.subplots_adjust(left=LEFT, right=0.83, top=0.9, bottom=0.16, hspace=0.42)
+    figure.subplots_adjust(left=LEFT, right=_beside(figure, ends), top=0.9, bottom=0.16, hspace=0.42)
     _label_ends(axes[0], ends)
     total = curves["loss"][1]
-    duration = f"{epochs[-1]:.0f} epochs ({steps[-1]['step']:,} steps)"
+    duration = f"{count(round(epochs[-1]), 'epoch')} ({count(steps[-1]['step'], 'step')})"
     summary = f"The loss goes from {total[0]:.2f} to {total[-1]:.2f} in {duration}."
     return Chart("loss", "Training loss and learning rate over epochs", summary, figure)
 
@@ -113,7 +114,7 @@ def accuracy_chart(history: Sequence[Record], references: Mapping[str, float] | 
     axes.set_xlim(0, last * 1.01)
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    figure.subplots_adjust(left=LEFT, right=0.76, top=0.9, bottom=0.16)
+    figure.subplots_adjust(left=LEFT, right=_beside(figure, ends), top=0.9, bottom=0.16)
     _label_ends(axes, ends)
     end = f"{100 * evals[-1]['mAP']:.1f} % at epoch {epochs[-1]:.0f}."
     start = f"goes from {100 * evals[0]['mAP']:.1f} % at epoch {epochs[0]:.0f} to" if len(evals) > 1 else "is"
@@ -141,12 +142,12 @@ def cmc_chart(
         return None
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.subplots()
-    ends, tips = [], {}
+    ends, tips, short = [], {}, shortened(curves)
     for i, (label, curve) in enumerate(reversed(curves.items()) if foremost == "last" else curves.items()):
         ranks = np.arange(1, len(curve) + 1)
         _line(axes, ranks, curve, i, f"cmc-{i}")
         tips[f"cmc-{i}"] = [f"{label}, rank {r}: {v:.1f} %" for r, v in zip(ranks, curve)]
-        ends.append((curve[-1], shortened(label), SERIES[i % len(SERIES)]))
+        ends.append((curve[-1], short[label], SERIES[i % len(SERIES)]))
     _dress(axes, "of queries have a right answer by then", "answers looked at")
     lowest = min(curve[0] for curve in curves.values())
     axes.set_ylim(20 * max(0, (lowest - 5) // 20), 100)
@@ -154,7 +155,7 @@ def cmc_chart(
     axes.set_xlim(1 if longest > 1 else 0.5, longest + 0.15)
     axes.set_xticks(sorted({1, *range(5, longest + 1, 5)}))
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
-    figure.subplots_adjust(left=LEFT, right=0.74, top=0.9, bottom=0.16)
+    figure.subplots_adjust(left=LEFT, right=_beside(figure, ends), top=0.9, bottom=0.16)
     _label_ends(axes, ends)
     shares = ", ".join(f"{curve[0]:.1f} % ({label})" for label, curve in curves.items())
     summary = f"A right answer comes first for {shares}."
@@ -181,16 +182,16 @@ def ap_histogram(
     edges = np.linspace(0, 100, bins + 1)
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.subplots()
-    tips, handles = {}, []
+    tips, handles, short = {}, [], shortened(values)
     for i, (label, ap) in enumerate(reversed(values.items()) if foremost == "last" else values.items()):
         share = np.histogram(100 * ap, edges)[0] / len(ap) * 100
         color = SERIES[i % len(SERIES)]
         if i == 0:
             bars = axes.bar(edges[:-1] + 50 / bins, share, 92 / bins, color=color, alpha=0.85)
-            handles.append((bars, label))
+            handles.append((bars, short[label]))
         else:
             outline = axes.stairs(share, edges, baseline=None, color=color, lw=1.6, ls=DASHES[i % len(DASHES)])
-            handles.append((outline, label))
+            handles.append((outline, short[label]))
         _tips_at(axes, edges[:-1] + 50 / bins, share, f"ap-{i}", color)
         tips[f"ap-{i}"] = [
             f"{label}: {part:.0f} % of queries at {low:.0f} to {low + 100 / bins:.0f} %"
@@ -313,18 +314,31 @@ def histogram_chart(
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
     figure.subplots_adjust(left=LEFT * WIDTH / size[0], right=0.96, top=1 - 0.464 / size[1], bottom=0.512 / size[1])
     what = "distances" if found.quantity == "distance" else "values"
-    medians = [round(value, 2) + 0.0 for value in found.medians]  # not -0.00
+    near = found.medians[0] != found.medians[1] and abs(found.medians[0] - found.medians[1]) < 0.01
+    medians = [f"{round(value, 4 if near else 2) + 0.0:.{4 if near else 2}f}" for value in found.medians]  # not -0.00
     summary = (
         f"A pair showing one person is closer than {100 * found.separation:.1f} % of the pairs showing two; "
         f"the two areas overlap by {100 * found.overlap:.1f} %; "
-        f"the median {what} are {medians[0]:.2f} and {medians[1]:.2f}."
+        f"the median {what} are {medians[0]} and {medians[1]}."
     )
     return Chart(name, title or "Distances within and between people", summary, figure)
 
 
-def shortened(label: str, most: int = 16) -> str:
-    """A label that has room at the end of a curve."""
-    return label if len(label) <= most else f"{label[: most - 6]}…{label[-5:]}"
+def shortened(labels: Iterable[str], most: int = 16) -> dict[str, str]:
+    """Labels as there is room for at the end of a curve, told apart as the whole ones are.
+
+    Where the ends of two are the same another part is left out, and where that does not help they are numbered.
+    """
+    labels = list(labels)
+    for kept in (most - 6, *range(most - 1)):  # letters from the front
+        short = {label: _cut(label, most, kept) for label in labels}
+        if len(set(short.values())) == len(short):
+            return short
+    return {label: _cut(f"{number}: {label}", most, most - 6) for number, label in enumerate(labels, start=1)}
+
+
+def _cut(label: str, most: int, kept: int) -> str:
+    return label if len(label) <= most else f"{label[:kept]}…{label[len(label) - (most - 1 - kept) :]}"
 
 
 def _events(history: Sequence[Record], event: str) -> list[Record]:
@@ -392,6 +406,12 @@ def _legend(axes: Axes, handles: list[tuple[Any, str]]) -> None:
     figure.legend(artists, labels, loc="upper left", frameon=False, fontsize=FONT, labelcolor=INK,
                   ncols=min(2, len(labels)), bbox_to_anchor=(LEFT * WIDTH / figure.get_figwidth(), 0.99),
                   handlelength=1.7, columnspacing=1.6, borderaxespad=0, borderpad=0)  # fmt: skip
+
+
+def _beside(figure: Figure, ends: Sequence[tuple[float, str, str]]) -> float:
+    """Where curves have to end, as a share of the width, so that their names have room behind them."""
+    wide = max((text_width(text, FONT) for _, text, _ in ends), default=0.0)
+    return min(0.83, 1 - (wide + 0.13) / figure.get_figwidth())
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:

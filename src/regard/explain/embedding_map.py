@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
 
-from regard.errors import ConfigError, DataError
+from regard.errors import ConfigError, DataError, require
 from regard.explain.rounding import rounding
 from regard.structures import Sample
 
-__all__ = ["METHODS", "EmbeddingMap", "MapMethod", "aligned", "embedding_map", "pick_people"]
+__all__ = ["METHODS", "EmbeddingMap", "MapMethod", "aligned", "check_method", "embedding_map", "pick_people"]
 
 MapMethod = Literal["umap", "tsne", "pca"]
 METHODS = ("umap", "tsne", "pca")
@@ -128,6 +129,17 @@ def embedding_map(
     return EmbeddingMap(places, NAMES[method], _share_of_neighbors(places, pids), _share_of_neighbors(features, pids))
 
 
+def check_method(method: MapMethod) -> ModuleType | None:
+    """Look for what a method needs, before there is anything to lay out.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if method == "umap":
+        return require("umap", "UMAP is not installed: the map", "umap-learn, or take the method tsne")
+    return require("sklearn.manifold", "a map by t-SNE", "scikit-learn") if method == "tsne" else None
+
+
 def aligned(places: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """A map turned or mirrored so that it lies as well as it can over another one of the same pictures.
 
@@ -139,25 +151,18 @@ def aligned(places: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def _umap(features: np.ndarray, seed: int) -> np.ndarray:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the compiler it brings, and that a seed means one thread
-            from umap import UMAP  # pyright: ignore[reportMissingImports]
-
-            maker = UMAP(n_neighbors=min(15, len(features) - 1), min_dist=0.2, random_state=seed, init="pca")
-            return np.asarray(maker.fit_transform(features))
-    except ImportError as error:
-        raise ConfigError(
-            f"UMAP is not installed ({error}); install it (pip install umap-learn), or take the method tsne"
-        ) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler it brings, and that a seed means one thread
+        umap: Any = check_method("umap")
+        maker = umap.UMAP(n_neighbors=min(15, len(features) - 1), min_dist=0.2, random_state=seed, init="pca")
+        return np.asarray(maker.fit_transform(features))
 
 
 def _tsne(features: np.ndarray, seed: int) -> np.ndarray:
-    from sklearn.manifold import TSNE
-
+    manifold: Any = check_method("tsne")
     perplexity = min(30, (len(features) - 1) / 3)
     start: Any = _pca(features, seed) * 1e-4
-    maker = TSNE(perplexity=perplexity, init=start, random_state=seed)
+    maker = manifold.TSNE(perplexity=perplexity, init=start, random_state=seed)
     return np.asarray(maker.fit_transform(features))
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from regard.explain.charts import DASHES, FONT, HEIGHT, INK, LINE, MUTED, SERIES, SURFACE, WIDTH, _dress
-from regard.explain.svg import Chart
+from regard.explain.svg import Chart, plain_text
 from regard.metrics.calibration import Calibration
 from regard.metrics.reliability import Reliability
 
@@ -78,7 +78,8 @@ def interval_chart(
 def png(chart: Chart) -> bytes:
     """The chart as a PNG file on a light ground."""
     buffer = io.BytesIO()
-    chart.figure.savefig(buffer, format="png", dpi=160, facecolor=SURFACE, metadata={"Software": None})
+    with plain_text(chart.figure):
+        chart.figure.savefig(buffer, format="png", dpi=160, facecolor=SURFACE, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -128,7 +129,7 @@ def reliability_chart(found: Reliability, calibration: Calibration) -> Chart:
         probability = 100 * calibration.probability(similarity, prior=prior)
         right.plot(similarity, probability, color=SERIES[i], lw=2, ls=DASHES[i], label=f"prior {prior:g}")
     named = -np.inf
-    for threshold in calibration.thresholds:
+    for threshold in sorted(calibration.thresholds, key=lambda one: one.similarity):
         right.axvline(threshold.similarity, color=MUTED, lw=1, ls=(0, (1, 2)))
         if threshold.similarity - named > 0.11 * (highest - lowest):
             named = threshold.similarity

@@ -10,17 +10,15 @@ import io
 from collections.abc import Sequence
 from typing import Literal
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.textpath import TextPath
 from PIL import Image
 
 from regard.errors import ConfigError
 from regard.explain.overlay import Picture, heat_over, open_picture
 from regard.explain.rounding import NOTHING, varies
-from regard.explain.svg import PALETTE
+from regard.explain.svg import PALETTE, plain_text, text_width
 
 __all__ = [
     "FORMATS",
@@ -66,7 +64,7 @@ def figure_bytes(figure: Figure, form: str = "png", dpi: int = 160) -> bytes:
     if dpi < 1:
         raise ConfigError(f"dpi is {dpi}, wanted 1 or more, as 300 for print")
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "regard", "pdf.fonttype": 42}):
+    with plain_text(figure, **{"svg.fonttype": "none", "svg.hashsalt": "regard", "pdf.fonttype": 42}):
         figure.savefig(buffer, format=form, dpi=dpi, facecolor=SURFACE, metadata=CLOCKS[form])
     return buffer.getvalue()
 
@@ -150,21 +148,16 @@ def wrapped(text: str, width: float, size: float) -> list[str]:
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if _inches(longer, size) <= width:
+        if text_width(longer, size) <= width:
             lines[-1] = longer
             continue
         lines += [word] if lines[-1] else []
         lines[-1] = lines[-1] or word
-        while _inches(lines[-1], size) > width and len(lines[-1]) > 1:
+        while text_width(lines[-1], size) > width and len(lines[-1]) > 1:
             whole = lines[-1]
-            fits = max((n for n in range(1, len(whole)) if _inches(whole[:n], size) <= width), default=1)
+            fits = max((n for n in range(1, len(whole)) if text_width(whole[:n], size) <= width), default=1)
             lines[-1:] = [whole[:fits], whole[fits:]]
     return lines
-
-
-def _inches(text: str, size: float) -> float:
-    """Width of a line of text in points of that size."""
-    return TextPath((0, 0), text, size=size).get_extents().x1 / 72 if text.strip() else 0.0
 
 
 def proportions(pictures: Sequence[Picture]) -> float:

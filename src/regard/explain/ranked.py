@@ -19,6 +19,7 @@ __all__ = [
     "Hit",
     "HitKind",
     "RankedList",
+    "distance_text",
     "find_queries",
     "pick_queries",
     "random_queries",
@@ -232,6 +233,12 @@ def _called(text: str, query: Sequence[Sample]) -> list[int]:
             f"no query is the picture {text!r}{nearest(Path(text).name, names)}; give a number, pid=N or a file name"
         )
     return found
+
+
+def distance_text(value: float, decimals: int = 2) -> str:
+    """A distance with that many decimals, or two digits where these would show nothing of it."""
+    small = 5e-7 <= abs(value) < 10 ** (1 - decimals)
+    return f"{value:.2g}" if small else f"{value:.{decimals}f}"
 
 
 def _described(sample: Sample) -> dict[str, Any]:

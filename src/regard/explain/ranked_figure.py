@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from regard.errors import ConfigError
 from regard.explain.figures import FONT, INK, MUTED, SMALL, canvas, caption, place, proportions, show, wrapped
 from regard.explain.overlay import Picture, framed, open_picture
-from regard.explain.ranked import Hit, RankedList
+from regard.explain.ranked import Hit, RankedList, distance_text
 
 __all__ = ["ranked_figure"]
 
@@ -79,7 +79,8 @@ def _row(figure: Figure, top: float, margin: float, width: float, ranked: Ranked
     axes.text(-0.12, 0.5, "\n".join(said), transform=axes.transAxes, ha="right", va="center", fontsize=FONT, color=INK)
     for number, hit in enumerate(ranked.hits, start=1):
         axes = _picture(figure, margin + number * width + GAP, top, _framed(hit))
-        caption(axes, "junk" if hit.rank is None else str(hit.rank), f"{hit.distance:.3f}\ncamera {hit.sample.camid}")
+        below = f"{distance_text(hit.distance, 3)}\ncamera {hit.sample.camid}"
+        caption(axes, "junk" if hit.rank is None else str(hit.rank), below)
 
 
 def _picture(figure: Figure, left: float, top: float, picture: Picture) -> Axes:

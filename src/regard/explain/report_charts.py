@@ -17,11 +17,13 @@ from regard.explain.charts import (
     SERIES,
     WIDTH,
     Record,
+    _beside,
     _binned,
     _column,
     _dress,
     _epochs,
     _events,
+    _finite,
     _label_ends,
     _line,
     shortened,
@@ -85,19 +87,20 @@ def _run_curves(
     for i, (label, found) in enumerate(records.items()):
         if found:
             epochs = _epochs(steps[label] or found, [record["step"] for record in found])
-            x, y = _binned(epochs, scale * _column(found, key))
+            curve = epochs, scale * _column(found, key)
+            x, y = _finite(*curve) if scale == 100 else _binned(*curve)
             if len(y):
                 curves[label] = i, x, y
     if not curves:
         return None
     figure = Figure(figsize=(WIDTH, HEIGHT) if ends else SMALL)
     axes = figure.subplots()
-    marks, tips = [], {}
+    marks, tips, short = [], {}, shortened(records)
     for label, (i, x, y) in curves.items():
         few = len(y) <= 40
         _line(axes, x, y, i, f"{name}-{i}", marker="o" if few else "")
         tips[f"{name}-{i}"] = [f"{label}, epoch {e:.0f}: {_short_number(v)}" for e, v in zip(x, y)]
-        marks.append((y[-1], shortened(label), SERIES[i % len(SERIES)]))
+        marks.append((y[-1], short[label], SERIES[i % len(SERIES)]))
     lowest, peaks = min(y.min() for _, _, y in curves.values()), [y.max() for _, _, y in curves.values()]
     if scale == 100:
         axes.set_ylim(0, 100)
@@ -115,7 +118,7 @@ def _run_curves(
     axes.set_xlim(0, max(x[-1] for _, x, _ in curves.values()) or 1)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if ends:
-        figure.subplots_adjust(left=0.13, right=0.74, top=0.9, bottom=0.16)
+        figure.subplots_adjust(left=0.13, right=_beside(figure, marks), top=0.9, bottom=0.16)
         _label_ends(axes, marks)
     else:
         figure.subplots_adjust(left=0.17, right=0.96, top=0.87, bottom=0.22)

@@ -9,9 +9,10 @@ import numpy as np
 
 from regard import __version__
 from regard.explain.overlay import data_uri
-from regard.explain.ranked import RankedList
+from regard.explain.ranked import RankedList, distance_text
 from regard.explain.svg import PALETTE
 from regard.structures import JUNK, Sample
+from regard.wording import count
 
 __all__ = ["CROP_HEIGHT", "list_content", "percent", "render_page"]
 
@@ -29,6 +30,8 @@ def render_page(template: str, **content: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["distance"] = distance_text
+    environment.globals["count"] = count
     return environment.get_template(template).render(version=__version__, palette=PALETTE, **content)
 
 

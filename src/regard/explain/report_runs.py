@@ -46,6 +46,7 @@ from regard.metrics.breakdown import CameraPairs
 from regard.metrics.significance import query_scores
 from regard.storage import encode_text, write_atomic
 from regard.structures import Sample
+from regard.wording import count
 
 __all__ = ["Match", "RunFindings", "RunsReport", "ShownQuery", "render_runs", "write_runs"]
 
@@ -308,8 +309,9 @@ def _precision(runs: Sequence[RunFindings]) -> Chart | None:
     if not rows:
         return None
     top = max(rows, key=lambda row: row.trained)
+    measured = count(max(row.images for row in rows), "picture")
     summary = (
         f"Highest for {top.map} of {top.system}: {100 * top.trained:.0f} % of its mass lies on the person; "
-        f"chance is {100 * np.mean([row.chance for row in rows]):.0f} %; {max(row.images for row in rows)} pictures."
+        f"chance is {100 * np.mean([row.chance for row in rows]):.0f} %; {measured}."
     )
     return Chart("precision", "Attention on the person, before and after training", summary, precision_figure(rows))

@@ -54,7 +54,8 @@ def robustness_chart(found: Mapping[str, Any], clean: Figures) -> Chart | None:
         room = (left, bottom, (table - NAMES - 0.3) / wide, ROW * len(kinds) / tall)
         _heat(drawing.add_axes(room), kinds, clean)
         mean = found["mean"]["mAP"]
-        said.append(f"mAP falls from {100 * clean['mAP']:.1f} % to {100 * mean:.1f} % on average")
+        turn = "falls" if mean < clean["mAP"] else "goes"
+        said.append(f"mAP {turn} from {100 * clean['mAP']:.1f} % to {100 * mean:.1f} % on average")
     each = min(HEIGHT, tall / stacked)
     for place, (name, points) in enumerate(curves.items()):
         column, line = divmod(place, stacked)

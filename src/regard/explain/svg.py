@@ -10,14 +10,19 @@ import base64
 import io
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.textpath import TextPath
 from PIL import Image
 
-__all__ = ["PALETTE", "SERIES", "Chart"]
+__all__ = ["PALETTE", "SERIES", "Chart", "plain_text", "text_width"]
 
 PALETTE = {
     "ink": "#1b1d22",
@@ -64,7 +69,7 @@ class Chart:
     def svg(self) -> str:
         """The chart as an ``<svg>`` element for an HTML page; the same chart gives the same text."""
         buffer = io.BytesIO()
-        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
+        with plain_text(self.figure, **{"svg.fonttype": "none", "svg.hashsalt": self.name}):
             self.figure.savefig(
                 buffer, format="svg", dpi=IMAGE_DPI, transparent=True, metadata={"Date": None, "Creator": None}
             )
@@ -133,6 +138,21 @@ class Chart:
         root.set("role", "img")
         root.set("class", "chart")
         root.set("aria-labelledby", f"{self.name}-title {self.name}-desc")
+
+
+@contextmanager
+def plain_text(figure: Figure, **settings: Any) -> Iterator[None]:
+    """While a figure is saved: names are drawn as they are, dollar signs too, and not as formulas."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    plain: dict[Any, Any] = {"text.parse_math": False, **settings}
+    with matplotlib.rc_context(plain):
+        yield
+
+
+def text_width(text: str, size: float) -> float:
+    """Inches that a line of text takes at most, in points of that size: pixels of a screen widen letters a little."""
+    return 1.06 * TextPath((0, 0), text.replace("$", "S"), size=size).get_extents().x1 / 72 if text.strip() else 0.0
 
 
 def _page_style(style: str) -> str:

@@ -6,7 +6,6 @@ ONNX is the common one: ONNX Runtime and OpenVINO both read it, and OpenVINO's o
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import logging
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from regard.errors import ConfigError, UnknownNameError
+from regard.errors import ConfigError, UnknownNameError, require
 from regard.export.card import Card
 from regard.export.program import one_line
 
@@ -37,7 +36,7 @@ __all__ = [
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
 """Name of a format -> how its file names end."""
 
-HINT = 'pip install "regard[export]"'
+EXTRA = '"regard[export]"'
 
 
 def check_format(name: str, int8: bool = False) -> None:
@@ -65,10 +64,7 @@ def install(name: str) -> ModuleType:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(f"{name} is needed for this and cannot be imported ({error}); {HINT}") from error
+    return require(name, "this format", EXTRA)
 
 
 def is_installed(name: str) -> bool:

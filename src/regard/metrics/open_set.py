@@ -27,6 +27,7 @@ from regard.errors import ConfigError
 from regard.metrics.distance import Array, comparable, distance_blocks, ordering
 from regard.metrics.protocol import Ids, read_protocol
 from regard.metrics.ranking import mask_pairs, thin_blocks
+from regard.wording import count
 
 __all__ = ["OpenSet", "OperatingPoint", "evaluate_open_set"]
 
@@ -88,7 +89,7 @@ class OpenSet(NamedTuple):
             cells = [(f"{100 * p.true_rate:.2f}", f"{p.threshold:.4f}") if p else ("-", "-") for p in points]
             lines.append(f"{100 * wanted:>14g}{cells[0][0]:>12}{cells[0][1]:>11}{cells[1][0]:>14}{cells[1][1]:>11}")
         pairs = f"{self.num_right:,} right and {self.num_wrong:,} wrong pairs"
-        queries = f"{self.num_known:,} queries with a match and {self.num_unknown:,} without"
+        queries = f"{count(self.num_known, 'query')} with a match and {self.num_unknown:,} without"
         return "\n".join([*lines, f"  in %; {pairs}; {queries}; metric {self.metric}"])
 
 

@@ -23,7 +23,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from regard.errors import ConfigError, DataError, StorageError
+from regard.errors import ConfigError, DataError, StorageError, require
 from regard.search.audit import AuditLog
 from regard.search.engine import Engine
 from regard.search.query import Answer, count_people, unit_rows
@@ -322,16 +322,14 @@ def open_engine(where: str | Path, dim: int | None = None, progress: Any = None)
     Raises:
         ConfigError: its client library is not installed.
     """
-    try:
-        if is_url(where):
-            from regard.search.milvus import MilvusEngine
+    if is_url(where):
+        require("pymilvus", "a gallery on a server", '"regard[milvus]"')
+        from regard.search.milvus import MilvusEngine
 
-            return MilvusEngine(str(where), dim)
-        from regard.search.embedded import EmbeddedEngine
+        return MilvusEngine(str(where), dim)
+    from regard.search.embedded import EmbeddedEngine
 
-        return EmbeddedEngine(Path(where), dim, progress)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"a gallery needs the package {error.name}; install regard with its search extra") from error
+    return EmbeddedEngine(Path(where), dim, progress)
 
 
 def log_of(where: str | Path) -> AuditLog | None:

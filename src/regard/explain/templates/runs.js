@@ -82,10 +82,24 @@ for (const plane of planes) {
   plane.plot.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse" && document.activeElement !== plane.plot) pick(plane, -1); });
   plane.plot.addEventListener("focus", () => { if (plane.at < 0 && plane.plot.matches(":focus-visible")) pick(plane, 0); });
   plane.plot.addEventListener("blur", () => pick(plane, -1));
-  plane.plot.addEventListener("keydown", (event) => {
-    const at = plane.at < 0 && event.key.startsWith("Arrow") ? 0 : plane.at < 0 ? undefined : moved(plane, event.key);
-    if (at === undefined) return;
-    event.preventDefault();
-    pick(plane, at);
-  });
+  plane.plot.addEventListener("keydown", (event) => press(plane, event));
 }
+function press(plane, event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const at = plane.at < 0 && event.key.startsWith("Arrow") ? 0 : plane.at < 0 ? undefined : moved(plane, event.key);
+  if (at === undefined) return;
+  event.preventDefault();
+  plane.plot.focus({ preventScroll: true });
+  pick(plane, at);
+}
+/* Before a map has the focus: keys move from what is pointed at, or begin, left or right, at the map in view. */
+function inView({ plot }) {
+  const { top, bottom, height } = plot.getBoundingClientRect();
+  return Math.min(bottom, innerHeight) - Math.max(top, 0) >= Math.min(height, innerHeight) / 2;
+}
+document.addEventListener("keydown", (event) => {
+  if (!(document.activeElement ?? document.body).matches("body, a, button")) return;
+  const sideways = event.key === "ArrowLeft" || event.key === "ArrowRight";
+  const plane = planes.find(({ at }) => at >= 0) ?? (sideways ? planes.find(inView) : undefined);
+  if (plane) press(plane, event);
+});

@@ -51,6 +51,7 @@ function upload(files) {
   });
 }
 
+const pictures = (count) => `${count.toLocaleString("en")} picture${count === 1 ? "" : "s"}`;
 const picture = (gallery, id) => `/api/galleries/${encodeURIComponent(gallery)}/pictures/${id}/thumbnail`;
 
 /* The query -------------------------------------------------------------------------------------------------------- */
@@ -138,7 +139,7 @@ function show(names, answers) {
   const before = prior ? `; probabilities start from 1 in ${Math.round(1 / prior).toLocaleString("en")}` : "";
   const how = exact ? "exact" : `approximate${recall ? `, finds ${(100 * recall).toFixed(1)} %` : ""}`;
   $("status").textContent = found
-    ? `${answers.map((answer) => answer.matches.length).join(" + ")} of ${searched.toLocaleString("en")} pictures, ${how}, ${Math.max(1, Math.round(1000 * seconds))} ms${before}`
+    ? `${answers.map((answer) => answer.matches.length).join(" + ")} of ${pictures(searched)}, ${how}, ${Math.max(1, Math.round(1000 * seconds))} ms${before}`
     : "Nothing passes these filters.";
 }
 
@@ -306,11 +307,13 @@ async function showRun(name) {
   const part = make("div", "charts");
   const figures = FIGURES.filter((figure) => run.figures[figure].length);
   part.append(
-    chart(`${name}: loss`, "step", [["loss", run.loss]], (value) => value.toPrecision(2)),
-    chart(`${name}: accuracy in %`, "epoch", figures.map((figure) => [figure, run.figures[figure].map(([x, y]) => [x, 100 * y])]), (value) => value.toFixed(0)),
+    chart(`${name}: loss`, "step", [["loss", run.loss]], digits),
+    chart(`${name}: accuracy in %`, "epoch", figures.map((figure) => [figure, run.figures[figure].map(([x, y]) => [x, 100 * y])]), digits),
   );
   $("run").replaceChildren(part);
 }
+
+const digits = (value) => `${Number(value.toPrecision(3))}`;
 
 function chart(title, unit, series, format) {
   const part = make("figure");
@@ -387,6 +390,17 @@ $("results").addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+/* Before a match has the focus, an arrow key gives it to one; the other keys mean nothing yet. */
+document.addEventListener("keydown", (event) => {
+  const taken = ".card, dialog, select, textarea, input:not([type=file], [type=checkbox])";
+  if (event.defaultPrevented || document.activeElement?.closest(taken) || document.querySelector("dialog[open]")) return;
+  if (!event.key.startsWith("Arrow") || event.ctrlKey || event.metaKey || event.altKey || $("page-search").hidden) return;
+  const item = $("results").querySelector(".card[tabindex='0']") ?? $("results").querySelector(".card");
+  if (!item) return;
+  item.focus();
+  event.preventDefault();
+});
+
 $("photos").addEventListener("change", (event) => { queryPhotos(event.target.files).finally(() => { event.target.value = ""; }); });
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
@@ -441,7 +455,7 @@ function showCameras() {
   for (const gallery of state.galleries.filter((each) => chosenGalleries().includes(each.name)))
     for (const [name, count] of Object.entries(gallery.cameras)) counts[name] = Math.max(count, counts[name] ?? 0);
   $("cameras").replaceChildren(...Object.entries(counts).map(([name, count]) => {
-    const label = Object.assign(make("label", "chip"), { title: `${count.toLocaleString("en")} pictures` });
+    const label = Object.assign(make("label", "chip"), { title: pictures(count) });
     label.append(Object.assign(make("input"), { type: "checkbox", value: name }), make("span", "", name));
     return label;
   }));
@@ -459,9 +473,8 @@ async function start() {
     const priors = state.galleries.map(({ prior }) => prior).filter(Boolean);
     $("people-row").hidden = !priors.length;
     $("people").placeholder = priors.map((prior) => Math.round(1 / prior - 1)).join(", ");
-    const total = state.galleries[0].pictures.toLocaleString("en");
     const first = state.galleries[0];
-    $("about").textContent = `${first.name}: ${total} pictures${first.logged ? ", searches are logged" : ""}`;
+    $("about").textContent = `${first.name}: ${pictures(first.pictures)}${first.logged ? ", searches are logged" : ""}`;
     showCameras();
     showMarks(await ask("/api/marks"));
   } catch (error) {

@@ -1,0 +1,105 @@
+"""What would end a command is found before the work: a package that is missing, a place that cannot be written.
+
+None of the runs, pictures and data sets named here exists, so a command that looked at them first would say that.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from regard.cli.main import main
+from regard.errors import ConfigError, StorageError, require
+from regard.storage import check_writable
+
+OUTPUTS = [
+    ("report", ["RUN", "-o", "PLACE"]),
+    ("explain", ["sheet", "a.jpg", "--runs", "RUN", "-o", "PLACE.png"]),
+    ("compare", ["RUN", "--png", "PLACE"]),
+    ("compare", ["RUN", "--json", "PLACE"]),
+    ("compare", ["RUN", "--md", "PLACE"]),
+    ("compare", ["RUN", "--csv", "PLACE"]),
+    ("eval", ["RUN", "--json", "PLACE"]),
+    ("eval", ["RUN", "--corruptions", "--png", "PLACE"]),
+    ("calibrate", ["RUN", "--json", "PLACE"]),
+    ("export", ["RUN", "--to", "onnx", "-o", "PLACE"]),
+    ("data", ["check", "crowd", "--json", "PLACE"]),
+    ("gallery", ["export", "GALLERY", "PLACE"]),
+]
+FOLDERS = [
+    ("explain", ["attention", "RUN", "a.jpg", "-o", "PLACE"]),
+    ("explain", ["curves", "RUN", "-o", "PLACE"]),
+    ("import", ["dsp", "weights.pth", "-o", "PLACE"]),
+]
+
+
+def line(capsys) -> str:
+    (said,) = capsys.readouterr().err.splitlines()
+    return said
+
+
+@pytest.mark.parametrize(("verb", "arguments"), OUTPUTS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_folder_where_a_file_should_be(verb, arguments, tmp_path, capsys):
+    place = tmp_path / "there"
+    (tmp_path / "there.png").mkdir()
+    place.mkdir()
+    assert main([verb, *(one.replace("PLACE", str(place)) for one in arguments)]) == 2
+    assert "is a folder, wanted a file to write" in line(capsys)
+
+
+@pytest.mark.parametrize(("verb", "arguments"), [*OUTPUTS, *FOLDERS], ids=lambda v: v if isinstance(v, str) else "")
+def test_a_file_on_the_way(verb, arguments, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    place = tmp_path / "file" / "deeper" / "out"
+    assert main([verb, *(one.replace("PLACE", str(place)) for one in arguments)]) == 2
+    assert f"{tmp_path / 'file'} is a file, wanted a folder" in line(capsys)
+
+
+@pytest.mark.parametrize(("verb", "arguments"), FOLDERS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_file_where_a_folder_should_be(verb, arguments, tmp_path, capsys):
+    (tmp_path / "out").write_text("x")
+    assert main([verb, *(one.replace("PLACE", str(tmp_path / "out")) for one in arguments)]) == 2
+    assert "is a file, wanted a folder" in line(capsys)
+
+
+def test_no_permission(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(StorageError, match="no permission to write in"):
+        check_writable(tmp_path / "new" / "a.json")
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_can_be_written_passes(tmp_path):
+    check_writable(tmp_path / "new" / "deeper" / "a.json")
+    check_writable(tmp_path / "new", folder=True)
+    check_writable(tmp_path, folder=True)
+    check_writable("report.html")
+    check_writable("/dev/null")
+    assert not (tmp_path / "new").exists()
+
+
+MISSING = [
+    ("umap", ["report", "RUN", "--map", "umap"], "UMAP is not installed.*pip install umap-learn"),
+    ("sklearn.manifold", ["report", "RUN"], "a map by t-SNE needs sklearn.manifold.*pip install scikit-learn"),
+    ("matplotlib", ["compare", "RUN", "--png", "a.png"], "--png needs matplotlib"),
+    ("matplotlib", ["calibrate", "RUN", "--png", "a.png"], "--png needs matplotlib"),
+    ("onnx", ["export", "RUN", "--to", "onnx"], r"needs onnx.*pip install \"regard\[export\]\""),
+    ("openvino", ["export", "RUN", "--to", "openvino"], r"needs openvino.*pip install \"regard\[export\]\""),
+    ("pymilvus", ["search", "a.jpg", "--gallery", "http://localhost:1/x"], r"needs pymilvus.*\"regard\[milvus\]\""),
+]
+
+
+@pytest.mark.parametrize(("package", "arguments", "message"), MISSING, ids=[" ".join(m[1][:1]) + m[0] for m in MISSING])
+def test_a_missing_package(package, arguments, message, tmp_path, monkeypatch, capsys):
+    import re
+
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main([str(tmp_path / one) if one == "RUN" else one for one in arguments]) == 2
+    assert re.search(message, line(capsys))
+
+
+def test_require_gives_the_module():
+    assert require("json", "this", "nothing") is sys.modules["json"]
+    with pytest.raises(ConfigError, match=r"that needs no_such_package_here, which cannot be.*install it"):
+        require("no_such_package_here", "that", "it")

@@ -1,0 +1,82 @@
+"""What can be checked of the documents, the recipes and the comments by a command is checked here."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from regard.config import recipe_names
+from regard.registry import MODELS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+WRITTEN = sorted(
+    path
+    for folder in ("src", "tests", "docs", "benchmarks")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".md", ".yaml", ".html", ".js") and path != Path(__file__)
+)
+ids = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_links_lead_to_a_heading(page):
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        there = (page.parent / target).resolve() if target else page
+        assert anchor in anchors(there), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_names_of_python_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    names = set(re.findall(r"`(regard(?:\.[A-Za-z_]\w*)+)(?:\(\))?`", text))
+    for name in names - {"regard.json"}:  # a file
+        module, rest = name, []
+        while True:
+            try:
+                found = importlib.import_module(module)
+                break
+            except ModuleNotFoundError:
+                module, _, last = module.rpartition(".")
+                rest.insert(0, last)
+        for part in rest:
+            assert hasattr(found, part), name
+            found = getattr(found, part)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_files_named_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    for name in set(re.findall(r"`((?:src|tests|docs|benchmarks)/[\w./-]+\.\w+)`", text)):
+        assert (ROOT / name).exists(), name
+    for name in set(re.findall(r"`(benchmarks/\w+|tests/\w+|src/regard/\w+)/?`", text)):
+        assert (ROOT / name).exists() or (ROOT / f"{name}.py").exists(), name
+
+
+def test_every_system_has_a_page_a_row_and_a_recipe():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = {path.stem for path in (ROOT / "docs" / "systems").glob("*.md")}
+    for name in MODELS:
+        assert name in readme, name
+        assert any(recipe == name or recipe.startswith(f"{name}_") for recipe in recipe_names()), name
+        assert name in pages or any(f"`{name}`" in path.read_text() for path in (ROOT / "docs/systems").glob("*.md"))
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
+def test_only_what_can_be_read_is_cited(path):
+    """No sections of a document that is not here."""
+    text = path.read_text(encoding="utf-8")
+    cited = re.findall(
+        r"\bspec(?:ification)?(?:'s)? sections? [\d.]+|\b[Ss]ection \d+ of (?:the|\w+'s) specification", text
+    )
+    assert not cited
+    assert not re.findall(r"\b(?:anchors|design|style|house)\.md\b", text)
