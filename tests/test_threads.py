@@ -95,6 +95,14 @@ def test_it_is_measured_again_when_steps_become_slow_and_when_they_become_fast()
     assert counts_of(choice, {1: 0.2, 2: 0.1}, 30)[-1] == choice.best == 2
 
 
+def test_more_threads_are_not_tried_because_steps_became_slower():
+    """Beside more neighbors a step with more threads takes many times as long: trying it would be the dearest of all."""
+    choice = FastestCount([1, 2], 1)
+    counts_of(choice, {1: 0.1, 2: 0.9}, 30)
+    assert counts_of(choice, {1: 0.5, 2: 9.0}, 40) == [1] * 40
+    assert counts_of(choice, {1: 0.2, 2: 0.1}, 30)[-1] == choice.best == 2
+
+
 def test_steps_that_vary_a_little_do_not_start_a_trial():
     choice = FastestCount([1, 2], 2)
     counts_of(choice, {1: 0.3, 2: 0.2}, 10)

@@ -99,8 +99,9 @@ def usable_threads() -> int:
 class FastestCount:
     """Finds with how many threads the steps are fastest, from what it is told that they took.
 
-    The count is moved along a ladder, to one rung above or below that is clearly faster. That is tried at the
-    beginning, again when steps have become slower or faster than they were, and now and then.
+    The count is moved along a ladder, to one rung above or below that is clearly faster. Both are tried at the beginning
+    and now and then; the one below when steps have become slower, which is what more neighbors do, and the one above
+    when they have become faster.
 
     Args:
         counts: the ladder, ascending.
@@ -130,6 +131,7 @@ class FastestCount:
         self._steps = 0
         self._recent: deque[float] = deque(maxlen=5)
         self._tried: list[float] | None = None
+        self._up = self._down = True
 
     @property
     def settled(self) -> bool:
@@ -157,21 +159,24 @@ class FastestCount:
             self._try_next()
 
     def _is_due(self) -> bool:
-        """Return whether the choice is to be tried again."""
+        """Return whether the choice is to be tried again, and note in which directions."""
+        self._up = self._down = True
         if self._steps >= self._patience:
             return True
         if len(self._recent) < 5:
             return False
         now = median(self._recent)
         self._usual = self._usual or now
-        drifted = not self._usual / self.DRIFT <= now <= self._usual * self.DRIFT
-        return drifted and self._steps >= self.CALM
+        self._up, self._down = now < self._usual / self.DRIFT, now > self._usual * self.DRIFT
+        if self.best == self.counts[-1 if self._up else 0]:  # nothing to try on that side
+            self._usual, self._up, self._down = (now if self._up or self._down else self._usual), False, False
+        return (self._up or self._down) and self._steps >= self.CALM
 
     def _try_next(self) -> None:
         """Try a count beside the best that has not been tried yet, or settle for the best."""
         rung = self.counts.index(self.best)
-        near = [*self.counts[rung + 1 : rung + 2], *self.counts[max(rung - 1, 0) : rung]]
-        left = [count for count in near if count not in self.seconds]
+        above, below = self.counts[rung + 1 : rung + 2], self.counts[max(rung - 1, 0) : rung]
+        left = [count for count in above * self._up + below * self._down if count not in self.seconds]
         self.count, self._tried = (left[0], []) if left else (self.best, None)
         if not left:
             same = self.best == self._was and self._patience > self.FIRST
