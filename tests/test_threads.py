@@ -96,7 +96,7 @@ def test_it_is_measured_again_when_steps_become_slow_and_when_they_become_fast()
 
 
 def test_more_threads_are_not_tried_because_steps_became_slower():
-    """Beside more neighbors a step with more threads takes many times as long: trying it would be the dearest of all."""
+    """Beside more neighbors a step with more threads takes many times as long: the dearest try of all."""
     choice = FastestCount([1, 2], 1)
     counts_of(choice, {1: 0.1, 2: 0.9}, 30)
     assert counts_of(choice, {1: 0.5, 2: 9.0}, 40) == [1] * 40

@@ -99,9 +99,9 @@ def usable_threads() -> int:
 class FastestCount:
     """Finds with how many threads the steps are fastest, from what it is told that they took.
 
-    The count is moved along a ladder, to one rung above or below that is clearly faster. Both are tried at the beginning
-    and now and then; the one below when steps have become slower, which is what more neighbors do, and the one above
-    when they have become faster.
+    The count is moved along a ladder, to one rung above or below that is clearly faster. Both are tried at the
+    beginning and now and then; the one below when steps have become slower, which is what more neighbors do, and the
+    one above when they have become faster.
 
     Args:
         counts: the ladder, ascending.
