@@ -228,7 +228,7 @@ def test_the_demo_end_to_end_at_a_small_size(tmp_path, capsys):
         assert main([*arguments, "-q"]) == 0
     said = capsys.readouterr()
     assert "pictures of the demo failed (IndexError: list index out of range); the network is in" in said.err
-    assert "Look at it" not in said.out
+    assert "report.html" not in said.out
     assert "trained apnet" in said.out
     metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())
     labels = ["color histogram", "color histogram, true masks", "untrained apnet", "trained apnet"]

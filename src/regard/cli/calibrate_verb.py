@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Calibrate, store and print."""
+    from regard.cli.closing import close_with
     from regard.engine.calibrate import calibrate_run
     from regard.metrics.calibration import RATES
     from regard.storage import write_atomic
@@ -74,6 +75,8 @@ def run(arguments: argparse.Namespace) -> None:
         from regard.explain.evidence import png, reliability_chart
 
         write_atomic(arguments.png, png(reliability_chart(found.reliability, found.calibration)))
+    written = [found.file, arguments.json, arguments.png]
+    close_with(written, then=["explain", "pair", arguments.run, "A.jpg", "B.jpg", "-o", "FOLDER"])
 
 
 def _lines(found: Calibrated) -> list[str]:
@@ -93,5 +96,4 @@ def _lines(found: Calibrated) -> list[str]:
     for t in calibration.thresholds:
         interval = f"[{t.low:.2g}, {t.high:.2g}]"
         lines.append(f"{t.rate:>12g}  {interval:>18}  {t.similarity:>16.4f}  {100 * t.hits:>21.1f} %")
-    lines += ["", f"stored in {found.file}"]
-    return [*lines, OWN_DATA] if found.own_data else lines
+    return [*lines, "", OWN_DATA] if found.own_data else lines

@@ -20,4 +20,5 @@ def close_with(written: Iterable[str | Path | None] = (), score: str = "", then:
     places = ", ".join(str(place) for place in written if place is not None)
     command = shlex.join(str(argument) for argument in then)
     parts = [f"wrote {places}" if places else "", score, f"next: regard {command}" if command else ""]
-    print("; ".join(part for part in parts if part))
+    if any(parts):
+        print("; ".join(part for part in parts if part))

@@ -76,6 +76,7 @@ def add_check(verbs: Any) -> None:
 
 def make(arguments: argparse.Namespace) -> None:
     """Make the crowd and say what it holds."""
+    from regard.cli.closing import close_with
     from regard.data import load_dataset
     from regard.data.crowd import make_crowd
 
@@ -97,7 +98,7 @@ def make(arguments: argparse.Namespace) -> None:
         progress=not arguments.quiet,
     )
     print(load_dataset("crowd", arguments.root))
-    print(f"train on it with: regard train apnet data.root={arguments.root}")
+    close_with([arguments.root], then=["train", "apnet", f"data.root={arguments.root}"])
 
 
 def check(arguments: argparse.Namespace) -> int:

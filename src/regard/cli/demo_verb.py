@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the demo and say what came out."""
+    from regard.cli.closing import close_with
     from regard.demo import run_demo
 
     demo = run_demo(
@@ -37,9 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\n{'on people never seen in training':<34}   mAP  rank-1")
     for label, score in demo.scores.items():
         print(f"  {label:<32} {100 * score['mAP']:5.1f}   {100 * score['rank1']:5.1f}")
-    if demo.report:
-        print(f"\nLook at it:  {demo.report}")
-    print(f"The numbers: {demo.metrics}")
-    print("What next:   regard train apnet            a larger crowd and backbone")
-    print("             regard train apnet data.root=FOLDER    Market-1501, the published recipe")
-    print("             regard --help")
+    print()
+    trained = demo.scores["trained apnet"]
+    score = f"mAP {100 * trained['mAP']:.1f}, rank-1 {100 * trained['rank1']:.1f}"
+    close_with([demo.report, demo.metrics], score, ["train", "apnet"])

@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Embed and say what became of the pictures."""
     from tqdm import tqdm
 
+    from regard.cli.closing import close_with
     from regard.cli.search_verb import parse_size
     from regard.data.listing import noting
     from regard.errors import ConfigError, DataError
@@ -98,6 +99,5 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"left out: {reason}")
     if skipped:
         print(f"left out: {skipped}")
-    print(f"{arguments.output}: {report}")
-    if not arguments.output.endswith(".parquet"):
-        print(f"search in it with: regard search PHOTO --gallery {arguments.output}")
+    searched = [] if arguments.output.endswith(".parquet") else ["search", "PHOTO", "--gallery", arguments.output]
+    close_with([arguments.output, arguments.unreadable], str(report), searched)

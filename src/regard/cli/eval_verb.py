@@ -84,11 +84,16 @@ def run(arguments: argparse.Namespace) -> None:
     if wants_robustness(arguments):
         run_robustness(arguments, eval_changes(arguments))
         return
+    from regard.cli.closing import close_with
     from regard.storage import write_atomic
 
     content = score_files(arguments) if arguments.features else score_run(arguments)
-    if arguments.json and content:
+    if not content:
+        return
+    if arguments.json:
         write_atomic(arguments.json, json.dumps(content, indent=2).encode())
+    score = f"mAP {100 * content['mAP']:.1f}, rank-1 {100 * content['cmc'][0]:.1f}" if "mAP" in content else ""
+    close_with([arguments.json], score, ["report", arguments.run] if arguments.run else [])
 
 
 def score_run(arguments: argparse.Namespace) -> dict[str, Any]:
