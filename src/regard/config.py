@@ -25,7 +25,7 @@ from regard.errors import ConfigError, UnknownNameError, nearest
 from regard.parsing import dump_yaml, parse_yaml
 from regard.registry import DATASETS, LOSSES, MODELS, Registry
 
-__all__ = ["Config", "load_config", "override", "read_recipe", "recipe_names"]
+__all__ = ["Config", "check_batch", "load_config", "override", "read_recipe", "recipe_names"]
 
 MAX_BATCH_BYTES = 1 << 31
 """Pixels of a batch in bytes; 256 pictures of 384 x 192 have 57 million."""
@@ -50,7 +50,7 @@ def _source_place(text: str) -> str:
     return f"{path.absolute()}{options}" if os.sep in head or path.exists() else text
 
 
-def _check_batch(images: int, height: int, width: int, what: str) -> None:
+def check_batch(images: int, height: int, width: int, what: str) -> None:
     """Refuse a batch that no memory is meant to hold.
 
     Raises:
@@ -160,7 +160,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _batch_that_fits(self) -> DataConfig:
         images = self.ids_per_batch * self.images_per_id
-        _check_batch(images, self.height, self.width, f"{self.ids_per_batch:,} x {self.images_per_id:,} pictures")
+        check_batch(images, self.height, self.width, f"{self.ids_per_batch:,} x {self.images_per_id:,} pictures")
         return self
 
     @model_validator(mode="after")
@@ -326,7 +326,7 @@ class Config(Section):
     def _evaluation_that_fits(self) -> Config:
         views = (5 if self.eval.five_crops else 1) * (2 if self.eval.flip else 1)
         what = f"eval.batch_size {self.eval.batch_size:,} pictures"
-        _check_batch(self.eval.batch_size * views, self.data.height, self.data.width, what)
+        check_batch(self.eval.batch_size * views, self.data.height, self.data.width, what)
         return self
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import Self, TypeVar
 
-__all__ = ["FastestCount", "Threads", "allowed_cores", "threads_are_given", "usable_threads"]
+from regard.errors import ConfigError
+
+__all__ = ["FastestCount", "Threads", "allowed_cores", "check_processes", "threads_are_given", "usable_threads"]
 
 T = TypeVar("T")
 
@@ -32,6 +34,20 @@ def allowed_cores(root: Path = Path("/")) -> int:
         root: where proc and sys are found.
     """
     return max(1, math.ceil(min([len(_allowed_cpus()), *_quotas(root)])))
+
+
+def check_processes(wanted: int, option: str, least: int = 1) -> int:
+    """Return a number of processes that somebody asked for.
+
+    Raises:
+        ConfigError: it is less than ``least``, or so large that they would only fill this machine's memory.
+    """
+    cores = allowed_cores()
+    if not least <= wanted <= max(16, 4 * cores):
+        raise ConfigError(
+            f"{option} is {wanted}, but this process may use {cores} cores; choose one per core, or fewer"
+        )
+    return wanted
 
 
 def _allowed_cpus() -> set[int]:

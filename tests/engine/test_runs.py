@@ -465,11 +465,13 @@ def test_training_begins_with_what_differs_from_the_recipe(market, tmp_path, tin
 
 
 def test_more_loader_processes_than_the_machine_can_mean_are_refused(monkeypatch):
-    monkeypatch.setattr("regard.engine.extract.allowed_cores", lambda: 2)
+    for place in ("regard.engine.extract.allowed_cores", "regard.threads.allowed_cores"):
+        monkeypatch.setattr(place, lambda: 2)
     assert [loader_workers(None), loader_workers(None, 2), loader_workers(0), loader_workers(16)] == [2, 1, 0, 16]
     with pytest.raises(ConfigError, match=r"data\.workers is 17, but this process may use 2 cores; choose"):
         loader_workers(17)
-    monkeypatch.setattr("regard.engine.extract.allowed_cores", lambda: 64)
+    for place in ("regard.engine.extract.allowed_cores", "regard.threads.allowed_cores"):
+        monkeypatch.setattr(place, lambda: 64)
     assert [loader_workers(None), loader_workers(200)] == [8, 200]
 
 

@@ -20,11 +20,11 @@ from regard.data.loaders import test_loader
 from regard.data.transforms import Interpolation, TestTransform, normalize
 from regard.engine.runtime import Runtime
 from regard.engine.scoring import as_feature_sets, embedding_options, score_features, with_options
-from regard.errors import ConfigError, DataError
+from regard.errors import DataError
 from regard.metrics import RankingReport
 from regard.models import ReIDModel
 from regard.structures import Sample, Splits
-from regard.threads import Threads, allowed_cores
+from regard.threads import Threads, allowed_cores, check_processes
 
 __all__ = [
     "embed_run",
@@ -46,14 +46,9 @@ def loader_workers(wanted: int | None, world_size: int = 1) -> int:
     Raises:
         ConfigError: so many are asked for that they would only fill this machine's memory.
     """
-    cores = allowed_cores()
     if wanted is None:
-        return min(8, max(1, cores // world_size))
-    if wanted > max(16, 4 * cores):
-        raise ConfigError(
-            f"data.workers is {wanted}, but this process may use {cores} cores; choose one per core, or fewer"
-        )
-    return wanted
+        return min(8, max(1, allowed_cores() // world_size))
+    return check_processes(wanted, "data.workers", least=0)
 
 
 def extract(

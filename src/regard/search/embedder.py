@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regard.config import check_batch
 from regard.data.transforms import TestTransform, normalize
 from regard.errors import CheckpointError, ConfigError
 from regard.export.card import Precision
@@ -77,6 +78,7 @@ class Embedder:
         self.name = str(model_config(self.model)["model"])
         own, how = input_of(folder)
         self.height, self.width = size or own
+        check_batch(batch_size, self.height, self.width, f"{batch_size:,} pictures at a time")
         self._transform = TestTransform(self.height, self.width, **how)
         self._weights = weights_digest(self.model)
         with (folder / WEIGHTS).open("rb") as file:

@@ -17,11 +17,11 @@ from regard.data.crowd.identity import roster
 from regard.data.crowd.person import Identity, describe
 from regard.data.crowd.plan import FOLDERS, Job, plan_jobs
 from regard.data.crowd.record import Record, coco_json, digests
-from regard.data.crowd.request import FORMAT, VERSION, Request, checked_request, whole
+from regard.data.crowd.request import FORMAT, VERSION, Request, checked_request
 from regard.data.crowd.worker import Task, enlist, make_set, open_studio, run_task
 from regard.errors import RegardError
 from regard.structures import DISTRACTOR
-from regard.threads import allowed_cores
+from regard.threads import allowed_cores, check_processes
 
 __all__ = ["make_crowd"]
 
@@ -95,7 +95,7 @@ def make_crowd(
         distractors=distractors,
         junk=junk,
     )
-    workers = allowed_cores() if workers is None else whole("workers", workers, 1, 1024)
+    workers = allowed_cores() if workers is None else check_processes(workers, "workers")
     found = existing_crowd(root, request, overwrite)
     if found is not None:
         return found
