@@ -67,7 +67,7 @@ def test_help_needs_no_heavy_import():
         (["train", "apnet", "data.root=/not/there"], "/not/there"),
         (["train", "nowhere.yaml"], "cannot read recipe nowhere.yaml"),
         (["train", "--resume", "/not/there"], "holds no last.safetensors"),
-        (["train", "apnet", "--resume", "x"], "drop NAME and the overrides"),
+        (["train", "apnet", "--resume", "x"], "drop NAME, KEY=VALUE overrides may stay"),
         (["train", "apnet", "--bogus"], "unrecognized arguments: --bogus"),
         (["eval", "/not/there"], "/not/there"),
         (["eval"], "give a run folder, or --features QUERY GALLERY"),

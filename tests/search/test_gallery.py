@@ -19,6 +19,7 @@ from made_up import DIM, FILTERS, make_items, slow_search
 
 from regard.errors import ConfigError, DataError, StorageError
 from regard.search import Filter, Gallery, Item, Record
+from regard.search.parts import Parts
 from regard.search.record import record_id
 from regard.search.scan import encode
 from regard.search.table import Table
@@ -174,9 +175,8 @@ def test_export_holds_everything(gallery, tmp_path):
     assert [row["id"] for row in rows] == sorted(by_id)
     for row in rows:
         item = by_id[row["id"]]
-        assert row | {"attributes": json.loads(row["attributes"])} | {"vector": 0} == item.record.to_dict() | {
-            "vector": 0
-        }
+        plain = row | {"attributes": json.loads(row["attributes"]), "vector": 0}
+        assert plain == {"digest": None} | item.record.to_dict() | {"vector": 0}
         assert np.allclose(row["vector"], item.vector)
     gallery.export(tmp_path / "bare.parquet", vectors=False)
     assert "vector" not in pq.read_table(tmp_path / "bare.parquet").column_names
@@ -358,6 +358,27 @@ def test_killed_while_deleting_deletes_all_or_nothing(folder):
     """
     with child(folder, code) as deleting:
         assert deleting.wait() == -signal.SIGKILL
+    with Gallery.open(folder) as gallery:
+        same(gallery, [item for item in items if item.record.camera != "1"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_part_that_is_there_twice_loses_nobody(folder, monkeypatch, seed):
+    """Whichever of its two files comes first by name, which their digests decide."""
+    items = make_items(40, seed=seed)
+    with Gallery.create(folder, DIM, MODEL) as gallery:
+        gallery.add(items[:20])
+        gallery.add(items[20:])
+        write = Parts._write
+
+        def write_and_stop(self, *what):
+            write(self, *what)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Parts, "_write", write_and_stop)
+            with pytest.raises(KeyboardInterrupt):
+                gallery.delete(Filter(cameras=("1",)))
     with Gallery.open(folder) as gallery:
         same(gallery, [item for item in items if item.record.camera != "1"])
 

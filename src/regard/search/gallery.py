@@ -276,7 +276,9 @@ class Gallery:
 
         text = pa.string()
         kinds = {"id": text, "path": text, "camera": text, "time": pa.float64(), "track": text, "person": text}
-        kinds |= {"attributes": text} | ({"vector": pa.list_(pa.float32(), self.dim)} if vectors else {})
+        kinds |= {"digest": text, "attributes": text} | (
+            {"vector": pa.list_(pa.float32(), self.dim)} if vectors else {}
+        )
         temporary, rows = path.with_name(f".{path.name}.tmp"), 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -104,7 +104,7 @@ class Parts:
         if not promise.exists():
             return False
         newer = set(parse_json(promise.read_bytes()))
-        for path in sorted(self.folder.glob("*.arrow"), reverse=True):
+        for path in self._newest_first():
             table = self._open(path)
             ids = table["id"].to_pylist()
             kept = table.filter(pa.array([id not in newer for id in ids], pa.bool_()))
@@ -118,6 +118,22 @@ class Parts:
         self._paths = self._listed()
         promise.unlink()
         return True
+
+    def _newest_first(self) -> list[Path]:
+        """List the file of each part, the newest part first.
+
+        A crash between the two steps of writing a part again leaves both its files. The one with fewer rows is the new
+        one, and whole; the other goes.
+        """
+        chosen: dict[int, Path] = {}
+        for path in sorted(self.folder.glob("*.arrow")):
+            number = int(path.name[:8])
+            if number in chosen:
+                new, old = sorted((chosen[number], path), key=lambda each: len(self._open(each)))
+                old.unlink()
+                path = new
+            chosen[number] = path
+        return [chosen[number] for number in sorted(chosen, reverse=True)]
 
     def _write(self, number: int, table: pa.Table) -> None:
         buffer = io.BytesIO()

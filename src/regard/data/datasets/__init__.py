@@ -14,6 +14,7 @@ from regard.data.datasets.check import Counts, check_splits, count, count_differ
 from regard.data.datasets.layout import LAYOUTS, Layout, describe_folders, find_homes, require_folder
 from regard.errors import DataError
 from regard.registry import DATASETS
+from regard.storage import plain_text
 from regard.structures import Splits
 
 __all__ = [
@@ -60,7 +61,7 @@ def load_dataset(name: str, root: str | Path, *, strict: bool = False, **options
         )
         if strict:
             raise DataError(message)
-        LOG.warning(message)
+        LOG.warning(plain_text(message))
     return splits
 
 

@@ -22,6 +22,7 @@ from regard.data.datasets.check import Counts, check_splits
 from regard.data.listing import OTHER, is_noting, list_folders, list_images, noting
 from regard.errors import DataError
 from regard.registry import DATASETS
+from regard.storage import plain_text
 from regard.structures import Splits
 
 __all__ = [
@@ -106,7 +107,7 @@ def dataset(
                 with noting() as skipped:
                     splits = read(home, **options)
                 if unsaid := skipped.without(OTHER):
-                    LOG.warning(f"{name} in '{home}': left out {unsaid}; 'regard data check' tells more")
+                    LOG.warning(plain_text(f"{name} in '{home}': left out {unsaid}; 'regard data check' tells more"))
             check_splits(splits, described.test_only or (described.may_lack_train and not splits.train))
             return splits
 
