@@ -47,7 +47,7 @@ def test_embed_says_what_became_of_the_pictures(run, photos, model_folder, tmp_p
         "-o", tmp_path / "d.parquet", "--unreadable", tmp_path / "bad.tsv", "-q",
     )  # fmt: skip
     assert (code, err) == (0, "")
-    assert "d.parquet: 18 embedded, 1 unreadable" in out
+    assert "bad.tsv; 18 embedded, 1 unreadable" in out
     assert "left out:" in out
     assert (tmp_path / "bad.tsv").read_text().startswith(f"{tmp_path.as_posix()}/bad.jpg\t")
 
