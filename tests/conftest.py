@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,12 @@ def write_market(root: Path, train_ids: int = 6, test_ids: int = 4, cameras: int
 def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of the small data set; do not write into it."""
     return write_market(tmp_path_factory.mktemp("market"))
+
+
+@pytest.fixture(name="write_market", scope="session")
+def market_writer() -> Callable[..., Path]:
+    """:func:`write_market`, for tests that want another one."""
+    return write_market
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 
 import regard
-from conftest import write_market
 from regard.cli.main import main
 from regard.config import load_config, read_recipe
 from regard.engine.checkpoint import save_state
@@ -107,7 +106,7 @@ def overrides_of(tiny: list[str], root: Path, *more: str) -> list[str]:
     return [*(text for text in tiny if not text.startswith("data.root")), f"data.root={root}", *more]
 
 
-def test_frozen_parts_stay_to_the_bit_and_the_rest_moves(old, tmp_path, tiny_overrides):
+def test_frozen_parts_stay_to_the_bit_and_the_rest_moves(old, tmp_path, tiny_overrides, write_market):
     """With averaged weights, in pieces and computed again, whose extra passes could count batches too."""
     frozen = ("backbone.stages.0", "backbone.stages.1")
     root = write_market(tmp_path / "friends", train_ids=5)
@@ -180,7 +179,7 @@ def test_a_rate_of_a_frozen_part_is_no_fault():
     assert held == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
 
 
-def test_the_documented_command_runs(old, tmp_path, tiny_overrides, monkeypatch, capsys):
+def test_the_documented_command_runs(old, tmp_path, tiny_overrides, monkeypatch, capsys, write_market):
     """As docs/training.md writes it, on other data, in the folder it is written for."""
     text = (Path(regard.__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^regard (train apnet data\.root=friends(?:.*\\\n)*.*)$", text, re.M)

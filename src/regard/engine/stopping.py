@@ -23,15 +23,16 @@ class Interrupted(RegardError):
 class StopRequest:
     """Turns the first SIGINT, SIGTERM or SIGHUP into a request to stop after the current step; a second acts at once.
 
-    A signal that the program was started to ignore, as ``nohup`` has it, stays ignored. The loaders' processes leave
-    signals to this one, so that one to the whole group ends nothing that the step needs.
+    SIGHUP stays ignored where the program was started so, by ``nohup``; shells start their background jobs without
+    SIGINT, which whoever sends it means all the same. The loaders' processes leave signals to this one, so that one to
+    the whole group ends nothing that the step needs.
     """
 
     def __enter__(self) -> StopRequest:
         self.requested = False
         self._previous: dict[int, Any] = {}
         for number in SIGNALS:
-            if signal.getsignal(number) == signal.SIG_IGN:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                 continue
             try:
                 self._previous[number] = signal.signal(number, self._request)
