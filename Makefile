@@ -13,7 +13,7 @@ test: .venv/test.stamp  ## the whole suite, in a process per core
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 unit: .venv/test.stamp  ## the part that takes under a minute
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not browser"
 
 check: .venv/test.stamp  ## lint, format, types, import direction
 	$(BIN)/ruff check .
