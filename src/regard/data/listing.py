@@ -20,12 +20,12 @@ from pathlib import Path
 
 from regard.data.header import FORMATS, kind_of
 from regard.errors import DataError
+from regard.wording import count
 
 __all__ = [
     "IMAGE_ENDINGS",
     "OTHER",
     "Skipped",
-    "counted",
     "is_noting",
     "is_picture",
     "list_folders",
@@ -88,12 +88,7 @@ class Skipped:
 
     def __str__(self) -> str:
         """``2 dangling links (a.jpg), 1 video (b.mp4)``."""
-        return ", ".join(f"{counted(reason, len(all_))} ({next(iter(all_))})" for reason, all_ in self.reasons.items())
-
-
-def counted(noun: str, count: int) -> str:
-    """``1 video``, ``2 videos``."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+        return ", ".join(f"{count(len(all_), reason)} ({next(iter(all_))})" for reason, all_ in self.reasons.items())
 
 
 _NOTES: ContextVar[Skipped | None] = ContextVar("skipped", default=None)

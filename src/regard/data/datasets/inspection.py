@@ -28,11 +28,12 @@ from regard.data.datasets import (
     shared_ids,
     unmatched_queries,
 )
-from regard.data.listing import OTHER, Skipped, counted, list_folders, noting
+from regard.data.listing import OTHER, Skipped, list_folders, noting
 from regard.errors import DataError
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, JUNK, Sample, Splits
 from regard.threads import allowed_cores, check_processes
+from regard.wording import count
 
 __all__ = ["Inspection", "Part", "inspect", "inspect_all"]
 
@@ -255,7 +256,7 @@ def look(path: Path, quick: bool) -> Look:
 def check_skipped(report: Inspection, root: Path, skipped: Skipped) -> None:
     """What lies in the folders and was not read."""
     for reason, found in skipped.reasons.items():
-        finding = Finding(f"{counted(reason, len(found))} left out", relative(map(Path, found), root))
+        finding = Finding(f"{count(len(found), reason)} left out", relative(map(Path, found), root))
         (report.others if reason == OTHER else report.warnings).append(finding)
 
 
