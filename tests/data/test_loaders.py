@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import pickle
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -177,6 +179,20 @@ def test_global_random_state_is_untouched(splits, workers, random_states):
     batches(splits.train, workers=workers)
     list(test_loader(splits.query, TestTransform(32, 16), batch_size=2, workers=workers))
     assert random_states() == before
+
+
+def test_a_worker_that_hangs_can_be_ended(splits):
+    """Workers leave signals to the program; the loader's own way to end one that hangs has to work all the same."""
+    loader = train_loader(splits.train, TRAIN, ids_per_batch=4, images_per_id=2, workers=1)
+    next(iter(loader))
+    (worker,) = loader._iterator._workers
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.join(timeout=0.5)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(timeout=30)
+    assert not worker.is_alive()
+    loader._iterator = None
 
 
 def test_global_random_state_changes_nothing(splits):

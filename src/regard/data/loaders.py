@@ -171,7 +171,9 @@ class Loader(DataLoader[Any]):
         try:
             with _children_unwatched():
                 batches = super().__iter__()
-            WORKERS.update(getattr(batches, "_workers", ()))
+            for worker in getattr(batches, "_workers", ()):
+                worker.terminate = worker.kill  # it ignores the signal by which a loader ends those that hang
+                WORKERS.add(worker)
             for batch in batches:
                 if isinstance(batch, DataError):
                     break
