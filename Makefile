@@ -9,8 +9,8 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 demo: .venv/demo.stamp  ## train, measure and look at a model on a synthetic crowd
 	$(BIN)/regard demo
 
-test: .venv/test.stamp  ## the whole suite
-	$(BIN)/python -m pytest
+test: .venv/test.stamp  ## the whole suite, in a process per core
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 unit: .venv/test.stamp  ## the part that takes under a minute
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not browser"
