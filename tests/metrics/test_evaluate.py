@@ -91,7 +91,7 @@ def test_equals_the_slow_loop_wherever_there_is_a_match(seed, integer, dim):
 @given(seed=st.integers(0, 10**6), metric=st.sampled_from(["cosine", "euclidean"]), memory=st.floats(1e-6, 0.1))
 @settings(deadline=None, max_examples=40)
 def test_the_memory_budget_changes_nothing(seed, metric, memory):
-    data = case(seed, integer=seed % 2 == 0)
+    data = pointing(case(seed, integer=seed % 2 == 0))
     same(evaluate_ranking(**data, metric=metric, memory_mb=memory), evaluate_ranking(**data, metric=metric))
 
 
@@ -116,7 +116,7 @@ def test_cosine_ignores_the_length_of_descriptors(seed, factor):
 @given(seed=st.integers(0, 10**6))
 @settings(deadline=None, max_examples=20)
 def test_junk_is_as_if_it_were_not_there(seed):
-    data = case(seed, integer=True)
+    data = pointing(case(seed, integer=True))
     keep = data["gallery_pids"] != -1
     without = data | {key: data[key][keep] for key in data if key.startswith("gallery")}
     same(evaluate_ranking(**data), evaluate_ranking(**without))
