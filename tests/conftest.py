@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")  # the same cases every time; --hypothesis-profile default draws new ones
 torch.set_num_threads(1)  # the nets of the tests are tiny; two threads would only wait for each other
 
 

@@ -17,10 +17,12 @@ def distinct(names: Sequence[str], places: Sequence[str | Path], form: str = "{n
         form: of the labels of those that share a name.
 
     Returns:
-        As many labels, no two of them equal: things of one name in one place are numbered.
+        As many labels, no two of them equal: a name that one thing alone has is its label, whatever the others are
+        called; things of one name in one place are numbered.
     """
     labels = list(names)
-    for name in {name for name in names if names.count(name) > 1}:
+    taken = {name for name in names if names.count(name) == 1}
+    for name in set(names) - taken:
         rows = [row for row, other in enumerate(names) if other == name]
         parts = [Path(places[row]).parts for row in rows]
         for depth in range(1, max(map(len, parts)) + 1):
@@ -29,8 +31,9 @@ def distinct(names: Sequence[str], places: Sequence[str | Path], form: str = "{n
                 break
         for row, end in zip(rows, ends):
             labels[row] = form.format(name=name, place=end)
-    taken: set[str] = set()
     for row, label in enumerate(labels):
+        if names.count(names[row]) == 1:
+            continue
         number = 1
         while labels[row] in taken or (number > 1 and labels[row] in labels[row + 1 :]):
             number += 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import random
@@ -179,6 +180,18 @@ def test_global_random_state_is_untouched(splits, workers, random_states):
     batches(splits.train, workers=workers)
     list(test_loader(splits.query, TestTransform(32, 16), batch_size=2, workers=workers))
     assert random_states() == before
+
+
+def test_workers_end_with_their_loader_at_once(splits):
+    """Also where the garbage collector has taken their queues to pieces: waited for, each takes five seconds."""
+    loader = train_loader(splits.train, TRAIN, ids_per_batch=4, images_per_id=2, workers=2)
+    next(iter(loader))
+    workers = loader._iterator._workers
+    ring = [loader]
+    ring.append(ring)
+    del loader, ring
+    gc.collect()
+    assert [worker.exitcode for worker in workers] == [-signal.SIGKILL] * 2
 
 
 def test_a_worker_that_hangs_can_be_ended(splits):

@@ -12,7 +12,7 @@ from regard.metrics import distance_blocks
 def case(seed, queries=20, gallery=60, persons=6, cameras=3, integer=False, dim=8) -> dict[str, Any]:
     """Junk, distractors, persons of one image, queries without a match; full of ties if ``integer``."""
     rng = np.random.default_rng(seed)
-    draw = (lambda n: rng.integers(-1, 2, (n, dim)).astype(float)) if integer else (lambda n: rng.normal(size=(n, dim)))
+    draw = (lambda n: whole_rows(rng, n, dim)) if integer else (lambda n: rng.normal(size=(n, dim)))
     return {
         "query": draw(queries),
         "gallery": draw(gallery),
@@ -21,6 +21,12 @@ def case(seed, queries=20, gallery=60, persons=6, cameras=3, integer=False, dim=
         "query_camids": np.append(rng.integers(1, cameras + 1, queries - 1), 1),
         "gallery_camids": np.append(rng.integers(1, cameras + 1, gallery - 1), 2),
     }
+
+
+def whole_rows(rng, rows, dim):
+    """(rows, dim) numbers -1, 0 and 1, none of the rows without a direction."""
+    drawn = rng.integers(-1, 2, (rows, dim)).astype(float)
+    return np.where(drawn.any(1, keepdims=True), drawn, 1)
 
 
 def labels(data):

@@ -9,7 +9,6 @@ carries, so the batches are the same for any number of workers.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import random
 import signal
@@ -169,12 +168,7 @@ class Loader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
         try:
-            with _children_unwatched():
-                batches = super().__iter__()
-            for worker in getattr(batches, "_workers", ()):
-                worker.terminate = worker.kill  # it ignores the signal by which a loader ends those that hang
-                WORKERS.add(worker)
-            for batch in batches:
+            for batch in super().__iter__():
                 if isinstance(batch, DataError):
                     break
                 yield batch
@@ -190,8 +184,19 @@ class Loader(DataLoader[Any]):
                 "a process that loads pictures was ended from outside, as happens where memory runs out; free some, or "
                 "set data.workers=1 or data.workers=0"
             ) from error
-        self._iterator = None  # ends the workers now: left to the garbage collector, each takes five seconds
+        end_workers(getattr(self._iterator, "_workers", ()))
+        self._iterator = None
         raise DataError(str(batch))
+
+    def _get_iterator(self) -> Any:
+        """Start the workers, and see that they end with the loader: by themselves, each would take five seconds."""
+        with _children_unwatched():
+            batches = super()._get_iterator()
+        workers = getattr(batches, "_workers", ())
+        for worker in workers:
+            worker.terminate = worker.kill  # it ignores the signal by which a loader ends those that hang
+        weakref.finalize(self, end_workers, workers)
+        return batches
 
 
 def as_is(batch: Any) -> Any:
@@ -203,14 +208,9 @@ class WorkerLost(DataError):
     """A loader's process is no more; what was asked of it is lost, and nothing else."""
 
 
-WORKERS: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Processes of all loaders. They ignore what usually ends a program's children with it, so the program sees to that."""
-
-
-@atexit.register
-def end_workers(workers: Iterable[Any] | None = None) -> None:
-    """End loaders' processes, all of them where none are named, whatever they are doing."""
-    for worker in list(WORKERS) if workers is None else workers:
+def end_workers(workers: Iterable[Any]) -> None:
+    """End a loader's processes, whatever they are doing: they ignore what usually ends a program's children with it."""
+    for worker in workers:
         with contextlib.suppress(ValueError, AssertionError):  # closed already, or of the program that forked this one
             worker.kill()
 
