@@ -1,12 +1,13 @@
 """Every system, trained from scratch on the same small crowd and beside its own untrained state.
 
-    python benchmarks/systems.py                       # about half an hour on two cores
+    python benchmarks/systems.py                       # three seeds of all: about an hour and a half on two cores
     python benchmarks/systems.py --systems apnet dsp   # some of them
     python benchmarks/systems.py --backbone resnet10t --epochs 24
 
 Each is trained by its crowd recipe, on the smallest backbone there is and for the same number of epochs; the people it
-is tested on are never seen in training. Leaves a run folder per system under --output (``regard compare`` reads them),
-prints a table, and writes benchmarks/results/systems.json. A system whose run folder is complete is not trained again.
+is tested on are never seen in training. Leaves a run folder per system and seed under --output (``regard compare``
+reads them), prints a table of means over seeds with the 95 percent interval of Student's t, and writes
+benchmarks/results/systems.json. Runs that are complete are not trained again, those begun go on.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import statistics
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import t as student
 
 from regard import __version__
 from regard.config import Config, load_config, read_recipe
@@ -36,10 +39,10 @@ from regard.threads import allowed_cores
 
 HERE = Path(__file__).resolve().parent
 SYSTEMS = ("baseline", "apnet", "apnet_s", "msea", "mudeep", "daaf", "sa", "dsp")
-COLUMNS = "| system | untrained mAP / rank-1 | trained mAP / rank-1 | gain in mAP | parameters |"
+COLUMNS = "| system | untrained mAP | trained mAP | trained rank-1 | gain in mAP | parameters |"
 
 
-def configure(system: str, crowd: Path, options: argparse.Namespace) -> Config:
+def configure(system: str, crowd: Path, options: argparse.Namespace, seed: int = 0) -> Config:
     """The system's crowd recipe on the backbone, and for the epochs, asked for."""
     changes = {
         "data.root": crowd,
@@ -47,6 +50,7 @@ def configure(system: str, crowd: Path, options: argparse.Namespace) -> Config:
         "optim.lr": options.lr,
         "train.epochs": options.epochs,
         "train.eval_every": "null",
+        "train.seed": seed,
     }
     overrides = [f"{key}={value}" for key, value in changes.items()]
     return load_config(read_recipe(f"{system}_crowd"), overrides, source=f"recipe {system}_crowd")
@@ -68,14 +72,13 @@ def train(config: Config, folder: Path) -> ReIDModel:
     return start_run(config, folder)
 
 
-def measure(system: str, crowd: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Train one system -> its row."""
-    config = configure(system, crowd, options)
+def measure(system: str, seed: int, crowd: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one system from one seed -> its scores."""
+    config = configure(system, crowd, options, seed)
     splits = load_dataset("crowd", crowd)
-    torch.manual_seed(config.train.seed)
+    torch.manual_seed(seed)
     before = score(build_model(config, splits.num_ids), splits, config)
-    folder = options.output / system
-    model = train(config, folder)
+    model = train(config, options.output / f"{system}_{seed}")
     after = score(model, splits, config)
     return {
         "untrained": {"mAP": before.mAP, "rank1": before.rank(1)},
@@ -84,13 +87,34 @@ def measure(system: str, crowd: Path, options: argparse.Namespace) -> dict[str, 
     }
 
 
+def summary(values: list[float]) -> dict[str, Any]:
+    """Mean over seeds, and how far its 95 percent interval reaches to either side (None for one seed)."""
+    reach = None
+    if len(values) > 1:
+        reach = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    return {"mean": statistics.fmean(values), "reach": reach, "seeds": values}
+
+
+def row_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What one system reached over its seeds."""
+    untrained, trained = ([run[state]["mAP"] for run in runs] for state in ("untrained", "trained"))
+    return {
+        "untrained mAP": summary(untrained),
+        "trained mAP": summary(trained),
+        "trained rank-1": summary([run["trained"]["rank1"] for run in runs]),
+        "gain in mAP": summary([after - before for before, after in zip(untrained, trained)]),
+        "parameters": runs[0]["parameters"],
+    }
+
+
 def line(system: str, row: dict[str, Any]) -> str:
     """A row of the table."""
-    before, after = (
-        f"{100 * row[state]['mAP']:.1f} / {100 * row[state]['rank1']:.1f}" for state in ("untrained", "trained")
-    )
-    gain = 100 * (row["trained"]["mAP"] - row["untrained"]["mAP"])
-    return f"| `{system}` | {before} | {after} | {gain:+.1f} | {row['parameters']:,} |"
+    cells = [
+        f"{100 * cell['mean']:.1f}" + ("" if cell["reach"] is None else f" ± {100 * cell['reach']:.1f}")
+        for cell in row.values()
+        if isinstance(cell, dict)
+    ]
+    return f"| `{system}` | {' | '.join(cells)} | {row['parameters']:,} |"
 
 
 def main() -> None:
@@ -99,7 +123,8 @@ def main() -> None:
     )
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS, help="which to train")
     parser.add_argument("--backbone", default="test_resnet.r160_in1k", help="timm name")
-    parser.add_argument("--epochs", type=int, default=30, help="of every system")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of every system")
+    parser.add_argument("--epochs", type=int, default=50, help="of every system")
     parser.add_argument("--lr", type=float, default=2e-3, help="of every system")
     parser.add_argument("--train-ids", type=int, default=120, help="people of the crowd to train on")
     parser.add_argument("--test-ids", type=int, default=80, help="other people to test on")
@@ -109,18 +134,20 @@ def main() -> None:
 
     crowd = options.output / "crowd"
     make_crowd(crowd, train_ids=options.train_ids, test_ids=options.test_ids)
-    rows = {}
-    for system in options.systems:
-        rows[system] = measure(system, crowd, options)
-        print(line(system, rows[system]), flush=True)
-    print("\n" + "\n".join([COLUMNS, "|---" * 5 + "|", *(line(system, row) for system, row in rows.items())]))
+    runs: dict[str, list[dict[str, Any]]] = {system: [] for system in options.systems}
+    for seed in options.seeds:
+        for system in options.systems:
+            runs[system].append(measure(system, seed, crowd, options))
+            print(seed, line(system, row_of(runs[system][-1:])), flush=True)
+    rows = {system: row_of(found) for system, found in runs.items()}
+    print("\n" + "\n".join([COLUMNS, "|---" * 6 + "|", *(line(system, row) for system, row in rows.items())]))
     about = {
         "regard": __version__,
         "torch": torch.__version__,
         "date": date.today().isoformat(),
         "machine": f"{platform.machine()}, {allowed_cores()} cores, {torch.get_num_threads()} threads",
         "data": str(load_dataset("crowd", crowd)),
-        **{key: getattr(options, key) for key in ("backbone", "epochs", "lr")},
+        **{key: getattr(options, key) for key in ("backbone", "epochs", "lr", "seeds")},
     }
     options.result.write_text(json.dumps({"about": about, "systems": rows}, indent=2) + "\n", encoding="utf-8")
 
