@@ -30,7 +30,7 @@ from regard.registry import MODELS
 from regard.structures import Batch, Output
 
 SYSTEMS = sorted(MODELS)
-SIZES = {"sa": (96, 32), "dsp": (96, 32)}
+SIZES = {"sa": (96, 32), "dsp": (96, 32), "pcb": (96, 32)}
 TINY = "test_resnet.r160_in1k"
 CPU = torch.device("cpu")
 
