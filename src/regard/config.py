@@ -109,8 +109,10 @@ class DataConfig(Section):
     width: Pixels = Field(default=128, description="pixels the crops are resized to")
     ids_per_batch: Positive = Field(default=16, description="P of the P x K batch, over all ranks")
     images_per_id: Positive = Field(default=4, description="K of the P x K batch")
-    sampler: Literal["pk", "shuffle"] = Field(
-        default="pk", description="pk: P identities with K images each; shuffle: any P x K images, each once an epoch"
+    sampler: Literal["pk", "shuffle", "sorted"] = Field(
+        default="pk",
+        description="pk: P identities with K images each; shuffle: any P x K images, each once an epoch; sorted: the "
+        "same by identity, in the same order in every epoch",
     )
     rounds: Positive | None = Field(
         default=None,
@@ -123,6 +125,9 @@ class DataConfig(Section):
     flip: Share = Field(default=0.5, description="probability of a horizontal flip")
     enlarge: Annotated[float, Field(ge=1, le=4)] = Field(
         default=1.0, description="resize to this many times height and width before the random crop"
+    )
+    enlarge_probability: Share = Field(
+        default=1.0, description="of being enlarged; the other pictures are resized to height and width at once"
     )
     pad: Annotated[int, Field(ge=0, le=1024)] = Field(
         default=10, description="black border in pixels before the random crop"
@@ -169,12 +174,24 @@ class DataConfig(Section):
             raise ConfigError(f"rounds is {self.rounds}, but sampler {self.sampler} has none; leave one of them out")
         return self
 
+    @model_validator(mode="after")
+    def _enlarged_to_something(self) -> DataConfig:
+        if self.enlarge_probability < 1 and self.enlarge == 1:
+            raise ConfigError(
+                f"enlarge_probability is {self.enlarge_probability:g}, but enlarge is 1, which enlarges nothing; set "
+                f"data.enlarge above 1, such as 1.125, or leave the probability out"
+            )
+        return self
+
 
 class ModelConfig(Section):
     """The system and its options (``regard models NAME`` lists them)."""
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=(), allow_inf_nan=False)
     name: str = Field(default="baseline", description="registered model")
+    num_ids: Positive | None = Field(
+        default=None, description="identities that the classifiers tell apart; None: as many as there are to train on"
+    )
     pretrained: bool | Annotated[str, AfterValidator(lambda text: str(_place(Path(text))))] = Field(
         default=False,
         description="weights to start from: true fetches the backbone's, a file holds the backbone's, the folder of a "
