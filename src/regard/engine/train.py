@@ -390,10 +390,11 @@ def evaluate(
 
         def score() -> None:
             report = evaluate_splits(*features, splits, config.eval)
-            scores = {"mAP": report.mAP, "mINP": report.mINP, **{f"rank{k}": report.rank(k) for k in (1, 5, 10)}}
+            figures = report.figures()
+            scores = {name.replace("rank-", "rank"): value for name, value in figures.items()}
             log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores})
-            line = f"epoch {progress.epoch}: mAP {100 * report.mAP:.1f}, rank-1 {100 * report.rank(1):.1f}"
-            log.say(line, asked=True)
+            said = (f"{name} {100 * value:.1f}" for name, value in figures.items() if name != "mINP")
+            log.say(f"epoch {progress.epoch}: {', '.join(said)}", asked=True)
             if report.mAP > progress.best:
                 model.save(folder / "best")
                 progress.best = report.mAP
