@@ -52,13 +52,15 @@ MAY_IMPORT = {
     "registry": set(),
     "storage": set(),
     "fingerprint": set(),
+    "input_spec": set(),
     "naming": set(),
     "parsing": set(),
     "threads": set(),
     "wording": set(),
 }
 GROUND = {
-    "structures", "errors", "registry", "storage", "fingerprint", "naming", "parsing", "threads", "wording",
+    "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "threads",
+    "wording",
 }  # fmt: skip
 
 

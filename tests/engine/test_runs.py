@@ -86,6 +86,7 @@ def test_a_run_leaves_everything_it_promises(finished):
     assert [s["step"] for s in steps] == list(range(1, len(steps) + 1))
     assert {"loss", "loss/id", "loss/triplet"} <= set(steps[0])
     assert any((folder / "tensorboard").iterdir())
+    assert str(regard.load(folder / "final").input) == "48 x 32, bilinear"
     images = torch.rand(2, 3, 48, 32)
     for place in (folder, folder / "final"):
         torch.testing.assert_close(regard.load(place).embed(images), model.embed(images), rtol=1e-4, atol=1e-6)

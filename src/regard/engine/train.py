@@ -42,6 +42,7 @@ from regard.engine.saved_state import PICTURES, Saved, keep_good_one
 from regard.engine.step import Learner, check_pieces
 from regard.engine.stopping import Interrupted, StopRequest
 from regard.errors import ConfigError, RegardError
+from regard.input_spec import InputSpec
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
 from regard.models.checkpoint import WEIGHTS
@@ -271,7 +272,9 @@ def build_model(config: Config, num_ids: int, started: bool = False) -> ReIDMode
         started: its weights come from a checkpoint of the run, so that those to start from are not needed any more.
     """
     pretrained = False if started else config.model.pretrained
-    return create_model(config.model.name, num_ids, pretrained=pretrained, **config.model.options)
+    model = create_model(config.model.name, num_ids, pretrained=pretrained, **config.model.options)
+    model.input = InputSpec(config.data.height, config.data.width, config.data.interpolation)
+    return model
 
 
 def build_criterion(config: Config, model: ReIDModel) -> Criterion:

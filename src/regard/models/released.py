@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from regard.errors import CheckpointError, UnknownNameError
+from regard.input_spec import InputSpec
 from regard.models import released_apnet, released_daaf, released_dsp, released_mudeep
 from regard.models.checkpoint import load_weights
 from regard.models.contract import ReIDModel, create_model
@@ -51,7 +52,13 @@ class ImportReport:
         return f"{self.source}: {counts}"
 
 
-def import_released(source: str | Path | Mapping[str, Any], network: str = "apnet", **options: Any) -> ReIDModel:
+def import_released(
+    source: str | Path | Mapping[str, Any],
+    network: str = "apnet",
+    *,
+    size: tuple[int, int] | None = None,
+    **options: Any,
+) -> ReIDModel:
     """Build a model from a checkpoint of the authors' code.
 
     Files are read without running anything in them. Level, variant and number of identities are detected from the
@@ -60,6 +67,7 @@ def import_released(source: str | Path | Mapping[str, Any], network: str = "apne
     Args:
         source: a ``.pt``, ``.pth`` or ``.safetensors`` file, or a state dict of tensors or arrays.
         network: whose checkpoint it is, a key of ``IMPORTERS``.
+        size: height and width of the pictures it was trained on, where they are not those of its paper's tables.
         options: of the model, where the tensors do not tell: ``descriptor="logits"`` for an APNet of MSMT17.
 
     Returns:
@@ -79,6 +87,7 @@ def import_released(source: str | Path | Mapping[str, Any], network: str = "apne
     _check_network(tensors, network, origin)
     translation = IMPORTERS[network](tensors, origin)
     model = create_model(translation.model, translation.num_ids, **{**translation.options, **options})
+    model.input, model.imported = INPUTS.get(network, InputSpec()).resized(size), network
     model.import_report = _fit(model, tensors, translation.names, origin)
     return model.eval()
 
@@ -150,3 +159,13 @@ IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {
     "mudeep": released_mudeep.mudeep,
 }
 """Released network -> reader of its state dict."""
+
+INPUTS: dict[str, InputSpec] = {
+    "apnet": InputSpec(384, 192),
+    "daaf": InputSpec(256, 128),
+    "dsp": InputSpec(384, 128),
+    "sa": InputSpec(384, 128),
+    "msea": InputSpec(384, 192),
+    "mudeep": InputSpec(384, 192, "bicubic"),
+}
+"""Released network -> what its authors' code trains it to see, which no tensor tells; 256 x 128 where none is here."""
