@@ -55,10 +55,11 @@ MAY_IMPORT = {
     "naming": set(),
     "parsing": set(),
     "threads": set(),
+    "widening": set(),
     "wording": set(),
 }
 GROUND = {
-    "structures", "errors", "registry", "storage", "fingerprint", "naming", "parsing", "threads", "wording",
+    "structures", "errors", "registry", "storage", "fingerprint", "naming", "parsing", "threads", "widening", "wording",
 }  # fmt: skip
 
 
