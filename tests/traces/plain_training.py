@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from plain_network import NETWORKS, Named, Weights
@@ -87,15 +86,54 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """What an epoch draws.
+
+    Attributes:
+        people, each: P and K of a batch.
+        rounds: groups of K of everyone in an epoch; 0 until fewer than P have groups left, None any pictures once.
+    """
+
+    people: int
+    each: int
+    rounds: int | None = 0
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What becomes of a training picture.
+
+    Attributes:
+        size: pixels, height and width.
+        pad, enlarge: border, and factor of the size, before the random crop.
+        erasing: probability.
+        area: share of the picture that is erased.
+        fill: color of the hole in gray levels; None is noise, N(0, 1) after normalization.
+        bicubic: how it is resized.
+    """
+
+    size: tuple[int, int]
+    pad: int = 10
+    enlarge: float = 1.0
+    erasing: float = 0.5
+    area: tuple[float, float] = (0.02, 0.4)
+    fill: tuple[int, int, int] | None = (152, 142, 127)
+    bicubic: bool = False
+
+
+@dataclass(frozen=True)
 class Training:
-    """One published training, as far as its steps go.
+    """One published training.
 
     Attributes:
         network: of ``plain_network.NETWORKS``.
         terms: name -> weight and loss of (what the network says, batch, centers).
         optimizer: how weights move.
-        factor: of the rate, by epochs done (fractional where the rate changes every step) and steps per epoch.
+        factor: of the rate, by epochs done (fractional where the rate changes every step).
+        epochs: in all.
+        drawn, pictures: batches and augmentation.
         overrides: for the tiny network on regard's side.
+        small: size of its pictures.
         centers: rate of the centers where there are any.
     """
 
@@ -103,10 +141,12 @@ class Training:
     terms: dict[str, tuple[float, TermOf]]
     optimizer: Optimizer
     factor: Callable[[float], float]
+    epochs: int
+    drawn: Drawn
+    pictures: Pictures
     overrides: tuple[str, ...] = ()
-    size: tuple[int, int] = (64, 32)
+    small: tuple[int, int] = (64, 32)
     centers: float | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 # ---- optimizers -----------------------------------------------------------------------------------------------------

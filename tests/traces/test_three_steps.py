@@ -26,7 +26,7 @@ def trace(recipe: str, training: Training, market: Path, folder: Path) -> None:
         AssertionError: they differ.
     """
     name, *overrides = recipe.split()
-    config = configuration(name, [*training.overrides, *overrides], training.size)
+    config = configuration(name, [*training.overrides, *overrides], training.small)
     given = batches(config, seed=5)
     found = run(config, given, market, folder)
     start = found.centers[0] if training.centers else torch.zeros(())
