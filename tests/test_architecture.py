@@ -52,13 +52,16 @@ MAY_IMPORT = {
     "registry": set(),
     "storage": set(),
     "fingerprint": set(),
+    "input_spec": set(),
     "naming": set(),
     "parsing": set(),
     "threads": set(),
+    "widening": set(),
     "wording": set(),
 }
 GROUND = {
-    "structures", "errors", "registry", "storage", "fingerprint", "naming", "parsing", "threads", "wording",
+    "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "threads",
+    "widening", "wording",
 }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def test_an_imported_network_is_its_twin(agent, tmp_path):
     """A file as the authors' code writes it: descriptors, vectors and scores to 1e-9 in float64."""
     tensors = rga_twin.draw(rga_twin.shapes(HEIGHT, WIDTH, HALVES[agent], 5), seed=3)
     torch.save({"state_dict": tensors, "epoch": 600, "best_top1": 0, "optimizer": {}}, tmp_path / "file.pth.tar")
-    model = regard.import_released(tmp_path / "file.pth.tar", "rga", height=HEIGHT, width=WIDTH)
+    model = regard.import_released(tmp_path / "file.pth.tar", "rga", size=(HEIGHT, WIDTH))
     assert (type(model).__name__, model.options["agent"], model.options["level"]) == ("APNet", agent, 1)
     report = model.import_report
     assert (report.unused, report.missing, report.conflicting) == ([], [], [])
@@ -83,8 +83,8 @@ def test_sizes_that_a_file_tells_and_those_it_does_not():
         for halves in HALVES.values():
             shapes = rga_twin.shapes(height, width, halves, 3)
             tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-            assert rga(tensors, "file").options.items() >= {"height": height, "width": width}.items()
-    with pytest.raises(CheckpointError, match=r"does not tell height and width: .* 49,152 pixels, .* give both"):
+            assert rga(tensors, "file").size == (height, width)
+    with pytest.raises(CheckpointError, match=r"the size of its pictures: they have 49,152 pixels and .*--size"):
         regard.import_released(rga_twin.draw(rga_twin.shapes(384, 128, ("channel",), 3), 0), "rga")
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from regard.errors import ConfigError, DataError
+from regard.input_spec import Interpolation
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -46,7 +47,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 ErasingFill = Literal["mean", "released", "random", "normal"]
-Interpolation = Literal["bilinear", "bicubic"]
 PadFill = Literal["black", "mean"]
 
 ERASING_TRIES = 100

@@ -20,7 +20,7 @@ from regard.engine.transfer import Score
 from regard.errors import ConfigError, RegardError
 from regard.metrics import RankingReport
 from regard.models import ReIDModel, load
-from regard.models.checkpoint import model_config, model_folder, saved_system
+from regard.models.checkpoint import model_folder, saved_input, saved_system
 from regard.structures import Splits
 
 __all__ = ["evaluate_on", "evaluate_run", "run_config", "run_home"]
@@ -86,8 +86,7 @@ def evaluate_on(
     own = own_config(folder)
     if own is None and root is None and not data:
         raise ConfigError(DATALESS.format(folder))
-    config = own or resolve(f"{model_config(model)['model']}_market1501").config
-    config = _changed(config, changes, size)
+    config = _changed(settings_of(folder, own), changes, size)
     runtime = Runtime(config.train.model_copy(update={"devices": 1}))
     try:
         texts = list(data) or [tested_on(config) if root is None else None]
@@ -173,17 +172,16 @@ def run_config(
         ConfigError: a model folder alone does not say which data to use.
     """
     own = own_config(folder)
-    if own is None:
-        system = saved_system(model_folder(folder))
-        if root is None:
-            raise ConfigError(DATALESS.format(folder))
-        own = resolve(f"{system}_market1501").config
-    tree = own.to_dict()
+    if own is None and root is None:
+        model_folder(folder)
+        raise ConfigError(DATALESS.format(folder))
+    tree = settings_of(folder, own).to_dict()
     data = tree["data"]
     if root or name:
         data["name"] = name
         data["root"] = str(root) if root else data["root"]
     else:
+        assert own is not None
         data["name"] = tested_on(own)
     data["train"], data["labels"] = [], []  # only what is tested on is read
     return _changed(load_config(tree), changes, size)
@@ -193,6 +191,22 @@ def run_home(folder: Path) -> Path:
     """The run folder that a folder is, or is a part of; a model folder is its own."""
     inside = folder.name in ("final", "best") and (folder.parent / "config.yaml").is_file()
     return folder.parent if inside else folder
+
+
+def settings_of(folder: Path, own: Config | None) -> Config:
+    """The settings to score a model by.
+
+    Args:
+        folder: run folder or model folder.
+        own: the run's configuration. Without one, they are those of its system's recipe for Market-1501, with pictures
+            of the size the model was saved with.
+    """
+    place = model_folder(folder)
+    tree = (own or resolve(f"{saved_system(place)}_market1501").config).to_dict()
+    seen = saved_input(place)
+    if own is None and seen is not None:
+        tree["data"] |= seen.to_dict()
+    return load_config(tree)
 
 
 def own_config(folder: Path) -> Config | None:

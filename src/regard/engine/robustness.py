@@ -30,7 +30,6 @@ from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
 from regard.engine.scoring import embedding_options
 from regard.errors import ConfigError, DataError
-from regard.metrics import RankingReport
 from regard.models import ReIDModel, load
 from regard.structures import Sample, Splits
 from regard.wording import count
@@ -211,20 +210,15 @@ def measure_robustness(
                 bad_query = query if side == "gallery" else features[: len(query)]
                 bad_gallery = gallery if side == "query" else features[-len(gallery) :]
                 report = evaluate_splits(bad_query, bad_gallery, kept, config)
-                measured.append(Measured(one.sweep, one.kind, one.level, side, **figures(report)))
+                measured.append(Measured(one.sweep, one.kind, one.level, side, report.figures()))
     part = f"{count(len(everything), 'image')} of {count(len({sample.pid for sample in kept.query}), 'random id')}"
     note = "" if len(everything) == len(splits.query) + len(splits.gallery) else f"{part}, no distractors"
-    reference = Measured("clean", "clean", 0, "", **figures(clean))
+    reference = Measured("clean", "clean", 0, "", clean.figures())
     made = embedding_options(
         config, height=height, width=width, interpolation=interpolation, precision="autocast" if autocast else "fp32"
     )
     data = f"{splits}; {splits.root}"
     return RobustnessReport(data, note, str(plan), reference, measured, {**made, **clean.options})
-
-
-def figures(report: RankingReport) -> dict[str, float]:
-    """The figures measured under every condition."""
-    return {"mAP": report.mAP, "rank1": report.rank(1), "mINP": report.mINP}
 
 
 def some_people(splits: Splits, images: int, seed: int) -> Splits:

@@ -42,6 +42,7 @@ from regard.engine.saved_state import PICTURES, Saved, keep_good_one
 from regard.engine.step import Learner, check_pieces
 from regard.engine.stopping import Interrupted, StopRequest
 from regard.errors import ConfigError, RegardError
+from regard.input_spec import InputSpec
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
 from regard.models.checkpoint import WEIGHTS
@@ -281,7 +282,9 @@ def build_model(config: Config, num_ids: int, started: bool = False) -> ReIDMode
             f"it out to have as many classes as identities"
         )
     pretrained = False if started else config.model.pretrained
-    return create_model(config.model.name, classes, pretrained=pretrained, **config.model.options)
+    model = create_model(config.model.name, classes, pretrained=pretrained, **config.model.options)
+    model.input = InputSpec(config.data.height, config.data.width, config.data.interpolation)
+    return model
 
 
 def build_criterion(config: Config, model: ReIDModel) -> Criterion:
@@ -401,10 +404,11 @@ def evaluate(
 
         def score() -> None:
             report = evaluate_splits(*features, splits, config.eval)
-            scores = {"mAP": report.mAP, "mINP": report.mINP, **{f"rank{k}": report.rank(k) for k in (1, 5, 10)}}
+            figures = report.figures()
+            scores = {name.replace("rank-", "rank"): value for name, value in figures.items()}
             log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores})
-            line = f"epoch {progress.epoch}: mAP {100 * report.mAP:.1f}, rank-1 {100 * report.rank(1):.1f}"
-            log.say(line, asked=True)
+            said = (f"{name} {100 * value:.1f}" for name, value in figures.items() if name != "mINP")
+            log.say(f"epoch {progress.epoch}: {', '.join(said)}", asked=True)
             if report.mAP > progress.best:
                 model.save(folder / "best")
                 progress.best = report.mAP

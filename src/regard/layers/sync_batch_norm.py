@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from regard.layers.collective import all_reduce_sum
+from regard.widening import at_least_float32
 
 __all__ = ["convert_sync_batch_norm"]
 
@@ -35,7 +36,7 @@ class _SyncStatistics(_BatchNorm):
             return super().forward(input)
         dims = [d for d in range(input.ndim) if d != 1]
         world = torch.distributed.get_world_size()
-        x = input.float()
+        x = at_least_float32(input)
         shape = [1, -1] + [1] * (input.ndim - 2)
         mean = all_reduce_sum(x.mean(dims)) / world
         variance = all_reduce_sum((x - mean.view(shape)).square().mean(dims)) / world

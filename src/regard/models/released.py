@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from regard.errors import CheckpointError, UnknownNameError
+from regard.input_spec import InputSpec
 from regard.models import released_apnet, released_daaf, released_dsp, released_mudeep, released_rga
 from regard.models.checkpoint import load_weights
 from regard.models.contract import ReIDModel, create_model
@@ -51,7 +52,13 @@ class ImportReport:
         return f"{self.source}: {counts}"
 
 
-def import_released(source: str | Path | Mapping[str, Any], network: str = "apnet", **options: Any) -> ReIDModel:
+def import_released(
+    source: str | Path | Mapping[str, Any],
+    network: str = "apnet",
+    *,
+    size: tuple[int, int] | None = None,
+    **options: Any,
+) -> ReIDModel:
     """Build a model from a checkpoint of the authors' code.
 
     Files are read without running anything in them. Level, variant and number of identities are detected from the
@@ -60,6 +67,7 @@ def import_released(source: str | Path | Mapping[str, Any], network: str = "apne
     Args:
         source: a ``.pt``, ``.pth`` or ``.safetensors`` file, or a state dict of tensors or arrays.
         network: whose checkpoint it is, a key of ``IMPORTERS``.
+        size: height and width of the pictures it was trained on, where they are not those of its paper's tables.
         options: of the model, where the tensors do not tell: ``descriptor="logits"`` for an APNet of MSMT17.
 
     Returns:
@@ -81,9 +89,13 @@ def import_released(source: str | Path | Mapping[str, Any], network: str = "apne
         translation = IMPORTERS[network](tensors, origin)
     except (IndexError, TypeError) as error:  # of a tensor with fewer axes than any that was trained
         raise CheckpointError(f"{origin} holds tensors that no {network} has ({error}); give a whole file") from error
-    if untold := [name for name in translation.untold if name not in options]:
-        raise CheckpointError(f"{origin} does not tell {' and '.join(untold)}: {translation.untold[untold[0]]}")
+    if translation.size:
+        told = size or translation.size
+        if isinstance(told, str):
+            raise CheckpointError(f"{origin} does not tell the size of its pictures: {told}")
+        size, options = told, {"height": told[0], "width": told[1], **options}
     model = create_model(translation.model, translation.num_ids, **{**translation.options, **options})
+    model.input, model.imported = INPUTS.get(network, InputSpec()).resized(size), network
     model.import_report = _fit(model, tensors, translation, origin)
     return model.eval()
 
@@ -165,3 +177,13 @@ IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {
     "rga": released_rga.rga,
 }
 """Released network -> reader of its state dict."""
+
+INPUTS: dict[str, InputSpec] = {
+    "apnet": InputSpec(384, 192),
+    "daaf": InputSpec(256, 128),
+    "dsp": InputSpec(384, 128),
+    "sa": InputSpec(384, 128),
+    "msea": InputSpec(384, 192),
+    "mudeep": InputSpec(384, 192, "bicubic"),
+}
+"""Released network -> what its authors' code trains it to see, which no tensor tells; 256 x 128 where none is here."""

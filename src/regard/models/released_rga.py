@@ -88,8 +88,9 @@ def rga(tensors: Mapping[str, Tensor], origin: str) -> Translation:
         "last_stride": 1,
         "stem_relu": True,
     }
-    size, untold = _image_size(tensors, halves[0])
-    return Translation("apnet", len(tensors["cls.weight"]), options | size, rename(tensors, rules), joined, untold)
+    return Translation(
+        "apnet", len(tensors["cls.weight"]), options, rename(tensors, rules), joined, _image_size(tensors, halves[0])
+    )
 
 
 def _embeddings(tensors: Mapping[str, Tensor], module: str, half: str, ours: str) -> dict[str, tuple[str, ...]]:
@@ -104,12 +105,14 @@ def _embeddings(tensors: Mapping[str, Tensor], module: str, half: str, ours: str
     }
 
 
-def _image_size(tensors: Mapping[str, Tensor], half: str) -> tuple[dict[str, int], dict[str, str]]:
-    """Height and width as options of the model; or, where they are not 2 to 1, that they are to be told."""
+def _image_size(tensors: Mapping[str, Tensor], half: str) -> tuple[int, int] | str:
+    """Height and width; or, where they are not 2 to 1, what is known of them."""
     key, times = SIZED[half]
     positions = tensors[key].shape[1] // times
     width = math.isqrt(8 * positions)
     if width * width == 8 * positions and width % 16 == 0:
-        return {"height": 2 * width, "width": width}, {}
-    what = f"they are of {16 * positions:,} pixels, and twice as tall as wide they are not; give both"
-    return {}, {"height": what, "width": what}
+        return 2 * width, width
+    return (
+        f"they have {16 * positions:,} pixels and are not twice as tall as wide; give height and width (--size, as "
+        f"384x128)"
+    )

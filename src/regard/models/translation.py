@@ -21,7 +21,8 @@ class Translation(NamedTuple):
         names: name in the source -> name in our model. Where several become one, the last is what the network runs on.
         joined: name in our model -> names in the source whose tensors, one after the other along the first axis, are
             that tensor.
-        untold: option of the model that the tensors do not tell, so that whoever imports has to -> what to know of it.
+        size: height and width of the only pictures that the network takes, where its weights depend on them; options
+            ``height`` and ``width`` of the model. One that the tensors tell in part is a line for whoever has to.
     """
 
     model: str
@@ -29,7 +30,7 @@ class Translation(NamedTuple):
     options: dict[str, Any]
     names: dict[str, str]
     joined: Mapping[str, Sequence[str]] = {}
-    untold: Mapping[str, str] = {}
+    size: tuple[int, int] | str | None = None
 
 
 def rename(tensors: Mapping[str, Tensor], rules: Mapping[str, str]) -> dict[str, str]:

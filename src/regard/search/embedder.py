@@ -76,10 +76,10 @@ class Embedder:
         self.batch_size = batch_size
         self.path = folder.absolute().as_posix()
         self.name = str(model_config(self.model)["model"])
-        own, how = input_of(folder)
-        self.height, self.width = size or own
+        seen = input_of(folder).resized(size)
+        self.height, self.width = seen.size
         check_batch(batch_size, self.height, self.width, f"{batch_size:,} pictures at a time")
-        self._transform = TestTransform(self.height, self.width, **how)
+        self._transform = TestTransform(self.height, self.width, seen.interpolation)
         self._weights = weights_digest(self.model)
         with (folder / WEIGHTS).open("rb") as file:
             self._file = hashlib.file_digest(file, "sha256").hexdigest()[:16]
