@@ -174,15 +174,6 @@ class DataConfig(Section):
             raise ConfigError(f"rounds is {self.rounds}, but sampler {self.sampler} has none; leave one of them out")
         return self
 
-    @model_validator(mode="after")
-    def _enlarged_to_something(self) -> DataConfig:
-        if self.enlarge_probability < 1 and self.enlarge == 1:
-            raise ConfigError(
-                f"enlarge_probability is {self.enlarge_probability:g}, but enlarge is 1, which enlarges nothing; set "
-                f"data.enlarge above 1, such as 1.125, or leave the probability out"
-            )
-        return self
-
 
 class ModelConfig(Section):
     """The system and its options (``regard models NAME`` lists them)."""

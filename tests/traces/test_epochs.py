@@ -125,7 +125,14 @@ def test_an_epoch_draws_what_the_authors_draw(recipe, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "batches"), [("mudeep_market1501", 187), ("daaf_trinet_market1501", 46), ("sa_market1501", 269)]
+    ("recipe", "batches"),
+    [
+        ("mudeep_market1501", 187),
+        ("daaf_trinet_market1501", 46),
+        ("rga_sc_market1501", 46),
+        ("sa_market1501", 269),
+        ("pcb_market1501", 202),
+    ],
 )
 def test_known_numbers_of_batches(recipe, batches, tmp_path):
     """As the authors' code counts them on Market-1501, however its pictures are spread over its people."""

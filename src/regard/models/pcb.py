@@ -50,14 +50,14 @@ class PCB(ReIDModel):
     Args:
         num_ids: identities to classify in training.
         pretrained: backbone weights: ``False``, ``True`` (timm's download) or the path of a local file.
-        stripes: P.
+        stripes: how many the last map is cut into, P.
         descriptor: ``"stripes"`` compares the stripes before their reduction (the paper's G, P x C numbers),
             ``"reduced"`` after it (H, P x D: an eighth of the size).
         part_conv: ``"separate"``: one reduction for each stripe; ``"shared"``: one for all, as in the authors' code.
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
-        head_dim: D.
+        head_dim: length of the reduced vectors, D.
         dropout: on the stripes, in training.
 
     Raises:
