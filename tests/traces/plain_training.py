@@ -92,11 +92,13 @@ class Drawn:
     Attributes:
         people, each: P and K of a batch.
         rounds: groups of K of everyone in an epoch; 0 until fewer than P have groups left, None any pictures once.
+        fixed: whether those are read by person, in the same order in every epoch.
     """
 
     people: int
     each: int
     rounds: int | None = 0
+    fixed: bool = False
 
 
 @dataclass(frozen=True)

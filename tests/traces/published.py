@@ -73,11 +73,11 @@ def pyramids(network: str, people: int = 20, size: tuple[int, int] = (384, 192),
     return Training(network, PAIR, optimizer, factor, 160, Drawn(people, 4), Pictures(size), **more)
 
 
-def supervised(network: str, milestones: list[int], epochs: int) -> Training:
+def supervised(network: str, milestones: list[int], epochs: int, erasing: float = 0.5, fixed: bool = False) -> Training:
     """SA and DSP: SGD 0.1 with Nesterov's momentum, a tenth of it for the trunk; 48 pictures of anybody."""
     optimizer = Optimizer("sgd", 0.1, 5e-4, slow=("backbone.",))
-    pictures = Pictures((384, 128), pad=0, area=(0.02, 0.2), fill=None)
-    drawn = Drawn(48, 1, None)
+    pictures = Pictures((384, 128), pad=0, erasing=erasing, area=(0.02, 0.2), fill=None)
+    drawn = Drawn(48, 1, None, fixed)
     return Training(network, SUM, optimizer, dropping(milestones), epochs, drawn, pictures, small=(96, 32))
 
 
@@ -141,12 +141,12 @@ TRAININGS: dict[str, Training] = {
     ),
     "sa_market1501": supervised("sa", [40, 80], 100),
     "dsp_market1501": supervised("dsp", [40], 50),
+    "sa_market1501_released": supervised("sa_released", [40, 80], 100, erasing=0.0),
+    "dsp_market1501_released": supervised("dsp_released", [40], 50, erasing=0.0, fixed=True),
 }
 """By recipe."""
 
 VARIANTS: dict[str, Training] = {
-    "sa_market1501 model.rescale=false": supervised("sa_released", [40, 80], 100),
-    "dsp_market1501 model.mode=released": supervised("dsp_released", [40], 50),
     "dsp_market1501 model.mode=code": supervised("dsp_code", [40], 50),
 }
 """By recipe and override."""
