@@ -55,12 +55,13 @@ MAY_IMPORT = {
     "input_spec": set(),
     "naming": set(),
     "parsing": set(),
+    "precision": set(),
     "threads": set(),
     "wording": set(),
 }
 GROUND = {
-    "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "threads",
-    "wording",
+    "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "precision",
+    "threads",    "wording",
 }  # fmt: skip
 
 

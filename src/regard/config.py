@@ -308,6 +308,9 @@ class EvalConfig(Section):
     ignore_cameras: bool = Field(
         default=False, description="a person's pictures by the query's own camera are right, instead of being removed"
     )
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
+        default="auto", description="of products; auto: fp32 for imported networks, else as trained"
+    )
     batch_size: Positive = Field(default=128, description="pictures at a time")
 
 

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
-from regard.config import TrainConfig
+from regard.config import Config, TrainConfig
 from regard.engine import failure
 from regard.engine.compiled import Probation, wants_compiling
 from regard.errors import ConfigError, RegardError
 from regard.layers.collective import all_gather
 from regard.layers.sync_batch_norm import convert_sync_batch_norm
+from regard.precision import resolve_precision
 from regard.structures import Batch, Output
 from regard.threads import Threads, allowed_cores, threads_are_given
 
@@ -58,7 +59,7 @@ class Runtime:
         accelerator = _accelerator(config.accelerator)
         devices, machines = _places(config.devices)
         several = devices * machines > 1
-        precision = _precision(config.precision, accelerator)
+        precision = resolve_precision(config.precision, accelerator, "train.precision")
         threads = _share_cores(devices) if several and accelerator == "cpu" else None
         self._fabric = Fabric(
             accelerator=accelerator,
@@ -84,6 +85,15 @@ class Runtime:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
         if threads:
             torch.set_num_threads(threads)
+
+    @classmethod
+    def for_scoring(cls, config: Config) -> Runtime:
+        """One process on this machine to score a run in, where torchrun has not started more.
+
+        The precision of its training, which this machine may not have, is no matter here: how descriptors are computed
+        is said where they are, see :func:`regard.engine.extract.products_of`.
+        """
+        return cls(config.train.model_copy(update={"devices": 1, "precision": "fp32"}))
 
     def threads(self) -> Threads:
         """The choice of the number of threads to train with: measured where one process computes on the CPU."""
@@ -135,10 +145,6 @@ class Runtime:
                 if isinstance(tensor, Tensor):
                     tensor.record_stream(computing)  # so that its memory is not given away before
             yield batch
-
-    def autocast(self) -> Any:
-        """Context in which a bare model computes in this runtime's precision."""
-        return self._fabric.autocast()
 
     def backward(self, loss: Tensor) -> None:
         """Back-propagate, averaging gradients over ranks."""
@@ -256,16 +262,6 @@ def _meet_again(backend: str) -> None:
     store, rank, size = next(rendezvous("env://"))
     store = PrefixStore(f"restart{restart}", store)
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
-
-
-def _precision(name: str, accelerator: str) -> str:
-    """bf16 where the hardware multiplies in it: CUDA, and CPUs with AVX-512 BF16 or AMX."""
-    if name == "tf32" and accelerator != "cuda":
-        raise ConfigError(f"train.precision is tf32, which {accelerator} does not have; use fp32, bf16 or auto")
-    if name != "auto":
-        return name
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if accelerator == "cuda" or (accelerator == "cpu" and native()) else "fp32"
 
 
 def _accelerator(name: str) -> str:

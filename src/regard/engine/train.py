@@ -22,7 +22,7 @@ from regard.data.loaders import train_loader
 from regard.data.transforms import TrainTransform
 from regard.engine.checkpoint import Progress, TrainingState, machine_of, restore, save_state
 from regard.engine.ema import Average
-from regard.engine.extract import embed_run, evaluate_splits, loader_workers
+from regard.engine.extract import embed_run, evaluate_splits, loader_workers, products_of
 from regard.engine.frozen import Frozen
 from regard.engine.identity import check_pictures, picture_digests
 from regard.engine.log import TrainingLog
@@ -395,7 +395,8 @@ def evaluate(
             report = evaluate_splits(*features, splits, config.eval)
             figures = report.figures()
             scores = {name.replace("rank-", "rank"): value for name, value in figures.items()}
-            log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores})
+            precision = products_of(config, runtime.device).precision
+            log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores, "precision": precision})
             said = (f"{name} {100 * value:.1f}" for name, value in figures.items() if name != "mINP")
             log.say(f"epoch {progress.epoch}: {', '.join(said)}", asked=True)
             if report.mAP > progress.best:
