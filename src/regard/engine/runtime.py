@@ -25,13 +25,14 @@ from regard.config import Config, TrainConfig
 from regard.engine import failure
 from regard.engine.compiled import Probation, wants_compiling
 from regard.errors import ConfigError, RegardError
+from regard.layers.batch_norm_shares import share_batch_norm
 from regard.layers.collective import all_gather
 from regard.layers.sync_batch_norm import convert_sync_batch_norm
 from regard.precision import resolve_precision
 from regard.structures import Batch, Output
 from regard.threads import Threads, allowed_cores, threads_are_given
 
-__all__ = ["Network", "Runtime", "is_main_process"]
+__all__ = ["Network", "Runtime", "is_main_process", "own_shares"]
 
 T = TypeVar("T")
 
@@ -73,6 +74,7 @@ class Runtime:
         self._fabric.launch()
         self._channels_last = config.channels_last
         self._sync_bn = config.sync_bn
+        self._shares = own_shares(config.bn_share, devices * machines)
         self._compile = config.compile
         self._network: Any = None
         self.rank: int = self._fabric.global_rank
@@ -107,6 +109,8 @@ class Runtime:
         """
         if self._sync_bn and self.world_size > 1:
             convert_sync_batch_norm(model)
+        if self._shares > 1:
+            share_batch_norm(model, self._shares)
         if self._channels_last:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if not wants_compiling(self._compile, self.device):
@@ -232,6 +236,20 @@ def _places(devices: int) -> tuple[int, int]:
         return devices, 1
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     return here, int(os.environ["WORLD_SIZE"]) // here
+
+
+def own_shares(shares: int, processes: int) -> int:
+    """Shares of a batch's statistics that each of the processes takes.
+
+    Raises:
+        ConfigError: a share would be of several processes.
+    """
+    if shares > 1 and shares % processes:
+        raise ConfigError(
+            f"train.bn_share is {shares}, which {processes} processes cannot divide among them; choose a multiple of "
+            f"{processes}, fewer processes, or leave it out"
+        )
+    return max(1, shares // processes)
 
 
 def _share_cores(devices: int) -> int | None:

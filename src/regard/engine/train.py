@@ -229,7 +229,8 @@ def catch_up(
     then = {**now, **resume.machine}
     changes = [f"{key} {then[key]} -> {now[key]}" for key in now if then[key] != now[key]]
     if changes:
-        share = "" if config.train.sync_bn else ", and batch statistics are of a process's share (train.sync_bn=false)"
+        told = config.train.sync_bn or config.train.bn_share > 1
+        share = "" if told else ", and batch statistics are of a process's share (train.sync_bn=false)"
         more = share if any(change.startswith("processes") for change in changes) else ""
         log.warn(f"from here on: {', '.join(changes)}; sums are rounded differently{more}")
     finished = state.progress.epoch == config.train.epochs
