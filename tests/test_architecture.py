@@ -57,11 +57,12 @@ MAY_IMPORT = {
     "parsing": set(),
     "precision": set(),
     "threads": set(),
+    "widening": set(),
     "wording": set(),
 }
 GROUND = {
     "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "precision",
-    "threads",    "wording",
+    "threads", "widening", "wording",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from regard.layers.batch_norm_shares import finish_norm
 from regard.layers.collective import all_reduce_sum
+from regard.widening import at_least_float32
 
 __all__ = ["convert_sync_batch_norm"]
 
@@ -36,7 +37,7 @@ class _SyncStatistics(_BatchNorm):
             return super().forward(input)
         dims = [d for d in range(input.ndim) if d != 1]
         world = torch.distributed.get_world_size()
-        x = input.float()
+        x = at_least_float32(input)
         shape = [1, -1] + [1] * (input.ndim - 2)
         mean = all_reduce_sum(x.mean(dims)) / world
         variance = all_reduce_sum((x - mean.view(shape)).square().mean(dims)) / world

@@ -47,6 +47,7 @@ from regard.models.options import check_choice
 from regard.models.skeleton import tap
 from regard.registry import MODELS
 from regard.structures import Output
+from regard.widening import at_least_float32
 
 __all__ = ["DSP", "SA", "STRIPES", "DeeplySupervised"]
 
@@ -123,7 +124,7 @@ class DeeplySupervised(ReIDModel):
                     head = self.supervised[name]
                     features[head], logits[head] = self.supervision[head](seen)
         stripes = stripe_averages(x, STRIPES)
-        embedding = F.normalize(stripes.float(), dim=1).flatten(1)
+        embedding = F.normalize(at_least_float32(stripes), dim=1).flatten(1)
         if self.parts is not None:
             part_features, part_logits = self.parts(stripes)
             features, logits = part_features | features, part_logits | logits
