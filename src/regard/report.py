@@ -220,7 +220,7 @@ def _open(
 
 
 def _opened(label: str, folder: Path, config: Config, splits: Splits, quiet: bool) -> Opened:
-    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    runtime = Runtime.for_scoring(config)
     model = load(folder).to(runtime.device)
     query, gallery = embed_run(model, splits, config, runtime, quiet)
     report = with_options(evaluate_splits(query, gallery, splits, config.eval), run_options(config, runtime))
