@@ -327,6 +327,10 @@ class EvalConfig(Section):
     junk: Literal["before", "query"] = Field(
         default="before", description="when junk leaves the gallery: before anything is compared, or query by query"
     )
+    protocol: Literal["rule", "lists"] = Field(
+        default="rule",
+        description="what is right: by identity and camera, or by the data set's own good and junk lists (gt_query)",
+    )
     ignore_cameras: bool = Field(
         default=False, description="a person's pictures by the query's own camera are right, instead of being removed"
     )
