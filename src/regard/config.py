@@ -282,6 +282,11 @@ class TrainConfig(Section):
         default=False, description="torch.compile, which changes last digits; auto: where there is CUDA"
     )
     sync_bn: bool = Field(default=False, description="batch-norm statistics over all ranks")
+    bn_share: Positive = Field(
+        default=1,
+        description="equal shares of a batch that batch-norm statistics are of, over all ranks: 2 is what two devices "
+        "do without sync_bn, on one",
+    )
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="decay of averaged weights, e.g. 0.999"
     )
@@ -313,8 +318,15 @@ class EvalConfig(Section):
     junk: Literal["before", "query"] = Field(
         default="before", description="when junk leaves the gallery: before anything is compared, or query by query"
     )
+    protocol: Literal["rule", "lists"] = Field(
+        default="rule",
+        description="what is right: by identity and camera, or by the data set's own good and junk lists (gt_query)",
+    )
     ignore_cameras: bool = Field(
         default=False, description="a person's pictures by the query's own camera are right, instead of being removed"
+    )
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
+        default="auto", description="of products; auto: fp32 for imported networks, else as trained"
     )
     batch_size: Positive = Field(default=128, description="pictures at a time")
 
@@ -329,6 +341,27 @@ class Config(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+
+    @model_validator(mode="after")
+    def _shares_of_a_batch(self) -> Config:
+        shares, data = self.train.bn_share, self.data
+        if shares == 1:
+            return self
+        for setting, other in (("sync_bn=true", self.train.sync_bn), ("accumulate", self.train.accumulate > 1)):
+            if other:
+                raise ConfigError(
+                    f"train.bn_share is {shares}, but train.{setting} says otherwise what batch statistics are of; "
+                    "leave one of them out"
+                )
+        units, name = data.ids_per_batch, "identities"
+        if data.sampler == "shuffle":
+            units, name = data.ids_per_batch * data.images_per_id, "images"
+        if units % shares or data.ids_per_batch * data.images_per_id < 2 * shares:
+            raise ConfigError(
+                f"train.bn_share is {shares}, but the {units} {name} of a batch do not make {shares} equal shares of "
+                "at least two images; choose a divisor"
+            )
+        return self
 
     @model_validator(mode="after")
     def _evaluation_that_fits(self) -> Config:

@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", type=Path, metavar="RUN", help="run to compare with (default: the first)")
     parser.add_argument("--data", metavar="NAME", help="data set (default: looked up in --root, or each run's own)")
     parser.add_argument("--root", type=Path, help="folder of the data set")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "tf32", "bf16", "fp16"), help="of products (default: each run's own)"
+    )
     parser.add_argument("--metric", choices=("cosine", "euclidean"), help="distance (default: each run's own)")
     parser.add_argument("--ap", choices=("step", "trapezoid"), help="form of the average precision (default: step)")
     switch: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
@@ -49,7 +52,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.png:
         require("matplotlib", "--png", "matplotlib")
-    changes = {name: getattr(arguments, name) for name in ("metric", "ap", "flip", "rerank", "ignore_cameras")}
+    changes = {
+        name: getattr(arguments, name) for name in ("precision", "metric", "ap", "flip", "rerank", "ignore_cameras")
+    }
     found = compare_runs(
         arguments.runs,
         baseline=arguments.baseline,

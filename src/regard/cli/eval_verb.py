@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", type=Path, help="folder of the data sets (default: the run's)")
     parser.add_argument("--size", metavar="HxW", help="input size (default: the run's)")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "tf32", "bf16", "fp16"), help="of products (default: the run's)"
+    )
     parser.add_argument("--metric", choices=("cosine", "euclidean"), help="distance")
     parser.add_argument("--ap", choices=("step", "trapezoid"), help="form of the average precision")
     switch: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
@@ -58,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ignore-cameras", **switch, help="matches by the query's own camera count")
     parser.add_argument(
         "--leave-one-out", action="store_true", help="query and gallery are one list, each asks all others"
+    )
+    parser.add_argument(
+        "--protocol", choices=("rule", "lists"), help="right is what identity and camera say, or the data set's lists"
     )
     parser.add_argument("--cmc", choices=("market1501", "cuhk03", "allshots"), help="flavour of the CMC curve")
     parser.add_argument("--unmatched", choices=("skip", "zero"), help="what a query without a match counts")
@@ -135,7 +141,7 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
     from regard.engine.scoring import FROM_FILES, pool_tracklets, score_sets, with_options
     from regard.metrics import read_features
 
-    for name in ("size", "flip", "five_crops", "root", "data"):
+    for name in ("size", "precision", "flip", "five_crops", "root", "data"):
         if getattr(arguments, name) not in (None, []):
             raise ConfigError(
                 f"--{name.replace('_', '-')} says how pictures are embedded; descriptors are there already"
@@ -173,6 +179,7 @@ def wanted_details(arguments: argparse.Namespace) -> list[Any]:
 def eval_changes(arguments: argparse.Namespace) -> dict[str, Any]:
     """Settings of the ``eval`` section that the arguments change."""
     changes = {
+        "precision": arguments.precision,
         "metric": arguments.metric,
         "ap": arguments.ap,
         "flip": arguments.flip,
@@ -180,6 +187,7 @@ def eval_changes(arguments: argparse.Namespace) -> dict[str, Any]:
         "rerank": arguments.rerank,
         "expansion": arguments.expansion,
         "ignore_cameras": arguments.ignore_cameras,
+        "protocol": arguments.protocol,
         "cmc": arguments.cmc,
         "unmatched": arguments.unmatched,
         "junk": arguments.junk,

@@ -20,7 +20,7 @@ from regard.engine.transfer import Score
 from regard.errors import ConfigError, RegardError
 from regard.metrics import RankingReport
 from regard.models import ReIDModel, load
-from regard.models.checkpoint import model_folder, saved_input, saved_system
+from regard.models.checkpoint import model_folder, saved_input, saved_system, was_imported
 from regard.structures import Splits
 
 __all__ = ["evaluate_on", "evaluate_run", "run_config", "run_home"]
@@ -86,8 +86,8 @@ def evaluate_on(
     own = own_config(folder)
     if own is None and root is None and not data:
         raise ConfigError(DATALESS.format(folder))
-    config = _changed(settings_of(folder, own), changes, size)
-    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    config = settings_of(folder, own, changes, size)
+    runtime = Runtime.for_scoring(config)
     try:
         texts = list(data) or [tested_on(config) if root is None else None]
         sources = [find_data(text, root or (own and own.data.root), config, runtime, quiet) for text in texts]
@@ -98,15 +98,6 @@ def evaluate_on(
         return runtime.broadcast(scores)
     finally:
         runtime.close()
-
-
-def _changed(config: Config, changes: Mapping[str, Any] | None, size: tuple[int, int] | None) -> Config:
-    """The configuration with some of its ``eval`` section, and the size of the input, as wanted."""
-    tree = config.to_dict()
-    tree["eval"] |= dict(changes or {})
-    if size is not None:
-        tree["data"]["height"], tree["data"]["width"] = size
-    return load_config(tree)
 
 
 def _read_each(sources: Sequence[Source]) -> list[Splits]:
@@ -143,7 +134,7 @@ def _scores(
         query, gallery = as_feature_sets(*features, splits)
         if how["leave_one_out"]:
             query = gallery = as_one_list(query, gallery)
-        report, further = score_sets(query, gallery, config.eval, **how)
+        report, further = score_sets(query, gallery, config.eval, splits=splits, **how)
         report = with_options(report, run_options(config, runtime))
         seen = place_of(source, splits) in trained or (source.name, None) in trained
         scores.append(Score(source, splits, report, seen, further))
@@ -175,7 +166,7 @@ def run_config(
     if own is None and root is None:
         model_folder(folder)
         raise ConfigError(DATALESS.format(folder))
-    tree = settings_of(folder, own).to_dict()
+    tree = settings_of(folder, own, changes, size).to_dict()
     data = tree["data"]
     if root or name:
         data["name"] = name
@@ -184,7 +175,7 @@ def run_config(
         assert own is not None
         data["name"] = tested_on(own)
     data["train"], data["labels"] = [], []  # only what is tested on is read
-    return _changed(load_config(tree), changes, size)
+    return load_config(tree)
 
 
 def run_home(folder: Path) -> Path:
@@ -193,19 +184,29 @@ def run_home(folder: Path) -> Path:
     return folder.parent if inside else folder
 
 
-def settings_of(folder: Path, own: Config | None) -> Config:
+def settings_of(
+    folder: Path, own: Config | None, changes: Mapping[str, Any] | None = None, size: tuple[int, int] | None = None
+) -> Config:
     """The settings to score a model by.
 
     Args:
         folder: run folder or model folder.
         own: the run's configuration. Without one, they are those of its system's recipe for Market-1501, with pictures
             of the size the model was saved with.
+        changes: settings of the ``eval`` section that differ. What then leaves the precision open means fp32 for a
+            model without a run, and for one that was imported.
+        size: height and width of the network's input, where they differ.
     """
     place = model_folder(folder)
     tree = (own or resolve(f"{saved_system(place)}_market1501").config).to_dict()
     seen = saved_input(place)
     if own is None and seen is not None:
         tree["data"] |= seen.to_dict()
+    tree["eval"] |= dict(changes or {})
+    if size is not None:
+        tree["data"]["height"], tree["data"]["width"] = size
+    if tree["eval"]["precision"] == "auto" and (own is None or was_imported(place)):
+        tree["eval"]["precision"] = "fp32"
     return load_config(tree)
 
 

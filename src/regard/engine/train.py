@@ -22,7 +22,7 @@ from regard.data.loaders import train_loader
 from regard.data.transforms import TrainTransform
 from regard.engine.checkpoint import Progress, TrainingState, machine_of, restore, save_state
 from regard.engine.ema import Average
-from regard.engine.extract import embed_run, evaluate_splits, loader_workers
+from regard.engine.extract import embed_run, evaluate_splits, loader_workers, products_of
 from regard.engine.frozen import Frozen
 from regard.engine.identity import check_pictures, picture_digests
 from regard.engine.log import TrainingLog
@@ -230,7 +230,8 @@ def catch_up(
     then = {**now, **resume.machine}
     changes = [f"{key} {then[key]} -> {now[key]}" for key in now if then[key] != now[key]]
     if changes:
-        share = "" if config.train.sync_bn else ", and batch statistics are of a process's share (train.sync_bn=false)"
+        told = config.train.sync_bn or config.train.bn_share > 1
+        share = "" if told else ", and batch statistics are of a process's share (train.sync_bn=false)"
         more = share if any(change.startswith("processes") for change in changes) else ""
         log.warn(f"from here on: {', '.join(changes)}; sums are rounded differently{more}")
     finished = state.progress.epoch == config.train.epochs
@@ -406,7 +407,8 @@ def evaluate(
             report = evaluate_splits(*features, splits, config.eval)
             figures = report.figures()
             scores = {name.replace("rank-", "rank"): value for name, value in figures.items()}
-            log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores})
+            precision = products_of(config, runtime.device).precision
+            log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores, "precision": precision})
             said = (f"{name} {100 * value:.1f}" for name, value in figures.items() if name != "mINP")
             log.say(f"epoch {progress.epoch}: {', '.join(said)}", asked=True)
             if report.mAP > progress.best:
