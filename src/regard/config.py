@@ -354,7 +354,7 @@ class Config(Section):
                     "leave one of them out"
                 )
         units, name = data.ids_per_batch, "identities"
-        if data.sampler == "shuffle":
+        if data.sampler != "pk":
             units, name = data.ids_per_batch * data.images_per_id, "images"
         if units % shares or data.ids_per_batch * data.images_per_id < 2 * shares:
             raise ConfigError(

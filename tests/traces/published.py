@@ -103,7 +103,7 @@ def relations(network: str) -> Training:
         600,
         Drawn(16, 4, 1),
         Pictures((256, 128), pad=0, enlarge=1.125, enlarged=0.5, fill=HOLE),
-        ONE_SIZE,
+        (*ONE_SIZE, "train.bn_share=1"),
     )
 
 
