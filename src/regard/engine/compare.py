@@ -43,7 +43,7 @@ from regard.parsing import parse_json
 from regard.storage import plain_text, write_atomic
 from regard.structures import Splits
 
-__all__ = ["compare_runs", "fingerprint", "measure_speed", "run_labels"]
+__all__ = ["code_digest", "compare_runs", "fingerprint", "measure_speed", "run_labels"]
 
 KEPT = "eval"
 DIGITS = 32
@@ -246,12 +246,14 @@ def _key(folder: Path, config: Config, digest: str, device: torch.device) -> str
     weights = weights_digest(model_folder(folder))
     size = config.data.height, config.data.width, config.data.interpolation
     how = config.eval.model_dump(exclude={"batch_size", "precision"})
-    content = json.dumps([_code(), weights, digest, size, how, products_of(config, device).precision], sort_keys=True)
+    content = json.dumps(
+        [code_digest(), weights, digest, size, how, products_of(config, device).precision], sort_keys=True
+    )
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 @lru_cache
-def _code() -> str:
+def code_digest() -> str:
     """Digest of the code that scores are made by."""
     home = Path(regard.__file__).parent
     files = sorted(
