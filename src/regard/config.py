@@ -296,6 +296,9 @@ class TrainConfig(Section):
     checkpointing: bool = Field(default=False, description="compute blocks again instead of keeping what they saw")
     profile: Annotated[int, Field(ge=0)] = Field(default=0, description="steps to time part by part, for profile.txt")
     eval_every: Positive | None = Field(default=20, description="epochs between evaluations; null: only at the end")
+    keep_every: Positive | None = Field(
+        default=None, description="epochs between networks that are kept for good, in epochs/ of the run folder"
+    )
     save_every: Positive | None = Field(default=None, description="steps between checkpoints within an epoch")
     log_every: Positive = Field(default=10, description="steps between writes to the log (every step is logged)")
 

@@ -43,7 +43,7 @@ from regard.parsing import parse_json
 from regard.storage import plain_text, write_atomic
 from regard.structures import Splits
 
-__all__ = ["compare_runs", "fingerprint", "measure_speed", "run_labels"]
+__all__ = ["code_digest", "compare_runs", "fingerprint", "measure_speed", "run_labels"]
 
 KEPT = "eval"
 DIGITS = 32
@@ -250,12 +250,12 @@ def _key(folder: Path, config: Config, splits: Splits, digest: str, device: torc
     parts = () if lists is None else (*lists.good, *lists.junk)
     listed = bytes_digest(b"".join(len(rows).to_bytes(4) + rows.tobytes() for rows in parts))
     precision = products_of(config, device).precision
-    content = json.dumps([_code(), weights, splits.label, digest, listed, size, how, precision], sort_keys=True)
+    content = json.dumps([code_digest(), weights, splits.label, digest, listed, size, how, precision], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 @lru_cache
-def _code() -> str:
+def code_digest() -> str:
     """Digest of the code that scores are made by."""
     home = Path(regard.__file__).parent
     files = sorted(

@@ -13,6 +13,7 @@ from regard.config import Config, load_config
 from regard.data.datasets import detect
 from regard.data.sources import Source, find_source, place_of, same_pictures, split_options
 from regard.engine.extract import embed_run, run_options
+from regard.engine.readiness import EPOCHS
 from regard.engine.run import CROWD, find_data, resolve, tested_on
 from regard.engine.runtime import Runtime
 from regard.engine.scoring import Detail, Queries, as_feature_sets, as_one_list, score_sets, with_options
@@ -23,7 +24,18 @@ from regard.models import ReIDModel, load
 from regard.models.checkpoint import model_folder, saved_input, saved_system, was_imported
 from regard.structures import Splits
 
-__all__ = ["evaluate_on", "evaluate_run", "run_config", "run_home"]
+__all__ = [
+    "evaluate_on",
+    "evaluate_run",
+    "open_sources",
+    "own_config",
+    "places_of",
+    "run_config",
+    "run_home",
+    "score_each",
+    "settings_of",
+    "trained_on",
+]
 
 DATALESS = "{} is a model without a run, so it names no data set; say --root FOLDER"
 
@@ -89,15 +101,27 @@ def evaluate_on(
     config = settings_of(folder, own, changes, size)
     runtime = Runtime.for_scoring(config)
     try:
-        texts = list(data) or [tested_on(config) if root is None else None]
-        sources = [find_data(text, root or (own and own.data.root), config, runtime, quiet) for text in texts]
-        opened = list(zip(sources, _read_each(sources)))
+        opened = open_sources(config, own, data, root, runtime, quiet)
         how: dict[str, Any] = {"queries": queries, "details": details, "leave_one_out": leave_one_out}
         seen = places_of(trained_on(own) if own else [], opened)
-        scores = _scores(model.to(runtime.device), config, opened, seen, runtime, quiet, how)
+        scores = score_each(model.to(runtime.device), config, opened, seen, runtime, quiet, how)
         return runtime.broadcast(scores)
     finally:
         runtime.close()
+
+
+def open_sources(
+    config: Config, own: Config | None, data: Sequence[str], root: Path | None, runtime: Runtime, quiet: bool
+) -> list[tuple[Source, Splits]]:
+    """Find and read the data sets that :func:`evaluate_on` is asked for.
+
+    Raises:
+        ConfigError: two of them are the same.
+        DataError: one is not there or not complete.
+    """
+    texts = list(data) or [tested_on(config) if root is None else None]
+    sources = [find_data(text, root or (own and own.data.root), config, runtime, quiet) for text in texts]
+    return list(zip(sources, _read_each(sources)))
 
 
 def _read_each(sources: Sequence[Source]) -> list[Splits]:
@@ -116,7 +140,7 @@ def _read_each(sources: Sequence[Source]) -> list[Splits]:
     return opened
 
 
-def _scores(
+def score_each(
     model: ReIDModel,
     config: Config,
     opened: Sequence[tuple[Source, Splits]],
@@ -125,7 +149,20 @@ def _scores(
     quiet: bool,
     how: Mapping[str, Any],
 ) -> list[Score]:
-    """The scores of :func:`evaluate_on`, on rank 0; every rank embeds a part of the pictures."""
+    """Score a model on data sets that were read, as :func:`evaluate_on` does.
+
+    Args:
+        model: on its device.
+        config: settings to score by, see :func:`settings_of`.
+        opened: the data sets.
+        trained: names and places of those it was trained on, see :func:`places_of`.
+        runtime: every rank embeds a part of the pictures.
+        quiet: no progress bars.
+        how: ``queries``, ``details`` and ``leave_one_out`` of :func:`evaluate_on`.
+
+    Returns:
+        A score for each on rank 0, nothing on others.
+    """
     scores = []
     for source, splits in opened:
         features = embed_run(model, splits, config, runtime, quiet)
@@ -180,8 +217,9 @@ def run_config(
 
 def run_home(folder: Path) -> Path:
     """The run folder that a folder is, or is a part of; a model folder is its own."""
-    inside = folder.name in ("final", "best") and (folder.parent / "config.yaml").is_file()
-    return folder.parent if inside else folder
+    above = folder.parent.parent if folder.parent.name == EPOCHS else folder.parent
+    inside = (above != folder.parent or folder.name in ("final", "best")) and (above / "config.yaml").is_file()
+    return above if inside else folder
 
 
 def settings_of(

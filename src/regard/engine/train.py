@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,14 @@ from regard.engine.optim import (
     step_criterion,
 )
 from regard.engine.profile import Laps
-from regard.engine.readiness import check_evaluation, check_folder, remove_leftovers
+from regard.engine.readiness import (
+    EPOCHS,
+    check_evaluation,
+    check_folder,
+    epochs_to_keep,
+    remove_leftovers,
+    weights_size,
+)
 from regard.engine.recompute import recompute_blocks
 from regard.engine.runtime import Network, Runtime
 from regard.engine.saved_state import PICTURES, Saved, keep_good_one
@@ -63,7 +70,8 @@ def train(
     resume: Saved | None = None,
     quiet: bool = False,
 ) -> ReIDModel:
-    """Train a model and leave the run in ``folder``: last.safetensors, best/, final/, metrics.jsonl, config.yaml.
+    """Train a model and leave the run in ``folder``: last.safetensors, best/, final/, metrics.jsonl, config.yaml,
+    and the networks of some epochs in epochs/, where that is asked for.
 
     What can be checked is checked before the first step. Once the last step is done, final/ is written before anything
     else; an evaluation that fails is told of, and takes nothing with it.
@@ -102,6 +110,7 @@ def train(
         save_state(folder, state, config, runtime)
 
     log.say(model.start_report)
+    announce_kept(state, config, folder, log)
     with log, runtime.threads() as threads, StopRequest() as stop:
         if resume:
             catch_up(state, config, splits, folder, runtime, log, resume)
@@ -139,8 +148,7 @@ def train(
             now = time.perf_counter()
             done.seconds, clock = done.seconds + now - clock, now
             try:
-                if done.epoch == config.train.epochs:
-                    write_final(state, folder, runtime)
+                write_models(state, models_due(config, done, folder), runtime)
             finally:
                 save_state(folder, state, config, runtime)
             evaluate_where_due(state, config, splits, folder, runtime, log)
@@ -201,7 +209,7 @@ def start(
     def check() -> None:
         check_evaluation(splits, config.eval)
         remove_leftovers(folder)
-        check_folder(folder, state)
+        check_folder(folder, state, len(epochs_to_keep(config.train, state.progress.epoch)))
         if resume:
             keep_good_one(resume)
         if not resume or config != resume.config:
@@ -234,10 +242,10 @@ def catch_up(
         share = "" if told else ", and batch statistics are of a process's share (train.sync_bn=false)"
         more = share if any(change.startswith("processes") for change in changes) else ""
         log.warn(f"from here on: {', '.join(changes)}; sums are rounded differently{more}")
-    finished = state.progress.epoch == config.train.epochs
     shortened = config.train.epochs != resume.config.train.epochs
-    if finished and (shortened or not (folder / "final" / WEIGHTS).is_file()):
-        write_final(state, folder, runtime)
+    due = models_due(config, state.progress, folder) if not state.progress.batch else []
+    lacking = [place for place in due if not (place / WEIGHTS).is_file() or (shortened and place.name == "final")]
+    write_models(state, lacking, runtime)
     evaluate_where_due(state, config, splits, folder, runtime, log)
 
 
@@ -418,10 +426,34 @@ def evaluate(
         runtime.on_main(score)
 
 
-def write_final(state: TrainingState, folder: Path, runtime: Runtime) -> None:
-    """Leave the model as training ended in final/."""
-    with averaged(state):
-        runtime.on_main(lambda: state.model.save(folder / "final"))
+def models_due(config: Config, done: Progress, folder: Path) -> list[Path]:
+    """Model folders to write where an epoch has just ended: to keep it, and as the end of training."""
+    kept = epochs_to_keep(config.train, done.epoch - 1, done.epoch)
+    return [folder / EPOCHS / f"{epoch:04d}" for epoch in kept] + (
+        [folder / "final"] if done.epoch == config.train.epochs else []
+    )
+
+
+def write_models(state: TrainingState, places: Sequence[Path], runtime: Runtime) -> None:
+    """Leave the model as it is, its average where one is kept, in these folders."""
+
+    def write() -> None:
+        for place in places:
+            state.model.save(place)
+
+    if places:
+        with averaged(state):
+            runtime.on_main(write)
+
+
+def announce_kept(state: TrainingState, config: Config, folder: Path, log: TrainingLog) -> None:
+    """Say what keeping networks will take of the disk."""
+    if left := len(epochs_to_keep(config.train, state.progress.epoch)):
+        size = weights_size(state.model)
+        log.say(
+            f"keeping every network of train.keep_every={config.train.keep_every} in {folder / EPOCHS}: "
+            f"{count(left, 'model')} to come, {size / 1e6:,.1f} MB each, {left * size / 1e6:,.0f} MB in all"
+        )
 
 
 @contextmanager
