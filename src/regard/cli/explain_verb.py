@@ -194,7 +194,7 @@ def _sheet(verbs: Any) -> None:
     )
     sheet.add_argument("--width", type=float, default=7.0, metavar="INCHES", help="of the sheet (%(default)s)")
     sheet.add_argument("--dpi", type=int, default=300, help="dots per inch (%(default)s)")
-    sheet.add_argument("--size", metavar="HxW", help="input size (default: each run's, else 256x128)")
+    sheet.add_argument("--size", metavar="HxW", help="input size (default: each model's own, else 256x128)")
 
 
 def _action(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -223,4 +223,4 @@ def _output(parser: argparse.ArgumentParser, size: bool = True) -> None:
     )
     parser.add_argument("--dpi", type=int, default=160, help="dots per inch of figures (%(default)s)")
     if size:
-        parser.add_argument("--size", metavar="HxW", help="input size (default: each run's, else 256x128)")
+        parser.add_argument("--size", metavar="HxW", help="input size (default: each model's own, else 256x128)")
