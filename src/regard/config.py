@@ -109,8 +109,10 @@ class DataConfig(Section):
     width: Pixels = Field(default=128, description="pixels the crops are resized to")
     ids_per_batch: Positive = Field(default=16, description="P of the P x K batch, over all ranks")
     images_per_id: Positive = Field(default=4, description="K of the P x K batch")
-    sampler: Literal["pk", "shuffle"] = Field(
-        default="pk", description="pk: P identities with K images each; shuffle: any P x K images, each once an epoch"
+    sampler: Literal["pk", "shuffle", "sorted"] = Field(
+        default="pk",
+        description="pk: P identities with K images each; shuffle: any P x K images, each once an epoch; sorted: the "
+        "same by identity, in the same order in every epoch",
     )
     rounds: Positive | None = Field(
         default=None,
@@ -123,6 +125,9 @@ class DataConfig(Section):
     flip: Share = Field(default=0.5, description="probability of a horizontal flip")
     enlarge: Annotated[float, Field(ge=1, le=4)] = Field(
         default=1.0, description="resize to this many times height and width before the random crop"
+    )
+    enlarge_probability: Share = Field(
+        default=1.0, description="of being enlarged; the other pictures are resized to height and width at once"
     )
     pad: Annotated[int, Field(ge=0, le=1024)] = Field(
         default=10, description="black border in pixels before the random crop"
@@ -175,6 +180,9 @@ class ModelConfig(Section):
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=(), allow_inf_nan=False)
     name: str = Field(default="baseline", description="registered model")
+    num_ids: Positive | None = Field(
+        default=None, description="identities that the classifiers tell apart; None: as many as there are to train on"
+    )
     pretrained: bool | Annotated[str, AfterValidator(lambda text: str(_place(Path(text))))] = Field(
         default=False,
         description="weights to start from: true fetches the backbone's, a file holds the backbone's, the folder of a "
@@ -313,6 +321,10 @@ class EvalConfig(Section):
     junk: Literal["before", "query"] = Field(
         default="before", description="when junk leaves the gallery: before anything is compared, or query by query"
     )
+    protocol: Literal["rule", "lists"] = Field(
+        default="rule",
+        description="what is right: by identity and camera, or by the data set's own good and junk lists (gt_query)",
+    )
     ignore_cameras: bool = Field(
         default=False, description="a person's pictures by the query's own camera are right, instead of being removed"
     )
@@ -345,7 +357,7 @@ class Config(Section):
                     "leave one of them out"
                 )
         units, name = data.ids_per_batch, "identities"
-        if data.sampler == "shuffle":
+        if data.sampler != "pk":
             units, name = data.ids_per_batch * data.images_per_id, "images"
         if units % shares or data.ids_per_batch * data.images_per_id < 2 * shares:
             raise ConfigError(

@@ -31,8 +31,8 @@ from regard.registry import MODELS
 from regard.structures import Batch, Output
 
 SYSTEMS = sorted(MODELS)
-DROPPING = ("sa", "dsp", "mudeep")
-SIZES = {"sa": (96, 32), "dsp": (96, 32)}
+DROPPING = ("sa", "dsp", "mudeep", "pcb")
+SIZES = {"sa": (96, 32), "dsp": (96, 32), "pcb": (96, 32)}
 TINY = "test_resnet.r160_in1k"
 CPU = torch.device("cpu")
 

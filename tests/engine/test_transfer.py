@@ -222,7 +222,8 @@ def test_what_changes_a_score_is_said_and_stored(folder, shelf, tmp_path, capsys
     out, content = capsys.readouterr().out, json.loads(file.read_text())
     wanted = {"size": "32 x 16", "resize": "bilinear", "mirrored": "no", "crops": "five", "precision": "fp32",
               "metric": "cosine", "expansion": "k=5 alpha=0", "re-ranking": "none", "CMC": "market1501", "AP": "step",
-              "unmatched": "skip", "junk": "dropped before", "distractors": "wrong", "same camera": "ignored",
+              "unmatched": "skip", "junk": "dropped before", "distractors": "wrong", "protocol": "identity and camera",
+              "same camera": "ignored",
               "gallery": "as given", "ties": "by gallery index"}  # fmt: skip
     assert content["options"] == wanted
     assert all(f"{name} {value}" in out for name, value in wanted.items())

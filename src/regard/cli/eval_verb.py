@@ -64,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--leave-one-out", action="store_true", help="query and gallery are one list, each asks all others"
     )
+    parser.add_argument(
+        "--protocol", choices=("rule", "lists"), help="right is what identity and camera say, or the data set's lists"
+    )
     parser.add_argument("--cmc", choices=("market1501", "cuhk03", "allshots"), help="flavour of the CMC curve")
     parser.add_argument("--unmatched", choices=("skip", "zero"), help="what a query without a match counts")
     parser.add_argument("--junk", choices=("before", "query"), help="when junk leaves the gallery")
@@ -192,6 +195,7 @@ def eval_changes(arguments: argparse.Namespace) -> dict[str, Any]:
         "rerank": arguments.rerank,
         "expansion": arguments.expansion,
         "ignore_cameras": arguments.ignore_cameras,
+        "protocol": arguments.protocol,
         "cmc": arguments.cmc,
         "unmatched": arguments.unmatched,
         "junk": arguments.junk,

@@ -30,7 +30,7 @@ from regard.engine.evaluation import run_config, run_home
 from regard.engine.extract import embed_run, evaluate_splits, products_of, run_options
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
-from regard.engine.scoring import with_options
+from regard.engine.scoring import lists_of, with_options
 from regard.errors import ConfigError, StorageError
 from regard.fingerprint import bytes_digest, samples_digest
 from regard.metrics import RankingReport
@@ -225,11 +225,11 @@ def _score(
         opened[place] = splits, fingerprint(splits)
     splits, digest = opened[place]
     runtime = Runtime.for_scoring(config)
-    file = run_home(folder) / KEPT / f"{_key(folder, config, digest, runtime.device)}.npz"
+    file = run_home(folder) / KEPT / f"{_key(folder, config, splits, digest, runtime.device)}.npz"
     kept = _read(file)
     if kept is None:
         if not quiet:
-            print(f"scoring {label} on {splits.name}")
+            print(f"scoring {label} on {splits.label}")
         model = load(folder)
         cost = inference_cost(model, config.data.height, config.data.width)
         features = embed_run(model.to(runtime.device), splits, config, runtime, quiet)
@@ -241,14 +241,16 @@ def _score(
     return Scored(label, folder, config, f"{splits}; {splits.root}", digest, pids, *kept)
 
 
-def _key(folder: Path, config: Config, digest: str, device: torch.device) -> str:
+def _key(folder: Path, config: Config, splits: Splits, digest: str, device: torch.device) -> str:
     """File name of what a run scored: changes with everything that changes a score."""
     weights = weights_digest(model_folder(folder))
     size = config.data.height, config.data.width, config.data.interpolation
     how = config.eval.model_dump(exclude={"batch_size", "precision"})
-    content = json.dumps(
-        [code_digest(), weights, digest, size, how, products_of(config, device).precision], sort_keys=True
-    )
+    lists = lists_of(splits, config.eval)
+    parts = () if lists is None else (*lists.good, *lists.junk)
+    listed = bytes_digest(b"".join(len(rows).to_bytes(4) + rows.tobytes() for rows in parts))
+    precision = products_of(config, device).precision
+    content = json.dumps([code_digest(), weights, splits.label, digest, listed, size, how, precision], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

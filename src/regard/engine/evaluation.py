@@ -171,7 +171,7 @@ def score_each(
         query, gallery = as_feature_sets(*features, splits)
         if how["leave_one_out"]:
             query = gallery = as_one_list(query, gallery)
-        report, further = score_sets(query, gallery, config.eval, **how)
+        report, further = score_sets(query, gallery, config.eval, splits=splits, **how)
         report = with_options(report, run_options(config, runtime))
         seen = place_of(source, splits) in trained or (source.name, None) in trained
         scores.append(Score(source, splits, report, seen, further))

@@ -143,7 +143,7 @@ def evaluate_splits(
     query: np.ndarray, gallery: np.ndarray, splits: Splits, config: EvalConfig, **options: Any
 ) -> RankingReport:
     """Score the descriptors of a data set's query and gallery under its protocol."""
-    return score_features(*as_feature_sets(query, gallery, splits), config, **options)
+    return score_features(*as_feature_sets(query, gallery, splits), config, splits, **options)
 
 
 def evaluate_model(

@@ -56,7 +56,7 @@ def check_evaluation(splits: Splits, config: EvalConfig) -> None:
         try:
             _rehearse(splits, config)  # those few may be the only ones without a match
         except DataError as error:
-            raise DataError(f"{error}; {splits.name} in {splits.root} cannot be scored so, but {WITHOUT}") from None
+            raise DataError(f"{error}; {splits.label} in {splits.root} cannot be scored so, but {WITHOUT}") from None
 
 
 def _rehearse(splits: Splits, config: EvalConfig) -> None:

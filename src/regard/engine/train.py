@@ -280,9 +280,18 @@ def build_model(config: Config, num_ids: int, started: bool = False) -> ReIDMode
         config: says what to build, and what weights to start from.
         num_ids: of the training data.
         started: its weights come from a checkpoint of the run, so that those to start from are not needed any more.
+
+    Raises:
+        ConfigError: ``model.num_ids`` leaves an identity without a class.
     """
+    classes = config.model.num_ids or num_ids
+    if classes < num_ids:
+        raise ConfigError(
+            f"model.num_ids is {classes}, but the training data shows {count(num_ids, 'identity')}; raise it, or leave "
+            f"it out to have as many classes as identities"
+        )
     pretrained = False if started else config.model.pretrained
-    model = create_model(config.model.name, num_ids, pretrained=pretrained, **config.model.options)
+    model = create_model(config.model.name, classes, pretrained=pretrained, **config.model.options)
     model.input = InputSpec(config.data.height, config.data.width, config.data.interpolation)
     return model
 
@@ -333,6 +342,7 @@ def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime)
     transform = TrainTransform(
         data.height, data.width, flip=data.flip, pad=data.pad, erasing=data.erasing, erasing_fill=data.erasing_fill,
         erasing_area=data.erasing_area, enlarge=data.enlarge, interpolation=data.interpolation,
+        enlarge_probability=data.enlarge_probability,
     )  # fmt: skip
     labels = None
     if data.labels:
