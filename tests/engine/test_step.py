@@ -205,6 +205,14 @@ def test_shares_that_do_not_divide_are_refused(overrides, wanted):
     assert [own_shares(shares, 2) for shares in (1, 2, 4)] == [1, 1, 2]
 
 
+def test_scoring_on_any_number_of_processes_does_not_ask_for_shares(monkeypatch):
+    """Four processes score what two devices trained; nothing is trained there."""
+    asked = []
+    monkeypatch.setattr("regard.engine.runtime.own_shares", lambda shares, processes: asked.append(shares) or shares)
+    Runtime.for_scoring(configuration("baseline", "train.bn_share=2"))
+    assert asked == [1]
+
+
 @pytest.mark.parametrize("pieces", [3, 8])
 def test_pieces_that_do_not_divide_are_refused(pieces, tmp_path):
     config = configuration("baseline", f"train.accumulate={pieces}")

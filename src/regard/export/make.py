@@ -140,7 +140,7 @@ def export_run(
         folder: of the run or the model.
         to: one of ``FORMATS``.
         output: file to write; None names one in the run's ``exports``.
-        size: height and width of the pictures; None takes the run's, else 256 x 128.
+        size: height and width of the pictures; None takes the model's own, else 256 x 128.
         pictures: (h, w, 3) uint8 each, of any size: real ones to compare, besides made-up ones, and to calibrate on.
         int8: compute in int8, with ranges of ``pictures``.
         tolerance: see :func:`~regard.export.parity.check_parity`.

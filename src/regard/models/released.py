@@ -187,5 +187,6 @@ INPUTS: dict[str, InputSpec] = {
     "sa": InputSpec(384, 128),
     "msea": InputSpec(384, 192),
     "mudeep": InputSpec(384, 192, "bicubic"),
+    "rga": InputSpec(256, 128),
 }
 """Released network -> what its authors' code trains it to see, which no tensor tells; 256 x 128 where none is here."""
