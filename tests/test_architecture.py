@@ -55,13 +55,14 @@ MAY_IMPORT = {
     "input_spec": set(),
     "naming": set(),
     "parsing": set(),
+    "precision": set(),
     "threads": set(),
     "widening": set(),
     "wording": set(),
 }
 GROUND = {
-    "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "threads",
-    "widening", "wording",
+    "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "precision",
+    "threads", "widening", "wording",
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from regard.search.embedder import Embedder
 sys.path.append(str(Path(__file__).parents[1] / "parity"))
 
 import fill
+import rga_twin
 import test_parity_daaf
 
 IDS = 23
@@ -64,6 +65,10 @@ def write(network: str, folder: Path) -> tuple[Path, OrderedDict[str, torch.Tens
         tensors = released({key: list(value.shape) for key, value in test_parity_daaf.tensors().items()})
         path = folder / "resnet50_model_120.pth"
         torch.save(tensors, path)
+    elif network == "rga":
+        tensors = released(rga_twin.shapes(256, 128, ("spatial", "channel"), IDS))
+        path = folder / "checkpoint_600.pth.tar"
+        torch.save({"state_dict": tensors, "epoch": 600, "best_top1": 0, "optimizer": optimizer}, path)
     else:
         tensors = released(fill.keys(network))
         if network == "sa":
@@ -80,6 +85,7 @@ DETECTED = {
     "dsp": {"mode": "released", "head_dim": 256, "part_conv": "shared"},
     "sa": {"mode": "l1", "rescale": False},
     "daaf": {"preset": "bot", "hab": True, "pab": True, "hab_tap": "layer1_copy", "group_width": 340, "decoder": "2x2"},
+    "rga": {"level": 1, "agent": "rga_sc", "height": 256, "width": 128, "stem_relu": True},
 }
 
 
@@ -90,6 +96,7 @@ SEEN = {
     "dsp": "384 x 128, bilinear",
     "sa": "384 x 128, bilinear",
     "daaf": "256 x 128, bilinear",
+    "rga": "256 x 128, bilinear",
 }
 
 
@@ -113,7 +120,7 @@ def test_a_released_resnet50_becomes_a_folder(network, tmp_path, capsys):
     assert f"input {SEEN[network]} (--size" in lines[-2]
     assert str(model.input) == str(input_of(tmp_path / "model")) == SEEN[network]
     assert model.imported == network
-    images = torch.randn(2, 3, 96, 64)
+    images = torch.randn(2, 3, *((256, 128) if network == "rga" else (96, 64)))
     direct = regard.import_released(tensors, network=network)
     assert torch.equal(model.embed(images), direct.embed(images))
     assert all(torch.equal(value, direct.state_dict()[key]) for key, value in model.state_dict().items())
@@ -166,10 +173,11 @@ MARKS = {
     "mudeep": "conv_all.conv1.weight",
     "dsp or sa": "local_conv_layer1.weight",
     "daaf": "trans_conv_m0.weight",
+    "rga": "backbone.rga_att1.gx_channel.0.weight",
 }
 
 
-@pytest.mark.parametrize("asked", ["apnet", "msea", "mudeep", "dsp", "sa", "daaf"])
+@pytest.mark.parametrize("asked", ["apnet", "msea", "mudeep", "dsp", "sa", "daaf", "rga"])
 @pytest.mark.parametrize("owner", MARKS)
 def test_a_file_of_another_network_is_called_by_its_name(owner, asked, tmp_path, capsys):
     if asked in owner.split(" or "):

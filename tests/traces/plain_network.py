@@ -208,6 +208,20 @@ def rga_s(w: Weights, x: Tensor) -> Seen:
     return necked(w, trunk(w, x, attend=attend, activation=True))
 
 
+def rga_sc(w: Weights, x: Tensor) -> Seen:
+    """Positions first, then channels, whose numbers at all positions are to them what channels are to positions."""
+
+    def attend(tap: int, x: Tensor) -> Tensor:
+        if tap == 1:
+            return x
+        name = f"attention.tap{tap}.levels.level1.agent"
+        x = x * rga(w, f"{name}.spatial", x)
+        nodes = x.flatten(2).transpose(1, 2).unsqueeze(3)
+        return x * rga(w, f"{name}.channel.relations", nodes).transpose(1, 2)
+
+    return necked(w, trunk(w, x, attend=attend, activation=True))
+
+
 def apnet_s(w: Weights, x: Tensor) -> Seen:
     """The same on two strips, normalized, then on the whole."""
 
@@ -319,12 +333,26 @@ def daaf_trinet(w: Weights, x: Tensor) -> Seen:
 # ---- DSP and SA -----------------------------------------------------------------------------------------------------
 
 
-def six_stripes(w: Weights, x: Tensor) -> tuple[Named, Named]:
-    """Dropout, one reduction for all, a classifier for each stripe and one for their mean."""
+def stripes_of(x: Tensor) -> Tensor:
+    """Six means over rows, some of their numbers dropped: (B, C, 6)."""
     rows = x.shape[2] // 6
     tall = x.shape[2] - 5 * rows
-    stripes = torch.stack([average(x[:, :, i * rows : i * rows + tall]) for i in range(6)], 2)
-    seen = hide(stripes, 0.5).transpose(1, 2).flatten(0, 1)
+    return hide(torch.stack([average(x[:, :, i * rows : i * rows + tall]) for i in range(6)], 2), 0.5)
+
+
+def pcb(w: Weights, x: Tensor) -> Seen:
+    """A reduction and a classifier of its own for each stripe."""
+    stripes, logits = stripes_of(trunk(w, x, activation=True)), {}
+    for i in range(6):
+        name = f"parts.reductions.{i}"
+        h = relu(norm(w, f"{name}.norm", linear(w, f"{name}.linear", stripes[:, :, i])))
+        logits[f"part{i}"] = linear(w, f"parts.classifiers.part{i}", h)
+    return {}, logits, {}
+
+
+def six_stripes(w: Weights, x: Tensor) -> tuple[Named, Named]:
+    """Dropout, one reduction for all, a classifier for each stripe and one for their mean."""
+    seen = stripes_of(x).transpose(1, 2).flatten(0, 1)
     z = relu(norm(w, "parts.reductions.0.norm", linear(w, "parts.reductions.0.linear", seen)))
     z = z.view(x.shape[0], 6, -1)
     vectors = {f"part{i}": z[:, i] for i in range(6)} | {"global": z.mean(1)}
@@ -401,7 +429,7 @@ NETWORKS: dict[str, Callable[[Weights, Tensor], Any]] = {
     for name, forward in list(globals().items())
     if name
     in (
-        "baseline", "apnet", "apnet_s", "rga_s", "msea_2023", "msea_head", "msea_lite", "mudeep", "daaf_bot",
-        "daaf_trinet", "sa", "sa_released", "dsp", "dsp_code", "dsp_released",
+        "baseline", "apnet", "apnet_s", "rga_s", "rga_sc", "pcb", "msea_2023", "msea_head", "msea_lite", "mudeep",
+        "daaf_bot", "daaf_trinet", "sa", "sa_released", "dsp", "dsp_code", "dsp_released",
     )
 }  # fmt: skip

@@ -92,11 +92,13 @@ class Drawn:
     Attributes:
         people, each: P and K of a batch.
         rounds: groups of K of everyone in an epoch; 0 until fewer than P have groups left, None any pictures once.
+        fixed: whether those are read by person, in the same order in every epoch.
     """
 
     people: int
     each: int
     rounds: int | None = 0
+    fixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Pictures:
     Attributes:
         size: pixels, height and width.
         pad, enlarge: border, and factor of the size, before the random crop.
+        enlarged: probability of the latter; the others are resized and not cropped.
         erasing: probability.
         area: share of the picture that is erased.
         fill: color of the hole in gray levels; None is noise, N(0, 1) after normalization.
@@ -115,6 +118,7 @@ class Pictures:
     size: tuple[int, int]
     pad: int = 10
     enlarge: float = 1.0
+    enlarged: float = 1.0
     erasing: float = 0.5
     area: tuple[float, float] = (0.02, 0.4)
     fill: tuple[int, int, int] | None = (152, 142, 127)

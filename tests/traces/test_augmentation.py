@@ -102,8 +102,13 @@ def apart(one: list[float], two: list[float]) -> float:
     return float(np.abs(shares[0] - shares[1]).max() / (1.95 * (1 / len(one) + 1 / len(two)) ** 0.5))
 
 
-def check_rate(count: int, share: float, what: str) -> None:
-    assert abs(count - DRAWS * share) <= 4 * (DRAWS * share * (1 - share)) ** 0.5, f"{what}: {count} of {DRAWS}"
+def check_rate(count: int, total: int, share: float, what: str) -> None:
+    assert abs(count - total * share) <= 4 * (total * share * (1 - share)) ** 0.5, f"{what}: {count} of {total}"
+
+
+def is_crop(picture: np.ndarray) -> bool:
+    """Whether rows follow one another as in the picture it was taken from, instead of being resized."""
+    return int(np.ptp(picture[picture[:, :, 2] == BLUE][:, 1])) < len(picture)
 
 
 def check(recipe: str, overrides: list[str], folder: Path) -> None:
@@ -117,13 +122,17 @@ def check(recipe: str, overrides: list[str], folder: Path) -> None:
     config = configuration(recipe, plain, SIZE)
     tall, wide = (round(side * published.enlarge) for side in SIZE)
     pictures = training_pictures(config, coded(tall, wide), folder, DRAWS)
+    if published.enlarged < 1:
+        crops = [picture for picture in pictures if is_crop(picture)]
+        check_rate(len(crops), len(pictures), published.enlarged, "enlarged")
+        pictures = crops
     found = [read(picture, wide, published.pad) for picture in pictures]
-    check_rate(sum(one.flipped for one in found), 0.5, "mirrored")
+    check_rate(sum(one.flipped for one in found), len(found), 0.5, "mirrored")
     for place, most in (("top", tall - SIZE[0]), ("left", wide - SIZE[1])):
         values, counts = np.unique([getattr(one, place) for one in found], return_counts=True)
         possible = most + 2 * published.pad + 1
         assert list(values) == list(range(possible)), f"{place} of the crop"
-        expected = DRAWS / possible
+        expected = len(found) / possible
         surprise = ((counts - expected) ** 2 / expected).sum()
         assert surprise <= possible + 4.5 * (2 * possible) ** 0.5, f"{place} of the crop is not even"
     check_holes(found, published)
@@ -132,7 +141,7 @@ def check(recipe: str, overrides: list[str], folder: Path) -> None:
 def check_holes(found: list[Read], published: Pictures) -> None:
     """Compare what was erased."""
     holes = [one.hole for one in found if one.hole]
-    check_rate(len(holes), published.erasing, "erased")
+    check_rate(len(holes), len(found), published.erasing, "erased")
     if not published.erasing:
         return
     draw = random.Random(11)

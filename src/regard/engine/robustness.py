@@ -24,7 +24,16 @@ from regard.data.corruptions import KINDS, SEVERITIES, Corruption, Mixed, Occlus
 from regard.data.corruptions.loader import Corrupt, corrupted_loader
 from regard.data.transforms import Interpolation, normalize
 from regard.engine.evaluation import run_config
-from regard.engine.extract import embed_views, evaluate_splits, extract, loader_workers, run_options, view_transform
+from regard.engine.extract import (
+    embed_views,
+    evaluate_splits,
+    extract,
+    loader_workers,
+    precision_in,
+    products_of,
+    run_options,
+    view_transform,
+)
 from regard.engine.robustness_report import SIDES, Measured, RobustnessReport
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
@@ -149,11 +158,12 @@ def robustness_of(
     """
     config = run_config(folder, name, root, changes, size)
     splits = open_data(config, quiet=quiet)
-    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    runtime = Runtime.for_scoring(config)
     data = config.data
     found = measure_robustness(
         load(folder).to(runtime.device), splits, config.eval, plan, height=data.height, width=data.width,
-        interpolation=data.interpolation, workers=data.workers, autocast=runtime.autocast(), quiet=quiet,
+        interpolation=data.interpolation, workers=data.workers, autocast=products_of(config, runtime.device),
+        quiet=quiet,
     )  # fmt: skip
     return replace(found, options=found.options | run_options(config, runtime))
 
@@ -215,7 +225,11 @@ def measure_robustness(
     note = "" if len(everything) == len(splits.query) + len(splits.gallery) else f"{part}, no distractors"
     reference = Measured("clean", "clean", 0, "", clean.figures())
     made = embedding_options(
-        config, height=height, width=width, interpolation=interpolation, precision="autocast" if autocast else "fp32"
+        config,
+        height=height,
+        width=width,
+        interpolation=interpolation,
+        precision=precision_in(autocast),
     )
     data = f"{splits}; {splits.root}"
     return RobustnessReport(data, note, str(plan), reference, measured, {**made, **clean.options})

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from regard.layers.batch_norm_shares import finish_norm
 from regard.layers.collective import all_reduce_sum
 from regard.widening import at_least_float32
 
@@ -46,14 +47,7 @@ class _SyncStatistics(_BatchNorm):
         if self.affine:
             scale, shift = scale * self.weight, shift * self.weight + self.bias
         out = (x * scale.view(shape) + shift.view(shape)).to(input.dtype)
-        return self._finish(out)
-
-    def _finish(self, out: Tensor) -> Tensor:
-        """Dropout and activation of timm's fused batch-norm-and-activation layers."""
-        for name in ("drop", "act"):
-            if isinstance(layer := getattr(self, name, None), nn.Module):
-                out = layer(out)
-        return out
+        return finish_norm(self, out)
 
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
         if not self.track_running_stats or self.running_mean is None or self.running_var is None:

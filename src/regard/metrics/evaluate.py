@@ -16,11 +16,12 @@ from regard.errors import ConfigError, DataError, nearest
 from regard.metrics.distance import Array, comparable, distance_blocks, ordering
 from regard.metrics.expansion import QueryExpansion, expand_queries
 from regard.metrics.options import in_words
-from regard.metrics.protocol import ONE_LIST, Ids, read_protocol
+from regard.metrics.protocol import ONE_LIST, Ids, Protocol, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.rerank import KReciprocal, rerank_blocks
 from regard.metrics.score import AP_FORMS, CMC_FLAVORS, RANKS, Scores, all_shots, cmc_curve, score_ranks
 from regard.metrics.single_shot import SingleShot
+from regard.structures import MatchLists
 
 __all__ = ["RankingReport", "evaluate_ranking"]
 
@@ -121,6 +122,7 @@ def evaluate_ranking(
     progress: bool = False,
     ignore_cameras: bool = False,
     leave_one_out: bool = False,
+    lists: MatchLists | None = None,
 ) -> RankingReport:
     """CMC, mAP and mINP under the Market-1501 protocol (see :mod:`regard.metrics.protocol`).
 
@@ -148,6 +150,8 @@ def evaluate_ranking(
         leave_one_out: query and gallery are one list, given twice, and every image is asked of all others in it. Not
             together with re-ranking and expansion, which would meet each image twice, nor, without cameras, with
             cmc="cuhk03".
+        lists: what is right and what is junk for every query, gallery row by gallery row, in place of what identities
+            and cameras say. Not together with ``ignore_cameras``, ``leave_one_out`` and cmc="cuhk03".
 
     Raises:
         ConfigError: an option is wrong, or two do not go together.
@@ -159,7 +163,9 @@ def evaluate_ranking(
         _check_one_list(rerank, expansion, cmc, cameras=query_camids is not None and not ignore_cameras)
     queries, targets = comparable(query, gallery, metric, device)
     labels = query_pids, gallery_pids, query_camids, gallery_camids
-    how = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out}
+    if lists is not None and cmc == "cuhk03":
+        raise ConfigError("lists of right images do not go with cmc 'cuhk03', which draws by identity; drop one")
+    how: dict[str, Any] = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out, "lists": lists}
     protocol = read_protocol(len(queries), len(targets), *labels, **how)
     if leave_one_out and not torch.equal(queries, targets):
         raise DataError(ONE_LIST)
@@ -201,13 +207,21 @@ def evaluate_ranking(
         "CMC": f"{cmc} ({draws} draws, seed {seed})" if single else cmc,
         "AP": ap,
         "unmatched": unmatched,
-        "junk": "dropped before" if junk == "before" else "dropped per query",
+        "junk": f"{'as listed, ' if lists else ''}dropped {'before' if junk == 'before' else 'per query'}",
         "distractors": "wrong",
-        "same camera": "ignored" if protocol.query_camids is None else "removed",
+        "protocol": "identity and camera" if lists is None else "good and junk lists",
+        "same camera": _same_camera(protocol),
         "gallery": "the queries' own list, each without itself" if leave_one_out else "as given",
         "ties": "by gallery index",
     }
     return _summarize(scores, counted, curve, options)
+
+
+def _same_camera(protocol: Protocol) -> str:
+    """What becomes of images of the query's person by its own camera."""
+    if protocol.lists is not None:
+        return "as listed"
+    return "ignored" if protocol.query_camids is None else "removed"
 
 
 def _check_one_list(rerank: object, expansion: object, cmc: str, cameras: bool) -> None:

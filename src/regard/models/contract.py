@@ -115,13 +115,14 @@ class ReIDModel(nn.Module):
 
     @classmethod
     def dispensable_parts(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
-        """Names of the submodules that a network with these options can embed without: ``training_parts``."""
+        """Paths of the submodules that a network with these options can embed without: ``training_parts``."""
         return cls.training_parts
 
     def strip(self) -> Self:
         """Remove, in place, what only training needs; descriptors stay the same to the bit, logits become empty."""
         for name in self.dispensable_parts(self.options):
-            setattr(self, name, None)
+            owner, _, part = name.rpartition(".")
+            setattr(self.get_submodule(owner), part, None)
         self.stripped = True
         return self
 
