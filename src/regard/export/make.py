@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from regard.config import load_config
+from regard.config import load_config, read_settings
 from regard.data.image import read_image
 from regard.data.transforms import TestTransform
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
@@ -55,7 +55,7 @@ def input_of(folder: Path) -> tuple[tuple[int, int], dict[str, Any]]:
     """Height and width, and how pictures are resized, of the run a model folder belongs to; as published without."""
     for settings in (folder / "config.yaml", folder.parent / "config.yaml"):
         if settings.is_file():
-            data = load_config(settings.read_text(encoding="utf-8"), source=str(settings)).data
+            data = load_config(read_settings(settings), source=str(settings)).data
             return (data.height, data.width), {"interpolation": data.interpolation}
     return PUBLISHED, {}
 
