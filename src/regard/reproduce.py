@@ -29,7 +29,7 @@ from regard.engine.run import open_data, start_run
 from regard.engine.runtime import Runtime
 from regard.errors import ConfigError, DataError
 from regard.explain.reproduction import Compared, Departure, Reproduction, SeedRun
-from regard.recipes import Recipe, recipe_names
+from regard.recipes import About, Recipe, list_recipes, read_recipe
 from regard.structures import Splits
 from regard.wording import count
 
@@ -50,21 +50,21 @@ def find_recipe(system: str, data: str, released: bool = False) -> Recipe:
     Raises:
         ConfigError: there is none, or no published score is known for it.
     """
-    name = f"{system}_{data}{RELEASED * released}"
-    if name not in recipe_names():
-        if released and name.removesuffix(RELEASED) in recipe_names():
-            plain = Recipe.read(name.removesuffix(RELEASED))
-            if plain.about.kind == "released":
-                return plain
-        known = [other for other in recipe_names() if other.startswith(f"{system.partition('_')[0]}_")]
+    name = f"{system}_{data}"
+    if released and not (name in list_recipes() and read_recipe(name).kind == "released"):
+        name += RELEASED
+    if name not in list_recipes():
+        known = [other for other in list_recipes() if other.startswith(f"{system.partition('_')[0]}_")]
         there = f"there are {', '.join(known)}" if known else "'regard recipes' lists all"
         raise ConfigError(f"there is no recipe {name}; {there}")
-    recipe = Recipe.read(name)
-    if not recipe.about.published:
-        raise ConfigError(
-            f"recipe {name} names no published score, so there is nothing to compare with; regard train {name}"
-        )
+    recipe = read_recipe(name)
+    if not _about(recipe).published:
+        raise ConfigError(f"recipe {name} names no published score to compare with; train it with: regard train {name}")
     return recipe
+
+
+def _about(recipe: Recipe) -> About:
+    return recipe.about or About(kind="ours")
 
 
 def reproduce(
@@ -123,10 +123,10 @@ def reproduce(
     figures, interval = _figures(recipe, found, compared.intervals)
     return Reproduction(
         recipe=recipe.name,
-        kind=recipe.about.kind,
+        kind=recipe.kind,
         title=recipe.title,
-        source=recipe.about.source,
-        protocol=recipe.about.protocol,
+        source=_about(recipe).source or "",
+        protocol=_about(recipe).protocol or "",
         data=compared.data[0],
         figures=figures,
         runs=found,
@@ -145,11 +145,11 @@ def _configure(
     """The recipe's configuration as its row was measured, on the data set in ``root``."""
     if root is None and data == CROWD:
         root = folder / CROWD
-        train_ids, test_ids = recipe.about.people or (200, 200)
+        train_ids, test_ids = _about(recipe).people or (200, 200)
         make_crowd(root, train_ids=train_ids, test_ids=test_ids, progress=not quiet)
     if root is None:
         raise ConfigError(f"where {data} lies is not said; give --root FOLDER")
-    return recipe.config([*recipe.about.settings, f"data.root={root}", *overrides])
+    return recipe.config([*_about(recipe).settings, f"data.root={root}", *overrides])
 
 
 def _with(config: Config, *overrides: str) -> Config:
@@ -159,8 +159,8 @@ def _with(config: Config, *overrides: str) -> Config:
 def _count_faults(recipe: Recipe, config: Config, splits: Splits) -> list[str]:
     """Counts of the data set that are not those the score was published for."""
     published = published_counts(splits.name, **config.data.options)
-    if published is None and recipe.about.counts:
-        published = Counts(**recipe.about.counts)
+    if published is None and _about(recipe).counts:
+        published = Counts(**_about(recipe).counts)
     return count_differences(splits, published) if published else []
 
 
@@ -175,7 +175,7 @@ def _figures(recipe: Recipe, runs: Sequence[SeedRun], bootstrap: str) -> tuple[l
     One seed has the interval of a bootstrap over identities; several have that of Student's t over seeds.
     """
     figures = []
-    for name, published in recipe.about.published.items():
+    for name, published in _about(recipe).published.items():
         if name not in runs[0].figures:
             continue
         values = [run.figures[name][0] for run in runs]
@@ -184,9 +184,9 @@ def _figures(recipe: Recipe, runs: Sequence[SeedRun], bootstrap: str) -> tuple[l
             mean = statistics.fmean(values)
             reach = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
             ours = (mean, mean - reach, mean + reach)
-        figures.append(Compared(name, published / 100, recipe.about.reach.get(name, 0.0) / 100, ours))
+        figures.append(Compared(name, published / 100, _about(recipe).reach.get(name, 0.0) / 100, ours))
     if len(runs) > 1:
-        return figures, f"mean of {count(len(runs), 'seed')}, 95 % interval of Student's t over seeds"
+        return figures, f"95 % interval of Student's t over {count(len(runs), 'seed')}"
     return figures, f"one seed, so how far seeds vary is not known; {bootstrap}"
 
 
@@ -194,10 +194,10 @@ def _departures(
     recipe: Recipe, config: Config, overrides: Sequence[str], counts: Sequence[str], seeds: int
 ) -> Iterator[Departure]:
     """Everything known in which ours is not what was published."""
-    yield from (Departure("published score", text) for text in recipe.about.against)
-    yield from (Departure("recipe", text) for text in recipe.about.changes)
+    yield from (Departure("published score", text) for text in _about(recipe).against)
+    yield from (Departure("recipe", text) for text in _about(recipe).changes)
     yield from (Departure("data", text) for text in counts)
-    own = dict(flat_settings(_with(recipe.config(recipe.about.settings), f"data.root={config.data.root}").to_dict()))
+    own = dict(flat_settings(_with(recipe.config(_about(recipe).settings), f"data.root={config.data.root}").to_dict()))
     for key, value in flat_settings(config.to_dict()):
         if own.get(key) != value:
             yield Departure("settings", f"{key} is {value!r}, the recipe has {own.get(key)!r}")
