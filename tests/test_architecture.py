@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "data": set(),
     "metrics": set(),
     "config": set(),
-    "engine": {"config", "data", "layers", "losses", "metrics", "models"},
+    "recipes": {"config"},
+    "engine": {"config", "data", "layers", "losses", "metrics", "models", "recipes"},
     "explain": {"data", "layers", "metrics", "models"},
-    "demo": {"config", "data", "engine", "explain", "layers", "losses", "metrics", "models"},
+    "demo": {"config", "data", "engine", "explain", "layers", "losses", "metrics", "models", "recipes"},
     "report": {"config", "data", "engine", "explain", "layers", "metrics", "models"},
     "reproduce": {"config", "data", "engine", "explain", "metrics", "models", "recipes"},
     "export": {"config", "data", "engine", "metrics", "models"},
@@ -44,6 +45,7 @@ MAY_IMPORT = {
         "losses",
         "metrics",
         "models",
+        "recipes",
         "report",
         "reproduce",
         "search",
@@ -54,13 +56,17 @@ MAY_IMPORT = {
     "registry": set(),
     "storage": set(),
     "fingerprint": set(),
+    "input_spec": set(),
     "naming": set(),
     "parsing": set(),
+    "precision": set(),
     "threads": set(),
+    "widening": set(),
     "wording": set(),
 }
 GROUND = {
-    "structures", "errors", "registry", "storage", "fingerprint", "naming", "parsing", "threads", "wording",
+    "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "precision",
+    "threads", "widening", "wording",
 }  # fmt: skip
 
 
