@@ -68,7 +68,9 @@ def test_both_rows_stand_side_by_side_and_the_same_command_trains_nothing_again(
     assert "Student's t over 2 seeds" in said
     page = (folder / "reproduction.html").read_text()
     assert "12,936 published" in page
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.name in ("metrics.jsonl", "model.safetensors")}
+    before = {
+        path: path.read_bytes() for path in folder.rglob("*") if path.name in ("metrics.jsonl", "model.safetensors")
+    }
     assert main(command) == 0
     assert before == {path: path.read_bytes() for path in before}
     assert capsys.readouterr().out.splitlines()[-1] == said.splitlines()[-1]
