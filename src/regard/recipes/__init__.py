@@ -55,7 +55,7 @@ class About(BaseModel):
         reach: half of the interval of a published score, where it came with one.
         settings: overrides that the scores were measured with, where those are not the recipe's own.
         people: of the crowd that they were measured on, to train and to test on.
-        counts: of that data set, as :class:`regard.data.datasets.Counts` has them, where its kind has no published ones.
+        counts: of that data set, as :class:`regard.data.datasets.Counts` has them, where its kind has none published.
         against: what is known against comparing with them.
         changes: what differs from the authors' training, each ``KEY, KEY: what and why``. Keys are dotted settings; of
             a recipe that has a released twin, they are all in which the two differ.
