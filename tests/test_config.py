@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -210,3 +211,11 @@ def test_names_of_files_that_are_no_text_survive_yaml(text, wanted):
     dump_yaml({"value": value}).encode()
     with pytest.raises(ConfigError, match="it holds the character 0x1, which YAML has not"):
         parse_yaml("a\x01", "it")
+
+
+def test_a_recipe_that_is_no_text_is_one_line(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"train: \xff\xfe")
+    os.mkfifo(tmp_path / "b.yaml")
+    for name, reason in (("a", "no text in UTF-8"), ("b", "no regular file"), ("c", "No such file")):
+        with pytest.raises(ConfigError, match=f"{name}.yaml: .*{reason}"):
+            read_recipe(tmp_path / f"{name}.yaml")

@@ -25,7 +25,7 @@ from regard.errors import ConfigError, UnknownNameError, nearest
 from regard.parsing import dump_yaml, parse_yaml
 from regard.registry import DATASETS, LOSSES, MODELS, Registry
 
-__all__ = ["Config", "check_batch", "load_config", "override", "read_recipe", "recipe_names"]
+__all__ = ["Config", "check_batch", "load_config", "override", "read_recipe", "read_settings", "recipe_names"]
 
 MAX_BATCH_BYTES = 1 << 31
 """Pixels of a batch in bytes; 256 pictures of 384 x 192 have 57 million."""
@@ -395,15 +395,25 @@ def read_recipe(name: str | Path) -> str:
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
-        try:
-            return path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(
-                f"cannot read recipe {path}: {error.strerror}; 'regard recipes' lists those on board"
-            ) from None
+        return read_settings(path)
     if str(name) not in recipe_names():
         raise UnknownNameError("recipe", str(name), recipe_names())
     return (_recipes() / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def read_settings(path: Path) -> str:
+    """The text of a YAML file.
+
+    Raises:
+        ConfigError: it is missing, no regular file, or no text in UTF-8.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"cannot read {path}: it is no regular file, wanted a recipe in YAML; name a file")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text in UTF-8"
+        raise ConfigError(f"cannot read recipe {path}: {reason}; 'regard recipes' lists those on board") from None
 
 
 def load_config(recipe: str | Mapping[str, Any], overrides: Sequence[str] = (), source: str = "recipe") -> Config:

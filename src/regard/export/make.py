@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regard.config import load_config
+from regard.config import load_config, read_settings
 from regard.data.image import read_image
 from regard.data.transforms import TestTransform
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
@@ -58,7 +58,7 @@ def input_of(folder: Path) -> InputSpec:
         if found:
             return found
         if settings.is_file():
-            data = load_config(settings.read_text(encoding="utf-8"), source=str(settings)).data
+            data = load_config(read_settings(settings), source=str(settings)).data
             return InputSpec(data.height, data.width, data.interpolation)
     return InputSpec()
 
