@@ -66,6 +66,17 @@ def test_a_recipe_is_laid_over_its_base_and_says_only_of_itself_what_it_is(tmp_p
     assert own.config().losses["id"].options == {"smoothing": 0.1}  # the base itself stays
 
 
+def test_a_released_training_is_scored_in_fp32_unless_it_says_otherwise(tmp_path):
+    precision = {}
+    for kind, said in (("released", ""), ("ours", ""), ("released", "eval: {flip: false, precision: bf16}")):
+        path = write(tmp_path, own=OWN.replace("kind: ours", f"kind: {kind}") + said)
+        precision[kind, bool(said)] = read_recipe(path).config().eval.precision
+        assert read_recipe(path).config(["eval.precision=fp16"]).eval.precision == "fp16"
+    assert precision == {("released", False): "fp32", ("ours", False): "auto", ("released", True): "bf16"}
+    over = read_recipe(write(tmp_path, own=OWN.replace("kind: ours", "kind: released"), mine="base: own.yaml"))
+    assert over.config().eval.precision == "auto"  # what is laid over a released one is not it
+
+
 def test_a_base_on_board_and_a_term_taken_out_by_override(tmp_path):
     path = write(tmp_path, mine="base: daaf_crowd\nlosses: {hab: {weight: 0}}")
     config = read_recipe(path).config(["losses.pab=null"])

@@ -119,7 +119,7 @@ class Recipe:
         return self.about.kind if self.about else UNSAID
 
     def config(self, overrides: Sequence[str] = ()) -> Config:
-        """The checked configuration.
+        """The checked configuration; of a released training, scored in fp32 unless it says otherwise.
 
         Args:
             overrides: see :func:`regard.config.load_config`.
@@ -127,7 +127,10 @@ class Recipe:
         Raises:
             ConfigError: everything that is wrong, in one message.
         """
-        return load_config(self.settings, overrides, source=self.name)
+        settings = self.settings
+        if self.kind == "released" and isinstance(settings.get("eval", {}), Mapping):
+            settings = _over({"eval": {"precision": "fp32"}}, settings)
+        return load_config(settings, overrides, source=self.name)
 
 
 def list_recipes() -> list[str]:
