@@ -127,6 +127,26 @@ def test_features_of_two_runs(run, pictures, out):
     np.testing.assert_allclose(gray, np.rint(255 * array[0].mean(0).clip(0, 1)), atol=1)
 
 
+def test_arrays_are_pictures_like_files(run, pictures, out, tmp_path, capsys):
+    """A picture saved as an array, as (3, H, W) of real numbers too, has the maps of its file."""
+    folder, array, first = run("dsp"), tmp_path / "n.npy", tmp_path / "f.npy"
+    lossless = tmp_path / "p.png"
+    with Image.open(pictures[0]) as image:
+        image.save(lossless)
+        pixels = np.asarray(image)
+    np.save(array, pixels)
+    np.save(first, (pixels / 255).transpose(2, 0, 1).astype(np.float32))
+    assert explain("features", folder, lossless, array, first, "-o", out, "--layer", "tap5", *SIZE) == 0
+    maps = [np.load(out / "dsp" / f"{name}.tap5.npy") for name in "pnf"]
+    np.testing.assert_array_equal(maps[0], maps[1])
+    np.testing.assert_array_equal(maps[0], maps[2])
+    for action, inputs in (("cam", [array]), ("pair", [array, first]), ("correlation", [first, "--layer", "tap5"])):
+        assert explain(action, folder, *inputs, "-o", out / action, *SIZE) == 0
+    assert json.loads((out / "pair/pair.json").read_text())["cosine"] == pytest.approx(1)
+    np.save(array, np.array([{}]), allow_pickle=True)
+    assert "Python objects, which is never opened" in refused(capsys, "features", folder, array, "-o", out, *SIZE)
+
+
 def test_correlation_of_runs_and_of_files(run, pictures, out, tmp_path, capsys):
     assert explain("features", run("dsp"), pictures[0], "-o", out, "--layer", "tap4", *SIZE) == 0
     maps = [out / "dsp" / f"a.tap4.{when}.npy" for when in ("before", "after")]
@@ -233,7 +253,16 @@ def test_mistakes(run, pictures, out, tmp_path, capsys):
         ("cam", folder, picture, "-o", out, "--head", "ds1"): "no classifier 'ds1'",
         ("cam", folder, picture, "-o", out, "--label", "9"): "knows 0 to 4",
         ("correlation", folder, "-o", out): "without pictures",
-        ("correlation", folder, tmp_path / "m.npy", "-o", out): "got maps as .npy together with runs",
+        ("correlation", folder, tmp_path / "m.npy", "-o", out): "cannot open",
+        (
+            "correlation",
+            folder,
+            pictures[0],
+            "--compare",
+            tmp_path / "m.npy",
+            "-o",
+            out,
+        ): "got maps as .npy together with runs",
         ("correlation", tmp_path / "m.npy", "-o", out): "cannot read",
         ("sheet", picture, "--runs", folder, "-o", tmp_path / "s.jpg"): "wanted .png, .svg or .pdf",
         ("pair", folder, picture, picture, "-o", out, "--dpi", "0"): "dpi is 0",

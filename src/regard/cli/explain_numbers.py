@@ -50,7 +50,8 @@ def correlation(arguments: argparse.Namespace) -> None:
 def _maps(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     """Label -> (1, C, h, w), from files or from runs and pictures."""
     given = [*arguments.inputs, *arguments.compare]
-    if any(path.suffix == ".npy" for path in given):
+    maps_alone = arguments.inputs[0].suffix == ".npy"
+    if maps_alone or any(path.suffix == ".npy" for path in arguments.compare):  # behind a run they are pictures
         if arguments.layer or arguments.legacy_transposed or not all(path.suffix == ".npy" for path in given):
             raise ConfigError(
                 "got maps as .npy together with runs, or with options of runs; give .npy files alone, or a run and "
@@ -71,9 +72,12 @@ def _maps(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
 
 def _read(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        values = np.load(path, allow_pickle=False)
+        if not isinstance(values, np.ndarray):
+            raise ValueError("it is an archive")
+        return values
+    except Exception as error:  # NumPy raises whatever a damaged header makes it stumble over
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise DataError(f"cannot read {path}: {reason}; give maps as 'regard explain features' writes them") from error
 
 
