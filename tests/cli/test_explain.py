@@ -12,6 +12,7 @@ from PIL import Image
 
 import regard
 from regard.cli.main import main
+from regard.engine.run import resolve
 from regard.errors import CheckpointError
 from regard.explain.correlation import correlate
 
@@ -215,6 +216,34 @@ def test_precision(run, tmp_path, out, capsys):
         assert row["trained"] == pytest.approx(row["untrained"])  # nothing was trained, and both start from seed 0
     assert "crowd: 4 queries of 2 people" in capsys.readouterr().out
     assert (out / "precision.png").is_file()
+
+
+def test_precision_with_masks_kept_elsewhere(run, tmp_path, out, capsys):
+    """Gray masks by folder, of which 200 is the person and 60 is not: named, or in the label_files of the run."""
+    root, masks = write_crowd(tmp_path / "crowd"), tmp_path / "mask-anno"
+    (root / "masks").rename(masks)
+    for file in masks.rglob("*.png"):
+        mask = np.where(np.asarray(Image.open(file)) > 0, 200, 60).astype(np.uint8)
+        Image.fromarray(mask).save(file)
+    folder = run("sa")
+    how = ("precision", folder, "--map", "last map", "--root", root, "--data", "crowd", "-q", "-o", out, *SIZE)
+    assert "say where masks are with --masks FOLDER" in refused(capsys, *how)
+
+    def chance(*more) -> float:
+        assert explain(*how, *more) == 0
+        return json.loads((out / "precision.json").read_text())[0]["chance"]
+
+    assert chance("--masks", masks) == 0.5
+    assert f"4 of 4 query pictures have masks in {masks}" in capsys.readouterr().out
+    assert chance("--masks", masks, "--split", "gallery") == 0.5
+    assert "gallery pictures of 2 people" in capsys.readouterr().out
+    assert chance("--masks", masks, "--mask-threshold", "30") == 1
+    config = resolve("sa_crowd", [f"data.root={root}", f"data.label_files.crowd.mask_root={masks}"]).config
+    (folder / "config.yaml").write_text(json.dumps(config.to_dict()))
+    assert chance() == 0.5
+    next((masks / "query").iterdir()).unlink()
+    assert chance() == 0.5
+    assert f"3 of 4 query pictures have masks in {masks}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
