@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "data": set(),
     "metrics": set(),
     "config": set(),
-    "engine": {"config", "data", "layers", "losses", "metrics", "models"},
+    "recipes": {"config"},
+    "engine": {"config", "data", "layers", "losses", "metrics", "models", "recipes"},
     "explain": {"data", "layers", "metrics", "models"},
-    "demo": {"config", "data", "engine", "explain", "layers", "losses", "metrics", "models"},
+    "demo": {"config", "data", "engine", "explain", "layers", "losses", "metrics", "models", "recipes"},
     "report": {"config", "data", "engine", "explain", "layers", "metrics", "models"},
     "export": {"config", "data", "engine", "metrics", "models"},
     "search": {"config", "data", "export", "layers", "metrics", "models"},
@@ -43,6 +44,7 @@ MAY_IMPORT = {
         "losses",
         "metrics",
         "models",
+        "recipes",
         "report",
         "search",
         "web",
@@ -52,13 +54,17 @@ MAY_IMPORT = {
     "registry": set(),
     "storage": set(),
     "fingerprint": set(),
+    "input_spec": set(),
     "naming": set(),
     "parsing": set(),
+    "precision": set(),
     "threads": set(),
+    "widening": set(),
     "wording": set(),
 }
 GROUND = {
-    "structures", "errors", "registry", "storage", "fingerprint", "naming", "parsing", "threads", "wording",
+    "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "precision",
+    "threads", "widening", "wording",
 }  # fmt: skip
 
 

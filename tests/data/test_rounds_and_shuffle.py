@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regard.config import load_config, read_recipe
-from regard.data.samplers import PKBatchSampler, PlannedBatchSampler, ShuffleBatchSampler
+from regard.data.samplers import PKBatchSampler, PlannedBatchSampler, ShuffleBatchSampler, SortedBatchSampler
 from regard.errors import ConfigError
+from regard.recipes import read_recipe
 
 
 @st.composite
@@ -95,7 +95,7 @@ def test_rounds_meet_everyone_equally_often_and_nobody_twice_in_a_batch(problem)
 
 def test_mudeep_s_epoch_on_market1501_has_the_published_length():
     """751 identities x 3 rounds x 6 images = 13,518 images: 187 batches of 72, 54 left over."""
-    data = load_config(read_recipe("mudeep_market1501")).data
+    data = read_recipe("mudeep_market1501").config().data
     assert data.rounds
     sampler = PKBatchSampler(
         np.repeat(np.arange(751), 17), data.ids_per_batch, data.images_per_id, rounds=data.rounds
@@ -106,7 +106,7 @@ def test_mudeep_s_epoch_on_market1501_has_the_published_length():
 
 @pytest.mark.parametrize(("name", "ids"), [("market1501", 751), ("dukemtmc", 702), ("cuhk03", 767)])
 def test_trinet_s_schedule_is_80000_steps_constant_to_15000(name, ids):
-    config = load_config(read_recipe(f"daaf_trinet_{name}"))
+    config = read_recipe(f"daaf_trinet_{name}").config()
     data = config.data
     epoch = len(PKBatchSampler(np.arange(ids), data.ids_per_batch, data.images_per_id, rounds=data.rounds))
     assert epoch == ids // 16
@@ -202,6 +202,7 @@ def test_epochs_and_seeds_differ_and_repeat(make, random_states):
         (lambda: ShuffleBatchSampler(5, 6), ["6 images", "has 5", "lower"]),
         (lambda: ShuffleBatchSampler(9, 3, world_size=2), ["3 images", "2 processes", "multiple"]),
         (lambda: ShuffleBatchSampler(9, 0), ["0 images"]),
+        (lambda: SortedBatchSampler([1] * 5, 6), ["6 images", "has 5", "lower"]),
         (lambda: ShuffleBatchSampler(9, 4, rank=2, world_size=2), ["rank 2", "0 to 1"]),
         (lambda: ShuffleBatchSampler(9, 4, seed=-1), ["seed is -1"]),
     ],
@@ -217,3 +218,32 @@ def test_nobody_can_skip_more_than_there_is():
     sampler = ShuffleBatchSampler(9, 4)
     with pytest.raises(ConfigError, match="cannot skip 3 batches of epoch 0, it has 2"):
         sampler.set_epoch(0, skip=3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(problems())
+def test_sorted_batches_follow_the_list_by_identity(problem):
+    """What a loader without a shuffle reads of a list that is sorted by identity: always the same, the rest never."""
+    pids, p, k, _, seed, ranks, epoch = problem
+    wanted = [index for _, index in sorted(zip(pids, range(len(pids))))]
+    size = p * k
+    if len(pids) < size:
+        return
+    share = size // ranks
+    for rank in range(ranks):
+        sampler = SortedBatchSampler(pids, size, seed, rank, ranks)
+        sampler.set_epoch(epoch)
+        found = indices(sampler)
+        assert len(found) == len(pids) // size
+        for number, batch in enumerate(found):
+            start = number * size + rank * share
+            assert batch == wanted[start : start + share]
+
+
+def test_sorted_batches_are_augmented_anew_in_every_epoch():
+    sampler = SortedBatchSampler([4, 4, 2, 2], 2)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    again = list(sampler)
+    assert indices(first) == indices(again) == [[2, 3], [0, 1]]
+    assert {draw.seed for batch in first for draw in batch}.isdisjoint(draw.seed for batch in again for draw in batch)

@@ -15,22 +15,25 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import regard
-from regard.config import Config, TrainConfig, load_config, read_recipe, recipe_names
+from regard.config import Config, TrainConfig, load_config
 from regard.data.transforms import normalize
 from regard.engine.log import read_history
 from regard.engine.profile import Laps
 from regard.engine.recompute import recompute_blocks
 from regard.engine.run import start_run
-from regard.engine.runtime import Runtime
+from regard.engine.runtime import Runtime, own_shares
 from regard.engine.step import Learner, check_pieces
 from regard.engine.train import build_criterion
 from regard.errors import ConfigError
+from regard.layers.batch_norm_shares import share_batch_norm
 from regard.models import ReIDModel
+from regard.recipes import list_recipes, read_recipe
 from regard.registry import MODELS
 from regard.structures import Batch, Output
 
 SYSTEMS = sorted(MODELS)
-SIZES = {"sa": (96, 32), "dsp": (96, 32)}
+DROPPING = ("sa", "dsp", "mudeep", "pcb")
+SIZES = {"sa": (96, 32), "dsp": (96, 32), "pcb": (96, 32)}
 TINY = "test_resnet.r160_in1k"
 CPU = torch.device("cpu")
 
@@ -40,7 +43,7 @@ def configuration(name: str, *more: str) -> Config:
     height, width = SIZES.get(name, (64, 32))
     size = [f"data.height={height}", f"data.width={width}", "data.ids_per_batch=4", "data.images_per_id=2"]
     train = ["train.accelerator=cpu", "train.precision=fp32", "train.channels_last=false"]
-    return load_config(read_recipe(f"{name}_crowd"), [*size, f"model.backbone={TINY}", *train, *more])
+    return read_recipe(f"{name}_crowd").config([*size, f"model.backbone={TINY}", *train, *more])
 
 
 def model_and_batch(config: Config, seed: int = 0) -> tuple[ReIDModel, Batch]:
@@ -111,6 +114,25 @@ def build_criterion_like(config: Config, model: ReIDModel):
     return criterion
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_term_of_weight_0_moves_nothing_and_one_taken_out_is_gone(pieces, tmp_path):
+    found = {}
+    for change in ("losses.pab.weight=0", "losses.pab=null"):
+        config = configuration("daaf", f"train.accumulate={pieces}", change)
+        model, batch = model_and_batch(config)
+        torch.manual_seed(3)
+        loss, terms = learner(config, model, tmp_path)(batch)
+        found[change] = (loss, gradients(model), terms.keys())
+    (loss, moved, watched), (other, same, left) = found.values()
+    assert watched - left == {"pab"}
+    assert torch.equal(loss, other)
+    assert moved.keys() == same.keys()
+    assert not any(name.startswith("pab") for name in moved)
+    assert all(torch.equal(moved[name], same[name]) for name in same)
+    with pytest.raises(ConfigError, match="losses has no term but those of weight 0, so there is nothing to minimize"):
+        build_criterion(configuration("baseline", "losses.id.weight=0", "losses.triplet.weight=0"), model)
+
+
 @pytest.mark.parametrize("name", ["baseline", "apnet", "mudeep"])
 def test_without_batch_statistics_pieces_change_nothing(name, tmp_path):
     """Batch-hard mining over the whole batch, in one pass and in four."""
@@ -144,6 +166,71 @@ def test_cutting_the_loss_too_would_be_another_loss(tmp_path):
         parts.append(criterion(output, batch._replace(pids=batch.pids[rows]))[1]["triplet"])
     assert abs(torch.stack(parts).mean() - criterion(model(normalize(batch.images)), batch)[1]["triplet"]) > 0.1
     assert loss.isfinite()
+
+
+def whole_in_shares(model: ReIDModel, images: torch.Tensor, shares: int) -> Output:
+    """The twin of batch statistics over shares: a network for each, with the same weights, as devices have them."""
+    devices = [model, *(copy.deepcopy(model) for _ in range(shares - 1))]
+    for device in devices[1:]:
+        for name, parameter in model.named_parameters():
+            owner, _, last = name.rpartition(".")
+            setattr(device.get_submodule(owner), last, parameter)
+    return joined([device(part) for device, part in zip(devices, images.chunk(shares))])
+
+
+@pytest.mark.parametrize("shares", [2, 4])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_statistics_over_shares_are_those_of_as_many_devices(name, shares):
+    """Outputs, gradients, and the running statistics, which are the first device's; in float64, all digits."""
+    config = configuration(name, f"train.bn_share={shares}", *(["model.dropout=0"] if name in DROPPING else []))
+    plain, batch = model_and_batch(config)
+    plain, images = plain.double(), normalize(batch.images).double()
+    shared = copy.deepcopy(plain)
+    share_batch_norm(shared, shares)
+    assert shared.state_dict().keys() == plain.state_dict().keys()
+    recompute_blocks(shared)
+    shared.to(memory_format=torch.channels_last)
+    results = []
+    outputs = (whole_in_shares(plain, images, shares), shared(images.to(memory_format=torch.channels_last)))
+    for model, output in zip((plain, shared), outputs):
+        loss, _ = build_criterion_like(config, model)(output, batch)
+        loss.backward()
+        results.append((loss.detach(), output, gradients(model), dict(model.named_buffers())))
+    (loss, output, grads, buffers), (loss2, output2, grads2, buffers2) = results
+    torch.testing.assert_close(loss, loss2, rtol=1e-9, atol=0)
+    torch.testing.assert_close(output.embedding, output2.embedding, rtol=1e-9, atol=1e-9)
+    assert_close(grads, grads2, 1e-8)
+    for key, value in buffers.items():
+        torch.testing.assert_close(value, buffers2[key], rtol=1e-9, atol=1e-12)
+    whole, _ = model_and_batch(config)
+    assert (whole.double()(images).embedding - output.embedding).abs().max() > 1e-3  # the batch's own are others
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        (["train.bn_share=3"], "train.bn_share is 3, but the 4 identities of a batch do not make 3 equal shares"),
+        (["train.bn_share=4", "data.images_per_id=1"], "at least two images; choose a divisor"),
+        (["train.bn_share=3", "data.sampler=shuffle"], "but the 8 images of a batch do not make 3 equal shares"),
+        (["train.bn_share=2", "train.sync_bn=true"], "train.sync_bn=true says otherwise"),
+        (["train.bn_share=2", "train.accumulate=2"], "train.accumulate says otherwise"),
+        (["train.bn_share=0"], "train.bn_share: got 0"),
+    ],
+)
+def test_shares_that_do_not_divide_are_refused(overrides, wanted):
+    with pytest.raises(ConfigError, match=wanted):
+        configuration("baseline", *overrides)
+    with pytest.raises(ConfigError, match=r"train.bn_share is 2, which 4 processes cannot divide among them"):
+        own_shares(2, 4)
+    assert [own_shares(shares, 2) for shares in (1, 2, 4)] == [1, 1, 2]
+
+
+def test_scoring_on_any_number_of_processes_does_not_ask_for_shares(monkeypatch):
+    """Four processes score what two devices trained; nothing is trained there."""
+    asked = []
+    monkeypatch.setattr("regard.engine.runtime.own_shares", lambda shares, processes: asked.append(shares) or shares)
+    Runtime.for_scoring(configuration("baseline", "train.bn_share=2"))
+    assert asked == [1]
 
 
 @pytest.mark.parametrize("pieces", [3, 8])
@@ -205,14 +292,14 @@ class NoWaiting(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize("recipe", list_recipes())
 def test_no_loss_waits_for_the_device(recipe, tmp_path):
-    system = load_config(read_recipe(recipe)).model.name
+    system = read_recipe(recipe).config().model.name
     height, width = SIZES.get(system, (64, 32))
     size = [f"data.height={height}", f"data.width={width}"]
-    if "height" in load_config(read_recipe(recipe)).model.options:
+    if "height" in read_recipe(recipe).config().model.options:
         size += [f"model.height={height}", f"model.width={width}"]
-    config = load_config(read_recipe(recipe), [f"model.backbone={TINY}", "model.pretrained=false", *size])
+    config = read_recipe(recipe).config([f"model.backbone={TINY}", "model.pretrained=false", *size])
     model, batch = model_and_batch(config)
     criterion = build_criterion(config, model)
     images = normalize(batch.images)  # makes its constants once
@@ -232,7 +319,7 @@ class Broken:
 
 
 def test_a_network_that_cannot_be_compiled_runs_as_it_is(tmp_path, tiny_overrides, monkeypatch, capsys):
-    config = load_config(read_recipe("apnet_crowd"), tiny_overrides)
+    config = read_recipe("apnet_crowd").config(tiny_overrides)
     start_run(config, tmp_path / "eager", quiet=True)
     capsys.readouterr()
     compiler = torch.compile
@@ -249,10 +336,12 @@ def losses(folder: Path) -> list[float]:
     return [record["loss"] for record in read_history(folder) if record["event"] == "step"]
 
 
-@pytest.mark.parametrize("extra", [[], ["train.accumulate=2"], ["train.checkpointing=true"]])
+@pytest.mark.parametrize(
+    "extra", [[], ["train.accumulate=2"], ["train.checkpointing=true"], ["train.bn_share=2", "train.ema=0.9"]]
+)
 def test_a_compiled_run_trains_as_the_other(tmp_path, tiny_overrides, monkeypatch, extra):
     """Dynamo and autograd's compiler without the code generator, which takes minutes."""
-    config = load_config(read_recipe("apnet_crowd"), [*tiny_overrides, *extra])
+    config = read_recipe("apnet_crowd").config([*tiny_overrides, *extra])
     start_run(config, tmp_path / "eager", quiet=True)
     compiler, called = torch.compile, []
     monkeypatch.setattr(torch, "compile", lambda model, **_: called.append(1) or compiler(model, backend="aot_eager"))
@@ -320,7 +409,7 @@ def test_cuda_copies_on_a_stream_of_its_own(monkeypatch):
 
 
 def test_a_profile_says_where_the_time_goes(tmp_path, tiny_overrides):
-    config = load_config(read_recipe("baseline_crowd"), [*tiny_overrides, "train.profile=4"])
+    config = read_recipe("baseline_crowd").config([*tiny_overrides, "train.profile=4"])
     start_run(config, tmp_path / "run", quiet=True)
     lines = (tmp_path / "run" / "profile.txt").read_text().splitlines()
     assert lines[0] == "mean of 4 steps on cpu"

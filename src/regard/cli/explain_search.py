@@ -71,7 +71,7 @@ def search_runs(arguments: argparse.Namespace, changes: dict[str, Any]) -> dict[
 def _search(folder: Path, arguments: argparse.Namespace, changes: dict[str, Any]) -> Searched:
     config = run_config(folder, arguments.data, arguments.root, changes)
     splits = open_data(config, quiet=arguments.quiet)
-    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    runtime = Runtime.for_scoring(config)
     features = embed_run(load(folder).to(runtime.device), splits, config, runtime, arguments.quiet)
     query, gallery = as_feature_sets(*features, splits)
     report = with_options(score_features(query, gallery, config.eval, splits), run_options(config, runtime))

@@ -6,6 +6,8 @@ A recipe writes them as a mapping from term name to loss::
       id:      {loss: cross_entropy, on: logits.*, smoothing: 0.1}
       triplet: {loss: triplet, on: features.global, margin: 0.3, gather: true}
 
+A term of ``weight`` 0 is computed and logged, but adds nothing, not even the NaN of a gradient, and moves nothing.
+
 ``on`` is ``logits``, ``features`` or ``maps``, a dot, and a pattern of output names (``*`` for all of them).
 
 A loss may have parameters of its own, such as the centers of :mod:`regard.losses.center`; it then says in an attribute
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 
 from regard.errors import ConfigError
 from regard.structures import Batch, Output
+from regard.widening import at_least_float32
 
 __all__ = ["Criterion", "Term"]
 
@@ -36,7 +39,7 @@ class Term(nn.Module):
         name: how logs and figures call it.
         loss: module called as ``loss(value, target)``, returning a scalar.
         on: which outputs, e.g. ``"features.global"`` or ``"logits.*"``.
-        weight: factor in the total.
+        weight: factor in the total; 0 leaves it out of it.
         reduction: "mean" or "sum" over the outputs that ``on`` matches.
         gather: compare with the features of all ranks; wanted for losses over pairs (the triplet), pointless else.
         target: "pids", or ``"extra.NAME"`` for an entry of :attr:`Batch.extra`.
@@ -64,13 +67,13 @@ class Term(nn.Module):
         self.weight, self.reduction, self.gather, self.target = weight, reduction, gather, target
 
     def forward(self, output: Output, batch: Batch, gather: Gather | None = None) -> Tensor:
-        """The term's value before its weight, a float32 scalar."""
+        """The term's value before its weight, a scalar of float32 (float64 where the outputs are)."""
         target = self._target(batch)
         if gather and self.gather:
             target = gather(target)
         values = []
         for value in self.values(output):
-            value = value.float()
+            value = at_least_float32(value)
             values.append(self.loss(gather(value) if gather and self.gather else value, target))
         total = torch.stack(values).sum()
         return total / len(values) if self.reduction == "mean" else total
@@ -121,8 +124,10 @@ class Criterion(nn.Module):
         total = torch.zeros((), device=output.embedding.device)
         for term in self.terms:
             assert isinstance(term, Term)
-            values[term.name] = value = term(output, batch, gather)
-            total = total + term.weight * value
+            with torch.set_grad_enabled(torch.is_grad_enabled() and term.weight != 0):
+                values[term.name] = value = term(output, batch, gather)
+            if term.weight:
+                total = total + term.weight * value
         return total, {name: value.detach() for name, value in values.items()}
 
     def parameter_groups(self) -> list[dict[str, Any]]:

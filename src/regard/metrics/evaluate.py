@@ -19,7 +19,7 @@ from regard.metrics.options import in_words
 from regard.metrics.protocol import ONE_LIST, Ids, Protocol, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.rerank import KReciprocal, rerank_blocks
-from regard.metrics.score import AP_FORMS, CMC_FLAVORS, Scores, all_shots, cmc_curve, score_ranks
+from regard.metrics.score import AP_FORMS, CMC_FLAVORS, RANKS, Scores, all_shots, cmc_curve, score_ranks
 from regard.metrics.single_shot import SingleShot
 from regard.structures import MatchLists
 
@@ -27,7 +27,6 @@ __all__ = ["RankingReport", "evaluate_ranking"]
 
 UNMATCHED = ("skip", "zero")
 JUNK_RULES = ("before", "query")
-_SHOWN_RANKS = (1, 5, 10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +70,11 @@ class RankingReport:
             raise ConfigError(f"rank-{k} asked of a curve of {len(self.cmc)} ranks: evaluate with max_rank={max(k, 1)}")
         return float(self.cmc[k - 1])
 
+    def figures(self) -> dict[str, float]:
+        """mAP, mINP and the CMC at each of :data:`~regard.metrics.score.RANKS` that is on the curve, by name."""
+        ranks = {f"rank-{k}": self.rank(k) for k in RANKS if k <= len(self.cmc)}
+        return {"mAP": self.mAP, "mINP": self.mINP, **ranks}
+
     def to_dict(self, per_query: bool = False) -> dict[str, Any]:
         """All of it in plain Python types, ready for JSON; with ``per_query`` also ap, inp and first_hit."""
         content: dict[str, Any] = {
@@ -88,8 +92,7 @@ class RankingReport:
         return content
 
     def __str__(self) -> str:
-        cells = {"mAP": f"{100 * self.mAP:.2f}", "mINP": f"{100 * self.mINP:.2f}"}
-        cells |= {f"rank-{k}": f"{100 * self.rank(k):.2f}" for k in _SHOWN_RANKS if k <= len(self.cmc)}
+        cells = {name: f"{100 * value:.2f}" for name, value in self.figures().items()}
         cells |= {"queries": f"{self.num_queries:,}", "unmatched": f"{self.num_queries - self.num_valid:,}"}
         width = max(map(len, cells)) + 1
         table = ["".join(f"{cell:>{width}}" for cell in row) for row in (cells, cells.values())]
