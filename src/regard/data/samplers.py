@@ -1,4 +1,4 @@
-"""Batches: P identities with K images each, or any images at random.
+"""Batches: P identities with K images each, any images at random, or all of them by identity.
 
 Shapes: P identities in a global batch, K images of each, R processes (ranks).
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from regard.errors import ConfigError
 
-__all__ = ["Draw", "PKBatchSampler", "PlannedBatchSampler", "ShuffleBatchSampler"]
+__all__ = ["Draw", "PKBatchSampler", "PlannedBatchSampler", "ShuffleBatchSampler", "SortedBatchSampler"]
 
 
 ABSENT = -1
@@ -238,8 +238,46 @@ class ShuffleBatchSampler(PlannedBatchSampler):
 
     def plan(self, rng: np.random.Generator) -> np.ndarray:
         """(batches, B, 1) sample indices of an epoch."""
-        order = rng.permutation(self.length)[:, None]
+        order = self.order(rng)[:, None]
         return cut_batches(order, self.batch_size, self.keep_last, self.world_size)
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """(length,) all sample indices, in the order of an epoch."""
+        return rng.permutation(self.length)
+
+
+class SortedBatchSampler(ShuffleBatchSampler):
+    """Batch sampler of a loader that does not shuffle: the images by identity, the same batches in every epoch.
+
+    A batch then shows very few people, and what does not fill a batch at the end is never trained on. (What DSP's
+    released code does.)
+
+    Args:
+        pids: identity of every sample; those of an identity keep their order.
+        batch_size: images of a batch, over all ranks.
+        seed: of the augmentation alone.
+        rank, world_size: this process among R; it takes its R-th part of each batch.
+        keep_last: as of :class:`ShuffleBatchSampler`.
+
+    Raises:
+        ConfigError: fewer samples than a batch takes, a batch not divisible by R, or a number out of range.
+    """
+
+    def __init__(
+        self,
+        pids: Sequence[int] | np.ndarray,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        keep_last: bool = False,
+    ):
+        super().__init__(len(pids), batch_size, seed, rank, world_size, keep_last)
+        self.pids = np.asarray(pids, dtype=np.int64)
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """(length,) all sample indices, by identity."""
+        return np.argsort(self.pids, kind="stable")
 
 
 def check_last(units: int, k: int, ranks: int) -> None:

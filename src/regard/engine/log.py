@@ -2,7 +2,8 @@
 
 ``metrics.jsonl`` holds one JSON object a line. For every optimizer step: ``{"event": "step", "epoch", "step", "lr",
 "images_per_s", "loss", "loss/TERM" ..., "grad_norm"}``; for every evaluation: ``{"event": "eval", "epoch", "step",
-"mAP", "mINP", "rank1" ...}``. Epochs and steps count from 1, on the screen and in the file; TensorBoard gets the same.
+"mAP", "mINP", "rank1" ..., "precision"}``. Epochs and steps count from 1, on the screen and in the file; TensorBoard
+gets the same.
 A resumed run continues the file as if it had never stopped: what lies behind the checkpoint is cut off first.
 """
 
@@ -41,12 +42,25 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             record = parse_json(line) if line else None
-            if line and not isinstance(record, dict):
-                raise ValueError(f"it is {type(record).__name__}")
+            if line:
+                _check(record)
         except ValueError as error:
             raise DataError(f"line {number} of {path} is no record ({error}); remove that line") from None
         records += [record] if record else []
     return from_one(records)
+
+
+def _check(record: Any) -> None:
+    """Raise ValueError for what is no record: a count that is no whole number, a figure that is no number."""
+    if not isinstance(record, dict):
+        raise ValueError(f"it is {type(record).__name__}")
+    wanted = {"event", "step"} | ({"mAP", "rank1"} if record.get("event") == "eval" else set())
+    if missing := sorted(wanted - record.keys()):
+        raise ValueError(f"it has no {', '.join(missing)}")
+    for key, value in record.items():
+        kind: Any = str if key == "event" else int if key in ("epoch", "step") else (int, float)
+        if not isinstance(value, kind) or (key in ("epoch", "step") and value < 0):
+            raise ValueError(f"{key} is {value!r}")
 
 
 def from_one(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -168,7 +182,8 @@ class TrainingLog:
 
     def evaluation(self, record: dict[str, Any]) -> None:
         """Write one evaluation."""
-        self._write({"event": "eval", **record}, [k for k in record if k not in ("epoch", "step")])
+        scores = [key for key, value in record.items() if isinstance(value, float)]
+        self._write({"event": "eval", **record}, scores)
 
     def say(self, line: str | None, asked: bool = False) -> None:
         """Print a line above the progress bar, on rank 0; what was ``asked`` for, quiet too.

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import torch
 
-from regard.config import Config, load_config, override, read_recipe, recipe_names
+from regard.config import Config, load_config, override, read_recipe, read_settings, recipe_names
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources, no_training, source_name
+from regard.engine.extract import products_of
 from regard.engine.identity import check_settings, flat_settings
 from regard.engine.runtime import Runtime
 from regard.engine.saved_state import Saved, has_state, read_saved
@@ -26,6 +27,7 @@ from regard.errors import ConfigError, DataError, StorageError
 from regard.models import ReIDModel
 from regard.models.checkpoint import WEIGHTS
 from regard.registry import MODELS
+from regard.storage import check_text
 from regard.structures import Splits
 
 __all__ = ["Recipe", "find_data", "open_data", "resolve", "resume_run", "start_run", "tested_on"]
@@ -181,7 +183,9 @@ def start_run(
         ConfigError: the folder holds a run already; with ``go_on``, one of other settings.
         CheckpointError: with ``go_on``, the run was trained on other pictures, or its checkpoint is damaged.
         DataError: the data set is for testing only.
+        StorageError: the folder's name is no text.
     """
+    check_text(folder)
     runtime = Runtime(config.train)
     try:
         kind = runtime.broadcast(_standing(folder))
@@ -215,7 +219,7 @@ def resume_run(folder: Path, overrides: Sequence[str] = (), quiet: bool = False)
     saved = None
     if _standing(folder) == "failed":
         settings = folder / "config.yaml"
-        config = load_config(settings.read_text(encoding="utf-8"), overrides, source=str(settings))
+        config = load_config(read_settings(settings), overrides, source=str(settings))
     else:
         saved = read_saved(folder)
         config = load_config(saved.config.to_dict(), overrides, source=str(folder))
@@ -277,4 +281,6 @@ def _announce(
     if runtime.is_main and not quiet:
         where = f"{runtime.world_size} x {runtime.device.type}" if runtime.world_size > 1 else runtime.device.type
         print(*about, splits, sep="\n")
-        print(f"{config.model.name} on {where} in {runtime.precision}, run folder {folder} (config.yaml: all settings)")
+        scored = products_of(config, runtime.device).precision
+        how = runtime.precision + (f" (scored in {scored})" if scored != runtime.precision else "")
+        print(f"{config.model.name} on {where} in {how}, run folder {folder} (config.yaml: all settings)")

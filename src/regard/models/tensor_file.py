@@ -11,7 +11,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from regard.errors import CheckpointError
+from regard.errors import CheckpointError, StorageError
+from regard.storage import check_text
 
 __all__ = ["as_tensors", "read_tensors"]
 
@@ -26,14 +27,18 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: no such file, damaged, or without named tensors.
+        StorageError: its name is no text.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no file {path}; give the path of a .safetensors, .pt or .pth file")
     try:
         if path.suffix == ".safetensors":
+            check_text(path)
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except StorageError:
+        raise
     except Exception as error:  # a damaged file can break its reader anywhere
         raise CheckpointError(f"{path} {_reason(error)}") from error
     return as_tensors(content, source=str(path))
