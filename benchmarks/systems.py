@@ -24,7 +24,7 @@ import torch
 from scipy.stats import t as student
 
 from regard import __version__
-from regard.config import Config, load_config, read_recipe
+from regard.config import Config
 from regard.data import load_dataset
 from regard.data.crowd import make_crowd
 from regard.engine.checkpoint import read_config
@@ -34,6 +34,7 @@ from regard.engine.runtime import Runtime
 from regard.engine.train import build_model
 from regard.metrics import RankingReport
 from regard.models import ReIDModel
+from regard.recipes import read_recipe
 from regard.structures import Splits
 from regard.threads import allowed_cores
 
@@ -53,7 +54,7 @@ def configure(system: str, crowd: Path, options: argparse.Namespace, seed: int =
         "train.seed": seed,
     }
     overrides = [f"{key}={value}" for key, value in changes.items()]
-    return load_config(read_recipe(f"{system}_crowd"), overrides, source=f"recipe {system}_crowd")
+    return read_recipe(f"{system}_crowd").config(overrides)
 
 
 def score(model: ReIDModel, splits: Splits, config: Config) -> RankingReport:

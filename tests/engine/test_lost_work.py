@@ -15,12 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from regard.config import Config, load_config, read_recipe
+from regard.config import Config
 from regard.engine.log import TrainingLog, read_history
 from regard.engine.run import resume_run, start_run
 from regard.engine.saved_state import read_saved
 from regard.errors import DataError, StorageError
 from regard.models import ReIDModel
+from regard.recipes import read_recipe
 
 KILLS = Path(__file__).resolve().parents[2] / "benchmarks" / "kills.py"
 
@@ -31,7 +32,7 @@ def configure(market: Path, *more: str) -> Config:
         "data.images_per_id=2", "data.workers=0", "model.backbone=test_resnet.r160_in1k", "train.epochs=2",
         "train.accelerator=cpu", "train.precision=fp32", "train.eval_every=1", "train.ema=0.9", *more,
     ]  # fmt: skip
-    return load_config(read_recipe("baseline_crowd"), overrides)
+    return read_recipe("baseline_crowd").config(overrides)
 
 
 def final_of(folder: Path) -> dict[str, torch.Tensor]:

@@ -15,8 +15,8 @@ from published import TRAININGS
 from torch import Tensor, nn
 from traced import TINY
 
-from regard.config import load_config, read_recipe
 from regard.engine.train import build_criterion, build_model
+from regard.recipes import read_recipe
 
 IDS = 400
 WIDTHS = [32, 32, 48, 192, 96]
@@ -163,7 +163,7 @@ def check(recipe: str, overrides: list[str]) -> None:
         AssertionError: a size differs, a weight starts otherwise, or there is one that nothing is known of.
     """
     training = TRAININGS[recipe]
-    config = load_config(read_recipe(recipe), [*TINY, *overrides])
+    config = read_recipe(recipe).config([*TINY, *overrides])
     torch.manual_seed(0)
     model = build_model(config, IDS)
     named: dict[str, Any] = dict(model.named_parameters())
