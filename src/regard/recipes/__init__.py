@@ -52,6 +52,10 @@ class About(BaseModel):
         published: scores in percent, such as ``{mAP: 90.5, rank-1: 96.2}``.
         protocol: how these were measured.
         source: where these were published.
+        reach: half of the interval of a published score, where it came with one.
+        settings: overrides that the scores were measured with, where those are not the recipe's own.
+        people: of the crowd that they were measured on, to train and to test on.
+        counts: of that data set, as :class:`regard.data.datasets.Counts` has them, where its kind has no published ones.
         against: what is known against comparing with them.
         changes: what differs from the authors' training, each ``KEY, KEY: what and why``. Keys are dotted settings; of
             a recipe that has a released twin, they are all in which the two differ.
@@ -62,6 +66,10 @@ class About(BaseModel):
     published: dict[str, Percent] = {}
     protocol: Line | None = None
     source: Line | None = None
+    reach: dict[str, float] = {}
+    settings: tuple[str, ...] = ()
+    people: tuple[int, int] | None = None
+    counts: dict[str, int] = {}
     against: tuple[Line, ...] = ()
     changes: tuple[Line, ...] = ()
 
