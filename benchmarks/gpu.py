@@ -34,7 +34,7 @@ import torch
 from results_file import table, write
 from torch import nn
 
-from regard.config import Config, load_config, read_recipe
+from regard.config import Config
 from regard.data import load_dataset
 from regard.data.crowd import make_crowd
 from regard.data.transforms import normalize
@@ -46,6 +46,7 @@ from regard.engine.train import build_criterion, build_loader, build_model
 from regard.export import open_engine
 from regard.metrics import KReciprocal, evaluate_ranking, rerank_blocks
 from regard.models.cost import count_gflops
+from regard.recipes import read_recipe
 from regard.structures import Batch, Splits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "metrics"))
@@ -116,7 +117,7 @@ def configure(system: str, crowd: Path, bench: Bench, changes: list[str]) -> Con
         "data.name=crowd", f"data.root={crowd}", "data.workers=0", "model.pretrained=false", "data.cache=none",
         f"train.accelerator={'cuda' if bench.device.type == 'cuda' else 'cpu'}",
     ]  # fmt: skip
-    return load_config(read_recipe(f"{system}_market1501"), [*own, *(SMALL if bench.quick else []), *changes])
+    return read_recipe(f"{system}_market1501").config([*own, *(SMALL if bench.quick else []), *changes])
 
 
 def first_batch(config: Config, splits: Splits) -> Batch:

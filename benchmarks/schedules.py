@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 
 import results_file
 
-from regard.config import Config, load_config, read_recipe, recipe_names
+from regard.config import Config
 from regard.data.datasets import published_counts
 from regard.engine.runtime import Runtime
 from regard.engine.train import build_loader
+from regard.recipes import list_recipes, read_recipe
 from regard.structures import Sample, Splits
 
 PLAIN = ("data.labels=[]", "data.workers=0", "train.accelerator=cpu", "train.precision=fp32", "train.devices=1")
@@ -193,7 +194,7 @@ def row_of(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         "train.precision=fp32",
         "train.devices=1",
     ]
-    config = load_config(read_recipe(recipe), changes, source=recipe)
+    config = read_recipe(recipe).config(changes)
     assert isinstance(config.data.name, str)
     counts = spread(config.data.name, **config.data.options.get(config.data.name, {}))
     ours, authors = count_batches(config, counts), released(recipe)
@@ -272,7 +273,7 @@ def printed(row: dict[str, Any]) -> dict[str, Any]:
 
 def recipes_counted() -> list[str]:
     """Recipes for a published data set."""
-    return [name for name in recipe_names() if load_config(read_recipe(name)).data.name in BOUNDS]
+    return [name for name in list_recipes() if read_recipe(name).config().data.name in BOUNDS]
 
 
 def main() -> None:

@@ -24,16 +24,17 @@ import torch
 from scipy.stats import t as student
 
 from regard import __version__
-from regard.config import Config, load_config, read_recipe
+from regard.config import Config
 from regard.data import load_dataset
 from regard.data.crowd import make_crowd
 from regard.engine.checkpoint import read_config
-from regard.engine.extract import evaluate_model
+from regard.engine.extract import evaluate_model, products_of
 from regard.engine.run import resume_run, start_run
 from regard.engine.runtime import Runtime
 from regard.engine.train import build_model
 from regard.metrics import RankingReport
 from regard.models import ReIDModel
+from regard.recipes import read_recipe
 from regard.structures import Splits
 from regard.threads import allowed_cores
 
@@ -53,16 +54,17 @@ def configure(system: str, crowd: Path, options: argparse.Namespace, seed: int =
         "train.seed": seed,
     }
     overrides = [f"{key}={value}" for key, value in changes.items()]
-    return load_config(read_recipe(f"{system}_crowd"), overrides, source=f"recipe {system}_crowd")
+    return read_recipe(f"{system}_crowd").config(overrides)
 
 
 def score(model: ReIDModel, splits: Splits, config: Config) -> RankingReport:
     """The model's scores on the crowd."""
-    runtime = Runtime(config.train)
+    runtime = Runtime.for_scoring(config)
     size = {"height": config.data.height, "width": config.data.width, "workers": config.data.workers}
-    return evaluate_model(
-        model.to(runtime.device).eval(), splits, config.eval, **size, autocast=runtime.autocast(), quiet=True
-    )[0]
+    products = products_of(config, runtime.device)
+    return evaluate_model(model.to(runtime.device).eval(), splits, config.eval, **size, autocast=products, quiet=True)[
+        0
+    ]
 
 
 def train(config: Config, folder: Path) -> ReIDModel:

@@ -22,13 +22,13 @@ import reference
 import torch
 from results_file import table, write
 
-from regard.config import load_config, read_recipe
 from regard.data import load_dataset
 from regard.data.crowd import make_crowd
 from regard.engine.extract import loader_workers
 from regard.engine.log import read_history
 from regard.engine.runtime import Runtime
 from regard.engine.train import train
+from regard.recipes import read_recipe
 from regard.structures import Splits
 
 SKIPPED = 2
@@ -49,14 +49,11 @@ def plain(splits: Splits, batch: int, size: tuple[int, int], steps: int) -> floa
 
 def ours(splits: Splits, batch: int, size: tuple[int, int], steps: int, overrides: list[str]) -> float:
     """Images per second of regard."""
-    config = load_config(
-        read_recipe("apnet_market1501"),
-        [
+    config = read_recipe("apnet_market1501").config([
             "model.pretrained=false", "model.backbone=resnet50", f"data.height={size[0]}", f"data.width={size[1]}",
             f"data.ids_per_batch={batch // 4}", "data.images_per_id=4", "train.epochs=1", "train.eval_every=null",
             "data.sampler=pk", "train.log_every=1", *overrides,
-        ],
-    )  # fmt: skip
+        ])  # fmt: skip
     few = Splits(splits.name, splits.root, splits.train, splits.query[:4], splits.gallery[:8])
     runtime = Runtime(config.train)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from regard.config import recipe_names
+from regard.recipes import list_recipes
 from regard.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +67,7 @@ def test_every_system_has_a_page_a_row_and_a_recipe():
     pages = {path.stem for path in (ROOT / "docs" / "systems").glob("*.md")}
     for name in MODELS:
         assert name in readme, name
-        assert any(recipe == name or recipe.startswith(f"{name}_") for recipe in recipe_names()), name
+        assert any(recipe == name or recipe.startswith(f"{name}_") for recipe in list_recipes()), name
         assert name in pages or any(f"`{name}`" in path.read_text() for path in (ROOT / "docs/systems").glob("*.md"))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from regard.cli.main import VERBS
-from regard.config import recipe_names
+from regard.recipes import list_recipes
 from regard.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -42,4 +42,4 @@ def test_commands_named_exist(page):
     for verb in re.findall(r"^(?:\$ )?regard ([a-z]+)", text, re.M) + re.findall(r"`regard ([a-z]+)", text):
         assert verb in VERBS, verb
     for name in re.findall(r"regard train ([a-z0-9_]+)(?=[ `\n])", text):
-        assert name in MODELS or name in recipe_names(), name
+        assert name in MODELS or name in list_recipes(), name

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from regard.errors import RegardError
     from regard.metrics import evaluate_ranking
     from regard.models import ReIDModel, create_model, import_released, load
+    from regard.recipes import list_recipes
     from regard.structures import Batch, Output, Ranking, Sample, Splits
 
 _HOME = {
@@ -35,6 +36,7 @@ _HOME = {
     "create_model": "regard.models",
     "evaluate_ranking": "regard.metrics",
     "import_released": "regard.models",
+    "list_recipes": "regard.recipes",
     "load": "regard.models",
     "load_dataset": "regard.data",
 }
@@ -52,6 +54,7 @@ __all__ = [
     "create_model",
     "evaluate_ranking",
     "import_released",
+    "list_recipes",
     "load",
     "load_dataset",
 ]

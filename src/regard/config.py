@@ -1,6 +1,6 @@
-"""What a run is made of: the schema, the recipes, and the overrides of the command line.
+"""What a run is made of: the schema, and the overrides of the command line.
 
-A recipe is a short YAML file that says only what differs from the defaults below. ``regard train apnet optim.lr=1e-4``
+A recipe (:mod:`regard.recipes`) says only what differs from the defaults below. ``regard train apnet optim.lr=1e-4``
 reads the recipe and then the overrides; the result is checked as a whole, every fault is reported at once with the
 nearest spelling, and it is saved beside the weights, from where it reloads the run.
 
@@ -15,17 +15,16 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from regard.errors import ConfigError, UnknownNameError, nearest
+from regard.errors import ConfigError, nearest
 from regard.parsing import dump_yaml, parse_yaml
 from regard.registry import DATASETS, LOSSES, MODELS, Registry
 
-__all__ = ["Config", "check_batch", "load_config", "override", "read_recipe", "recipe_names"]
+__all__ = ["Config", "check_batch", "describe_fault", "load_config", "override", "read_settings", "without_terms"]
 
 MAX_BATCH_BYTES = 1 << 31
 """Pixels of a batch in bytes; 256 pictures of 384 x 192 have 57 million."""
@@ -206,7 +205,7 @@ class LossConfig(Section):
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=(), allow_inf_nan=False)
     loss: str = Field(description="registered loss")
     on: str = Field(description="outputs it applies to: features.NAME, logits.NAME or maps.NAME, * for all")
-    weight: float = Field(default=1.0, description="factor in the total")
+    weight: float = Field(default=1.0, description="factor in the total; 0: computed and logged, but moves nothing")
     reduction: Literal["mean", "sum"] = Field(default="mean", description="over the outputs matched")
     gather: bool = Field(default=False, description="compare across ranks")
     target: str = Field(default="pids", description="pids, or extra.NAME")
@@ -382,36 +381,27 @@ class Config(Section):
         return dump_yaml(self.to_dict())
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that ship with regard."""
-    return sorted(f.name.removesuffix(".yaml") for f in _recipes().iterdir() if f.name.endswith(".yaml"))
-
-
-def read_recipe(name: str | Path) -> str:
-    """The text of a recipe: a shipped one by name, or a YAML file by path.
+def read_settings(path: Path) -> str:
+    """The text of a YAML file.
 
     Raises:
-        ConfigError: there is no such recipe or file.
+        ConfigError: it is missing, no regular file, or no text in UTF-8.
     """
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        try:
-            return path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(
-                f"cannot read recipe {path}: {error.strerror}; 'regard recipes' lists those on board"
-            ) from None
-    if str(name) not in recipe_names():
-        raise UnknownNameError("recipe", str(name), recipe_names())
-    return (_recipes() / f"{name}.yaml").read_text(encoding="utf-8")
+    try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"cannot read {path}: it is no regular file, wanted a recipe in YAML; name a file")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text in UTF-8"
+        raise ConfigError(f"cannot read recipe {path}: {reason}; 'regard recipes' lists those on board") from None
 
 
 def load_config(recipe: str | Mapping[str, Any], overrides: Sequence[str] = (), source: str = "recipe") -> Config:
     """Read, override and check a configuration.
 
     Args:
-        recipe: YAML text (see :func:`read_recipe`), or the mapping it would parse to.
-        overrides: ``"optim.lr=1e-4"``: a dotted key, ``=``, a YAML value.
+        recipe: YAML text, or the mapping it would parse to.
+        overrides: ``"optim.lr=1e-4"``: a dotted key, ``=``, a YAML value; ``"losses.center=null"`` takes a term out.
         source: what to call the recipe in error messages.
 
     Raises:
@@ -420,16 +410,12 @@ def load_config(recipe: str | Mapping[str, Any], overrides: Sequence[str] = (), 
     tree = parse_yaml(recipe, source) if isinstance(recipe, str) else recipe
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{source} holds {type(tree).__name__}, not a mapping of sections; see 'regard recipes NAME'")
-    tree = override(tree, overrides)
+    tree = without_terms(override(tree, overrides), tree, source)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        faults = [_describe(fault) for fault in error.errors()]
+        faults = [describe_fault(fault) for fault in error.errors()]
         raise ConfigError(f"{source}: " + "; ".join(faults)) from None
-
-
-def _recipes() -> Any:
-    return resources.files("regard") / "recipes"
 
 
 def override(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -444,6 +430,30 @@ def override(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any
     return changed
 
 
+def without_terms(tree: Mapping[str, Any], before: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The settings ``tree`` without the terms of ``losses`` that are null in it.
+
+    Args:
+        tree: settings after a change.
+        before: settings before it, which have the terms that can be taken out.
+        source: what to call them in an error.
+
+    Raises:
+        ConfigError: there was no such term.
+    """
+    losses, had = tree.get("losses"), before.get("losses")
+    if not isinstance(losses, Mapping):
+        return dict(tree)
+    terms = [name for name, term in had.items() if term is not None] if isinstance(had, Mapping) else []
+    for name, term in losses.items():
+        if term is None and name not in terms:
+            raise ConfigError(
+                f"{source}: losses.{name} is null, which takes a term out, but there is no such term"
+                f"{nearest(str(name), map(str, terms))} (terms: {', '.join(map(str, terms)) or 'none'})"
+            )
+    return {**tree, "losses": {name: term for name, term in losses.items() if term is not None}}
+
+
 def _copy(tree: Any) -> Any:
     return {key: _copy(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
 
@@ -451,6 +461,8 @@ def _copy(tree: Any) -> Any:
 def _apply(tree: dict[str, Any], override: str) -> None:
     dotted, sign, text = override.partition("=")
     keys = dotted.split(".")
+    if keys[0] in ("base", "about"):
+        raise ConfigError(f"override {override!r}: {keys[0]} is said in a recipe's file, not beside it; leave it out")
     if not sign or not all(keys):
         raise ConfigError(f"cannot read override {override!r}; it wants section.key=value, for example optim.lr=1e-4")
     for key in keys[:-1]:
@@ -485,7 +497,7 @@ def _check_options(registry: Registry, name: str, options: dict[str, Any], given
     try:
         schema.model_validate(options)
     except ValidationError as error:
-        raise ConfigError("; ".join(_describe(fault, schema) for fault in error.errors())) from None
+        raise ConfigError("; ".join(describe_fault(fault, schema) for fault in error.errors())) from None
 
 
 @lru_cache
@@ -500,9 +512,15 @@ def _option_schema(registry: Registry, name: str, given: tuple[str, ...]) -> typ
     return create_model(f"{name} options", __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)
 
 
-def _describe(fault: Any, schema: type[BaseModel] = Config) -> str:
-    """One fault of pydantic's list in our words."""
-    where = ".".join(str(part) for part in fault["loc"])
+def describe_fault(fault: Any, schema: type[BaseModel] = Config, inside: str = "") -> str:
+    """One fault of pydantic's list in our words.
+
+    Args:
+        fault: an entry of ``ValidationError.errors()``.
+        schema: what was validated.
+        inside: the dotted place of it.
+    """
+    where = ".".join(filter(None, (inside, *map(str, fault["loc"]))))
     error = fault.get("ctx", {}).get("error")
     if isinstance(error, ConfigError):
         return f"{where}: {error}" if where else str(error)

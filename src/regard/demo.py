@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from regard import __version__
-from regard.config import Config, load_config, read_recipe
+from regard.config import Config
 from regard.data import load_dataset
 from regard.data.crowd import make_crowd
 from regard.data.crowd.folder import is_complete, read_description
@@ -51,6 +51,7 @@ from regard.explain.overlay import framed, heat_over, sheet
 from regard.explain.ranked_figure import ranked_figure
 from regard.metrics import RankingReport, rank
 from regard.models import ReIDModel
+from regard.recipes import read_recipe
 from regard.storage import write_atomic
 from regard.structures import Ranking, Sample, Splits
 from regard.wording import count
@@ -99,9 +100,7 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
         shutil.rmtree(folder / "run")  # it was trained on another crowd
     splits = load_dataset("crowd", folder / "crowd")
     say(f"     {splits}")
-    config = load_config(
-        read_recipe("demo"), [f"data.root={folder / 'crowd'}", f"train.epochs={epochs}"], source="recipe demo"
-    )
+    config = read_recipe("demo").config([f"data.root={folder / 'crowd'}", f"train.epochs={epochs}"])
     say("2/4  what color alone and an untrained network achieve")
     evaluations, untrained = _before(splits, config, quiet)
     say("3/4  training; stop with Ctrl-C at any time, the same command goes on")

@@ -34,6 +34,7 @@ from regard.engine.compare import fingerprint, run_labels
 from regard.engine.evaluation import own_config, run_config, run_home
 from regard.engine.extract import embed_run, evaluate_splits, protocol_labels, run_options
 from regard.engine.log import read_history
+from regard.engine.origin import read_origin
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
 from regard.engine.scoring import as_feature_sets, lists_of, with_options
@@ -414,6 +415,8 @@ def _run_facts(run: Opened, own: Config | None) -> dict[str, object]:
         "Input, descriptor": f"{run.config.data.height} × {run.config.data.width}, {run.model.embed_dim:,} numbers",
     }
     if own:
+        origin = read_origin(run_home(run.folder), own)
+        facts |= {"Recipe": str(origin)} if origin else {}
         data, schedule = own.data, own.schedule
         facts |= {
             "Trained on": ", ".join(map(str, data.train)) or data.name or str(data.root),

@@ -97,11 +97,20 @@ def test_debug_shows_the_traceback():
         main(["data", "check", "/not/there", "--debug"])
 
 
-def test_recipes_can_be_listed_and_printed(capsys):
-    assert "apnet_market1501" in run("recipes", capsys=capsys)[1]
-    out = run("recipes", "apnet_market1501", capsys=capsys)[1]
-    assert "Published:" in out
+def test_recipes_can_be_listed_and_printed(tmp_path, capsys):
+    lines = run("recipes", "--json", str(tmp_path / "all.json"), capsys=capsys)[1].splitlines()
+    row = next(line for line in lines if line.startswith("apnet_market1501 "))
+    assert row.split()[1:5] == ["ours", "90.5", "96.2", "APNet-C"]
+    out = run("recipes", "apnet_market1501", "--json", str(tmp_path / "one.json"), capsys=capsys)[1]
     assert "lr: 4e-4" in out
+    assert "\npublished  mAP 90.5, rank-1 96.2\n" in out
+    every, one = (json.loads((tmp_path / name).read_text()) for name in ("all.json", "one.json"))
+    assert one in every
+    assert one["published"] == {"mAP": 90.5, "rank-1": 96.2}
+    (tmp_path / "mine.yaml").write_text("base: apnet_market1501\noptim: {lr: 1}")
+    out = run("recipes", str(tmp_path / "mine.yaml"), capsys=capsys)[1]
+    assert "base       apnet_market1501" in out
+    assert "kind       yours" in out
 
 
 def test_models_can_be_listed_and_shown(capsys):

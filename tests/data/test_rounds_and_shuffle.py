@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regard.config import load_config, read_recipe
 from regard.data.samplers import PKBatchSampler, PlannedBatchSampler, ShuffleBatchSampler, SortedBatchSampler
 from regard.errors import ConfigError
+from regard.recipes import read_recipe
 
 
 @st.composite
@@ -95,7 +95,7 @@ def test_rounds_meet_everyone_equally_often_and_nobody_twice_in_a_batch(problem)
 
 def test_mudeep_s_epoch_on_market1501_has_the_published_length():
     """751 identities x 3 rounds x 6 images = 13,518 images: 187 batches of 72, 54 left over."""
-    data = load_config(read_recipe("mudeep_market1501")).data
+    data = read_recipe("mudeep_market1501").config().data
     assert data.rounds
     sampler = PKBatchSampler(
         np.repeat(np.arange(751), 17), data.ids_per_batch, data.images_per_id, rounds=data.rounds
@@ -106,7 +106,7 @@ def test_mudeep_s_epoch_on_market1501_has_the_published_length():
 
 @pytest.mark.parametrize(("name", "ids"), [("market1501", 751), ("dukemtmc", 702), ("cuhk03", 767)])
 def test_trinet_s_schedule_is_80000_steps_constant_to_15000(name, ids):
-    config = load_config(read_recipe(f"daaf_trinet_{name}"))
+    config = read_recipe(f"daaf_trinet_{name}").config()
     data = config.data
     epoch = len(PKBatchSampler(np.arange(ids), data.ids_per_batch, data.images_per_id, rounds=data.rounds))
     assert epoch == ids // 16

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from regard.config import load_config, read_recipe
 from regard.engine.log import read_history
 from regard.engine.run import start_run
 from regard.errors import ConfigError
+from regard.recipes import read_recipe
 
 
 @pytest.mark.parametrize("folder", [None, "elsewhere"])
 def test_a_run_learns_the_same_from_kept_pictures(tiny_overrides, tmp_path, folder):
     def losses(name: str, *overrides: str) -> list[float]:
-        config = load_config(read_recipe("baseline_crowd"), [*tiny_overrides, *overrides])
+        config = read_recipe("baseline_crowd").config([*tiny_overrides, *overrides])
         start_run(config, tmp_path / name, quiet=True)
         return [record["loss"] for record in read_history(tmp_path / name) if record["event"] == "step"]
 
@@ -28,4 +28,4 @@ def test_a_run_learns_the_same_from_kept_pictures(tiny_overrides, tmp_path, fold
 
 def test_a_cache_of_another_kind_is_refused():
     with pytest.raises(ConfigError, match=r"data\.cache"):
-        load_config(read_recipe("baseline_crowd"), ["data.cache=tape"])
+        read_recipe("baseline_crowd").config(["data.cache=tape"])

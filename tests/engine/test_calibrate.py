@@ -13,7 +13,7 @@ from PIL import Image
 
 import regard
 from regard.cli.main import main
-from regard.config import load_config, read_recipe
+from regard.config import load_config
 from regard.data.image import read_image
 from regard.engine.calibrate import calibrate_run
 from regard.engine.extract import extract, protocol_labels
@@ -21,10 +21,11 @@ from regard.errors import CheckpointError, ConfigError, DataError, RegardWarning
 from regard.metrics.calibration import Calibration, fit_calibration
 from regard.metrics.pairs import sample_pairs
 from regard.models.checkpoint import weights_digest
+from regard.recipes import read_recipe
 
 
 def write_run(folder: Path, overrides: list[str]) -> Path:
-    config = load_config(read_recipe("baseline_crowd"), overrides, source="test")
+    config = read_recipe("baseline_crowd").config(overrides)
     torch.manual_seed(0)
     regard.create_model("baseline", 6, **config.model.options).save(folder / "final")
     (folder / "config.yaml").write_text(config.to_yaml())

@@ -17,17 +17,18 @@ import torch
 import regard
 from regard.cli.explain_runs import labels_of
 from regard.cli.main import main
-from regard.config import load_config, read_recipe
+from regard.config import load_config
 from regard.engine import compare
 from regard.engine.compare import compare_runs, fingerprint, measure_speed, run_labels
 from regard.engine.evaluation import evaluate_run, run_config
 from regard.errors import CheckpointError, ConfigError, StorageError
 from regard.metrics.significance import holm, intervals, paired_differences, query_scores
+from regard.recipes import read_recipe
 
 
 def write_run(folder: Path, overrides: list[str], seed: int) -> Path:
     """A run folder as training leaves it, with weights that were never trained."""
-    config = load_config(read_recipe("baseline_crowd"), overrides, source="test")
+    config = read_recipe("baseline_crowd").config(overrides)
     torch.manual_seed(seed)
     regard.create_model("baseline", 6, **config.model.options).save(folder / "final")
     (folder / "config.yaml").write_text(config.to_yaml())

@@ -98,7 +98,7 @@ from pathlib import Path
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 import regard
-from regard.config import load_config, read_recipe
+from regard.recipes import read_recipe
 from regard.engine.profile import Laps
 from regard.engine.runtime import Runtime
 from regard.engine.step import Learner
@@ -106,7 +106,7 @@ from regard.engine.recompute import recompute_blocks
 from regard.engine.train import build_criterion
 from regard.structures import Batch
 
-config = load_config(read_recipe("apnet_crowd"), ["model.backbone=test_resnet.r160_in1k", "train.accelerator=cpu",
+config = read_recipe("apnet_crowd").config(["model.backbone=test_resnet.r160_in1k", "train.accelerator=cpu",
     "train.precision=fp32", "train.channels_last=false"])
 runtime = Runtime(config.train)
 laps = Laps(Path("."), 0, runtime.device)
@@ -136,14 +136,14 @@ import sys
 from pathlib import Path
 import torch
 import regard
-from regard.config import load_config, read_recipe
+from regard.recipes import read_recipe
 from regard.engine.profile import Laps
 from regard.engine.runtime import Runtime
 from regard.engine.step import Learner
 from regard.engine.train import build_criterion
 from regard.structures import Batch
 
-config = load_config(read_recipe("apnet_crowd"), ["model.backbone=test_resnet.r160_in1k", "train.accelerator=cpu",
+config = read_recipe("apnet_crowd").config(["model.backbone=test_resnet.r160_in1k", "train.accelerator=cpu",
     "train.precision=fp32", f"train.bn_share={sys.argv[2]}"])
 runtime = Runtime(config.train)
 torch.manual_seed(1)

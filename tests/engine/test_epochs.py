@@ -14,7 +14,7 @@ from PIL import Image
 
 import regard
 from regard.cli.main import main
-from regard.config import TrainConfig, load_config, read_recipe
+from regard.config import TrainConfig, load_config
 from regard.engine import epochs
 from regard.engine.epochs import find_checkpoints, score_epochs
 from regard.engine.evaluation import evaluate_on, evaluate_run, run_home
@@ -22,6 +22,7 @@ from regard.engine.readiness import epochs_to_keep
 from regard.engine.run import resume_run, start_run
 from regard.engine.stopping import Interrupted
 from regard.errors import CheckpointError, ConfigError, StorageError
+from regard.recipes import read_recipe
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def run(tmp_path_factory, market) -> Path:
         "train.eval_every=null", "train.accelerator=cpu", "train.precision=fp32", "schedule.warmup_epochs=0",
         "schedule.name=constant", "train.ema=0.5", "train.keep_every=2",
     ]  # fmt: skip
-    start_run(load_config(read_recipe("baseline_crowd"), overrides), folder, quiet=True)
+    start_run(read_recipe("baseline_crowd").config(overrides), folder, quiet=True)
     return folder
 
 

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 
 import regard
 from regard.cli.main import main
-from regard.config import load_config, read_recipe
 from regard.engine.checkpoint import save_state
 from regard.engine.frozen import Frozen
 from regard.engine.log import read_history
 from regard.engine.optim import build_optimizer
 from regard.engine.run import resume_run, start_run
 from regard.errors import CheckpointError, ConfigError, RegardError
+from regard.recipes import read_recipe
 
 BACKBONE = "test_resnet.r160_in1k"
 
@@ -112,7 +112,7 @@ def test_frozen_parts_stay_to_the_bit_and_the_rest_moves(old, tmp_path, tiny_ove
     root = write_market(tmp_path / "friends", train_ids=5)
     extra = ["train.ema=0.9", "train.accumulate=2", "train.checkpointing=true", "optim.lr_scale={backbone: 0.1}"]
     more = [f"model.pretrained={old}", f"optim.freeze=[{', '.join(frozen)}]", *extra]
-    config = load_config(read_recipe("apnet_crowd"), overrides_of(tiny_overrides, root, *more))
+    config = read_recipe("apnet_crowd").config(overrides_of(tiny_overrides, root, *more))
     model = start_run(config, tmp_path / "new", quiet=True)
     assert model.num_ids == 5
     before = load_file(old / "final" / "model.safetensors")
@@ -130,7 +130,7 @@ def test_frozen_parts_stay_to_the_bit_and_the_rest_moves(old, tmp_path, tiny_ove
 def test_a_fine_tuned_run_resumes_without_the_folder_it_began_with(old, tmp_path, tiny_overrides, market):
     shutil.copytree(old, tmp_path / "gone")
     more = [f"model.pretrained={tmp_path / 'gone'}", "optim.freeze=[backbone.stages.0]", "train.save_every=1"]
-    config = load_config(read_recipe("apnet_crowd"), [*tiny_overrides, *more, "train.eval_every=null"])
+    config = read_recipe("apnet_crowd").config([*tiny_overrides, *more, "train.eval_every=null"])
     start_run(config, tmp_path / "whole", quiet=True)
 
     def save_and_stop(folder, state, *rest):
@@ -170,7 +170,7 @@ def test_what_cannot_be_frozen_is_said_in_one_line(parts, wanted):
 
 
 def test_a_rate_of_a_frozen_part_is_no_fault():
-    config = load_config(read_recipe("baseline_crowd"), ["optim.lr_scale={backbone.stages.0: 0.1}"])
+    config = read_recipe("baseline_crowd").config(["optim.lr_scale={backbone.stages.0: 0.1}"])
     model = regard.create_model("baseline", 4, backbone=BACKBONE)
     Frozen(model, ["backbone.stages.0"])
     held = {

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import regard
-from regard.config import load_config, read_recipe
 from regard.engine.train import build_criterion
+from regard.recipes import read_recipe
 from regard.structures import Batch
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -32,7 +32,7 @@ def test_same_weights_same_numbers(reference, level):
     model = regard.create_model("apnet", num_ids=12, level=level).double()
     reference.copy_weights(plain, model)
     images, labels = torch.randn(8, 3, 128, 64, dtype=torch.float64), torch.arange(4).repeat_interleave(2)
-    criterion = build_criterion(load_config(read_recipe("apnet_market1501")), model)
+    criterion = build_criterion(read_recipe("apnet_market1501").config(), model)
     model.train()
     loss, _ = criterion(model(images), Batch(images, labels, labels, {}))
     optimizer = reference.build_adam(plain.train())

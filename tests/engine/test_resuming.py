@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from regard.cli.main import main
-from regard.config import Config, load_config, read_recipe
+from regard.config import Config, load_config
 from regard.engine.log import read_history
 from regard.engine.readiness import check_evaluation
 from regard.engine.run import open_data, resume_run, start_run
 from regard.engine.saved_state import read_saved, write_saved
 from regard.errors import CheckpointError, ConfigError, DataError
+from regard.recipes import read_recipe
 
 
 def configure(market: Path, *more: str) -> Config:
@@ -26,7 +27,7 @@ def configure(market: Path, *more: str) -> Config:
         "train.accelerator=cpu", "train.precision=fp32", "train.eval_every=null", "schedule.name=constant",
         "schedule.warmup_epochs=1", *more,
     ]  # fmt: skip
-    return load_config(read_recipe("baseline_crowd"), overrides)
+    return read_recipe("baseline_crowd").config(overrides)
 
 
 @pytest.fixture(scope="module")

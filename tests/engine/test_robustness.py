@@ -15,7 +15,7 @@ from PIL import Image
 
 import regard
 from regard.cli.main import main
-from regard.config import EvalConfig, load_config, read_recipe
+from regard.config import EvalConfig
 from regard.data.corruptions import Corruption, Mixed, Occlusion, Resolution
 from regard.data.corruptions.loader import picture_name
 from regard.data.datasets import load_dataset
@@ -24,6 +24,7 @@ from regard.engine.extract import evaluate_model
 from regard.engine.robustness import Plan, measure_robustness, robustness_of, some_people
 from regard.engine.robustness_report import Measured, RobustnessReport
 from regard.errors import ConfigError, DataError
+from regard.recipes import read_recipe
 from regard.structures import Splits
 
 
@@ -41,7 +42,7 @@ def splits(market) -> Splits:
 @pytest.fixture
 def run_folder(tmp_path, model, tiny_overrides) -> Path:
     """A run folder as training leaves it."""
-    config = load_config(read_recipe("baseline_crowd"), tiny_overrides, source="test")
+    config = read_recipe("baseline_crowd").config(tiny_overrides)
     model.save(tmp_path / "run" / "final")
     (tmp_path / "run" / "config.yaml").write_text(config.to_yaml())
     return tmp_path / "run"

@@ -18,16 +18,18 @@ import torch
 from safetensors.torch import load_file
 
 import regard
-from regard.config import load_config, read_recipe
+from regard.config import load_config
 from regard.engine.checkpoint import read_config, read_progress, save_state
 from regard.engine.ema import Average
 from regard.engine.evaluation import evaluate_run
 from regard.engine.extract import loader_workers
 from regard.engine.log import read_history
+from regard.engine.origin import read_origin
 from regard.engine.run import open_data, resolve, resume_run, start_run
 from regard.engine.run import tested_on as own_data
 from regard.engine.saved_state import read_saved
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
+from regard.recipes import read_recipe
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -54,7 +56,7 @@ def centers_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def config_for(recipe: str, overrides: list[str], *more: str):
-    return load_config(read_recipe(recipe), [*overrides, *more], source=recipe)
+    return read_recipe(recipe).config([*overrides, *more])
 
 
 @pytest.fixture(scope="module")
@@ -419,10 +421,10 @@ def test_a_bare_system_takes_the_recipe_of_its_data(market, tmp_path):
     assert resolve("apnet", [f"data.root={market}"]).name == "apnet_market1501"
     assert resolve("baseline", ["data.name=market1501", "data.root=/nowhere"]).name == "baseline_market1501"
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text(read_recipe("apnet_crowd"))
+    recipe.write_text(read_recipe("apnet_crowd").text)
     chosen = resolve(str(recipe), ["optim.lr=1"])
     assert chosen.config.optim.lr == 1
-    assert chosen.lines == (f"recipe {recipe}", "changed: optim.lr=1.0")
+    assert chosen.lines == (f"recipe {recipe} (yours)", "changed: optim.lr=1.0")
 
 
 @pytest.mark.parametrize("system", ["apnet", "baseline", "daaf", "dsp", "msea", "mudeep", "sa"])
@@ -442,8 +444,8 @@ def test_a_system_without_a_recipe_for_the_data_takes_its_recipe_for_market1501(
     ):
         chosen = resolve(system, overrides)
         assert chosen.name == f"{system}_{data}"
-        note = f"recipe {system}_market1501: {system} has no recipe for {data} and takes that for market1501"
-        assert chosen.lines[0] == note
+        assert chosen.lines[0].startswith(f"recipe {system}_market1501 (")
+        assert chosen.lines[0].endswith(f": {system} has no recipe for {data} and takes that for market1501")
         assert own_data(chosen.config) == data
         assert (chosen.config.model, chosen.config.optim) == (base.model, base.optim)
     own = resolve(system, ["data.name=msmt17", "data.root=/nowhere"])
@@ -455,9 +457,9 @@ def test_training_begins_with_what_differs_from_the_recipe(market, tmp_path, tin
     chosen = resolve(
         "baseline", [*tiny_overrides, "model.pretrained=false", "train.epochs=1", "losses.id.smoothing=0.1"]
     )
-    start_run(chosen.config, tmp_path / "run", about=chosen.lines)
+    start_run(chosen.config, tmp_path / "run", about=chosen.lines, recipe=chosen.recipe)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "recipe baseline_market1501"
+    assert lines[0] == f"recipe baseline_market1501 ({chosen.recipe.kind})"
     changed = lines[1].removeprefix("changed: ").split(", ")
     assert f"data.root={market}" in changed
     assert "train.epochs=1" in changed
@@ -465,6 +467,8 @@ def test_training_begins_with_what_differs_from_the_recipe(market, tmp_path, tin
     assert lines[2].startswith("market1501: train")
     assert lines[3] == f"baseline on cpu in fp32, run folder {tmp_path / 'run'} (config.yaml: all settings)"
     assert len(lines) < 8
+    config = load_config((tmp_path / "run" / "config.yaml").read_text())
+    assert str(read_origin(tmp_path / "run", config)) == f"{lines[0].removeprefix('recipe ')}, {lines[1]}"
 
 
 def test_more_loader_processes_than_the_machine_can_mean_are_refused(monkeypatch):
@@ -479,7 +483,7 @@ def test_more_loader_processes_than_the_machine_can_mean_are_refused(monkeypatch
 
 
 def test_a_real_data_set_without_a_root_asks_for_it():
-    config = load_config(read_recipe("apnet_market1501"))
+    config = read_recipe("apnet_market1501").config()
     with pytest.raises(DataError, match=r"say where market1501 lies: data.root=FOLDER"):
         open_data(config)
 

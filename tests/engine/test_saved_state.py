@@ -12,12 +12,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from regard.config import load_config, read_recipe
 from regard.engine.checkpoint import save_state
 from regard.engine.log import read_history
 from regard.engine.run import resume_run, start_run
 from regard.engine.saved_state import PICTURES, read_saved
 from regard.errors import CheckpointError, ConfigError
+from regard.recipes import read_recipe
 
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 
@@ -39,7 +39,7 @@ def run(tmp_path_factory, market) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("regard.engine.train.save_state", save_and_keep)
-        start_run(load_config(read_recipe("baseline_crowd"), overrides), folder, quiet=True)
+        start_run(read_recipe("baseline_crowd").config(overrides), folder, quiet=True)
     assert read_saved(folder).progress.epoch == 2
     (folder.parent / "first").replace(folder / PREVIOUS)
     return folder

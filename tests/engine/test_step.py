@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import regard
-from regard.config import Config, TrainConfig, load_config, read_recipe, recipe_names
+from regard.config import Config, TrainConfig, load_config
 from regard.data.transforms import normalize
 from regard.engine.log import read_history
 from regard.engine.profile import Laps
@@ -27,6 +27,7 @@ from regard.engine.train import build_criterion
 from regard.errors import ConfigError
 from regard.layers.batch_norm_shares import share_batch_norm
 from regard.models import ReIDModel
+from regard.recipes import list_recipes, read_recipe
 from regard.registry import MODELS
 from regard.structures import Batch, Output
 
@@ -42,7 +43,7 @@ def configuration(name: str, *more: str) -> Config:
     height, width = SIZES.get(name, (64, 32))
     size = [f"data.height={height}", f"data.width={width}", "data.ids_per_batch=4", "data.images_per_id=2"]
     train = ["train.accelerator=cpu", "train.precision=fp32", "train.channels_last=false"]
-    return load_config(read_recipe(f"{name}_crowd"), [*size, f"model.backbone={TINY}", *train, *more])
+    return read_recipe(f"{name}_crowd").config([*size, f"model.backbone={TINY}", *train, *more])
 
 
 def model_and_batch(config: Config, seed: int = 0) -> tuple[ReIDModel, Batch]:
@@ -111,6 +112,25 @@ def build_criterion_like(config: Config, model: ReIDModel):
     criterion = build_criterion(config, model)
     torch.set_rng_state(state)
     return criterion
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_term_of_weight_0_moves_nothing_and_one_taken_out_is_gone(pieces, tmp_path):
+    found = {}
+    for change in ("losses.pab.weight=0", "losses.pab=null"):
+        config = configuration("daaf", f"train.accumulate={pieces}", change)
+        model, batch = model_and_batch(config)
+        torch.manual_seed(3)
+        loss, terms = learner(config, model, tmp_path)(batch)
+        found[change] = (loss, gradients(model), terms.keys())
+    (loss, moved, watched), (other, same, left) = found.values()
+    assert watched - left == {"pab"}
+    assert torch.equal(loss, other)
+    assert moved.keys() == same.keys()
+    assert not any(name.startswith("pab") for name in moved)
+    assert all(torch.equal(moved[name], same[name]) for name in same)
+    with pytest.raises(ConfigError, match="losses has no term but those of weight 0, so there is nothing to minimize"):
+        build_criterion(configuration("baseline", "losses.id.weight=0", "losses.triplet.weight=0"), model)
 
 
 @pytest.mark.parametrize("name", ["baseline", "apnet", "mudeep"])
@@ -205,6 +225,14 @@ def test_shares_that_do_not_divide_are_refused(overrides, wanted):
     assert [own_shares(shares, 2) for shares in (1, 2, 4)] == [1, 1, 2]
 
 
+def test_scoring_on_any_number_of_processes_does_not_ask_for_shares(monkeypatch):
+    """Four processes score what two devices trained; nothing is trained there."""
+    asked = []
+    monkeypatch.setattr("regard.engine.runtime.own_shares", lambda shares, processes: asked.append(shares) or shares)
+    Runtime.for_scoring(configuration("baseline", "train.bn_share=2"))
+    assert asked == [1]
+
+
 @pytest.mark.parametrize("pieces", [3, 8])
 def test_pieces_that_do_not_divide_are_refused(pieces, tmp_path):
     config = configuration("baseline", f"train.accumulate={pieces}")
@@ -264,14 +292,14 @@ class NoWaiting(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize("recipe", list_recipes())
 def test_no_loss_waits_for_the_device(recipe, tmp_path):
-    system = load_config(read_recipe(recipe)).model.name
+    system = read_recipe(recipe).config().model.name
     height, width = SIZES.get(system, (64, 32))
     size = [f"data.height={height}", f"data.width={width}"]
-    if "height" in load_config(read_recipe(recipe)).model.options:
+    if "height" in read_recipe(recipe).config().model.options:
         size += [f"model.height={height}", f"model.width={width}"]
-    config = load_config(read_recipe(recipe), [f"model.backbone={TINY}", "model.pretrained=false", *size])
+    config = read_recipe(recipe).config([f"model.backbone={TINY}", "model.pretrained=false", *size])
     model, batch = model_and_batch(config)
     criterion = build_criterion(config, model)
     images = normalize(batch.images)  # makes its constants once
@@ -291,7 +319,7 @@ class Broken:
 
 
 def test_a_network_that_cannot_be_compiled_runs_as_it_is(tmp_path, tiny_overrides, monkeypatch, capsys):
-    config = load_config(read_recipe("apnet_crowd"), tiny_overrides)
+    config = read_recipe("apnet_crowd").config(tiny_overrides)
     start_run(config, tmp_path / "eager", quiet=True)
     capsys.readouterr()
     compiler = torch.compile
@@ -313,7 +341,7 @@ def losses(folder: Path) -> list[float]:
 )
 def test_a_compiled_run_trains_as_the_other(tmp_path, tiny_overrides, monkeypatch, extra):
     """Dynamo and autograd's compiler without the code generator, which takes minutes."""
-    config = load_config(read_recipe("apnet_crowd"), [*tiny_overrides, *extra])
+    config = read_recipe("apnet_crowd").config([*tiny_overrides, *extra])
     start_run(config, tmp_path / "eager", quiet=True)
     compiler, called = torch.compile, []
     monkeypatch.setattr(torch, "compile", lambda model, **_: called.append(1) or compiler(model, backend="aot_eager"))
@@ -381,7 +409,7 @@ def test_cuda_copies_on_a_stream_of_its_own(monkeypatch):
 
 
 def test_a_profile_says_where_the_time_goes(tmp_path, tiny_overrides):
-    config = load_config(read_recipe("baseline_crowd"), [*tiny_overrides, "train.profile=4"])
+    config = read_recipe("baseline_crowd").config([*tiny_overrides, "train.profile=4"])
     start_run(config, tmp_path / "run", quiet=True)
     lines = (tmp_path / "run" / "profile.txt").read_text().splitlines()
     assert lines[0] == "mean of 4 steps on cpu"

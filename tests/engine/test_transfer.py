@@ -14,13 +14,14 @@ from PIL import Image
 
 import regard
 from regard.cli.main import main
-from regard.config import EvalConfig, load_config, read_recipe
+from regard.config import EvalConfig, load_config
 from regard.engine.evaluation import evaluate_on, evaluate_run, run_config
 from regard.engine.extract import embed_run, evaluate_model
 from regard.engine.run import open_data, resolve, start_run
 from regard.engine.runtime import Runtime
 from regard.engine.transfer import mean_of_targets, transfer_dict, transfer_table
 from regard.errors import ConfigError, DataError, UnknownNameError
+from regard.recipes import read_recipe
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +45,16 @@ def shelf(tmp_path_factory, market):
 
 
 def config_of(tiny, *more):
-    return load_config(read_recipe("baseline_crowd"), [*(o for o in tiny if "data.root" not in o), *more])
+    return read_recipe("baseline_crowd").config([*(o for o in tiny if "data.root" not in o), *more])
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, shelf):
     """A run's folder as far as evaluation looks at it: trained on Market-1501, not really."""
     folder = tmp_path_factory.mktemp("run")
-    config = load_config(
-        read_recipe("baseline_crowd"),
+    config = read_recipe("baseline_crowd").config(
         [f"data.root={shelf}", "data.name=market1501", "data.height=24", "data.width=12", "data.workers=0",
-         "model.backbone=test_resnet.r160_in1k", "train.accelerator=cpu", "train.precision=fp32"],
+         "model.backbone=test_resnet.r160_in1k", "train.accelerator=cpu", "train.precision=fp32"]
     )  # fmt: skip
     (folder / "config.yaml").write_text(config.to_yaml())
     torch.manual_seed(2)

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from regard.cli.main import main
-from regard.config import load_config, read_recipe
 from regard.data.datasets import load_dataset
 from regard.engine.run import start_run
 from regard.errors import ConfigError
@@ -24,6 +23,7 @@ from regard.explain.report_runs import RunFindings, RunsReport, render_runs
 from regard.explain.report_scores import score_cells
 from regard.explain.svg import Chart
 from regard.metrics import RankingReport
+from regard.recipes import read_recipe
 from regard.report import SECTIONS, gather
 
 ANCHORS = ["result", "training", "curves", "cameras", "map", "lists", "attention", "setup"]
@@ -41,7 +41,7 @@ def runs(market, tmp_path_factory) -> list[Path]:
         "eval.batch_size=16", "schedule.warmup_epochs=0",
     ]  # fmt: skip
     for system in ("baseline", "msea"):
-        config = load_config(read_recipe(f"{system}_crowd"), common, source=system)
+        config = read_recipe(f"{system}_crowd").config(common)
         start_run(config, folder / system, quiet=True)
     return [folder / "baseline", folder / "msea"]
 

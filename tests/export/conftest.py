@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from exportable import seasoned
 
-from regard.config import load_config, read_recipe
+from regard.recipes import read_recipe
 
 
 def write_run(folder: Path, market: Path, seed: int = 0) -> Path:
@@ -17,7 +17,7 @@ def write_run(folder: Path, market: Path, seed: int = 0) -> Path:
         "model.backbone=test_resnet.r160_in1k",
     ]  # fmt: skip
     seasoned("baseline", (64, 32), seed=seed).save(folder / "final")
-    (folder / "config.yaml").write_text(load_config(read_recipe("baseline_crowd"), overrides).to_yaml())
+    (folder / "config.yaml").write_text(read_recipe("baseline_crowd").config(overrides).to_yaml())
     return folder
 
 

@@ -186,6 +186,21 @@ def test_criterion_adds_weighted_terms_and_names_them():
     assert not values["id"].requires_grad
 
 
+def test_a_term_of_weight_0_is_told_of_and_adds_nothing_not_even_what_is_no_number():
+    output, batch = outputs()
+    spoiled = Term("c", lambda value, _: (value * torch.inf).sum(), "features.global", weight=0.0)  # pyright: ignore
+    triplet = Term("t", BatchHardTriplet(), "features.global")
+    total, values = Criterion([triplet, spoiled])(output, batch)
+    assert not values["c"].isfinite()
+    total.backward()
+    with_it = output.features["global"].grad
+    other, _ = outputs()
+    alone, _ = Criterion([triplet])(other, batch)
+    alone.backward()
+    assert torch.equal(total, alone)
+    assert torch.equal(with_it, other.features["global"].grad)
+
+
 def test_mean_reduction_averages_over_matched_outputs():
     output, batch = outputs()
     value = Term("t", BatchHardTriplet(), "features.*")(output, batch)

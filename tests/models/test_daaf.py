@@ -12,7 +12,6 @@ from PIL import Image
 from torch.nn import functional as F
 
 import regard
-from regard.config import load_config, read_recipe, recipe_names
 from regard.data import TestTransform, read_image
 from regard.engine.extract import extract
 from regard.engine.runtime import Runtime
@@ -21,6 +20,7 @@ from regard.layers.map_decoder import MapDecoder
 from regard.losses.map_mse import MapMSE
 from regard.models.cost import count_gflops as gflops
 from regard.models.daaf import JOINT_GROUPS
+from regard.recipes import list_recipes, read_recipe
 
 TINY = "test_resnet.r160_in1k"
 TRUNK = 23_508_032
@@ -277,10 +277,10 @@ def test_on_other_backbones(backbone, preset):
     assert out.maps["pab"].shape[1] == 17
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("daaf")])
+@pytest.mark.parametrize("name", [name for name in list_recipes() if name.startswith("daaf")])
 def test_a_recipe_s_losses_fit_its_network(name):
     """Terms, outputs, labels and their sizes belong together; the backbone is small here."""
-    config = load_config(read_recipe(name), [f"model.backbone={TINY}", "model.pretrained=false"])
+    config = read_recipe(name).config([f"model.backbone={TINY}", "model.pretrained=false"])
     height, width, stride = config.data.height, config.data.width, config.data.label_stride
     size = height // stride, width // stride
     model = regard.create_model("daaf", 5, **config.model.options)
@@ -300,7 +300,7 @@ def test_a_recipe_s_losses_fit_its_network(name):
 def test_a_run_learns_from_labels(market, tiny_overrides, tmp_path):
     """The crowd's recipe on pictures of which some have labels: all four terms are logged, the maps get better."""
     overrides = [*tiny_overrides, "train.eval_every=null", "train.epochs=4", "data.label_stride=1"]
-    config = load_config(read_recipe("daaf_crowd"), overrides)
+    config = read_recipe("daaf_crowd").config(overrides)
     splits = regard.load_dataset("market1501", market)
     Image.fromarray(np.pad(np.full((40, 12), 255, np.uint8), ((4, 4), (6, 6)))).save(tmp_path / "mask.png")
     joints = tuple((12.0, 4.0 + 2 * joint, 2) for joint in range(17))

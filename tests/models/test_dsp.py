@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import regard
-from regard.config import load_config, read_recipe
 from regard.engine.optim import build_optimizer
 from regard.engine.train import build_criterion
 from regard.layers.channel_gate import ChannelGate
@@ -21,6 +20,7 @@ from regard.layers.part_heads import PartHeads
 from regard.layers.self_attention import CodedPositionGate, DeepSelfAttention, PositionGate
 from regard.layers.spatial import SpatialAttention
 from regard.layers.stripes import stripe_averages
+from regard.recipes import read_recipe
 from regard.structures import Batch
 
 TINY = "test_resnet.r160_in1k"
@@ -215,7 +215,7 @@ def test_classifiers_start_small():
 @pytest.mark.parametrize("name", ["dsp", "sa"])
 def test_the_published_loss_and_learning_rates(name, images):
     """Ten cross-entropies, summed: 10 ln N at the start; the backbone learns at a tenth of the others' rate."""
-    config = load_config(read_recipe(f"{name}_market1501"))
+    config = read_recipe(f"{name}_market1501").config()
     model = create(name)
     total, terms = build_criterion(config, model)(model(images), Batch(images, torch.arange(3), torch.ones(3), {}))
     assert total.item() == pytest.approx(10 * math.log(7), rel=0.02)

@@ -9,13 +9,13 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import regard
-from regard.config import load_config, read_recipe
 from regard.engine.optim import build_optimizer, lr_factor
 from regard.engine.run import start_run
 from regard.layers import leader
 from regard.layers.leader import ChannelAttention, mix_channels
 from regard.layers.streams import Bottleneck, cut_streams
 from regard.models.backbone import Backbone
+from regard.recipes import read_recipe
 
 TINY = "test_resnet.r160_in1k"
 SMALL = {"backbone": TINY, "guidance": 12, "feature_dim": 6}
@@ -267,7 +267,7 @@ def test_a_stage_of_one_block_is_followed_by_bottlenecks():
 
 def test_published_optimizer(published):
     """The recipe's two groups are those of the released code: conv_all and the gammas learn slowly although new."""
-    config = load_config(read_recipe("mudeep_market1501"))
+    config = read_recipe("mudeep_market1501").config()
     groups = {group["lr"]: group["params"] for group in build_optimizer(published, config.optim).param_groups}
     counts = {round(lr, 6): (len(params), sum(p.numel() for p in params)) for lr, params in groups.items()}
     assert counts == {0.09: (66, 23_509_812), 0.009: (198, 43_196_483)}
@@ -276,14 +276,14 @@ def test_published_optimizer(published):
 @pytest.mark.parametrize(("recipe", "drops"), [("mudeep_market1501", [79, 159]), ("mudeep_market1501_2020", [39, 79])])
 def test_published_schedule(recipe, drops):
     """Stepped at the start of epochs counted from 1, so that a drop comes one epoch early."""
-    config = load_config(read_recipe(recipe))
+    config = read_recipe(recipe).config()
     factors = [lr_factor(config.schedule, epoch, config.train.epochs) for epoch in range(config.train.epochs)]
     assert [epoch for epoch in range(1, len(factors)) if factors[epoch] < factors[epoch - 1]] == drops
     assert sorted({round(factor, 6) for factor in factors}) == [0.01, 0.1, 1]
 
 
 def test_trains(tmp_path, tiny_overrides):
-    config = load_config(read_recipe("mudeep_crowd"), tiny_overrides)
+    config = read_recipe("mudeep_crowd").config(tiny_overrides)
     model = start_run(config, tmp_path / "run", quiet=True)
     assert all(gamma.abs() > 0 for gamma in model.gamma.values())
     assert regard.load(tmp_path / "run").options == model.options

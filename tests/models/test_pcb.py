@@ -9,11 +9,11 @@ import torch
 from torch.nn import functional as F
 
 import regard
-from regard.config import load_config, read_recipe
 from regard.engine.optim import build_optimizer
 from regard.engine.train import build_criterion, build_model
 from regard.errors import ConfigError, RegardError
 from regard.models.cost import constant_weights
+from regard.recipes import read_recipe
 from regard.structures import Batch
 
 TINY = "test_resnet.r160_in1k"
@@ -108,7 +108,7 @@ def test_the_systems_above_it_may_go_without_classified_stripes(part_classifiers
 @pytest.mark.parametrize("recipe", ["pcb_market1501", "dsp_no_parts_market1501"])
 def test_the_published_loss_and_learning_rates(recipe, images):
     """Summed cross-entropies: so many ln N at the start; the backbone learns at a tenth of the others' rate."""
-    config = load_config(read_recipe(recipe), [f"model.backbone={TINY}", "model.pretrained=false"])
+    config = read_recipe(recipe).config([f"model.backbone={TINY}", "model.pretrained=false"])
     model = build_model(config, 7)
     terms = 6 if recipe.startswith("pcb") else 4
     total, _ = build_criterion(config, model)(model(images), Batch(images, torch.arange(4), torch.ones(4), {}))
@@ -120,12 +120,12 @@ def test_the_published_loss_and_learning_rates(recipe, images):
 
 def test_more_classes_than_identities():
     """As in code that fixes 751 of them; fewer would leave somebody without."""
-    config = load_config(read_recipe("pcb_crowd"), [f"model.backbone={TINY}", "model.num_ids=9"])
+    config = read_recipe("pcb_crowd").config([f"model.backbone={TINY}", "model.num_ids=9"])
     model = build_model(config, 7)
     assert model.num_ids == 9
     assert model.parts.classifiers["part0"].out_features == 9
     assert "num_ids" not in model.options
-    assert build_model(load_config(read_recipe("pcb_crowd"), [f"model.backbone={TINY}"]), 7).num_ids == 7
+    assert build_model(read_recipe("pcb_crowd").config([f"model.backbone={TINY}"]), 7).num_ids == 7
     with pytest.raises(ConfigError, match=r"model\.num_ids is 9, but the training data shows 10 identities") as caught:
         build_model(config, 10)
     assert "\n" not in str(caught.value)

@@ -18,10 +18,10 @@ import pytest
 import torch
 
 import regard
-from regard.config import load_config, read_recipe
 from regard.engine.train import build_criterion
 from regard.losses.functional import hardest_pairs, pairwise_euclidean
 from regard.losses.triplet import BatchHardTriplet
+from regard.recipes import read_recipe
 
 HERE = Path(__file__).parent
 TOLERANCE = 2e-5
@@ -156,7 +156,7 @@ def test_kit_training_step():
     """One step of the published recipe in double precision (its criterion computes in single)."""
     model = kit().double().train()
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    criterion = build_criterion(load_config(read_recipe("mudeep_market1501")), model)
+    criterion = build_criterion(read_recipe("mudeep_market1501").config(), model)
     pids = torch.tensor([3, 3, 11, 11])
     out = model(kit_images(4, 384, 128).double())
     loss, terms = criterion(out, regard.Batch(torch.empty(0), pids, pids, {}))

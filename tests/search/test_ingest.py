@@ -17,9 +17,9 @@ import pytest
 import safetensors.torch
 from painted import SIZE, paint
 
-from regard.config import load_config, read_recipe
 from regard.errors import ConfigError, DataError
 from regard.models import load
+from regard.recipes import read_recipe
 from regard.search import Embedder, Gallery
 from regard.search.ingest import embed_sources
 from regard.search.inputs import list_sources
@@ -244,7 +244,7 @@ def test_outputs_that_make_no_sense(embedder, tmp_path):
 
 def test_a_run_says_the_size_of_its_input(model_folder, tmp_path):
     shutil.copytree(model_folder, tmp_path / "run" / "final")
-    recipe = load_config(read_recipe("baseline_crowd"), ["data.height=80", "data.width=40"])
+    recipe = read_recipe("baseline_crowd").config(["data.height=80", "data.width=40"])
     (tmp_path / "run" / "config.yaml").write_text(recipe.to_yaml())
     for path in (tmp_path / "run", tmp_path / "run" / "final"):
         embedder = Embedder(path, device="cpu")

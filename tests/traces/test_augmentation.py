@@ -24,10 +24,11 @@ from plain_training import Pictures
 from published import TRAININGS
 from traced import configuration
 
-from regard.config import Config, load_config, read_recipe
+from regard.config import Config
 from regard.engine import train as engine
 from regard.engine.runtime import Runtime
 from regard.engine.step import Learner
+from regard.recipes import read_recipe
 from regard.structures import Batch, Output, Sample, Splits
 
 DRAWS = 2_000
@@ -181,7 +182,7 @@ def check_resizing(recipe: str, overrides: list[str], folder: Path) -> None:
     published = TRAININGS[recipe].pictures
     off = ("data.labels=[]", "data.workers=0", "data.flip=0", "data.pad=0", "data.enlarge=1", "data.erasing=0")
     config = configuration(recipe, [*off, *overrides], published.size)
-    as_is = load_config(read_recipe(recipe), overrides)
+    as_is = read_recipe(recipe).config(overrides)
     assert (as_is.data.height, as_is.data.width) == published.size
     stored = np.random.default_rng(2).integers(60, 190, (128, 64, 3)).astype(np.uint8)
     (made,) = training_pictures(config, stored, folder, 1)

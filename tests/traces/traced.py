@@ -18,12 +18,13 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from regard.config import Config, load_config, read_recipe
+from regard.config import Config
 from regard.data import load_dataset
 from regard.engine import train as engine
 from regard.engine.log import read_history
 from regard.engine.runtime import Runtime
 from regard.engine.step import Learner
+from regard.recipes import read_recipe
 from regard.structures import Batch
 
 IDS = 6
@@ -66,7 +67,7 @@ def configuration(recipe: str, overrides: Sequence[str], size: tuple[int, int]) 
     """The recipe on the tiny trunk and small pictures, all else as it says."""
     tall, wide = size
     small = (f"data.height={tall}", f"data.width={wide}")
-    return load_config(read_recipe(recipe), [*TINY, *small, *overrides], source=recipe)
+    return read_recipe(recipe).config([*TINY, *small, *overrides])
 
 
 def filled(name: str, tensor: Tensor) -> Tensor:

@@ -81,12 +81,11 @@ def option_meanings(entry: Any) -> dict[str, str]:
 
 def _as_published(name: str) -> tuple[ReIDModel, Config]:
     """The system as its recipe for Market-1501 builds it, with weights that mean nothing."""
-    from regard.config import load_config, read_recipe
     from regard.models import create_model
     from regard.models.cost import constant_weights
+    from regard.recipes import read_recipe
 
-    recipe = f"{name}_market1501"
-    config = load_config(read_recipe(recipe), source=recipe)
+    config = read_recipe(f"{name}_market1501").config()
     with constant_weights():
         return create_model(name, 751, **config.model.options), config
 

@@ -1,26 +1,71 @@
-"""List the recipes on board, or print one of them.
+"""List the recipes on board, or print one of them with what is known of it.
 
-A recipe says only what differs from the defaults; 'regard train NAME --show' prints every setting.
+  regard recipes                      every recipe: kind, published mAP and rank-1, title
+  regard recipes apnet_market1501     its YAML, and below it protocol, source, what is known against its score
+  regard recipes --json FILE          the same for programs
+
+Of a kind are: released, the authors' code to the letter; published, as a paper or its page has it, without code; ours,
+the one that we think works. A recipe says only what differs from the defaults, or from its base; 'regard train NAME
+--show' prints every setting.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from typing import Any
 
-from regard.config import read_recipe, recipe_names
+from regard.cli.options import output_file
+from regard.recipes import Recipe, list_recipes, read_recipe
+from regard.storage import encode_text, write_atomic
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("name", nargs="?", help="recipe to print")
+    parser.add_argument("name", nargs="?", help="recipe or YAML file to print")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write everything that is known to a file")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the list, or one recipe."""
-    if arguments.name:
-        print(read_recipe(arguments.name), end="")
-        return
-    width = max(map(len, recipe_names()))
-    for name in recipe_names():
-        title = read_recipe(name).split("\n", 1)[0].removeprefix("# ")
-        print(f"{name:<{width}}  {title}")
+    recipes = [read_recipe(name) for name in ([arguments.name] if arguments.name else list_recipes())]
+    if arguments.json:
+        content = [_content(recipe) for recipe in recipes]
+        write_atomic(
+            arguments.json, encode_text(json.dumps(content[0] if arguments.name else content, indent=2) + "\n")
+        )
+    print(*(_page(recipes[0]) if arguments.name else _table(recipes)), sep="\n")
+
+
+def _content(recipe: Recipe) -> dict[str, Any]:
+    """What is known of a recipe, as plain values."""
+    about = recipe.about.model_dump(mode="json") if recipe.about else {}
+    return {
+        "name": recipe.name, "title": recipe.title, "bases": list(recipe.bases), **about, "settings": recipe.settings,
+    }  # fmt: skip
+
+
+def _table(recipes: list[Recipe]) -> list[str]:
+    width = max(len(recipe.name) for recipe in recipes)
+    lines = [f"{'recipe':<{width}}  {'kind':<9}  {'mAP':>5}  {'rank-1':>6}  title"]
+    for recipe in recipes:
+        scores = recipe.about.published if recipe.about else {}
+        cells = [f"{scores[key]:.2f}".removesuffix("0") if key in scores else "" for key in ("mAP", "rank-1")]
+        lines.append(f"{recipe.name:<{width}}  {recipe.kind:<9}  {cells[0]:>5}  {cells[1]:>6}  {recipe.title}")
+    return [*lines, "", "mAP and rank-1 are the published ones; 'regard recipes NAME' says how they were measured."]
+
+
+def _page(recipe: Recipe) -> list[str]:
+    """A recipe's text, and what is known of it."""
+    about = recipe.about
+    lines = [recipe.text.rstrip("\n"), ""]
+    lines += [f"base       {' over '.join(recipe.bases)}"] if recipe.bases else []
+    if about is None:
+        return [*lines, f"kind       {recipe.kind}: it has no 'about' that would say more"]
+    lines.append(f"kind       {about.kind}")
+    scores = ", ".join(f"{key} {value:g}" for key, value in about.published.items())
+    lines.append(f"published  {scores or 'no score that is known'}")
+    lines += [f"{key:<9}  {text}" for key, text in (("protocol", about.protocol), ("source", about.source)) if text]
+    lines += [f"against    {text}" for text in about.against]
+    lines += [f"changes    {text}" for text in about.changes]
+    return lines

@@ -45,12 +45,14 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if not arguments.name:
         raise ConfigError("regard train wants a system, a recipe or a YAML file; 'regard recipes' lists those on board")
-    recipe = resolve(arguments.name, arguments.overrides)
+    found = resolve(arguments.name, arguments.overrides)
     if arguments.show:
-        print(recipe.config.to_yaml(), end="")
+        print(found.config.to_yaml(), end="")
         return
-    folder = arguments.output or Path("runs") / recipe.name
-    start_run(recipe.config, folder, quiet=arguments.quiet, go_on=arguments.go_on, about=recipe.lines)
+    folder = arguments.output or Path("runs") / found.name
+    start_run(
+        found.config, folder, quiet=arguments.quiet, go_on=arguments.go_on, about=found.lines, recipe=found.recipe
+    )
     close(folder)
 
 

@@ -1,35 +1,38 @@
 """Runs: from a recipe's name to a folder with a trained, scored model.
 
-A run folder holds config.yaml, metrics.jsonl, tensorboard/, last.safetensors (to resume from), best/ (the weights of
-the best evaluation) and final/ (the weights training ended with: what papers report, and what ``regard.load`` takes).
+A run folder holds config.yaml, recipe.json (where that came from), metrics.jsonl, tensorboard/, last.safetensors (to
+resume from), best/ (the weights of the best evaluation) and final/ (the weights training ended with: what papers
+report, and what ``regard.load`` takes).
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from regard.config import Config, load_config, override, read_recipe, recipe_names
+from regard.config import Config, load_config, override, read_settings
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources, no_training, source_name
 from regard.engine.extract import products_of
-from regard.engine.identity import check_settings, flat_settings
+from regard.engine.identity import check_settings
+from regard.engine.origin import changed_settings, keep_recipe
 from regard.engine.runtime import Runtime
 from regard.engine.saved_state import Saved, has_state, read_saved
 from regard.engine.train import train
 from regard.errors import ConfigError, DataError, StorageError
 from regard.models import ReIDModel
 from regard.models.checkpoint import WEIGHTS
+from regard.recipes import Recipe, list_recipes, read_recipe
 from regard.registry import MODELS
+from regard.storage import check_text
 from regard.structures import Splits
 
-__all__ = ["Recipe", "find_data", "open_data", "resolve", "resume_run", "start_run", "tested_on"]
+__all__ = ["Resolved", "find_data", "open_data", "resolve", "resume_run", "start_run", "tested_on"]
 
 CROWD = Path("runs") / "crowd"
 
@@ -38,21 +41,23 @@ BASE = "market1501"
 """Data set whose recipe a system takes for data sets that it has none for."""
 
 
-class Recipe(NamedTuple):
+class Resolved(NamedTuple):
     """What ``regard train NAME`` stands for.
 
     Attributes:
         name: what the run is called by default.
         config: the checked configuration.
-        lines: which recipe it is, and what differs from it.
+        recipe: where it comes from.
+        lines: which recipe that is, and what differs from it.
     """
 
     name: str
     config: Config
+    recipe: Recipe
     lines: tuple[str, ...]
 
 
-def resolve(name: str, overrides: Sequence[str] = ()) -> Recipe:
+def resolve(name: str, overrides: Sequence[str] = ()) -> Resolved:
     """The recipe meant by ``name`` and its configuration.
 
     A bare system name takes its recipe for the data set that the overrides point at (``data.name=``, or what is found
@@ -62,33 +67,20 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: there is no such recipe, or it or an override is wrong.
     """
-    called, note = name, ""
-    if name in MODELS and name not in recipe_names():
+    called, note, on_board = name, "", list_recipes()
+    if name in MODELS and name not in on_board:
         data = _data_of(overrides)
         called, base = f"{name}_{data}", f"{name}_{BASE}"
         name = called
-        if called not in recipe_names() and base in recipe_names():
+        if called not in on_board and base in on_board:
             name, note = base, f"{called.removesuffix(f'_{data}')} has no recipe for {data} and takes that for {BASE}"
             several = override({}, overrides).get("data", {}).get("train")
             overrides = (f"data.name={'null' if several else data}", *overrides)
-    text = read_recipe(name)
-    config = load_config(text, overrides, source=name)
-    said = f"recipe {name}" + (f": {note}" if note else "")
-    return Recipe(Path(called).stem, config, (said, *_changed(text, config)))
-
-
-def _changed(recipe: str, config: Config) -> list[str]:
-    """The settings that differ from the recipe's, in one line; none where none does, or the recipe alone is faulty."""
-    try:
-        own = dict(flat_settings(load_config(recipe).to_dict()))
-    except ConfigError:
-        return []
-    changes = [
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in flat_settings(config.to_dict())
-        if key not in own or own[key] != value
-    ]
-    return [f"changed: {', '.join(changes)}"] if changes else []
+    recipe = read_recipe(name)
+    config = recipe.config(overrides)
+    said = f"recipe {name} ({recipe.kind})" + (f": {note}" if note else "")
+    changes = changed_settings(recipe, config)
+    return Resolved(Path(called).stem, config, recipe, (said, *([f"changed: {', '.join(changes)}"] if changes else ())))
 
 
 def _data_of(overrides: Sequence[str]) -> str:
@@ -164,7 +156,12 @@ def find_data(
 
 
 def start_run(
-    config: Config, folder: Path, quiet: bool = False, go_on: bool = False, about: Sequence[str] = ()
+    config: Config,
+    folder: Path,
+    quiet: bool = False,
+    go_on: bool = False,
+    about: Sequence[str] = (),
+    recipe: Recipe | None = None,
 ) -> ReIDModel:
     """Train a new run in ``folder``.
 
@@ -176,13 +173,16 @@ def start_run(
         quiet: no progress bars.
         go_on: where the folder holds this very run already, go on from its last checkpoint: what is wanted of a
             command that is started again whenever it has been ended.
-        about: lines to begin with, see :class:`Recipe`.
+        about: lines to begin with, see :class:`Resolved`.
+        recipe: where the configuration comes from, which the folder then says too.
 
     Raises:
         ConfigError: the folder holds a run already; with ``go_on``, one of other settings.
         CheckpointError: with ``go_on``, the run was trained on other pictures, or its checkpoint is damaged.
         DataError: the data set is for testing only.
+        StorageError: the folder's name is no text.
     """
+    check_text(folder)
     runtime = Runtime(config.train)
     try:
         kind = runtime.broadcast(_standing(folder))
@@ -196,7 +196,7 @@ def start_run(
             return _train(config, folder, runtime, quiet, saved, about)
         if kind == "failed":
             _say_again(folder, runtime)
-        return _train(config, folder, runtime, quiet, about=about)
+        return _train(config, folder, runtime, quiet, about=about, begin=lambda: keep_recipe(folder, recipe))
     finally:
         runtime.close()
 
@@ -216,7 +216,7 @@ def resume_run(folder: Path, overrides: Sequence[str] = (), quiet: bool = False)
     saved = None
     if _standing(folder) == "failed":
         settings = folder / "config.yaml"
-        config = load_config(settings.read_text(encoding="utf-8"), overrides, source=str(settings))
+        config = load_config(read_settings(settings), overrides, source=str(settings))
     else:
         saved = read_saved(folder)
         config = load_config(saved.config.to_dict(), overrides, source=str(folder))
@@ -231,7 +231,13 @@ def resume_run(folder: Path, overrides: Sequence[str] = (), quiet: bool = False)
 
 
 def _train(
-    config: Config, folder: Path, runtime: Runtime, quiet: bool, resume: Saved | None = None, about: Sequence[str] = ()
+    config: Config,
+    folder: Path,
+    runtime: Runtime,
+    quiet: bool,
+    resume: Saved | None = None,
+    about: Sequence[str] = (),
+    begin: Callable[[], None] | None = None,
 ) -> ReIDModel:
     splits = open_data(config, runtime, quiet)
     if not splits.train:
@@ -243,7 +249,7 @@ def _train(
         raise StorageError(
             f"could not make the run folder {folder}: {error.strerror or error}; choose another with -o"
         ) from None
-    runtime.barrier()
+    runtime.on_main(begin or (lambda: None))
     try:
         return train(config, splits, folder, runtime, resume=resume, quiet=quiet)
     except (RuntimeError, MemoryError) as error:

@@ -302,8 +302,9 @@ def build_criterion(config: Config, model: ReIDModel) -> Criterion:
     Raises:
         ConfigError: there is no loss, or one does not fit the model.
     """
-    if not config.losses:
-        raise ConfigError("losses is empty, so there is nothing to minimize; add at least one term")
+    if not any(term.weight for term in config.losses.values()):
+        reason = "has no term but those of weight 0" if config.losses else "is empty"
+        raise ConfigError(f"losses {reason}, so there is nothing to minimize; add at least one term")
     terms = []
     for name, term in config.losses.items():
         known = {}

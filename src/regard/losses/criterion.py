@@ -6,6 +6,8 @@ A recipe writes them as a mapping from term name to loss::
       id:      {loss: cross_entropy, on: logits.*, smoothing: 0.1}
       triplet: {loss: triplet, on: features.global, margin: 0.3, gather: true}
 
+A term of ``weight`` 0 is computed and logged, but adds nothing, not even the NaN of a gradient, and moves nothing.
+
 ``on`` is ``logits``, ``features`` or ``maps``, a dot, and a pattern of output names (``*`` for all of them).
 
 A loss may have parameters of its own, such as the centers of :mod:`regard.losses.center`; it then says in an attribute
@@ -37,7 +39,7 @@ class Term(nn.Module):
         name: how logs and figures call it.
         loss: module called as ``loss(value, target)``, returning a scalar.
         on: which outputs, e.g. ``"features.global"`` or ``"logits.*"``.
-        weight: factor in the total.
+        weight: factor in the total; 0 leaves it out of it.
         reduction: "mean" or "sum" over the outputs that ``on`` matches.
         gather: compare with the features of all ranks; wanted for losses over pairs (the triplet), pointless else.
         target: "pids", or ``"extra.NAME"`` for an entry of :attr:`Batch.extra`.
@@ -122,8 +124,10 @@ class Criterion(nn.Module):
         total = torch.zeros((), device=output.embedding.device)
         for term in self.terms:
             assert isinstance(term, Term)
-            values[term.name] = value = term(output, batch, gather)
-            total = total + term.weight * value
+            with torch.set_grad_enabled(torch.is_grad_enabled() and term.weight != 0):
+                values[term.name] = value = term(output, batch, gather)
+            if term.weight:
+                total = total + term.weight * value
         return total, {name: value.detach() for name, value in values.items()}
 
     def parameter_groups(self) -> list[dict[str, Any]]:

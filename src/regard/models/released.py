@@ -175,6 +175,7 @@ IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {
     "sa": released_dsp.sa,
     "msea": released_apnet.msea,
     "mudeep": released_mudeep.mudeep,
+    "pcb": released_dsp.pcb,
     "resnet": released_resnet.resnet,
     "rga": released_rga.rga,
 }
@@ -184,8 +185,10 @@ INPUTS: dict[str, InputSpec] = {
     "apnet": InputSpec(384, 192),
     "daaf": InputSpec(256, 128),
     "dsp": InputSpec(384, 128),
+    "pcb": InputSpec(384, 128),
     "sa": InputSpec(384, 128),
     "msea": InputSpec(384, 192),
     "mudeep": InputSpec(384, 192, "bicubic"),
+    "rga": InputSpec(256, 128),
 }
 """Released network -> what its authors' code trains it to see, which no tensor tells; 256 x 128 where none is here."""

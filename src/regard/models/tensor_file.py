@@ -11,8 +11,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from regard.errors import CheckpointError
+from regard.errors import CheckpointError, StorageError
 from regard.models.mindspore_file import is_mindspore, read_mindspore
+from regard.storage import check_text
 
 __all__ = ["as_tensors", "read_tensors"]
 
@@ -27,16 +28,18 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: no such file, damaged, or without named tensors.
+        StorageError: its name is no text.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no file {path}; give the path of a .safetensors, .pt, .pth or .ckpt file")
     try:
         if path.suffix == ".safetensors":
+            check_text(path)
             return safetensors.torch.load_file(path)
         reads = read_mindspore if is_mindspore(path) else _read_torch
         content = reads(path)
-    except CheckpointError:
+    except (CheckpointError, StorageError):
         raise
     except Exception as error:  # a damaged file can break its reader anywhere
         raise CheckpointError(f"{path} {_reason(error)}") from error

@@ -1,0 +1,207 @@
+"""Recipes: trainings by name, what is known of them, and who has published what with them.
+
+A recipe is a YAML file of settings (:mod:`regard.config`), which says only what differs from the defaults. Its first
+line is a comment, the title. Two keys beside the settings belong to the recipe alone, and are no part of a run:
+
+``base: NAME``
+    another recipe, or a YAML file beside this one: read first, and this one's keys go over it. Mappings are joined key
+    by key, everything else is replaced; ``null`` takes a term out of ``losses``.
+``about: {kind: ...}``
+    what is known of it, see :class:`About`. It is not taken over from ``base``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from regard.config import Config, describe_fault, load_config, read_settings, without_terms
+from regard.errors import ConfigError, UnknownNameError
+from regard.parsing import parse_yaml
+
+__all__ = ["UNSAID", "About", "Recipe", "list_recipes", "read_recipe"]
+
+FILES = (".yaml", ".yml")
+"""Endings by which a text means a file instead of a recipe on board."""
+
+UNSAID = "yours"
+"""Kind of a recipe that says nothing of itself."""
+
+
+def _line(text: Any) -> Any:
+    return " ".join(text.split()) if isinstance(text, str) else text
+
+
+Line = Annotated[str, BeforeValidator(_line), Field(min_length=1)]
+Percent = Annotated[float, Field(ge=1, le=100)]
+
+
+class About(BaseModel):
+    """What is known of a recipe.
+
+    Attributes:
+        kind: ``released``: the authors' code to the letter, its faults included; ``published``: as a paper or its page
+            describes it, without code to compare with; ``ours``: the one that we think works.
+        published: scores in percent, such as ``{mAP: 90.5, rank-1: 96.2}``.
+        protocol: how these were measured.
+        source: where these were published.
+        against: what is known against comparing with them.
+        changes: what differs from the authors' training, each ``KEY, KEY: what and why``. Keys are dotted settings; of
+            a recipe that has a released twin, they are all in which the two differ.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    kind: Literal["released", "published", "ours"]
+    published: dict[str, Percent] = {}
+    protocol: Line | None = None
+    source: Line | None = None
+    against: tuple[Line, ...] = ()
+    changes: tuple[Line, ...] = ()
+
+    @field_validator("published", mode="before")
+    @classmethod
+    def _known_scores(cls, published: Any) -> Any:
+        for key in published if isinstance(published, dict) else ():
+            if not re.fullmatch(r"mAP|rank-[1-9]\d?", str(key)):
+                raise ConfigError(f"got the score {key!r}; it wants mAP or rank-1, rank-5 ...")
+        return published
+
+    @model_validator(mode="after")
+    def _scores_with_their_source(self) -> About:
+        missing = [key for key in ("protocol", "source") if self.published and not getattr(self, key)]
+        if missing:
+            raise ConfigError(f"published has scores, but {' and '.join(missing)} is missing; say how and where")
+        return self
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training by name.
+
+    Attributes:
+        name: as it was asked for: of a recipe on board, or a file's path.
+        text: its own YAML.
+        bases: the recipes that it is laid over, nearest first.
+        about: what is known of it; None where it does not say.
+        settings: its settings and those of its bases, unchecked.
+    """
+
+    name: str
+    text: str
+    bases: tuple[str, ...]
+    about: About | None
+    settings: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """The comment in its first line."""
+        first = self.text.lstrip("\ufeff").split("\n", 1)[0]
+        return first.lstrip("# ").strip() if first.startswith("#") else ""
+
+    @property
+    def kind(self) -> str:
+        """Its ``about.kind``; :data:`UNSAID` where it does not say."""
+        return self.about.kind if self.about else UNSAID
+
+    def config(self, overrides: Sequence[str] = ()) -> Config:
+        """The checked configuration.
+
+        Args:
+            overrides: see :func:`regard.config.load_config`.
+
+        Raises:
+            ConfigError: everything that is wrong, in one message.
+        """
+        return load_config(self.settings, overrides, source=self.name)
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that ship with regard."""
+    return sorted(f.name.removesuffix(".yaml") for f in _on_board().iterdir() if f.name.endswith(".yaml"))
+
+
+def read_recipe(name: str | Path) -> Recipe:
+    """Read a recipe and those it is laid over.
+
+    Args:
+        name: of a recipe on board, or the path of a YAML file.
+
+    Raises:
+        ConfigError: there is no such recipe or file, or it, its ``about`` or its ``base`` is wrong.
+    """
+    return _read_file(Path(name), str(name)) if Path(name).suffix in FILES else _read_named(str(name))
+
+
+def _on_board() -> Any:
+    return resources.files("regard.recipes")
+
+
+@cache
+def _read_named(name: str) -> Recipe:
+    if name not in list_recipes():
+        raise UnknownNameError("recipe", name, list_recipes())
+    return _assemble(name, (_on_board() / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def _read_file(path: Path, name: str, seen: tuple[Path, ...] = ()) -> Recipe:
+    """Read a file.
+
+    Args:
+        path: where it is.
+        name: what to call it.
+        seen: files whose ``base`` leads here.
+    """
+    if path.resolve() in seen:
+        way = " -> ".join(map(str, (*seen, path.resolve())))
+        raise ConfigError(f"base goes round in a circle ({way}); take one of them out")
+    text = read_settings(path)
+    return _assemble(name, text, path.parent, (*seen, path.resolve()))
+
+
+def _assemble(name: str, text: str, folder: Path | None = None, seen: tuple[Path, ...] = ()) -> Recipe:
+    """The recipe of a text; ``folder`` is its file's, None for a recipe on board."""
+    tree = parse_yaml(text, name)
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{name} holds {type(tree).__name__}, not a mapping of sections; see 'regard recipes NAME'")
+    about = _read_about(tree.pop("about"), name) if "about" in tree else None
+    if "base" not in tree:
+        return Recipe(name, text, (), about, without_terms(tree, {}, name))
+    said = tree.pop("base")
+    if not isinstance(said, str) or not said:
+        raise ConfigError(f"{name}: base is {said!r}; it wants the name of a recipe, or a YAML file beside this one")
+    try:
+        if folder is not None and Path(said).suffix in FILES:
+            place = folder / Path(said).expanduser()
+            base = _read_file(place, str(place), seen)
+        else:
+            base = _read_named(said)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: base: {error}") from None
+    settings = without_terms(_over(base.settings, tree), base.settings, name)
+    return Recipe(name, text, (base.name, *base.bases), about, settings)
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others laid over them."""
+    joined = dict(below)
+    for key, value in above.items():
+        under = joined.get(key)
+        joined[key] = _over(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return joined
+
+
+def _read_about(about: Any, name: str) -> About:
+    if not isinstance(about, dict):
+        raise ConfigError(f"{name}: about holds {type(about).__name__}, not a mapping; it wants at least a kind")
+    try:
+        return About.model_validate(about)
+    except ValidationError as error:
+        faults = [describe_fault(fault, About, "about") for fault in error.errors()]
+        raise ConfigError(f"{name}: {'; '.join(faults)}") from None
