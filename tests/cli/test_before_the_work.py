@@ -133,3 +133,20 @@ def test_a_run_folder_whose_name_is_no_text(tmp_path, monkeypatch, capsys):
         said = capsys.readouterr().err
         assert "is no text in UTF-8, so no network can be kept there; rename it" in said
         assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", [3, None, 2.5, True, ["cosine"]])
+def test_a_name_or_a_count_of_another_kind_is_one_line(value):
+    import regard
+
+    pids = {"query_pids": [1], "gallery_pids": [1]}
+    for option in ("metric", "cmc", "ap", "unmatched", "junk"):
+        with pytest.raises(ConfigError, match=r"unknown .*; known: "):
+            regard.evaluate_ranking([[1.0, 0.0]], [[1.0, 0.0]], **pids, **{option: value})
+    with pytest.raises(ConfigError, match="unknown model"):
+        regard.create_model(value, num_ids=2)
+    if value not in (3, True):
+        with pytest.raises(ConfigError, match="max_rank is"):
+            regard.evaluate_ranking([[1.0, 0.0]], [[1.0, 0.0]], **pids, max_rank=value)
+        with pytest.raises(ConfigError, match="num_ids is"):
+            regard.create_model("baseline", num_ids=value, backbone="resnet18")

@@ -78,7 +78,7 @@ class ReIDModel(nn.Module):
 
     def __init__(self, num_ids: int, embed_dim: int):
         super().__init__()
-        if num_ids < 1:
+        if type(num_ids) is bool or not hasattr(num_ids, "__index__") or num_ids < 1:
             raise ConfigError(f"num_ids is {num_ids}, but a model needs at least 1 identity; give the training set's")
         self.num_ids = num_ids
         self.embed_dim = embed_dim
