@@ -174,7 +174,7 @@ MARKS = {
     "msea": "att1.conv.weight",
     "mudeep": "conv_all.conv1.weight",
     "dsp or sa": "local_conv_layer1.weight",
-    "daaf": "trans_conv_m0.weight",
+    "daaf or daaf-mindspore": "trans_conv_m0.weight",
     "rga": "backbone.rga_att1.gx_channel.0.weight",
 }
 

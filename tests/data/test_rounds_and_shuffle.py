@@ -152,11 +152,12 @@ def test_the_mindspore_form_s_epoch_on_market1501_has_the_published_length(p, ra
     [
         (["data.keep_last=true"], "keep_last is true, but an epoch of sampler pk has a last batch only where it has"),
         (["data.keep_last=true", "data.rounds=1", "train.accumulate=2"], "train.accumulate is 2, and a smaller last"),
+        (["data.keep_last=true", "data.rounds=1", "train.bn_share=2"], "train.bn_share is 2, and a smaller last"),
     ],
 )
 def test_a_last_batch_that_cannot_be_kept(changes, words):
     with pytest.raises(ConfigError, match=words):
-        load_config(read_recipe("baseline_market1501"), changes)
+        read_recipe("baseline_market1501").config(changes)
 
 
 def test_mudeep_s_epoch_on_market1501_has_the_published_length():

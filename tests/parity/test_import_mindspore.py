@@ -7,6 +7,7 @@ one come out of its file.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch.nn import functional
 import regard
 from regard.errors import CheckpointError
 from regard.models.backbone import Backbone
+from regard.models.daaf import DAAF
 from regard.models.mindspore_file import read_mindspore
 
 FILES = Path(__file__).parents[1] / "models" / "mindspore"
@@ -110,6 +112,46 @@ def test_resnet50_of_the_model_zoo(tmp_path):
         place = f"stages.{name[5] if name.startswith('layer') else 0}.{name}"
         assert torch.equal(started[place], tensor)
         assert torch.equal(ours[f"backbone.{place}"], tensor)
+
+
+def test_daaf_of_mindspore(tmp_path):
+    """Names, head, padding, epsilon and both branches: the network's own answers."""
+    tensors = tensors_of("daaf")
+    model = regard.import_released(tensors, network="daaf-mindspore")
+    found = {"preset": "mindspore", "hab": True, "pab": True, "hab_tap": "layer1_copy", "group_width": 340}
+    assert (model.num_ids, model.embed_dim) == (11, 512)
+    assert {key: model.options[key] for key in found} == found
+    assert model.options["decoder"] == "2x2"
+    report = model.import_report
+    assert report is not None
+    assert report.unused == [f"bnneck.{term}" for term in ("beta", "gamma", "moving_mean", "moving_variance")]
+    assert all(name.endswith("num_batches_tracked") for name in report.missing)
+    assert isinstance(model, DAAF)
+    images = torch.from_numpy(fill.image(2, 64, 32)) - model.pixels.shift
+    with torch.no_grad():
+        out = model(images)
+    torch.testing.assert_close(out.embedding, answer("descriptor"), rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(out.logits["global"], answer("logits"), rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(out.maps["pab"][:, :, ::8, ::8], answer("joints"), rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(out.maps["hab"][:, :, ::8, ::8], answer("mask"), rtol=1e-5, atol=2e-5)
+    model.strip().save(tmp_path)
+    torch.testing.assert_close(regard.load(tmp_path).embed(images), answer("descriptor"), rtol=1e-5, atol=2e-5)
+
+
+def test_what_daaf_of_mindspore_is_not():
+    blank = {key: torch.zeros(shape) for key, shape in KEYS["daaf_plain"].items()}
+    plain_one = regard.import_released(blank, network="daaf-mindspore")
+    assert {key: plain_one.options[key] for key in ("hab", "pab")} == {"hab": False, "pab": False}
+    for network, given, message in (
+        ("daaf", blank, "looks like a checkpoint of daaf-mindspore, not of daaf: it has backone.0.weight"),
+        ("resnet", blank, "looks like a checkpoint of daaf-mindspore, not of resnet"),
+        ("daaf-mindspore", {"base.conv1.weight": torch.zeros(1)}, "has no backone.0.weight, but base.conv1.weight"),
+        ("daaf-mindspore", {k: v for k, v in blank.items() if "fc_class" not in k}, "has no fc_class.weight, but b"),
+        ("daaf-mindspore", {k: v for k, v in blank.items() if "reduction.1" not in k}, r"4 missing (neck.norm.bias"),
+    ):
+        with pytest.raises(CheckpointError, match=re.escape(message)) as caught:
+            regard.import_released(given, network=network)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -161,8 +161,9 @@ MARKS: dict[str, tuple[str, ...]] = {
     "att1.fc1.weight": ("msea",),
     "conv_all.conv1.weight": ("mudeep",),
     "local_conv_layer1.weight": ("dsp", "sa"),
-    "trans_conv_0.weight": ("daaf",),
-    "trans_conv_m0.weight": ("daaf",),
+    "backone.0.weight": ("daaf-mindspore",),
+    "trans_conv_0.weight": ("daaf", "daaf-mindspore"),
+    "trans_conv_m0.weight": ("daaf", "daaf-mindspore"),
     "backbone.rga_att1.gx_spatial.0.weight": ("rga",),
     "backbone.rga_att1.gx_channel.0.weight": ("rga",),
 }
@@ -171,6 +172,7 @@ MARKS: dict[str, tuple[str, ...]] = {
 IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {
     "apnet": released_apnet.apnet,
     "daaf": released_daaf.daaf,
+    "daaf-mindspore": released_daaf.daaf_mindspore,
     "dsp": released_dsp.dsp,
     "sa": released_dsp.sa,
     "msea": released_apnet.msea,
@@ -184,6 +186,7 @@ IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {
 INPUTS: dict[str, InputSpec] = {
     "apnet": InputSpec(384, 192),
     "daaf": InputSpec(256, 128),
+    "daaf-mindspore": InputSpec(256, 128),
     "dsp": InputSpec(384, 128),
     "pcb": InputSpec(384, 128),
     "sa": InputSpec(384, 128),
