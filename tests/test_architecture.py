@@ -54,13 +54,17 @@ MAY_IMPORT = {
     "registry": set(),
     "storage": set(),
     "fingerprint": set(),
+    "input_spec": set(),
     "naming": set(),
     "parsing": set(),
+    "precision": set(),
     "threads": set(),
+    "widening": set(),
     "wording": set(),
 }
 GROUND = {
-    "structures", "errors", "registry", "storage", "fingerprint", "naming", "parsing", "threads", "wording",
+    "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "precision",
+    "threads", "widening", "wording",
 }  # fmt: skip
 
 

@@ -74,6 +74,9 @@ def test_all_faults_are_told_at_once_with_the_near_spelling():
         (MINIMAL, ["data.sampler=shuffle", "data.rounds=3"], "data: rounds is 3, but sampler shuffle has none"),
         (MINIMAL, ["schedule.name=exponential"], "schedule: end is 0, which an exponential decay never reaches"),
         (MINIMAL, ["losses.c={loss: center, on: features.global, num_ids: 3}"], "num_ids: no such key"),
+        (MINIMAL, ["data.sampler=sorted", "data.rounds=1"], "data: rounds is 1, but sampler sorted has none"),
+        (MINIMAL, ["data.enlarge_probability=1.5"], "data.enlarge_probability: got 1.5"),
+        (MINIMAL, ["model.num_ids=0"], "model.num_ids: got 0"),
         (MINIMAL, ["data.interpolation=cubic"], "data.interpolation: got 'cubic'"),
     ],
 )

@@ -108,8 +108,10 @@ class DataConfig(Section):
     width: Pixels = Field(default=128, description="pixels the crops are resized to")
     ids_per_batch: Positive = Field(default=16, description="P of the P x K batch, over all ranks")
     images_per_id: Positive = Field(default=4, description="K of the P x K batch")
-    sampler: Literal["pk", "shuffle"] = Field(
-        default="pk", description="pk: P identities with K images each; shuffle: any P x K images, each once an epoch"
+    sampler: Literal["pk", "shuffle", "sorted"] = Field(
+        default="pk",
+        description="pk: P identities with K images each; shuffle: any P x K images, each once an epoch; sorted: the "
+        "same by identity, in the same order in every epoch",
     )
     rounds: Positive | None = Field(
         default=None,
@@ -122,6 +124,9 @@ class DataConfig(Section):
     flip: Share = Field(default=0.5, description="probability of a horizontal flip")
     enlarge: Annotated[float, Field(ge=1, le=4)] = Field(
         default=1.0, description="resize to this many times height and width before the random crop"
+    )
+    enlarge_probability: Share = Field(
+        default=1.0, description="of being enlarged; the other pictures are resized to height and width at once"
     )
     pad: Annotated[int, Field(ge=0, le=1024)] = Field(
         default=10, description="black border in pixels before the random crop"
@@ -174,6 +179,9 @@ class ModelConfig(Section):
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=(), allow_inf_nan=False)
     name: str = Field(default="baseline", description="registered model")
+    num_ids: Positive | None = Field(
+        default=None, description="identities that the classifiers tell apart; None: as many as there are to train on"
+    )
     pretrained: bool | Annotated[str, AfterValidator(lambda text: str(_place(Path(text))))] = Field(
         default=False,
         description="weights to start from: true fetches the backbone's, a file holds the backbone's, the folder of a "
@@ -273,6 +281,11 @@ class TrainConfig(Section):
         default=False, description="torch.compile, which changes last digits; auto: where there is CUDA"
     )
     sync_bn: bool = Field(default=False, description="batch-norm statistics over all ranks")
+    bn_share: Positive = Field(
+        default=1,
+        description="equal shares of a batch that batch-norm statistics are of, over all ranks: 2 is what two devices "
+        "do without sync_bn, on one",
+    )
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="decay of averaged weights, e.g. 0.999"
     )
@@ -282,6 +295,9 @@ class TrainConfig(Section):
     checkpointing: bool = Field(default=False, description="compute blocks again instead of keeping what they saw")
     profile: Annotated[int, Field(ge=0)] = Field(default=0, description="steps to time part by part, for profile.txt")
     eval_every: Positive | None = Field(default=20, description="epochs between evaluations; null: only at the end")
+    keep_every: Positive | None = Field(
+        default=None, description="epochs between networks that are kept for good, in epochs/ of the run folder"
+    )
     save_every: Positive | None = Field(default=None, description="steps between checkpoints within an epoch")
     log_every: Positive = Field(default=10, description="steps between writes to the log (every step is logged)")
 
@@ -304,8 +320,15 @@ class EvalConfig(Section):
     junk: Literal["before", "query"] = Field(
         default="before", description="when junk leaves the gallery: before anything is compared, or query by query"
     )
+    protocol: Literal["rule", "lists"] = Field(
+        default="rule",
+        description="what is right: by identity and camera, or by the data set's own good and junk lists (gt_query)",
+    )
     ignore_cameras: bool = Field(
         default=False, description="a person's pictures by the query's own camera are right, instead of being removed"
+    )
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
+        default="auto", description="of products; auto: fp32 for imported networks, else as trained"
     )
     batch_size: Positive = Field(default=128, description="pictures at a time")
 
@@ -320,6 +343,27 @@ class Config(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+
+    @model_validator(mode="after")
+    def _shares_of_a_batch(self) -> Config:
+        shares, data = self.train.bn_share, self.data
+        if shares == 1:
+            return self
+        for setting, other in (("sync_bn=true", self.train.sync_bn), ("accumulate", self.train.accumulate > 1)):
+            if other:
+                raise ConfigError(
+                    f"train.bn_share is {shares}, but train.{setting} says otherwise what batch statistics are of; "
+                    "leave one of them out"
+                )
+        units, name = data.ids_per_batch, "identities"
+        if data.sampler != "pk":
+            units, name = data.ids_per_batch * data.images_per_id, "images"
+        if units % shares or data.ids_per_batch * data.images_per_id < 2 * shares:
+            raise ConfigError(
+                f"train.bn_share is {shares}, but the {units} {name} of a batch do not make {shares} equal shares of "
+                "at least two images; choose a divisor"
+            )
+        return self
 
     @model_validator(mode="after")
     def _evaluation_that_fits(self) -> Config:

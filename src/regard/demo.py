@@ -213,7 +213,7 @@ def _trained(config: Config, run: Path, quiet: bool) -> ReIDModel:
 def _evaluate(
     model: ReIDModel, splits: Splits, config: Config, quiet: bool
 ) -> tuple[RankingReport, np.ndarray, np.ndarray]:
-    runtime = Runtime(config.train)
+    runtime = Runtime.for_scoring(config)
     query, gallery = embed_run(model.to(runtime.device), splits, config, runtime, quiet)
     report = with_options(evaluate_splits(query, gallery, splits, config.eval), run_options(config, runtime))
     return report, query, gallery

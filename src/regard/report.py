@@ -37,7 +37,7 @@ from regard.engine.log import read_history
 from regard.engine.origin import read_origin
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
-from regard.engine.scoring import as_feature_sets, with_options
+from regard.engine.scoring import as_feature_sets, lists_of, with_options
 from regard.errors import CheckpointError, ConfigError, nearest
 from regard.explain.answers import answers
 from regard.explain.attention import attention_of
@@ -221,7 +221,7 @@ def _open(
 
 
 def _opened(label: str, folder: Path, config: Config, splits: Splits, quiet: bool) -> Opened:
-    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    runtime = Runtime.for_scoring(config)
     model = load(folder).to(runtime.device)
     query, gallery = embed_run(model, splits, config, runtime, quiet)
     report = with_options(evaluate_splits(query, gallery, splits, config.eval), run_options(config, runtime))
@@ -250,7 +250,8 @@ def _queries(runs: Sequence[Opened], splits: Splits, count: int, seed: int) -> d
 def _answers(run: Opened, splits: Splits, k: int, junk: bool = False) -> Ranking:
     """The first gallery pictures of every query, as the run's evaluation orders them."""
     order = run.config.eval.model_dump(include={"metric", "rerank", "expansion", "junk", "ignore_cameras"})
-    return answers(*as_feature_sets(run.query, run.gallery, splits), k, show_junk=junk, **order)
+    lists = lists_of(splits, run.config.eval)
+    return answers(*as_feature_sets(run.query, run.gallery, splits), k, show_junk=junk, lists=lists, **order)
 
 
 @dataclass

@@ -20,10 +20,11 @@ def check_writable(path: Path | str, folder: bool = False) -> None:
     """Check, before any work is done for it, that a file can be written there, or that a folder is or can be made.
 
     Raises:
-        StorageError: there is a folder where a file should be, or the reverse, or no permission.
+        StorageError: there is a folder where a file should be, or the reverse, a pipe or a device, or no permission.
     """
     path = Path(path)
     try:
+        _check_kind(path)
         if path.exists() and path.is_dir() != folder and (folder or path.is_dir()):
             there, wanted = ("a file", "a folder") if folder else ("a folder", "a file")
             raise StorageError(f"{path} is {there}, wanted {wanted} to write; give another name")
@@ -71,6 +72,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     path = Path()
     try:
         for path, data in files.items():
+            _check_kind(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             temporaries[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
             _write_through(temporaries[path], data)
@@ -86,6 +88,16 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     finally:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse to put a file in the place of a pipe, a socket or a device: /dev/null would be a file for everybody then.
+
+    Raises:
+        StorageError: there is one.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise StorageError(f"{path} is a pipe, socket or device, wanted a file to write; give another name")
 
 
 def _write_through(path: Path, data: bytes) -> None:

@@ -9,19 +9,19 @@ returns, a :class:`Ranking` what every search and evaluation speaks of. :class:`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from regard.wording import count
+from regard.wording import count, named_with
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Batch", "Output", "Ranking", "Sample", "Splits"]
+__all__ = ["Batch", "MatchLists", "Output", "Ranking", "Sample", "Splits"]
 
 JUNK = -1
 """pid of a detection that is neither right nor wrong: never ranked (Market-1501 protocol)."""
@@ -63,6 +63,7 @@ class Splits:
         name: name of the data set in the registry.
         root: the folder it was read from.
         train, query, gallery: samples, each in sorted file order.
+        options: the data set's own with which it was read, such as ``{"boxes": "labeled"}``.
     """
 
     name: str
@@ -70,6 +71,17 @@ class Splits:
     train: list[Sample] = field(repr=False)
     query: list[Sample] = field(repr=False)
     gallery: list[Sample] = field(repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, root: Path, parts: Mapping[str, list[Sample]]) -> Splits:
+        """The data set of three splits by name."""
+        return cls(name, root, parts["train"], parts["query"], parts["gallery"])
+
+    @property
+    def label(self) -> str:
+        """Its name, with the options it was read with: what figures on it are called."""
+        return named_with(self.name, self.options)
 
     @property
     def num_ids(self) -> int:
@@ -83,7 +95,23 @@ class Splits:
             ids = len({s.pid for s in samples if s.pid > 0})
             parts.append(f"{split} {count(len(samples), 'image')} of {count(ids, 'id')}")
         cameras = len({s.camid for s in (*self.train, *self.query, *self.gallery)})
-        return f"{self.name}: {', '.join(parts)}; {count(cameras, 'camera')}"
+        return f"{self.label}: {', '.join(parts)}; {count(cameras, 'camera')}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MatchLists:
+    """What is right for every query, told picture by picture instead of by identity and camera.
+
+    Attributes:
+        good: for each of the Q queries, the gallery rows that are right, ascending.
+        junk: the same for those that are neither right nor wrong; all others are wrong.
+    """
+
+    good: Sequence[np.ndarray]
+    junk: Sequence[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.good)
 
 
 class Batch(NamedTuple):

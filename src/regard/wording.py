@@ -1,10 +1,13 @@
-"""Counts in words: "1 picture", "2,000 pictures"."""
+"""Counts and options in words: "1 picture", "2,000 pictures", "boxes=labeled"."""
 
 from __future__ import annotations
 
-__all__ = ["count"]
+from collections.abc import Mapping
+from typing import Any
 
-PLURALS = {"person": "people", "match": "matches"}
+__all__ = ["count", "named_with"]
+
+PLURALS = {"person": "people", "match": "matches", "box": "boxes"}
 
 
 def count(number: int, noun: str) -> str:
@@ -19,3 +22,9 @@ def count(number: int, noun: str) -> str:
     head, space, last = noun.rpartition(" ")
     plural = PLURALS.get(last) or (f"{last[:-1]}ies" if last.endswith("y") else f"{last}s")
     return f"{number:,} {head}{space}{plural}"
+
+
+def named_with(name: str, options: Mapping[str, Any]) -> str:
+    """A name and the options that were chosen, as a command line takes them: ``market1501 (distractors=false)``."""
+    chosen = (f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in options.items())
+    return f"{name} ({', '.join(chosen)})" if options else name

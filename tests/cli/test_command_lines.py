@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shlex
+import stat
 from pathlib import Path
 
 import pytest
 
 from regard.cli.main import VERBS, parse
-from regard.errors import RegardError
+from regard.errors import RegardError, StorageError
+from regard.storage import write_atomic
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -111,3 +114,56 @@ def test_arguments_and_options_stand_in_any_order(line, wanted):
 def test_in_any_order_a_fault_is_still_one(line, wanted):
     with pytest.raises(RegardError, match=re.escape(wanted)):
         parse(line.split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"explain pair RUN a.jpg b.jpg -o out --dpi {value}" for value in (0, -5, 2401, 10**8, "x", 1.5)),
+        "explain sheet a.jpg --runs RUN -o sheet.png --dpi 100000",
+        *(f"explain sheet a.jpg --runs RUN -o sheet.png --width {value}" for value in (0, -1, 1e9, ".nan", ".inf")),
+        *(f"explain ranked RUN -o out {option} 1000000000" for option in ("--depth", "--count", "--hardest")),
+        *(f"compare RUN RUN --resamples {value}" for value in (0, -1, 10**9)),
+        *(f"report RUN -o page.html {option} 1000000000" for option in ("--queries", "--pictures", "--people")),
+        *(f"{verb} --seed -1" for verb in ("calibrate RUN", "report RUN -o a.html", "explain ranked RUN -o out",
+                                           "explain precision RUN --root D -o out", "eval RUN --corruptions")),
+        *(f"calibrate RUN --pairs {value}" for value in (0, -1, 10**12)),
+        *(f"demo {option} 0" for option in ("--epochs", "--train-ids", "--test-ids")),
+        "demo --train-ids 1",
+        *(f"eval RUN --corruptions {option} 0" for option in ("--mixed", "--images")),
+        *(f"data labels preview D out.png {option} 1000000000" for option in ("--photos", "--columns", "--height")),
+    ],
+)  # fmt: skip
+def test_numbers_out_of_all_bounds_are_refused_before_the_work(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RegardError, match=r"argument --[a-z-]+: got '[^']+', wanted .*from [\d,]+ to [\d,]+") as error:
+        parse(shlex.split(line))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eval RUN --metric cosine -q --metric euclidean",
+        "eval RUN --data market1501 --data dukemtmc",
+        "train apnet -o A data.root=D --output B",
+        "explain pair RUN a.jpg b.jpg -o out --dpi 100 --dpi 100",
+        "search a.jpg --gallery people -k 3 --top 4",
+    ],
+)
+def test_an_option_with_two_values_is_refused(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RegardError, match=r"-[a-z-]+ is given twice; give it once"):
+        parse(shlex.split(line))
+    parse(shlex.split("search a.jpg --gallery people --id 1 --id 2 --camera 3 --camera 4"))
+
+
+@pytest.mark.parametrize("line", ["eval RUN --json pipe", "report RUN -o pipe", "search a.jpg --gallery G --json pipe"])
+def test_a_pipe_or_a_device_is_never_replaced_by_a_file(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises(RegardError, match="pipe is a pipe, socket or device, wanted a file to write"):
+        parse(shlex.split(line))
+    with pytest.raises(StorageError, match="pipe is a pipe, socket or device"):
+        write_atomic("pipe", b"bytes")
+    assert stat.S_ISFIFO(Path("pipe").stat().st_mode)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 from test_commands import run
 
 import regard
+from regard.data import load_dataset
 from regard.metrics import evaluate_camera_pairs, evaluate_open_set, pool_features
 
 
@@ -25,6 +29,24 @@ def files(tmp_path):
         paths.append(tmp_path / f"{name}.npz")
         np.savez(paths[-1], embeddings=embeddings, pids=pids, camids=camids)
     return paths
+
+
+@pytest.fixture
+def market_with_lists(market, tmp_path):
+    """Market-1501 in miniature with ``gt_query`` by identity and camera."""
+    root = Path(shutil.copytree(market, tmp_path / "market1501"))
+    (root / "gt_query").mkdir()
+    test = root / "bounding_box_test"
+    shutil.copy(min(test.glob("*.jpg")), test / "0000_c1s1_000001_00.jpg")
+    splits = load_dataset("market1501", root)
+    for query in splits.query:
+        same = [(number, one.camid) for number, one in enumerate(splits.gallery, 1) if one.pid == query.pid]
+        bad = [number for number, one in enumerate(splits.gallery, 1) if one.pid == -1]
+        good = [number for number, camera in same if camera != query.camid]
+        junk = [number for number, camera in same if camera == query.camid] + bad
+        for kind, numbers in (("good", good), ("junk", junk)):
+            savemat(root / f"gt_query/{query.path.stem}_{kind}.mat", {f"{kind}_index": numbers})
+    return root
 
 
 def arrays(files):
@@ -104,6 +126,30 @@ def test_mistakes_are_told_in_one_line(files, tmp_path, capsys):
         assert code == 2
         assert words in err
         assert len(err.strip().splitlines()) == 1
+
+
+def test_how_market_was_read_and_judged_stands_with_the_score(capsys, tmp_path, tiny_overrides, market_with_lists):
+    folder, file = tmp_path / "run", tmp_path / "scores.json"
+    code, _, err = run("train", "baseline_crowd", *tiny_overrides, "train.epochs=1", "-o", folder, "-q", capsys=capsys)
+    assert code == 0, err
+    how = ["eval", folder, "-q", "--json", file, "--root", market_with_lists, "--data"]
+    code, out, err = run(*how, "market1501,distractors=false", "--protocol", "lists", capsys=capsys)
+    assert code == 0, err
+    found = json.loads(file.read_text())
+    assert found["options"]["data"] == "market1501 (distractors=false)"
+    assert found["options"]["protocol"] == "good and junk lists"
+    assert found["options_of_data"] == {"distractors": False}
+    assert "market1501 (distractors=false): train" in out
+    assert "data market1501 (distractors=false)" in out
+    assert "protocol good and junk lists" in out
+    code, out, err = run(*how, "market1501", "market1501,distractors=false", capsys=capsys)
+    assert code == 0, err
+    assert list(json.loads(file.read_text())["data"]) == ["market1501", "market1501 (distractors=false)"]
+    code, _, err = run("eval", folder, "-q", "--root", market_with_lists, "--data", "market1501,distractor=false",
+                       capsys=capsys)  # fmt: skip
+    assert code == 2
+    assert "distractors" in err
+    assert err.count("\n") == 1
 
 
 def test_a_run_is_scored_further_by_hand(capsys, tmp_path, tiny_overrides):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import OrderedDict
 from pathlib import Path
@@ -10,11 +11,17 @@ import pytest
 import torch
 
 import regard
+from regard.cli.explain_runs import open_runs
 from regard.cli.main import main
+from regard.engine.evaluation import evaluate_on, run_config
+from regard.errors import CheckpointError
+from regard.export.make import describe, input_of
+from regard.search.embedder import Embedder
 
 sys.path.append(str(Path(__file__).parents[1] / "parity"))
 
 import fill
+import rga_twin
 import test_parity_daaf
 
 IDS = 23
@@ -58,6 +65,10 @@ def write(network: str, folder: Path) -> tuple[Path, OrderedDict[str, torch.Tens
         tensors = released({key: list(value.shape) for key, value in test_parity_daaf.tensors().items()})
         path = folder / "resnet50_model_120.pth"
         torch.save(tensors, path)
+    elif network == "rga":
+        tensors = released(rga_twin.shapes(256, 128, ("spatial", "channel"), IDS))
+        path = folder / "checkpoint_600.pth.tar"
+        torch.save({"state_dict": tensors, "epoch": 600, "best_top1": 0, "optimizer": optimizer}, path)
     else:
         tensors = released(fill.keys(network))
         if network == "sa":
@@ -74,6 +85,18 @@ DETECTED = {
     "dsp": {"mode": "released", "head_dim": 256, "part_conv": "shared"},
     "sa": {"mode": "l1", "rescale": False},
     "daaf": {"preset": "bot", "hab": True, "pab": True, "hab_tap": "layer1_copy", "group_width": 340, "decoder": "2x2"},
+    "rga": {"level": 1, "agent": "rga_sc", "height": 256, "width": 128, "stem_relu": True},
+}
+
+
+SEEN = {
+    "apnet": "384 x 192, bilinear",
+    "msea": "384 x 192, bilinear",
+    "mudeep": "384 x 192, bicubic",
+    "dsp": "384 x 128, bilinear",
+    "sa": "384 x 128, bilinear",
+    "daaf": "256 x 128, bilinear",
+    "rga": "256 x 128, bilinear",
 }
 
 
@@ -94,10 +117,40 @@ def test_a_released_resnet50_becomes_a_folder(network, tmp_path, capsys):
     counters = [key for key in model.state_dict() if key.endswith("num_batches_tracked")]
     assert missing == (counters if network == "sa" else [])
     assert f"{len(tensors) - len(EXTRAS.get(network, []))} used" in lines[1]
-    images = torch.randn(2, 3, 96, 64)
+    assert f"input {SEEN[network]} (--size" in lines[-2]
+    assert str(model.input) == str(input_of(tmp_path / "model")) == SEEN[network]
+    assert model.imported == network
+    images = torch.randn(2, 3, *((256, 128) if network == "rga" else (96, 64)))
     direct = regard.import_released(tensors, network=network)
     assert torch.equal(model.embed(images), direct.embed(images))
     assert all(torch.equal(value, direct.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+def test_the_size_of_an_imported_network_holds_for_all_that_is_done_with_it(tmp_path, market):
+    """A MuDeep of 384 x 128 pictures, bicubic; smaller here. Once every verb guessed a size of its own."""
+    path, _ = write("mudeep", tmp_path)
+    folder = tmp_path / "model"
+    assert main(["import", str(path), "--network", "mudeep", "-o", str(folder), "--size", "96x32"]) == 0
+    config = run_config(folder, "market1501", market)
+    assert (config.data.height, config.data.width, config.data.interpolation) == (96, 32, "bicubic")
+    assert (run_config(folder, "market1501", market, size=(64, 32)).data.height) == 64
+    embedder = Embedder(folder)
+    assert (embedder.height, embedder.width, embedder._transform.interpolation) == (96, 32, "bicubic")
+    assert open_runs([folder])[0].transform == embedder._transform
+    _, card = describe(folder)
+    assert (card.height, card.width, card.interpolation) == (96, 32, "bicubic")
+    score = evaluate_on(folder, ["market1501"], market, {"flip": False}, quiet=True)[0]
+    assert score.report.options["size"] == "96 x 32"
+    assert score.report.options["resize"] == "bicubic"
+    copy = tmp_path / "elsewhere" / "copied"
+    regard.load(folder).save(copy)
+    assert str(input_of(copy)) == "96 x 32, bicubic"
+    described = json.loads((copy / "config.json").read_text())
+    for height, message in ((128, "is not as it was written"), (0, "the input's height is 0")):
+        described["input"]["height"] = height
+        (copy / "config.json").write_text(json.dumps(described))
+        with pytest.raises(CheckpointError, match=message):
+            regard.load(copy)
 
 
 def test_what_the_file_does_not_tell_is_set(tmp_path, capsys):
@@ -120,10 +173,11 @@ MARKS = {
     "mudeep": "conv_all.conv1.weight",
     "dsp or sa": "local_conv_layer1.weight",
     "daaf": "trans_conv_m0.weight",
+    "rga": "backbone.rga_att1.gx_channel.0.weight",
 }
 
 
-@pytest.mark.parametrize("asked", ["apnet", "msea", "mudeep", "dsp", "sa", "daaf"])
+@pytest.mark.parametrize("asked", ["apnet", "msea", "mudeep", "dsp", "sa", "daaf", "rga"])
 @pytest.mark.parametrize("owner", MARKS)
 def test_a_file_of_another_network_is_called_by_its_name(owner, asked, tmp_path, capsys):
     if asked in owner.split(" or "):

@@ -54,6 +54,13 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+def shared_tags(count: int) -> bytes:
+    """Directories of TIFF that overlap, each with ``count`` tags, the last of which names the next directory."""
+    values = [count] * count + [20 + 12 * (place + 1) for place in range(count)]
+    tags = b"".join(struct.pack(">HHII", 34665, 1, 0, value) for value in values)
+    return b"MM\0*" + struct.pack(">IH", 20, 0) + tags + bytes(8)
+
+
 def png(width: int, height: int, *chunks: bytes, depth: int = 8) -> bytes:
     rows = zlib.compress(bytes((1 + width * depth // 8) * height), 9)
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0))
@@ -102,6 +109,10 @@ def test_scans_are_counted_and_bounded():
         (with_segments(*[segment(0xFE, bytes(65_000))] * 140), "more than 8 MB of other things"),
         (with_segments(EXIF, *[segment(0xFE, b"")] * 70_000), "more than 65,536 parts"),
         (b"\xff\xd8" + b"\xff" * (9 << 20) + encode()[2:], "more than 8 MB of other things"),
+        (b"\xff\xd8" + b"\xff" * (9 << 20) + bytes(9), "no area"),  # hours where bytes are tried twice
+        (shared_tags(4_000), "more than 65,536 parts"),
+        (png(8, 8, chunk(b"eXIf", shared_tags(4_000))), "more than 65,536 parts"),
+        (with_segments(*[segment(0xE1, b"Exif\0\0" + shared_tags(250))] * 2), "more than 65,536 parts"),
         (with_segments(segment(0xE1, b"Exif\0\0" + GREEDY)), "more than 8 MB of other things"),
         (with_segments(EXIF, segment(0xE2, b"MPF\0" + GREEDY)), "more than 8 MB of other things"),
         (png(8, 8, chunk(b"tEXt", b"a\0" + b"x" * (9 << 20))), "more than 8 MB of other things"),

@@ -93,7 +93,7 @@ def test_the_sampler_can_be_chosen(splits):
     assert len(batches(splits.train, rounds=4)) == 6
 
 
-@pytest.mark.parametrize("options", [{}, {"rounds": 2}, {"sampler": "shuffle"}], ids=["groups", "rounds", "shuffle"])
+@pytest.mark.parametrize("options", [{}, {"rounds": 2}, {"sampler": "shuffle"}, {"sampler": "sorted"}])
 def test_ranks_side_by_side_are_one_process(splits, options):
     whole = batches(splits.train, **options)
     halves = [batches(splits.train, rank=rank, world_size=2, **options) for rank in range(2)]

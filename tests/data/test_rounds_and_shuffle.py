@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regard.data.samplers import PKBatchSampler, PlannedBatchSampler, ShuffleBatchSampler
+from regard.data.samplers import PKBatchSampler, PlannedBatchSampler, ShuffleBatchSampler, SortedBatchSampler
 from regard.errors import ConfigError
 from regard.recipes import read_recipe
 
@@ -202,6 +202,7 @@ def test_epochs_and_seeds_differ_and_repeat(make, random_states):
         (lambda: ShuffleBatchSampler(5, 6), ["6 images", "has 5", "lower"]),
         (lambda: ShuffleBatchSampler(9, 3, world_size=2), ["3 images", "2 processes", "multiple"]),
         (lambda: ShuffleBatchSampler(9, 0), ["0 images"]),
+        (lambda: SortedBatchSampler([1] * 5, 6), ["6 images", "has 5", "lower"]),
         (lambda: ShuffleBatchSampler(9, 4, rank=2, world_size=2), ["rank 2", "0 to 1"]),
         (lambda: ShuffleBatchSampler(9, 4, seed=-1), ["seed is -1"]),
     ],
@@ -217,3 +218,32 @@ def test_nobody_can_skip_more_than_there_is():
     sampler = ShuffleBatchSampler(9, 4)
     with pytest.raises(ConfigError, match="cannot skip 3 batches of epoch 0, it has 2"):
         sampler.set_epoch(0, skip=3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(problems())
+def test_sorted_batches_follow_the_list_by_identity(problem):
+    """What a loader without a shuffle reads of a list that is sorted by identity: always the same, the rest never."""
+    pids, p, k, _, seed, ranks, epoch = problem
+    wanted = [index for _, index in sorted(zip(pids, range(len(pids))))]
+    size = p * k
+    if len(pids) < size:
+        return
+    share = size // ranks
+    for rank in range(ranks):
+        sampler = SortedBatchSampler(pids, size, seed, rank, ranks)
+        sampler.set_epoch(epoch)
+        found = indices(sampler)
+        assert len(found) == len(pids) // size
+        for number, batch in enumerate(found):
+            start = number * size + rank * share
+            assert batch == wanted[start : start + share]
+
+
+def test_sorted_batches_are_augmented_anew_in_every_epoch():
+    sampler = SortedBatchSampler([4, 4, 2, 2], 2)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    again = list(sampler)
+    assert indices(first) == indices(again) == [[2, 3], [0, 1]]
+    assert {draw.seed for batch in first for draw in batch}.isdisjoint(draw.seed for batch in again for draw in batch)

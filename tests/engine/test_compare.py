@@ -210,11 +210,12 @@ def test_the_verb_prints_and_writes_everything(runs, tmp_path, capsys):
     assert "ties by gallery index" in out
     assert "Holm's correction for 2 runs" in out
     tables = [line for line in files["md"].read_text().splitlines() if line.startswith("|")]
-    assert len(tables) == 5 + 4
-    assert len({line.count("|") for line in tables[:5]}) == 1
+    assert len(tables) == 5 + 5 + 4
+    assert [len({line.count("|") for line in part}) for part in (tables[:5], tables[5:10], tables[10:])] == [1, 1, 1]
+    assert re.search(r"CMC +rank-1 +rank-5 +rank-10 +rank-15 +rank-20\n", out)
     content = json.loads(files["json"].read_text())
     rows = list(csv.DictReader(io.StringIO(files["csv"].read_text())))
-    assert len(rows) == 3 * 5
+    assert len(rows) == 3 * 7
     for row in rows:
         run = next(run for run in content["runs"] if run["run"] == row["run"])
         assert float(row["value"]) == run["figures"][row["figure"]]["value"]

@@ -131,6 +131,64 @@ runtime.close()
 """
 
 
+SHARES = """
+import sys
+from pathlib import Path
+import torch
+import regard
+from regard.config import load_config
+from regard.recipes import read_recipe
+from regard.engine.profile import Laps
+from regard.engine.runtime import Runtime
+from regard.engine.step import Learner
+from regard.engine.train import build_criterion
+from regard.structures import Batch
+
+config = read_recipe("apnet_crowd").config(["model.backbone=test_resnet.r160_in1k", "train.accelerator=cpu",
+    "train.precision=fp32", f"train.bn_share={sys.argv[2]}"])
+runtime = Runtime(config.train)
+torch.manual_seed(1)
+model = regard.create_model("apnet", 8, **config.model.options).double().train()
+criterion = build_criterion(config, model)
+network, optimizer = runtime.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
+learn = Learner(network, model, criterion, runtime, 1, Laps(Path("."), 0, runtime.device))
+losses = []
+for step in range(3):
+    images, pids = torch.rand(16, 3, 64, 32).double(), torch.arange(8).repeat_interleave(2)
+    share = 16 // runtime.world_size
+    rows = slice(share * runtime.rank, share * (runtime.rank + 1))
+    loss, _ = learn(runtime.to_device(Batch(images[rows], pids[rows], pids[rows], {})))
+    losses.append(runtime.mean(loss.detach()))
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    optimizer.step()
+    optimizer.zero_grad()
+runtime.align_buffers(model)
+found = {"losses": torch.stack(losses), **gradients, **{f"state.{k}": v for k, v in model.state_dict().items()}}
+if runtime.is_main:
+    torch.save(found, f"{sys.argv[1]}/{runtime.world_size}_{sys.argv[2]}.pt")
+runtime.close()
+"""
+
+
+def test_two_processes_without_synchronized_statistics_are_one_with_two_shares(tmp_path):
+    """Three steps in float64: losses, gradients, weights and running statistics, of two processes that take their own
+    batch statistics (and of two that were told so: a recipe may say it and be trained on either)."""
+    script = tmp_path / "shares.py"
+    script.write_text(SHARES)
+    for shares in ("1", "2"):
+        run([sys.executable, str(script), str(tmp_path), shares])
+        run(torchrun("--nproc-per-node=2", script, tmp_path, shares))
+    found = {path.stem: torch.load(path, weights_only=True) for path in tmp_path.glob("*.pt")}
+    wanted = found.pop("2_1")
+    whole = found.pop("1_1")
+    assert (whole["losses"] - wanted["losses"]).abs().max() > 1e-3
+    assert found.keys() == {"1_2", "2_2"}
+    for values in found.values():
+        assert values.keys() == wanted.keys()
+        for name, value in wanted.items():
+            torch.testing.assert_close(values[name], value, rtol=1e-8, atol=1e-11, msg=name)
+
+
 def test_pieces_on_two_processes_have_the_gradients_of_one_whole_batch(tmp_path):
     """Pairs are compared over all pieces of all ranks; gradients are exchanged once, with the last piece."""
     script = tmp_path / "pieces.py"

@@ -82,8 +82,7 @@ def test_figures_are_those_of_evaluating_corrupted_files(model, splits, plan, co
     for one in found.measured:
         worse = written(splits, sides[one.side], corrupt, tmp_path / one.side)
         report, _, _ = evaluate_model(model, worse, config, **SIZE)
-        wanted = (report.mAP, report.rank(1), report.mINP)
-        assert (one.mAP, one.rank1, one.mINP) == pytest.approx(wanted, abs=1e-6)
+        assert one.figures == pytest.approx(report.figures(), abs=1e-6)
     assert found.sides() == list(sides)
     for side in sides:  # one side alone embeds only that side
         alone = measure_robustness(model, splits, config, replace(plan, sides=(side,)), **SIZE)
@@ -106,7 +105,7 @@ def test_workers_change_nothing(model, splits):
     second = measure_robustness(model, splits, EvalConfig(batch_size=16), plan, **{**SIZE, "workers": 2})
     for one, other in zip(first.measured, second.measured, strict=True):
         assert one[:4] == other[:4]
-        assert one[4:] == pytest.approx(other[4:], abs=1e-5)
+        assert one.figures == pytest.approx(other.figures, abs=1e-5)
 
 
 def test_some_people_are_whole_and_the_same_for_a_seed(splits):
@@ -121,12 +120,17 @@ def test_some_people_are_whole_and_the_same_for_a_seed(splits):
     assert some_people(splits, 1000, seed=1) is splits
 
 
+def three(mean: float, first: float, last: float) -> dict[str, float]:
+    return {"mAP": mean, "rank-1": first, "mINP": last}
+
+
 def test_means_are_over_kinds_and_severities():
-    clean = Measured("clean", "clean", 0, "", 0.8, 0.9, 0.6)
+    clean = Measured("clean", "clean", 0, "", three(0.8, 0.9, 0.6))
     values = {("fog", 1): 0.4, ("fog", 2): 0.2, ("rain", 1): 0.5, ("rain", 2): 0.1, ("contrast", 1): 0.6,
               ("contrast", 2): 0.3}  # fmt: skip
-    rows = [Measured("corruptions", kind, level, "query", v, v / 2, v / 4) for (kind, level), v in values.items()]
-    rows.append(Measured("resolution", "resolution", 32, "query", 0.7, 0.7, 0.7))
+    figures = {what: three(v, v / 2, v / 4) for what, v in values.items()}
+    rows = [Measured("corruptions", kind, level, "query", found) for (kind, level), found in figures.items()]
+    rows.append(Measured("resolution", "resolution", 32, "query", three(0.7, 0.7, 0.7)))
     report = RobustnessReport("data", "", "plan", clean, rows, {"AP": "step"})
     assert report.mean("query")["mAP"] == pytest.approx(np.mean(list(values.values())))
     assert report.mean("query", "weather") == pytest.approx({"mAP": 0.3, "rank-1": 0.15, "mINP": 0.075})
@@ -144,8 +148,8 @@ def test_means_are_over_kinds_and_severities():
 
 def test_levels_that_nearly_agree_keep_a_row_each():
     levels = [("occlusion", 0.121), ("occlusion", 0.124), ("resolution", 1234567), ("resolution", 1234568)]
-    measured = [Measured(sweep, sweep, level, "both", 0.5, 0.5, 0.5) for sweep, level in levels]
-    report = RobustnessReport("", "", "", Measured("clean", "clean", 0, "", 0.8, 0.9, 0.7), measured, {})
+    measured = [Measured(sweep, sweep, level, "both", three(0.5, 0.5, 0.5)) for sweep, level in levels]
+    report = RobustnessReport("", "", "", Measured("clean", "clean", 0, "", three(0.8, 0.9, 0.7)), measured, {})
     found = report.to_dict()["corrupted"]["both"]
     assert list(found["occlusion"]) == ["0.121", "0.124"]
     assert list(found["resolution"]) == ["1234567", "1234568"]
@@ -174,8 +178,9 @@ def test_the_command_writes_table_json_and_picture(run_folder, tmp_path, capsys)
     assert list(found["occlusion"]) == ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6"]
     assert len(found["mixed"]["draws"]) == 2
     assert "12 images of 2 random ids, no distractors" in printed
-    mean = [f"{100 * found['mean'][figure]:.2f}" for figure in ("mAP", "rank-1", "mINP")]
-    assert re.search(rf"^mean of 6 kinds .* {mean[0]} +{mean[1]} +{mean[2]}$", printed, re.M)
+    assert {"rank-15", "rank-20"} < found["mean"].keys() == found["resolution"]["24"].keys() == content["clean"].keys()
+    mean = " +".join(f"{100 * value:.2f}" for value in found["mean"].values())
+    assert re.search(rf"^mean of 6 kinds .* {mean}$", printed, re.M)
     with Image.open(files[1]) as picture:
         assert picture.width > 1000
     assert robustness_of(run_folder, Plan(resolutions=(24,), sides=("query",), images=9), quiet=True).measured[

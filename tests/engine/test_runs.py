@@ -81,11 +81,14 @@ def test_a_run_leaves_everything_it_promises(finished):
     assert names == {"config.yaml", "metrics.jsonl", "tensorboard", "best", "final"} | states
     assert load_config((folder / "config.yaml").read_text()) == config == read_config(folder)
     history = read_history(folder)
-    assert [r["event"] for r in history].count("eval") == 2
+    evaluations = [record for record in history if record["event"] == "eval"]
+    assert len(evaluations) == 2
+    assert evaluations[0].keys() >= {f"rank{k}" for k in (1, 5, 10, 15, 20)}
     steps = losses(folder)
     assert [s["step"] for s in steps] == list(range(1, len(steps) + 1))
     assert {"loss", "loss/id", "loss/triplet"} <= set(steps[0])
     assert any((folder / "tensorboard").iterdir())
+    assert str(regard.load(folder / "final").input) == "48 x 32, bilinear"
     images = torch.rand(2, 3, 48, 32)
     for place in (folder, folder / "final"):
         torch.testing.assert_close(regard.load(place).embed(images), model.embed(images), rtol=1e-4, atol=1e-6)

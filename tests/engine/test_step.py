@@ -21,17 +21,19 @@ from regard.engine.log import read_history
 from regard.engine.profile import Laps
 from regard.engine.recompute import recompute_blocks
 from regard.engine.run import start_run
-from regard.engine.runtime import Runtime
+from regard.engine.runtime import Runtime, own_shares
 from regard.engine.step import Learner, check_pieces
 from regard.engine.train import build_criterion
 from regard.errors import ConfigError
+from regard.layers.batch_norm_shares import share_batch_norm
 from regard.models import ReIDModel
 from regard.recipes import list_recipes, read_recipe
 from regard.registry import MODELS
 from regard.structures import Batch, Output
 
 SYSTEMS = sorted(MODELS)
-SIZES = {"sa": (96, 32), "dsp": (96, 32)}
+DROPPING = ("sa", "dsp", "mudeep", "pcb")
+SIZES = {"sa": (96, 32), "dsp": (96, 32), "pcb": (96, 32)}
 TINY = "test_resnet.r160_in1k"
 CPU = torch.device("cpu")
 
@@ -166,6 +168,63 @@ def test_cutting_the_loss_too_would_be_another_loss(tmp_path):
     assert loss.isfinite()
 
 
+def whole_in_shares(model: ReIDModel, images: torch.Tensor, shares: int) -> Output:
+    """The twin of batch statistics over shares: a network for each, with the same weights, as devices have them."""
+    devices = [model, *(copy.deepcopy(model) for _ in range(shares - 1))]
+    for device in devices[1:]:
+        for name, parameter in model.named_parameters():
+            owner, _, last = name.rpartition(".")
+            setattr(device.get_submodule(owner), last, parameter)
+    return joined([device(part) for device, part in zip(devices, images.chunk(shares))])
+
+
+@pytest.mark.parametrize("shares", [2, 4])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_statistics_over_shares_are_those_of_as_many_devices(name, shares):
+    """Outputs, gradients, and the running statistics, which are the first device's; in float64, all digits."""
+    config = configuration(name, f"train.bn_share={shares}", *(["model.dropout=0"] if name in DROPPING else []))
+    plain, batch = model_and_batch(config)
+    plain, images = plain.double(), normalize(batch.images).double()
+    shared = copy.deepcopy(plain)
+    share_batch_norm(shared, shares)
+    assert shared.state_dict().keys() == plain.state_dict().keys()
+    recompute_blocks(shared)
+    shared.to(memory_format=torch.channels_last)
+    results = []
+    outputs = (whole_in_shares(plain, images, shares), shared(images.to(memory_format=torch.channels_last)))
+    for model, output in zip((plain, shared), outputs):
+        loss, _ = build_criterion_like(config, model)(output, batch)
+        loss.backward()
+        results.append((loss.detach(), output, gradients(model), dict(model.named_buffers())))
+    (loss, output, grads, buffers), (loss2, output2, grads2, buffers2) = results
+    torch.testing.assert_close(loss, loss2, rtol=1e-9, atol=0)
+    torch.testing.assert_close(output.embedding, output2.embedding, rtol=1e-9, atol=1e-9)
+    assert_close(grads, grads2, 1e-8)
+    for key, value in buffers.items():
+        torch.testing.assert_close(value, buffers2[key], rtol=1e-9, atol=1e-12)
+    whole, _ = model_and_batch(config)
+    assert (whole.double()(images).embedding - output.embedding).abs().max() > 1e-3  # the batch's own are others
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        (["train.bn_share=3"], "train.bn_share is 3, but the 4 identities of a batch do not make 3 equal shares"),
+        (["train.bn_share=4", "data.images_per_id=1"], "at least two images; choose a divisor"),
+        (["train.bn_share=3", "data.sampler=shuffle"], "but the 8 images of a batch do not make 3 equal shares"),
+        (["train.bn_share=2", "train.sync_bn=true"], "train.sync_bn=true says otherwise"),
+        (["train.bn_share=2", "train.accumulate=2"], "train.accumulate says otherwise"),
+        (["train.bn_share=0"], "train.bn_share: got 0"),
+    ],
+)
+def test_shares_that_do_not_divide_are_refused(overrides, wanted):
+    with pytest.raises(ConfigError, match=wanted):
+        configuration("baseline", *overrides)
+    with pytest.raises(ConfigError, match=r"train.bn_share is 2, which 4 processes cannot divide among them"):
+        own_shares(2, 4)
+    assert [own_shares(shares, 2) for shares in (1, 2, 4)] == [1, 1, 2]
+
+
 @pytest.mark.parametrize("pieces", [3, 8])
 def test_pieces_that_do_not_divide_are_refused(pieces, tmp_path):
     config = configuration("baseline", f"train.accumulate={pieces}")
@@ -269,7 +328,9 @@ def losses(folder: Path) -> list[float]:
     return [record["loss"] for record in read_history(folder) if record["event"] == "step"]
 
 
-@pytest.mark.parametrize("extra", [[], ["train.accumulate=2"], ["train.checkpointing=true"]])
+@pytest.mark.parametrize(
+    "extra", [[], ["train.accumulate=2"], ["train.checkpointing=true"], ["train.bn_share=2", "train.ema=0.9"]]
+)
 def test_a_compiled_run_trains_as_the_other(tmp_path, tiny_overrides, monkeypatch, extra):
     """Dynamo and autograd's compiler without the code generator, which takes minutes."""
     config = read_recipe("apnet_crowd").config([*tiny_overrides, *extra])

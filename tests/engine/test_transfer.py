@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import regard
 from regard.cli.main import main
-from regard.config import load_config
-from regard.engine.evaluation import evaluate_on, evaluate_run
-from regard.engine.extract import evaluate_model
+from regard.config import EvalConfig, load_config
+from regard.engine.evaluation import evaluate_on, evaluate_run, run_config
+from regard.engine.extract import embed_run, evaluate_model
 from regard.engine.run import open_data, resolve, start_run
+from regard.engine.runtime import Runtime
 from regard.engine.transfer import mean_of_targets, transfer_dict, transfer_table
 from regard.errors import ConfigError, DataError, UnknownNameError
 from regard.recipes import read_recipe
@@ -54,6 +57,7 @@ def folder(tmp_path_factory, shelf):
          "model.backbone=test_resnet.r160_in1k", "train.accelerator=cpu", "train.precision=fp32"]
     )  # fmt: skip
     (folder / "config.yaml").write_text(config.to_yaml())
+    torch.manual_seed(2)
     regard.create_model("baseline", 6, backbone="test_resnet.r160_in1k").save(folder / "final")
     return folder
 
@@ -218,7 +222,8 @@ def test_what_changes_a_score_is_said_and_stored(folder, shelf, tmp_path, capsys
     out, content = capsys.readouterr().out, json.loads(file.read_text())
     wanted = {"size": "32 x 16", "resize": "bilinear", "mirrored": "no", "crops": "five", "precision": "fp32",
               "metric": "cosine", "expansion": "k=5 alpha=0", "re-ranking": "none", "CMC": "market1501", "AP": "step",
-              "unmatched": "skip", "junk": "dropped before", "distractors": "wrong", "same camera": "ignored",
+              "unmatched": "skip", "junk": "dropped before", "distractors": "wrong", "protocol": "identity and camera",
+              "same camera": "ignored",
               "gallery": "as given", "ties": "by gallery index"}  # fmt: skip
     assert content["options"] == wanted
     assert all(f"{name} {value}" in out for name, value in wanted.items())
@@ -232,6 +237,45 @@ def test_what_changes_a_score_is_said_and_stored(folder, shelf, tmp_path, capsys
     assert main([*arguments, "--size", "32"]) == 2
     assert main([*arguments, "--leave-one-out", "--rerank"]) == 2
     assert main([*arguments, "--ignore-cameras", "--cameras"]) == 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_score_is_computed_in_the_precision_it_says(folder, shelf, precision, capsys):
+    """Descriptors are those of that autocast to the bit, and the options say so."""
+    run = regard.load(folder)
+    splits = evaluate_on(folder, [f"viper={shelf}"], quiet=True)[0].splits
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    how = {"height": 24, "width": 12, "workers": 0}
+    cast = torch.autocast("cpu", half) if half else None
+    wanted = evaluate_model(run, splits, EvalConfig(), **how, autocast=cast)[1]
+    config = run_config(folder, "viper", shelf, {"precision": precision})
+    runtime = Runtime.for_scoring(config)
+    assert np.array_equal(embed_run(run, splits, config, runtime, quiet=True)[0], wanted)
+    assert main(["eval", str(folder), "--data", f"viper={shelf}", "-q", "--precision", precision]) == 0
+    assert f"precision {precision}" in capsys.readouterr().out
+
+
+def test_left_alone_the_precision_is_that_of_training_and_fp32_for_what_was_imported(folder, shelf, tmp_path):
+    """A run in bf16, one in tf32 where there is none, its network alone, and the same as if it had been imported."""
+    place = shutil.copytree(folder, tmp_path / "run")
+    asked = [f"viper={shelf}"]
+
+    def found(where: Path, changes: dict[str, str] | None = None) -> str:
+        return evaluate_on(where, asked, None, changes, quiet=True)[0].report.options["precision"]
+
+    settings = (place / "config.yaml").read_text()
+    for trained, said in (("bf16", "bf16"), ("tf32", "fp32")):
+        (place / "config.yaml").write_text(settings.replace("precision: fp32", f"precision: {trained}"))
+        assert found(place) == said
+    (place / "config.yaml").write_text(settings.replace("precision: fp32", "precision: bf16"))
+    assert found(shutil.copytree(place / "final", tmp_path / "lone")) == "fp32"
+    model = regard.load(place)
+    model.imported = "apnet"
+    model.save(place / "final")
+    assert found(place) == found(place, {"precision": "auto"}) == "fp32"
+    assert found(place, {"precision": "bf16"}) == "bf16"
+    with pytest.raises(ConfigError, match=r"eval\.precision is tf32, which cpu does not have"):
+        found(place, {"precision": "tf32"})
 
 
 def test_options_that_differ_between_data_sets_stand_with_each(folder):

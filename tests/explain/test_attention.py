@@ -39,6 +39,7 @@ SHOWN = {
     "daaf": {"holistic": "positions", "partial.knees": "positions", "mask": "positions", "keypoints": "points"},
     "mudeep": {"scale1.before": "positions", "scale3.asked": "channels", "scale3.mixing": "mixing"},
     "baseline": {"holistic": "positions"},
+    "pcb": {"holistic": "positions"},
 }
 
 
@@ -67,6 +68,26 @@ def test_gates_are_those_of_the_forward_pass(images):
         assert list(found) == list(gates)
         for name, gate in gates.items():
             np.testing.assert_array_equal(found[name].values, gate.detach().numpy().reshape(found[name].values.shape))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "over"),
+    [
+        ("apnet", {"agent": "rga_sc", "level": 1}, {"tap2.level1": "positions"}),
+        ("apnet", {"agent": "rga_c", "level": 1}, {"tap2.level1": "channels"}),
+        ("apnet", {"agent": "rga_c", "level": 2}, {"tap2.level2": "strips", "tap2.level1": "channels"}),
+        ("dsp", {"mode": "code"}, {"tap2.spatial": "channels", "tap4.spatial": "channels"}),
+    ],
+)
+def test_gates_are_told_by_what_they_differ_over(name, options, over, images):
+    """A gate per channel and position is shown over positions where it differs there, as DSP's coded one does not."""
+    size = {"height": 96, "width": 64} if name == "apnet" else {}
+    model = build(name, **options, **size)
+    with torch.no_grad():
+        for parameter in model.attention.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    found = attention_of(model, images)
+    assert over.items() <= {key: value.over for key, value in found.items()}.items()
 
 
 def test_a_channel_that_was_shut_has_a_bar_of_zero(images):

@@ -72,3 +72,5 @@ def test_what_cannot_be_laid_out():
         figure_bytes(paper_sheet(PICTURES, systems()), "jpg")
     with pytest.raises(ConfigError, match="dpi is 0"):
         figure_bytes(paper_sheet(PICTURES, systems()), "png", 0)
+    with pytest.raises(ConfigError, match="more than 268,435,456 pixels; choose a smaller dpi"):
+        figure_bytes(paper_sheet(PICTURES, systems()), "pdf", 100_000)

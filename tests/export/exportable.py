@@ -11,7 +11,7 @@ import regard
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("apnet", {}),
     ("apnet", {"level": 3}),
-    ("apnet", {"agent": "rga", "height": 96, "width": 32}),
+    ("apnet", {"agent": "rga_sc", "height": 96, "width": 32}),
     ("baseline", {}),
     ("baseline", {"backbone": "test_convnext.r160_in1k"}),
     ("daaf", {}),
@@ -22,6 +22,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("msea", {"preset": "2023"}),
     ("msea", {"preset": "head"}),
     ("mudeep", {}),
+    ("pcb", {}),
+    ("pcb", {"descriptor": "reduced"}),
     ("sa", {}),
     ("sa", {"mode": "softmax"}),
 ]

@@ -149,6 +149,11 @@ def test_report_reads_well():
     text = str(report)
     assert f"{100 * report.mAP:.2f}" in text
     assert "rank-10" not in text
+    assert list(report.figures()) == ["mAP", "mINP", "rank-1", "rank-5"]
+    whole = regard.evaluate_ranking(**data)
+    assert list(whole.figures())[2:] == [f"rank-{k}" for k in (1, 5, 10, 15, 20)]
+    assert f"{100 * whole.cmc[14]:.2f}" in str(whole)
+    assert whole.figures()["rank-20"] == whole.cmc[19]
     for option in ("metric cosine", "re-ranking none", "AP step", "unmatched skip", "ties by gallery index"):
         assert option in text
     with pytest.raises(ConfigError, match="rank-9 asked of a curve of 8 ranks"):

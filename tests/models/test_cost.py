@@ -61,8 +61,8 @@ def test_constant_weights_cost_the_same_and_draw_nothing(name):
     assert weights.weight.std() > 0
 
 
-def rga(level: int, height: int, width: int) -> dict:
-    return {"agent": "rga", "level": level, "height": height, "width": width}
+def rga(level: int, height: int, width: int, agent: str = "rga") -> dict:
+    return {"agent": agent, "level": level, "height": height, "width": width}
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,13 @@ def rga(level: int, height: int, width: int) -> dict:
         ("apnet", rga(1, 384, 192), (384, 192), "71.518", "21.011"),
         ("apnet", rga(2, 384, 192), (384, 192), "86.43", "23.09"),
         ("apnet", rga(3, 384, 192), (384, 192), "91.54", "24.90"),
+        ("apnet", rga(1, 256, 128, "rga_c"), (256, 128), "14.231", "9.206"),
+        ("apnet", rga(1, 384, 192, "rga_c"), (384, 192), "28.492", "23.320"),
+        ("apnet", rga(1, 256, 128, "rga_sc"), (256, 128), "19.649", "10.103"),
+        ("apnet", rga(1, 384, 192, "rga_sc"), (384, 192), "81.770", "26.092"),
         ("mudeep", {}, (384, 192), "47.718", "40.562"),
         ("mudeep", {}, (384, 128), "31.824", "27.083"),
+        ("pcb", {}, (384, 128), "12.160", "12.160"),
         ("dsp", {"mode": "released"}, (384, 128), "12.171", "12.160"),
         ("dsp", {"mode": "code"}, (384, 128), "12.171", "12.160"),
         ("dsp", {}, (384, 128), "12.171", "12.160"),

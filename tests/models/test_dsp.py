@@ -160,7 +160,7 @@ def test_ten_heads_in_their_order(name, part_conv, images):
 def test_part_heads_are_their_formula(training, sharing):
     """With convolutions and a two-dimensional normalization over (B, C, 6, 1), as the part network is written."""
     torch.manual_seed(0)
-    heads = PartHeads(12, 6, 5, num_ids=7, dropout=0.0, sharing=sharing)
+    heads = PartHeads(12, 6, 5, num_ids=7, dropout=0.0, sharing=sharing, classified=HEADS[:7])
     parts = torch.randn(4, 12, 6)
     heads(parts)
     make_alive(heads.classifiers)

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 import regard
 from regard.errors import ConfigError, DataError
-from regard.layers.rga import RelationAttention
+from regard.layers.rga import ChannelRelationAttention, RelationAttention, RelationPair
+from regard.models.cost import constant_weights, inference_cost
 from regard.models.cost import count_gflops as gflops
-from regard.models.cost import inference_cost
 
 TINY = "test_resnet.r160_in1k"
 SIZES = [((256, 128), (1_082_178, 164_898, 398_154, 1_578_570)), ((384, 192), (5_376_098, 433_418, 414_954, 1_595_370))]
@@ -95,7 +95,8 @@ def test_parameters_of_every_module(size, counts):
 
 def network(size: tuple[int, int], level: int, num_ids: int = 751, **options) -> regard.ReIDModel:
     height, width = size
-    return regard.create_model("apnet", num_ids, agent="rga", level=level, height=height, width=width, **options)
+    options = {"agent": "rga", "height": height, "width": width, **options}
+    return regard.create_model("apnet", num_ids, level=level, **options)
 
 
 def stack(model: regard.ReIDModel) -> regard.ReIDModel:
@@ -144,6 +145,40 @@ def test_in_full_the_relations_are_stacked(level):
         torch.testing.assert_close(model.eval()(images).embedding, full, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("agent", "size", "attention"),
+    [
+        ("rga_c", (256, 128), 26_598_328 - 23_508_032),
+        ("rga_c", (384, 192), 33_440_008 - 23_508_032),
+        ("rga_sc", (256, 128), 29_822_128 - 23_508_032),
+        ("rga_sc", (384, 192), 41_259_848 - 23_508_032),
+    ],
+)
+def test_parameters_of_channels_and_of_both(agent, size, attention):
+    with constant_weights():
+        model = network(size, 1, agent=agent)
+    assert sum(p.numel() for p in model.attention.parameters()) == attention
+
+
+def test_channels_are_weighed_by_what_the_positions_left():
+    """RGA-SC is RGA-S and then RGA-C on what that has left; a strip has gates of its own."""
+    torch.manual_seed(0)
+    pair, x = RelationPair(64, 16, 8, parts=2).eval(), torch.randn(2, 64, 16, 8)
+    spatial = pair.spatial(x)
+    channel = pair.channel(x * spatial)
+    assert (spatial.shape, channel.shape) == ((2, 1, 16, 8), (2, 64, 16, 1))
+    assert torch.equal(pair(x), spatial * channel)
+    upper, lower = channel.chunk(2, dim=2)
+    assert torch.equal(upper, upper[:, :, :1].expand_as(upper))
+    assert not torch.equal(upper, lower)
+    half = pair.channel(torch.cat([x[:, :, :8], torch.randn(2, 64, 8, 8)], dim=2))
+    torch.testing.assert_close(half[:, :, :8], pair.channel(x)[:, :, :8])
+    whole = ChannelRelationAttention(64, 16, 8)
+    assert whole(x).shape == (2, 64, 1, 1)
+    order = torch.randperm(64)
+    assert not torch.allclose(whole(x[:, order]), whole(x)[:, order])  # which channel is which matters, as published
+
+
 def test_no_attention_after_the_stem():
     model = network((128, 64), 3, backbone=TINY)
     maps = model(torch.randn(2, 3, 128, 64)).maps
@@ -152,10 +187,11 @@ def test_no_attention_after_the_stem():
     assert maps["tap5.level3"].shape == (2, 1, 8, 4)
 
 
+@pytest.mark.parametrize("agent", ["rga", "rga_sc"])
 @pytest.mark.parametrize("level", [1, 2, 3])
 @pytest.mark.parametrize("order", ["fine_to_coarse", "coarse_to_fine"])
-def test_trains(level, order):
-    model = network((64, 32), level, 5, backbone=TINY, order=order)
+def test_trains(level, order, agent):
+    model = network((64, 32), level, 5, backbone=TINY, order=order, agent=agent)
     out = model(torch.randn(4, 3, 64, 32))
     (out.logits["global"].square().sum() + out.features["global"].square().sum()).backward()
     silent = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]

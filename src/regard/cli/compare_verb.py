@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from regard.cli.options import output_file
+from regard.cli.options import between, output_file
 from regard.errors import require
 
 
@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", type=Path, metavar="RUN", help="run to compare with (default: the first)")
     parser.add_argument("--data", metavar="NAME", help="data set (default: looked up in --root, or each run's own)")
     parser.add_argument("--root", type=Path, help="folder of the data set")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "tf32", "bf16", "fp16"), help="of products (default: each run's own)"
+    )
     parser.add_argument("--metric", choices=("cosine", "euclidean"), help="distance (default: each run's own)")
     parser.add_argument("--ap", choices=("step", "trapezoid"), help="form of the average precision (default: step)")
     switch: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
@@ -32,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rerank", **switch, help="k-reciprocal re-ranking (default: each run's own)")
     parser.add_argument("--ignore-cameras", **switch, help="matches by the query's own camera count")
     parser.add_argument("--interval", choices=("percentile", "bca"), default="percentile", help="kind of interval")
-    parser.add_argument("--resamples", type=int, default=10_000, metavar="N", help="bootstrap resamples and sign flips")
+    parser.add_argument(
+        "--resamples", type=between(1, 10**6), default=10_000, metavar="N", help="bootstraps and sign flips"
+    )
     parser.add_argument("--no-speed", action="store_true", help="do not measure images/s")
     parser.add_argument("--md", type=output_file, metavar="FILE", help="write the tables as Markdown")
     parser.add_argument("--csv", type=output_file, metavar="FILE", help="write a line per run and figure")
@@ -49,7 +54,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.png:
         require("matplotlib", "--png", "matplotlib")
-    changes = {name: getattr(arguments, name) for name in ("metric", "ap", "flip", "rerank", "ignore_cameras")}
+    changes = {
+        name: getattr(arguments, name) for name in ("precision", "metric", "ap", "flip", "rerank", "ignore_cameras")
+    }
     found = compare_runs(
         arguments.runs,
         baseline=arguments.baseline,

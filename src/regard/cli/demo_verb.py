@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.options import output_folder
+from regard.cli.options import between, output_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=output_folder, default=Path("runs/demo"), metavar="FOLDER", help="%(default)s"
     )
-    parser.add_argument("--train-ids", type=int, default=120, metavar="N", help="people to train on (%(default)s)")
-    parser.add_argument("--test-ids", type=int, default=80, metavar="N", help="people to test on (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=50, metavar="N", help="length of the training (%(default)s)")
+    parser.add_argument(
+        "--train-ids", type=between(2, 100_000), default=120, metavar="N", help="people to train on (%(default)s)"
+    )
+    parser.add_argument(
+        "--test-ids", type=between(1, 100_000), default=80, metavar="N", help="people to test on (%(default)s)"
+    )
+    parser.add_argument(
+        "--epochs", type=between(1, 100_000), default=50, metavar="N", help="length of the training (%(default)s)"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
 
 

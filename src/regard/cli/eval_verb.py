@@ -4,6 +4,7 @@
   regard eval runs/apnet_crowd --root data/market1501     on another data set: how far does it carry?
   regard eval runs/apnet_market1501 --root data --data market1501 dukemtmc cuhk03,boxes=labeled cuhk03
   regard eval runs/apnet_crowd --rerank --json scores.json
+  regard eval runs/apnet_crowd --all-epochs               every network that train.keep_every has kept, and a curve
   torchrun --nproc-per-node=4 -m regard eval runs/apnet_crowd       every process embeds a part of the pictures
   regard eval runs/apnet_crowd --open-set --cameras --averages      more than CMC and mAP
   regard eval --features query.npz gallery.npz            descriptors of somebody else's model
@@ -22,6 +23,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from regard.cli.epochs import run_epochs
 from regard.cli.options import output_file
 from regard.cli.robustness_options import add_robustness_arguments, run_robustness, wants_robustness
 from regard.errors import ConfigError
@@ -48,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", type=Path, help="folder of the data sets (default: the run's)")
     parser.add_argument("--size", metavar="HxW", help="input size (default: the run's)")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "tf32", "bf16", "fp16"), help="of products (default: the run's)"
+    )
     parser.add_argument("--metric", choices=("cosine", "euclidean"), help="distance")
     parser.add_argument("--ap", choices=("step", "trapezoid"), help="form of the average precision")
     switch: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
@@ -59,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--leave-one-out", action="store_true", help="query and gallery are one list, each asks all others"
     )
+    parser.add_argument(
+        "--protocol", choices=("rule", "lists"), help="right is what identity and camera say, or the data set's lists"
+    )
     parser.add_argument("--cmc", choices=("market1501", "cuhk03", "allshots"), help="flavour of the CMC curve")
     parser.add_argument("--unmatched", choices=("skip", "zero"), help="what a query without a match counts")
     parser.add_argument("--junk", choices=("before", "query"), help="when junk leaves the gallery")
@@ -69,6 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--open-set", action="store_true", help="ROC and identification at fixed false-alarm rates")
     parser.add_argument("--cameras", action="store_true", help="a table by query and gallery camera")
     parser.add_argument("--averages", action="store_true", help="means over queries, people and cameras")
+    parser.add_argument(
+        "--all-epochs", action="store_true", help="score every epoch that the run, or a folder of models, has kept"
+    )
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write the scores to a file")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
     add_robustness_arguments(parser)
@@ -81,6 +92,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.features and len(arguments.features) != 2 - arguments.leave_one_out:
         wanted = "one file with --leave-one-out" if arguments.leave_one_out else "QUERY and GALLERY"
         raise ConfigError(f"--features got {len(arguments.features)} files, wanted {wanted}")
+    if arguments.all_epochs:
+        run_epochs(arguments, eval_changes(arguments))
+        return
     if wants_robustness(arguments):
         run_robustness(arguments, eval_changes(arguments))
         return
@@ -135,7 +149,7 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
     from regard.engine.scoring import FROM_FILES, pool_tracklets, score_sets, with_options
     from regard.metrics import read_features
 
-    for name in ("size", "flip", "five_crops", "root", "data"):
+    for name in ("size", "precision", "flip", "five_crops", "root", "data"):
         if getattr(arguments, name) not in (None, []):
             raise ConfigError(
                 f"--{name.replace('_', '-')} says how pictures are embedded; descriptors are there already"
@@ -173,6 +187,7 @@ def wanted_details(arguments: argparse.Namespace) -> list[Any]:
 def eval_changes(arguments: argparse.Namespace) -> dict[str, Any]:
     """Settings of the ``eval`` section that the arguments change."""
     changes = {
+        "precision": arguments.precision,
         "metric": arguments.metric,
         "ap": arguments.ap,
         "flip": arguments.flip,
@@ -180,6 +195,7 @@ def eval_changes(arguments: argparse.Namespace) -> dict[str, Any]:
         "rerank": arguments.rerank,
         "expansion": arguments.expansion,
         "ignore_cameras": arguments.ignore_cameras,
+        "protocol": arguments.protocol,
         "cmc": arguments.cmc,
         "unmatched": arguments.unmatched,
         "junk": arguments.junk,

@@ -73,10 +73,10 @@ def open_runs(paths: Sequence[Path], size: str | None = None, transposed: bool =
     runs = []
     for path, label in zip(paths, labels_of(paths)):
         folder = model_folder(path)
-        model, (own, how) = load(folder), input_of(folder)
-        height, width = parse_size(size) or own
+        model, seen = load(folder), input_of(folder).resized(parse_size(size))
+        height, width = seen.size
         height, width = (width, height) if transposed else (height, width)
-        transform = TestTransform(height, width, **how)
+        transform = TestTransform(height, width, seen.interpolation)
         runs.append(OpenRun(label, str(model_config(model)["model"]), model, transform))
     return runs
 

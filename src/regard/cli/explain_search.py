@@ -17,7 +17,7 @@ from regard.engine.extract import embed_run, run_options
 from regard.engine.log import read_history
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
-from regard.engine.scoring import as_feature_sets, further_figures, score_features, with_options
+from regard.engine.scoring import as_feature_sets, further_figures, lists_of, score_features, with_options
 from regard.errors import ConfigError
 from regard.explain.answers import answers
 from regard.explain.camera_pairs import camera_pair_table
@@ -71,10 +71,10 @@ def search_runs(arguments: argparse.Namespace, changes: dict[str, Any]) -> dict[
 def _search(folder: Path, arguments: argparse.Namespace, changes: dict[str, Any]) -> Searched:
     config = run_config(folder, arguments.data, arguments.root, changes)
     splits = open_data(config, quiet=arguments.quiet)
-    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    runtime = Runtime.for_scoring(config)
     features = embed_run(load(folder).to(runtime.device), splits, config, runtime, arguments.quiet)
     query, gallery = as_feature_sets(*features, splits)
-    report = with_options(score_features(query, gallery, config.eval), run_options(config, runtime))
+    report = with_options(score_features(query, gallery, config.eval, splits), run_options(config, runtime))
     return Searched(splits, query, gallery, report, config.eval)
 
 
@@ -131,7 +131,8 @@ def _lists(run: Searched, picks: dict[int, str], arguments: argparse.Namespace) 
 
 def _order(run: Searched) -> dict[str, Any]:
     """The settings that answers depend on."""
-    return run.settings.model_dump(include={"metric", "rerank", "expansion", "junk", "ignore_cameras"})
+    settings = run.settings.model_dump(include={"metric", "rerank", "expansion", "junk", "ignore_cameras"})
+    return {**settings, "lists": lists_of(run.splits, run.settings)}
 
 
 def cameras(arguments: argparse.Namespace) -> None:

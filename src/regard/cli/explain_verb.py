@@ -24,7 +24,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from regard.cli.options import output_file, output_folder
+from regard.cli.options import MAX_DPI, SEEDS, between, output_file, output_folder
+from regard.parsing import parse_yaml
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,9 +125,11 @@ def _precision(verbs: Any) -> None:
     precision.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders or model folders")
     precision.add_argument("--root", type=Path, required=True, help="data set with person masks, such as a crowd")
     precision.add_argument("--data", metavar="NAME", help="its name (default: looked up in --root)")
-    precision.add_argument("--images", type=int, default=200, metavar="N", help="queries at most (%(default)s)")
+    precision.add_argument(
+        "--images", type=between(1, 10**6), default=200, metavar="N", help="queries at most (%(default)s)"
+    )
     precision.add_argument("--map", action="append", metavar="NAME", help="maps to report, as 'tap*'; repeatable")
-    precision.add_argument("--seed", type=int, default=0, help="weights before training (%(default)s)")
+    precision.add_argument("--seed", type=between(*SEEDS), default=0, help="weights before training (%(default)s)")
     precision.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     _output(precision)
 
@@ -138,14 +141,18 @@ def _ranked(verbs: Any) -> None:
         "--query", action="append", default=[], metavar="WHICH",
         help="a number from 0, pid=N, or a query's path or file name; repeatable",
     )  # fmt: skip
-    ranked.add_argument("--hardest", type=_positive, metavar="N", help="N failures of each kind, of the first run")
-    ranked.add_argument("--random", type=_positive, metavar="N", help="N queries drawn at random")
-    ranked.add_argument("--seed", type=int, default=0, help="of the drawing (%(default)s)")
     ranked.add_argument(
-        "--count", type=_positive, default=3, metavar="N",
+        "--hardest", type=between(1, 1000), metavar="N", help="N failures of each kind, of the first run"
+    )
+    ranked.add_argument("--random", type=between(1, 1000), metavar="N", help="N queries drawn at random")
+    ranked.add_argument("--seed", type=between(*SEEDS), default=0, help="of the drawing (%(default)s)")
+    ranked.add_argument(
+        "--count", type=between(1, 1000), default=3, metavar="N",
         help="queries from the easiest to the hardest of the first run, where none are picked (%(default)s)",
     )  # fmt: skip
-    ranked.add_argument("--depth", type=_positive, default=10, metavar="K", help="pictures per list (%(default)s)")
+    ranked.add_argument(
+        "--depth", type=between(1, 1000), default=10, metavar="K", help="pictures per list (%(default)s)"
+    )
     ranked.add_argument("--junk", action="store_true", help="show junk where it would stand (default: dropped)")
     ranked.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking")
     _output(ranked, size=False)
@@ -171,11 +178,12 @@ def _searched(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
 
 
-def _positive(text: str) -> int:
-    """A number from 1."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a whole number from 1")
-    return int(text)
+def _inches(text: str) -> float:
+    """Width of a sheet."""
+    value = parse_yaml(text, f"got {text!r}")
+    if type(value) not in (int, float) or not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted inches from 1 to 100")
+    return float(value)
 
 
 def _sheet(verbs: Any) -> None:
@@ -192,8 +200,8 @@ def _sheet(verbs: Any) -> None:
     sheet.add_argument(
         "--partner", type=Path, metavar="IMAGE", help="what to be similar to (default: own mirror image)"
     )
-    sheet.add_argument("--width", type=float, default=7.0, metavar="INCHES", help="of the sheet (%(default)s)")
-    sheet.add_argument("--dpi", type=int, default=300, help="dots per inch (%(default)s)")
+    sheet.add_argument("--width", type=_inches, default=7.0, metavar="INCHES", help="of the sheet (%(default)s)")
+    sheet.add_argument("--dpi", type=between(1, MAX_DPI), default=300, help="dots per inch (%(default)s)")
     sheet.add_argument("--size", metavar="HxW", help="input size (default: each run's, else 256x128)")
 
 
@@ -221,6 +229,6 @@ def _output(parser: argparse.ArgumentParser, size: bool = True) -> None:
     parser.add_argument(
         "--format", dest="forms", action="append", choices=("png", "svg", "pdf"), help="of figures; repeatable (png)"
     )
-    parser.add_argument("--dpi", type=int, default=160, help="dots per inch of figures (%(default)s)")
+    parser.add_argument("--dpi", type=between(1, MAX_DPI), default=160, help="dots per inch of figures (%(default)s)")
     if size:
         parser.add_argument("--size", metavar="HxW", help="input size (default: each run's, else 256x128)")

@@ -4,7 +4,8 @@
 
 The file is read without executing anything in it; identities, level and variant are found from its tensors, and every
 tensor that was not used or not found is named. What the tensors do not tell can be set: an APNet of MSMT17 compares
-identity scores, --set descriptor=logits.
+identity scores, --set descriptor=logits; a MuDeep may be of 384 x 128 pictures, --size 384x128. The size is kept with
+the model, for whatever is done with it.
 """
 
 from __future__ import annotations
@@ -23,16 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=output_folder, required=True, metavar="FOLDER", help="to save the model in"
     )
+    parser.add_argument("--size", metavar="HxW", help="what it was trained to see (default: as its authors' code)")
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="an option of the model")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Import, report, save."""
+    from regard.cli.search_verb import parse_size
     from regard.models import import_released
 
     model = import_released(
         arguments.file,
         network=arguments.network,
+        size=parse_size(arguments.size),
         **dict(read_option(text, "descriptor=logits") for text in arguments.set),
     )
     report = model.import_report
@@ -43,5 +47,6 @@ def run(arguments: argparse.Namespace) -> None:
     for kind in ("unused", "missing", "conflicting"):
         for name in getattr(report, kind):
             print(f"  {kind}: {name}")
+    print(f"input {model.input}" + ("" if arguments.size else " (--size where it was trained on another)"))
     model.save(arguments.output)
     print(f"saved to {arguments.output}; score it with: regard eval {arguments.output} --root DATA")

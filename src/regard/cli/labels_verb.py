@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.options import output_file, output_folder
+from regard.cli.options import between, output_file, output_folder
 from regard.errors import ConfigError
 from regard.wording import count
 
@@ -36,9 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--json", type=output_file, metavar="FILE", help="write the figures to a file")
     preview = add("preview", "draw a contact sheet")
     preview.add_argument("out", type=output_file, help="picture to write")
-    preview.add_argument("--photos", type=int, default=12, metavar="N", help="how many, evenly spread (%(default)s)")
-    preview.add_argument("--columns", type=int, default=2, metavar="N", help="photos side by side (%(default)s)")
-    preview.add_argument("--height", type=int, default=288, metavar="PIXELS", help="of a panel (%(default)s)")
+    preview.add_argument(
+        "--photos", type=between(1, 10_000), default=12, metavar="N", help="how many, evenly spread (%(default)s)"
+    )
+    preview.add_argument(
+        "--columns", type=between(1, 100), default=2, metavar="N", help="photos side by side (%(default)s)"
+    )
+    preview.add_argument(
+        "--height", type=between(16, 4096), default=288, metavar="PIXELS", help="of a panel (%(default)s)"
+    )
     pack = add("pack", "put all labels into one file, unless it is there and up to date")
     pack.add_argument("-o", "--out", type=output_file, metavar="FILE", help="to write (default: labels.pack in ROOT)")
     pack.add_argument("--size", metavar="HxW", help="of packed heat maps (default: as they are packed, or 128x64)")
@@ -85,7 +91,9 @@ def add_make(verbs: Any) -> None:
         "--mask", metavar="MODEL", help="deeplabv3_resnet50, fcn_resnet50, maskrcnn_resnet50_fpn ..., or Hugging Face's"
     )
     make.add_argument("--mask-weights", type=Path, metavar="FILE", help="weights of torchvision's model")
-    make.add_argument("--size", type=int, default=512, metavar="PIXELS", help="height torchvision sees (%(default)s)")
+    make.add_argument(
+        "--size", type=between(16, 4096), default=512, metavar="PIXELS", help="height torchvision sees (%(default)s)"
+    )
     make.add_argument("--device", default="cpu", help="cpu, cuda, mps (%(default)s)")
     add_thresholds(make)
 
@@ -145,14 +153,12 @@ def preview(arguments: argparse.Namespace) -> None:
     from regard.storage import write_atomic
 
     samples, _ = load(arguments)
-    if arguments.photos < 1:
-        raise ConfigError(f"--photos is {arguments.photos}, expected 1 or more; raise it")
-    count = min(arguments.photos, len(samples))
-    chosen = [samples[len(samples) * number // count] for number in range(count)]
+    shown = min(arguments.photos, len(samples))
+    chosen = [samples[len(samples) * number // shown] for number in range(shown)]
     buffer = io.BytesIO()
     preview_labels(chosen, arguments.columns, arguments.height).save(buffer, "PNG")
     write_atomic(arguments.out, buffer.getvalue())
-    print(f"{count} photos in {arguments.out}")
+    print(f"{count(shown, 'photo')} in {arguments.out}")
 
 
 def pack(arguments: argparse.Namespace) -> None:
@@ -164,7 +170,7 @@ def pack(arguments: argparse.Namespace) -> None:
     path = arguments.out or root / PACK
     size = size_of(arguments.size) if arguments.size else None
     pack_labels(samples, path, size, progress=not arguments.quiet)
-    print(f"{len(samples):,} photos in {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    print(f"{count(len(samples), 'photo')} in {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 def to_coco(arguments: argparse.Namespace) -> None:
@@ -173,7 +179,7 @@ def to_coco(arguments: argparse.Namespace) -> None:
 
     samples, root = load(arguments)
     written = to_coco(samples, root, arguments.out, arguments.visible, arguments.present, progress=not arguments.quiet)
-    print(f"{written:,} photos in {arguments.out}")
+    print(f"{count(written, 'photo')} in {arguments.out}")
 
 
 def to_maps(arguments: argparse.Namespace) -> None:

@@ -116,6 +116,17 @@ def parse(arguments: Sequence[str]) -> tuple[Callable[[argparse.Namespace], int 
     return module.run, parser.parse_args(list(arguments[1:]))
 
 
+class _Once(argparse._StoreAction):
+    """An option with a value, which is given once: neither of two values is dropped unsaid."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        given = vars(parser).setdefault("given", {})
+        if option_string and given.get(self.dest) is namespace:
+            parser.error(f"{option_string} is given twice; give it once")
+        given[self.dest] = namespace
+        super().__call__(parser, namespace, values, option_string)
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse with our one line instead of its usage block, and with arguments and options in any order."""
 
@@ -125,6 +136,8 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self.register("type", int, _whole)
         self.register("type", float, _number)
+        self.register("action", None, _Once)
+        self.register("action", "store", _Once)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Take options first, then what is left as arguments; what follows ``--`` is an argument whatever it is."""

@@ -1,8 +1,9 @@
-"""What several verbs take: ``--set OPTION=VALUE``, and files and folders to write."""
+"""What several verbs take: ``--set OPTION=VALUE``, numbers with bounds, files and folders to write."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,13 @@ from regard.errors import ConfigError, StorageError
 from regard.parsing import parse_yaml
 from regard.storage import check_writable
 
-__all__ = ["output_file", "output_folder", "read_option"]
+__all__ = ["MAX_DPI", "SEEDS", "between", "output_file", "output_folder", "read_option"]
+
+MAX_DPI = 2400
+"""Dots per inch of the finest presses."""
+
+SEEDS = (0, 2**53 - 1)
+"""Lowest and highest seed of a drawing."""
 
 
 def read_option(text: str, example: str) -> tuple[str, Any]:
@@ -23,6 +30,18 @@ def read_option(text: str, example: str) -> tuple[str, Any]:
     if not separator:
         raise ConfigError(f"--set {text!r} wants OPTION=VALUE, for example --set {example}")
     return name, parse_yaml(value, f"--set {text!r}")
+
+
+def between(low: int, high: int) -> Callable[[str], int]:
+    """A whole number from ``low`` to ``high``, as the type of an argument: what no machine can do is said at once."""
+
+    def whole(text: str) -> int:
+        value = parse_yaml(text, f"got {text!r}")
+        if type(value) is not int or not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"got {text!r}, wanted a whole number from {low:,} to {high:,}")
+        return value
+
+    return whole
 
 
 def output_file(text: str) -> Path:

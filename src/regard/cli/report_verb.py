@@ -16,7 +16,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from regard.cli.options import output_file
+from regard.cli.options import SEEDS, between, output_file
 
 PARTS = "training curves cameras map lists attention pairs correlation precision"
 
@@ -30,20 +30,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="NAME", help="data set (default: looked up in --root, or each run's own)")
     parser.add_argument("--root", type=Path, help="folder of the data set")
     parser.add_argument(
-        "--queries", type=int, default=4, metavar="N",
+        "--queries", type=between(1, 1000), default=4, metavar="N",
         help="random queries whose ranked lists are shown, and hardest failures besides (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--pictures", type=int, default=4, metavar="N", help="queries that attention is shown for (%(default)s)"
+        "--pictures",
+        type=between(1, 1000),
+        default=4,
+        metavar="N",
+        help="queries that attention is shown for (%(default)s)",
     )
-    parser.add_argument("--people", type=int, default=40, metavar="N", help="on the embedding map (%(default)s)")
+    parser.add_argument(
+        "--people", type=between(1, 1000), default=40, metavar="N", help="on the embedding map (%(default)s)"
+    )
     parser.add_argument(
         "--map", dest="method", choices=("tsne", "umap", "pca"), default="tsne",
         help="how it is laid out; umap wants umap-learn (%(default)s)",
     )  # fmt: skip
     parser.add_argument("--full", action="store_true", help="attention precision on 200 queries instead of 24")
     parser.add_argument("--without", nargs="+", default=[], metavar="PART", help=f"leave out: {PARTS}")
-    parser.add_argument("--seed", type=int, default=0, help="of all draws (%(default)s)")
+    parser.add_argument("--seed", type=between(*SEEDS), default=0, help="of all draws (%(default)s)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
 
 

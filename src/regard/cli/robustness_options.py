@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from regard.cli.options import output_file
+from regard.cli.options import SEEDS, between, output_file
 
 HEIGHTS = (96, 64, 48, 32, 24, 16)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
@@ -27,7 +27,11 @@ def add_robustness_arguments(parser: argparse.ArgumentParser) -> None:
         "--severities", nargs="+", type=int, metavar="N", default=[1, 2, 3, 4, 5], help="1 to 5 (default: all)"
     )
     group.add_argument(
-        "--mixed", type=int, metavar="N", default=1, help="draw kind and severity per picture, N times (default: 1)"
+        "--mixed",
+        type=between(1, 1000),
+        metavar="N",
+        default=1,
+        help="draw kind and severity per picture, N times (default: 1)",
     )
     group.add_argument(
         "--resolution", nargs="*", type=int, metavar="PX", help="shrink to heights (default: 96 down to 16 pixels)"
@@ -36,8 +40,8 @@ def add_robustness_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--worse", nargs="+", choices=("query", "gallery", "both"), default=["both"], help="what (default: both)"
     )
-    group.add_argument("--images", type=int, metavar="N", help="only random people with about N pictures")
-    group.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
+    group.add_argument("--images", type=between(1, 10**6), metavar="N", help="only random people with about N pictures")
+    group.add_argument("--seed", type=between(*SEEDS), default=0, help="of all draws (default: 0)")
     group.add_argument(
         "--published-lengths", action="store_true", help="lengths in pixels as published, not scaled to the crop"
     )

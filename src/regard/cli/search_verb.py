@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from regard.search.query import Answer
     from regard.search.record import Filter, Record
 
+MAX_SIDE = 4096
+"""Pixels of an input's height or width, as in recipes."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -52,8 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--exact", action="store_true", default=None, help="compare with everything")
     how.add_argument("--approximate", dest="exact", action="store_false", help="use the index")
-    parser.add_argument("--json", metavar="FILE", help="write the matches as JSON; - prints it instead of the table")
+    parser.add_argument(
+        "--json", type=_json, metavar="FILE", help="write matches as JSON; - prints it instead of the table"
+    )
     parser.add_argument("--picture", type=output_file, metavar="FILE", help="write query and matches as a picture")
+
+
+def _json(text: str) -> str:
+    """A file to write, or ``-``."""
+    return text if text == "-" else str(output_file(text))
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -206,4 +216,6 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise ConfigError(f"--size {text!r} wants HEIGHTxWIDTH in pixels, for example 256x128")
+    if max(int(height), int(width)) > MAX_SIDE:
+        raise ConfigError(f"--size {text!r} is larger than {MAX_SIDE}x{MAX_SIDE}; choose a smaller one, as 256x128")
     return int(height), int(width)

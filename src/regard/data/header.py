@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 __all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "Header", "kind_of", "read_header"]
@@ -48,8 +49,8 @@ MAX_RATIO = 1000
 SLOW = 1000
 """Passes that one pass of a decoder written in Python counts as: Pillow's for run lengths in BMP."""
 
-MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])", re.DOTALL)
-"""A marker of a JPEG file, but for those within a scan."""
+MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
+"""A marker of a JPEG file, but for those within a scan; FF may be repeated before it, and is not looked at twice."""
 
 NUMBER_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of a value by the type of a TIFF tag."""
@@ -164,7 +165,7 @@ def walk_jpeg(content: bytes) -> Header:
             if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
                 size = struct.unpack_from(">HH", content, at + 3)
             elif marker in (0xE1, 0xE2):
-                check_blob(content[at + 2 : at + length])
+                parts += check_blob(content[at + 2 : at + length])
         at += length
     return Header("JPEG", *size, max(scans, 1))
 
@@ -180,7 +181,7 @@ def walk_png(content: bytes) -> Header:
         if kind == b"acTL":
             frames = int.from_bytes(content[at + 8 : at + 12])
         elif kind == b"eXIf":
-            check_blob(content[at + 8 : at + 8 + length])
+            parts += check_blob(content[at + 8 : at + 8 + length])
         parts, extra = parts + 1, extra if kind == b"IDAT" else extra + min(length, len(content) - at)
         check_parts(parts, extra)
         at += 12 + length
@@ -202,7 +203,7 @@ def walk_webp(content: bytes) -> Header:
             bits = int.from_bytes(body[1:5], "little")
             size = 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
         elif kind == b"EXIF":
-            check_blob(content[at + 8 : at + 8 + length])
+            parts += check_blob(content[at + 8 : at + 8 + length])
         frames += kind == b"ANMF"
         pixels = kind in (b"VP8 ", b"VP8L", b"ALPH", b"ANMF")
         parts, extra = parts + 1, extra if pixels else extra + min(length, len(content) - at)
@@ -249,12 +250,14 @@ def walk_bmp(content: bytes) -> Header:
 
 def walk_tiff(content: bytes) -> Header:
     """TIFF (6.0, and BigTIFF): every directory; those of previews are no pictures of their own."""
-    pages = [tags for tags in directories(content) if not tags.get(REDUCED, 0) & 1] or [{}]
+    pages = [tags for tags in directories(content)[0] if not tags.get(REDUCED, 0) & 1] or [{}]
     return Header("TIFF", pages[0].get(HEIGHT, 0), pages[0].get(WIDTH, 0), frames=min(len(pages), 2))
 
 
-def directories(content: bytes) -> list[dict[int, int]]:
-    """First value of every tag, for each directory that lies on the chain and thus is a picture.
+def directories(content: bytes) -> tuple[list[dict[int, int]], int]:
+    """First value of every tag, for each directory that lies on the chain and thus is a picture; tags read in all.
+
+    Directories may share their bytes: a few kilobytes can hold millions of tags.
 
     Raises:
         ValueError: there are too many tags, or they claim more bytes than any photograph has.
@@ -263,7 +266,7 @@ def directories(content: bytes) -> list[dict[int, int]]:
     order, big = "<" if content[:2] == b"II" else ">", content[2:4] in (b"+\0", b"\0+")
     counted, place, start = (order + "Q", order + "Q", 8) if big else (order + "H", order + "I", 4)
     chain: list[dict[int, int]] = []
-    seen, nested, extra = set(), [], 0
+    seen, nested, extra, parts = set(), [], 0, 0
     (following,) = struct.unpack_from(place, content, start)
     while following or nested:
         at, following, on_chain = (following, 0, True) if following else (nested.pop(), 0, False)
@@ -271,7 +274,7 @@ def directories(content: bytes) -> list[dict[int, int]]:
             continue
         seen.add(at)
         try:
-            tags, more, after = read_tags(content, at, counted, place)
+            tags, count, more, after = read_tags(content, at, counted, place)
             if on_chain:
                 chain.append(tags)
                 (following,) = struct.unpack_from(place, content, after)
@@ -280,13 +283,13 @@ def directories(content: bytes) -> list[dict[int, int]]:
                 raise
             continue
         nested += [tags[tag] for tag in DIRECTORIES & tags.keys()]
-        extra += more
-        check_parts(len(seen), extra)
-    return chain
+        parts, extra = parts + count, extra + more
+        check_parts(parts + len(seen), extra)
+    return chain, parts
 
 
-def read_tags(content: bytes, at: int, counted: str, place: str) -> tuple[dict[int, int], int, int]:
-    """First values of a directory's tags, the bytes that they claim elsewhere in the file, and where it ends.
+def read_tags(content: bytes, at: int, counted: str, place: str) -> tuple[dict[int, int], int, int, int]:
+    """First values of a directory's tags, how many they are, the bytes they claim elsewhere, and where it ends.
 
     Raises:
         ValueError: there are too many tags, or too many values in one.
@@ -296,6 +299,8 @@ def read_tags(content: bytes, at: int, counted: str, place: str) -> tuple[dict[i
     if count > MAX_TAGS:
         raise ValueError(f"more than {MAX_TAGS:,} tags")
     at, inline, tags, extra = at + struct.calcsize(counted), struct.calcsize(place), {}, 0
+    if at + count * (4 + 2 * inline) > len(content):
+        raise struct.error("the directory is cut off")  # before the rest of it is read
     for _ in range(count):
         tag, kind, number = struct.unpack_from(f"{place[0]}HH{place[1]}", content, at)
         at += 4 + inline
@@ -305,14 +310,17 @@ def read_tags(content: bytes, at: int, counted: str, place: str) -> tuple[dict[i
         if size * number > inline:
             extra += min(size * number, max(len(content) - tags[tag], 0))
         at += inline
-    return tags, extra, at
+    return tags, count, extra, at
 
 
-def check_blob(blob: bytes) -> None:
+def check_blob(blob: bytes) -> int:
     """Refuse EXIF that claims more than it has; what is merely damaged is passed over, as decoders do.
 
     Args:
         blob: a segment or chunk of metadata, of any kind.
+
+    Returns:
+        How many tags it has, which count among the parts of the file.
 
     Raises:
         ValueError: there are too many tags, or they claim too many bytes.
@@ -320,10 +328,9 @@ def check_blob(blob: bytes) -> None:
     for head in (b"Exif\0\0", b"MPF\0"):
         blob = blob.removeprefix(head)
     if kind_of(blob[:32]) == "TIFF":
-        try:
-            directories(blob)
-        except struct.error:
-            return
+        with suppress(struct.error):
+            return directories(blob)[1]
+    return 0
 
 
 WALKS: dict[str, Callable[[bytes], Header]] = {

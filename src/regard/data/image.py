@@ -79,12 +79,13 @@ def read_image(path: str | Path) -> np.ndarray:
     return decode_image(read_bytes(path), f"'{path}'")
 
 
-def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
+def read_bytes(path: str | Path, limit: int = MAX_BYTES, what: str = "picture") -> bytes:
     """The bytes of a picture's file; a pipe, a socket or a device is never waited for.
 
     Args:
         path: the file.
         limit: larger files are refused unread.
+        what: it should be, for an error.
 
     Raises:
         DataError: the file is missing, cannot be opened, is no regular file, or is too large.
@@ -93,21 +94,21 @@ def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
         with io.FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                what = "folder" if stat.S_ISDIR(status.st_mode) else "pipe, socket or device"
-                raise DataError(f"cannot open '{path}' (it is a {what}), expected a picture; name a file")
+                kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe, socket or device"
+                raise DataError(f"cannot open '{path}' (it is a {kind}), expected a {what}; name a file")
             if status.st_size > limit:
-                raise DataError(f"'{path}' has more than {limit:,} bytes, expected a person crop; shrink or remove it")
+                raise DataError(f"'{path}' has more than {limit:,} bytes, expected a {what}; shrink or remove it")
             return file.readall()
     except FileNotFoundError:
         raise DataError(
-            f"cannot open '{path}': there is no image of that name; restore it, or read the data set again"
+            f"cannot open '{path}': there is no {what} of that name; restore it, or read the data set again"
         ) from None
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"cannot open '{path}' ({reason}), expected a readable image; check the path and its permissions"
+            f"cannot open '{path}' ({reason}), expected a readable {what}; check the path and its permissions"
         ) from None
 
 

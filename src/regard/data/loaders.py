@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from regard.data.cache import PictureCache
 from regard.data.image import read_image
 from regard.data.labels import stack_targets
-from regard.data.samplers import Draw, PKBatchSampler, PlannedBatchSampler, ShuffleBatchSampler
+from regard.data.samplers import Draw, PKBatchSampler, PlannedBatchSampler, ShuffleBatchSampler, SortedBatchSampler
 from regard.errors import ConfigError, DataError
 from regard.structures import Batch, Sample
 
@@ -246,7 +246,7 @@ def train_loader(
     *,
     ids_per_batch: int,
     images_per_id: int,
-    sampler: Literal["pk", "shuffle"] = "pk",
+    sampler: Literal["pk", "shuffle", "sorted"] = "pk",
     rounds: int | None = None,
     seed: int = 0,
     rank: int = 0,
@@ -264,7 +264,8 @@ def train_loader(
         samples: the training split.
         transform: of pictures, such as :class:`~regard.data.transforms.TrainTransform`.
         ids_per_batch, images_per_id: P (over all ranks) and K.
-        sampler: "pk" for P identities with K images each, "shuffle" for any P x K images.
+        sampler: "pk" for P identities with K images each, "shuffle" for any P x K images, "sorted" for those that
+            follow one another by identity.
         rounds: of "pk", see :class:`~regard.data.samplers.PKBatchSampler`.
         seed: of the order of the samples and of their augmentation.
         rank, world_size: this process among how many; it gets its share of every batch.
@@ -285,6 +286,8 @@ def train_loader(
     batches: PlannedBatchSampler
     if sampler == "shuffle":
         batches = ShuffleBatchSampler(len(pids), ids_per_batch * images_per_id, seed, rank, world_size)
+    elif sampler == "sorted":
+        batches = SortedBatchSampler(pids, ids_per_batch * images_per_id, seed, rank, world_size)
     else:
         batches = PKBatchSampler(pids, ids_per_batch, images_per_id, seed, rank, world_size, rounds)
     crops = Crops(samples, pids, transform, labels, cache)

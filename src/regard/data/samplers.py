@@ -1,4 +1,4 @@
-"""Batches: P identities with K images each, or any images at random.
+"""Batches: P identities with K images each, any images at random, or all of them by identity.
 
 Shapes: P identities in a global batch, K images of each, R processes (ranks).
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from regard.errors import ConfigError
 
-__all__ = ["Draw", "PKBatchSampler", "PlannedBatchSampler", "ShuffleBatchSampler"]
+__all__ = ["Draw", "PKBatchSampler", "PlannedBatchSampler", "ShuffleBatchSampler", "SortedBatchSampler"]
 
 
 class Draw(NamedTuple):
@@ -209,7 +209,38 @@ class ShuffleBatchSampler(PlannedBatchSampler):
     def plan(self, rng: np.random.Generator) -> np.ndarray:
         """(batches, B, 1) sample indices of an epoch."""
         batches = self.length // self.batch_size
-        return rng.permutation(self.length)[: batches * self.batch_size].reshape(batches, self.batch_size, 1)
+        return self.order(rng)[: batches * self.batch_size].reshape(batches, self.batch_size, 1)
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """(length,) all sample indices, in the order of an epoch."""
+        return rng.permutation(self.length)
+
+
+class SortedBatchSampler(ShuffleBatchSampler):
+    """Batch sampler of a loader that does not shuffle: the images by identity, the same batches in every epoch.
+
+    A batch then shows very few people, and what does not fill a batch at the end is never trained on. (What DSP's
+    released code does.)
+
+    Args:
+        pids: identity of every sample; those of an identity keep their order.
+        batch_size: images of a batch, over all ranks.
+        seed: of the augmentation alone.
+        rank, world_size: this process among R; it takes its R-th part of each batch.
+
+    Raises:
+        ConfigError: fewer samples than a batch takes, a batch not divisible by R, or a number out of range.
+    """
+
+    def __init__(
+        self, pids: Sequence[int] | np.ndarray, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
+    ):
+        super().__init__(len(pids), batch_size, seed, rank, world_size)
+        self.pids = np.asarray(pids, dtype=np.int64)
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """(length,) all sample indices, by identity."""
+        return np.argsort(self.pids, kind="stable")
 
 
 def cut_groups(pids: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ from regard.naming import distinct
 from regard.parsing import parse_yaml
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, Sample, Splits
+from regard.wording import named_with
 
 __all__ = [
     "Source",
@@ -58,8 +59,7 @@ class Source:
         return load_dataset(self.name, self.root, **self.options)
 
     def __str__(self) -> str:
-        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.name} ({options})" if options else self.name
+        return named_with(self.name, self.options)
 
 
 def find_source(text: str, root: Path | None = None, options: Mapping[str, Mapping[str, Any]] | None = None) -> Source:
@@ -167,7 +167,7 @@ def merge_sources(home: Splits, parts: Sequence[Splits]) -> Splits:
         train += people
     name = "+".join(distinct([part.name for part in parts], [part.root for part in parts]))
     return Splits(name if home.name == parts[0].name else f"{name}, tested on {home.name}", home.root, train,
-                  home.query, home.gallery)  # fmt: skip
+                  home.query, home.gallery, home.options)  # fmt: skip
 
 
 def no_training(name: str) -> str:

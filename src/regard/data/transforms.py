@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from regard.errors import ConfigError, DataError
+from regard.input_spec import Interpolation
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -46,7 +47,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 ErasingFill = Literal["mean", "released", "random", "normal"]
-Interpolation = Literal["bilinear", "bicubic"]
 PadFill = Literal["black", "mean"]
 
 ERASING_TRIES = 100
@@ -310,6 +310,7 @@ class TrainTransform:
         mean, std: of the pixels, in fractions of white, as the network's normalization has them.
         enlarge: the picture is resized to this many times H x W first; the random crop takes H x W of it.
         interpolation: how it is resized.
+        enlarge_probability: of being enlarged; the others are resized to H x W at once.
 
     Raises:
         ConfigError: an option is out of range.
@@ -328,12 +329,13 @@ class TrainTransform:
     std: tuple[float, float, float] = IMAGENET_STD
     enlarge: float = 1.0
     interpolation: Interpolation = "bilinear"
+    enlarge_probability: float = 1.0
 
     def __post_init__(self):
         check_size(self.height, self.width)
         if not self.enlarge >= 1:
             raise ConfigError(f"enlarge is {self.enlarge}, expected 1 or more; set it to 1 to crop nothing away")
-        for name in ("flip", "erasing"):
+        for name in ("flip", "erasing", "enlarge_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected a probability; set it between 0 and 1")
         if self.pad < 0:
@@ -369,7 +371,9 @@ class TrainTransform:
 
     def draw_geometry(self, generator: random.Random) -> Geometry:
         """The first draw of a call: with a generator of the same seed, masks and keypoints follow the picture."""
-        enlarged = (round(self.height * self.enlarge), round(self.width * self.enlarge)) if self.enlarge > 1 else None
+        enlarged = None
+        if self.enlarge > 1 and (self.enlarge_probability == 1 or generator.random() < self.enlarge_probability):
+            enlarged = round(self.height * self.enlarge), round(self.width * self.enlarge)
         return draw_geometry(generator, self.height, self.width, self.flip, self.pad, enlarged)
 
     def draw_erasing(self, generator: random.Random) -> Box | None:

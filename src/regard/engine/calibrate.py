@@ -22,6 +22,7 @@ from regard.metrics.pairs import sample_pairs
 from regard.metrics.reliability import Reliability
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import CALIBRATION, as_json, model_folder, sealed, weights_digest
+from regard.precision import Products
 from regard.storage import write_atomic
 from regard.structures import Splits
 
@@ -78,7 +79,7 @@ def calibrate_run(
     home = model_folder(folder)
     config = run_config(folder, name, root)
     splits = open_data(config, quiet=quiet)
-    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    runtime = Runtime.for_scoring(config)
     query, gallery = _features(load(home).to(runtime.device), splits, config, quiet)
     metric = config.eval.metric
     pairs = sample_pairs(query, gallery, metric=metric, limit=limit, seed=seed, **protocol_labels(splits))
@@ -116,7 +117,7 @@ def _features(model: ReIDModel, splits: Splits, config: Config, quiet: bool) -> 
         samples = getattr(splits, part)
         if not samples:
             raise DataError(f"the {part} of {splits.root} is empty, so there is nothing to calibrate on; add images")
-        with torch.inference_mode():
+        with torch.inference_mode(), Products("fp32", next(model.parameters()).device):
             both.append(
                 extract(
                     model, samples, height=config.data.height, width=config.data.width,

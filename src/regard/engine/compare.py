@@ -27,9 +27,10 @@ import regard
 from regard.config import Config
 from regard.engine.comparison import Comparison, Row
 from regard.engine.evaluation import run_config, run_home
-from regard.engine.extract import embed_run, evaluate_splits, run_options
+from regard.engine.extract import embed_run, evaluate_splits, products_of, run_options
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
+from regard.engine.scoring import lists_of, with_options
 from regard.errors import ConfigError, StorageError
 from regard.fingerprint import bytes_digest, samples_digest
 from regard.metrics import RankingReport
@@ -42,7 +43,7 @@ from regard.parsing import parse_json
 from regard.storage import plain_text, write_atomic
 from regard.structures import Splits
 
-__all__ = ["compare_runs", "fingerprint", "measure_speed", "run_labels"]
+__all__ = ["code_digest", "compare_runs", "fingerprint", "measure_speed", "run_labels"]
 
 KEPT = "eval"
 DIGITS = 32
@@ -126,7 +127,7 @@ def compare_runs(
             len(np.unique(run.pids[run.report.first_hit > 0])),
             run.cost,
             rates.get(run.label),
-            _options(run),
+            run.report.options,
         )
         for run in runs
     ]
@@ -223,37 +224,42 @@ def _score(
         splits = open_data(config, quiet=quiet)
         opened[place] = splits, fingerprint(splits)
     splits, digest = opened[place]
-    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
-    file = run_home(folder) / KEPT / f"{_key(folder, config, digest, runtime.precision)}.npz"
+    runtime = Runtime.for_scoring(config)
+    file = run_home(folder) / KEPT / f"{_key(folder, config, splits, digest, runtime.device)}.npz"
     kept = _read(file)
     if kept is None:
         if not quiet:
-            print(f"scoring {label} on {splits.name}")
+            print(f"scoring {label} on {splits.label}")
         model = load(folder)
         cost = inference_cost(model, config.data.height, config.data.width)
         features = embed_run(model.to(runtime.device), splits, config, runtime, quiet)
-        kept = evaluate_splits(*features, splits, config.eval), cost
+        report = evaluate_splits(*features, splits, config.eval)
+        kept = with_options(report, run_options(config, runtime)), cost
         with contextlib.suppress(StorageError):  # a folder that cannot be written to can still be compared
             write_atomic(file, _pack(*kept))
     pids = np.array([sample.pid for sample in splits.query], np.int64)
     return Scored(label, folder, config, f"{splits}; {splits.root}", digest, pids, *kept)
 
 
-def _key(folder: Path, config: Config, digest: str, precision: str) -> str:
+def _key(folder: Path, config: Config, splits: Splits, digest: str, device: torch.device) -> str:
     """File name of what a run scored: changes with everything that changes a score."""
     weights = weights_digest(model_folder(folder))
     size = config.data.height, config.data.width, config.data.interpolation
-    how = config.eval.model_dump(exclude={"batch_size"})
-    content = json.dumps([_code(), weights, digest, size, how, precision], sort_keys=True)
+    how = config.eval.model_dump(exclude={"batch_size", "precision"})
+    lists = lists_of(splits, config.eval)
+    parts = () if lists is None else (*lists.good, *lists.junk)
+    listed = bytes_digest(b"".join(len(rows).to_bytes(4) + rows.tobytes() for rows in parts))
+    precision = products_of(config, device).precision
+    content = json.dumps([code_digest(), weights, splits.label, digest, listed, size, how, precision], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 @lru_cache
-def _code() -> str:
+def code_digest() -> str:
     """Digest of the code that scores are made by."""
     home = Path(regard.__file__).parent
     files = sorted(
-        file for room in ("data", "engine", "layers", "metrics", "models") for file in home.glob(f"{room}/*.py")
+        file for room in ("data", "engine", "layers", "metrics", "models", ".") for file in home.glob(f"{room}/*.py")
     )
     digest = hashlib.sha256()
     for file in files:
@@ -287,30 +293,26 @@ def _read(file: Path) -> tuple[RankingReport, Cost] | None:
 
 
 def _speeds(runs: Sequence[Scored]) -> dict[str, float]:
-    runtime = Runtime(runs[0].config.train.model_copy(update={"devices": 1}))
+    runtime = Runtime.for_scoring(runs[0].config)
     models = {
         run.label: (load(run.folder).strip().to(runtime.device), run.config.data.height, run.config.data.width)
         for run in runs
     }
     for model, _, _ in models.values():
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return measure_speed(models, autocast=runtime.autocast)
+    products = products_of(runs[0].config, runtime.device)
+    return measure_speed(models, autocast=lambda: products)
 
 
 def _speed_conditions(runs: Sequence[Scored]) -> str:
-    runtime = Runtime(runs[0].config.train.model_copy(update={"devices": 1}))
+    runtime = Runtime.for_scoring(runs[0].config)
+    precision = products_of(runs[0].config, runtime.device).precision
     threads = torch.get_num_threads()
     where = f"{threads} CPU thread{'s' * (threads > 1)}" if runtime.device.type == "cpu" else runtime.device.type
     return (
-        f"images/s: embedding only, one view, batches of {BATCH} in {runtime.precision} on {where}, "
+        f"images/s: embedding only, one view, batches of {BATCH} in {precision} on {where}, "
         f"median of 3 to {ROUNDS} interleaved rounds"
     )
-
-
-def _options(run: Scored) -> dict[str, str]:
-    """What changes the figures, in words."""
-    runtime = Runtime(run.config.train.model_copy(update={"devices": 1}))
-    return {**run_options(run.config, runtime), **run.report.options}
 
 
 def _difference(start: Scored, run: Scored, settings: Mapping[str, Any]) -> dict[str, Difference]:

@@ -72,13 +72,17 @@ class Comparison:
     unpaired: str = ""
     shown: Sequence[str] = field(default=SHOWN, repr=False)
 
+    def _shown(self) -> list[str]:
+        """Figures of the tables with intervals that every run has: a CMC of another flavor has no rank per query."""
+        return [name for name in self.shown if all(name in row.figures for row in self.rows)]
+
     def scores(self) -> Table:
         """Header and one row of cells per run."""
-        header = ["run", *self.shown, "parameters", "GFLOPs", *(["images/s"] if self.speed else [])]
+        header = ["run", *self._shown(), "parameters", "GFLOPs", *(["images/s"] if self.speed else [])]
         body = [
             [
                 row.label,
-                *(_interval(row.figures[name]) for name in self.shown),
+                *(_interval(row.figures[name]) for name in self._shown()),
                 f"{row.cost.inference_parameters:,}",
                 f"{row.cost.gflops:.3g}",
                 *([f"{row.images_per_second:,.0f}"] if row.images_per_second else []),
@@ -87,17 +91,24 @@ class Comparison:
         ]
         return [header, *body]
 
+    def curves(self) -> Table:
+        """Header and one row of cells per run with its CMC, without intervals; empty where it has no such figures."""
+        names = [name for name in self.rows[0].figures if name.startswith("rank-")]
+        names = [name for name in names if all(name in row.figures for row in self.rows)]
+        body = [[row.label, *(f"{100 * row.figures[name].value:.1f}" for name in names)] for row in self.rows]
+        return [["CMC", *names], *body] if names else []
+
     def tests(self) -> Table:
         """Header and one row of cells per run that is compared with the baseline; empty where none is."""
         if not self.differences:
             return []
         header = [f"minus {self.baseline}"]
-        for name in self.shown:
+        for name in self._shown():
             header += [name, "p"]
         body = []
         for label, found in self.differences.items():
             cells = [label]
-            for name in self.shown:
+            for name in self._shown():
                 cells += [_difference(found[name]), _p(self.corrected[label][name])]
             body.append(cells)
         return [header, *body]
@@ -113,16 +124,16 @@ class Comparison:
         return notes + option_lines([row.label for row in self.rows], [row.options for row in self.rows])
 
     def __str__(self) -> str:
-        parts = [*self.data, "", *_aligned(self.scores())]
-        if self.differences:
-            parts += ["", *_aligned(self.tests())]
+        parts = [*self.data]
+        for table in filter(None, (self.scores(), self.curves(), self.tests())):
+            parts += ["", *_aligned(table)]
         return "\n".join([*parts, "", *(f"  {note}" for note in self.notes())])
 
     def to_markdown(self) -> str:
-        """Two Markdown tables and the notes."""
-        parts = [*self.data, "", *_piped(self.scores())]
-        if self.differences:
-            parts += ["", *_piped(self.tests())]
+        """Markdown tables and the notes."""
+        parts = [*self.data]
+        for table in filter(None, (self.scores(), self.curves(), self.tests())):
+            parts += ["", *_piped(table)]
         return "\n".join([*parts, "", *(f"- {note}" for note in self.notes()), ""])
 
     def to_csv(self) -> str:

@@ -13,6 +13,7 @@ from regard.config import Config, load_config
 from regard.data.datasets import detect
 from regard.data.sources import Source, find_source, place_of, same_pictures, split_options
 from regard.engine.extract import embed_run, run_options
+from regard.engine.readiness import EPOCHS
 from regard.engine.run import CROWD, find_data, resolve, tested_on
 from regard.engine.runtime import Runtime
 from regard.engine.scoring import Detail, Queries, as_feature_sets, as_one_list, score_sets, with_options
@@ -20,10 +21,21 @@ from regard.engine.transfer import Score
 from regard.errors import ConfigError, RegardError
 from regard.metrics import RankingReport
 from regard.models import ReIDModel, load
-from regard.models.checkpoint import model_config, model_folder, saved_system
+from regard.models.checkpoint import model_folder, saved_input, saved_system, was_imported
 from regard.structures import Splits
 
-__all__ = ["evaluate_on", "evaluate_run", "run_config", "run_home"]
+__all__ = [
+    "evaluate_on",
+    "evaluate_run",
+    "open_sources",
+    "own_config",
+    "places_of",
+    "run_config",
+    "run_home",
+    "score_each",
+    "settings_of",
+    "trained_on",
+]
 
 DATALESS = "{} is a model without a run, so it names no data set; say --root FOLDER"
 
@@ -86,28 +98,30 @@ def evaluate_on(
     own = own_config(folder)
     if own is None and root is None and not data:
         raise ConfigError(DATALESS.format(folder))
-    config = own or resolve(f"{model_config(model)['model']}_market1501").config
-    config = _changed(config, changes, size)
-    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    config = settings_of(folder, own, changes, size)
+    runtime = Runtime.for_scoring(config)
     try:
-        texts = list(data) or [tested_on(config) if root is None else None]
-        sources = [find_data(text, root or (own and own.data.root), config, runtime, quiet) for text in texts]
-        opened = list(zip(sources, _read_each(sources)))
+        opened = open_sources(config, own, data, root, runtime, quiet)
         how: dict[str, Any] = {"queries": queries, "details": details, "leave_one_out": leave_one_out}
         seen = places_of(trained_on(own) if own else [], opened)
-        scores = _scores(model.to(runtime.device), config, opened, seen, runtime, quiet, how)
+        scores = score_each(model.to(runtime.device), config, opened, seen, runtime, quiet, how)
         return runtime.broadcast(scores)
     finally:
         runtime.close()
 
 
-def _changed(config: Config, changes: Mapping[str, Any] | None, size: tuple[int, int] | None) -> Config:
-    """The configuration with some of its ``eval`` section, and the size of the input, as wanted."""
-    tree = config.to_dict()
-    tree["eval"] |= dict(changes or {})
-    if size is not None:
-        tree["data"]["height"], tree["data"]["width"] = size
-    return load_config(tree)
+def open_sources(
+    config: Config, own: Config | None, data: Sequence[str], root: Path | None, runtime: Runtime, quiet: bool
+) -> list[tuple[Source, Splits]]:
+    """Find and read the data sets that :func:`evaluate_on` is asked for.
+
+    Raises:
+        ConfigError: two of them are the same.
+        DataError: one is not there or not complete.
+    """
+    texts = list(data) or [tested_on(config) if root is None else None]
+    sources = [find_data(text, root or (own and own.data.root), config, runtime, quiet) for text in texts]
+    return list(zip(sources, _read_each(sources)))
 
 
 def _read_each(sources: Sequence[Source]) -> list[Splits]:
@@ -126,7 +140,7 @@ def _read_each(sources: Sequence[Source]) -> list[Splits]:
     return opened
 
 
-def _scores(
+def score_each(
     model: ReIDModel,
     config: Config,
     opened: Sequence[tuple[Source, Splits]],
@@ -135,7 +149,20 @@ def _scores(
     quiet: bool,
     how: Mapping[str, Any],
 ) -> list[Score]:
-    """The scores of :func:`evaluate_on`, on rank 0; every rank embeds a part of the pictures."""
+    """Score a model on data sets that were read, as :func:`evaluate_on` does.
+
+    Args:
+        model: on its device.
+        config: settings to score by, see :func:`settings_of`.
+        opened: the data sets.
+        trained: names and places of those it was trained on, see :func:`places_of`.
+        runtime: every rank embeds a part of the pictures.
+        quiet: no progress bars.
+        how: ``queries``, ``details`` and ``leave_one_out`` of :func:`evaluate_on`.
+
+    Returns:
+        A score for each on rank 0, nothing on others.
+    """
     scores = []
     for source, splits in opened:
         features = embed_run(model, splits, config, runtime, quiet)
@@ -144,7 +171,7 @@ def _scores(
         query, gallery = as_feature_sets(*features, splits)
         if how["leave_one_out"]:
             query = gallery = as_one_list(query, gallery)
-        report, further = score_sets(query, gallery, config.eval, **how)
+        report, further = score_sets(query, gallery, config.eval, splits=splits, **how)
         report = with_options(report, run_options(config, runtime))
         seen = place_of(source, splits) in trained or (source.name, None) in trained
         scores.append(Score(source, splits, report, seen, further))
@@ -173,26 +200,52 @@ def run_config(
         ConfigError: a model folder alone does not say which data to use.
     """
     own = own_config(folder)
-    if own is None:
-        system = saved_system(model_folder(folder))
-        if root is None:
-            raise ConfigError(DATALESS.format(folder))
-        own = resolve(f"{system}_market1501").config
-    tree = own.to_dict()
+    if own is None and root is None:
+        model_folder(folder)
+        raise ConfigError(DATALESS.format(folder))
+    tree = settings_of(folder, own, changes, size).to_dict()
     data = tree["data"]
     if root or name:
         data["name"] = name
         data["root"] = str(root) if root else data["root"]
     else:
+        assert own is not None
         data["name"] = tested_on(own)
     data["train"], data["labels"] = [], []  # only what is tested on is read
-    return _changed(load_config(tree), changes, size)
+    return load_config(tree)
 
 
 def run_home(folder: Path) -> Path:
     """The run folder that a folder is, or is a part of; a model folder is its own."""
-    inside = folder.name in ("final", "best") and (folder.parent / "config.yaml").is_file()
-    return folder.parent if inside else folder
+    above = folder.parent.parent if folder.parent.name == EPOCHS else folder.parent
+    inside = (above != folder.parent or folder.name in ("final", "best")) and (above / "config.yaml").is_file()
+    return above if inside else folder
+
+
+def settings_of(
+    folder: Path, own: Config | None, changes: Mapping[str, Any] | None = None, size: tuple[int, int] | None = None
+) -> Config:
+    """The settings to score a model by.
+
+    Args:
+        folder: run folder or model folder.
+        own: the run's configuration. Without one, they are those of its system's recipe for Market-1501, with pictures
+            of the size the model was saved with.
+        changes: settings of the ``eval`` section that differ. What then leaves the precision open means fp32 for a
+            model without a run, and for one that was imported.
+        size: height and width of the network's input, where they differ.
+    """
+    place = model_folder(folder)
+    tree = (own or resolve(f"{saved_system(place)}_market1501").config).to_dict()
+    seen = saved_input(place)
+    if own is None and seen is not None:
+        tree["data"] |= seen.to_dict()
+    tree["eval"] |= dict(changes or {})
+    if size is not None:
+        tree["data"]["height"], tree["data"]["width"] = size
+    if tree["eval"]["precision"] == "auto" and (own is None or was_imported(place)):
+        tree["eval"]["precision"] = "fp32"
+    return load_config(tree)
 
 
 def own_config(folder: Path) -> Config | None:

@@ -23,6 +23,7 @@ from regard.engine.scoring import as_feature_sets, embedding_options, score_feat
 from regard.errors import DataError
 from regard.metrics import RankingReport
 from regard.models import ReIDModel
+from regard.precision import Products, resolve_precision
 from regard.structures import Sample, Splits
 from regard.threads import Threads, allowed_cores, check_processes
 
@@ -34,6 +35,8 @@ __all__ = [
     "evaluate_splits",
     "extract",
     "loader_workers",
+    "precision_in",
+    "products_of",
     "protocol_labels",
     "run_options",
     "view_transform",
@@ -140,7 +143,7 @@ def evaluate_splits(
     query: np.ndarray, gallery: np.ndarray, splits: Splits, config: EvalConfig, **options: Any
 ) -> RankingReport:
     """Score the descriptors of a data set's query and gallery under its protocol."""
-    return score_features(*as_feature_sets(query, gallery, splits), config, **options)
+    return score_features(*as_feature_sets(query, gallery, splits), config, splits, **options)
 
 
 def evaluate_model(
@@ -155,14 +158,32 @@ def evaluate_model(
         DataError: the data set has no query or no gallery.
     """
     query, gallery = embed_splits(model, splits, config, **how)
-    runtime, autocast = how.get("runtime"), how.get("autocast")
-    precision = runtime.precision if runtime else "autocast" if autocast else "fp32"
     options = embedding_options(
         config, height=how["height"], width=how["width"], interpolation=how.get("interpolation", "bilinear"),
-        precision=precision,
+        precision=precision_in(how.get("autocast")),
     )  # fmt: skip
     report = with_options(evaluate_splits(query, gallery, splits, config), options)
     return report, query, gallery
+
+
+def precision_in(context: Any) -> str:
+    """The precision that a context computes in, by name; of None, outside of any."""
+    return getattr(context, "precision", "autocast") if context else "fp32"
+
+
+def products_of(config: Config, device: torch.device) -> Products:
+    """What a run's descriptors are computed in where it is scored.
+
+    Left to itself that is what it was trained in, as far as this device has it.
+
+    Raises:
+        ConfigError: ``eval.precision`` is one that the device does not have.
+    """
+    name, setting = config.eval.precision, "eval.precision"
+    if name == "auto":
+        name = config.train.precision
+        name = "fp32" if name == "tf32" and device.type != "cuda" else name
+    return Products(resolve_precision(name, device.type, setting), device)
 
 
 def run_options(config: Config, runtime: Runtime) -> dict[str, str]:
@@ -170,7 +191,7 @@ def run_options(config: Config, runtime: Runtime) -> dict[str, str]:
     data = config.data
     return embedding_options(
         config.eval, height=data.height, width=data.width, interpolation=data.interpolation,
-        precision=runtime.precision,
+        precision=products_of(config, runtime.device).precision,
     )  # fmt: skip
 
 
@@ -181,7 +202,8 @@ def embed_run(
     data = config.data
     return embed_splits(
         model, splits, config.eval, height=data.height, width=data.width, interpolation=data.interpolation,
-        workers=data.workers, autocast=runtime.autocast(), runtime=runtime, quiet=quiet or not runtime.is_main,
+        workers=data.workers, autocast=products_of(config, runtime.device), runtime=runtime,
+        quiet=quiet or not runtime.is_main,
     )  # fmt: skip
 
 

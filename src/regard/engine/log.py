@@ -2,7 +2,8 @@
 
 ``metrics.jsonl`` holds one JSON object a line. For every optimizer step: ``{"event": "step", "epoch", "step", "lr",
 "images_per_s", "loss", "loss/TERM" ..., "grad_norm"}``; for every evaluation: ``{"event": "eval", "epoch", "step",
-"mAP", "mINP", "rank1" ...}``. Epochs and steps count from 1, on the screen and in the file; TensorBoard gets the same.
+"mAP", "mINP", "rank1" ..., "precision"}``. Epochs and steps count from 1, on the screen and in the file; TensorBoard
+gets the same.
 A resumed run continues the file as if it had never stopped: what lies behind the checkpoint is cut off first.
 """
 
@@ -168,7 +169,8 @@ class TrainingLog:
 
     def evaluation(self, record: dict[str, Any]) -> None:
         """Write one evaluation."""
-        self._write({"event": "eval", **record}, [k for k in record if k not in ("epoch", "step")])
+        scores = [key for key, value in record.items() if isinstance(value, float)]
+        self._write({"event": "eval", **record}, scores)
 
     def say(self, line: str | None, asked: bool = False) -> None:
         """Print a line above the progress bar, on rank 0; what was ``asked`` for, quiet too.

@@ -22,6 +22,7 @@ from regard.metrics.calibration import Calibration, check_prior
 from regard.metrics.distance import as_features, check_lengths, pair_distances
 from regard.metrics.pairs import similarity_of
 from regard.models import ReIDModel, load
+from regard.precision import Products
 
 __all__ = ["Verdict", "compare"]
 
@@ -116,4 +117,5 @@ def _embed(picture: np.ndarray, model: ReIDModel, calibration: Calibration) -> T
     transform = view_transform(height, width, how["five_crops"], how["interpolation"])
     pixels = torch.from_numpy(np.ascontiguousarray(transform(picture)))[None]
     images = normalize(pixels.to(next(model.parameters()).device, memory_format=torch.channels_last))
-    return embed_views(model, images, height, width, how["flip"], how["five_crops"])[0].cpu()
+    with Products("fp32", images.device):
+        return embed_views(model, images, height, width, how["flip"], how["five_crops"])[0].cpu()

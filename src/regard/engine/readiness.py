@@ -12,16 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 from torch.optim import Optimizer
 
-from regard.config import EvalConfig
+from regard.config import EvalConfig, TrainConfig
 from regard.engine.checkpoint import TrainingState
 from regard.engine.extract import evaluate_splits
 from regard.engine.saved_state import LAST, PREVIOUS
 from regard.errors import ConfigError, DataError, StorageError
 from regard.structures import Sample, Splits
 
-__all__ = ["check_evaluation", "check_folder", "remove_leftovers"]
+__all__ = ["EPOCHS", "check_evaluation", "check_folder", "epochs_to_keep", "remove_leftovers", "weights_size"]
+
+EPOCHS = "epochs"
+"""Folder of a run with the networks of single epochs."""
 
 FEW = 1 << 20
 """Distances of a rehearsal; where there are more, a part of the persons stands for all."""
@@ -52,7 +56,7 @@ def check_evaluation(splits: Splits, config: EvalConfig) -> None:
         try:
             _rehearse(splits, config)  # those few may be the only ones without a match
         except DataError as error:
-            raise DataError(f"{error}; {splits.name} in {splits.root} cannot be scored so, but {WITHOUT}") from None
+            raise DataError(f"{error}; {splits.label} in {splits.root} cannot be scored so, but {WITHOUT}") from None
 
 
 def _rehearse(splits: Splits, config: EvalConfig) -> None:
@@ -75,14 +79,31 @@ def _some_persons(splits: Splits) -> Splits:
     return replace(splits, query=of(some, splits.query)[:500], gallery=of(some, splits.gallery)[:2000])
 
 
-def check_folder(folder: Path, state: TrainingState) -> None:
-    """Check that a run's folder takes what the run is going to write: three states at a time, and two models.
+def epochs_to_keep(config: TrainConfig, after: int, until: int | None = None) -> range:
+    """Epochs behind ``after`` whose network is kept, up to ``until``, or the end of training."""
+    every = config.keep_every
+    end = config.epochs if until is None else until
+    return range(0) if every is None else range((max(after, 0) // every + 1) * every, end + 1, every)
+
+
+def weights_size(model: nn.Module) -> int:
+    """Bytes of a saved network."""
+    return sum(value.numel() * value.element_size() for value in model.state_dict().values())
+
+
+def check_folder(folder: Path, state: TrainingState, kept: int = 0) -> None:
+    """Check that a run's folder takes what the run is going to write: three states at a time, and the models.
+
+    Args:
+        folder: the run's.
+        state: what is trained.
+        kept: networks of single epochs that will be kept besides best/ and final/.
 
     Raises:
         ConfigError: something else bears the name of a part of the run.
         StorageError: the folder may not be written, or the disk has too little room.
     """
-    for name in ("best", "final", "tensorboard"):
+    for name in ("best", "final", "tensorboard", *([EPOCHS] if kept else [])):
         place = folder / name
         if place.exists() and not place.is_dir():
             raise ConfigError(f"{place} is a file, but the run keeps a folder of that name; move it away")
@@ -90,15 +111,15 @@ def check_folder(folder: Path, state: TrainingState) -> None:
             raise StorageError(
                 f"{place} may not be written, but the run puts its results there; change its permissions"
             )
-    weights = sum(value.numel() * value.element_size() for value in state.model.state_dict().values())
+    weights = weights_size(state.model)
     one = weights * (2 if state.average else 1) + _moments(state.optimizer)
     there = sum(path.stat().st_size for path in (folder / LAST, folder / PREVIOUS) if path.is_file())
-    needed = 3 * one + 2 * weights - there
+    needed = 3 * one + (2 + kept) * weights - there
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise StorageError(
             f"{folder} has room for {free / 1e6:,.0f} MB, but the run will write {needed / 1e6:,.0f} MB (three "
-            "training states and two models at most); make room or choose another folder with -o"
+            f"training states and {2 + kept} models at most); make room or choose another folder with -o"
         )
 
 
@@ -113,7 +134,7 @@ def _moments(optimizer: Optimizer) -> int:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the unfinished files of processes that were killed while they wrote into a run's folder."""
-    for place in (folder, folder / "best", folder / "final"):
+    for place in (folder, folder / "best", folder / "final", *sorted((folder / EPOCHS).glob("*"))):
         for path in place.glob(".*.tmp"):
             number = path.name.split(".")[-2]
             if number.isdecimal() and not _is_running(int(number)):

@@ -24,13 +24,21 @@ from regard.data.corruptions import KINDS, SEVERITIES, Corruption, Mixed, Occlus
 from regard.data.corruptions.loader import Corrupt, corrupted_loader
 from regard.data.transforms import Interpolation, normalize
 from regard.engine.evaluation import run_config
-from regard.engine.extract import embed_views, evaluate_splits, extract, loader_workers, run_options, view_transform
+from regard.engine.extract import (
+    embed_views,
+    evaluate_splits,
+    extract,
+    loader_workers,
+    precision_in,
+    products_of,
+    run_options,
+    view_transform,
+)
 from regard.engine.robustness_report import SIDES, Measured, RobustnessReport
 from regard.engine.run import open_data
 from regard.engine.runtime import Runtime
 from regard.engine.scoring import embedding_options
 from regard.errors import ConfigError, DataError
-from regard.metrics import RankingReport
 from regard.models import ReIDModel, load
 from regard.structures import Sample, Splits
 from regard.wording import count
@@ -150,11 +158,12 @@ def robustness_of(
     """
     config = run_config(folder, name, root, changes, size)
     splits = open_data(config, quiet=quiet)
-    runtime = Runtime(config.train.model_copy(update={"devices": 1}))
+    runtime = Runtime.for_scoring(config)
     data = config.data
     found = measure_robustness(
         load(folder).to(runtime.device), splits, config.eval, plan, height=data.height, width=data.width,
-        interpolation=data.interpolation, workers=data.workers, autocast=runtime.autocast(), quiet=quiet,
+        interpolation=data.interpolation, workers=data.workers, autocast=products_of(config, runtime.device),
+        quiet=quiet,
     )  # fmt: skip
     return replace(found, options=found.options | run_options(config, runtime))
 
@@ -211,20 +220,19 @@ def measure_robustness(
                 bad_query = query if side == "gallery" else features[: len(query)]
                 bad_gallery = gallery if side == "query" else features[-len(gallery) :]
                 report = evaluate_splits(bad_query, bad_gallery, kept, config)
-                measured.append(Measured(one.sweep, one.kind, one.level, side, **figures(report)))
+                measured.append(Measured(one.sweep, one.kind, one.level, side, report.figures()))
     part = f"{count(len(everything), 'image')} of {count(len({sample.pid for sample in kept.query}), 'random id')}"
     note = "" if len(everything) == len(splits.query) + len(splits.gallery) else f"{part}, no distractors"
-    reference = Measured("clean", "clean", 0, "", **figures(clean))
+    reference = Measured("clean", "clean", 0, "", clean.figures())
     made = embedding_options(
-        config, height=height, width=width, interpolation=interpolation, precision="autocast" if autocast else "fp32"
+        config,
+        height=height,
+        width=width,
+        interpolation=interpolation,
+        precision=precision_in(autocast),
     )
     data = f"{splits}; {splits.root}"
     return RobustnessReport(data, note, str(plan), reference, measured, {**made, **clean.options})
-
-
-def figures(report: RankingReport) -> dict[str, float]:
-    """The figures measured under every condition."""
-    return {"mAP": report.mAP, "rank1": report.rank(1), "mINP": report.mINP}
 
 
 def some_people(splits: Splits, images: int, seed: int) -> Splits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,32 +16,30 @@ __all__ = ["SIDES", "Measured", "RobustnessReport"]
 SIDES = {"query": "query", "gallery": "gallery", "both": "query and gallery"}
 """What can be made worse -> how to say it."""
 
-FIGURES = {"mAP": "mAP", "rank-1": "rank1", "mINP": "mINP"}
 UNITS = {"resolution": (1, "{:.12g} px high"), "occlusion": (100, "{:.12g}% covered")}
 
 
 class Measured(NamedTuple):
-    """The figures under one condition, as fractions.
+    """What was found under one condition.
 
     Attributes:
         sweep: corruptions, mixed, resolution or occlusion.
         kind: of corruption; the sweep's name in the others.
         level: severity, number of the draw, pixels, or share covered.
         side: what was made worse, a key of ``SIDES``.
-        mAP, rank1, mINP: as in :class:`~regard.metrics.RankingReport`.
+        figures: as of :class:`~regard.metrics.RankingReport`, fractions by name.
     """
 
     sweep: str
     kind: str
     level: float
     side: str
-    mAP: float
-    rank1: float
-    mINP: float
+    figures: Mapping[str, float]
 
-    def figures(self) -> dict[str, float]:
-        """The figures by name."""
-        return {name: getattr(self, attribute) for name, attribute in FIGURES.items()}
+    @property
+    def mAP(self) -> float:
+        """Mean average precision."""
+        return self.figures["mAP"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class RobustnessReport:
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain Python types, ready for JSON; figures are fractions."""
         content: dict[str, Any] = {"data": self.data, "part": self.part, "plan": self.plan}
-        content |= {"options": dict(self.options), "clean": self.clean.figures(), "corrupted": {}}
+        content |= {"options": dict(self.options), "clean": dict(self.clean.figures), "corrupted": {}}
         for side in self.sides():
             found: dict[str, Any] = {}
             if rows := self.select("corruptions", side):
@@ -90,7 +88,7 @@ class RobustnessReport:
                 kinds = dict.fromkeys(one.kind for one in rows)
                 found["kinds"] = {kind: _by_level(self.select("corruptions", side, kind)) for kind in kinds}
             if rows := self.select("mixed", side):
-                found["mixed"] = {"mean": _mean(rows), "draws": [one.figures() for one in rows]}
+                found["mixed"] = {"mean": _mean(rows), "draws": [dict(one.figures) for one in rows]}
             for sweep in UNITS:
                 if rows := self.select(sweep, side):
                     found[sweep] = _by_level(rows)
@@ -116,8 +114,8 @@ class RobustnessReport:
         """Lines of a side: clean, kinds by severities with their means, mixed, and the sweeps."""
         rows = self.select("corruptions", side)
         levels = sorted({one.level for one in rows})
-        lines = [_line("", [f"{level:g}" for level in levels], FIGURES)]
-        lines.append(_line("clean", [""] * len(levels), self.clean.figures().values()))
+        lines = [_line("", [f"{level:g}" for level in levels], self.clean.figures)]
+        lines.append(_line("clean", [""] * len(levels), self.clean.figures.values()))
         for family in self._families(side):
             members = [one for one in rows if KINDS[one.kind].family == family]
             for kind in dict.fromkeys(one.kind for one in members):
@@ -128,17 +126,17 @@ class RobustnessReport:
             mean = self.mean(side)
             kinds = len({one.kind for one in rows})
             lines.append(_line(f"mean of {kinds} kinds", _columns(rows, levels), mean.values()))
-            kept = [f"{mean[name] / value:.1%}" if value else "" for name, value in self.clean.figures().items()]
+            kept = [f"{mean[name] / value:.1%}" if value else "" for name, value in self.clean.figures.items()]
             lines.append(_line("kept of clean", [""] * len(levels), kept))
         if mixed := self.select("mixed", side):
             label = f"mixed, {len(mixed)} draw{'s' * (len(mixed) > 1)}"
             lines.append(_line(label, [""] * len(levels), _mean(mixed).values()))
             if len(mixed) > 1:
-                spread = [float(np.std([one.figures()[name] for one in mixed], ddof=1)) for name in FIGURES]
+                spread = [float(np.std([one.figures[name] for one in mixed], ddof=1)) for name in self.clean.figures]
                 lines.append(_line("  deviation", [""] * len(levels), spread))
         for sweep, (factor, unit) in UNITS.items():
             for one in self.select(sweep, side):
-                lines.append(_line(unit.format(factor * one.level), [""] * len(levels), one.figures().values()))
+                lines.append(_line(unit.format(factor * one.level), [""] * len(levels), one.figures.values()))
         return lines
 
     def _mean_of(self, rows: Iterable[Measured], kind: str) -> Iterable[float]:
@@ -146,7 +144,7 @@ class RobustnessReport:
 
 
 def _mean(rows: list[Measured]) -> dict[str, float]:
-    return {name: float(np.mean([one.figures()[name] for one in rows])) for name in FIGURES}
+    return {name: float(np.mean([one.figures[name] for one in rows])) for name in rows[0].figures}
 
 
 def _columns(rows: list[Measured], levels: list[float]) -> list[float]:
@@ -155,7 +153,7 @@ def _columns(rows: list[Measured], levels: list[float]) -> list[float]:
 
 
 def _by_level(rows: list[Measured]) -> dict[str, dict[str, float]]:
-    return {f"{one.level:.15g}": one.figures() for one in rows}
+    return {f"{one.level:.15g}": dict(one.figures) for one in rows}
 
 
 def _line(label: str, cells: Iterable[float | str], means: Iterable[float | str]) -> str:

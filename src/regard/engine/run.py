@@ -18,6 +18,7 @@ from regard.config import Config, load_config, override
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources, no_training, source_name
+from regard.engine.extract import products_of
 from regard.engine.identity import check_settings
 from regard.engine.origin import changed_settings, keep_recipe
 from regard.engine.runtime import Runtime
@@ -280,4 +281,6 @@ def _announce(
     if runtime.is_main and not quiet:
         where = f"{runtime.world_size} x {runtime.device.type}" if runtime.world_size > 1 else runtime.device.type
         print(*about, splits, sep="\n")
-        print(f"{config.model.name} on {where} in {runtime.precision}, run folder {folder} (config.yaml: all settings)")
+        scored = products_of(config, runtime.device).precision
+        how = runtime.precision + (f" (scored in {scored})" if scored != runtime.precision else "")
+        print(f"{config.model.name} on {where} in {how}, run folder {folder} (config.yaml: all settings)")

@@ -21,16 +21,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
-from regard.config import TrainConfig
+from regard.config import Config, TrainConfig
 from regard.engine import failure
 from regard.engine.compiled import Probation, wants_compiling
 from regard.errors import ConfigError, RegardError
+from regard.layers.batch_norm_shares import share_batch_norm
 from regard.layers.collective import all_gather
 from regard.layers.sync_batch_norm import convert_sync_batch_norm
+from regard.precision import resolve_precision
 from regard.structures import Batch, Output
 from regard.threads import Threads, allowed_cores, threads_are_given
 
-__all__ = ["Network", "Runtime", "is_main_process"]
+__all__ = ["Network", "Runtime", "is_main_process", "own_shares"]
 
 T = TypeVar("T")
 
@@ -58,7 +60,7 @@ class Runtime:
         accelerator = _accelerator(config.accelerator)
         devices, machines = _places(config.devices)
         several = devices * machines > 1
-        precision = _precision(config.precision, accelerator)
+        precision = resolve_precision(config.precision, accelerator, "train.precision")
         threads = _share_cores(devices) if several and accelerator == "cpu" else None
         self._fabric = Fabric(
             accelerator=accelerator,
@@ -72,6 +74,7 @@ class Runtime:
         self._fabric.launch()
         self._channels_last = config.channels_last
         self._sync_bn = config.sync_bn
+        self._shares = own_shares(config.bn_share, devices * machines)
         self._compile = config.compile
         self._network: Any = None
         self.rank: int = self._fabric.global_rank
@@ -85,6 +88,15 @@ class Runtime:
         if threads:
             torch.set_num_threads(threads)
 
+    @classmethod
+    def for_scoring(cls, config: Config) -> Runtime:
+        """One process on this machine to score a run in, where torchrun has not started more.
+
+        The precision of its training, which this machine may not have, is no matter here: how descriptors are computed
+        is said where they are, see :func:`regard.engine.extract.products_of`.
+        """
+        return cls(config.train.model_copy(update={"devices": 1, "precision": "fp32"}))
+
     def threads(self) -> Threads:
         """The choice of the number of threads to train with: measured where one process computes on the CPU."""
         return Threads(self.device.type == "cpu" and self.world_size == 1, afresh=True)
@@ -97,6 +109,8 @@ class Runtime:
         """
         if self._sync_bn and self.world_size > 1:
             convert_sync_batch_norm(model)
+        if self._shares > 1:
+            share_batch_norm(model, self._shares)
         if self._channels_last:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if not wants_compiling(self._compile, self.device):
@@ -135,10 +149,6 @@ class Runtime:
                 if isinstance(tensor, Tensor):
                     tensor.record_stream(computing)  # so that its memory is not given away before
             yield batch
-
-    def autocast(self) -> Any:
-        """Context in which a bare model computes in this runtime's precision."""
-        return self._fabric.autocast()
 
     def backward(self, loss: Tensor) -> None:
         """Back-propagate, averaging gradients over ranks."""
@@ -228,6 +238,20 @@ def _places(devices: int) -> tuple[int, int]:
     return here, int(os.environ["WORLD_SIZE"]) // here
 
 
+def own_shares(shares: int, processes: int) -> int:
+    """Shares of a batch's statistics that each of the processes takes.
+
+    Raises:
+        ConfigError: a share would be of several processes.
+    """
+    if shares > 1 and shares % processes:
+        raise ConfigError(
+            f"train.bn_share is {shares}, which {processes} processes cannot divide among them; choose a multiple of "
+            f"{processes}, fewer processes, or leave it out"
+        )
+    return max(1, shares // processes)
+
+
 def _share_cores(devices: int) -> int | None:
     """Threads of each of several processes on this machine's cores; None where the caller has given their number.
 
@@ -256,16 +280,6 @@ def _meet_again(backend: str) -> None:
     store, rank, size = next(rendezvous("env://"))
     store = PrefixStore(f"restart{restart}", store)
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
-
-
-def _precision(name: str, accelerator: str) -> str:
-    """bf16 where the hardware multiplies in it: CUDA, and CPUs with AVX-512 BF16 or AMX."""
-    if name == "tf32" and accelerator != "cuda":
-        raise ConfigError(f"train.precision is tf32, which {accelerator} does not have; use fp32, bf16 or auto")
-    if name != "auto":
-        return name
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if accelerator == "cuda" or (accelerator == "cpu" and native()) else "fp32"
 
 
 def _accelerator(name: str) -> str:

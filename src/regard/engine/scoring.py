@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from regard.config import EvalConfig
+from regard.data.datasets.gt_query import find_lists
 from regard.errors import ConfigError, DataError
 from regard.metrics import (
     FeatureSet,
@@ -19,7 +20,7 @@ from regard.metrics import (
     evaluate_ranking,
     pool_features,
 )
-from regard.structures import Splits
+from regard.structures import MatchLists, Splits
 from regard.threads import Threads
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "as_one_list",
     "embedding_options",
     "further_figures",
+    "lists_of",
     "pool_queries",
     "pool_tracklets",
     "score_features",
@@ -105,14 +107,38 @@ def as_one_list(query: FeatureSet, gallery: FeatureSet) -> FeatureSet:
     return FeatureSet(*parts)
 
 
-def score_features(query: FeatureSet, gallery: FeatureSet, config: EvalConfig, **options: Any) -> RankingReport:
-    """CMC, mAP and mINP of descriptors, as the settings have it."""
+def lists_of(splits: Splits | None, config: EvalConfig) -> MatchLists | None:
+    """The good and junk lists to score by; None where identities and cameras say what is right.
+
+    Raises:
+        ConfigError: lists are wanted of what has none.
+        DataError: a list is missing or damaged.
+    """
+    if config.protocol == "rule":
+        return None
+    if splits is None:
+        raise ConfigError("eval.protocol=lists wants a data set with good and junk lists; take protocol=rule")
+    return find_lists(splits)
+
+
+def score_features(
+    query: FeatureSet, gallery: FeatureSet, config: EvalConfig, splits: Splits | None = None, **options: Any
+) -> RankingReport:
+    """CMC, mAP and mINP of descriptors, as the settings have it.
+
+    Args:
+        query, gallery: descriptors.
+        config: the settings.
+        splits: the data set whose query and gallery these are; None: of something else.
+        options: of :func:`regard.evaluate_ranking`.
+    """
     with Threads():
-        return evaluate_ranking(
+        report = evaluate_ranking(
             *_arrays(query, gallery), metric=config.metric, rerank=config.rerank, expansion=config.expansion,
             cmc=config.cmc, ap=config.ap, unmatched=config.unmatched, junk=config.junk,
-            ignore_cameras=config.ignore_cameras, **options,
+            ignore_cameras=config.ignore_cameras, lists=lists_of(splits, config), **options,
         )  # fmt: skip
+    return with_options(report, {"data": splits.label} if splits and splits.options else {})
 
 
 def score_sets(
@@ -127,12 +153,15 @@ def score_sets(
 ) -> tuple[RankingReport, dict[str, Any]]:
     """The figures of queries as they are or pooled, and the :func:`further_figures` that are wanted.
 
+    Further arguments are those of :func:`score_features`.
+
     Raises:
         ConfigError: an option is wrong, or two do not go together.
         DataError: the arrays do not fit each other, or nothing can be found.
     """
     if leave_one_out and queries != "single":
         raise ConfigError(f"queries {queries!r} do not go with leave-one-out, where each picture is asked; drop one")
+    _check_lists(config, details, pooled=queries != "single")
     query = pool_queries(query, queries)
     report = score_features(query, gallery, config, leave_one_out=leave_one_out, **options)
     if queries != "single":
@@ -154,6 +183,7 @@ def further_figures(
         ConfigError: a table by cameras is asked for, and cameras are ignored or one is left out.
         DataError: cameras are asked for, and there are none.
     """
+    _check_lists(config, wanted)
     if "cameras" in wanted and (config.ignore_cameras or leave_one_out):
         name = "ignored cameras" if config.ignore_cameras else "leave-one-out"
         raise ConfigError(f"a table by cameras does not go with {name}; leave one of them out")
@@ -165,6 +195,14 @@ def further_figures(
         "averages": lambda: average(report, query.pids, query.camids),
     }
     return {name: makers[name]() for name in wanted}
+
+
+def _check_lists(config: EvalConfig, wanted: Sequence[Detail], pooled: bool = False) -> None:
+    """Raise ConfigError for figures that go by identity where lists say what is right."""
+    names = {"open_set": "open-set figures", "cameras": "a table by cameras"}
+    for name in ("pooled queries",) * pooled + tuple(names[one] for one in wanted if one in names):
+        if config.protocol == "lists":
+            raise ConfigError(f"eval.protocol=lists does not go with {name}, which go by identity; leave one out")
 
 
 def _arrays(query: FeatureSet, gallery: FeatureSet) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from regard.data.loaders import train_loader
 from regard.data.transforms import TrainTransform
 from regard.engine.checkpoint import Progress, TrainingState, machine_of, restore, save_state
 from regard.engine.ema import Average
-from regard.engine.extract import embed_run, evaluate_splits, loader_workers
+from regard.engine.extract import embed_run, evaluate_splits, loader_workers, products_of
 from regard.engine.frozen import Frozen
 from regard.engine.identity import check_pictures, picture_digests
 from regard.engine.log import TrainingLog
@@ -35,19 +35,28 @@ from regard.engine.optim import (
     step_criterion,
 )
 from regard.engine.profile import Laps
-from regard.engine.readiness import check_evaluation, check_folder, remove_leftovers
+from regard.engine.readiness import (
+    EPOCHS,
+    check_evaluation,
+    check_folder,
+    epochs_to_keep,
+    remove_leftovers,
+    weights_size,
+)
 from regard.engine.recompute import recompute_blocks
 from regard.engine.runtime import Network, Runtime
 from regard.engine.saved_state import PICTURES, Saved, keep_good_one
 from regard.engine.step import Learner, check_pieces
 from regard.engine.stopping import Interrupted, StopRequest
 from regard.errors import ConfigError, RegardError
+from regard.input_spec import InputSpec
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
 from regard.models.checkpoint import WEIGHTS
 from regard.registry import LOSSES
 from regard.storage import encode_text, write_atomic
 from regard.structures import Splits
+from regard.wording import count
 
 __all__ = ["Interrupted", "build_criterion", "build_model", "train"]
 
@@ -61,7 +70,8 @@ def train(
     resume: Saved | None = None,
     quiet: bool = False,
 ) -> ReIDModel:
-    """Train a model and leave the run in ``folder``: last.safetensors, best/, final/, metrics.jsonl, config.yaml.
+    """Train a model and leave the run in ``folder``: last.safetensors, best/, final/, metrics.jsonl, config.yaml,
+    and the networks of some epochs in epochs/, where that is asked for.
 
     What can be checked is checked before the first step. Once the last step is done, final/ is written before anything
     else; an evaluation that fails is told of, and takes nothing with it.
@@ -100,6 +110,7 @@ def train(
         save_state(folder, state, config, runtime)
 
     log.say(model.start_report)
+    announce_kept(state, config, folder, log)
     with log, runtime.threads() as threads, StopRequest() as stop:
         if resume:
             catch_up(state, config, splits, folder, runtime, log, resume)
@@ -137,8 +148,7 @@ def train(
             now = time.perf_counter()
             done.seconds, clock = done.seconds + now - clock, now
             try:
-                if done.epoch == config.train.epochs:
-                    write_final(state, folder, runtime)
+                write_models(state, models_due(config, done, folder), runtime)
             finally:
                 save_state(folder, state, config, runtime)
             evaluate_where_due(state, config, splits, folder, runtime, log)
@@ -199,7 +209,7 @@ def start(
     def check() -> None:
         check_evaluation(splits, config.eval)
         remove_leftovers(folder)
-        check_folder(folder, state)
+        check_folder(folder, state, len(epochs_to_keep(config.train, state.progress.epoch)))
         if resume:
             keep_good_one(resume)
         if not resume or config != resume.config:
@@ -228,13 +238,14 @@ def catch_up(
     then = {**now, **resume.machine}
     changes = [f"{key} {then[key]} -> {now[key]}" for key in now if then[key] != now[key]]
     if changes:
-        share = "" if config.train.sync_bn else ", and batch statistics are of a process's share (train.sync_bn=false)"
+        told = config.train.sync_bn or config.train.bn_share > 1
+        share = "" if told else ", and batch statistics are of a process's share (train.sync_bn=false)"
         more = share if any(change.startswith("processes") for change in changes) else ""
         log.warn(f"from here on: {', '.join(changes)}; sums are rounded differently{more}")
-    finished = state.progress.epoch == config.train.epochs
     shortened = config.train.epochs != resume.config.train.epochs
-    if finished and (shortened or not (folder / "final" / WEIGHTS).is_file()):
-        write_final(state, folder, runtime)
+    due = models_due(config, state.progress, folder) if not state.progress.batch else []
+    lacking = [place for place in due if not (place / WEIGHTS).is_file() or (shortened and place.name == "final")]
+    write_models(state, lacking, runtime)
     evaluate_where_due(state, config, splits, folder, runtime, log)
 
 
@@ -269,9 +280,20 @@ def build_model(config: Config, num_ids: int, started: bool = False) -> ReIDMode
         config: says what to build, and what weights to start from.
         num_ids: of the training data.
         started: its weights come from a checkpoint of the run, so that those to start from are not needed any more.
+
+    Raises:
+        ConfigError: ``model.num_ids`` leaves an identity without a class.
     """
+    classes = config.model.num_ids or num_ids
+    if classes < num_ids:
+        raise ConfigError(
+            f"model.num_ids is {classes}, but the training data shows {count(num_ids, 'identity')}; raise it, or leave "
+            f"it out to have as many classes as identities"
+        )
     pretrained = False if started else config.model.pretrained
-    return create_model(config.model.name, num_ids, pretrained=pretrained, **config.model.options)
+    model = create_model(config.model.name, classes, pretrained=pretrained, **config.model.options)
+    model.input = InputSpec(config.data.height, config.data.width, config.data.interpolation)
+    return model
 
 
 def build_criterion(config: Config, model: ReIDModel) -> Criterion:
@@ -321,6 +343,7 @@ def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime)
     transform = TrainTransform(
         data.height, data.width, flip=data.flip, pad=data.pad, erasing=data.erasing, erasing_fill=data.erasing_fill,
         erasing_area=data.erasing_area, enlarge=data.enlarge, interpolation=data.interpolation,
+        enlarge_probability=data.enlarge_probability,
     )  # fmt: skip
     labels = None
     if data.labels:
@@ -391,10 +414,12 @@ def evaluate(
 
         def score() -> None:
             report = evaluate_splits(*features, splits, config.eval)
-            scores = {"mAP": report.mAP, "mINP": report.mINP, **{f"rank{k}": report.rank(k) for k in (1, 5, 10)}}
-            log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores})
-            line = f"epoch {progress.epoch}: mAP {100 * report.mAP:.1f}, rank-1 {100 * report.rank(1):.1f}"
-            log.say(line, asked=True)
+            figures = report.figures()
+            scores = {name.replace("rank-", "rank"): value for name, value in figures.items()}
+            precision = products_of(config, runtime.device).precision
+            log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores, "precision": precision})
+            said = (f"{name} {100 * value:.1f}" for name, value in figures.items() if name != "mINP")
+            log.say(f"epoch {progress.epoch}: {', '.join(said)}", asked=True)
             if report.mAP > progress.best:
                 model.save(folder / "best")
                 progress.best = report.mAP
@@ -402,10 +427,34 @@ def evaluate(
         runtime.on_main(score)
 
 
-def write_final(state: TrainingState, folder: Path, runtime: Runtime) -> None:
-    """Leave the model as training ended in final/."""
-    with averaged(state):
-        runtime.on_main(lambda: state.model.save(folder / "final"))
+def models_due(config: Config, done: Progress, folder: Path) -> list[Path]:
+    """Model folders to write where an epoch has just ended: to keep it, and as the end of training."""
+    kept = epochs_to_keep(config.train, done.epoch - 1, done.epoch)
+    return [folder / EPOCHS / f"{epoch:04d}" for epoch in kept] + (
+        [folder / "final"] if done.epoch == config.train.epochs else []
+    )
+
+
+def write_models(state: TrainingState, places: Sequence[Path], runtime: Runtime) -> None:
+    """Leave the model as it is, its average where one is kept, in these folders."""
+
+    def write() -> None:
+        for place in places:
+            state.model.save(place)
+
+    if places:
+        with averaged(state):
+            runtime.on_main(write)
+
+
+def announce_kept(state: TrainingState, config: Config, folder: Path, log: TrainingLog) -> None:
+    """Say what keeping networks will take of the disk."""
+    if left := len(epochs_to_keep(config.train, state.progress.epoch)):
+        size = weights_size(state.model)
+        log.say(
+            f"keeping every network of train.keep_every={config.train.keep_every} in {folder / EPOCHS}: "
+            f"{count(left, 'model')} to come, {size / 1e6:,.1f} MB each, {left * size / 1e6:,.0f} MB in all"
+        )
 
 
 @contextmanager

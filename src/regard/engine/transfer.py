@@ -20,8 +20,6 @@ from regard.structures import Splits
 
 __all__ = ["Score", "in_place", "labels_of", "mean_of_targets", "score_dict", "transfer_dict", "transfer_table"]
 
-RANKS = (1, 5, 10)
-
 
 class Score(NamedTuple):
     """What a model reaches on a data set.
@@ -41,14 +39,9 @@ class Score(NamedTuple):
     details: Mapping[str, Any] = {}
 
 
-def figures(report: RankingReport) -> dict[str, float]:
-    """The figures of the table, as fractions."""
-    return {"mAP": report.mAP, "mINP": report.mINP, **{f"rank-{k}": report.rank(k) for k in RANKS}}
-
-
 def mean_of_targets(scores: Sequence[Score]) -> dict[str, float] | None:
     """Each figure's mean over the data sets the model was not trained on; None where there is none."""
-    rows = [figures(score.report) for score in scores if not score.seen]
+    rows = [score.report.figures() for score in scores if not score.seen]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else None
 
 
@@ -56,7 +49,7 @@ def transfer_table(scores: Sequence[Score]) -> str:
     """One row per data set and the mean of the targets, in percent; where each lies stands at the end of its row."""
     labels = labels_of(scores)
     rows = [
-        (f"{label}{' *' if score.seen else ''}", figures(score.report), str(_place(score)))
+        (f"{label}{' *' if score.seen else ''}", score.report.figures(), str(_place(score)))
         for label, score in zip(labels, scores)
     ]
     if mean := mean_of_targets(scores):

@@ -14,7 +14,7 @@ from regard.metrics.distance import comparable, ordering
 from regard.metrics.expansion import expand_queries
 from regard.metrics.protocol import read_protocol
 from regard.metrics.ranking import keep_nearest
-from regard.structures import Ranking
+from regard.structures import MatchLists, Ranking
 
 __all__ = ["answers"]
 
@@ -30,6 +30,7 @@ def answers(
     junk: str = "before",
     show_junk: bool = False,
     ignore_cameras: bool = False,
+    lists: MatchLists | None = None,
 ) -> Ranking:
     """The k first gallery images of every query, as :func:`regard.evaluate_ranking` orders them with these options.
 
@@ -43,6 +44,7 @@ def answers(
         show_junk: keep junk, and pictures of the query's person by the query's own camera, where their distances put
             them. Re-ranking and expansion see them only with junk="query".
         ignore_cameras: pictures of the query's person by the query's own camera are right answers.
+        lists: what is right and what is junk, in place of identities and cameras.
 
     Returns:
         Indices count in the gallery as given. With ``show_junk`` the matches are unknown.
@@ -59,7 +61,7 @@ def answers(
         raise ConfigError("junk has no place in an order that was made without it; choose junk='query' to show it")
     queries, targets = comparable(query.embeddings, gallery.embeddings, metric)
     people, cameras = (query.pids, gallery.pids), (query.camids, gallery.camids)
-    protocol = read_protocol(len(queries), len(targets), *people, *cameras, ignore_cameras=ignore_cameras)
+    protocol = read_protocol(len(queries), len(targets), *people, *cameras, ignore_cameras=ignore_cameras, lists=lists)
     whole = show_junk or junk == "query"
     if not whole:
         targets = protocol.without_junk(targets)

@@ -36,6 +36,9 @@ __all__ = ["Attention", "Over", "attention_of", "holistic_map", "spatial_map", "
 
 Over = Literal["positions", "channels", "strips", "mixing", "points"]
 
+FLAT = 1e-3
+"""Spread over positions, as a share of the mean, below which a gate is the same at all of them."""
+
 
 class Attention(NamedTuple):
     """One thing a network says about what matters in a picture.
@@ -79,6 +82,9 @@ def gate_attention(name: str, gate: Tensor) -> Attention:
     if width > 1 and channels == 1:
         return Attention(_array(gate[:, 0]), "positions", "weight of each position")
     if width > 1:
+        places = gate.mean(1)
+        if bool((places.std((1, 2)) > FLAT * places.mean((1, 2))).any()):
+            return Attention(_array(places), "positions", "weight of each position, mean over the channels")
         return Attention(_array(gate.mean((2, 3))), "channels", "gate of each channel, the same at all positions")
     if height > 1:
         return Attention(_array(gate[..., 0]), "strips", "gate of each channel in each horizontal strip")

@@ -47,6 +47,9 @@ FLAT = 0.02
 CLOCKS = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
 """Metadata that would make two files of one figure differ."""
 
+MAX_PIXELS = 1 << 28
+"""Of a figure; they take a gigabyte while it is drawn."""
+
 
 def figure_bytes(figure: Figure, form: str = "png", dpi: int = 160) -> bytes:
     """A figure as the content of a file; SVG and PDF keep text as text.
@@ -57,12 +60,18 @@ def figure_bytes(figure: Figure, form: str = "png", dpi: int = 160) -> bytes:
         dpi: pixels per inch of the PNG, and of pictures inside the others.
 
     Raises:
-        ConfigError: no such form, or a dpi below 1.
+        ConfigError: no such form, a dpi below 1, or more pixels than ``MAX_PIXELS``.
     """
     if form not in FORMATS:
         raise ConfigError(f"got the file form {form!r}, wanted one of {', '.join(FORMATS)}")
     if dpi < 1:
         raise ConfigError(f"dpi is {dpi}, wanted 1 or more, as 300 for print")
+    width, height = figure.get_size_inches()
+    if width * height * dpi**2 > MAX_PIXELS:
+        raise ConfigError(
+            f"a figure of {width:.0f} x {height:.0f} inches at {dpi} dpi has more than {MAX_PIXELS:,} pixels; "
+            "choose a smaller dpi, or fewer pictures"
+        )
     buffer = io.BytesIO()
     with plain_text(figure, **{"svg.fonttype": "none", "svg.hashsalt": "regard", "pdf.fonttype": 42}):
         figure.savefig(buffer, format=form, dpi=dpi, facecolor=SURFACE, metadata=CLOCKS[form])

@@ -36,6 +36,7 @@ from regard.layers.pyramid import AttentionLevel, AttentionPyramid
 from regard.models.daaf import DAAF
 from regard.models.dsp import STRIPES, DeeplySupervised
 from regard.models.mudeep import MuDeep
+from regard.models.pcb import PCB
 from regard.models.skeleton import GlobalDescriptor
 
 __all__ = ["ExactCam", "HeadHeat", "PairHeat", "exact_cam", "exact_heads", "head_heat", "head_layers", "pair_heat"]
@@ -236,8 +237,9 @@ def _rows(model: nn.Module, head: str) -> Rows | None:
     if isinstance(model, MuDeep):
         stripes = model.stripes
         return lambda height: slice(number * height // stripes, -(-(number + 1) * height // stripes))
+    stripes = model.stripes if isinstance(model, PCB) else STRIPES
     return lambda height: slice(
-        number * (height // STRIPES), number * (height // STRIPES) + height - (STRIPES - 1) * (height // STRIPES)
+        number * (height // stripes), number * (height // stripes) + height - (stripes - 1) * (height // stripes)
     )
 
 

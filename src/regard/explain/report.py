@@ -17,6 +17,7 @@ from regard.explain.charts import accuracy_chart, ap_histogram, cmc_chart, dista
 from regard.explain.overlay import Picture, data_uri, heat_colors, heat_over
 from regard.explain.ranked import RankedList
 from regard.explain.report_page import CROP_HEIGHT, list_content, render_page
+from regard.explain.report_scores import FIGURES
 from regard.explain.rounding import NOTHING
 from regard.metrics import RankingReport
 from regard.storage import encode_text, write_atomic
@@ -134,6 +135,7 @@ def render_report(report: Report) -> str:
     }
     return render_page(
         "report.html",
+        figures=FIGURES,
         report=report,
         rows=[_row(found) for found in report.evaluations],
         lists=[list_content(ranked) for ranked in report.ranked],
@@ -147,8 +149,8 @@ def render_report(report: Report) -> str:
 def _row(evaluation: Evaluation) -> dict[str, Any]:
     """A line of the table: fractions, None where the curve ends before."""
     found = evaluation.report
-    ranks = {f"rank-{k}": found.rank(k) if k <= len(found.cmc) else None for k in (1, 5, 10)}
-    return {"label": evaluation.label, "mAP": found.mAP, **ranks, "mINP": found.mINP, "queries": found.num_valid}
+    figures = dict.fromkeys(FIGURES) | found.figures()
+    return {"label": evaluation.label, **figures, "queries": found.num_valid}
 
 
 def _heat(heat: HeatMaps) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from regard.metrics import RankingReport
+from regard.metrics.score import RANKS
 from regard.metrics.significance import Interval, holm, intervals, paired_differences, query_scores
 
 __all__ = ["FIGURES", "Mark", "ScoreCell", "score_cells"]
 
-FIGURES = ("mAP", "rank-1", "rank-5", "rank-10", "mINP")
+FIGURES = ("mAP", *(f"rank-{k}" for k in RANKS), "mINP")
 LEVEL = 0.05
 
 Mark = Literal["best", "close", ""]

@@ -20,7 +20,9 @@ from regard.explain.svg import Chart
 __all__ = ["robustness_chart"]
 
 Figures = Mapping[str, float]
-"""mAP, rank-1 and mINP, as fractions."""
+"""By name, as fractions; :data:`DRAWN` are in the picture."""
+
+DRAWN = ("mAP", "rank-1", "mINP")
 
 HEAT = LinearSegmentedColormap.from_list("heat", [SURFACE, SERIES[0]])
 CURVES = {"resolution": "height of the stored picture in pixels", "occlusion": "share of the picture covered"}
@@ -90,7 +92,7 @@ def _heat(axes: Axes, kinds: Mapping[str, Mapping[str, Figures]], clean: Figures
 def _curve(axes: Axes, name: str, points: Mapping[str, Figures], clean: Figures) -> None:
     """mAP, rank-1 and mINP over the levels of a sweep; dotted, the clean ones."""
     levels = [float(level) for level in points]
-    for i, figure in enumerate(clean):
+    for i, figure in enumerate(DRAWN):
         values = [100 * one[figure] for one in points.values()]
         axes.axhline(100 * clean[figure], color=SERIES[i], lw=1, ls=(0, (1, 2)))
         axes.plot(levels, values, color=SERIES[i], lw=2, ls=DASHES[i], marker="o", ms=3.5, label=figure, clip_on=False)
@@ -104,5 +106,5 @@ def _curve(axes: Axes, name: str, points: Mapping[str, Figures], clean: Figures)
         axes.invert_xaxis()
     else:
         axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.99), ncols=len(clean), frameon=False, fontsize=FONT,
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.99), ncols=len(DRAWN), frameon=False, fontsize=FONT,
                 labelcolor=INK, borderaxespad=0, columnspacing=1.2, handlelength=1.8)  # fmt: skip

@@ -23,6 +23,7 @@ from regard.export.card import Card, Precision, read_export
 from regard.export.formats import install, is_installed, load_program
 from regard.export.program import one_line, program_module, trace
 from regard.models import ReIDModel
+from regard.precision import Products
 from regard.threads import usable_threads
 
 __all__ = ["ENGINES", "Engine", "EngineName", "fastest_engine", "open_engine"]
@@ -237,7 +238,7 @@ def torch_engine(
         _halve_products(module)
 
     def compute(network: Any, images: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.inference_mode(), Products("bf16" if precision == "bf16" else "fp32", place):
             return network(images).float()
 
     network, note = _compiled(module, card, place, compute) if compile else (module, "")

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,14 +23,12 @@ from regard.export.formats import FORMATS, check_format, is_installed, to_onnx, 
 from regard.export.parity import Parity, check_parity, made_pictures, measure_parity, reference
 from regard.export.program import trace
 from regard.export.quantize import PLANS, quantize
+from regard.input_spec import InputSpec
 from regard.models import ReIDModel, load
-from regard.models.checkpoint import model_config, model_folder, saved_system, weights_digest
+from regard.models.checkpoint import model_config, model_folder, saved_input, saved_system, weights_digest
 from regard.storage import write_together
 
 __all__ = ["Exported", "describe", "export_run", "exported_onnx", "exports_folder", "input_of", "read_pictures"]
-
-PUBLISHED = (256, 128)
-"""Height and width of person crops in most papers: taken where nothing says otherwise."""
 
 OPENVINO_ENDINGS: tuple[str, ...] = (".xml", ".bin")
 
@@ -51,13 +48,19 @@ class Exported:
     parity: dict[str, Parity]
 
 
-def input_of(folder: Path) -> tuple[tuple[int, int], dict[str, Any]]:
-    """Height and width, and how pictures are resized, of the run a model folder belongs to; as published without."""
-    for settings in (folder / "config.yaml", folder.parent / "config.yaml"):
+def input_of(folder: Path) -> InputSpec:
+    """What the network in a model folder sees: by the settings beside it, as it was saved, by its run's settings.
+
+    A model that was made in Python and never told takes crops as most papers do.
+    """
+    beside, above = folder / "config.yaml", folder.parent / "config.yaml"
+    for settings, found in ((beside, None), (above, saved_input(folder))):
+        if found:
+            return found
         if settings.is_file():
             data = load_config(settings.read_text(encoding="utf-8"), source=str(settings)).data
-            return (data.height, data.width), {"interpolation": data.interpolation}
-    return PUBLISHED, {}
+            return InputSpec(data.height, data.width, data.interpolation)
+    return InputSpec()
 
 
 def exports_folder(folder: Path) -> Path:
@@ -69,15 +72,14 @@ def exports_folder(folder: Path) -> Path:
 def describe(source: ReIDModel | Path | str, size: tuple[int, int] | None = None) -> tuple[ReIDModel, Card]:
     """A model with its card; of a folder the model is read, and stripped."""
     if isinstance(source, ReIDModel):
-        model, digest, own, how = source, weights_digest(source), PUBLISHED, {}
+        model, digest, own = source, weights_digest(source), source.input or InputSpec()
     else:
         folder = model_folder(Path(source))
         model, digest = load(folder).strip(), weights_digest(folder)
-        own, how = input_of(folder)
-    height, width = size or own
-    interpolation = how.get("interpolation", "bilinear")
+        own = input_of(folder)
+    seen = own.resized(size)
     name = str(model_config(model)["model"])
-    return model, Card(name, model.embed_dim, height, width, interpolation, digest)
+    return model, Card(name, model.embed_dim, seen.height, seen.width, seen.interpolation, digest)
 
 
 def exported_onnx(
@@ -111,10 +113,9 @@ def exported_onnx(
 def find_export(folder: Path, size: tuple[int, int] | None, precision: Precision) -> Path | None:
     """The ONNX export of the weights in a run, or model folder; None where there is none that is whole."""
     weights = model_folder(folder)
-    own, how = input_of(weights)
-    height, width = size or own
+    seen = input_of(weights).resized(size)
     digest = weights_digest(weights)
-    card = Card(saved_system(weights), 0, height, width, how.get("interpolation", "bilinear"), digest, precision)
+    card = Card(saved_system(weights), 0, seen.height, seen.width, seen.interpolation, digest, precision)
     path = exports_folder(folder) / f"{card.stem}.onnx"
     try:
         kept, _ = read_export(path)

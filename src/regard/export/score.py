@@ -112,7 +112,7 @@ def int8_loss(folder: Path, exported: Exported, config: Config, splits: Splits, 
     quantized = open_engine(exported.files[0], precision="int8")
     loss = Loss(*(score_engine(engine, splits, config.eval, quiet) for engine in (network, quantized)))
     scores = {name: {"mAP": float(each.mAP), "rank1": float(each.cmc[0])} for name, each in vars(loss).items()}
-    about = {"data": splits.name, "root": str(splits.root), "options": dict(next(iter(vars(loss).values())).options)}
+    about = {"data": splits.label, "root": str(splits.root), "options": dict(next(iter(vars(loss).values())).options)}
     card = replace(exported.card, scores={**about, **scores})
     write_atomic(card_file(exported.files[0]), card.to_json().encode())
     return loss

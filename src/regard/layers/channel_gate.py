@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from regard.widening import at_least_float32
+
 __all__ = ["EPS", "ChannelGate"]
 
 EPS = 1e-5
@@ -33,7 +35,7 @@ class ChannelGate(nn.Module):
         self.beta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gate in (0, 2), float32: (B, C, H, W) -> (B, C, 1, 1)."""
-        energy = self.alpha * (x.float().square().sum((2, 3)) + EPS).sqrt()
+        """Gate in (0, 2), at least float32: (B, C, H, W) -> (B, C, 1, 1)."""
+        energy = self.alpha * (at_least_float32(x).square().sum((2, 3)) + EPS).sqrt()
         scale = self.gamma * (energy.square().mean(1, keepdim=True) + EPS).rsqrt()
         return (1 + torch.tanh(energy * scale + self.beta))[:, :, None, None]

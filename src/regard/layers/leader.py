@@ -19,6 +19,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from regard.widening import at_least_float32
+
 __all__ = ["ChannelAttention", "Guide", "mix_channels"]
 
 ROWS = 256
@@ -76,6 +78,6 @@ def mix_channels(rows: Tensor, columns: Tensor, values: Tensor) -> Tensor:
     """
     device = rows.device.type
     with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
-        rows, columns, values = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (rows, columns, values))
+        rows, columns, values = map(at_least_float32, (rows, columns, values))
         parts = [(part @ columns.mT).softmax(-1) @ values for part in rows.split(ROWS, dim=1)]
     return torch.cat(parts, dim=1)

@@ -57,6 +57,13 @@ class MapDecoder(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(HIDDEN) for _ in range(DOUBLINGS if nonlinear else 0))
         self.heads = nn.ModuleList(nn.Conv2d(HIDDEN, count, 1) for count in self.outputs)
 
+    def start_narrow(self, std: float) -> None:
+        """Draw every convolution's weights from N(0, std²) and set its biases to zero."""
+        for layer in (*self.doublings, *self.heads):
+            nn.init.normal_(layer.get_parameter("weight"), std=std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.get_parameter("bias"))
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, at least G * w, H, W) -> (B, N, 16 H, 16 W), group after group."""
         groups = x[:, : len(self.outputs) * self.channels].split(self.channels, dim=1)

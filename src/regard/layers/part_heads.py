@@ -1,4 +1,4 @@
-"""Classifiers over part vectors, one for each part and one for their mean.
+"""Classifiers over part vectors: one for each part, one for their mean, or both.
 
 Shapes: B images, C channels, P parts, D reduced length, N identities.
 
@@ -8,14 +8,20 @@ al., arXiv:1811.12150.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PartHeads", "Reduction", "Sharing", "biased_classifier"]
+__all__ = ["PartHeads", "Reduction", "Sharing", "biased_classifier", "part_names"]
 
 Sharing = Literal["shared", "separate"]
+
+
+def part_names(parts: int) -> list[str]:
+    """Names of P parts from head to feet, ``"part0"`` and so on."""
+    return [f"part{part}" for part in range(parts)]
 
 
 def biased_classifier(dim: int, num_ids: int) -> nn.Linear:
@@ -47,7 +53,7 @@ class Reduction(nn.Module):
 
 
 class PartHeads(nn.Module):
-    """Dropout, reduction, and P + 1 classifiers.
+    """Dropout, reduction, classifiers.
 
     Args:
         channels: C.
@@ -57,21 +63,35 @@ class PartHeads(nn.Module):
         dropout: share of the numbers of a part vector that training sets to zero.
         sharing: ``"shared"``: one reduction for all parts, whose normalization sees them together. ``"separate"``: one
             for each part.
+        classified: which of ``"part0"`` and so on, and ``"global"``, the mean of them, has a classifier.
     """
 
-    def __init__(self, channels: int, parts: int, dim: int, num_ids: int, dropout: float, sharing: Sharing):
+    def __init__(
+        self,
+        channels: int,
+        parts: int,
+        dim: int,
+        num_ids: int,
+        dropout: float,
+        sharing: Sharing,
+        classified: Sequence[str],
+    ):
         super().__init__()
+        self.names = [*part_names(parts), "global"]
         self.dropout = nn.Dropout(dropout)
         reductions = 1 if sharing == "shared" else parts
         self.reductions = nn.ModuleList(Reduction(channels, dim) for _ in range(reductions))
-        names = [*(f"part{part}" for part in range(parts)), "global"]
-        self.classifiers = nn.ModuleDict({name: biased_classifier(dim, num_ids) for name in names})
+        self.classifiers: nn.ModuleDict | None = nn.ModuleDict(
+            {name: biased_classifier(dim, num_ids) for name in classified}
+        )
 
     def forward(self, parts: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Reduced vectors (B, D) and scores (B, N) as ``"part0"`` and so on and ``"global"``, from parts (B, C, P)."""
+        """Reduced vectors (B, D) as ``"part0"`` and so on and ``"global"``, from parts (B, C, P), and scores (B, N) of
+        those that have a classifier."""
         reduced = self._reduce(self.dropout(parts).transpose(1, 2))
-        vectors = dict(zip(self.classifiers, [*reduced.unbind(1), reduced.mean(1)]))
-        return vectors, {name: classifier(vectors[name]) for name, classifier in self.classifiers.items()}
+        vectors = dict(zip(self.names, [*reduced.unbind(1), reduced.mean(1)]))
+        classifiers = {} if self.classifiers is None else self.classifiers
+        return vectors, {name: classifier(vectors[name]) for name, classifier in classifiers.items()}
 
     def _reduce(self, parts: Tensor) -> Tensor:
         """(B, P, C) -> (B, P, D): as many reductions as there are, each on its share of the parts."""

@@ -1,11 +1,11 @@
-"""Relation-aware global attention over positions, as a gate.
+"""Relation-aware global attention over positions, over channels, or over one after the other, as a gate.
 
 Shapes: B images, C channels, H x W positions in s strips of n each; c = C / 8 channels and m = n / 8 features after the
 embeddings.
 
 Z. Zhang, C. Lan, W. Zeng, X. Jin, Z. Chen, "Relation-Aware Global Attention for Person Re-identification", CVPR 2020,
-arXiv:1904.02998, section 3.2 (RGA-S, equations 1 and 2), on the whole map or, as the finer levels of a pyramid, on
-horizontal strips.
+arXiv:1904.02998, section 3.2 (RGA-S, equations 1 and 2) and 3.3 (RGA-C, the same with channels for positions), on the
+whole map or, as the finer levels of a pyramid, on horizontal strips.
 
 **The relations need not be computed.** The paper embeds every position i twice, as θ_i and φ_i, stacks its relations to
 all others, [θ_i·φ_1 … θ_i·φ_n, θ_1·φ_i … θ_n·φ_i], and compresses the 2n numbers by a matrix [W₁ W₂] of m rows. No
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from regard.errors import ConfigError
 
-__all__ = ["RelationAttention"]
+__all__ = ["ChannelRelationAttention", "RelationAttention", "RelationPair"]
 
 RATIO = 8
 """How much narrower every embedding is than what it embeds (section 4.1)."""
@@ -54,12 +54,7 @@ class RelationAttention(nn.Module):
 
     def __init__(self, channels: int, height: int, width: int, parts: int = 1):
         super().__init__()
-        if height % parts:
-            raise ConfigError(
-                f"relation attention got a map of {height} rows for {parts} equal strips; choose a lower level or an "
-                f"image height that leaves a multiple of {parts} rows after every stage"
-            )
-        positions = height // parts * width
+        positions = _positions_of_strip(height, width, parts)
         embedded, compressed = max(channels // RATIO, 1), max(positions // RATIO, 1)
         hidden = max((1 + compressed) // RATIO, 1)
         self.parts = parts
@@ -95,6 +90,71 @@ class RelationAttention(nn.Module):
     def _strips(self, x: Tensor) -> Tensor:
         """(B, c, H, W) -> (B, s, c, n); a strip's positions follow one another in raster order."""
         return x.flatten(2).unflatten(2, (self.parts, -1)).transpose(1, 2)
+
+
+class ChannelRelationAttention(nn.Module):
+    """How much of each channel to keep, seen from its likeness to all channels (RGA-C).
+
+    The channels are to it what positions are to :class:`RelationAttention`, and what describes one are its values at
+    the n positions of a strip. Each strip has gates of its own, by shared weights.
+
+    Args:
+        channels: C.
+        height, width: H and W.
+        parts: s; must divide H.
+
+    Raises:
+        ConfigError: ``parts`` does not divide ``height``.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, parts: int = 1):
+        super().__init__()
+        self.parts = parts
+        self.relations = RelationAttention(_positions_of_strip(height, width, parts), channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate in (0, 1): (B, C, H, W) -> (B, C, 1, 1), of several strips (B, C, H, 1)."""
+        strips = x.unflatten(2, (self.parts, -1)).transpose(1, 2).flatten(3)
+        gate = self.relations(strips.flatten(0, 1).mT.unsqueeze(3)).unflatten(0, (-1, self.parts)).flatten(2).mT
+        rows = x.shape[2] // self.parts if self.parts > 1 else 1
+        return gate.repeat_interleave(rows, dim=2).unsqueeze(3)
+
+
+class RelationPair(nn.Module):
+    """Positions first, then the channels of what that has left (RGA-SC).
+
+    Args:
+        channels: C.
+        height, width: H and W.
+        parts: s; must divide H.
+
+    Raises:
+        ConfigError: ``parts`` does not divide ``height``.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, parts: int = 1):
+        super().__init__()
+        self.spatial = RelationAttention(channels, height, width, parts)
+        self.channel = ChannelRelationAttention(channels, height, width, parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Product of the two gates, in (0, 1): (B, C, H, W) -> (B, C, H, W)."""
+        spatial = self.spatial(x)
+        return spatial * self.channel(x * spatial)
+
+
+def _positions_of_strip(height: int, width: int, parts: int) -> int:
+    """n of each of s equal strips.
+
+    Raises:
+        ConfigError: they cannot be equal.
+    """
+    if height % parts:
+        raise ConfigError(
+            f"relation attention got a map of {height} rows for {parts} equal strips; choose a lower level or an "
+            f"image height that leaves a multiple of {parts} rows after every stage"
+        )
+    return height // parts * width
 
 
 def _convolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:

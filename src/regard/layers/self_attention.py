@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from regard.layers.channel_gate import EPS, ChannelGate
+from regard.widening import at_least_float32
 
 __all__ = ["AttentionMode", "CodedPositionGate", "DeepSelfAttention", "PositionGate"]
 
@@ -21,8 +22,8 @@ AttentionMode = Literal["proper", "code", "released"]
 
 
 def _strength(x: Tensor) -> Tensor:
-    """Length of the vector at each position, float32: (B, C, H, W) -> (B, 1, H, W)."""
-    return (x.float().square().sum(1, keepdim=True) + EPS).sqrt()
+    """Length of the vector at each position, at least float32: (B, C, H, W) -> (B, 1, H, W)."""
+    return (at_least_float32(x).square().sum(1, keepdim=True) + EPS).sqrt()
 
 
 class PositionGate(nn.Module):
@@ -38,7 +39,7 @@ class PositionGate(nn.Module):
         self.omega = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gate in (0, 2), float32: (B, C, H, W) -> (B, 1, H, W)."""
+        """Gate in (0, 2), at least float32: (B, C, H, W) -> (B, 1, H, W)."""
         strength = _strength(x)
         relative = strength * (strength.square().mean((2, 3), keepdim=True) + EPS).rsqrt()
         return 1 + torch.tanh(self.alpha * self.mu * relative + self.omega)
@@ -60,7 +61,7 @@ class CodedPositionGate(nn.Module):
         self.beta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gate in (0, 2), float32: (B, C, H, W) -> (B, C, H, W)."""
+        """Gate in (0, 2), at least float32: (B, C, H, W) -> (B, C, H, W)."""
         strength = _strength(x)
         relative = strength * (strength.square() * self.alpha.square().mean() + EPS).rsqrt()
         return 1 + torch.tanh((self.alpha * self.gamma)[:, None, None] * relative + self.beta[:, None, None])

@@ -13,6 +13,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regard.widening import at_least_float32
+
 __all__ = ["SpatialAttention", "SpatialMode"]
 
 SpatialMode = Literal["l1", "softmax"]
@@ -42,8 +44,8 @@ class SpatialAttention(nn.Module):
         return x * shares.to(x.dtype), {"spatial": shares}
 
     def shares(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 1, H, W) float32; they sum to 1 wherever x is not negative and not zero throughout."""
-        activity = x.float().sum(1, keepdim=True)
+        """Return weights (B, 1, H, W), at least float32, which sum to 1 where x is neither negative nor all zero."""
+        activity = at_least_float32(x).sum(1, keepdim=True)
         flat = activity.flatten(2)
         if self.mode == "softmax":
             return flat.softmax(2).view_as(activity)

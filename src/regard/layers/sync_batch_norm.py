@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from regard.layers.batch_norm_shares import finish_norm
 from regard.layers.collective import all_reduce_sum
+from regard.widening import at_least_float32
 
 __all__ = ["convert_sync_batch_norm"]
 
@@ -35,7 +37,7 @@ class _SyncStatistics(_BatchNorm):
             return super().forward(input)
         dims = [d for d in range(input.ndim) if d != 1]
         world = torch.distributed.get_world_size()
-        x = input.float()
+        x = at_least_float32(input)
         shape = [1, -1] + [1] * (input.ndim - 2)
         mean = all_reduce_sum(x.mean(dims)) / world
         variance = all_reduce_sum((x - mean.view(shape)).square().mean(dims)) / world
@@ -45,14 +47,7 @@ class _SyncStatistics(_BatchNorm):
         if self.affine:
             scale, shift = scale * self.weight, shift * self.weight + self.bias
         out = (x * scale.view(shape) + shift.view(shape)).to(input.dtype)
-        return self._finish(out)
-
-    def _finish(self, out: Tensor) -> Tensor:
-        """Dropout and activation of timm's fused batch-norm-and-activation layers."""
-        for name in ("drop", "act"):
-            if isinstance(layer := getattr(self, name, None), nn.Module):
-                out = layer(out)
-        return out
+        return finish_norm(self, out)
 
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
         if not self.track_running_stats or self.running_mean is None or self.running_var is None:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from regard.errors import ConfigError
 from regard.structures import Batch, Output
+from regard.widening import at_least_float32
 
 __all__ = ["Criterion", "Term"]
 
@@ -66,13 +67,13 @@ class Term(nn.Module):
         self.weight, self.reduction, self.gather, self.target = weight, reduction, gather, target
 
     def forward(self, output: Output, batch: Batch, gather: Gather | None = None) -> Tensor:
-        """The term's value before its weight, a float32 scalar."""
+        """The term's value before its weight, a scalar of float32 (float64 where the outputs are)."""
         target = self._target(batch)
         if gather and self.gather:
             target = gather(target)
         values = []
         for value in self.values(output):
-            value = value.float()
+            value = at_least_float32(value)
             values.append(self.loss(gather(value) if gather and self.gather else value, target))
         total = torch.stack(values).sum()
         return total / len(values) if self.reduction == "mean" else total

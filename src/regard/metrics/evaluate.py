@@ -16,17 +16,17 @@ from regard.errors import ConfigError, DataError, nearest
 from regard.metrics.distance import Array, comparable, distance_blocks, ordering
 from regard.metrics.expansion import QueryExpansion, expand_queries
 from regard.metrics.options import in_words
-from regard.metrics.protocol import ONE_LIST, Ids, read_protocol
+from regard.metrics.protocol import ONE_LIST, Ids, Protocol, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.rerank import KReciprocal, rerank_blocks
-from regard.metrics.score import AP_FORMS, CMC_FLAVORS, Scores, all_shots, cmc_curve, score_ranks
+from regard.metrics.score import AP_FORMS, CMC_FLAVORS, RANKS, Scores, all_shots, cmc_curve, score_ranks
 from regard.metrics.single_shot import SingleShot
+from regard.structures import MatchLists
 
 __all__ = ["RankingReport", "evaluate_ranking"]
 
 UNMATCHED = ("skip", "zero")
 JUNK_RULES = ("before", "query")
-_SHOWN_RANKS = (1, 5, 10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +70,11 @@ class RankingReport:
             raise ConfigError(f"rank-{k} asked of a curve of {len(self.cmc)} ranks: evaluate with max_rank={max(k, 1)}")
         return float(self.cmc[k - 1])
 
+    def figures(self) -> dict[str, float]:
+        """mAP, mINP and the CMC at each of :data:`~regard.metrics.score.RANKS` that is on the curve, by name."""
+        ranks = {f"rank-{k}": self.rank(k) for k in RANKS if k <= len(self.cmc)}
+        return {"mAP": self.mAP, "mINP": self.mINP, **ranks}
+
     def to_dict(self, per_query: bool = False) -> dict[str, Any]:
         """All of it in plain Python types, ready for JSON; with ``per_query`` also ap, inp and first_hit."""
         content: dict[str, Any] = {
@@ -87,8 +92,7 @@ class RankingReport:
         return content
 
     def __str__(self) -> str:
-        cells = {"mAP": f"{100 * self.mAP:.2f}", "mINP": f"{100 * self.mINP:.2f}"}
-        cells |= {f"rank-{k}": f"{100 * self.rank(k):.2f}" for k in _SHOWN_RANKS if k <= len(self.cmc)}
+        cells = {name: f"{100 * value:.2f}" for name, value in self.figures().items()}
         cells |= {"queries": f"{self.num_queries:,}", "unmatched": f"{self.num_queries - self.num_valid:,}"}
         width = max(map(len, cells)) + 1
         table = ["".join(f"{cell:>{width}}" for cell in row) for row in (cells, cells.values())]
@@ -118,6 +122,7 @@ def evaluate_ranking(
     progress: bool = False,
     ignore_cameras: bool = False,
     leave_one_out: bool = False,
+    lists: MatchLists | None = None,
 ) -> RankingReport:
     """CMC, mAP and mINP under the Market-1501 protocol (see :mod:`regard.metrics.protocol`).
 
@@ -145,6 +150,8 @@ def evaluate_ranking(
         leave_one_out: query and gallery are one list, given twice, and every image is asked of all others in it. Not
             together with re-ranking and expansion, which would meet each image twice, nor, without cameras, with
             cmc="cuhk03".
+        lists: what is right and what is junk for every query, gallery row by gallery row, in place of what identities
+            and cameras say. Not together with ``ignore_cameras``, ``leave_one_out`` and cmc="cuhk03".
 
     Raises:
         ConfigError: an option is wrong, or two do not go together.
@@ -156,7 +163,9 @@ def evaluate_ranking(
         _check_one_list(rerank, expansion, cmc, cameras=query_camids is not None and not ignore_cameras)
     queries, targets = comparable(query, gallery, metric, device)
     labels = query_pids, gallery_pids, query_camids, gallery_camids
-    how = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out}
+    if lists is not None and cmc == "cuhk03":
+        raise ConfigError("lists of right images do not go with cmc 'cuhk03', which draws by identity; drop one")
+    how: dict[str, Any] = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out, "lists": lists}
     protocol = read_protocol(len(queries), len(targets), *labels, **how)
     if leave_one_out and not torch.equal(queries, targets):
         raise DataError(ONE_LIST)
@@ -198,13 +207,21 @@ def evaluate_ranking(
         "CMC": f"{cmc} ({draws} draws, seed {seed})" if single else cmc,
         "AP": ap,
         "unmatched": unmatched,
-        "junk": "dropped before" if junk == "before" else "dropped per query",
+        "junk": f"{'as listed, ' if lists else ''}dropped {'before' if junk == 'before' else 'per query'}",
         "distractors": "wrong",
-        "same camera": "ignored" if protocol.query_camids is None else "removed",
+        "protocol": "identity and camera" if lists is None else "good and junk lists",
+        "same camera": _same_camera(protocol),
         "gallery": "the queries' own list, each without itself" if leave_one_out else "as given",
         "ties": "by gallery index",
     }
     return _summarize(scores, counted, curve, options)
+
+
+def _same_camera(protocol: Protocol) -> str:
+    """What becomes of images of the query's person by its own camera."""
+    if protocol.lists is not None:
+        return "as listed"
+    return "ignored" if protocol.query_camids is None else "removed"
 
 
 def _check_one_list(rerank: object, expansion: object, cmc: str, cameras: bool) -> None:

@@ -125,7 +125,7 @@ def evaluate_open_set(
     order = ordering(metric)
     queries, targets = comparable(query, gallery, metric, device)
     labels = query_pids, gallery_pids, query_camids, gallery_camids
-    how = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out}
+    how: dict[str, Any] = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out}
     protocol = read_protocol(len(queries), len(targets), *labels, **how)
     asked = np.flatnonzero(protocol.query_pids != -1)
     protocol = protocol.of_queries(asked)

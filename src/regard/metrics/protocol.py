@@ -6,11 +6,15 @@ Gallery images of pid -1 (junk) are left out altogether. For each query, images 
 removed; those taken by another camera are its positives; all others, distractors (pid 0) among them, are wrong. Without
 cameras, or where they are ignored, nothing is removed for a query but, leaving one out within one list, itself.
 
+Where a data set tells picture by picture what is right for a query and what is neither (:class:`MatchLists`), these
+lists take the place of identities, cameras and junk alike, and a picture on neither list is wrong.
+
 Source: Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -18,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regard.errors import DataError
+from regard.errors import ConfigError, DataError
 from regard.metrics.distance import as_array
-from regard.structures import DISTRACTOR, JUNK
+from regard.structures import DISTRACTOR, JUNK, MatchLists
 
 __all__ = ["Ids", "Pairs", "Protocol", "read_protocol"]
 
@@ -94,9 +98,11 @@ class Protocol:
             but junk is removed then.
         own: (Q,) gallery row that each query is itself and that is removed for it; None where queries are no part of
             the gallery.
+        lists: what is right and what is junk for each query, in place of identities and cameras.
 
     Attributes:
-        kept: (G',) gallery rows that are not junk, ascending; the columns of every pair count in these.
+        kept: (G',) gallery rows that are not junk (for some query, where there are lists), ascending; the columns of
+            every pair count in these.
 
     Raises:
         DataError: the whole gallery is junk.
@@ -107,17 +113,26 @@ class Protocol:
     query_camids: np.ndarray | None = None
     gallery_camids: np.ndarray | None = None
     own: np.ndarray | None = None
+    lists: MatchLists | None = None
     kept: np.ndarray = field(init=False)
     _pids: np.ndarray = field(init=False, repr=False)
     _by_pid: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        kept = np.flatnonzero(self.gallery_pids != JUNK)
+        kept = np.flatnonzero(self.gallery_pids != JUNK) if self.lists is None else self._of_some_use(self.lists)
         if not len(kept):
-            raise DataError(f"all {len(self.gallery_pids)} gallery images are junk (pid -1): check the gallery's pids")
+            why = "(pid -1): check the gallery's pids" if self.lists is None else "on every list: check the lists"
+            raise DataError(f"all {len(self.gallery_pids)} gallery images are junk {why}")
         by_pid = np.argsort(self.gallery_pids[kept], kind="stable")
         for name, value in (("kept", kept), ("_by_pid", by_pid), ("_pids", self.gallery_pids[kept][by_pid])):
             object.__setattr__(self, name, value)
+
+    def _of_some_use(self, lists: MatchLists) -> np.ndarray:
+        """Gallery rows that are not on the junk list of every query."""
+        times = np.zeros(len(self.gallery_pids), np.int64)
+        for rows in lists.junk:
+            times[rows] += 1
+        return np.flatnonzero((times < len(lists)) | (times == 0))
 
     def without_junk(self, gallery: Tensor) -> Tensor:
         """(G', D) gallery features without junk; no copy where there is none."""
@@ -129,10 +144,13 @@ class Protocol:
         """The same gallery with some of the queries only."""
         camids = None if self.query_camids is None else self.query_camids[rows]
         own = None if self.own is None else self.own[rows]
-        return replace(self, query_pids=self.query_pids[rows], query_camids=camids, own=own)
+        lists = self.lists and MatchLists(*([part[row] for row in rows] for part in (self.lists.good, self.lists.junk)))
+        return replace(self, query_pids=self.query_pids[rows], query_camids=camids, own=own, lists=lists)
 
     def pairs(self, rows: slice) -> tuple[Pairs, Pairs]:
         """Positives and removed pairs of some consecutive queries, which are counted from 0 in the result."""
+        if self.lists is not None:
+            return self._listed(self.lists.good[rows]), self._listed(self.lists.junk[rows])
         pids = self.query_pids[rows]
         first = np.searchsorted(self._pids, pids, "left")
         count = np.searchsorted(self._pids, pids, "right") - first
@@ -154,6 +172,14 @@ class Protocol:
         order = np.lexsort(leave[::-1])
         return Pairs(row[~removed], column[~removed]), Pairs(*(index[order] for index in leave))
 
+    def _listed(self, lists: Sequence[np.ndarray]) -> Pairs:
+        """The pairs of some queries with what is on their lists, as far as it is compared at all."""
+        place = np.full(len(self.gallery_pids), -1)
+        place[self.kept] = np.arange(len(self.kept))
+        row = np.repeat(np.arange(len(lists)), [len(listed) for listed in lists])
+        column = place[np.concatenate([np.empty(0, np.int64), *lists])]
+        return Pairs(row[column >= 0], column[column >= 0])
+
     def any_match(self) -> bool:
         """Whether any query has a positive."""
         count = len(self.query_pids)
@@ -168,11 +194,15 @@ class Protocol:
         Returns:
             (Q, K) bool.
         """
+        if self.lists is not None:
+            return np.stack([np.isin(some, good) for some, good in zip(indices, self.lists.good, strict=True)])
         person = (self.query_pids != JUNK) & (self.query_pids != DISTRACTOR)
         return (indices >= 0) & person[:, None] & (self.gallery_pids[indices] == self.query_pids[:, None])
 
     def explain_no_match(self) -> str:
         """One line on why no query has a positive: the identities or the cameras, and what to do about it."""
+        if self.lists is not None:
+            return f"no query has a match: all {len(self.lists)} lists of right images are empty; check the lists"
         query, gallery = np.unique(self.query_pids), np.unique(self.gallery_pids)
         shared = np.intersect1d(query, gallery)
         if not np.any((shared != JUNK) & (shared != DISTRACTOR)):
@@ -203,6 +233,7 @@ def read_protocol(
     *,
     ignore_cameras: bool = False,
     leave_one_out: bool = False,
+    lists: MatchLists | None = None,
 ) -> Protocol:
     """Check and convert what a caller gave.
 
@@ -211,9 +242,12 @@ def read_protocol(
         query_pids, gallery_pids, query_camids, gallery_camids: as for :class:`Protocol`.
         ignore_cameras: images of a person by one camera count as right.
         leave_one_out: query and gallery are one list, and an image is not asked about itself.
+        lists: what is right and what is junk for each query, in place of identities and cameras.
 
     Raises:
-        DataError: not one integer per row, a pid below -1, cameras of one side only, or nothing but junk.
+        ConfigError: lists together with an option that changes what identities and cameras say.
+        DataError: lists that do not fit the queries and the gallery, not one integer per row, a pid below -1, cameras
+            of one side only, or nothing but junk.
     """
     if (query_camids is None) != (gallery_camids is None):
         missing = "query_camids" if query_camids is None else "gallery_camids"
@@ -229,7 +263,30 @@ def read_protocol(
         raise DataError(ONE_LIST)
     if ignore_cameras:
         camids = None, None
-    return Protocol(*pids, *camids, np.arange(num_queries) if leave_one_out else None)
+    if lists is not None:
+        for name, chosen in (("ignored cameras", ignore_cameras), ("leave-one-out", leave_one_out)):
+            if chosen:
+                raise ConfigError(f"lists of right images do not go with {name}; leave one of them out")
+        lists = _checked(lists, num_queries, num_gallery)
+    return Protocol(*pids, *camids, np.arange(num_queries) if leave_one_out else None, lists)
+
+
+def _checked(lists: MatchLists, num_queries: int, num_gallery: int) -> MatchLists:
+    """The lists with their rows ascending.
+
+    Raises:
+        DataError: not one of each per query, a row that the gallery lacks, or one that is listed twice.
+    """
+    if len(lists.good) != num_queries or len(lists.junk) != num_queries:
+        raise DataError(f"{len(lists.good)} and {len(lists.junk)} lists for {num_queries} queries: give each one both")
+    parts = [[np.sort(np.asarray(rows, np.int64)) for rows in part] for part in (lists.good, lists.junk)]
+    for number, (good, junk) in enumerate(zip(*parts)):
+        both = np.concatenate([good, junk])
+        if len(both) and not 0 <= both.min() <= both.max() < num_gallery:
+            raise DataError(f"the lists of query {number} name a row that no gallery of {num_gallery} has: check them")
+        if len(np.unique(both)) < len(both):
+            raise DataError(f"the lists of query {number} name an image twice, or as right and as junk: correct them")
+    return MatchLists(*parts)
 
 
 def _some(values: np.ndarray) -> str:

@@ -21,12 +21,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["AP_FORMS", "CMC_FLAVORS", "Scores", "all_shots", "cmc_curve", "score_ranks"]
+__all__ = ["AP_FORMS", "CMC_FLAVORS", "RANKS", "Scores", "all_shots", "cmc_curve", "score_ranks"]
 
 AP_FORMS = ("step", "trapezoid")
 
 CMC_FLAVORS = ("market1501", "cuhk03", "allshots")
 """Any right image counts; one image per person, drawn at random (single_shot.py); every right image counts."""
+
+
+RANKS = (1, 5, 10, 15, 20)
+"""Where the CMC curve is read, wherever it is printed, written or drawn as figures."""
 
 
 class Scores(NamedTuple):

@@ -23,6 +23,7 @@ from scipy.special import ndtr, ndtri
 from regard.errors import ConfigError, DataError, nearest
 from regard.metrics.evaluate import RankingReport
 from regard.metrics.protocol import Ids, as_ids
+from regard.metrics.score import RANKS
 
 __all__ = ["INTERVALS", "Difference", "Interval", "holm", "intervals", "paired_differences", "query_scores"]
 
@@ -62,7 +63,7 @@ class Difference(NamedTuple):
     p_bootstrap: float
 
 
-def query_scores(report: RankingReport, ranks: Sequence[int] = (1, 5, 10)) -> dict[str, np.ndarray]:
+def query_scores(report: RankingReport, ranks: Sequence[int] = RANKS) -> dict[str, np.ndarray]:
     """Name of a figure -> (Q,) what each query adds to its mean; NaN where a query does not count.
 
     The mean over what is not NaN is the report's own figure. Ranks are given for the usual CMC only, where a query's

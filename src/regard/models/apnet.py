@@ -11,7 +11,9 @@ channels passes level 3 (x ← BN(x ⊙ S₄(x))), level 2 (x ← BN(x ⊙ S₂(
 
 ``agent="rga"`` is APNet-S, the drawn network. After every stage but the stem, level ℓ cuts the map into 2^(ℓ-1)
 horizontal strips and asks :class:`~regard.layers.rga.RelationAttention` which of a strip's positions to keep; the
-strips of a level share their weights. Level 1 alone is the RGA-S network of Z. Zhang et al., CVPR 2020.
+strips of a level share their weights. Level 1 alone is the RGA-S network of Z. Zhang et al., CVPR 2020. ``"rga_c"``
+asks :class:`~regard.layers.rga.ChannelRelationAttention` which channels to keep, ``"rga_sc"`` both, positions first;
+with ``level=1`` and ``stem_relu=True`` these are that paper's RGA-C and RGA-SC, the last being what it publishes.
 
 **Departures**
 
@@ -44,7 +46,7 @@ from torch.func import functional_call
 
 from regard.errors import ConfigError, DataError
 from regard.layers.pyramid import AttentionPyramid, Order
-from regard.layers.rga import RelationAttention
+from regard.layers.rga import ChannelRelationAttention, RelationAttention, RelationPair
 from regard.layers.se import SqueezeExcitation
 from regard.layers.split_attention import SplitAttention
 from regard.models.backbone import Backbone
@@ -55,10 +57,13 @@ from regard.structures import Output
 
 __all__ = ["APNet"]
 
-Agent = Literal["se", "rga"]
+Agent = Literal["se", "rga", "rga_c", "rga_sc"]
 Descriptor = Literal["bnneck", "logits"]
 
 LEVELS = range(4)
+
+RELATIONS = {"rga": RelationAttention, "rga_c": ChannelRelationAttention, "rga_sc": RelationPair}
+"""Agents whose weights depend on the number of positions, and so on the size of the images."""
 
 
 @MODELS.register("apnet")
@@ -70,14 +75,15 @@ class APNet(GlobalDescriptor):
         pretrained: backbone weights: ``False``, ``True`` (timm's download) or the path of a local file.
         level: height of the pyramid; 0 is the baseline, 2 the published network.
         agent: what attends: ``"se"`` weighs channels (squeeze-and-excitation at the coarsest level, competing groups
-            above it), ``"rga"`` positions, by their relations to each other in horizontal strips.
+            above it), ``"rga"`` positions, by their relations to each other in horizontal strips, ``"rga_c"`` channels
+            by theirs, ``"rga_sc"`` positions and then channels.
         order: which level sees the map first.
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
         se_hidden: width of the squeeze-and-excitation bottleneck.
-        height, width: pixels of the only images that agent ``"rga"`` takes, as its weights depend on the number of
-            positions; agent ``"se"`` takes any size and ignores them.
+        height, width: pixels of the only images that relation agents (``"rga"``, ``"rga_c"``, ``"rga_sc"``) take, as
+            their weights depend on the number of positions; agent ``"se"`` takes any size and ignores them.
         descriptor: ``"bnneck"`` retrieves by the normalized vector, ``"logits"`` by the identity scores, as published
             for MSMT17.
 
@@ -117,9 +123,9 @@ class APNet(GlobalDescriptor):
         if level and agent == "se":
             attention = _channel_attention(stages, level, order, se_hidden)
         elif level:
-            attention = _spatial_attention(stages, level, order, height, width)
+            attention = _relation_attention(stages, agent, level, order, height, width)
         super().__init__(num_ids, stages, attention)
-        self.image_size = (height, width) if level and agent == "rga" else None
+        self.image_size = (height, width) if level and agent in RELATIONS else None
         self.descriptor = descriptor
         if descriptor == "logits":
             self.embed_dim = num_ids
@@ -128,7 +134,7 @@ class APNet(GlobalDescriptor):
         """As every :class:`GlobalDescriptor`; with ``descriptor="logits"`` the embedding is the identity scores.
 
         Raises:
-            DataError: the images are not of the size that agent ``"rga"`` was built for.
+            DataError: the images are not of the size that a relation agent was built for.
         """
         if self.image_size and images.shape[2:] != self.image_size:
             (height, width), (got_height, got_width) = self.image_size, images.shape[2:]
@@ -142,7 +148,7 @@ class APNet(GlobalDescriptor):
         return out._replace(embedding=out.logits["global"], logits={} if self.stripped else out.logits)
 
     def in_full(self, images: Tensor) -> Output:
-        """With the relations of agent ``"rga"`` computed and stacked, as released."""
+        """With all relations computed and stacked, as released."""
         relations = [module for module in self.modules() if isinstance(module, RelationAttention)]
         for attention in relations:
             attention.folded = False
@@ -167,14 +173,14 @@ def _channel_attention(stages: Backbone, level: int, order: Order, se_hidden: in
     return pyramids
 
 
-def _spatial_attention(
-    stages: Backbone, level: int, order: Order, height: int, width: int
+def _relation_attention(
+    stages: Backbone, agent: Agent, level: int, order: Order, height: int, width: int
 ) -> dict[str, AttentionPyramid]:
     """A pyramid after every stage but the stem: level 1 sees the whole map, level 2 halves, level 3 quarters."""
     pyramids = {}
     for stage, (channels, size) in enumerate(zip(stages.channels, _map_sizes(stages, height, width))):
         if stage > 0:
-            agents = [RelationAttention(channels, *size, parts=2**number) for number in range(level)]
+            agents = [RELATIONS[agent](channels, *size, parts=2**number) for number in range(level)]
             pyramids[tap(stage)] = AttentionPyramid(agents, channels, order)
     return pyramids
 

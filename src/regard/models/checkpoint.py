@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import regard
 from regard.errors import CheckpointError, ConfigError, RegardWarning
 from regard.fingerprint import tensors_digest, values_digest
+from regard.input_spec import InputSpec
 from regard.models.tensor_file import read_tensors
 from regard.parsing import parse_json
 from regard.registry import MODELS
@@ -37,9 +38,11 @@ __all__ = [
     "model_config",
     "model_folder",
     "save",
+    "saved_input",
     "saved_system",
     "sealed",
     "serialize",
+    "was_imported",
     "weights_digest",
 ]
 
@@ -56,11 +59,13 @@ def model_config(model: ReIDModel) -> dict[str, Any]:
             f"{type(model).__name__} is not a registered model, so it could not be loaded again; "
             f'put @MODELS.register("name") on the class'
         )
+    known = {"input": model.input and model.input.to_dict(), "imported": model.imported}
     return {
         "model": name,
         "num_ids": model.num_ids,
         "options": dict(model.options),
         "stripped": model.stripped,
+        **{key: value for key, value in known.items() if value is not None},
         "regard": regard.__version__,
     }
 
@@ -90,7 +95,38 @@ def from_config(config: Mapping[str, Any], source: str = "the model's descriptio
             f"{source} describes a model that regard {regard.__version__} cannot build "
             f"(written by {config.get('regard', 'an unknown version')}): {error}"
         ) from error
+    model.input, model.imported = _input(config, source), config.get("imported")
     return model.strip() if stripped else model
+
+
+def _input(config: Mapping[str, Any], source: str) -> InputSpec | None:
+    """What a description says that the network sees; None where it says nothing.
+
+    Raises:
+        CheckpointError: it says what no network can see.
+    """
+    try:
+        return InputSpec.from_dict(config["input"]) if config.get("input") is not None else None
+    except ConfigError as error:
+        raise CheckpointError(f"{source} is damaged: {error}; save the model again") from None
+
+
+def saved_input(folder: Path) -> InputSpec | None:
+    """What the network in a model folder sees; None where it was saved without.
+
+    Raises:
+        CheckpointError: there is no such folder, or it is damaged.
+    """
+    return _input(_read_description(folder), str(folder / CONFIG))
+
+
+def was_imported(folder: Path) -> bool:
+    """Return whether the weights in a model folder are of a released checkpoint.
+
+    Raises:
+        CheckpointError: there is no such folder, or it is damaged.
+    """
+    return _read_description(folder).get("imported") is not None
 
 
 def serialize(model: nn.Module) -> bytes:
@@ -305,8 +341,9 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 
 def _description_digest(config: Mapping[str, Any]) -> str:
-    """Digest of what decides which network is built."""
-    return values_digest({key: config.get(key) for key in ("model", "num_ids", "options", "stripped")})
+    """Digest of what decides which network is built, and what it is shown."""
+    said = {key: config[key] for key in ("input",) if key in config}
+    return values_digest({key: config.get(key) for key in ("model", "num_ids", "options", "stripped")} | said)
 
 
 def _read_calibration(folder: Path) -> dict[str, Any] | None:

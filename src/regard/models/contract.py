@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from regard.errors import ConfigError
+from regard.input_spec import InputSpec
 from regard.models import checkpoint
 from regard.models.start import start_folder, take_weights
 from regard.registry import MODELS
@@ -44,6 +45,8 @@ class ReIDModel(nn.Module):
         stripped: whether :meth:`strip` has been called.
         calibration: how similarity reads as probability, where that has been measured: the content of
             ``calibration.json``, which :class:`regard.metrics.calibration.Calibration` reads.
+        input: what the network was trained to see; None where nobody has said.
+        imported: name of the released network whose checkpoint the weights are; None for weights trained here.
         import_report: what became of the tensors, where the model was made by ``import_released``.
         start_report: what was taken over, where the model started from another's weights.
 
@@ -59,6 +62,8 @@ class ReIDModel(nn.Module):
 
     options: dict[str, Any]
     calibration: dict[str, Any] | None = None
+    input: InputSpec | None = None
+    imported: str | None = None
     import_report: ImportReport | None = None
     start_report: str | None = None
 
@@ -110,13 +115,14 @@ class ReIDModel(nn.Module):
 
     @classmethod
     def dispensable_parts(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
-        """Names of the submodules that a network with these options can embed without: ``training_parts``."""
+        """Paths of the submodules that a network with these options can embed without: ``training_parts``."""
         return cls.training_parts
 
     def strip(self) -> Self:
         """Remove, in place, what only training needs; descriptors stay the same to the bit, logits become empty."""
         for name in self.dispensable_parts(self.options):
-            setattr(self, name, None)
+            owner, _, part = name.rpartition(".")
+            setattr(self.get_submodule(owner), part, None)
         self.stripped = True
         return self
 

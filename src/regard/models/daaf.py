@@ -20,8 +20,8 @@ knows no identities.
   default, ``nonlinear`` changes it. The normalization between the last convolution and the sigmoid is left out.
 - HAB branches off after the first residual stage into a private copy of the others in the released ``bot``. The
   released ``trinet`` reads about half the channels of the last map; here it reads all (``hab_tap``).
-- The released ``bot`` starts its PAB from weights so small that the branch's gradients nearly vanish (and, by a slip,
-  not its HAB); here both start from PyTorch's initialization.
+- The released ``bot`` starts its PAB from weights so small that they decay faster than the branch's gradients move them
+  (and, by a slip, not its HAB); here both start from PyTorch's initialization (``decoder_start``).
 - Left and right joints change places when a picture is flipped, which no released code does, see
   :mod:`regard.data.labels`.
 - Any staged timm backbone, not ResNet-50 alone.
@@ -45,10 +45,11 @@ from regard.models.options import check_choice
 from regard.registry import MODELS
 from regard.structures import Output
 
-__all__ = ["DAAF", "JOINT_GROUPS", "DAAFPreset", "HabTap"]
+__all__ = ["DAAF", "JOINT_GROUPS", "DAAFPreset", "DecoderStart", "HabTap"]
 
 DAAFPreset = Literal["bot", "trinet"]
 HabTap = Literal["layer1_copy", "layer4"]
+DecoderStart = Literal["torch", "released"]
 
 JOINT_GROUPS = {
     "head": (0, 1, 2, 3, 4),
@@ -80,6 +81,10 @@ PRESETS: dict[DAAFPreset, Choices] = {
     "trinet": Choices(hab_tap="layer4", nonlinear=True, last_stride=2, stem_relu=True),
 }
 
+RELEASED_START: dict[DAAFPreset, dict[str, float]] = {"bot": {"pab": 0.001}}
+"""Preset -> branch -> standard deviation of the normal distribution that all its decoder's weights are drawn from, with
+biases of zero. What is not named starts as PyTorch starts it: ``bot`` re-initializes PAB where it means HAB."""
+
 
 @MODELS.register("daaf")
 class DAAF(ReIDModel):
@@ -98,6 +103,8 @@ class DAAF(ReIDModel):
         group_width: channels of each of PAB's six groups; ``None`` is a sixth of the last map's (341 of 2048).
         decoder: taps of the decoders' transposed convolutions, ``"3x3"`` or ``"2x2"``.
         nonlinear: whether the decoders have normalizations, activations and a final sigmoid.
+        decoder_start: weights the decoders start from: ``"torch"``, PyTorch's own, or ``"released"``, the released
+            code's, :data:`RELEASED_START`.
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
@@ -122,12 +129,14 @@ class DAAF(ReIDModel):
         group_width: int | None = None,
         decoder: DecoderKernel = "3x3",
         nonlinear: bool | None = None,
+        decoder_start: DecoderStart = "torch",
         backbone: str = "resnet50",
         last_stride: int | None = None,
         stem_relu: bool | None = None,
     ):
         check_choice("preset", preset, DAAFPreset)
         check_choice("decoder", decoder, DecoderKernel)
+        check_choice("decoder_start", decoder_start, DecoderStart)
         given = {"hab_tap": hab_tap, "nonlinear": nonlinear, "last_stride": last_stride, "stem_relu": stem_relu}
         chosen = PRESETS[preset]._replace(**{name: value for name, value in given.items() if value is not None})
         check_choice("hab_tap", chosen.hab_tap, HabTap)
@@ -146,6 +155,8 @@ class DAAF(ReIDModel):
         if pab:
             joints = [len(group) for group in JOINT_GROUPS.values()]
             self.pab = MapDecoder(_group_width(group_width, channels), joints, decoder, chosen.nonlinear)
+        if decoder_start == "released":
+            self._start_as_released()
 
     def forward(self, images: Tensor) -> Output:
         """The descriptor, and under ``maps`` what the branches predict.
@@ -165,6 +176,23 @@ class DAAF(ReIDModel):
         f = self.neck(g)
         logits = {} if self.classifier is None else {"global": self.classifier(f)}
         return Output(embedding=f, features={"global": g if self.preset == "bot" else f}, logits=logits, maps=maps)
+
+    def _start_as_released(self) -> None:
+        """Draw the decoders' weights anew as the preset's released code does.
+
+        Raises:
+            ConfigError: the preset's released code has no start of its own.
+        """
+        if self.preset not in RELEASED_START:
+            raise ConfigError(
+                f"decoder_start is 'released', which preset {self.preset} has none of its own; wanted torch, or one of "
+                f"the presets {', '.join(RELEASED_START)}"
+            )
+        for name, std in RELEASED_START[self.preset].items():
+            branch = getattr(self, name)
+            if branch is not None:
+                decoder = branch.decoder if isinstance(branch, HolisticBranch) else branch
+                decoder.start_narrow(std)
 
     def _descriptor(self, images: Tensor) -> Tensor:
         return self.neck(global_average(self.backbone(images)))

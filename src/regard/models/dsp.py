@@ -23,7 +23,8 @@ mean, and three more at the maps of the stages before.
 - SA's paper takes a softmax, its code divides by the sum; both are there. The weights sum to 1 over some thousand
   positions, which leaves the heads behind them next to nothing: ``rescale`` gives the maps their size back.
 - Pooling fits the map, where the code's kernels fit 384 x 128 alone. Stripes of zeros stay zero instead of NaN.
-- ``part_conv="separate"`` gives each stripe a reduction of its own, as most reimplementations of the part network do.
+- ``part_conv="separate"`` gives each stripe a reduction of its own, as :class:`~regard.models.pcb.PCB` has it.
+- ``part_classifiers=False`` is the ablation without classifiers of the stripes: their mean and the three maps are seen.
 - Any staged timm backbone, not ResNet-50 alone.
 """
 
@@ -37,16 +38,17 @@ from torch.nn import functional as F
 
 from regard.errors import ConfigError
 from regard.layers.deep_supervision import SupervisionHead
-from regard.layers.part_heads import PartHeads, Sharing
+from regard.layers.part_heads import PartHeads, Sharing, part_names
 from regard.layers.self_attention import AttentionMode, DeepSelfAttention
 from regard.layers.spatial import SpatialAttention, SpatialMode
 from regard.layers.stripes import stripe_averages
 from regard.models.backbone import Backbone
 from regard.models.contract import ReIDModel
-from regard.models.options import check_choice
+from regard.models.options import check_choice, check_part_options
 from regard.models.skeleton import tap
 from regard.registry import MODELS
 from regard.structures import Output
+from regard.widening import at_least_float32
 
 __all__ = ["DSP", "SA", "STRIPES", "DeeplySupervised"]
 
@@ -66,6 +68,7 @@ class DeeplySupervised(ReIDModel):
         head_dim: length of the vectors the classifiers see.
         dropout: on the stripes, in training.
         part_conv: ``"shared"`` or ``"separate"`` reductions of the six stripes.
+        part_classifiers: whether each stripe has a classifier, besides their mean.
 
     Attributes:
         supervised: tap -> name of its classifier, ``{"tap2": "ds1", "tap3": "ds2", "tap4": "ds3"}``.
@@ -78,7 +81,15 @@ class DeeplySupervised(ReIDModel):
     training_parts = ("parts", "supervision")
     published_whole = True
 
-    def __init__(self, num_ids: int, backbone: Backbone, head_dim: int, dropout: float, part_conv: Sharing):
+    def __init__(
+        self,
+        num_ids: int,
+        backbone: Backbone,
+        head_dim: int,
+        dropout: float,
+        part_conv: Sharing,
+        part_classifiers: bool,
+    ):
         super().__init__(num_ids, embed_dim=STRIPES * backbone.channels[-1])
         last = len(backbone.stages) - 1
         if last < SUPERVISED:
@@ -86,17 +97,14 @@ class DeeplySupervised(ReIDModel):
                 f"backbone {backbone.name!r} has {last + 1} stages, but attention and supervision need {SUPERVISED} "
                 f"before the last; choose a deeper one such as resnet50"
             )
-        if head_dim < 1:
-            raise ConfigError(f"head_dim is {head_dim}, but the classifiers need at least 1 number to look at")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"dropout is {dropout}, wanted a share of at least 0 and below 1")
-        check_choice("part_conv", part_conv, Sharing)
+        check_part_options(head_dim, dropout, part_conv)
         self.backbone = backbone
         numbers = range(last - SUPERVISED, last)
         self.supervised = {tap(number): f"ds{order}" for order, number in enumerate(numbers, start=1)}
         self.attention: nn.ModuleDict | None = nn.ModuleDict()
         width = backbone.channels
-        self.parts: PartHeads | None = PartHeads(width[-1], STRIPES, head_dim, num_ids, dropout, part_conv)
+        classified = [*(part_names(STRIPES) if part_classifiers else ()), "global"]
+        self.parts: PartHeads | None = PartHeads(width[-1], STRIPES, head_dim, num_ids, dropout, part_conv, classified)
         self.supervision: nn.ModuleDict | None = nn.ModuleDict(
             {head: SupervisionHead(width[n], head_dim, num_ids) for n, head in zip(numbers, self.supervised.values())}
         )
@@ -108,7 +116,8 @@ class DeeplySupervised(ReIDModel):
     def forward(self, images: Tensor) -> Output:
         """The six stripes as embedding; ten scores, ``part0`` to ``part5``, ``global``, ``ds1`` to ``ds3``.
 
-        ``features`` are the vectors those scores were taken from, ``maps`` the gates as ``"tap2.spatial"`` and so on.
+        ``features`` are the vectors those scores are taken from, the stripes' also where these have no classifiers,
+        ``maps`` the gates as ``"tap2.spatial"`` and so on.
 
         Raises:
             ConfigError: the images are so small that the last map has fewer than six rows.
@@ -123,7 +132,7 @@ class DeeplySupervised(ReIDModel):
                     head = self.supervised[name]
                     features[head], logits[head] = self.supervision[head](seen)
         stripes = stripe_averages(x, STRIPES)
-        embedding = F.normalize(stripes.float(), dim=1).flatten(1)
+        embedding = F.normalize(at_least_float32(stripes), dim=1).flatten(1)
         if self.parts is not None:
             part_features, part_logits = self.parts(stripes)
             features, logits = part_features | features, part_logits | logits
@@ -145,6 +154,7 @@ class DSP(DeeplySupervised):
         stem_relu: whether the stem keeps its activation.
         head_dim: length of the vectors the classifiers see.
         dropout: on the stripes, in training.
+        part_classifiers: whether each stripe has a classifier, besides their mean; without, this is the ablation.
 
     Raises:
         ConfigError: an option out of range.
@@ -162,10 +172,11 @@ class DSP(DeeplySupervised):
         stem_relu: bool = True,
         head_dim: int = 256,
         dropout: float = 0.5,
+        part_classifiers: bool = True,
     ):
         check_choice("mode", mode, AttentionMode)
         stages = Backbone(backbone, pretrained, last_stride, stem_relu)
-        super().__init__(num_ids, stages, head_dim, dropout, part_conv)
+        super().__init__(num_ids, stages, head_dim, dropout, part_conv, part_classifiers)
         channels = {tap(number): count for number, count in enumerate(stages.channels)}
         self.attention = nn.ModuleDict({name: DeepSelfAttention(channels[name], mode) for name in self.supervised})
 
@@ -192,6 +203,7 @@ class SA(DeeplySupervised):
         stem_relu: whether the stem keeps its activation.
         head_dim: length of the vectors the classifiers see.
         dropout: on the stripes, in training.
+        part_classifiers: whether each stripe has a classifier, besides their mean; without, this is the ablation.
 
     Raises:
         ConfigError: an option out of range.
@@ -212,10 +224,11 @@ class SA(DeeplySupervised):
         stem_relu: bool = True,
         head_dim: int = 256,
         dropout: float = 0.5,
+        part_classifiers: bool = True,
     ):
         check_choice("mode", mode, SpatialMode)
         stages = Backbone(backbone, pretrained, last_stride, stem_relu)
-        super().__init__(num_ids, stages, head_dim, dropout, part_conv)
+        super().__init__(num_ids, stages, head_dim, dropout, part_conv, part_classifiers)
         self.attention = nn.ModuleDict({name: SpatialAttention(mode, rescale) for name in self.supervised})
 
     def attend(self, name: str, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

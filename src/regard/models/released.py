@@ -8,7 +8,7 @@ building, fitting, reporting - is here.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from regard.errors import CheckpointError, UnknownNameError
-from regard.models import released_apnet, released_daaf, released_dsp, released_mudeep
+from regard.input_spec import InputSpec
+from regard.models import released_apnet, released_daaf, released_dsp, released_mudeep, released_rga
 from regard.models.checkpoint import load_weights
 from regard.models.contract import ReIDModel, create_model
 from regard.models.tensor_file import as_tensors, read_tensors
@@ -51,7 +52,13 @@ class ImportReport:
         return f"{self.source}: {counts}"
 
 
-def import_released(source: str | Path | Mapping[str, Any], network: str = "apnet", **options: Any) -> ReIDModel:
+def import_released(
+    source: str | Path | Mapping[str, Any],
+    network: str = "apnet",
+    *,
+    size: tuple[int, int] | None = None,
+    **options: Any,
+) -> ReIDModel:
     """Build a model from a checkpoint of the authors' code.
 
     Files are read without running anything in them. Level, variant and number of identities are detected from the
@@ -60,6 +67,7 @@ def import_released(source: str | Path | Mapping[str, Any], network: str = "apne
     Args:
         source: a ``.pt``, ``.pth`` or ``.safetensors`` file, or a state dict of tensors or arrays.
         network: whose checkpoint it is, a key of ``IMPORTERS``.
+        size: height and width of the pictures it was trained on, where they are not those of its paper's tables.
         options: of the model, where the tensors do not tell: ``descriptor="logits"`` for an APNet of MSMT17.
 
     Returns:
@@ -77,9 +85,18 @@ def import_released(source: str | Path | Mapping[str, Any], network: str = "apne
     else:
         origin, tensors = str(source), read_tensors(source)
     _check_network(tensors, network, origin)
-    translation = IMPORTERS[network](tensors, origin)
+    try:
+        translation = IMPORTERS[network](tensors, origin)
+    except (IndexError, TypeError) as error:  # of a tensor with fewer axes than any that was trained
+        raise CheckpointError(f"{origin} holds tensors that no {network} has ({error}); give a whole file") from error
+    if translation.size:
+        told = size or translation.size
+        if isinstance(told, str):
+            raise CheckpointError(f"{origin} does not tell the size of its pictures: {told}")
+        size, options = told, {"height": told[0], "width": told[1], **options}
     model = create_model(translation.model, translation.num_ids, **{**translation.options, **options})
-    model.import_report = _fit(model, tensors, translation.names, origin)
+    model.input, model.imported = INPUTS.get(network, InputSpec()).resized(size), network
+    model.import_report = _fit(model, tensors, translation, origin)
     return model.eval()
 
 
@@ -97,12 +114,13 @@ def _check_network(tensors: Mapping[str, Tensor], network: str, origin: str) -> 
             )
 
 
-def _fit(model: ReIDModel, tensors: Mapping[str, Tensor], names: Mapping[str, str], origin: str) -> ImportReport:
+def _fit(model: ReIDModel, tensors: Mapping[str, Tensor], translation: Translation, origin: str) -> ImportReport:
     """Fill ``model`` with the source's tensors under their new names."""
     ours = model.state_dict()
-    values: dict[str, Tensor] = {}
+    values = {name: _joined([tensors[key] for key in keys]) for name, keys in translation.joined.items()}
+    used = {*translation.names, *(key for keys in translation.joined.values() for key in keys)}
     conflicting = []
-    for key, name in names.items():
+    for key, name in translation.names.items():
         value = _without_kernel(tensors[key], ours.get(name))
         if name in values and not torch.equal(values[name], value):
             conflicting.append(key)
@@ -115,7 +133,13 @@ def _fit(model: ReIDModel, tensors: Mapping[str, Tensor], names: Mapping[str, st
             f"was edited after training; the copy the released network runs on was taken",
             stacklevel=3,
         )
-    return ImportReport(origin, sorted(names), sorted(tensors.keys() - names.keys()), missing, conflicting)
+    return ImportReport(origin, sorted(used), sorted(tensors.keys() - used), missing, conflicting)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors one after the other along the first axis; the first alone where they do not go together."""
+    fit = all(part.ndim and part.shape[1:] == parts[0].shape[1:] for part in parts)
+    return torch.cat(list(parts)) if fit else parts[0]
 
 
 def _without_kernel(value: Tensor, wanted: Tensor | None) -> Tensor:
@@ -138,6 +162,8 @@ MARKS: dict[str, tuple[str, ...]] = {
     "local_conv_layer1.weight": ("dsp", "sa"),
     "trans_conv_0.weight": ("daaf",),
     "trans_conv_m0.weight": ("daaf",),
+    "backbone.rga_att1.gx_spatial.0.weight": ("rga",),
+    "backbone.rga_att1.gx_channel.0.weight": ("rga",),
 }
 """Tensor that only some released networks have -> those networks."""
 
@@ -148,5 +174,16 @@ IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {
     "sa": released_dsp.sa,
     "msea": released_apnet.msea,
     "mudeep": released_mudeep.mudeep,
+    "rga": released_rga.rga,
 }
 """Released network -> reader of its state dict."""
+
+INPUTS: dict[str, InputSpec] = {
+    "apnet": InputSpec(384, 192),
+    "daaf": InputSpec(256, 128),
+    "dsp": InputSpec(384, 128),
+    "sa": InputSpec(384, 128),
+    "msea": InputSpec(384, 192),
+    "mudeep": InputSpec(384, 192, "bicubic"),
+}
+"""Released network -> what its authors' code trains it to see, which no tensor tells; 256 x 128 where none is here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -19,12 +19,18 @@ class Translation(NamedTuple):
         num_ids: N.
         options: of the model.
         names: name in the source -> name in our model. Where several become one, the last is what the network runs on.
+        joined: name in our model -> names in the source whose tensors, one after the other along the first axis, are
+            that tensor.
+        size: height and width of the only pictures that the network takes, where its weights depend on them; options
+            ``height`` and ``width`` of the model. One that the tensors tell in part is a line for whoever has to.
     """
 
     model: str
     num_ids: int
     options: dict[str, Any]
     names: dict[str, str]
+    joined: Mapping[str, Sequence[str]] = {}
+    size: tuple[int, int] | str | None = None
 
 
 def rename(tensors: Mapping[str, Tensor], rules: Mapping[str, str]) -> dict[str, str]:

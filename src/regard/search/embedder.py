@@ -23,6 +23,7 @@ from regard.export.engines import Engine, EngineName, open_engine
 from regard.export.make import input_of
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import WEIGHTS, model_config, model_folder, weights_digest
+from regard.precision import Products
 from regard.search.query import unit_rows
 from regard.threads import Threads
 
@@ -76,13 +77,14 @@ class Embedder:
         self.batch_size = batch_size
         self.path = folder.absolute().as_posix()
         self.name = str(model_config(self.model)["model"])
-        own, how = input_of(folder)
-        self.height, self.width = size or own
+        seen = input_of(folder).resized(size)
+        self.height, self.width = seen.size
         check_batch(batch_size, self.height, self.width, f"{batch_size:,} pictures at a time")
-        self._transform = TestTransform(self.height, self.width, **how)
+        self._transform = TestTransform(self.height, self.width, seen.interpolation)
         self._weights = weights_digest(self.model)
         with (folder / WEIGHTS).open("rb") as file:
             self._file = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        self._products = Products("fp32", self.device)
         self.note = ""
         self.engine = self._open(folder, engine, precision)
         self.busy = threading.Lock()
@@ -181,7 +183,7 @@ class Embedder:
         images = self.batch(pictures)
         missing = images.new_zeros(self.batch_size - len(images), *images.shape[1:])
         images = torch.cat([images, missing]).contiguous(memory_format=torch.channels_last)
-        with self.busy, self._threads, self._threads.step(), torch.inference_mode():
+        with self.busy, self._threads, self._threads.step(), torch.inference_mode(), self._products:
             out = self.model.embed(images)
             if self.flip:
                 out = (out + self.model.embed(images.flip(3))) / 2

@@ -7,13 +7,14 @@ from typing import Any
 
 from regard.engine.log import from_one
 from regard.errors import RegardError
+from regard.metrics.score import RANKS
 from regard.parsing import parse_json
 from regard.web.desk import GoneError
 
 __all__ = ["list_runs", "read_run"]
 
 POINTS = 240
-FIGURES = ("mAP", "mINP", "rank1", "rank5", "rank10")
+FIGURES = ("mAP", "mINP", *(f"rank{k}" for k in RANKS))
 
 
 def list_runs(folder: Path | None) -> list[dict[str, Any]]:

@@ -319,6 +319,24 @@ def test_crops_of_an_enlarged_picture_cover_all_of_it():
         TrainTransform(32, 16, enlarge=0.9)
 
 
+def test_a_picture_is_enlarged_with_the_probability_given():
+    """RGA's translation: half of the pictures are resized and nothing else; labels follow, as both draw the same."""
+    transform = TrainTransform(32, 16, flip=0, pad=0, erasing=0, enlarge=1.125, enlarge_probability=0.5)
+    drawn = [transform.draw_geometry(random.Random(seed)) for seed in range(2000)]
+    plain = [geometry for geometry in drawn if geometry.enlarged is None]
+    assert 0.45 < len(plain) / len(drawn) < 0.55
+    assert all((geometry.resized, geometry.top, geometry.left) == ((32, 16), 0, 0) for geometry in plain)
+    larger = [geometry for geometry in drawn if geometry.enlarged]
+    assert {(*geometry.resized, geometry.top) for geometry in larger} == {(36, 18, top) for top in range(5)}
+    always, never = (TrainTransform(32, 16, enlarge=1.125, enlarge_probability=p) for p in (1, 0))
+    assert always.draw_geometry(random.Random(3)) == TrainTransform(32, 16, enlarge=1.125).draw_geometry(
+        random.Random(3)
+    )
+    assert all(never.draw_geometry(random.Random(seed)).enlarged is None for seed in range(50))
+    with pytest.raises(ConfigError, match=r"enlarge_probability is 1\.5"):
+        TrainTransform(32, 16, enlarge=1.125, enlarge_probability=1.5)
+
+
 @pytest.fixture(scope="module")
 def mapped(sample, tmp_path_factory) -> Sample:
     """The sample with a heat map for every joint, drawn from its points, in place of the points."""

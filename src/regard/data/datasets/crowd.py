@@ -35,7 +35,7 @@ def crowd(root: Path, /) -> Splits:
     """
     file = root / "keypoints.json"
     keypoints = read_keypoints(file) if file.exists() else {}
-    return Splits("crowd", root, **{split: read_labeled(root, folder, keypoints) for split, folder in FOLDERS.items()})
+    return Splits.of("crowd", root, {split: read_labeled(root, folder, keypoints) for split, folder in FOLDERS.items()})
 
 
 def read_labeled(root: Path, folder: str, keypoints: dict[str, Keypoints]) -> list[Sample]:

@@ -116,7 +116,7 @@ def read_extracted(root: Path, home: Path) -> Splits:
     Raises:
         DataError: one is missing, or a name is not understood.
     """
-    return Splits("cuhk03", root, **{split: read_split(home / folder) for split, folder in FOLDERS.items()})
+    return Splits.of("cuhk03", root, {split: read_split(home / folder) for split, folder in FOLDERS.items()})
 
 
 def read_release(root: Path, boxes: str) -> Splits:
@@ -143,7 +143,7 @@ def read_release(root: Path, boxes: str) -> Splits:
                 )
             samples.append(Sample(folder / names[index], labels[index], int(match[1])))
         parts[split] = sorted(samples, key=lambda sample: sample.path.name)
-    return Splits("cuhk03", root, **parts)
+    return Splits.of("cuhk03", root, parts)
 
 
 def read_protocol(file: Path) -> tuple[list[str], list[int], dict[str, list[int]]]:

@@ -114,7 +114,7 @@ def read_duke(name: str, root: Path) -> Splits:
         DataError: a folder cannot be listed or a name is not understood.
     """
     parts = {split: [parse_name(path) for path in list_images(root / folder)] for split, folder in FOLDERS.items()}
-    return Splits(name, root, **parts)
+    return Splits.of(name, root, parts)
 
 
 def parse_name(path: Path) -> Sample:

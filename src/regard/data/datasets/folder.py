@@ -97,7 +97,7 @@ def folder(
     }
     if camera is None:
         parts["gallery"] = [replace(sample, camid=1) for sample in parts["gallery"]]
-    return Splits("folder", root, **parts)
+    return Splits.of("folder", root, parts)
 
 
 def compile_pattern(option: str, pattern: str | None, groups: int = 0) -> re.Pattern[str] | None:

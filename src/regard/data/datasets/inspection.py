@@ -28,6 +28,7 @@ from regard.data.datasets import (
     shared_ids,
     unmatched_queries,
 )
+from regard.data.datasets.supplements import supplements
 from regard.data.listing import OTHER, Skipped, list_folders, noting
 from regard.errors import DataError
 from regard.registry import DATASETS
@@ -91,6 +92,7 @@ class Inspection:
         published: counts as published, by name; None where sizes are free.
         height, width: smallest, median and largest, in pixels; None without readable pictures.
         others: what is no picture and was passed over.
+        notes: what else the data set brings, and what can be said of it.
         faults, warnings: see the module.
     """
 
@@ -102,6 +104,7 @@ class Inspection:
     height: tuple[int, float, int] | None = None
     width: tuple[int, float, int] | None = None
     others: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
     faults: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
 
@@ -110,7 +113,7 @@ class Inspection:
         content = asdict(self)
         content["root"] = str(self.root)
         content["parts"] = {split: part._asdict() for split, part in self.parts.items()}
-        for kind in ("others", "faults", "warnings"):
+        for kind in ("others", "notes", "faults", "warnings"):
             content[kind] = [finding._asdict() for finding in getattr(self, kind)]
         return content
 
@@ -125,7 +128,7 @@ class Inspection:
         for name, sizes in (("height", self.height), ("width", self.width)):
             if sizes:
                 lines.append(f"  {name:>13}   {sizes[0]} to {sizes[2]} pixels, median {sizes[1]:g}")
-        lines += [f"  {finding}" for finding in self.others]
+        lines += [f"  {finding}" for finding in (*self.others, *self.notes)]
         lines += [f"  FAULT    {finding}" for finding in self.faults]
         lines += [f"  warning  {finding}" for finding in self.warnings]
         if self.parts and not self.faults:
@@ -201,6 +204,8 @@ def inspect(
     check_identities(report, splits)
     check_duplicates(report, splits, looks)
     check_labels(report)
+    for kind, text, files in supplements(splits):
+        getattr(report, kind).append(Finding(text, files))
     return report
 
 

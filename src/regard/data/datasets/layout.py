@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def dataset(
                 if unsaid := skipped.without(OTHER):
                     LOG.warning(plain_text(f"{name} in '{home}': left out {unsaid}; 'regard data check' tells more"))
             check_splits(splits, described.test_only or (described.may_lack_train and not splits.train))
-            return splits
+            return replace(splits, options=options)
 
         LAYOUTS[name] = described
         return DATASETS.register(name)(load)

@@ -95,7 +95,8 @@ def msmt17(root: Path, /, *, val: bool = True) -> Splits:
         train += read_list(root / "list_val.txt", train_folder, offset=1)
     query = read_list(root / "list_query.txt", test_folder, offset=1 + TRAIN_IDS)
     gallery = read_list(root / "list_gallery.txt", test_folder, offset=1 + TRAIN_IDS)
-    return Splits("msmt17", root, *(sorted(samples, key=lambda s: s.path.name) for samples in (train, query, gallery)))
+    train, query, gallery = (sorted(part, key=lambda s: s.path.name) for part in (train, query, gallery))
+    return Splits("msmt17", root, train, query, gallery)
 
 
 def find_pictures(root: Path) -> tuple[Path, Path]:
@@ -155,7 +156,7 @@ def read_converted(root: Path) -> Splits:
         split: [parse_name(path, offsets[split]) for path in list_images(root / folder)]
         for split, folder in FOLDERS.items()
     }
-    return Splits("msmt17", root, **parts)
+    return Splits.of("msmt17", root, parts)
 
 
 def parse_name(path: Path, offset: int) -> Sample:

@@ -66,7 +66,7 @@ def table(root: Path, /) -> Splits:
                 f"{place} of '{file}' repeats {str(row['path'])!r} of {first} in {split}; remove one of them"
             )
         parts[split].append(sample)
-    return Splits("table", file.parent, **{split: sorted(samples, key=by_path) for split, samples in parts.items()})
+    return Splits.of("table", file.parent, {split: sorted(samples, key=by_path) for split, samples in parts.items()})
 
 
 def by_path(sample: Sample) -> str:

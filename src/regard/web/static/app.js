@@ -274,7 +274,6 @@ async function shelf(first) {
 
 /* Runs ------------------------------------------------------------------------------------------------------------- */
 
-const FIGURES = ["mAP", "rank1", "rank5", "rank10", "mINP"];
 const percent = (value) => value === undefined ? "" : (100 * value).toFixed(1);
 
 async function showRuns() {
@@ -284,7 +283,8 @@ async function showRuns() {
     if (!runs.length) return $("runs-table").replaceChildren();
     const table = make("table");
     const head = table.createTHead().insertRow();
-    for (const title of ["run", "epochs", ...FIGURES]) head.append(make("th", "", title));
+    const figures = [...new Set(runs.flatMap(Object.keys))].filter((key) => key !== "name" && key !== "epochs");
+    for (const title of ["run", "epochs", ...figures]) head.append(make("th", "", title));
     const body = table.createTBody();
     for (const run of runs) {
       const row = body.insertRow();
@@ -292,7 +292,7 @@ async function showRuns() {
       button.addEventListener("click", () => showRun(run.name));
       row.insertCell().append(button);
       row.insertCell().textContent = run.epochs || "";
-      for (const figure of FIGURES) row.insertCell().textContent = percent(run[figure]);
+      for (const figure of figures) row.insertCell().textContent = percent(run[figure]);
     }
     $("runs-table").replaceChildren(table);
     await showRun(runs[0].name);
@@ -305,7 +305,7 @@ async function showRuns() {
 async function showRun(name) {
   const run = await ask(`/api/runs/${encodeURIComponent(name)}`);
   const part = make("div", "charts");
-  const figures = FIGURES.filter((figure) => run.figures[figure].length);
+  const figures = Object.keys(run.figures).filter((figure) => run.figures[figure].length);
   part.append(
     chart(`${name}: loss`, "step", [["loss", run.loss]], digits),
     chart(`${name}: accuracy in %`, "epoch", figures.map((figure) => [figure, run.figures[figure].map(([x, y]) => [x, 100 * y])]), digits),

@@ -1,0 +1,115 @@
+"""PCB, the part-based convolutional baseline: six stripes, each with a classifier of its own.
+
+Shapes: B images, C channels, H x W positions, P stripes, D reduced length, N identities.
+
+Y. Sun, L. Zheng, Y. Yang, Q. Tian, S. Wang, "Beyond Part Models: Person Retrieval with Refined Part Pooling (and a
+Strong Convolutional Baseline)", ECCV 2018, arXiv:1711.09349, section 3 and figure 2; code
+github.com/syfafterzy/PCB_RPP_for_reID. The last map, not halved by its stage, is averaged over P horizontal stripes
+(the vectors g, (B, C, P)); each is reduced (h, (B, D, P)) and classified, and the P cross-entropies are added. DSP and
+SA (:mod:`regard.models.dsp`) stand on it.
+
+**Departures**
+
+- Reductions are the stripes' own, as most reimplementations have them and score higher with; the authors' code, and
+  with it those of SA and DSP, shares one: ``part_conv="shared"``.
+- The paper joins the vectors as they are and compares by Euclidean distance; as in the authors' code each stripe is
+  brought to length 1 first, so that all have the same say.
+- Half of the numbers of g are dropped in training, which the code does and the paper does not mention: ``dropout``.
+- Refined part pooling (section 4), a second training after this one, is left out: this is the plain model.
+- Any number of stripes, any image with as many rows in the last map, any staged timm backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from regard.errors import ConfigError
+from regard.layers.part_heads import PartHeads, Sharing, part_names
+from regard.layers.stripes import stripe_averages
+from regard.models.backbone import Backbone
+from regard.models.contract import ReIDModel
+from regard.models.options import check_choice, check_part_options
+from regard.registry import MODELS
+from regard.structures import Output
+
+__all__ = ["PCB"]
+
+Descriptor = Literal["stripes", "reduced"]
+
+
+@MODELS.register("pcb")
+class PCB(ReIDModel):
+    """Part-based convolutional baseline.
+
+    Args:
+        num_ids: identities to classify in training.
+        pretrained: backbone weights: ``False``, ``True`` (timm's download) or the path of a local file.
+        stripes: how many the last map is cut into, P.
+        descriptor: ``"stripes"`` compares the stripes before their reduction (the paper's G, P x C numbers),
+            ``"reduced"`` after it (H, P x D: an eighth of the size).
+        part_conv: ``"separate"``: one reduction for each stripe; ``"shared"``: one for all, as in the authors' code.
+        backbone: timm's name of a network that comes in stages.
+        last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
+        stem_relu: whether the stem keeps its activation.
+        head_dim: length of the reduced vectors, D.
+        dropout: on the stripes, in training.
+
+    Raises:
+        ConfigError: an option out of range.
+    """
+
+    training_parts = ("parts",)
+
+    def __init__(
+        self,
+        num_ids: int,
+        pretrained: bool | str | Path = False,
+        *,
+        stripes: int = 6,
+        descriptor: Descriptor = "stripes",
+        part_conv: Sharing = "separate",
+        backbone: str = "resnet50",
+        last_stride: int = 1,
+        stem_relu: bool = True,
+        head_dim: int = 256,
+        dropout: float = 0.5,
+    ):
+        if stripes < 1:
+            raise ConfigError(f"stripes is {stripes}, but a map is at least 1; the paper has 6")
+        check_choice("descriptor", descriptor, Descriptor)
+        check_part_options(head_dim, dropout, part_conv)
+        stages = Backbone(backbone, pretrained, last_stride, stem_relu)
+        super().__init__(num_ids, stripes * (stages.channels[-1] if descriptor == "stripes" else head_dim))
+        self.stripes = stripes
+        self.descriptor: Descriptor = descriptor
+        self.backbone = stages
+        self.parts: PartHeads | None = PartHeads(
+            stages.channels[-1], stripes, head_dim, num_ids, dropout, part_conv, part_names(stripes)
+        )
+
+    def forward(self, images: Tensor) -> Output:
+        """Stripes of length 1 as embedding, channel by channel; scores ``part0`` and so on.
+
+        ``features`` are the reduced vectors those scores are taken from, and their mean, ``"global"``.
+
+        Raises:
+            ConfigError: the images are so small that the last map has fewer rows than there are stripes.
+        """
+        x = images
+        for stage in self.backbone.stages:
+            x = stage(x)
+        g = stripe_averages(x, self.stripes)
+        features, logits = ({}, {}) if self.parts is None else self.parts(g)
+        compared = g if self.descriptor == "stripes" else torch.stack(list(features.values())[: self.stripes], dim=2)
+        return Output(F.normalize(compared.float(), dim=1).flatten(1), features, logits, maps={})
+
+    @classmethod
+    def dispensable_parts(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """The reductions and classifiers, unless what is reduced is the descriptor."""
+        return cls.training_parts if options.get("descriptor", "stripes") == "stripes" else ("parts.classifiers",)

@@ -1,0 +1,152 @@
+"""The published trainings: what papers and released code say, in numbers of their own.
+
+Every number here is from the authors (or, where a recipe of regard says that it departs from them, from that recipe's
+header), none is read from regard. A recipe, or a default that it leans on, that says otherwise fails a trace.
+"""
+
+from __future__ import annotations
+
+from plain_training import (
+    Drawn,
+    Optimizer,
+    Pictures,
+    TermOf,
+    Training,
+    center,
+    cross_entropy,
+    decaying,
+    dropping,
+    squared_error,
+    triplet,
+)
+
+Terms = dict[str, tuple[float, TermOf]]
+
+
+def smoothed(name: str = "global", smoothing: float = 0.1) -> TermOf:
+    return lambda seen, batch, _: cross_entropy(seen[1][name], batch.pids, smoothing)
+
+
+def hard(margin: float | None) -> TermOf:
+    return lambda seen, batch, _: triplet(seen[0]["global"], batch.pids, margin)
+
+
+def maps(name: str, label: str, missing: str = "ignore") -> TermOf:
+    return lambda seen, batch, _: squared_error(seen[2][name], batch.extra[label], missing)
+
+
+def all_scores(seen, batch, _):
+    """The plain sum of unsmoothed cross entropies."""
+    return sum(cross_entropy(logits, batch.pids, 0.0) for logits in seen[1].values())
+
+
+def three_scales(seen, batch, _):
+    """Of the global vectors on the unit sphere, one term per scale."""
+    return sum(triplet(seen[0][f"scale{scale}.global"], batch.pids, 1.0, normalized=True) for scale in (1, 2, 3))
+
+
+TRICKS: Terms = {
+    "id": (1.0, smoothed()),
+    "triplet": (1.0, hard(0.3)),
+    "center": (5e-4, lambda seen, batch, centers: center(seen[0]["global"], batch.pids, centers)),
+}
+BRANCHES: Terms = {"pab": (65.0, maps("pab", "keypoints")), "hab": (20.0, maps("hab", "mask"))}
+PAIR: Terms = {"id": (1.0, smoothed()), "triplet": (1.0, hard(0.3))}
+SIXTEEN: Terms = {"id": (0.5, all_scores), "triplet": (1.0, three_scales)}
+SUM: Terms = {"id": (1.0, all_scores)}
+
+HOLE = (124, 116, 104)
+"""The mean color, zero after normalization; (152, 142, 127), the default here, is what comes of writing the mean into a
+normalized picture: mean + std * mean."""
+
+
+def strong(network: str, terms: Terms, epochs: int, **more) -> Training:
+    """Bag of tricks: Adam 3.5e-4, ten epochs of warm-up from a hundredth, a tenth at 40 and at 70."""
+    factor, pictures = dropping([40, 70], warm=10), Pictures((256, 128))
+    optimizer = Optimizer("adam", 3.5e-4, 5e-4)
+    return Training(network, terms, optimizer, factor, epochs, Drawn(16, 4), pictures, centers=0.5, **more)
+
+
+def pyramids(network: str, people: int = 20, size: tuple[int, int] = (384, 192), **more) -> Training:
+    """APNet and all that descend from it: Adam 4e-4, decay 1e-3, a tenth at 40, 80 and 120."""
+    factor, optimizer = dropping([40, 80, 120], warm=10), Optimizer("adam", 4e-4, 1e-3)
+    return Training(network, PAIR, optimizer, factor, 160, Drawn(people, 4), Pictures(size), **more)
+
+
+def supervised(network: str, milestones: list[int], epochs: int, erasing: float = 0.5, fixed: bool = False) -> Training:
+    """SA and DSP: SGD 0.1 with Nesterov's momentum, a tenth of it for the trunk; 48 pictures of anybody."""
+    optimizer = Optimizer("sgd", 0.1, 5e-4, slow=("backbone.",))
+    pictures = Pictures((384, 128), pad=0, erasing=erasing, area=(0.02, 0.2), fill=None)
+    drawn = Drawn(48, 1, None, fixed)
+    return Training(network, SUM, optimizer, dropping(milestones), epochs, drawn, pictures, small=(96, 32))
+
+
+def mudeep(rate: float, milestones: list[int], epochs: int, each: int) -> Training:
+    """MuDeep: SGD with Nesterov's momentum, a tenth of the rate for all but heads, classifiers and attention."""
+    optimizer = Optimizer("sgd", rate, 5e-4, slow=("backbone.", "streams.", "guide.", "gamma."))
+    pictures = Pictures((384, 192), pad=0, fill=HOLE, bicubic=True)
+    narrow = ("model.guidance=16", "model.feature_dim=12")
+    drawn = Drawn(12, each, 3)
+    return Training("mudeep", SIXTEEN, optimizer, dropping(milestones), epochs, drawn, pictures, narrow, (48, 32))
+
+
+ONE_SIZE = ("model.height=64", "model.width=32")
+
+
+def relations(network: str) -> Training:
+    """RGA: four pictures of everyone an epoch, every second picture translated, Adam 8e-4, halved every 40 epochs."""
+    return Training(
+        network,
+        PAIR,
+        Optimizer("adam", 8e-4, 5e-4),
+        dropping(range(80, 361, 40), by=0.5, warm=20),
+        600,
+        Drawn(16, 4, 1),
+        Pictures((256, 128), pad=0, enlarge=1.125, enlarged=0.5, fill=HOLE),
+        (*ONE_SIZE, "train.bn_share=1"),
+    )
+
+
+TRAININGS: dict[str, Training] = {
+    "baseline_market1501": strong("baseline", TRICKS, 120),
+    "apnet_market1501": pyramids("apnet"),
+    "apnet_s_market1501": pyramids("apnet_s", size=(256, 128), overrides=ONE_SIZE),
+    "apnet_rga_cuhk03": relations("rga_s"),
+    "rga_sc_cuhk03": relations("rga_sc"),
+    "rga_sc_market1501": relations("rga_sc"),
+    "pcb_market1501": Training(
+        "pcb",
+        SUM,
+        Optimizer("sgd", 0.1, 5e-4, slow=("backbone.",)),
+        dropping([40]),
+        60,
+        Drawn(64, 1, None),
+        Pictures((384, 128), pad=0, erasing=0.0),
+        small=(96, 32),
+    ),
+    "msea_2023_market1501": pyramids("msea_2023"),
+    "msea_head_market1501": pyramids("msea_head", people=15),
+    "msea_market1501": pyramids("msea_lite"),
+    "mudeep_market1501": mudeep(0.09, [79, 159], 160, 6),
+    "mudeep_market1501_2020": mudeep(0.1, [39, 79], 100, 4),
+    "daaf_market1501": strong("daaf_bot", TRICKS | BRANCHES, 480, small=(32, 32)),
+    "daaf_trinet_market1501": Training(
+        "daaf_trinet",
+        {"triplet": (1.0, hard(None)), **BRANCHES},
+        Optimizer("adam", 1e-4, 0.0),
+        decaying(326, 1739),
+        1739,
+        Drawn(16, 4, 1),
+        Pictures((256, 128), pad=0, enlarge=1.125, erasing=0.0),
+    ),
+    "sa_market1501": supervised("sa", [40, 80], 100),
+    "dsp_market1501": supervised("dsp", [40], 50),
+    "sa_market1501_released": supervised("sa_released", [40, 80], 100, erasing=0.0),
+    "dsp_market1501_released": supervised("dsp_released", [40], 50, erasing=0.0, fixed=True),
+}
+"""By recipe."""
+
+VARIANTS: dict[str, Training] = {
+    "dsp_market1501 model.mode=code": supervised("dsp_code", [40], 50),
+}
+"""By recipe and override."""
