@@ -23,7 +23,7 @@ from regard.data.datasets import Counts, count_differences, published_counts
 from regard.engine.checkpoint import read_progress
 from regard.engine.compare import compare_runs
 from regard.engine.comparison import Row
-from regard.engine.identity import flat_settings
+from regard.engine.identity import flat_settings, is_free
 from regard.engine.log import read_history
 from regard.engine.run import open_data, start_run
 from regard.engine.runtime import Runtime
@@ -199,7 +199,7 @@ def _departures(
     yield from (Departure("data", text) for text in counts)
     own = dict(flat_settings(_with(recipe.config(_about(recipe).settings), f"data.root={config.data.root}").to_dict()))
     for key, value in flat_settings(config.to_dict()):
-        if own.get(key) != value:
+        if own.get(key) != value and not is_free(key):
             yield Departure("settings", f"{key} is {value!r}, the recipe has {own.get(key)!r}")
     runtime = Runtime(config.train)
     if runtime.precision != "fp32":

@@ -64,6 +64,7 @@ def test_both_rows_stand_side_by_side_and_the_same_command_trains_nothing_again(
     differed = [departure["text"] for departure in found["departures"]]
     assert any(text.startswith("train images: 36 found, 12,936 published") for text in differed)
     assert any(text.startswith("train.epochs is 2, the recipe has 120") for text in differed)
+    assert not any(text.startswith("train.eval_every") for text in differed)
     assert "mAP" in said
     assert "Student's t over 2 seeds" in said
     page = (folder / "reproduction.html").read_text()

@@ -103,7 +103,8 @@ def relations(network: str) -> Training:
         600,
         Drawn(16, 4, 1),
         Pictures((256, 128), pad=0, enlarge=1.125, enlarged=0.5, fill=HOLE),
-        (*ONE_SIZE, "train.bn_share=1"),
+        ONE_SIZE,
+        shares=2,
     )
 
 

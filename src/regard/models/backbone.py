@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from regard.errors import ConfigError, RegardError, nearest
 from regard.models.checkpoint import load_weights
+from regard.models.mindspore_names import in_torch_words, of_mindspore
 from regard.models.tensor_file import read_tensors
 
 __all__ = ["Backbone"]
@@ -119,8 +120,13 @@ def _create(name: str, pretrained: bool | str | Path) -> nn.Module:
 
 
 def _load_local(network: nn.Module, path: str | Path) -> None:
-    """Weights in timm's own layout (for ResNets torchvision's is the same), with or without the classifier's."""
+    """Weights in timm's own layout (for ResNets torchvision's is the same), with or without the classifier's.
+
+    Those of a ResNet of MindSpore have its names.
+    """
     tensors = read_tensors(path)
+    if of_mindspore(tensors):
+        tensors = in_torch_words(tensors, network.state_dict(), str(path))
     config: Any = network.pretrained_cfg
     classifier = config.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
