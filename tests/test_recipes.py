@@ -8,6 +8,7 @@ import re
 import pytest
 
 from regard.config import load_config
+from regard.engine.identity import settings_that_differ
 from regard.engine.origin import changed_settings, keep_recipe, read_origin
 from regard.errors import CheckpointError, ConfigError
 from regard.recipes import list_recipes, read_recipe
@@ -41,9 +42,42 @@ def test_every_recipe_is_short_and_whole_and_reloads_itself(name):
     assert len(recipe.text.splitlines()) <= 25
     assert recipe.title
     config = recipe.config(["train.seed=9"])
-    assert config.model.name == name.split("_")[0] or name == "demo"
+    system = name.split("_")[0]
+    assert config.model.name == {"demo": "apnet", "rga": "apnet", "trinet": "daaf"}.get(system, system)
     assert load_config(config.to_yaml()) == config
     assert load_config(config.to_dict()) == config
+
+
+OWED = ("apnet_rga", "daaf", "dsp", "pcb", "rga", "sa")
+"""Recipes whose facts still stand in their headers."""
+
+TOLD = [name for name in list_recipes() if not name.startswith(OWED) or read_recipe(name).about]
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_is_known_of_a_recipe_is_whole(name):
+    recipe = read_recipe(name)
+    about = recipe.about
+    assert about is not None
+    assert [line for line in recipe.text.splitlines() if line.startswith("#")] == [f"# {recipe.title}"]
+    assert about.source, "where its scores were published, or that none are known"
+    assert about.published or about.source.startswith("nothing published")
+    assert name.endswith("_released") == (about.kind == "released")
+
+
+@pytest.mark.parametrize("name", [name for name in TOLD if name.endswith("_released")])
+def test_ours_differs_from_the_released_training_in_what_it_says_and_in_nothing_else(name):
+    released, ours = read_recipe(name), read_recipe(name.removesuffix("_released"))
+    assert ours.about is not None
+    assert released.about is not None
+    assert (ours.kind, released.about.published) == ("ours", ours.about.published)
+    differ = set(settings_that_differ(released.config(), ours.config()))
+    said = {key for text in ours.about.changes for key in re.findall(r"[\w.]+\.\w+", text.partition(": ")[0])}
+    covered = {key: {other for other in differ if f"{other}.".startswith(f"{key}.")} for key in said}
+    assert set().union(*covered.values()) == differ
+    assert all(covered.values()), "says that it changes what it does not"
+    config = released.config()
+    assert (config.train.precision, config.eval.precision) == ("fp32", "fp32")
 
 
 def test_a_recipe_is_laid_over_its_base_and_says_only_of_itself_what_it_is(tmp_path):
@@ -62,8 +96,19 @@ def test_a_recipe_is_laid_over_its_base_and_says_only_of_itself_what_it_is(tmp_p
     assert list(config.losses) == ["id", "more"]
     assert config.losses["id"].options == {"smoothing": 0}
     assert config.optim.lr_scale == {"backbone": 0.1, "head": 2}
-    assert read_recipe(path).config() == load_config(read_recipe(path).config().to_yaml())
+    assert load_config(far.config().to_yaml()) == far.config()
     assert own.config().losses["id"].options == {"smoothing": 0.1}  # the base itself stays
+
+
+def test_a_released_training_is_scored_in_fp32_unless_it_says_otherwise(tmp_path):
+    precision = {}
+    for kind, said in (("released", ""), ("ours", ""), ("released", "eval: {flip: false, precision: bf16}")):
+        path = write(tmp_path, own=OWN.replace("kind: ours", f"kind: {kind}") + said)
+        precision[kind, bool(said)] = read_recipe(path).config().eval.precision
+        assert read_recipe(path).config(["eval.precision=fp16"]).eval.precision == "fp16"
+    assert precision == {("released", False): "fp32", ("ours", False): "auto", ("released", True): "bf16"}
+    over = read_recipe(write(tmp_path, own=OWN.replace("kind: ours", "kind: released"), mine="base: own.yaml"))
+    assert over.config().eval.precision == "auto"  # what is laid over a released one is not it
 
 
 def test_a_base_on_board_and_a_term_taken_out_by_override(tmp_path):

@@ -89,7 +89,7 @@ class Mutation(NamedTuple):
 
 
 BASE, APNET, DEEP, DAAF = "baseline_market1501", "apnet_market1501", "mudeep_market1501", "daaf_market1501"
-TRINET, SA, DSP = "daaf_trinet_market1501", "sa_market1501", "dsp_market1501"
+RGA, TRINET, SA, DSP = "apnet_rga_cuhk03", "daaf_trinet_market1501", "sa_market1501", "dsp_market1501"
 MUTATIONS = [
     Mutation("smoothing", "steps", BASE, "losses.id.smoothing=0.2", True),
     Mutation("smoothing by default", "steps", SA, "losses.id={loss: cross_entropy, on: logits.*, reduction: sum}"),
@@ -136,6 +136,7 @@ MUTATIONS = [
     Mutation("shift between levels", "steps", APNET, instead(pyramid, "without_shift", lambda norm: norm)),
     Mutation("epsilon under the energies", "steps", DSP, instead(channel_gate, "EPS", 1e-3)),
     Mutation("default of accumulate", "steps", BASE, setting("train", accumulate=2)),
+    Mutation("shares of batch statistics", "steps", RGA, "train.bn_share=1", True),
     Mutation("start of the warm-up", "rates", BASE, "schedule.warmup_start=0.1", True),
     Mutation("default of gamma", "rates", APNET, setting("schedule", gamma=0.2), True),
     Mutation("default of warm-up", "rates", DSP, "schedule={name: step, milestones: [40]}", True),
@@ -160,6 +161,7 @@ MUTATIONS = [
     Mutation("default of flip", "pictures", SA, setting("data", flip=0.4), True),
     Mutation("default of pad", "pictures", APNET, setting("data", pad=8), True),
     Mutation("default of pad_fill", "pictures", BASE, default(TrainTransform, pad_fill="mean")),
+    Mutation("enlarge_probability", "pictures", RGA, "data.enlarge_probability=1"),
     Mutation("enlarge", "pictures", TRINET, "data.enlarge=1.25"),
     Mutation("interpolation", "sizes", DEEP, "data.interpolation=bilinear", True),
     Mutation("default of interpolation", "sizes", BASE, setting("data", interpolation="bicubic"), True),

@@ -72,7 +72,7 @@ DECODERS = {
     r"^hab\.copied": lambda x, _: True,
 }
 PARTS = NORM | {
-    r"parts\.reductions\.0\.linear": fan("out"),
+    r"parts\.reductions\.\d\.linear": fan("out"),
     r"supervision\.ds\d\.reduction": torchs,
     r"classifiers?(\.\w+)?\.weight": SMALL,
     r"classifiers?(\.\w+)?\.bias": ZERO,
@@ -86,6 +86,7 @@ STARTS: dict[str, dict[str, Rule]] = {
     "msea_lite": AGENTS,
     "apnet_s": RELATIONS,
     "rga_s": RELATIONS,
+    "rga_sc": RELATIONS,
     "mudeep": NORM
     | {
         r"^streams": lambda x, _: True,
@@ -105,7 +106,10 @@ STARTS: dict[str, dict[str, Rule]] = {
         r"neck\.3\.bias": ZERO,
     },
     "sa": PARTS,
+    "sa_released": PARTS,
     "dsp": PARTS | SELF,
+    "dsp_released": PARTS,
+    "pcb": {pattern: rule for pattern, rule in PARTS.items() if "supervision" not in pattern},
 }
 
 Shapes = dict[str, tuple[int, ...]]
@@ -151,8 +155,12 @@ SHAPES: dict[str, Shapes] = {
     },
     "daaf_bot": DECODER,
     "daaf_trinet": DECODER | {"neck.0.weight": (1024, 96), "neck.3.weight": (128, 1024)},
+    "rga_sc": taps(2, lambda c: {"level1.agent.spatial.embed.0.weight": (3 * (c // 8), c, 1, 1)}),
     "sa": REDUCED,
+    "sa_released": REDUCED,
     "dsp": REDUCED,
+    "dsp_released": REDUCED,
+    "pcb": {f"parts.reductions.{n}.linear.weight": (256, 96) for n in range(6)},
 }
 
 

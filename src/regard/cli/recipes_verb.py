@@ -50,9 +50,15 @@ def _table(recipes: list[Recipe]) -> list[str]:
     lines = [f"{'recipe':<{width}}  {'kind':<9}  {'mAP':>5}  {'rank-1':>6}  title"]
     for recipe in recipes:
         scores = recipe.about.published if recipe.about else {}
-        cells = [f"{scores[key]:.2f}".removesuffix("0") if key in scores else "" for key in ("mAP", "rank-1")]
+        cells = [_score(scores.get(key)) for key in ("mAP", "rank-1")]
         lines.append(f"{recipe.name:<{width}}  {recipe.kind:<9}  {cells[0]:>5}  {cells[1]:>6}  {recipe.title}")
     return [*lines, "", "mAP and rank-1 are the published ones; 'regard recipes NAME' says how they were measured."]
+
+
+def _score(value: float | None) -> str:
+    """A score with its decimal point where those of others have it."""
+    text = "" if value is None else f"{value:.2f}"
+    return f"{text[:-1]} " if text.endswith("0") else text
 
 
 def _page(recipe: Recipe) -> list[str]:

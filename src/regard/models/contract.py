@@ -142,8 +142,8 @@ def create_model(name: str, num_ids: int, pretrained: bool | str | Path = False,
         name: one of ``regard.registry.MODELS``.
         num_ids: identities to classify in training.
         pretrained: weights to start from: ``False`` for none, ``True`` for timm's download of the backbone's, the path
-            of a local torch or safetensors file of the backbone's, or the folder of a run or of a saved model of the
-            same system, of which everything is taken but what classifies another number of identities.
+            of a local torch, safetensors or MindSpore file of the backbone's, or the folder of a run or of a saved
+            model of the same system, of which everything is taken but what classifies another number of identities.
         options: the model's own options, see its class.
 
     Raises:

@@ -52,6 +52,10 @@ class About(BaseModel):
         published: scores in percent, such as ``{mAP: 90.5, rank-1: 96.2}``.
         protocol: how these were measured.
         source: where these were published.
+        reach: half of the interval of a published score, where it came with one.
+        settings: overrides that the scores were measured with, where those are not the recipe's own.
+        people: of the crowd that they were measured on, to train and to test on.
+        counts: of that data set, as :class:`regard.data.datasets.Counts` has them, where its kind has none published.
         against: what is known against comparing with them.
         changes: what differs from the authors' training, each ``KEY, KEY: what and why``. Keys are dotted settings; of
             a recipe that has a released twin, they are all in which the two differ.
@@ -62,6 +66,10 @@ class About(BaseModel):
     published: dict[str, Percent] = {}
     protocol: Line | None = None
     source: Line | None = None
+    reach: dict[str, float] = {}
+    settings: tuple[str, ...] = ()
+    people: tuple[int, int] | None = None
+    counts: dict[str, int] = {}
     against: tuple[Line, ...] = ()
     changes: tuple[Line, ...] = ()
 
@@ -111,7 +119,7 @@ class Recipe:
         return self.about.kind if self.about else UNSAID
 
     def config(self, overrides: Sequence[str] = ()) -> Config:
-        """The checked configuration.
+        """The checked configuration; of a released training, scored in fp32 unless it says otherwise.
 
         Args:
             overrides: see :func:`regard.config.load_config`.
@@ -119,7 +127,10 @@ class Recipe:
         Raises:
             ConfigError: everything that is wrong, in one message.
         """
-        return load_config(self.settings, overrides, source=self.name)
+        settings = self.settings
+        if self.kind == "released" and isinstance(settings.get("eval", {}), Mapping):
+            settings = _over({"eval": {"precision": "fp32"}}, settings)
+        return load_config(settings, overrides, source=self.name)
 
 
 def list_recipes() -> list[str]:
