@@ -186,15 +186,7 @@ def milestones(config: Config) -> tuple[float, ...]:
 
 def row_of(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Count one recipe."""
-    changes = [
-        *overrides,
-        "data.labels=[]",
-        "data.workers=0",
-        "train.accelerator=cpu",
-        "train.precision=fp32",
-        "train.devices=1",
-    ]
-    config = read_recipe(recipe).config(changes)
+    config = read_recipe(recipe).config([*PLAIN, *overrides])
     assert isinstance(config.data.name, str)
     counts = spread(config.data.name, **config.data.options.get(config.data.name, {}))
     ours, authors = count_batches(config, counts), released(recipe)

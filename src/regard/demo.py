@@ -237,7 +237,7 @@ def _heat_maps(
         HeatMaps(
             splits.query[q].path,
             {name: stack[row].cpu().numpy() for name, stack in maps.items()},
-            caption=f"person {splits.query[q].pid}, average precision {100 * ap[q]:.0f} %",
+            caption=f"person {splits.query[q].pid}, average precision {100 * ap[q]:.1f} %",
             partner=splits.gallery[g].path,
         )
         for row, (q, g) in enumerate(pairs)

@@ -233,9 +233,15 @@ def test_killed_at_random_it_comes_to_the_same_numbers():
         ('{"event": "step", "step": 1e400, "epoch": 1}', "step is inf"),
         ('{"event": "eval", "step": 1, "epoch": 1, "mAP": null, "rank1": 0.5}', "mAP is None"),
         ('{"event": 3, "step": 1, "epoch": 1}', "event is 3"),
+        (
+            '{"event": "eval", "step": 1, "epoch": 1, "mAP": 1, "rank1": 1, "precision": "fp32"}\n{"step": 2}',
+            "it has no event",
+        ),
     ],
 )
 def test_a_line_of_metrics_that_is_no_record_is_named(line, wanted, tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"event": "step", "step": 1, "epoch": 1, "loss": 2.5}\n' + line + "\n")
-    with pytest.raises(DataError, match=re.escape(f"line 2 of {tmp_path}/metrics.jsonl is no record ({wanted}")):
+    with pytest.raises(
+        DataError, match=re.escape(f"line {2 + line.count(chr(10))} of {tmp_path}/metrics.jsonl is no record ({wanted}")
+    ):
         read_history(tmp_path)

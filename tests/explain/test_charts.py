@@ -113,7 +113,7 @@ def test_steps_without_learning_rate():
 
 def test_accuracy_chart_says_where_it_starts_and_ends(charts):
     assert "mAP goes from 36.1 % at epoch 2 to 76.0 % at epoch 10." in charts["accuracy"].summary
-    assert {"mAP 76 %", "rank-1 86 %", "mINP 38 %", "color histogram"} <= set(texts(charts["accuracy"]))
+    assert {"mAP 76.0 %", "rank-1 86.0 %", "mINP 38.0 %", "color histogram"} <= set(texts(charts["accuracy"]))
 
 
 def test_a_single_evaluation_before_any_step():

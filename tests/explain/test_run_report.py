@@ -231,7 +231,7 @@ def test_learning_of_several_runs_side_by_side():
     charts = {chart.name: chart for chart in training_charts({"a": history(2, "id"), "b": history(40, "ds1")})}
     assert list(charts) == ["run-loss", "run-accuracy", "run-rate", "run-term-0", "run-term-1"]
     assert charts["run-loss"].summary == "At the end: 0.5 (a), 10 (b)."
-    assert charts["run-accuracy"].summary == "At the end: 2 % (a), 40 % (b)."
+    assert charts["run-accuracy"].summary == "At the end: 2.0 % (a), 40.0 % (b)."
     assert [charts[f"run-term-{i}"].title for i in (0, 1)] == ["Loss term: ds1", "Loss term: id"]
     assert "(b)" not in charts["run-term-1"].summary
     assert "logarithmic" in charts["run-loss"].svg()

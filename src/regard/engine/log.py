@@ -29,6 +29,10 @@ from regard.storage import write_atomic
 __all__ = ["TrainingLog", "from_one", "read_history"]
 
 
+TEXTS = ("event", "precision")
+"""What a record says in words; the rest are numbers."""
+
+
 def read_history(folder: Path) -> list[dict[str, Any]]:
     """The records of a run's metrics.jsonl, oldest first, epochs from 1; an unfinished last line is left out.
 
@@ -58,7 +62,11 @@ def _check(record: Any) -> None:
     if missing := sorted(wanted - record.keys()):
         raise ValueError(f"it has no {', '.join(missing)}")
     for key, value in record.items():
+<<<<<<< HEAD
+        kind: Any = str if key in TEXTS else int if key in ("epoch", "step") else (int, float)
+=======
         kind: Any = str if key in ("event", "precision") else int if key in ("epoch", "step") else (int, float)
+>>>>>>> main
         if not isinstance(value, kind) or (key in ("epoch", "step") and value < 0):
             raise ValueError(f"{key} is {value!r}")
 

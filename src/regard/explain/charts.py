@@ -12,9 +12,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from regard.explain.svg import PALETTE, SERIES, Chart, text_width
+from regard.explain.ticks import number_ticks, percent_ticks, short_number
 from regard.wording import count
 
 __all__ = [
@@ -69,7 +70,7 @@ def loss_chart(history: Sequence[Record]) -> Chart | None:
         axes[1].plot(rate_epochs, rate, color=MUTED, lw=1.5)
         _dress(axes[1], "learning rate")
         axes[1].set_ylim(0, 1.15 * rate.max() or 1)
-        axes[1].set_yticks([0, rate.max()], ["0", f"{rate.max():.1e}".replace("e-0", "e-")])
+        axes[1].set_yticks([0, rate.max()], ["0", short_number(rate.max())])
     axes[-1].set_xlabel("epoch", color=MUTED, fontsize=FONT)
     axes[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     figure.subplots_adjust(left=LEFT, right=_beside(figure, ends), top=0.9, bottom=0.16, hspace=0.42)
@@ -104,7 +105,7 @@ def accuracy_chart(history: Sequence[Record], references: Mapping[str, float] | 
             continue
         _line(axes, known, values, i, f"accuracy-{key}", marker="o")
         tips[f"accuracy-{key}"] = [f"epoch {e:.0f}: {label} {v:.1f} %" for e, v in zip(known, values)]
-        ends.append((values[-1], f"{label} {values[-1]:.0f} %", SERIES[i]))
+        ends.append((values[-1], f"{label} {values[-1]:.1f} %", SERIES[i]))
     references = {label: value for label, value in (references or {}).items() if np.isfinite(value)}
     for label, value in references.items():
         axes.axhline(100 * value, color=MUTED, lw=1, ls=(0, (1, 2)))
@@ -112,7 +113,7 @@ def accuracy_chart(history: Sequence[Record], references: Mapping[str, float] | 
     _dress(axes, "on people never trained on", "epoch")
     axes.set_ylim(0, 100)
     axes.set_xlim(0, last * 1.01)
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+    percent_ticks(axes.yaxis)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     figure.subplots_adjust(left=LEFT, right=_beside(figure, ends), top=0.9, bottom=0.16)
     _label_ends(axes, ends)
@@ -154,7 +155,7 @@ def cmc_chart(
     longest = max(map(len, curves.values()))
     axes.set_xlim(1 if longest > 1 else 0.5, longest + 0.15)
     axes.set_xticks(sorted({1, *range(5, longest + 1, 5)}))
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+    percent_ticks(axes.yaxis)
     figure.subplots_adjust(left=LEFT, right=_beside(figure, ends), top=0.9, bottom=0.16)
     _label_ends(axes, ends)
     shares = ", ".join(f"{curve[0]:.1f} % ({label})" for label, curve in curves.items())
@@ -194,8 +195,7 @@ def ap_histogram(
             handles.append((outline, short[label]))
         _tips_at(axes, edges[:-1] + 50 / bins, share, f"ap-{i}", color)
         tips[f"ap-{i}"] = [
-            f"{label}: {part:.0f} % of queries at {low:.0f} to {low + 100 / bins:.0f} %"
-            for part, low in zip(share, edges)
+            f"{label}: {part:.1f} % of queries at {low:g} to {low + 100 / bins:g} %" for part, low in zip(share, edges)
         ]
     _dress(axes, "of queries", "average precision of the query")
     _legend(axes, handles if foremost == "last" else handles[::-1])
@@ -203,9 +203,9 @@ def ap_histogram(
     axes.set_ylim(bottom=0, top=axes.get_ylim()[1] * 1.12)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+        percent_ticks(axis)
     figure.subplots_adjust(left=LEFT, right=0.96, top=0.855 if len(values) <= 2 else 0.79, bottom=0.16)
-    medians = ", ".join(f"{100 * np.median(ap):.0f} % ({label})" for label, ap in values.items())
+    medians = ", ".join(f"{100 * np.median(ap):.1f} % ({label})" for label, ap in values.items())
     return Chart("ap", "Average precision per query", f"The median query reaches {medians}.", figure, tips)
 
 
@@ -310,8 +310,10 @@ def histogram_chart(
     _legend(axes, handles)
     axes.set_xlim(found.edges[0], found.edges[-1])
     axes.set_ylim(bottom=0, top=None if top is None else 105 * top)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+    number_ticks(axes.xaxis)
+    percent_ticks(axes.yaxis)
     figure.subplots_adjust(left=LEFT * WIDTH / size[0], right=0.96, top=1 - 0.464 / size[1], bottom=0.512 / size[1])
     what = "distances" if found.quantity == "distance" else "values"
     near = found.medians[0] != found.medians[1] and abs(found.medians[0] - found.medians[1]) < 0.01

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from regard.explain.charts import DASHES, FONT, HEIGHT, WIDTH, _beside, _dress, _label_ends
 from regard.explain.svg import SERIES, Chart
+from regard.explain.ticks import percent_ticks
 
 __all__ = ["epochs_chart"]
 
@@ -60,7 +61,7 @@ def _draw(axes: Axes, label: str, curve: Curve, floor: int) -> list[tuple[float,
     axes.set_ylim(floor, 100)
     apart = max(int(epochs[-1] - epochs[0]), 1)
     axes.set_xlim(epochs[0] - 0.02 * apart, epochs[-1] + 0.01 * apart)
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+    percent_ticks(axes.yaxis)
     locator = FixedLocator([curve[0][0]]) if len(curve) == 1 else MaxNLocator(8, integer=True, steps=[1, 2, 5, 10])
     axes.xaxis.set_major_locator(locator)
     axes.tick_params(labelsize=FONT)

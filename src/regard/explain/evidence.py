@@ -11,10 +11,11 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from regard.explain.charts import DASHES, FONT, HEIGHT, INK, LINE, MUTED, SERIES, SURFACE, WIDTH, _dress
 from regard.explain.svg import Chart, plain_text
+from regard.explain.ticks import percent_ticks
 from regard.metrics.calibration import Calibration
 from regard.metrics.reliability import Reliability
 
@@ -100,7 +101,10 @@ def _forest(axes: Axes, rows: Mapping[str, Ends], solid: Mapping[str, bool], sig
     axes.tick_params(length=0, labelcolor=MUTED, labelsize=FONT)
     axes.tick_params(axis="y", labelcolor=INK)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=3))
-    axes.xaxis.set_major_formatter((lambda x, _: f"{x:+g}" if x else "0") if signed else "{x:g} %")
+    if signed:
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:+g}" if x else "0")
+    else:
+        percent_ticks(axes.xaxis)
 
 
 def reliability_chart(found: Reliability, calibration: Calibration) -> Chart:
@@ -119,7 +123,7 @@ def reliability_chart(found: Reliability, calibration: Calibration) -> Chart:
     left.vlines(predicted, low, high, color=SERIES[0], lw=1.5)
     left.plot(predicted, observed, "o", ms=5, color=SERIES[0], clip_on=False, zorder=5)
     _dress(left, "pairs that show one person", "probability given")
-    left.xaxis.set_major_formatter(PercentFormatter(symbol=" %"))
+    percent_ticks(left.xaxis)
     left.set_xlim(0, 100)
     left.set_xticks([20, 40, 60, 80, 100])
     left.annotate(f"ECE {100 * found.ece:.1f} %", (0.05, 0.92), xycoords="axes fraction", fontsize=FONT, color=INK)
@@ -139,7 +143,7 @@ def reliability_chart(found: Reliability, calibration: Calibration) -> Chart:
     right.legend(loc="upper left", frameon=False, fontsize=FONT, labelcolor=INK)
     for axes in (left, right):
         axes.set_ylim(0, 100)
-        axes.yaxis.set_major_formatter(PercentFormatter(symbol=" %"))
+        percent_ticks(axes.yaxis)
     drawing.subplots_adjust(left=0.08, right=0.97, top=0.89, bottom=0.17, wspace=0.22)
     summary = (
         f"Probabilities are off by {100 * found.ece:.1f} points on average (95 % interval {100 * found.ece_low:.1f} to "

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from regard.explain.charts import (
     DASHES,
@@ -29,6 +29,7 @@ from regard.explain.charts import (
     shortened,
 )
 from regard.explain.svg import Chart
+from regard.explain.ticks import number_ticks, percent_ticks, short_number
 
 __all__ = ["run_mark", "training_charts"]
 
@@ -95,24 +96,26 @@ def _run_curves(
         return None
     figure = Figure(figsize=(WIDTH, HEIGHT) if ends else SMALL)
     axes = figure.subplots()
+    say = "{:.1f} %".format if scale == 100 else short_number
     marks, tips, short = [], {}, shortened(records)
     for label, (i, x, y) in curves.items():
         few = len(y) <= 40
         _line(axes, x, y, i, f"{name}-{i}", marker="o" if few else "")
-        tips[f"{name}-{i}"] = [f"{label}, epoch {e:.0f}: {_short_number(v)}" for e, v in zip(x, y)]
+        tips[f"{name}-{i}"] = [f"{label}, epoch {e:.0f}: {say(v)}" for e, v in zip(x, y)]
         marks.append((y[-1], short[label], SERIES[i % len(SERIES)]))
     lowest, peaks = min(y.min() for _, _, y in curves.values()), [y.max() for _, _, y in curves.values()]
     if scale == 100:
         axes.set_ylim(0, 100)
-        axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+        percent_ticks(axes.yaxis)
     elif max(peaks) > 4 * min(peaks) and lowest > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
+        number_ticks(axes.yaxis)
         unit += " (logarithmic)"
     else:
         axes.set_ylim(min(0, 1.05 * lowest), 1.05 * max(peaks) or 1)
         axes.yaxis.set_major_locator(MaxNLocator(5))
+        number_ticks(axes.yaxis)
     _dress(axes, unit, "epoch")
     axes.minorticks_off()
     axes.set_xlim(0, max(x[-1] for _, x, _ in curves.values()) or 1)
@@ -125,9 +128,5 @@ def _run_curves(
     values = {
         label: np.nanmax(_column(records[label], key)) if key == "lr" else y[-1] for label, (_, _, y) in curves.items()
     }
-    said = ", ".join(f"{_short_number(value)}{' %' * (scale == 100)} ({label})" for label, value in values.items())
+    said = ", ".join(f"{say(value)} ({label})" for label, value in values.items())
     return Chart(name, title, f"{'At most' if key == 'lr' else 'At the end'}: {said}.", figure, tips)
-
-
-def _short_number(value: float) -> str:
-    return f"{value:.1e}".replace("e-0", "e-") if 0 < abs(value) < 0.001 else f"{value:.3g}"

@@ -311,7 +311,7 @@ def _precision(runs: Sequence[RunFindings]) -> Chart | None:
     top = max(rows, key=lambda row: row.trained)
     measured = count(max(row.images for row in rows), "picture")
     summary = (
-        f"Highest for {top.map} of {top.system}: {100 * top.trained:.0f} % of its mass lies on the person; "
-        f"chance is {100 * np.mean([row.chance for row in rows]):.0f} %; {measured}."
+        f"Highest for {top.map} of {top.system}: {100 * top.trained:.1f} % of its mass lies on the person; "
+        f"chance is {100 * np.mean([row.chance for row in rows]):.1f} %; {measured}."
     )
     return Chart("precision", "Attention on the person, before and after training", summary, precision_figure(rows))

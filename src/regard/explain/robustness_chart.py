@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from regard.explain.charts import DASHES, FONT, HEIGHT, INK, MUTED, SERIES, SURFACE, WIDTH, _dress
 from regard.explain.svg import Chart
+from regard.explain.ticks import percent_ticks
 
 __all__ = ["robustness_chart"]
 
@@ -98,13 +98,13 @@ def _curve(axes: Axes, name: str, points: Mapping[str, Figures], clean: Figures)
         axes.plot(levels, values, color=SERIES[i], lw=2, ls=DASHES[i], marker="o", ms=3.5, label=figure, clip_on=False)
     _dress(axes, "dotted: clean", CURVES[name])
     axes.set_ylim(0, 100)
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+    percent_ticks(axes.yaxis)
     if name == "resolution":
         axes.set_xscale("log", base=2)
         axes.set_xticks(levels, list(points))
         axes.minorticks_off()
         axes.invert_xaxis()
     else:
-        axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        percent_ticks(axes.xaxis, whole=1)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 0.99), ncols=len(DRAWN), frameon=False, fontsize=FONT,
                 labelcolor=INK, borderaxespad=0, columnspacing=1.2, handlelength=1.8)  # fmt: skip
