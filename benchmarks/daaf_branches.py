@@ -97,9 +97,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
-def constant_error(config: Config, folder: Path) -> float:
+def constant_error(config: Config, crowd: Path, folder: Path) -> float:
     """Mean squared error of the best constant for each of the 17 maps, over one epoch of training labels."""
-    splits = load_dataset("crowd", config.data.root)
+    splits = load_dataset("crowd", crowd)
     labels = []
     for batch in build_loader(config, splits, folder, Runtime(config.train)):
         labels.append(batch.extra["keypoints"].to("cpu").maps.float())
@@ -144,10 +144,11 @@ def main() -> None:
     parser.add_argument("--train-ids", type=int, default=120, help="people of the crowd to train on")
     parser.add_argument("--test-ids", type=int, default=80, help="other people to test on")
     parser.add_argument("--output", type=Path, default=Path("runs/daaf_branches"), help="folder of crowd and runs")
+    parser.add_argument("--result", default="daaf_branches", help="name of the file in results/")
     options = parser.parse_args()
     crowd = options.output / "crowd"
     make_crowd(crowd, train_ids=options.train_ids, test_ids=options.test_ids)
-    constant = constant_error(configure_arm("live", options.seeds[0], crowd, options), options.output)
+    constant = constant_error(configure_arm("live", options.seeds[0], crowd, options), crowd, options.output)
     about = {key: getattr(options, key) for key in ("epochs", "lr", "height", "backbone", "train_ids", "test_ids")}
     about |= {"intervals": "95 %, Student's t over seeds, of the differences seed by seed", "constant": constant}
     runs, found = [], []
@@ -156,7 +157,7 @@ def main() -> None:
             runs.append(measure(arm, seed, crowd, options))
             print(table([{key: value for key, value in runs[-1].items() if key != "course"}]), flush=True)
         found = differences(runs, options.seeds[:number])
-        write("daaf_branches", {**about, "differences": found, "runs": runs})
+        write(options.result, {**about, "differences": found, "runs": runs})
     print(f"\nerror of the best constants: {constant:.5f}\n{table(found)}")
 
 

@@ -28,7 +28,7 @@ from regard.config import Config
 from regard.data import load_dataset
 from regard.data.crowd import make_crowd
 from regard.engine.checkpoint import read_config
-from regard.engine.extract import evaluate_model
+from regard.engine.extract import evaluate_model, products_of
 from regard.engine.run import resume_run, start_run
 from regard.engine.runtime import Runtime
 from regard.engine.train import build_model
@@ -59,11 +59,12 @@ def configure(system: str, crowd: Path, options: argparse.Namespace, seed: int =
 
 def score(model: ReIDModel, splits: Splits, config: Config) -> RankingReport:
     """The model's scores on the crowd."""
-    runtime = Runtime(config.train)
+    runtime = Runtime.for_scoring(config)
     size = {"height": config.data.height, "width": config.data.width, "workers": config.data.workers}
-    return evaluate_model(
-        model.to(runtime.device).eval(), splits, config.eval, **size, autocast=runtime.autocast(), quiet=True
-    )[0]
+    products = products_of(config, runtime.device)
+    return evaluate_model(model.to(runtime.device).eval(), splits, config.eval, **size, autocast=products, quiet=True)[
+        0
+    ]
 
 
 def train(config: Config, folder: Path) -> ReIDModel:

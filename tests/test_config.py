@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from regard.config import Config, load_config
 from regard.errors import ConfigError
 from regard.parsing import dump_yaml, parse_yaml
+from regard.recipes import read_recipe
 
 MINIMAL = """
 model: {name: baseline}
@@ -183,3 +185,11 @@ def test_names_of_files_that_are_no_text_survive_yaml(text, wanted):
     dump_yaml({"value": value}).encode()
     with pytest.raises(ConfigError, match="it holds the character 0x1, which YAML has not"):
         parse_yaml("a\x01", "it")
+
+
+def test_a_recipe_that_is_no_text_is_one_line(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"train: \xff\xfe")
+    os.mkfifo(tmp_path / "b.yaml")
+    for name, reason in (("a", "no text in UTF-8"), ("b", "no regular file"), ("c", "No such file")):
+        with pytest.raises(ConfigError, match=f"{name}.yaml: .*{reason}"):
+            read_recipe(tmp_path / f"{name}.yaml")

@@ -19,6 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "regard"
         (1, "picture", "1 picture"),
         (0, "picture", "0 pictures"),
         (2000, "query", "2,000 queries"),
+        (2, "NumPy array", "2 NumPy arrays"),
         (1, "identity", "1 identity"),
         (2, "random id", "2 random ids"),
         (3, "person", "3 people"),

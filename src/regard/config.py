@@ -24,7 +24,7 @@ from regard.errors import ConfigError, nearest
 from regard.parsing import dump_yaml, parse_yaml
 from regard.registry import DATASETS, LOSSES, MODELS, Registry
 
-__all__ = ["Config", "check_batch", "describe_fault", "load_config", "override", "without_terms"]
+__all__ = ["Config", "check_batch", "describe_fault", "load_config", "override", "read_settings", "without_terms"]
 
 MAX_BATCH_BYTES = 1 << 31
 """Pixels of a batch in bytes; 256 pictures of 384 x 192 have 57 million."""
@@ -118,6 +118,9 @@ class DataConfig(Section):
         description="of pk: passes over the identities in an epoch, each with K images of everyone; null: until the "
         "images run out",
     )
+    keep_last: bool = Field(
+        default=False, description="what does not fill a batch at the end of an epoch is a smaller one, not dropped"
+    )
     interpolation: Literal["bilinear", "bicubic"] = Field(
         default="bilinear", description="how pictures are resized, in training and evaluation"
     )
@@ -132,7 +135,7 @@ class DataConfig(Section):
         default=10, description="black border in pixels before the random crop"
     )
     erasing: Share = Field(default=0.5, description="probability of random erasing")
-    erasing_fill: Literal["mean", "released", "random", "normal"] = Field(
+    erasing_fill: Literal["mean", "released", "mindspore", "random", "normal"] = Field(
         default="mean", description="what is put into the hole"
     )
     erasing_area: tuple[Share, Share] = Field(
@@ -171,6 +174,10 @@ class DataConfig(Section):
     def _rounds_of_identities(self) -> DataConfig:
         if self.rounds and self.sampler != "pk":
             raise ConfigError(f"rounds is {self.rounds}, but sampler {self.sampler} has none; leave one of them out")
+        if self.keep_last and self.sampler == "pk" and not self.rounds:
+            raise ConfigError(
+                "keep_last is true, but an epoch of sampler pk has a last batch only where it has rounds; set rounds"
+            )
         return self
 
 
@@ -345,6 +352,17 @@ class Config(Section):
     eval: EvalConfig = EvalConfig()
 
     @model_validator(mode="after")
+    def _last_batch_in_one_piece(self) -> Config:
+        for setting in ("accumulate", "bn_share"):
+            pieces = getattr(self.train, setting)
+            if self.data.keep_last and pieces > 1:
+                raise ConfigError(
+                    f"data.keep_last is true, but train.{setting} is {pieces}, and a smaller last batch does not make "
+                    "as many equal pieces; leave one of them out"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _shares_of_a_batch(self) -> Config:
         shares, data = self.train.bn_share, self.data
         if shares == 1:
@@ -379,6 +397,21 @@ class Config(Section):
     def to_yaml(self) -> str:
         """The same as YAML."""
         return dump_yaml(self.to_dict())
+
+
+def read_settings(path: Path) -> str:
+    """The text of a YAML file.
+
+    Raises:
+        ConfigError: it is missing, no regular file, or no text in UTF-8.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"cannot read {path}: it is no regular file, wanted a recipe in YAML; name a file")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text in UTF-8"
+        raise ConfigError(f"cannot read recipe {path}: {reason}; 'regard recipes' lists those on board") from None
 
 
 def load_config(recipe: str | Mapping[str, Any], overrides: Sequence[str] = (), source: str = "recipe") -> Config:

@@ -93,5 +93,5 @@ def require(package: str, what: str, install: str) -> ModuleType:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """``", did you mean 'apnet'?"`` for the closest known name, or an empty string."""
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    match = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
     return f", did you mean {match[0]!r}?" if match else ""

@@ -60,7 +60,7 @@ class Registry:
         self._discover()
         try:
             return self._entries[name]
-        except KeyError:
+        except (KeyError, TypeError):  # a list is no name
             raise UnknownNameError(self.kind, name, self._entries) from None
 
     def create(self, name: str, /, *args: Any, **options: Any) -> Any:

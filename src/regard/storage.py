@@ -13,18 +13,17 @@ from pathlib import Path
 
 from regard.errors import StorageError
 
-__all__ = ["check_writable", "encode_text", "plain_text", "write_atomic", "write_together"]
+__all__ = ["check_text", "check_writable", "encode_text", "plain_text", "write_atomic", "write_together"]
 
 
 def check_writable(path: Path | str, folder: bool = False) -> None:
     """Check, before any work is done for it, that a file can be written there, or that a folder is or can be made.
 
     Raises:
-        StorageError: there is a folder where a file should be, or the reverse, a pipe or a device, or no permission.
+        StorageError: there is a folder where a file should be, or the reverse, or no permission.
     """
     path = Path(path)
     try:
-        _check_kind(path)
         if path.exists() and path.is_dir() != folder and (folder or path.is_dir()):
             there, wanted = ("a file", "a folder") if folder else ("a folder", "a file")
             raise StorageError(f"{path} is {there}, wanted {wanted} to write; give another name")
@@ -48,6 +47,19 @@ def encode_text(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
+def check_text(path: Path | str) -> None:
+    """Refuse a name that is no text, for what only libraries read that take none other: weights, TensorBoard.
+
+    Raises:
+        StorageError: it holds bytes that are no text.
+    """
+    if plain_text(str(path)) != str(path):
+        raise StorageError(
+            f"the name {plain_text(str(path))} is no text in UTF-8, so no network can be kept there; "
+            "rename it, or give another place"
+        )
+
+
 def plain_text(text: str) -> str:
     """Text that every file, table, page and digest can hold: as :func:`encode_text` writes it."""
     return encode_text(text).decode()
@@ -55,6 +67,8 @@ def plain_text(text: str) -> str:
 
 def write_atomic(path: Path | str, data: bytes) -> None:
     """Write ``data`` to ``path``, whole or not at all; missing parent folders are made.
+
+    A pipe or a device that has the name is written to, and stays one.
 
     Raises:
         StorageError: the disk refused; the previous file, if any, is intact and no temporary file is left.
@@ -72,7 +86,9 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     path = Path()
     try:
         for path, data in files.items():
-            _check_kind(path)
+            if _is_device(path):
+                _write_into(path, data)
+                continue
             path.parent.mkdir(parents=True, exist_ok=True)
             temporaries[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
             _write_through(temporaries[path], data)
@@ -90,14 +106,17 @@ def write_together(files: Mapping[Path, bytes]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _check_kind(path: Path) -> None:
-    """Refuse to put a file in the place of a pipe, a socket or a device: /dev/null would be a file for everybody then.
+def _is_device(path: Path) -> bool:
+    """Whether a pipe or a device is there, such as /dev/null, whose place no file may take."""
+    return path.exists() and not (path.is_file() or path.is_dir())
 
-    Raises:
-        StorageError: there is one.
-    """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise StorageError(f"{path} is a pipe, socket or device, wanted a file to write; give another name")
+
+def _write_into(path: Path, data: bytes) -> None:
+    """Write to a pipe or a device; a pipe that nobody reads is not waited for."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
 
 
 def _write_through(path: Path, data: bytes) -> None:

@@ -20,7 +20,9 @@ def count(number: int, noun: str) -> str:
     if number == 1:
         return f"1 {noun}"
     head, space, last = noun.rpartition(" ")
-    plural = PLURALS.get(last) or (f"{last[:-1]}ies" if last.endswith("y") else f"{last}s")
+    plural = PLURALS.get(last) or (
+        f"{last[:-1]}ies" if last.endswith("y") and last[-2:-1] not in "aeou" else f"{last}s"
+    )
     return f"{number:,} {head}{space}{plural}"
 
 

@@ -5,13 +5,14 @@ None of the runs, pictures and data sets named here exists, so a command that lo
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
 
 from regard.cli.main import main
 from regard.errors import ConfigError, StorageError, require
-from regard.storage import check_writable
+from regard.storage import check_writable, write_atomic
 
 OUTPUTS = [
     ("report", ["RUN", "-o", "PLACE"]),
@@ -79,6 +80,22 @@ def test_what_can_be_written_passes(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_pipe_or_a_device_is_written_to_and_stays_one(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(StorageError, match=r"could not write .*pipe: No such device"):
+        write_atomic(pipe, b"nobody reads")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomic(pipe, b"scores")
+    assert os.read(reader, 99) == b"scores"
+    os.close(reader)
+    assert pipe.is_fifo()
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"could not write .*full: No space left"):
+        write_atomic(tmp_path / "full", b"scores")
+    assert (tmp_path / "full").is_char_device()
+
+
 MISSING = [
     ("umap", ["report", "RUN", "--map", "umap"], "UMAP is not installed.*pip install umap-learn"),
     ("sklearn.manifold", ["report", "RUN"], "a map by t-SNE needs sklearn.manifold.*pip install scikit-learn"),
@@ -103,3 +120,33 @@ def test_require_gives_the_module():
     assert require("json", "this", "nothing") is sys.modules["json"]
     with pytest.raises(ConfigError, match=r"that needs no_such_package_here, which cannot be.*install it"):
         require("no_such_package_here", "that", "it")
+
+
+def test_a_run_folder_whose_name_is_no_text(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"n\xe9")
+    for arguments in (["train", "apnet", "-o", name], ["eval", name]):
+        (tmp_path / name).mkdir(exist_ok=arguments[0] == "eval")
+        (tmp_path / name / "config.json").write_text('{"model": "baseline", "num_ids": 2, "options": {}}')
+        (tmp_path / name / "model.safetensors").write_bytes(b"")
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert "is no text in UTF-8, so no network can be kept there; rename it" in said
+        assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", [3, None, 2.5, True, ["cosine"]])
+def test_a_name_or_a_count_of_another_kind_is_one_line(value):
+    import regard
+
+    pids = {"query_pids": [1], "gallery_pids": [1]}
+    for option in ("metric", "cmc", "ap", "unmatched", "junk"):
+        with pytest.raises(ConfigError, match=r"unknown .*; known: "):
+            regard.evaluate_ranking([[1.0, 0.0]], [[1.0, 0.0]], **pids, **{option: value})
+    with pytest.raises(ConfigError, match="unknown model"):
+        regard.create_model(value, num_ids=2)
+    if value not in (3, True):
+        with pytest.raises(ConfigError, match="max_rank is"):
+            regard.evaluate_ranking([[1.0, 0.0]], [[1.0, 0.0]], **pids, max_rank=value)
+        with pytest.raises(ConfigError, match="num_ids is"):
+            regard.create_model("baseline", num_ids=value, backbone="resnet18")

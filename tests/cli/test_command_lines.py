@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import shlex
-import stat
 from pathlib import Path
 
 import pytest
 
 from regard.cli.main import VERBS, parse
-from regard.errors import RegardError, StorageError
-from regard.storage import write_atomic
+from regard.errors import RegardError
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -156,14 +153,3 @@ def test_an_option_with_two_values_is_refused(line, tmp_path, monkeypatch):
     with pytest.raises(RegardError, match=r"-[a-z-]+ is given twice; give it once"):
         parse(shlex.split(line))
     parse(shlex.split("search a.jpg --gallery people --id 1 --id 2 --camera 3 --camera 4"))
-
-
-@pytest.mark.parametrize("line", ["eval RUN --json pipe", "report RUN -o pipe", "search a.jpg --gallery G --json pipe"])
-def test_a_pipe_or_a_device_is_never_replaced_by_a_file(line, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    os.mkfifo("pipe")
-    with pytest.raises(RegardError, match="pipe is a pipe, socket or device, wanted a file to write"):
-        parse(shlex.split(line))
-    with pytest.raises(StorageError, match="pipe is a pipe, socket or device"):
-        write_atomic("pipe", b"bytes")
-    assert stat.S_ISFIFO(Path("pipe").stat().st_mode)

@@ -12,6 +12,7 @@ from PIL import Image
 
 import regard
 from regard.cli.main import main
+from regard.engine.run import resolve
 from regard.errors import CheckpointError
 from regard.explain.correlation import correlate
 
@@ -127,6 +128,26 @@ def test_features_of_two_runs(run, pictures, out):
     np.testing.assert_allclose(gray, np.rint(255 * array[0].mean(0).clip(0, 1)), atol=1)
 
 
+def test_arrays_are_pictures_like_files(run, pictures, out, tmp_path, capsys):
+    """A picture saved as an array, as (3, H, W) of real numbers too, has the maps of its file."""
+    folder, array, first = run("dsp"), tmp_path / "n.npy", tmp_path / "f.npy"
+    lossless = tmp_path / "p.png"
+    with Image.open(pictures[0]) as image:
+        image.save(lossless)
+        pixels = np.asarray(image)
+    np.save(array, pixels)
+    np.save(first, (pixels / 255).transpose(2, 0, 1).astype(np.float32))
+    assert explain("features", folder, lossless, array, first, "-o", out, "--layer", "tap5", *SIZE) == 0
+    maps = [np.load(out / "dsp" / f"{name}.tap5.npy") for name in "pnf"]
+    np.testing.assert_array_equal(maps[0], maps[1])
+    np.testing.assert_array_equal(maps[0], maps[2])
+    for action, inputs in (("cam", [array]), ("pair", [array, first]), ("correlation", [first, "--layer", "tap5"])):
+        assert explain(action, folder, *inputs, "-o", out / action, *SIZE) == 0
+    assert json.loads((out / "pair/pair.json").read_text())["cosine"] == pytest.approx(1)
+    np.save(array, np.array([{}]), allow_pickle=True)
+    assert "Python objects, which is never opened" in refused(capsys, "features", folder, array, "-o", out, *SIZE)
+
+
 def test_correlation_of_runs_and_of_files(run, pictures, out, tmp_path, capsys):
     assert explain("features", run("dsp"), pictures[0], "-o", out, "--layer", "tap4", *SIZE) == 0
     maps = [out / "dsp" / f"a.tap4.{when}.npy" for when in ("before", "after")]
@@ -197,6 +218,34 @@ def test_precision(run, tmp_path, out, capsys):
     assert (out / "precision.png").is_file()
 
 
+def test_precision_with_masks_kept_elsewhere(run, tmp_path, out, capsys):
+    """Gray masks by folder, of which 200 is the person and 60 is not: named, or in the label_files of the run."""
+    root, masks = write_crowd(tmp_path / "crowd"), tmp_path / "mask-anno"
+    (root / "masks").rename(masks)
+    for file in masks.rglob("*.png"):
+        mask = np.where(np.asarray(Image.open(file)) > 0, 200, 60).astype(np.uint8)
+        Image.fromarray(mask).save(file)
+    folder = run("sa")
+    how = ("precision", folder, "--map", "last map", "--root", root, "--data", "crowd", "-q", "-o", out, *SIZE)
+    assert "say where masks are with --masks FOLDER" in refused(capsys, *how)
+
+    def chance(*more) -> float:
+        assert explain(*how, *more) == 0
+        return json.loads((out / "precision.json").read_text())[0]["chance"]
+
+    assert chance("--masks", masks) == 0.5
+    assert f"4 of 4 query pictures have masks in {masks}" in capsys.readouterr().out
+    assert chance("--masks", masks, "--split", "gallery") == 0.5
+    assert "gallery pictures of 2 people" in capsys.readouterr().out
+    assert chance("--masks", masks, "--mask-threshold", "30") == 1
+    config = resolve("sa_crowd", [f"data.root={root}", f"data.label_files.crowd.mask_root={masks}"]).config
+    (folder / "config.yaml").write_text(json.dumps(config.to_dict()))
+    assert chance() == 0.5
+    next((masks / "query").iterdir()).unlink()
+    assert chance() == 0.5
+    assert f"3 of 4 query pictures have masks in {masks}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
 def test_sheet(form, run, pictures, tmp_path):
     path = tmp_path / f"sheet.{form}"
@@ -233,7 +282,16 @@ def test_mistakes(run, pictures, out, tmp_path, capsys):
         ("cam", folder, picture, "-o", out, "--head", "ds1"): "no classifier 'ds1'",
         ("cam", folder, picture, "-o", out, "--label", "9"): "knows 0 to 4",
         ("correlation", folder, "-o", out): "without pictures",
-        ("correlation", folder, tmp_path / "m.npy", "-o", out): "got maps as .npy together with runs",
+        ("correlation", folder, tmp_path / "m.npy", "-o", out): "cannot open",
+        (
+            "correlation",
+            folder,
+            pictures[0],
+            "--compare",
+            tmp_path / "m.npy",
+            "-o",
+            out,
+        ): "got maps as .npy together with runs",
         ("correlation", tmp_path / "m.npy", "-o", out): "cannot read",
         ("sheet", picture, "--runs", folder, "-o", tmp_path / "s.jpg"): "wanted .png, .svg or .pdf",
         ("pair", folder, picture, picture, "-o", out, "--dpi", "0"): "dpi is 0",

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 import regard
@@ -18,9 +19,10 @@ from regard.errors import CheckpointError
 from regard.export.make import describe, input_of
 from regard.search.embedder import Embedder
 
-sys.path.append(str(Path(__file__).parents[1] / "parity"))
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("parity", "models")]
 
 import fill
+import mindspore_bytes
 import rga_twin
 import test_parity_daaf
 
@@ -172,7 +174,7 @@ MARKS = {
     "msea": "att1.conv.weight",
     "mudeep": "conv_all.conv1.weight",
     "dsp or sa": "local_conv_layer1.weight",
-    "daaf": "trans_conv_m0.weight",
+    "daaf or daaf-mindspore": "trans_conv_m0.weight",
     "rga": "backbone.rga_att1.gx_channel.0.weight",
 }
 
@@ -210,3 +212,31 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, capsys, monkeypatch
         assert main(["import", "evil.pkl", "--network", network, "-o", "model"]) == 2
         assert "holds Python objects, which are not loaded because they could run code" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["evil.pkl"]
+
+
+def test_a_resnet_of_mindspore_becomes_a_folder(tmp_path, capsys):
+    weights = timm.create_model("resnet18", num_classes=IDS).state_dict()
+    tensors = mindspore_bytes.mindspore_names(weights, "down_sample_layer", "end_point")
+    content = mindspore_bytes.written(tensors | {"learning_rate": torch.tensor(0.1)})
+    (tmp_path / "resnet18.ckpt").write_bytes(mindspore_bytes.checked(content))
+    arguments = ["import", str(tmp_path / "resnet18.ckpt"), "--network", "resnet", "-o", str(tmp_path / "model")]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"resnet of {IDS} identities: backbone=resnet18, last_stride=2, stem_relu=True, same_p")
+    assert [line for line in lines if line.startswith("  unused")] == [
+        "  unused: end_point.bias",
+        "  unused: learning_rate",
+    ]
+    assert "  missing: neck.weight" in lines
+    images = torch.randn(2, 3, 96, 64)
+    network = timm.create_model("resnet18", num_classes=0).eval()
+    network.load_state_dict({key: value for key, value in weights.items() if not key.startswith("fc.")})
+    model = regard.load(tmp_path / "model")
+    with torch.no_grad():
+        torch.testing.assert_close(model(images).features["global"], network(images))
+        torch.testing.assert_close(model.embed(images), network(images), rtol=1e-4, atol=1e-4)
+    (tmp_path / "resnet18.ckpt").write_bytes(content[:-9])
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "resnet18.ckpt is no MindSpore checkpoint that can be read: " in error
+    assert len(error.splitlines()) == 1

@@ -58,9 +58,23 @@ def indices(batches) -> list[list[int]]:
     return [[draw.index for draw in batch] for batch in batches]
 
 
-def rounds_of(problem, rank: int = 0, ranks: int = 1) -> PKBatchSampler:
+def rounds_of(problem, rank: int = 0, ranks: int = 1, keep_last: bool = False) -> PKBatchSampler:
     pids, p, k, rounds, seed, _, epoch = problem
-    sampler = PKBatchSampler(pids, p, k, seed, rank, ranks, rounds)
+    sampler = PKBatchSampler(pids, p, k, seed, rank, ranks, rounds, keep_last)
+    sampler.set_epoch(epoch)
+    return sampler
+
+
+@st.composite
+def shuffles(draw):
+    ranks = draw(st.integers(1, 3))
+    batch = ranks * draw(st.integers(1, 4))
+    return draw(st.integers(batch, 60)), batch, draw(st.integers(0, 2**40)), ranks, draw(st.integers(0, 50))
+
+
+def shuffle_of(problem, rank: int = 0, ranks: int = 1, keep_last: bool = False) -> ShuffleBatchSampler:
+    length, batch, seed, _, epoch = problem
+    sampler = ShuffleBatchSampler(length, batch, seed, rank, ranks, keep_last)
     sampler.set_epoch(epoch)
     return sampler
 
@@ -91,6 +105,59 @@ def test_rounds_meet_everyone_equally_often_and_nobody_twice_in_a_batch(problem)
             assert len(set(group)) == k or images[pids[group[0]]] < k
     assert max(groups.values()) <= rounds
     assert sum(rounds - groups[pid] for pid in images) == rounds * len(images) % p
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems() | shuffles(), st.data())
+def test_the_last_batch_is_kept(problem, data):
+    """The batches are those that dropping gives, then what is left over, as much as the ranks can share evenly."""
+    ranks = problem[-2]
+    if len(problem) == 7:
+        pids, p, k, rounds, *_ = problem
+        batch, images, make, k_last = p * k, rounds * len(set(pids)) * k, rounds_of, ranks * k
+    else:
+        images, batch, *_ = problem
+        make, k_last = shuffle_of, ranks
+    kept = images % batch // k_last * k_last
+    if kept == ranks:
+        with pytest.raises(ConfigError, match="a last batch of one image a process"):
+            make(problem, 0, ranks, keep_last=True)
+        return
+    shares = [list(make(problem, rank, ranks, keep_last=True)) for rank in range(ranks)]
+    whole = [[draw for part in parts for draw in part] for parts in zip(*shares, strict=True)]
+    assert indices(whole[: images // batch]) == indices(make(problem))
+    assert [len(found) for found in whole[images // batch :]] == ([kept] if kept else [])
+    assert len({len(share[-1]) for share in shares}) == 1
+    if len(problem) == 7 and kept:
+        owners = [pids[draw.index] for draw in whole[-1]]
+        assert [len(set(owners[start : start + k])) for start in range(0, kept, k)] == [1] * (kept // k)
+        assert len(set(owners)) == kept // k
+    drawn = [draw.seed for found in whole for draw in found]
+    assert len(set(drawn)) == len(drawn)
+    skip = data.draw(st.integers(0, len(shares[0])))
+    resumed = make(problem, 0, ranks, keep_last=True)
+    resumed.set_epoch(problem[-1], skip)
+    assert list(resumed) == shares[0][skip:]
+
+
+@pytest.mark.parametrize(("p", "ranks", "steps", "last"), [(12, 1, 63, 28), (48, 8, 16, 12)])
+def test_the_mindspore_form_s_epoch_on_market1501_has_the_published_length(p, ranks, steps, last):
+    """Alone 62 batches of 12 people and one of 7; on 8 devices 93 people each, 15 batches of 6 and one of 3."""
+    sampler = PKBatchSampler(np.repeat(np.arange(751), 17), p, 4, 0, ranks - 1, ranks, rounds=1, keep_last=True)
+    assert [len(batch) for batch in sampler] == [p * 4 // ranks] * (steps - 1) + [last]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["data.keep_last=true"], "keep_last is true, but an epoch of sampler pk has a last batch only where it has"),
+        (["data.keep_last=true", "data.rounds=1", "train.accumulate=2"], "train.accumulate is 2, and a smaller last"),
+        (["data.keep_last=true", "data.rounds=1", "train.bn_share=2"], "train.bn_share is 2, and a smaller last"),
+    ],
+)
+def test_a_last_batch_that_cannot_be_kept(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        read_recipe("baseline_market1501").config(changes)
 
 
 def test_mudeep_s_epoch_on_market1501_has_the_published_length():
@@ -125,20 +192,6 @@ def test_the_ends_of_rounds_are_still_random():
         followers[joined] += 1
     assert set(followers) == {0, 1, 2, 3, 4}
     assert max(followers.values()) < 1.25 * min(followers.values())
-
-
-@st.composite
-def shuffles(draw):
-    ranks = draw(st.integers(1, 3))
-    batch = ranks * draw(st.integers(1, 4))
-    return draw(st.integers(batch, 60)), batch, draw(st.integers(0, 2**40)), ranks, draw(st.integers(0, 50))
-
-
-def shuffle_of(problem, rank: int = 0, ranks: int = 1) -> ShuffleBatchSampler:
-    length, batch, seed, _, epoch = problem
-    sampler = ShuffleBatchSampler(length, batch, seed, rank, ranks)
-    sampler.set_epoch(epoch)
-    return sampler
 
 
 @settings(max_examples=60, deadline=None)

@@ -199,6 +199,21 @@ def test_speed_is_the_median_of_interleaved_rounds():
     assert len(log) == 2 * (1 + 3)
 
 
+def test_the_precision_of_each_score_is_compared_and_kept(runs):
+    """One was trained in bf16; what is kept of a score says what it was computed in."""
+    settings = runs[1] / "config.yaml"
+    settings.write_text(settings.read_text().replace("precision: fp32", "precision: bf16"))
+    found = compare_runs(runs[:2], resamples=20, speed=False, quiet=True)
+    assert [row.options["precision"] for row in found.rows] == ["fp32", "bf16"]
+    assert {"one: precision fp32", "two: precision bf16"} <= set(found.notes())
+    for run, precision in zip(runs[:2], ("fp32", "bf16")):
+        (kept,) = (run / "eval").iterdir()
+        with np.load(io.BytesIO(kept.read_bytes()[: -compare.DIGITS])) as content:
+            assert json.loads(str(content["about"]))["options"]["precision"] == precision
+    same = compare_runs(runs[:2], changes={"precision": "fp32"}, resamples=20, speed=False, quiet=True)
+    assert [row.options["precision"] for row in same.rows] == ["fp32", "fp32"]
+
+
 def test_the_verb_prints_and_writes_everything(runs, tmp_path, capsys):
     files = {kind: tmp_path / f"table.{kind}" for kind in ("md", "csv", "json", "png")}
     arguments = ["compare", *map(str, runs), "--resamples", "100", "-q"]

@@ -136,7 +136,6 @@ import sys
 from pathlib import Path
 import torch
 import regard
-from regard.config import load_config
 from regard.recipes import read_recipe
 from regard.engine.profile import Laps
 from regard.engine.runtime import Runtime

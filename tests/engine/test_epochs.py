@@ -98,6 +98,12 @@ def test_an_interrupted_run_keeps_what_an_uninterrupted_one_does(run, tmp_path, 
 
 
 def test_keeping_begins_and_ends_where_it_is_asked_for(copied, capsys):
+    settings = copied / "config.yaml"
+    ended = settings.read_text()
+    settings.write_text(ended.replace("epochs: 5", "epochs: 8"))  # as a run that goes on has it: its final is of before
+    assert [each.epoch for each in find_checkpoints(copied)] == [2, 4]
+    settings.write_text(ended)
+    assert [each.epoch for each in find_checkpoints(copied)] == [2, 4, 5]
     shutil.rmtree(copied / "epochs")
     resume_run(copied, ["train.epochs=8", "train.keep_every=5"], quiet=True)
     assert names(copied) == ["0005"]  # it had just ended with epoch 5

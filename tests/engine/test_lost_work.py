@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -220,3 +221,21 @@ def test_killed_at_random_it_comes_to_the_same_numbers():
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count(": equal (") == 6
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("[1]", "it is list"),
+        ('{"event": "eval"}', "it has no mAP, rank1, step"),
+        ('{"event": "step", "step": "x"}', "step is 'x'"),
+        ('{"event": "step", "step": -1, "epoch": 1}', "step is -1"),
+        ('{"event": "step", "step": 1e400, "epoch": 1}', "step is inf"),
+        ('{"event": "eval", "step": 1, "epoch": 1, "mAP": null, "rank1": 0.5}', "mAP is None"),
+        ('{"event": 3, "step": 1, "epoch": 1}', "event is 3"),
+    ],
+)
+def test_a_line_of_metrics_that_is_no_record_is_named(line, wanted, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"event": "step", "step": 1, "epoch": 1, "loss": 2.5}\n' + line + "\n")
+    with pytest.raises(DataError, match=re.escape(f"line 2 of {tmp_path}/metrics.jsonl is no record ({wanted}")):
+        read_history(tmp_path)

@@ -225,8 +225,9 @@ def test_interrupted_by_a_signal_it_saves_and_says_how_to_go_on(tmp_path, tiny_o
         ("baseline_crowd", 2, ["data.sampler=shuffle"]),
         ("baseline_crowd", 2, ["train.checkpointing=true", "optim.fused=true"]),
         ("apnet_crowd", 4, ["data.ids_per_batch=4"]),
+        ("apnet_crowd", 2, ["train.sync_bn=false", "train.bn_share=2", "train.checkpointing=true", "train.ema=0.9"]),
     ],
-    ids=["baseline", "apnet", "center", "center-gathered-rounds", "shuffle", "checkpointing-fused", "four"],
+    ids=["baseline", "apnet", "center", "center-gathered-rounds", "shuffle", "checkpointing-fused", "four", "shares"],
 )
 def test_one_process_and_several_give_the_same_losses(tmp_path, tiny_overrides, recipe, processes, extra):
     more = [*tiny_overrides, "train.sync_bn=true", "optim.name=sgd", "optim.lr=1e-3", "data.ids_per_batch=6"]
@@ -242,6 +243,10 @@ def test_one_process_and_several_give_the_same_losses(tmp_path, tiny_overrides, 
         assert a.keys() == b.keys()
         for key in a:
             assert b[key] == pytest.approx(a[key], rel=1e-4, abs=2e-5), (key, a["step"])
+    if "train.bn_share=2" in extra:  # averaged weights, and the running statistics of one share
+        ones, others = (regard.load(tmp_path / str(devices)).state_dict() for devices in (1, processes))
+        for name, value in ones.items():
+            torch.testing.assert_close(others[name], value, rtol=1e-3, atol=1e-4, msg=name)
     for name, centers in centers_of(tmp_path / "1").items():
         torch.testing.assert_close(centers_of(tmp_path / str(processes))[name], centers, rtol=1e-4, atol=1e-5)
 

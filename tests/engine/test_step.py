@@ -239,6 +239,14 @@ def test_shares_that_do_not_divide_are_refused(overrides, wanted):
     assert [own_shares(shares, 2) for shares in (1, 2, 4)] == [1, 1, 2]
 
 
+def test_scoring_on_any_number_of_processes_does_not_ask_for_shares(monkeypatch):
+    """Four processes score what two devices trained; nothing is trained there."""
+    asked = []
+    monkeypatch.setattr("regard.engine.runtime.own_shares", lambda shares, processes: asked.append(shares) or shares)
+    Runtime.for_scoring(configuration("baseline", "train.bn_share=2"))
+    assert asked == [1]
+
+
 @pytest.mark.parametrize("pieces", [3, 8])
 def test_pieces_that_do_not_divide_are_refused(pieces, tmp_path):
     config = configuration("baseline", f"train.accumulate={pieces}")
@@ -312,6 +320,8 @@ def test_no_loss_waits_for_the_device(recipe, tmp_path):
     size = [f"data.height={height}", f"data.width={width}"]
     if "height" in read_recipe(recipe).config().model.options:
         size += [f"model.height={height}", f"model.width={width}"]
+    if "group_width" in read_recipe(recipe).config().model.options:
+        size.append("model.group_width=null")  # of a wider network
     config = read_recipe(recipe).config([f"model.backbone={TINY}", "model.pretrained=false", *size])
     model, batch = model_and_batch(config)
     criterion = build_criterion(config, model)

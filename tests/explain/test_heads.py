@@ -100,7 +100,11 @@ def test_heads_that_are_not_linear(images):
 
 @pytest.mark.parametrize(
     ("name", "rows"),
-    [("mudeep", {"scale2.part0": range(2), "scale1.part2": range(4, 6)}), ("dsp", {"part5": range(5, 6)})],
+    [
+        ("mudeep", {"scale2.part0": range(2), "scale1.part2": range(4, 6)}),
+        ("dsp", {"part5": range(5, 6)}),
+        ("pcb", {"part0": range(1)}),
+    ],
 )
 def test_a_part_has_heat_in_its_own_rows(name, rows, images):
     model = trained_alike(build(name))
@@ -120,6 +124,15 @@ def test_parts_of_dsp_overlap_where_six_does_not_divide_the_rows():
     rows = {number: np.flatnonzero(found[f"part{number}"].first.any(axis=1)) for number in range(6)}
     assert all(set(kept) <= {number, number + 1, number + 2} for number, kept in rows.items())
     assert max(map(len, rows.values())) > 1
+
+
+def test_stripes_of_pcb_are_as_many_as_it_has():
+    pair = torch.randn(2, 3, 128, 64)
+    found = pair_heat(build("pcb", stripes=2), pair[0], pair[1], heads=True)
+    for number, kept in enumerate((range(4), range(4, 8))):
+        heat = found[f"part{number}"].first
+        assert heat.shape == (8, 4)
+        assert not np.delete(heat, list(kept), axis=0).any()
 
 
 class Window(nn.Module):

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import mindspore_bytes
 import pytest
 import safetensors.torch
 import timm
 import torch
 
-from regard.errors import CheckpointError, ConfigError, RegardError
+from regard.errors import CheckpointError, ConfigError, RegardError, RegardWarning
 from regard.models.backbone import Backbone
 
 STAGED = [
@@ -169,6 +170,42 @@ def test_torchvision_weights(tmp_path):
     torch.save(weights, tmp_path / "resnet18.pth")
     backbone = Backbone("resnet18", pretrained=tmp_path / "resnet18.pth")
     assert torch.equal(backbone.stages[4].layer4[1].conv2.weight, weights["layer4.1.conv2.weight"])
+
+
+def in_mindspore(weights: dict, down_sample: str, classifier: str, training: bool = False) -> bytes:
+    """The file of a ResNet as MindSpore's model zoo and MindCV write it, and with its optimizer."""
+    tensors = mindspore_bytes.mindspore_names(weights, down_sample, classifier)
+    if training:
+        moments = {f"moments.{name}": torch.zeros(1) for name in tensors if "moving" not in name}
+        tensors |= moments | {"learning_rate": torch.tensor(0.1), "global_step": torch.ones(1, dtype=torch.int32)}
+    return mindspore_bytes.written(tensors)
+
+
+def test_mindspore_weights(trained, tmp_path):
+    path = tmp_path / "resnet.ckpt"
+    for names in (("down_sample_layer", "end_point"), ("down_sample", "classifier")):
+        path.write_bytes(in_mindspore(trained, *names))
+        found = {key.split(".", 2)[2]: value for key, value in Backbone(TINY, pretrained=path).state_dict().items()}
+        for key, value in trained.items():
+            assert key.startswith("fc.") or torch.equal(found[key], value)
+
+
+def test_what_a_mindspore_training_kept_is_left_out_and_said(trained, tmp_path):
+    path = tmp_path / "resnet.ckpt"
+    path.write_bytes(in_mindspore(trained, "down_sample_layer", "end_point", training=True))
+    with pytest.warns(RegardWarning, match=r"resnet\.ckpt: 49 of 126 tensors are of its training.*\(m") as caught:
+        Backbone(TINY, pretrained=path)
+    assert "\n" not in str(caught[0].message)
+    for drop, add, message in (
+        ("layer2.0.bn1.gamma", {}, r"resnet\.ckpt does not fit: .* 1 missing \(layer2\.0\.bn1\.weight\)"),
+        ("", {"layer1.0.se_dense_0.weight": torch.ones(1)}, r"1 unexpected \(layer1\.0\.se_dense_0\.weight\)"),
+        ("", {"bn1.gamma": torch.ones(1)}, r"1 of another shape \(bn1\.weight is \(1,\)"),
+    ):
+        tensors = mindspore_bytes.mindspore_names(trained, "down_sample_layer", "end_point") | add
+        tensors.pop(drop, None)
+        path.write_bytes(mindspore_bytes.written(tensors))
+        with pytest.raises(CheckpointError, match=message):
+            Backbone(TINY, pretrained=path)
 
 
 def test_weights_of_another_network(trained, tmp_path):

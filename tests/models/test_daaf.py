@@ -236,6 +236,42 @@ def test_group_weights_cancel():
     torch.testing.assert_close(MapMSE()(wanted + 0.5, target), torch.tensor(0.25))
 
 
+@pytest.mark.parametrize("missing", ["ignore", "zero"])
+def test_labels_on_another_scale(missing):
+    """A prediction in gray levels against 255 times the labels."""
+    maps, wanted = torch.rand(2, 2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    target = wanted, torch.tensor([True, False, True] * 2).view(2, 3, 1, 1)
+    loss = MapMSE(missing, scale=255)
+    torch.testing.assert_close(loss(255 * maps, target), 255**2 * MapMSE(missing)(maps, target))
+    with pytest.raises(regard.RegardError, match="scale is 0, wanted a positive number"):
+        MapMSE(scale=0)
+
+
+@pytest.mark.slow
+def test_trinet_s_released_weights_are_the_half_sums_of_its_code():
+    """1e-7 and 6e-8 times half the sum of squares over 64 maps of 128 x 64, groups weighted by n_g / 17."""
+    terms = read_recipe("daaf_trinet_market1501_released").config().losses
+    generator = torch.Generator().manual_seed(0)
+    pab, heat = torch.rand(2, 64, 17, 128, 64, generator=generator)
+    mask, person = torch.rand(2, 64, 1, 128, 64, generator=generator)
+    person = person.round()
+    whole = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+    found = {}
+    for name, term in terms.items():
+        if name != "triplet":
+            maps, label = (mask, person) if name == "hab" else (pab, heat)
+            loss = MapMSE(**term.options)
+            found[name] = term.weight * loss(maps, (label, whole.expand(64, maps.shape[1], 1, 1)))
+    half = {name: (255 * heat - pab)[:, list(joints)].square().sum() / 2 for name, joints in JOINT_GROUPS.items()}
+    by_group = {name: 1e-7 * len(JOINT_GROUPS[name]) / 17 * value for name, value in half.items()}
+    pairs = torch.stack([by_group[name] for name in ("shoulders", "elbows", "knees", "ankles")]).sum()
+    expected = {"pab_head": by_group["head"], "pab_pairs": pairs, "pab_wrists_hips": by_group["wrists_hips"]}
+    expected["hab"] = 6e-8 * (person - mask).square().sum() / 2
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=2e-3, atol=0)
+
+
 @pytest.mark.parametrize(
     ("loss", "shape", "message"),
     [
@@ -280,7 +316,7 @@ def test_on_other_backbones(backbone, preset):
 @pytest.mark.parametrize("name", [name for name in list_recipes() if name.startswith("daaf")])
 def test_a_recipe_s_losses_fit_its_network(name):
     """Terms, outputs, labels and their sizes belong together; the backbone is small here."""
-    config = read_recipe(name).config([f"model.backbone={TINY}", "model.pretrained=false"])
+    config = read_recipe(name).config([f"model.backbone={TINY}", "model.pretrained=false", "model.group_width=null"])
     height, width, stride = config.data.height, config.data.width, config.data.label_stride
     size = height // stride, width // stride
     model = regard.create_model("daaf", 5, **config.model.options)
@@ -292,7 +328,7 @@ def test_a_recipe_s_losses_fit_its_network(name):
     batch = regard.Batch(torch.zeros(2, 3, height, width), torch.tensor([0, 1]), torch.zeros(2), target)
     loss, terms = build_criterion(config, model)(model(batch.images), batch)
     loss.backward()
-    assert {"triplet", "pab", "hab"} <= terms.keys()
+    assert {"triplet", "pab", "hab"} <= {name.split("_")[0] for name in terms}
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 

@@ -116,7 +116,7 @@ def test_branches_are_detected(dropped, found):
     model = regard.import_released(given, network="daaf")
     assert (model.num_ids, model.embed_dim) == (IDS, 2048)
     assert {key: model.options[key] for key in found} == found
-    assert model.options["decoder"] == ("3x3" if {*PAB, *HAB} <= {*dropped} else "2x2")
+    assert model.options["decoder"] == (None if {*PAB, *HAB} <= {*dropped} else "2x2")
     report = model.import_report
     assert (report.unused, report.missing, report.conflicting) == (["base.fc.weight"], [], [])
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import regard
+from regard.errors import CheckpointError
 
 HERE = Path(__file__).parent
 TOLERANCE = 2e-5
@@ -49,6 +50,26 @@ def test_ten_logits(network):
     assert all(scores.shape == (2, 751) for scores in logits.values())
     ours = torch.stack([scores[:, :16] for scores in logits.values()], 1).numpy()
     np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=TOLERANCE)
+
+
+def test_pcb_is_sa_without_its_supervision():
+    """SA attends beside the trunk alone, so that what its authors' code computes holds for the parent network too."""
+    beside = ("local_conv_layer", "instance_layer", "instance6.", "fusion_conv.")
+    tensors = {key: value for key, value in filled().items() if not key.startswith(beside)}
+    model = regard.import_released(tensors, network="pcb")
+    assert model.import_report.unused == ["base.fc.bias", "base.fc.weight"]
+    assert (model.options["stripes"], model.options["part_conv"], str(model.input)) == (
+        6,
+        "shared",
+        "384 x 128, bilinear",
+    )
+    with torch.no_grad():
+        out = model(torch.from_numpy(fill.image(2, 384, 128)))
+    assert np.abs(out.embedding.numpy() - reference("sa")["feature"]).max() < TOLERANCE
+    ours = torch.stack([scores[:, :16] for scores in out.logits.values()], 1).numpy()
+    np.testing.assert_allclose(ours, reference("sa")["logits"][:, :6], rtol=1e-6, atol=TOLERANCE)
+    with pytest.raises(CheckpointError, match=r"no local_conv_layer1\.weight .* the plain part network, pcb\)"):
+        regard.import_released(tensors, network="sa")
 
 
 def test_the_two_are_different_networks():

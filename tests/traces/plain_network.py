@@ -10,6 +10,7 @@ Shapes: B images, C channels, H x W positions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -22,8 +23,19 @@ Seen = tuple[Named, Named, Named]
 """features, logits, maps"""
 
 
+SHARES = ContextVar("shares", default=1)
+"""Equal parts of a batch that batch statistics are of: as many as the authors had devices."""
+
+
 def norm(w: Weights, name: str, x: Tensor) -> Tensor:
-    """Batch normalization in training; running statistics follow by a tenth, with the unbiased variance."""
+    """Batch normalization in training, of every share of the images by itself; the first share's statistics stay."""
+    kept = dict(w)
+    first, *others = (norm_share(kept if n else w, name, share) for n, share in enumerate(x.chunk(SHARES.get())))
+    return torch.cat([first, *others])
+
+
+def norm_share(w: Weights, name: str, x: Tensor) -> Tensor:
+    """Running statistics follow by a tenth, with the unbiased variance."""
     dims = [d for d in range(x.ndim) if d != 1]
     shape = [1, -1] + [1] * (x.ndim - 2)
     count = x.numel() // x.shape[1]

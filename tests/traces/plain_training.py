@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from plain_network import NETWORKS, Named, Weights
+from plain_network import NETWORKS, SHARES, Named, Weights
 from torch import Tensor
 
 from regard.structures import Batch
@@ -139,6 +139,7 @@ class Training:
         overrides: for the tiny network on regard's side.
         small: size of its pictures.
         centers: rate of the centers where there are any.
+        shares: devices of the authors, whose batch statistics were each its own.
     """
 
     network: str
@@ -151,6 +152,7 @@ class Training:
     overrides: tuple[str, ...] = ()
     small: tuple[int, int] = (64, 32)
     centers: float | None = None
+    shares: int = 1
 
 
 # ---- optimizers -----------------------------------------------------------------------------------------------------
@@ -207,6 +209,7 @@ def train_plainly(
     trained = [name for name in weights if not FROZEN.search(name) and not MOVES_ITSELF.search(name)]
     memory: dict[str, dict[str, Tensor]] = {name: {} for name in trained}
     steps = []
+    SHARES.set(training.shares)
     for epoch, (batch, random) in enumerate(zip(batches, randoms)):
         torch.set_rng_state(random)
         w = weights | {name: weights[name].clone().requires_grad_() for name in trained}

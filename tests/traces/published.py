@@ -103,7 +103,8 @@ def relations(network: str) -> Training:
         600,
         Drawn(16, 4, 1),
         Pictures((256, 128), pad=0, enlarge=1.125, enlarged=0.5, fill=HOLE),
-        (*ONE_SIZE, "train.bn_share=1"),
+        ONE_SIZE,
+        shares=2,
     )
 
 
@@ -132,7 +133,7 @@ TRAININGS: dict[str, Training] = {
     "daaf_market1501": strong("daaf_bot", TRICKS | BRANCHES, 480, small=(32, 32)),
     "daaf_trinet_market1501": Training(
         "daaf_trinet",
-        {"triplet": (1.0, hard(None)), **BRANCHES},
+        {"triplet": (1.0, hard(None)), "pab": (1.0, maps("pab", "keypoints")), "hab": (0.0157, maps("hab", "mask"))},
         Optimizer("adam", 1e-4, 0.0),
         decaying(326, 1739),
         1739,

@@ -77,7 +77,7 @@ def rates(config: Config, market, folder) -> list[dict[str, float]]:
         patch.object(engine, "Learner", Idle),
         patch.object(engine, "TrainingLog", SilentLog),
         patch.object(engine, "save_state", lambda *_: None),
-        patch.object(engine, "write_final", lambda *_: None),
+        patch.object(engine, "write_models", lambda *_: None),
         patch.object(engine, "evaluate_where_due", lambda *_: None),
     ):
         engine.train(config, load_dataset("market1501", market), folder, Runtime(config.train), quiet=True)

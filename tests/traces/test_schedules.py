@@ -35,7 +35,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("recipe", KNOWN)
 def test_known_steps(schedules, recipe):
-    row = schedules.row_of(recipe, ["data.rounds=1"] if "rga" in recipe else [])
+    row = schedules.row_of(recipe)
     assert (row["batches"], row["milestones"], row["steps"]) == KNOWN[recipe]
     assert (row["theirs"], row["their milestones"], row["their steps"]) == KNOWN[recipe]
     assert row["equal"] is True, row["why"]

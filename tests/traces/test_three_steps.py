@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,14 @@ def same(one: Tensor, two: Tensor, least: float = 0.0) -> bool:
     return float((one - two).norm()) <= CLOSE * float(two.norm()) + least * one.numel() ** 0.5
 
 
-def trace(recipe: str, training: Training, market: Path, folder: Path) -> None:
+def trace(recipe: str, training: Training, market: Path, folder: Path, more: Sequence[str] = ()) -> None:
     """Train both ways and compare everything.
 
     Raises:
         AssertionError: they differ.
     """
     name, *overrides = recipe.split()
-    config = configuration(name, [*training.overrides, *overrides], training.small)
+    config = configuration(name, [*training.overrides, *overrides, *more], training.small)
     given = batches(config, seed=5)
     found = run(config, given, market, folder)
     start = found.centers[0] if training.centers else torch.zeros(())

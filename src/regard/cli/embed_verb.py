@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, help="run folder, or a folder a model was saved in")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="gallery (folder or URL), or FILE.parquet")
     parser.add_argument("--meta", type=Path, metavar="FILE", help="CSV, JSON lines or Parquet with a column path")
-    parser.add_argument("--size", metavar="HxW", help="input size (default: the run's, else 256x128)")
+    parser.add_argument("--size", metavar="HxW", help="input size (default: the model's own, else 256x128)")
     parser.add_argument("--no-flip", action="store_true", help="do not average with the mirrored picture")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures at a time (%(default)s)")
     parser.add_argument(
@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
             sources = list_sources(arguments.inputs, read_table(arguments.meta) if arguments.meta else None)
         if ranks.is_main and not arguments.quiet:
             made_by = embedder.describe()
-            print(embedder.note or f"computing with {made_by['engine']} in {made_by['precision']}")
+            size = f"{embedder.height} x {embedder.width}"
+            print(embedder.note or f"computing with {made_by['engine']} in {made_by['precision']}, pictures of {size}")
         quiet = arguments.quiet or not ranks.is_main
         with tqdm(total=len(sources), desc="embedding", unit="image", disable=quiet, leave=False) as bar:
 

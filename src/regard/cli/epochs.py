@@ -30,16 +30,9 @@ def run_epochs(arguments: argparse.Namespace, changes: dict[str, Any]) -> None:
     from regard.storage import encode_text, write_atomic
 
     others = (
-        "features",
-        "tracklets",
-        "open_set",
-        "cameras",
-        "averages",
-        "corruptions",
-        "kinds",
-        "resolution",
-        "occlusion",
-    )
+        "features", "tracklets", "open_set", "cameras", "averages", "corruptions", "kinds", "resolution", "occlusion",
+        "images",
+    )  # fmt: skip
     given = [name for name in others if getattr(arguments, name) not in (None, False, [])]
     if given:
         raise ConfigError(f"--{given[0].replace('_', '-')} does not go with --all-epochs; leave one of them out")

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="data sets (default: looked up in --root, or the run's own)",
     )
     parser.add_argument("--root", type=Path, help="folder of the data sets (default: the run's)")
-    parser.add_argument("--size", metavar="HxW", help="input size (default: the run's)")
+    parser.add_argument("--size", metavar="HxW", help="input size (default: the model's own)")
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "tf32", "bf16", "fp16"), help="of products (default: the run's)"
     )

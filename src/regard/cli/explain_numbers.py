@@ -11,7 +11,9 @@ import torch
 from tqdm import tqdm
 
 from regard.cli.explain_runs import names_of, open_runs, write_arrays, write_figure, write_json
+from regard.data.labels import LabelRoots, attach_labels, has_label
 from regard.data.sources import find_source
+from regard.engine.evaluation import own_config
 from regard.errors import ConfigError, DataError
 from regard.explain.correlation import Correlation, correlate, correlation_figure
 from regard.explain.features import feature_maps
@@ -24,6 +26,7 @@ from regard.explain.precision import (
     precision_table,
 )
 from regard.models.checkpoint import from_config, model_config
+from regard.structures import Sample, Splits
 from regard.wording import count
 
 __all__ = ["correlation", "precision"]
@@ -50,7 +53,8 @@ def correlation(arguments: argparse.Namespace) -> None:
 def _maps(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     """Label -> (1, C, h, w), from files or from runs and pictures."""
     given = [*arguments.inputs, *arguments.compare]
-    if any(path.suffix == ".npy" for path in given):
+    maps_alone = arguments.inputs[0].suffix == ".npy"
+    if maps_alone or any(path.suffix == ".npy" for path in arguments.compare):  # behind a run they are pictures
         if arguments.layer or arguments.legacy_transposed or not all(path.suffix == ".npy" for path in given):
             raise ConfigError(
                 "got maps as .npy together with runs, or with options of runs; give .npy files alone, or a run and "
@@ -71,9 +75,12 @@ def _maps(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
 
 def _read(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        values = np.load(path, allow_pickle=False)
+        if not isinstance(values, np.ndarray):
+            raise ValueError("it is an archive")
+        return values
+    except Exception as error:  # NumPy raises whatever a damaged header makes it stumble over
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise DataError(f"cannot read {path}: {reason}; give maps as 'regard explain features' writes them") from error
 
 
@@ -82,7 +89,8 @@ def precision(arguments: argparse.Namespace) -> None:
     if arguments.images < 1:
         raise ConfigError(f"--images is {arguments.images}, wanted 1 or more")
     splits = find_source(arguments.data or str(arguments.root), arguments.root).read()
-    pairs = pair_up(splits.query, splits.gallery, arguments.images)
+    shown, others = _masked(splits, arguments), splits.gallery if arguments.split == "query" else splits.query
+    pairs = pair_up(shown, others, arguments.images)
     pids = np.array([sample.pid for sample, _ in pairs])
     rows: list[PrecisionRow] = []
     for opened in open_runs(arguments.runs, arguments.size):
@@ -95,10 +103,31 @@ def precision(arguments: argparse.Namespace) -> None:
         rows += [precision_row(opened.label, name, before, after, pids) for name in names]
     if not rows:
         raise ConfigError(f"no map of these runs is named {', '.join(arguments.map or ())}; leave --map out to see all")
-    print(f"{splits.name}: {count(len(pairs), 'query')} of {count(len(set(pids.tolist())), 'person')}\n")
+    noun = "query" if arguments.split == "query" else "gallery picture"
+    print(f"{splits.label}: {count(len(pairs), noun)} of {count(len(set(pids.tolist())), 'person')}\n")
     print(precision_table(rows), end="\n\n")
     write_figure(precision_figure(rows), arguments.output / "precision", arguments)
     write_json(arguments.output / "precision.json", [row.to_dict() for row in rows])
+
+
+def _masked(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
+    """The pictures to look at, with masks: those that were named, or the data set's own, or those a run trained on."""
+    samples: list[Sample] = getattr(splits, arguments.split)
+    roots = LabelRoots(
+        mask_root=arguments.masks, coco=arguments.coco, mask_threshold=arguments.mask_threshold, tolerance=1
+    )
+    if not roots and not any(has_label(sample, "mask") for sample in samples):
+        configs = (own_config(folder) for folder in arguments.runs)
+        files = [config.data.label_files.get(splits.name) for config in configs if config]
+        found = [one for one in files if one and (one.mask_root or one.coco)]
+        if found:
+            roots = LabelRoots(**found[0].model_dump(include={"mask_root", "coco", "mask_threshold"}), tolerance=1)
+    if not roots:
+        return samples
+    samples, coverage = attach_labels(samples, splits.root, roots)
+    print(f"{coverage.masks:,} of {coverage.photos:,} {arguments.split} pictures have masks in "
+          f"{' and '.join(str(place) for place in (roots.mask_root, roots.coco) if place)}")  # fmt: skip
+    return samples
 
 
 def _wanted(name: str, patterns: list[str] | None) -> bool:

@@ -123,10 +123,19 @@ def _correlation(verbs: Any) -> None:
 def _precision(verbs: Any) -> None:
     precision = _action(verbs, "precision", "share of the attention on the person, before and after training")
     precision.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders or model folders")
-    precision.add_argument("--root", type=Path, required=True, help="data set with person masks, such as a crowd")
+    precision.add_argument("--root", type=Path, required=True, help="data set with person masks, or with --masks")
     precision.add_argument("--data", metavar="NAME", help="its name (default: looked up in --root)")
     precision.add_argument(
         "--images", type=between(1, 10**6), default=200, metavar="N", help="queries at most (%(default)s)"
+    )
+    precision.add_argument("--split", choices=("query", "gallery"), default="query", help="to look at (%(default)s)")
+    precision.add_argument(
+        "--masks", type=Path, metavar="DIR",
+        help="folder of mask pictures, by folder of the pictures (default: the data set's own, or a run's label_files)",
+    )  # fmt: skip
+    precision.add_argument("--coco", type=Path, metavar="FILE", help="COCO JSON with masks, instead or besides")
+    precision.add_argument(
+        "--mask-threshold", type=between(1, 255), default=100, metavar="GRAY", help="lowest gray of a person (100)"
     )
     precision.add_argument("--map", action="append", metavar="NAME", help="maps to report, as 'tap*'; repeatable")
     precision.add_argument("--seed", type=between(*SEEDS), default=0, help="weights before training (%(default)s)")
@@ -202,7 +211,7 @@ def _sheet(verbs: Any) -> None:
     )
     sheet.add_argument("--width", type=_inches, default=7.0, metavar="INCHES", help="of the sheet (%(default)s)")
     sheet.add_argument("--dpi", type=between(1, MAX_DPI), default=300, help="dots per inch (%(default)s)")
-    sheet.add_argument("--size", metavar="HxW", help="input size (default: each run's, else 256x128)")
+    sheet.add_argument("--size", metavar="HxW", help="input size (default: each model's own, else 256x128)")
 
 
 def _action(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -231,4 +240,4 @@ def _output(parser: argparse.ArgumentParser, size: bool = True) -> None:
     )
     parser.add_argument("--dpi", type=between(1, MAX_DPI), default=160, help="dots per inch of figures (%(default)s)")
     if size:
-        parser.add_argument("--size", metavar="HxW", help="input size (default: each run's, else 256x128)")
+        parser.add_argument("--size", metavar="HxW", help="input size (default: each model's own, else 256x128)")

@@ -1,11 +1,12 @@
 """Take over a checkpoint released by a paper's authors.
 
   regard import resnet50_checkpoint_93600.pt --network apnet -o models/apnet
+  regard import resnet50.ckpt --network resnet -o models/imagenet
 
 The file is read without executing anything in it; identities, level and variant are found from its tensors, and every
 tensor that was not used or not found is named. What the tensors do not tell can be set: an APNet of MSMT17 compares
 identity scores, --set descriptor=logits; a MuDeep may be of 384 x 128 pictures, --size 384x128. The size is kept with
-the model, for whatever is done with it.
+the model, for whatever is done with it. Files of torch, safetensors and MindSpore (.ckpt) are read.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ VERBS = {
     "import": "take over a checkpoint released by a paper's authors",
     "models": "list the systems, or show one with its options",
     "recipes": "list the recipes, or print one",
+    "reproduce": "train for a published score and set both side by side",
 }
 
 

@@ -14,10 +14,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "Header", "kind_of", "read_header"]
+__all__ = ["ARRAY", "FORMATS", "MAX_BYTES", "MAX_PIXELS", "Header", "kind_of", "read_header"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """Formats that are read, by Pillow's names, told by the bytes themselves, whatever the file is called."""
+
+ARRAY = "NumPy array"
+"""Read where it is named as a picture, and none where a folder is searched: see :mod:`regard.data.listing`."""
 
 MAX_BYTES = 64 << 20
 """Larger files are refused: no person crop is that large."""
@@ -113,6 +116,8 @@ def kind_of(head: bytes) -> str:
                 b"mif1": "HEIC picture", b"msf1": "HEIC picture"}.get(head[8:12], "video")  # fmt: skip
     if head[:4] == b"\x1aE\xdf\xa3":
         return "video"
+    if head[:6] == b"\x93NUMPY":
+        return ARRAY
     if head[:2] == b"\xff\x0a" or head[4:12] == b"JXL \r\n\x87\n":
         return "JPEG XL picture"
     return "JPEG 2000 picture" if head[4:12] == b"jP  \r\n\x87\n" else ""

@@ -25,7 +25,18 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from regard.data.header import FORMATS, MAX_BYTES, MAX_EXTRA, MAX_PIXELS, Header, check_blob, kind_of, read_header
+from regard.data.array_picture import pixels_of, read_array_header
+from regard.data.header import (
+    ARRAY,
+    FORMATS,
+    MAX_BYTES,
+    MAX_EXTRA,
+    MAX_PIXELS,
+    Header,
+    check_blob,
+    kind_of,
+    read_header,
+)
 from regard.errors import DataError
 
 __all__ = [
@@ -79,7 +90,7 @@ def read_image(path: str | Path) -> np.ndarray:
     return decode_image(read_bytes(path), f"'{path}'")
 
 
-def read_bytes(path: str | Path, limit: int = MAX_BYTES, what: str = "picture") -> bytes:
+def read_bytes(path: str | Path, limit: int = MAX_BYTES, what: str = "image") -> bytes:
     """The bytes of a picture's file; a pipe, a socket or a device is never waited for.
 
     Args:
@@ -95,9 +106,9 @@ def read_bytes(path: str | Path, limit: int = MAX_BYTES, what: str = "picture") 
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe, socket or device"
-                raise DataError(f"cannot open '{path}' (it is a {kind}), expected a {what}; name a file")
+                raise DataError(f"cannot open '{path}' (it is a {kind}), expected a file with the {what}; name one")
             if status.st_size > limit:
-                raise DataError(f"'{path}' has more than {limit:,} bytes, expected a {what}; shrink or remove it")
+                raise DataError(f"'{path}' has more than {limit:,} bytes, expected a smaller {what}; shrink it")
             return file.readall()
     except FileNotFoundError:
         raise DataError(
@@ -116,7 +127,7 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.
     """Decode the bytes of a picture to RGB.
 
     Turned upright by its EXIF orientation. Gray, palette and CMYK pictures are converted, 16-bit gray keeps its upper
-    byte, transparent pixels become black.
+    byte, transparent pixels become black. A NumPy array is read as :mod:`regard.data.array_picture` says.
 
     Args:
         content: the bytes of a file.
@@ -132,6 +143,10 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.
     """
     if (picture := read_plain_jpeg(content, max_pixels)) is not None:
         return picture
+    if kind_of(content[:32]) == ARRAY:
+        array = read_array_header(content, name)
+        check_size(array.height, array.width, name, max_pixels)
+        return pixels_of(content, array, name)
     examine(content, name, max_pixels)
     with opened(content, name, max_pixels) as image:
         turn = UPRIGHT.get(orientation(image))
@@ -144,7 +159,10 @@ def measure_image(path: str | Path) -> tuple[int, int]:
     Raises:
         DataError: as :func:`read_image`, but for what only decoding tells.
     """
-    header = examine(read_bytes(path), f"'{path}'")
+    content, name = read_bytes(path), f"'{path}'"
+    is_array = kind_of(content[:32]) == ARRAY
+    header = read_array_header(content, name) if is_array else examine(content, name)
+    check_size(header.height, header.width, name, MAX_PIXELS)
     return header.height, header.width
 
 

@@ -3,6 +3,8 @@
 * Hidden files and folders (``.DS_Store``) are passed over.
 * Links are followed, to files and to folders; a folder is read once, however many links lead to it or back into it.
 * A file is a picture by its ending (``IMAGE_ENDINGS``, in any case), or else by its first bytes.
+* NumPy arrays are left out, though one that is named as a picture is read as one: in folders they are descriptors,
+  heat maps and feature maps, those that this program writes beside its figures among them.
 * Everything else is left out and counted by reason (:class:`Skipped`): links to nothing, pipes and devices, films,
   pictures of formats that are not read, and other files.
 

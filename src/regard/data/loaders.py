@@ -248,6 +248,7 @@ def train_loader(
     images_per_id: int,
     sampler: Literal["pk", "shuffle", "sorted"] = "pk",
     rounds: int | None = None,
+    keep_last: bool = False,
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -267,6 +268,7 @@ def train_loader(
         sampler: "pk" for P identities with K images each, "shuffle" for any P x K images, "sorted" for those that
             follow one another by identity.
         rounds: of "pk", see :class:`~regard.data.samplers.PKBatchSampler`.
+        keep_last: whether what does not fill a batch at the end of an epoch is a smaller batch.
         seed: of the order of the samples and of their augmentation.
         rank, world_size: this process among how many; it gets its share of every batch.
         workers: processes that read; they change nothing but speed.
@@ -285,11 +287,11 @@ def train_loader(
     pids = [classes[sample.pid] for sample in samples]
     batches: PlannedBatchSampler
     if sampler == "shuffle":
-        batches = ShuffleBatchSampler(len(pids), ids_per_batch * images_per_id, seed, rank, world_size)
+        batches = ShuffleBatchSampler(len(pids), ids_per_batch * images_per_id, seed, rank, world_size, keep_last)
     elif sampler == "sorted":
-        batches = SortedBatchSampler(pids, ids_per_batch * images_per_id, seed, rank, world_size)
+        batches = SortedBatchSampler(pids, ids_per_batch * images_per_id, seed, rank, world_size, keep_last)
     else:
-        batches = PKBatchSampler(pids, ids_per_batch, images_per_id, seed, rank, world_size, rounds)
+        batches = PKBatchSampler(pids, ids_per_batch, images_per_id, seed, rank, world_size, rounds, keep_last)
     crops = Crops(samples, pids, transform, labels, cache)
     return Loader(crops, batches, seed=seed, workers=workers, pin_memory=pin_memory)
 

@@ -19,6 +19,10 @@ from regard.errors import ConfigError
 __all__ = ["Draw", "PKBatchSampler", "PlannedBatchSampler", "ShuffleBatchSampler", "SortedBatchSampler"]
 
 
+ABSENT = -1
+"""Stands in the plan of an epoch where its last batch has no image."""
+
+
 class Draw(NamedTuple):
     """One image of a batch.
 
@@ -57,7 +61,10 @@ class PlannedBatchSampler:
         self._plan: np.ndarray | None = None
 
     def plan(self, rng: np.random.Generator) -> np.ndarray:
-        """(batches, U, K) sample indices of an epoch: U units of K images in every batch, U a multiple of R."""
+        """(batches, U, K) sample indices of an epoch: U units of K images in every batch, U a multiple of R.
+
+        A batch with fewer units has :data:`ABSENT` for the others, as many of them in every rank's share.
+        """
         raise NotImplementedError
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
@@ -91,7 +98,8 @@ class PlannedBatchSampler:
         share = plan.shape[1] // self.world_size
         mine = slice(self.rank * share, (self.rank + 1) * share)
         for indices, batch_seeds in zip(plan[self.skip :, mine], seeds[self.skip :, mine]):
-            yield [Draw(index, seed) for index, seed in zip(indices.ravel().tolist(), batch_seeds.ravel().tolist())]
+            drawn = zip(indices.ravel().tolist(), batch_seeds.ravel().tolist())
+            yield [Draw(index, seed) for index, seed in drawn if index != ABSENT]
 
     def _planned(self) -> np.ndarray:
         """The current epoch, planned once."""
@@ -112,10 +120,10 @@ class PKBatchSampler(PlannedBatchSampler):
 
     With ``rounds``, an epoch is so many rounds of one group of K from every identity in random order, an identity with
     fewer than K images again drawing with replacement. P groups in a row are a batch, across the border of two rounds
-    too; what does not fill a batch at the end is dropped. (3 rounds are MuDeep's sampler. 1 round is TriNet's, which
-    gives an identity with fewer than K images each of them about equally often.) Around a border MuDeep's own batches
-    can hold an identity twice. Here the next round starts with those that the batch does not hold yet, and the number
-    of batches is the same.
+    too; what does not fill a batch at the end is dropped, or with ``keep_last`` is a smaller batch. (3 rounds are
+    MuDeep's sampler. 1 round is TriNet's, which gives an identity with fewer than K images each of them about equally
+    often.) Around a border MuDeep's own batches can hold an identity twice. Here the next round starts with those that
+    the batch does not hold yet, and the number of batches is the same.
 
     Args:
         pids: identity of every sample.
@@ -124,9 +132,11 @@ class PKBatchSampler(PlannedBatchSampler):
         seed: of everything drawn here.
         rank, world_size: this process among R; it takes identities [rank * P / R, (rank + 1) * P / R) of each batch.
         rounds: rounds of an epoch; None for as many groups as an identity has.
+        keep_last: whether groups left over at the end of the rounds are a batch, as far as they divide among the R.
 
     Raises:
-        ConfigError: fewer than P identities, P not divisible by R, or a number out of range.
+        ConfigError: fewer than P identities, P not divisible by R, a number out of range, or a last batch that cannot
+            be kept.
 
     Example:
         >>> sampler = PKBatchSampler([7, 7, 7, 9, 9, 5], ids_per_batch=2, images_per_id=2)
@@ -143,12 +153,14 @@ class PKBatchSampler(PlannedBatchSampler):
         rank: int = 0,
         world_size: int = 1,
         rounds: int | None = None,
+        keep_last: bool = False,
     ):
         super().__init__(seed, rank, world_size)
         self.pids = np.asarray(pids, dtype=np.int64)
         self.ids_per_batch = ids_per_batch
         self.images_per_id = images_per_id
         self.rounds = rounds
+        self.keep_last = keep_last
         self._check()
 
     def _check(self) -> None:
@@ -167,11 +179,16 @@ class PKBatchSampler(PlannedBatchSampler):
             raise ConfigError(
                 f"a batch asks for {p} identities, the training split has {ids}; lower ids_per_batch or add identities"
             )
+        if self.keep_last:
+            if self.rounds is None:
+                raise ConfigError("keep_last wants rounds, without which an epoch has no last batch; set rounds")
+            check_last(self.rounds * ids % p, k, self.world_size)
 
     def plan(self, rng: np.random.Generator) -> np.ndarray:
         """(batches, P, K) sample indices of an epoch."""
         if self.rounds:
-            return draw_rounds(self.pids, self.ids_per_batch, self.images_per_id, self.rounds, rng)
+            groups = draw_rounds(self.pids, self.ids_per_batch, self.images_per_id, self.rounds, rng)
+            return cut_batches(groups, self.ids_per_batch, self.keep_last, self.world_size)
         groups, first, size = cut_groups(self.pids, self.images_per_id, rng)
         return groups[pick_groups(first, size, self.ids_per_batch, rng)]
 
@@ -179,19 +196,29 @@ class PKBatchSampler(PlannedBatchSampler):
 class ShuffleBatchSampler(PlannedBatchSampler):
     """Batch sampler for identity losses alone: all images in random order, each at most once in an epoch.
 
-    What does not fill a batch at the end is dropped. (SA's sampler.)
+    What does not fill a batch at the end is dropped, or with ``keep_last`` is a smaller batch. (SA's sampler.)
 
     Args:
         length: number of samples.
         batch_size: images of a batch, over all ranks.
         seed: of everything drawn here.
         rank, world_size: this process among R; it takes its R-th part of each batch.
+        keep_last: whether images left over at the end are a batch, as far as they divide among the R.
 
     Raises:
-        ConfigError: fewer samples than a batch takes, a batch not divisible by R, or a number out of range.
+        ConfigError: fewer samples than a batch takes, a batch not divisible by R, a number out of range, or a last
+            batch that cannot be kept.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1):
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        keep_last: bool = False,
+    ):
         super().__init__(seed, rank, world_size)
         if batch_size < 1 or batch_size % world_size:
             raise ConfigError(
@@ -203,13 +230,16 @@ class ShuffleBatchSampler(PlannedBatchSampler):
                 f"a batch asks for {batch_size} images, the training split has {length}; "
                 "lower ids_per_batch or images_per_id"
             )
+        if keep_last:
+            check_last(length % batch_size, 1, world_size)
         self.length = length
         self.batch_size = batch_size
+        self.keep_last = keep_last
 
     def plan(self, rng: np.random.Generator) -> np.ndarray:
         """(batches, B, 1) sample indices of an epoch."""
-        batches = self.length // self.batch_size
-        return self.order(rng)[: batches * self.batch_size].reshape(batches, self.batch_size, 1)
+        order = self.order(rng)[:, None]
+        return cut_batches(order, self.batch_size, self.keep_last, self.world_size)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """(length,) all sample indices, in the order of an epoch."""
@@ -227,20 +257,67 @@ class SortedBatchSampler(ShuffleBatchSampler):
         batch_size: images of a batch, over all ranks.
         seed: of the augmentation alone.
         rank, world_size: this process among R; it takes its R-th part of each batch.
+        keep_last: as of :class:`ShuffleBatchSampler`.
 
     Raises:
         ConfigError: fewer samples than a batch takes, a batch not divisible by R, or a number out of range.
     """
 
     def __init__(
-        self, pids: Sequence[int] | np.ndarray, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        pids: Sequence[int] | np.ndarray,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        keep_last: bool = False,
     ):
-        super().__init__(len(pids), batch_size, seed, rank, world_size)
+        super().__init__(len(pids), batch_size, seed, rank, world_size, keep_last)
         self.pids = np.asarray(pids, dtype=np.int64)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """(length,) all sample indices, by identity."""
         return np.argsort(self.pids, kind="stable")
+
+
+def check_last(units: int, k: int, ranks: int) -> None:
+    """Refuse to keep a last batch of one image, of which batch normalization has no statistics.
+
+    Args:
+        units: left over at the end of an epoch.
+        k: images of a unit.
+        ranks: processes that the batch is shared by.
+
+    Raises:
+        ConfigError: each process would get a single image.
+    """
+    if units // ranks * k == 1:
+        raise ConfigError(
+            "keep_last would leave a last batch of one image a process, too few for batch normalization; set "
+            "keep_last=false, or another number of images in a batch"
+        )
+
+
+def cut_batches(units: np.ndarray, size: int, keep_last: bool, ranks: int) -> np.ndarray:
+    """Cut units in a row into batches.
+
+    Args:
+        units: (n, K) sample indices.
+        size: units of a batch, a multiple of ``ranks``.
+        keep_last: whether what is left over is a batch; no more of it than gives all ranks the same number.
+        ranks: processes that share every batch.
+
+    Returns:
+        (batches, size, K) sample indices; the last batch has :data:`ABSENT` where it is short.
+    """
+    whole = len(units) // size
+    batches = units[: whole * size].reshape(whole, size, -1)
+    share = len(units) % size // ranks
+    if not keep_last or not share:
+        return batches
+    last = np.full((ranks, size // ranks, units.shape[1]), ABSENT)
+    last[:, :share] = units[whole * size : whole * size + share * ranks].reshape(ranks, share, -1)
+    return np.concatenate([batches, last.reshape(1, size, -1)])
 
 
 def cut_groups(pids: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -296,10 +373,10 @@ def pick_groups(first: np.ndarray, size: np.ndarray, p: int, rng: np.random.Gene
 
 
 def draw_rounds(pids: np.ndarray, p: int, k: int, rounds: int, rng: np.random.Generator) -> np.ndarray:
-    """Rounds of one group of K images from every identity, cut into batches of P groups in a row.
+    """Rounds of one group of K images from every identity, ordered so that the P groups of every batch differ.
 
     Returns:
-        (batches, P, K) sample indices, floor(rounds * identities / P) batches of P different identities each.
+        (rounds * identities, K) sample indices.
     """
     ids = len(np.unique(pids))
     groups = []
@@ -312,8 +389,7 @@ def draw_rounds(pids: np.ndarray, p: int, k: int, rounds: int, rng: np.random.Ge
         begun = done * ids % p
         order = order_round(rng.permutation(ids), order[len(order) - begun :], p)
         groups.append(shuffled[start[order][:, None] + place[order]])
-    batches = rounds * ids // p
-    return np.concatenate(groups)[: batches * p].reshape(batches, p, k)
+    return np.concatenate(groups)
 
 
 def order_round(order: np.ndarray, begun: np.ndarray, p: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from regard.errors import ConfigError, DataError
 from regard.input_spec import Interpolation
+from regard.structures import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -43,13 +44,13 @@ __all__ = [
     "resize",
 ]
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-ErasingFill = Literal["mean", "released", "random", "normal"]
+ErasingFill = Literal["mean", "released", "mindspore", "random", "normal"]
 PadFill = Literal["black", "mean"]
 
 ERASING_TRIES = 100
+
+MINDSPORE_HOLE = (0.4914, 0.4822, 0.4465)
+"""What DAAF's MindSpore code writes into the normalized picture where it erases a box."""
 
 BLOCK = 1 << 18
 """Values that a CPU normalizes at a time: a megabyte of floats."""
@@ -268,8 +269,9 @@ def erasing_color(fill: ErasingFill, mean: tuple[float, ...], std: tuple[float, 
 
     ``mean`` is the mean color, zero after normalization up to the rounding to a gray level. ``released`` is what the
     released code of APNet, MSEA and DAAF paints: the mean's values written into the already normalized picture, hence
-    the color mean + std * mean. ``random`` is uniform noise. ``normal`` is noise that is N(0, 1) after normalization,
-    as far as black and white let it: what SA's code paints.
+    the color mean + std * mean. ``mindspore`` is that of DAAF's MindSpore code, which takes off one mean, whatever
+    ``mean`` is here, and writes another. ``random`` is uniform noise. ``normal`` is noise that is N(0, 1) after
+    normalization, as far as black and white let it: what SA's code paints.
     """
     center, spread = np.asarray(mean), np.asarray(std)
     match fill:
@@ -277,6 +279,8 @@ def erasing_color(fill: ErasingFill, mean: tuple[float, ...], std: tuple[float, 
             return gray_levels(center)
         case "released":
             return gray_levels(center * (1 + spread))
+        case "mindspore":
+            return gray_levels(np.asarray(MINDSPORE_MEAN) + spread * MINDSPORE_HOLE)
         case "random":
             return np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
         case "normal":

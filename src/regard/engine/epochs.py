@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from regard.config import Config
 from regard.data.sources import Source, place_of
+from regard.engine.checkpoint import read_progress
 from regard.engine.compare import code_digest, fingerprint
 from regard.engine.evaluation import open_sources, own_config, places_of, score_each, settings_of, trained_on
 from regard.engine.extract import products_of
@@ -115,11 +116,21 @@ def find_checkpoints(folder: Path) -> list[Checkpoint]:
         if epoch in found:
             raise CheckpointError(f"{found[epoch]} and {model} are both of epoch {epoch}; keep one of them")
         found[epoch] = model
-    if own is not None and (folder / "final" / WEIGHTS).is_file():
-        found.setdefault(own.train.epochs, folder / "final")
+    last = _last_epoch(folder, own) if own is not None else None
+    if last is not None and (folder / "final" / WEIGHTS).is_file():
+        found.setdefault(last, folder / "final")
     if not found:
         raise CheckpointError(f"{place} holds no model folders; give a run with train.keep_every, or a folder of them")
     return [Checkpoint(epoch, found[epoch]) for epoch in sorted(found)]
+
+
+def _last_epoch(folder: Path, own: Config) -> int | None:
+    """The epoch that a run's ``final`` is of; None where the run goes on and that is of an earlier end."""
+    try:
+        done = read_progress(folder)
+    except CheckpointError:
+        return own.train.epochs
+    return done.epoch if done.epoch == own.train.epochs else None
 
 
 def score_epochs(

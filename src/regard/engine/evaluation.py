@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regard.config import Config, load_config
+from regard.config import Config, load_config, read_settings
 from regard.data.datasets import detect
 from regard.data.sources import Source, find_source, place_of, same_pictures, split_options
 from regard.engine.extract import embed_run, run_options
@@ -251,7 +251,7 @@ def settings_of(
 def own_config(folder: Path) -> Config | None:
     """The configuration a run was trained with; None for the folder of a model alone."""
     settings = run_home(folder) / "config.yaml"
-    return load_config(settings.read_text(encoding="utf-8"), source=str(settings)) if settings.is_file() else None
+    return load_config(read_settings(settings), source=str(settings)) if settings.is_file() else None
 
 
 def trained_on(config: Config) -> list[Source | str]:

@@ -23,7 +23,7 @@ from regard.fingerprint import file_digest
 from regard.registry import DATASETS
 from regard.structures import Sample
 
-__all__ = ["check_pictures", "check_settings", "flat_settings", "picture_digests", "settings_that_differ"]
+__all__ = ["check_pictures", "check_settings", "flat_settings", "is_free", "picture_digests", "settings_that_differ"]
 
 FREE = (
     "data.root", "data.workers", "data.cache", "data.cache_folder", "data.label_files.*.mask_root",
@@ -121,7 +121,7 @@ def check_settings(old: Config, new: Config, progress: Progress, source: str) ->
     """
     faults = []
     for key, (before, after) in settings_that_differ(old, new).items():
-        if any(fnmatchcase(key, free) for free in FREE) or (key in PLACES and _same_names(before, after)):
+        if is_free(key) or (key in PLACES and _same_names(before, after)):
             continue
         if any(fnmatchcase(key, ahead) for ahead in AHEAD):
             if _same_rates(old, new, progress):
@@ -141,6 +141,11 @@ def check_settings(old: Config, new: Config, progress: Progress, source: str) ->
             f"{', '.join(AHEAD)}; go on without (--resume RUN), or start a new run in another folder with -o, from "
             "these weights with model.pretrained=RUN"
         )
+
+
+def is_free(key: str) -> bool:
+    """Whether a setting, by its dotted key, changes no step of a training."""
+    return any(fnmatchcase(key, free) for free in FREE)
 
 
 def settings_that_differ(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:

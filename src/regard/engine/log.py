@@ -42,12 +42,25 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             record = parse_json(line) if line else None
-            if line and not isinstance(record, dict):
-                raise ValueError(f"it is {type(record).__name__}")
+            if line:
+                _check(record)
         except ValueError as error:
             raise DataError(f"line {number} of {path} is no record ({error}); remove that line") from None
         records += [record] if record else []
     return from_one(records)
+
+
+def _check(record: Any) -> None:
+    """Raise ValueError for what is no record: a count that is no whole number, a figure that is no number."""
+    if not isinstance(record, dict):
+        raise ValueError(f"it is {type(record).__name__}")
+    wanted = {"event", "step"} | ({"mAP", "rank1"} if record.get("event") == "eval" else set())
+    if missing := sorted(wanted - record.keys()):
+        raise ValueError(f"it has no {', '.join(missing)}")
+    for key, value in record.items():
+        kind: Any = str if key in ("event", "precision") else int if key in ("epoch", "step") else (int, float)
+        if not isinstance(value, kind) or (key in ("epoch", "step") and value < 0):
+            raise ValueError(f"{key} is {value!r}")
 
 
 def from_one(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

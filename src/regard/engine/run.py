@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from regard.config import Config, load_config, override
+from regard.config import Config, load_config, override, read_settings
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources, no_training, source_name
@@ -29,6 +29,7 @@ from regard.models import ReIDModel
 from regard.models.checkpoint import WEIGHTS
 from regard.recipes import Recipe, list_recipes, read_recipe
 from regard.registry import MODELS
+from regard.storage import check_text
 from regard.structures import Splits
 
 __all__ = ["Resolved", "find_data", "open_data", "resolve", "resume_run", "start_run", "tested_on"]
@@ -179,7 +180,9 @@ def start_run(
         ConfigError: the folder holds a run already; with ``go_on``, one of other settings.
         CheckpointError: with ``go_on``, the run was trained on other pictures, or its checkpoint is damaged.
         DataError: the data set is for testing only.
+        StorageError: the folder's name is no text.
     """
+    check_text(folder)
     runtime = Runtime(config.train)
     try:
         kind = runtime.broadcast(_standing(folder))
@@ -213,7 +216,7 @@ def resume_run(folder: Path, overrides: Sequence[str] = (), quiet: bool = False)
     saved = None
     if _standing(folder) == "failed":
         settings = folder / "config.yaml"
-        config = load_config(settings.read_text(encoding="utf-8"), overrides, source=str(settings))
+        config = load_config(read_settings(settings), overrides, source=str(settings))
     else:
         saved = read_saved(folder)
         config = load_config(saved.config.to_dict(), overrides, source=str(folder))

@@ -92,10 +92,11 @@ class Runtime:
     def for_scoring(cls, config: Config) -> Runtime:
         """One process on this machine to score a run in, where torchrun has not started more.
 
-        The precision of its training, which this machine may not have, is no matter here: how descriptors are computed
-        is said where they are, see :func:`regard.engine.extract.products_of`.
+        What is of training alone does not matter here: shares of a batch, which these processes may not divide, and the
+        precision, which this machine may not have (how descriptors are computed is said where they are, see
+        :func:`regard.engine.extract.products_of`).
         """
-        return cls(config.train.model_copy(update={"devices": 1, "precision": "fp32"}))
+        return cls(config.train.model_copy(update={"devices": 1, "precision": "fp32", "bn_share": 1}))
 
     def threads(self) -> Threads:
         """The choice of the number of threads to train with: measured where one process computes on the CPU."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
 from regard.explain.charts import DASHES, FONT, HEIGHT, WIDTH, _beside, _dress, _label_ends
 from regard.explain.svg import SERIES, Chart
@@ -61,6 +61,7 @@ def _draw(axes: Axes, label: str, curve: Curve, floor: int) -> list[tuple[float,
     apart = max(int(epochs[-1] - epochs[0]), 1)
     axes.set_xlim(epochs[0] - 0.02 * apart, epochs[-1] + 0.01 * apart)
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    locator = FixedLocator([curve[0][0]]) if len(curve) == 1 else MaxNLocator(8, integer=True, steps=[1, 2, 5, 10])
+    axes.xaxis.set_major_locator(locator)
     axes.tick_params(labelsize=FONT)
     return ends

@@ -25,14 +25,15 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from regard.data.image import open_image, read_image
+from regard.data.image import read_image
+from regard.data.labels import has_label, read_labels
 from regard.data.transforms import TestTransform, normalize
 from regard.errors import DataError
 from regard.explain.attention import attention_of, holistic_map, spatial_map
 from regard.explain.figures import FONT, INK, LINE, MUTED, SMALL, canvas
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.explain.svg import SERIES
-from regard.structures import Sample
+from regard.structures import DISTRACTOR, Sample
 
 __all__ = [
     "PrecisionRow",
@@ -111,13 +112,13 @@ def pair_up(samples: Sequence[Sample], others: Sequence[Sample], most: int) -> l
     pairs = [
         (sample, next((other for other in others if other.pid == sample.pid and other.camid != sample.camid), None))
         for sample in samples
-        if sample.mask is not None
+        if sample.pid > DISTRACTOR and has_label(sample, "mask")
     ]
     whole = [(sample, other) for sample, other in pairs if other is not None]
     if not whole:
         raise DataError(
-            f"none of {len(samples)} pictures has a person mask and a partner from another camera; use a data set with "
-            "masks, such as one that 'regard data make' writes"
+            f"none of {len(samples)} pictures has a person mask and a partner from another camera; say where masks "
+            "are with --masks FOLDER, or use a data set with its own, such as one that 'regard data make' writes"
         )
     if len(whole) <= most:
         return whole
@@ -251,9 +252,9 @@ def _input(paths: Sequence[Any], transform: TestTransform, device: torch.device)
 
 
 def _mask(sample: Sample) -> np.ndarray:
-    assert sample.mask is not None
-    with open_image(sample.mask, "mask") as mask:
-        return np.asarray(mask)
+    mask = read_labels(sample, ("mask",)).mask
+    assert mask is not None
+    return mask
 
 
 def _coverage(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

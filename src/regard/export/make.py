@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regard.config import load_config
+from regard.config import load_config, read_settings
 from regard.data.image import read_image
 from regard.data.transforms import TestTransform
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
@@ -58,7 +58,7 @@ def input_of(folder: Path) -> InputSpec:
         if found:
             return found
         if settings.is_file():
-            data = load_config(settings.read_text(encoding="utf-8"), source=str(settings)).data
+            data = load_config(read_settings(settings), source=str(settings)).data
             return InputSpec(data.height, data.width, data.interpolation)
     return InputSpec()
 
@@ -140,7 +140,7 @@ def export_run(
         folder: of the run or the model.
         to: one of ``FORMATS``.
         output: file to write; None names one in the run's ``exports``.
-        size: height and width of the pictures; None takes the run's, else 256 x 128.
+        size: height and width of the pictures; None takes the model's own, else 256 x 128.
         pictures: (h, w, 3) uint8 each, of any size: real ones to compare, besides made-up ones, and to calibrate on.
         int8: compute in int8, with ranges of ``pictures``.
         tolerance: see :func:`~regard.export.parity.check_parity`.

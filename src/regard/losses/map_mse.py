@@ -25,13 +25,21 @@ class MapMSE(nn.Module):
         missing: what to do where there is no label: "ignore" leaves those elements out of the mean, "zero" holds the
             prediction against a map of zeros, as the released code does.
         channels: look at these maps only, e.g. [5, 6] for the shoulders; None looks at all.
+        scale: the prediction is held against this many times the labels: 255 are gray levels, as DAAF's TensorFlow and
+            MindSpore codes have their heat maps.
+
+    Raises:
+        ConfigError: no such ``missing``, or a scale that is not positive.
     """
 
-    def __init__(self, missing: Missing = "ignore", channels: tuple[int, ...] | None = None):
+    def __init__(self, missing: Missing = "ignore", channels: tuple[int, ...] | None = None, scale: float = 1.0):
         super().__init__()
         if missing not in get_args(Missing):
             raise ConfigError(f"missing is {missing!r}, wanted one of: {', '.join(get_args(Missing))}")
+        if not scale > 0:
+            raise ConfigError(f"scale is {scale}, wanted a positive number; 255 makes gray levels of labels")
         self.missing = missing
+        self.scale = scale
         self.channels = None if channels is None else list(channels)
 
     def forward(self, maps: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
@@ -56,7 +64,7 @@ class MapMSE(nn.Module):
                 raise ConfigError(f"channels is {self.channels}, but the maps are numbered 0 to {maps.shape[1] - 1}")
             maps, wanted = maps[:, self.channels], wanted[:, self.channels]
             valid = valid[:, self.channels] if valid.shape[1] > 1 else valid
-        error = (maps - wanted.to(maps.dtype)).square()
+        error = (maps - self.scale * wanted.to(maps.dtype)).square()
         if self.missing == "zero":
             return error.mean()
         if valid.shape[2:] == (1, 1):  # whole maps are counted or not: a third of the work

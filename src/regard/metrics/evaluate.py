@@ -241,7 +241,7 @@ def _check_options(chosen: dict[str, str], max_rank: int, draws: int) -> None:
         known = choices[name]
         if value not in known:
             raise ConfigError(f"unknown {name} option {value!r}{nearest(value, known)}; known: {', '.join(known)}")
-    if max_rank < 1:
+    if not hasattr(max_rank, "__index__") or max_rank < 1:
         raise ConfigError(f"max_rank is {max_rank}: ask for at least one rank")
     if draws < 1:
         raise ConfigError(f"draws is {draws}: draw the gallery at least once, usually 100 times")

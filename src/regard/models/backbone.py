@@ -21,10 +21,12 @@ import timm
 import torch
 from timm.layers.blur_pool import BlurPool2d
 from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.pool2d_same import MaxPool2dSame
 from torch import Tensor, nn
 
 from regard.errors import ConfigError, RegardError, nearest
 from regard.models.checkpoint import load_weights
+from regard.models.mindspore_names import in_torch_words, of_mindspore
 from regard.models.tensor_file import read_tensors
 
 __all__ = ["Backbone"]
@@ -43,6 +45,9 @@ class Backbone(nn.Module):
             dilation left at 1. 2 leaves the network alone.
         stem_relu: whether the activation between the stem's normalization and its pooling stays. Only networks that
             have it as a separate module (``act1``, the ResNets) can lose it; the others ignore this.
+        same_padding: pad where the resolution is halved as TensorFlow and MindSpore do, by as little as gives H / 2,
+            the odd row and column at the bottom and on the right, where PyTorch pads all sides alike.
+        norm_eps: added to the variance in every batch normalization; None leaves the network's own.
 
     Attributes:
         stages: callables, each maps one feature map to the next.
@@ -61,6 +66,8 @@ class Backbone(nn.Module):
         pretrained: bool | str | Path = False,
         last_stride: int = 1,
         stem_relu: bool = False,
+        same_padding: bool = False,
+        norm_eps: float | None = None,
     ):
         super().__init__()
         if last_stride not in (1, 2):
@@ -73,6 +80,12 @@ class Backbone(nn.Module):
             del self.stages[0].act1
         if last_stride == 1:
             _keep_resolution(self.stages[-1])
+        if same_padding:
+            _pad_same(self.stages)
+        if norm_eps is not None:
+            for norm in self.stages.modules():
+                if isinstance(norm, nn.BatchNorm2d):
+                    norm.eps = norm_eps
         maps = _probe(self.stages)
         self.channels = [x.shape[1] for x in maps]
         self.strides = [PROBE // x.shape[-1] for x in maps]
@@ -107,8 +120,13 @@ def _create(name: str, pretrained: bool | str | Path) -> nn.Module:
 
 
 def _load_local(network: nn.Module, path: str | Path) -> None:
-    """Weights in timm's own layout (for ResNets torchvision's is the same), with or without the classifier's."""
+    """Weights in timm's own layout (for ResNets torchvision's is the same), with or without the classifier's.
+
+    Those of a ResNet of MindSpore have its names.
+    """
     tensors = read_tensors(path)
+    if of_mindspore(tensors):
+        tensors = in_torch_words(tensors, network.state_dict(), str(path))
     config: Any = network.pretrained_cfg
     classifier = config.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
@@ -198,10 +216,28 @@ def _keep_resolution(stage: nn.Module) -> None:
 def _stride_one(conv: nn.Conv2d) -> nn.Conv2d:
     """The convolution at stride 1; one without padding (a patch merging) gets what keeps the size."""
     conv.stride = (1, 1)
-    if conv.padding != (0, 0) or conv.kernel_size == (1, 1):
-        return conv
+    return conv if conv.padding != (0, 0) or conv.kernel_size == (1, 1) else _same(conv)
+
+
+def _pad_same(stages: nn.ModuleList) -> None:
+    """Let everything that halves the resolution pad as TensorFlow does, with the same weights under the same names."""
+    for parent in list(stages.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d) and child.stride == (2, 2) and child.kernel_size != (1, 1):
+                setattr(parent, name, _same(child))
+            elif isinstance(child, nn.MaxPool2d) and child.stride in (2, (2, 2)):
+                setattr(parent, name, MaxPool2dSame(child.kernel_size, child.stride))
+
+
+def _same(conv: nn.Conv2d) -> nn.Conv2d:
+    """The convolution with TensorFlow's padding and the same parameters."""
     same = Conv2dSame(
-        conv.in_channels, conv.out_channels, conv.kernel_size, groups=conv.groups, bias=conv.bias is not None
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        groups=conv.groups,
+        bias=conv.bias is not None,
     )
     same.weight, same.bias = conv.weight, cast(nn.Parameter, conv.bias)
     return cast(nn.Conv2d, same)

@@ -32,6 +32,8 @@ class Baseline(GlobalDescriptor):
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
+        same_padding: whether what halves the resolution pads as TensorFlow and MindSpore do, at the end.
+        norm_eps: added to the variance in the backbone's batch normalizations; None leaves the network's own.
     """
 
     def __init__(
@@ -42,5 +44,8 @@ class Baseline(GlobalDescriptor):
         backbone: str = "resnet50",
         last_stride: int = 1,
         stem_relu: bool = False,
+        same_padding: bool = False,
+        norm_eps: float | None = None,
     ):
-        super().__init__(num_ids, Backbone(backbone, pretrained, last_stride, stem_relu), attention={})
+        stages = Backbone(backbone, pretrained, last_stride, stem_relu, same_padding, norm_eps)
+        super().__init__(num_ids, stages, attention={})

@@ -331,6 +331,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
         config = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"

@@ -78,7 +78,7 @@ class ReIDModel(nn.Module):
 
     def __init__(self, num_ids: int, embed_dim: int):
         super().__init__()
-        if num_ids < 1:
+        if type(num_ids) is bool or not hasattr(num_ids, "__index__") or num_ids < 1:
             raise ConfigError(f"num_ids is {num_ids}, but a model needs at least 1 identity; give the training set's")
         self.num_ids = num_ids
         self.embed_dim = embed_dim
@@ -142,8 +142,8 @@ def create_model(name: str, num_ids: int, pretrained: bool | str | Path = False,
         name: one of ``regard.registry.MODELS``.
         num_ids: identities to classify in training.
         pretrained: weights to start from: ``False`` for none, ``True`` for timm's download of the backbone's, the path
-            of a local torch or safetensors file of the backbone's, or the folder of a run or of a saved model of the
-            same system, of which everything is taken but what classifies another number of identities.
+            of a local torch, safetensors or MindSpore file of the backbone's, or the folder of a run or of a saved
+            model of the same system, of which everything is taken but what classifies another number of identities.
         options: the model's own options, see its class.
 
     Raises:

@@ -15,11 +15,12 @@ knows no identities.
 
 - The released codes compute both branches in evaluation too; ``embed`` does not.
 - Groups of channels: a sixth of them, 341 of 2048, as in the authors' table; their codes slice 340 (``group_width``).
-- Doublings of 3 x 3 as in the table; the released ``bot`` has 2 x 2 (``decoder``).
-- The released ``bot`` decodes linearly, the released ``trinet`` with normalizations and a sigmoid. Each is its preset's
-  default, ``nonlinear`` changes it. The normalization between the last convolution and the sigmoid is left out.
-- HAB branches off after the first residual stage into a private copy of the others in the released ``bot``. The
-  released ``trinet`` reads about half the channels of the last map; here it reads all (``hab_tap``).
+- Doublings of 3 x 3 as in the table; the released ``bot`` has 2 x 2 (``decoder``), and so has ``mindspore`` here.
+- The released ``bot`` and ``mindspore`` decode linearly, the released ``trinet`` with normalizations and a sigmoid.
+  Each is its preset's default, ``nonlinear`` changes it. The normalization between the last convolution and the sigmoid
+  is left out.
+- HAB branches off after the first residual stage into a private copy of the others, as in the released ``bot`` and
+  ``mindspore``. The released ``trinet`` reads about half the channels of the last map; here it reads all (``hab_tap``).
 - The released ``bot`` starts its PAB from weights so small that they decay faster than the branch's gradients move them
   (and, by a slip, not its HAB); here both start from PyTorch's initialization (``decoder_start``).
 - Left and right joints change places when a picture is flipped, which no released code does, see
@@ -30,9 +31,11 @@ knows no identities.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from regard.errors import ConfigError
@@ -43,11 +46,11 @@ from regard.models.backbone import Backbone
 from regard.models.contract import ReIDModel
 from regard.models.options import check_choice
 from regard.registry import MODELS
-from regard.structures import Output
+from regard.structures import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN, Output
 
 __all__ = ["DAAF", "JOINT_GROUPS", "DAAFPreset", "DecoderStart", "HabTap"]
 
-DAAFPreset = Literal["bot", "trinet"]
+DAAFPreset = Literal["bot", "trinet", "mindspore"]
 HabTap = Literal["layer1_copy", "layer4"]
 DecoderStart = Literal["torch", "released"]
 
@@ -63,6 +66,8 @@ JOINT_GROUPS = {
 
 TRINET_HIDDEN = 1024
 TRINET_DIM = 128
+MINDSPORE_DIM = 512
+MINDSPORE_EPS = 1e-4
 
 FIRST_RESIDUAL_STAGE = 1
 
@@ -71,17 +76,22 @@ class Choices(NamedTuple):
     """What a preset decides where an option is left open; the options of :class:`DAAF` of the same names."""
 
     hab_tap: HabTap
+    decoder: DecoderKernel
     nonlinear: bool
     last_stride: int
     stem_relu: bool
+    pixel_mean: tuple[float, float, float]
 
 
 PRESETS: dict[DAAFPreset, Choices] = {
-    "bot": Choices(hab_tap="layer1_copy", nonlinear=False, last_stride=1, stem_relu=False),
-    "trinet": Choices(hab_tap="layer4", nonlinear=True, last_stride=2, stem_relu=True),
+    "bot": Choices("layer1_copy", "3x3", nonlinear=False, last_stride=1, stem_relu=False, pixel_mean=IMAGENET_MEAN),
+    "trinet": Choices("layer4", "3x3", nonlinear=True, last_stride=2, stem_relu=True, pixel_mean=IMAGENET_MEAN),
+    "mindspore": Choices(
+        "layer1_copy", "2x2", nonlinear=False, last_stride=2, stem_relu=True, pixel_mean=MINDSPORE_MEAN
+    ),
 }
 
-RELEASED_START: dict[DAAFPreset, dict[str, float]] = {"bot": {"pab": 0.001}}
+RELEASED_START: dict[DAAFPreset, dict[str, float]] = {"bot": {"pab": 0.001}, "mindspore": {"pab": 0.01, "hab": 0.01}}
 """Preset -> branch -> standard deviation of the normal distribution that all its decoder's weights are drawn from, with
 biases of zero. What is not named starts as PyTorch starts it: ``bot`` re-initializes PAB where it means HAB."""
 
@@ -95,7 +105,8 @@ class DAAF(ReIDModel):
     Args:
         num_ids: identities to classify in training; ``trinet`` classifies none.
         pretrained: backbone weights: ``False``, ``True`` (timm's download) or the path of a local file.
-        preset: the network underneath: ``"bot"`` (BNNeck, as wide as the last map) or ``"trinet"`` (128-dimensional).
+        preset: the network underneath: ``"bot"`` (BNNeck, as wide as the last map), ``"trinet"`` (128-dimensional) or
+            ``"mindspore"`` (512-dimensional).
         hab: whether a branch predicts the person mask, ``maps["hab"]`` (B, 1, h, w).
         pab: whether a branch predicts joint heat maps, ``maps["pab"]`` (B, 17, h, w).
         hab_tap: what HAB reads: ``"layer1_copy"``, the map after the first residual stage through a private copy of
@@ -108,6 +119,8 @@ class DAAF(ReIDModel):
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
+        pixel_mean: mean color, in fractions of white, that the network's pixels are centered on. Images come centered
+            on ImageNet's as for every model; the difference is added to them.
 
     Predicted maps are 16 times the last map: the size of the input at stride 16, half of it at stride 32.
 
@@ -127,43 +140,46 @@ class DAAF(ReIDModel):
         pab: bool = True,
         hab_tap: HabTap | None = None,
         group_width: int | None = None,
-        decoder: DecoderKernel = "3x3",
+        decoder: DecoderKernel | None = None,
         nonlinear: bool | None = None,
         decoder_start: DecoderStart = "torch",
         backbone: str = "resnet50",
         last_stride: int | None = None,
         stem_relu: bool | None = None,
+        pixel_mean: tuple[float, float, float] | None = None,
     ):
         check_choice("preset", preset, DAAFPreset)
-        check_choice("decoder", decoder, DecoderKernel)
         check_choice("decoder_start", decoder_start, DecoderStart)
-        given = {"hab_tap": hab_tap, "nonlinear": nonlinear, "last_stride": last_stride, "stem_relu": stem_relu}
+        given = {"hab_tap": hab_tap, "decoder": decoder, "nonlinear": nonlinear, "last_stride": last_stride}
+        given |= {"stem_relu": stem_relu, "pixel_mean": pixel_mean}
         chosen = PRESETS[preset]._replace(**{name: value for name, value in given.items() if value is not None})
+        check_choice("decoder", chosen.decoder, DecoderKernel)
         check_choice("hab_tap", chosen.hab_tap, HabTap)
-        stages = Backbone(backbone, pretrained, chosen.last_stride, chosen.stem_relu)
+        port = {"same_padding": True, "norm_eps": MINDSPORE_EPS} if preset == "mindspore" else {}
+        stages = Backbone(backbone, pretrained, chosen.last_stride, chosen.stem_relu, **port)
         channels = stages.channels[-1]
-        super().__init__(num_ids, embed_dim=channels if preset == "bot" else TRINET_DIM)
+        super().__init__(num_ids, {"bot": channels, "trinet": TRINET_DIM, "mindspore": MINDSPORE_DIM}[preset])
         self.preset = preset
+        self.pixels = Recenter(chosen.pixel_mean)
         self.backbone = stages
-        self.neck = bnneck(channels) if preset == "bot" else trinet_head(channels)
-        self.classifier: nn.Linear | None = identity_classifier(channels, num_ids) if preset == "bot" else None
+        self.neck, self.classifier = head(preset, channels, num_ids)
         self.hab: HolisticBranch | None = None
         if hab:
             copied = stages.stages[FIRST_RESIDUAL_STAGE + 1 :] if chosen.hab_tap == "layer1_copy" else []
-            self.hab = HolisticBranch(copied, MapDecoder(channels, [1], decoder, chosen.nonlinear))
+            self.hab = HolisticBranch(copied, MapDecoder(channels, [1], chosen.decoder, chosen.nonlinear))
         self.pab: MapDecoder | None = None
         if pab:
             joints = [len(group) for group in JOINT_GROUPS.values()]
-            self.pab = MapDecoder(_group_width(group_width, channels), joints, decoder, chosen.nonlinear)
+            self.pab = MapDecoder(_group_width(group_width, channels), joints, chosen.decoder, chosen.nonlinear)
         if decoder_start == "released":
             self._start_as_released()
 
     def forward(self, images: Tensor) -> Output:
         """The descriptor, and under ``maps`` what the branches predict.
 
-        ``features["global"]`` is what the metric loss sees: the pooled map of ``bot``, the descriptor of ``trinet``.
+        ``features["global"]`` is what the metric loss sees: the pooled map of ``bot``, the descriptor of the others.
         """
-        x, maps = images, {}
+        x, maps = self.pixels(images), {}
         for number, stage in enumerate(self.backbone.stages):
             x = stage(x)
             if self.hab and self.hab.copied and number == FIRST_RESIDUAL_STAGE:
@@ -195,7 +211,7 @@ class DAAF(ReIDModel):
                 decoder.start_narrow(std)
 
     def _descriptor(self, images: Tensor) -> Tensor:
-        return self.neck(global_average(self.backbone(images)))
+        return self.neck(global_average(self.backbone(self.pixels(images))))
 
 
 class HolisticBranch(nn.Module):
@@ -216,6 +232,58 @@ class HolisticBranch(nn.Module):
         for stage in self.copied:
             x = stage(x)
         return self.decoder(x)
+
+
+class Recenter(nn.Module):
+    """From pixels centered on ImageNet's mean to pixels centered on another, with ImageNet's deviations.
+
+    Args:
+        mean: of red, green and blue, in fractions of white.
+    """
+
+    shift: Tensor
+
+    def __init__(self, mean: Sequence[float]):
+        super().__init__()
+        if len(mean) != 3 or not all(0 <= value <= 1 for value in mean):
+            raise ConfigError(f"pixel_mean is {list(mean)}, wanted three numbers from 0 to 1; 0.5 is a middle gray")
+        shift = [(old - new) / std for old, new, std in zip(IMAGENET_MEAN, mean, IMAGENET_STD)]
+        self.register_buffer("shift", torch.tensor(shift).view(3, 1, 1), persistent=False)
+        self.idle = not any(shift)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> the same size; the images themselves where the mean is ImageNet's."""
+        return images if self.idle else images + self.shift
+
+
+def head(preset: DAAFPreset, channels: int, num_ids: int) -> tuple[nn.Module, nn.Linear | None]:
+    """What follows the pooled map (B, C): the module that gives the descriptor, and the classifier."""
+    if preset == "bot":
+        return bnneck(channels), identity_classifier(channels, num_ids)
+    if preset == "trinet":
+        return trinet_head(channels), None
+    classifier = nn.Linear(MINDSPORE_DIM, num_ids)
+    nn.init.kaiming_normal_(classifier.weight, nonlinearity="relu")
+    nn.init.zeros_(classifier.bias)
+    return Reduction(channels), classifier
+
+
+class Reduction(nn.Module):
+    """The MindSpore port's layer after pooling: 1 x 1 convolution, batch normalization, ReLU.
+
+    As there, the normalization's scales start from N(0, 0.01²): of either sign, and small.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, MINDSPORE_DIM, 1, bias=False)
+        self.norm = nn.BatchNorm2d(MINDSPORE_DIM)
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+        nn.init.normal_(self.norm.weight, std=0.01)
+
+    def forward(self, g: Tensor) -> Tensor:
+        """(B, C) -> (B, 512)."""
+        return self.norm(self.conv(g[:, :, None, None])).relu().flatten(1)
 
 
 def trinet_head(channels: int) -> nn.Sequential:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from regard.errors import CheckpointError, UnknownNameError
 from regard.input_spec import InputSpec
-from regard.models import released_apnet, released_daaf, released_dsp, released_mudeep, released_rga
+from regard.models import released_apnet, released_daaf, released_dsp, released_mudeep, released_resnet, released_rga
 from regard.models.checkpoint import load_weights
 from regard.models.contract import ReIDModel, create_model
 from regard.models.tensor_file import as_tensors, read_tensors
@@ -65,7 +65,7 @@ def import_released(
     tensors; ``model.import_report`` says what was used, unused, missing or in conflict.
 
     Args:
-        source: a ``.pt``, ``.pth`` or ``.safetensors`` file, or a state dict of tensors or arrays.
+        source: a ``.pt``, ``.pth``, ``.safetensors`` or MindSpore ``.ckpt`` file, or a state dict of tensors or arrays.
         network: whose checkpoint it is, a key of ``IMPORTERS``.
         size: height and width of the pictures it was trained on, where they are not those of its paper's tables.
         options: of the model, where the tensors do not tell: ``descriptor="logits"`` for an APNet of MSMT17.
@@ -125,7 +125,8 @@ def _fit(model: ReIDModel, tensors: Mapping[str, Tensor], translation: Translati
         if name in values and not torch.equal(values[name], value):
             conflicting.append(key)
         values[name] = value
-    missing = [name for name in ours if name not in values and name.endswith("num_batches_tracked")]
+    known = [name for name in ours if name.endswith("num_batches_tracked") or name.startswith(translation.fresh)]
+    missing = [name for name in known if name not in values]
     load_weights(model, values | {name: ours[name] for name in missing}, origin)
     if conflicting:
         warnings.warn(
@@ -160,8 +161,9 @@ MARKS: dict[str, tuple[str, ...]] = {
     "att1.fc1.weight": ("msea",),
     "conv_all.conv1.weight": ("mudeep",),
     "local_conv_layer1.weight": ("dsp", "sa"),
-    "trans_conv_0.weight": ("daaf",),
-    "trans_conv_m0.weight": ("daaf",),
+    "backone.0.weight": ("daaf-mindspore",),
+    "trans_conv_0.weight": ("daaf", "daaf-mindspore"),
+    "trans_conv_m0.weight": ("daaf", "daaf-mindspore"),
     "backbone.rga_att1.gx_spatial.0.weight": ("rga",),
     "backbone.rga_att1.gx_channel.0.weight": ("rga",),
 }
@@ -170,10 +172,13 @@ MARKS: dict[str, tuple[str, ...]] = {
 IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {
     "apnet": released_apnet.apnet,
     "daaf": released_daaf.daaf,
+    "daaf-mindspore": released_daaf.daaf_mindspore,
     "dsp": released_dsp.dsp,
     "sa": released_dsp.sa,
     "msea": released_apnet.msea,
     "mudeep": released_mudeep.mudeep,
+    "pcb": released_dsp.pcb,
+    "resnet": released_resnet.resnet,
     "rga": released_rga.rga,
 }
 """Released network -> reader of its state dict."""
@@ -181,9 +186,12 @@ IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {
 INPUTS: dict[str, InputSpec] = {
     "apnet": InputSpec(384, 192),
     "daaf": InputSpec(256, 128),
+    "daaf-mindspore": InputSpec(256, 128),
     "dsp": InputSpec(384, 128),
+    "pcb": InputSpec(384, 128),
     "sa": InputSpec(384, 128),
     "msea": InputSpec(384, 192),
     "mudeep": InputSpec(384, 192, "bicubic"),
+    "rga": InputSpec(256, 128),
 }
 """Released network -> what its authors' code trains it to see, which no tensor tells; 256 x 128 where none is here."""

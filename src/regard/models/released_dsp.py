@@ -1,10 +1,11 @@
-"""Checkpoints of the released DSP and SA networks.
+"""Checkpoints of the released DSP and SA networks, and of PCB, whose code both began with.
 
 Shapes: N identities, C channels, D length of the vectors the classifiers see.
 
-Both networks save the same names and shapes, so a file does not tell which of them wrote it, and they compute different
+DSP and SA save the same names and shapes, so a file does not tell which of them wrote it, and they compute different
 descriptors from the same tensors: whoever imports has to say. What a file does tell: N (the rows of the classifiers,
-751 on every data set unless someone edited the code), D, and the depth of the ResNet.
+751 on every data set unless someone edited the code), D, and the depth of the ResNet. PCB saves the same but for the
+classifiers half-way up and that of the stripes' mean.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from regard.errors import CheckpointError
 from regard.models.translation import Translation, rename
 
-__all__ = ["dsp", "sa"]
+__all__ = ["dsp", "pcb", "sa"]
 
 RULES = {
     r"base\.(conv1|bn1)\.": r"backbone.stages.0.\1.",
@@ -30,6 +31,7 @@ RULES = {
     r"local_conv_layer(\d)\.": r"supervision.ds\1.reduction.",
     r"instance_layer(\d)\.": r"supervision.ds\1.classifier.",
 }
+PCB_RULES = RULES | {r"instance(\d+)\.": r"parts.classifiers.part\1."}
 ATTENTION_RULES = {
     r"GCT1\.(alpha|gamma|beta)$": r"attention.tap2.channel.\1",
     r"GCT2\.(alpha|gamma|beta)$": r"attention.tap3.channel.\1",
@@ -42,9 +44,9 @@ NEEDED = {
     "base.conv1.weight": "the backbone",
     "local_conv.weight": "the reduction of the stripes",
     "feat_bn2d.weight": "its normalization",
-    "local_conv_layer1.weight": "the deep supervision, without which this is the plain part network (PCB)",
     "instance0.weight": "the first stripe's classifier, which tells the number of identities",
 }
+SUPERVISED = {"local_conv_layer1.weight": "the deep supervision, without which this is the plain part network, pcb"}
 DEPTHS: dict[tuple[int, ...], str] = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101", (3, 8, 36, 3): "resnet152"}
 """Blocks per stage -> backbone."""
 
@@ -57,7 +59,7 @@ def dsp(tensors: Mapping[str, Tensor], origin: str) -> Translation:
     """
     live = any(re.match(r"GCT\d\.(gamma|beta)", key) and tensors[key].any() for key in tensors)
     options = {"mode": "code" if live else "released"}
-    return _translate("dsp", tensors, origin, options, RULES | ATTENTION_RULES if live else RULES)
+    return _translate("dsp", tensors, origin, options, RULES | ATTENTION_RULES if live else RULES, NEEDED | SUPERVISED)
 
 
 def sa(tensors: Mapping[str, Tensor], origin: str) -> Translation:
@@ -66,14 +68,25 @@ def sa(tensors: Mapping[str, Tensor], origin: str) -> Translation:
         raise CheckpointError(
             f"{origin} is no SA checkpoint: it holds DSP's attention vectors (GCT1, …); import it as network 'dsp'"
         )
-    return _translate("sa", tensors, origin, {"mode": "l1", "rescale": False}, RULES)
+    return _translate("sa", tensors, origin, {"mode": "l1", "rescale": False}, RULES, NEEDED | SUPERVISED)
+
+
+def pcb(tensors: Mapping[str, Tensor], origin: str) -> Translation:
+    """Released PCB (github.com/syfafterzy/PCB_RPP_for_reID), before refined part pooling."""
+    stripes = sum(re.fullmatch(r"instance\d+\.weight", key) is not None for key in tensors)
+    return _translate("pcb", tensors, origin, {"stripes": stripes, "descriptor": "stripes"}, PCB_RULES, NEEDED)
 
 
 def _translate(
-    network: str, tensors: Mapping[str, Tensor], origin: str, options: dict[str, Any], rules: Mapping[str, str]
+    network: str,
+    tensors: Mapping[str, Tensor],
+    origin: str,
+    options: dict[str, Any],
+    rules: Mapping[str, str],
+    needed: Mapping[str, str],
 ) -> Translation:
-    """What the two networks' files have in common."""
-    for key, meaning in NEEDED.items():
+    """What the networks' files have in common."""
+    for key, meaning in needed.items():
         if key not in tensors:
             raise CheckpointError(
                 f"{origin} is not a {network.upper()} checkpoint: it has no {key} ({meaning}), but "

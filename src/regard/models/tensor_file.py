@@ -11,7 +11,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from regard.errors import CheckpointError
+from regard.errors import CheckpointError, StorageError
+from regard.models.mindspore_file import is_mindspore, read_mindspore
+from regard.storage import check_text
 
 __all__ = ["as_tensors", "read_tensors"]
 
@@ -20,23 +22,32 @@ WRAPPERS = ("state_dict", "model", "net")
 
 
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
-    """Named tensors of a safetensors or torch file (``.pt``, ``.pth``, …), on the CPU.
+    """Named tensors of a safetensors, torch (``.pt``, ``.pth``, …) or MindSpore file (``.ckpt``), on the CPU.
 
     Torch files are read with ``weights_only=True``; wrappers and ``module.`` prefixes are taken off.
 
     Raises:
         CheckpointError: no such file, damaged, or without named tensors.
+        StorageError: its name is no text.
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no file {path}; give the path of a .safetensors, .pt or .pth file")
+        raise CheckpointError(f"no file {path}; give the path of a .safetensors, .pt, .pth or .ckpt file")
     try:
         if path.suffix == ".safetensors":
+            check_text(path)
             return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        reads = read_mindspore if is_mindspore(path) else _read_torch
+        content = reads(path)
+    except (CheckpointError, StorageError):
+        raise
     except Exception as error:  # a damaged file can break its reader anywhere
         raise CheckpointError(f"{path} {_reason(error)}") from error
     return as_tensors(content, source=str(path))
+
+
+def _read_torch(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def as_tensors(content: Any, source: str) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ class Translation(NamedTuple):
             that tensor.
         size: height and width of the only pictures that the network takes, where its weights depend on them; options
             ``height`` and ``width`` of the model. One that the tensors tell in part is a line for whoever has to.
+        fresh: how names of ours begin that the source does not hold, and that keep their initial values.
     """
 
     model: str
@@ -31,6 +32,7 @@ class Translation(NamedTuple):
     names: dict[str, str]
     joined: Mapping[str, Sequence[str]] = {}
     size: tuple[int, int] | str | None = None
+    fresh: tuple[str, ...] = ()
 
 
 def rename(tensors: Mapping[str, Tensor], rules: Mapping[str, str]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from regard.config import Config, describe_fault, load_config, without_terms
+from regard.config import Config, describe_fault, load_config, read_settings, without_terms
 from regard.errors import ConfigError, UnknownNameError
 from regard.parsing import parse_yaml
 
@@ -52,9 +52,13 @@ class About(BaseModel):
         published: scores in percent, such as ``{mAP: 90.5, rank-1: 96.2}``.
         protocol: how these were measured.
         source: where these were published.
+        reach: half of the interval of a published score, where it came with one.
+        settings: overrides that the scores were measured with, where those are not the recipe's own.
+        people: of the crowd that they were measured on, to train and to test on.
+        counts: of that data set, as :class:`regard.data.datasets.Counts` has them, where its kind has none published.
         against: what is known against comparing with them.
-        changes: what differs from the authors' training, each ``KEY, KEY: what and why``. Keys are dotted settings; of
-            a recipe that has a released twin, they are all in which the two differ.
+        changes: what differs from the authors' training, each ``KEY, KEY: what and why; KEY: ...``. Keys are dotted
+            settings; of a recipe that has a released twin, they are all in which the two differ.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -62,6 +66,10 @@ class About(BaseModel):
     published: dict[str, Percent] = {}
     protocol: Line | None = None
     source: Line | None = None
+    reach: dict[str, float] = {}
+    settings: tuple[str, ...] = ()
+    people: tuple[int, int] | None = None
+    counts: dict[str, int] = {}
     against: tuple[Line, ...] = ()
     changes: tuple[Line, ...] = ()
 
@@ -111,7 +119,7 @@ class Recipe:
         return self.about.kind if self.about else UNSAID
 
     def config(self, overrides: Sequence[str] = ()) -> Config:
-        """The checked configuration.
+        """The checked configuration; of a released training, scored in fp32 unless it says otherwise.
 
         Args:
             overrides: see :func:`regard.config.load_config`.
@@ -119,7 +127,10 @@ class Recipe:
         Raises:
             ConfigError: everything that is wrong, in one message.
         """
-        return load_config(self.settings, overrides, source=self.name)
+        settings = self.settings
+        if self.kind == "released" and isinstance(settings.get("eval", {}), Mapping):
+            settings = _over({"eval": {"precision": "fp32"}}, settings)
+        return load_config(settings, overrides, source=self.name)
 
 
 def list_recipes() -> list[str]:
@@ -161,11 +172,7 @@ def _read_file(path: Path, name: str, seen: tuple[Path, ...] = ()) -> Recipe:
     if path.resolve() in seen:
         way = " -> ".join(map(str, (*seen, path.resolve())))
         raise ConfigError(f"base goes round in a circle ({way}); take one of them out")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
-        raise ConfigError(f"cannot read recipe {path}: {reason}; 'regard recipes' lists those on board") from None
+    text = read_settings(path)
     return _assemble(name, text, path.parent, (*seen, path.resolve()))
 
 

@@ -38,7 +38,7 @@ class Embedder:
 
     Args:
         path: folder of a run, or a folder a model was saved in.
-        size: height and width of the network's input; None takes those of the run, else 256 x 128.
+        size: height and width of the network's input; None takes the model's own, else 256 x 128.
         flip: average with the descriptor of the mirrored picture.
         batch_size: B.
         device: where to compute; None takes a GPU where there is one.

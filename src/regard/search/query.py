@@ -113,7 +113,7 @@ def search(
         ConfigError: k is out of range.
         DataError: the descriptors do not fit the gallery.
     """
-    if not 1 <= k <= MOST:
+    if not hasattr(k, "__index__") or not 1 <= k <= MOST:
         raise ConfigError(f"got k={k}, wanted 1 to {MOST} matches")
     started = time.perf_counter()
     vector = combine(query, engine.dim)

@@ -1,0 +1,78 @@
+"""Train for a published score, measure by its protocol, and set both side by side.
+
+  regard reproduce apnet market1501 --root data            the recipe that works best here
+  regard reproduce apnet market1501 --root data --released     the authors' code to the letter
+  regard reproduce daaf_trinet dukemtmc --root data --seeds 3 -o runs/again
+  regard reproduce baseline crowd --seeds 3                a row of our own (docs/results.md), in minutes
+
+'regard recipes' lists the rows: SYSTEM_DATASET, or SYSTEM_DATASET_released. The data set's counts are checked before
+anything is trained. The same command goes on after an interruption. Leaves a run folder per seed, reproduction.html
+and reproduction.json: published, ours with interval, same, better or worse, cost, and everything that differed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from regard.cli.options import output_folder
+from regard.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("system", help="system, or a recipe's name up to the data set")
+    parser.add_argument("dataset", nargs="?", metavar="DATASET", help="the published row's data set")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that are to differ")
+    parser.add_argument("--data", metavar="DATASET", help="another way to name the data set")
+    parser.add_argument("--root", type=Path, help="folder of the data set; a crowd is made where none is given")
+    parser.add_argument("--released", action="store_true", help="the authors' code to the letter")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings (%(default)s)")
+    parser.add_argument("--other-data", action="store_true", help="go on although counts are not the published ones")
+    parser.add_argument("-o", "--output", type=output_folder, metavar="FOLDER", help="default: runs/reproduce/RECIPE")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Reproduce, print the table, write page and JSON."""
+    import json
+
+    from regard.cli.closing import close_with
+    from regard.explain.reproduction import write_reproduction
+    from regard.reproduce import find_recipe, reproduce
+    from regard.storage import encode_text, write_atomic
+
+    dataset, overrides = arguments.dataset, list(arguments.overrides)
+    if dataset and "=" in dataset:
+        dataset, overrides = None, [dataset, *overrides]
+    if (dataset is None) == (arguments.data is None):
+        got = "no data set" if dataset is None else f"{dataset} and --data {arguments.data}"
+        raise ConfigError(
+            f"reproduce got {got}, wanted one: regard reproduce {arguments.system} market1501 --root FOLDER"
+        )
+    dataset = dataset or arguments.data
+    recipe = find_recipe(arguments.system, dataset, arguments.released)
+    folder = arguments.output or Path("runs") / "reproduce" / recipe.name
+    found = reproduce(
+        arguments.system,
+        dataset,
+        folder,
+        root=arguments.root,
+        released=arguments.released,
+        seeds=arguments.seeds,
+        overrides=overrides,
+        other_data=arguments.other_data,
+        command=shlex.join(["regard", *sys.argv[1:]]),
+        quiet=arguments.quiet,
+    )
+    if found is None:
+        return
+    print(found)
+    page, numbers = folder / "reproduction.html", folder / "reproduction.json"
+    write_atomic(numbers, encode_text(json.dumps(found.to_dict(), indent=2) + "\n"))
+    write_reproduction(found, page)
+    first = found.figures[0]
+    score = f"{first.name} {100 * first.ours[0]:.1f}, published {100 * first.published:.1f}: {first.verdict}"
+    close_with([page, numbers], score, ["report", *(run.folder for run in found.runs)])

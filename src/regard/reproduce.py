@@ -1,0 +1,224 @@
+"""A published score, trained for and measured again: what ``regard reproduce`` does, for Python too.
+
+>>> from regard.reproduce import reproduce                                                  # doctest: +SKIP
+>>> found = reproduce("apnet", "market1501", Path("runs/again"), root=Path("data"))         # doctest: +SKIP
+>>> found.figures[0].verdict                                                                # doctest: +SKIP
+'worse'
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from scipy.special import stdtrit
+
+from regard import __version__
+from regard.config import Config, load_config
+from regard.data.crowd import make_crowd
+from regard.data.datasets import Counts, count_differences, published_counts
+from regard.engine.checkpoint import read_progress
+from regard.engine.compare import compare_runs
+from regard.engine.comparison import Row
+from regard.engine.identity import flat_settings, is_free
+from regard.engine.log import read_history
+from regard.engine.run import open_data, start_run
+from regard.engine.runtime import Runtime
+from regard.errors import ConfigError, DataError
+from regard.explain.reproduction import Compared, Departure, Reproduction, SeedRun
+from regard.recipes import About, Recipe, list_recipes, read_recipe
+from regard.structures import Splits
+from regard.wording import count
+
+__all__ = ["find_recipe", "reproduce"]
+
+RELEASED = "_released"
+CROWD = "crowd"
+
+
+def find_recipe(system: str, data: str, released: bool = False) -> Recipe:
+    """The recipe of a published row.
+
+    Args:
+        system: a system, or what stands before the data set in a recipe's name ("daaf_trinet", "msea_2023").
+        data: name of the data set.
+        released: the recipe that follows the authors' code to the letter.
+
+    Raises:
+        ConfigError: there is none, or no published score is known for it.
+    """
+    name = f"{system}_{data}"
+    if released and not (name in list_recipes() and read_recipe(name).kind == "released"):
+        name += RELEASED
+    if name not in list_recipes():
+        known = [other for other in list_recipes() if other.startswith(f"{system.partition('_')[0]}_")]
+        there = f"there are {', '.join(known)}" if known else "'regard recipes' lists all"
+        raise ConfigError(f"there is no recipe {name}; {there}")
+    recipe = read_recipe(name)
+    if not _about(recipe).published:
+        raise ConfigError(f"recipe {name} names no published score to compare with; train it with: regard train {name}")
+    return recipe
+
+
+def _about(recipe: Recipe) -> About:
+    return recipe.about or About(kind="ours")
+
+
+def reproduce(
+    system: str,
+    data: str,
+    folder: Path,
+    *,
+    root: Path | None = None,
+    released: bool = False,
+    seeds: int = 1,
+    overrides: Sequence[str] = (),
+    other_data: bool = False,
+    command: str = "",
+    quiet: bool = False,
+) -> Reproduction | None:
+    """Check the data, train, score by the published protocol, and set both rows side by side.
+
+    What is done already in ``folder`` is not done again, so a second call goes on where the first was ended.
+
+    Args:
+        system, data, released: the row, see :func:`find_recipe`.
+        folder: receives a run folder per seed.
+        root: of the data set; the crowd needs none, it is made.
+        seeds: trainings, from seed 0 on.
+        overrides: settings that differ from the recipe's; each is named among what differed.
+        other_data: go on where the data set's counts are not those of the publication; they are named then.
+        command: to print under the result.
+        quiet: no progress bars.
+
+    Returns:
+        What came out; None on ranks that do not print.
+
+    Raises:
+        ConfigError: no such recipe, no published score, no root, or fewer than one seed.
+        DataError: the data set is not complete, or its counts are not those of the publication.
+    """
+    if seeds < 1:
+        raise ConfigError(f"seeds is {seeds}, expected 1 or more")
+    recipe = find_recipe(system, data, released)
+    config = _configure(recipe, data, root, folder, overrides, quiet)
+    splits = open_data(config, quiet=quiet)
+    differing = _count_faults(recipe, config, splits)
+    if differing and not other_data:
+        raise DataError(
+            f"{splits.name} in {splits.root} is not what the score was published for ({'; '.join(differing)}); "
+            f"mend it ('regard data check'), or say --other-data to compare all the same"
+        )
+    runs = [folder / f"seed_{seed}" for seed in range(seeds)]
+    for seed, run in enumerate(runs):
+        about = (f"seed {seed}, {seed + 1} of {seeds}",)
+        start_run(_with(config, f"train.seed={seed}"), run, quiet=quiet, go_on=True, about=about)
+    if not Runtime(config.train).is_main:
+        return None
+    compared = compare_runs(runs, changes={"ap": config.eval.ap}, speed=False, quiet=quiet)
+    found = [_seed_run(seed, run, row) for seed, (run, row) in enumerate(zip(runs, compared.rows))]
+    figures, interval = _figures(recipe, found, compared.intervals)
+    return Reproduction(
+        recipe=recipe.name,
+        kind=recipe.kind,
+        title=recipe.title,
+        source=_about(recipe).source or "",
+        protocol=_about(recipe).protocol or "",
+        data=compared.data[0],
+        figures=figures,
+        runs=found,
+        interval=interval,
+        departures=list(_departures(recipe, config, overrides, differing, seeds)),
+        facts=_facts(config, found, compared.rows[0], compared.data[0]),
+        options=compared.rows[0].options,
+        history=read_history(runs[0]),
+        command=command,
+    )
+
+
+def _configure(
+    recipe: Recipe, data: str, root: Path | None, folder: Path, overrides: Sequence[str], quiet: bool
+) -> Config:
+    """The recipe's configuration as its row was measured, on the data set in ``root``."""
+    if root is None and data == CROWD:
+        root = folder / CROWD
+        train_ids, test_ids = _about(recipe).people or (200, 200)
+        make_crowd(root, train_ids=train_ids, test_ids=test_ids, progress=not quiet)
+    if root is None:
+        raise ConfigError(f"where {data} lies is not said; give --root FOLDER")
+    return recipe.config([*_about(recipe).settings, f"data.root={root}", *overrides])
+
+
+def _with(config: Config, *overrides: str) -> Config:
+    return load_config(config.to_dict(), overrides)
+
+
+def _count_faults(recipe: Recipe, config: Config, splits: Splits) -> list[str]:
+    """Counts of the data set that are not those the score was published for."""
+    published = published_counts(splits.name, **config.data.options)
+    if published is None and _about(recipe).counts:
+        published = Counts(**_about(recipe).counts)
+    return count_differences(splits, published) if published else []
+
+
+def _seed_run(seed: int, run: Path, row: Row) -> SeedRun:
+    figures = {name: (found.value, found.low, found.high) for name, found in row.figures.items()}
+    return SeedRun(f"seed {seed}", str(run), figures, read_progress(run).seconds)
+
+
+def _figures(recipe: Recipe, runs: Sequence[SeedRun], bootstrap: str) -> tuple[list[Compared], str]:
+    """Published figures beside ours, and how our interval was made.
+
+    One seed has the interval of a bootstrap over identities; several have that of Student's t over seeds.
+    """
+    figures = []
+    for name, published in _about(recipe).published.items():
+        if name not in runs[0].figures:
+            continue
+        values = [run.figures[name][0] for run in runs]
+        ours = runs[0].figures[name]
+        if len(values) > 1:
+            mean = statistics.fmean(values)
+            reach = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
+            ours = (mean, mean - reach, mean + reach)
+        figures.append(Compared(name, published / 100, _about(recipe).reach.get(name, 0.0) / 100, ours))
+    if len(runs) > 1:
+        return figures, f"95 % interval of Student's t over {count(len(runs), 'seed')}"
+    return figures, f"one seed, so how far seeds vary is not known; {bootstrap}"
+
+
+def _departures(
+    recipe: Recipe, config: Config, overrides: Sequence[str], counts: Sequence[str], seeds: int
+) -> Iterator[Departure]:
+    """Everything known in which ours is not what was published."""
+    yield from (Departure("published score", text) for text in _about(recipe).against)
+    yield from (Departure("recipe", text) for text in _about(recipe).changes)
+    yield from (Departure("data", text) for text in counts)
+    own = dict(flat_settings(_with(recipe.config(_about(recipe).settings), f"data.root={config.data.root}").to_dict()))
+    for key, value in flat_settings(config.to_dict()):
+        if own.get(key) != value and not is_free(key):
+            yield Departure("settings", f"{key} is {value!r}, the recipe has {own.get(key)!r}")
+    runtime = Runtime(config.train)
+    if runtime.precision != "fp32":
+        yield Departure("computation", f"trained in {runtime.precision}; authors' code computes in fp32")
+    if runtime.device.type == "cpu":
+        yield Departure("computation", "trained on a processor, not on a GPU; sums are rounded differently")
+    if seeds == 1:
+        yield Departure("computation", "one seed; what was published is of an unknown number of them")
+
+
+def _facts(config: Config, runs: Sequence[SeedRun], row: Row, data: str) -> dict[str, object]:
+    """What it cost, and where."""
+    seconds = [run.seconds for run in runs]
+    return {
+        "training": " + ".join(f"{s:,.0f} s" for s in seconds),
+        "epochs": config.train.epochs,
+        "parameters at test": f"{row.cost.inference_parameters:,}",
+        "GFLOPs an image": f"{row.cost.gflops:.3g}",
+        "data": data,
+        "versions": f"regard {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        "machine": platform.machine(),
+    }
