@@ -48,13 +48,7 @@ def test_every_recipe_is_short_and_whole_and_reloads_itself(name):
     assert load_config(config.to_dict()) == config
 
 
-OWED = ("apnet_rga", "daaf_crowd", "dsp", "pcb", "rga", "sa")
-"""Recipes whose facts still stand in their headers."""
-
-TOLD = [name for name in list_recipes() if not name.startswith(OWED) or read_recipe(name).about]
-
-
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", list_recipes())
 def test_what_is_known_of_a_recipe_is_whole(name):
     recipe = read_recipe(name)
     about = recipe.about
@@ -65,7 +59,7 @@ def test_what_is_known_of_a_recipe_is_whole(name):
     assert name.endswith("_released") == (about.kind == "released")
 
 
-@pytest.mark.parametrize("name", [name for name in TOLD if name.endswith("_released")])
+@pytest.mark.parametrize("name", [name for name in list_recipes() if name.endswith("_released")])
 def test_ours_differs_from_the_released_training_in_what_it_says_and_in_nothing_else(name):
     released, ours = read_recipe(name), read_recipe(name.removesuffix("_released"))
     assert ours.about is not None
