@@ -104,7 +104,7 @@ AUTHORS: tuple[tuple[str, Authors | None], ...] = (
     ("mudeep_*", Authors(f"{MUDEEP} 1b98871: dataloader.py:173-187; train.py:72-74,86,340", 12, 6, 3, 160, (79, 159))),
     ("baseline_*", Authors(STRONG, 16, 4, "groups", 120, (40, 70), 10, on=BOTH)),
     (
-        "daaf_mindspore_*_8*",
+        "daaf_mindspore_8_*",
         Authors("DAAF-Mindspore 39cae57: run_distribute_train", 48, 4, 1, 800, (640, 760), keeps_rest=True),
     ),
     (
