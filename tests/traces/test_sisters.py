@@ -19,6 +19,8 @@ FREE = ("data.name", "data.options", "eval.", "train.eval_every", "train.seed")
 DATA_SETS = ("market1501", "dukemtmc", "cuhk03", "msmt17")
 
 DIFFERENT: dict[str, dict[str, Any]] = {
+    "dsp_dukemtmc_released": {"model.num_ids": 751},
+    "sa_dukemtmc_released": {"model.num_ids": 751},
     "apnet_msmt17": {"model.descriptor": "logits"},
     "daaf_trinet_dukemtmc": {"train.epochs": 1860, "schedule.start": 349.0},
     "daaf_trinet_cuhk03": {"train.epochs": 1702, "schedule.start": 319.0},
