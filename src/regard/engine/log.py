@@ -62,11 +62,7 @@ def _check(record: Any) -> None:
     if missing := sorted(wanted - record.keys()):
         raise ValueError(f"it has no {', '.join(missing)}")
     for key, value in record.items():
-<<<<<<< HEAD
         kind: Any = str if key in TEXTS else int if key in ("epoch", "step") else (int, float)
-=======
-        kind: Any = str if key in ("event", "precision") else int if key in ("epoch", "step") else (int, float)
->>>>>>> main
         if not isinstance(value, kind) or (key in ("epoch", "step") and value < 0):
             raise ValueError(f"{key} is {value!r}")
 
