@@ -548,7 +548,18 @@ def describe_fault(fault: Any, schema: type[BaseModel] = Config, inside: str = "
         return f"{where}: no such key{nearest(str(key), known)}" + (f" (keys: {', '.join(known)})" if known else "")
     if fault["type"] == "missing":
         return f"{where}: missing"
+    if fault["type"] in ("dict_type", "model_type"):
+        known = _keys_at(schema, fault["loc"])
+        keys = f" (keys: {', '.join(known)})" if known else ""
+        return f"{where}: got {fault['input']!r}, wanted {_wanted_below(where, known)}{keys}"
     return f"{where}: got {fault['input']!r}; {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _wanted_below(where: str, known: Sequence[str]) -> str:
+    """What may be written for a section that got a value, with an example of it."""
+    if where.startswith("data.options"):
+        return "options by data set, such as data.options.cuhk03.boxes=labeled"
+    return f"a section, such as {where}.{known[0] if known else 'KEY'}=VALUE"
 
 
 def _keys_at(schema: type[BaseModel], path: Sequence[Any]) -> list[str]:

@@ -27,6 +27,7 @@ __all__ = [
     "RegardWarning",
     "StorageError",
     "UnknownNameError",
+    "check_kind",
     "nearest",
     "require",
 ]
@@ -89,6 +90,23 @@ def require(package: str, what: str, install: str) -> ModuleType:
             f"{what} needs {package}, which cannot be imported ({reason}); pip install {install}"
         ) from None
     return sys.modules[package]
+
+
+def check_kind(name: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
+    """Refuse an argument of another kind than it has to be; true and false are no numbers.
+
+    Args:
+        name: of the argument.
+        value: what was given for it.
+        kinds: what it may be.
+        wanted: the same in words.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    allowed = kinds if isinstance(kinds, tuple) else (kinds,)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise ConfigError(f"{name} is {value!r}, wanted {wanted}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

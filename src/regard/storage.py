@@ -1,4 +1,4 @@
-"""Writing files so that a crash or a full disk never leaves half of one.
+"""Writing files so that a crash or a full disk never leaves half of one, and reading none that never ends.
 
 The bytes go to a temporary file beside the target, are flushed to the disk, and only then take the target's name: a
 reader sees the old file or the new one, nothing between.
@@ -7,13 +7,25 @@ reader sees the old file or the new one, nothing between.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from regard.errors import StorageError
 
-__all__ = ["check_text", "check_writable", "encode_text", "plain_text", "write_atomic", "write_together"]
+__all__ = [
+    "check_text",
+    "check_writable",
+    "encode_text",
+    "open_regular",
+    "plain_text",
+    "read_regular",
+    "write_atomic",
+    "write_together",
+]
 
 
 def check_writable(path: Path | str, folder: bool = False) -> None:
@@ -36,6 +48,36 @@ def check_writable(path: Path | str, folder: bool = False) -> None:
             raise StorageError(f"cannot write {path}: no permission to write in {home}; give another place")
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}; give another place") from error
+
+
+def open_regular(path: Path, mode: str = "rb", **options: Any) -> Any:
+    """Open a file for reading; a pipe, a socket or a device is never waited for.
+
+    Args:
+        path: the file.
+        mode, options: as for :func:`open`.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    return open(path, mode, opener=_regular, **options)
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a file; see :func:`open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def _regular(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise OSError(errno.EINVAL, "it is no regular file", path)
 
 
 def encode_text(text: str) -> bytes:

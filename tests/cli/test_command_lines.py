@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from regard.cli.main import VERBS, parse
+from regard.cli.main import VERBS, main, parse
 from regard.errors import RegardError
 
 ROOT = Path(__file__).parents[2]
@@ -136,6 +136,29 @@ def test_numbers_out_of_all_bounds_are_refused_before_the_work(line, tmp_path, m
     with pytest.raises(RegardError, match=r"argument --[a-z-]+: got '[^']+', wanted .*from [\d,]+ to [\d,]+") as error:
         parse(shlex.split(line))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("train apnet data.root=a -o A data.root=b", "data.root is given twice"),
+        ("train --resume RUN data.root=a data.root=b", "data.root is given twice"),
+        ("train apnet optim.lr=1e-4 optim={}", "optim.lr is given beside optim, which it is part of"),
+        ("train apnet data.options={} data.options.cuhk03.boxes=labeled", "is given beside data.options"),
+        ("reproduce apnet market1501 train.seed=1 train.seed=2", "train.seed is given twice"),
+        ("data make crowd --set blur=1 --set blur=2", "blur is given twice"),
+        ("data check . --data cuhk03 --set boxes=labeled --set boxes=detected", "boxes is given twice"),
+        ("import a.pth --network apnet -o out --set level=2 --set level=3", "level is given twice"),
+        ("train apnet data.name=cuhk03,boxes=labeled,boxes=detected", "boxes is given twice"),
+    ],
+)
+def test_a_setting_with_two_values_is_refused(line, wanted, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(line.split()) == 2
+    said = capsys.readouterr().err
+    assert wanted in said
+    assert said.count("\n") == 1
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.cli import labels_verb
-from regard.cli.options import output_file, read_option
+from regard.cli.options import output_file, read_option, read_options, refuse_repeats
 from regard.errors import ConfigError
 
 
@@ -80,6 +80,7 @@ def make(arguments: argparse.Namespace) -> None:
     from regard.data import load_dataset
     from regard.data.crowd import make_crowd
 
+    refuse_repeats(arguments.set)
     make_crowd(
         arguments.root,
         train_ids=arguments.train_ids,
@@ -106,7 +107,7 @@ def check(arguments: argparse.Namespace) -> int:
     from regard.data.datasets.inspection import inspect_all
     from regard.storage import write_atomic
 
-    options = dict(read_option(text, "boxes=labeled") for text in arguments.set)
+    options = read_options(arguments.set, "boxes=labeled")
     if options and arguments.data is None:
         raise ConfigError("--set gives an option of one data set, but --data does not say which; add --data NAME")
     reports = inspect_all(

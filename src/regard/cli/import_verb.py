@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.options import output_folder, read_option
+from regard.cli.options import output_folder, read_options
 from regard.wording import count
 
 
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.file,
         network=arguments.network,
         size=parse_size(arguments.size),
-        **dict(read_option(text, "descriptor=logits") for text in arguments.set),
+        **read_options(arguments.set, "descriptor=logits"),
     )
     report = model.import_report
     assert report is not None

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run, parsed = parse(arguments)
         with warnings.catch_warnings():
-            warnings.showwarning = _say
+            warnings.showwarning = _Teller()
             return run(parsed) or 0
     except RegardError as error:
         if debug:
@@ -164,11 +164,20 @@ class _Parser(argparse.ArgumentParser):
         raise RegardError(f"{message}; see '{self.prog} --help'")
 
 
-def _say(message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
-    """Print a warning: one of ours as the line it is, any other as Python does."""
-    ours = issubclass(category, RegardWarning)
-    text = f"regard: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
-    print(text, end="", file=file or sys.stderr)
+class _Teller:
+    """Prints warnings: one of ours as the line it is, and once, any other as Python does."""
+
+    def __init__(self):
+        self.told: set[str] = set()
+
+    def __call__(
+        self, message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+    ) -> None:
+        ours = issubclass(category, RegardWarning)
+        text = f"regard: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
+        if not ours or text not in self.told:
+            self.told.add(text)
+            print(text, end="", file=file or sys.stderr)
 
 
 def _value(text: str) -> Any:

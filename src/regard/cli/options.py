@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,16 @@ from regard.errors import ConfigError, StorageError
 from regard.parsing import parse_yaml
 from regard.storage import check_writable
 
-__all__ = ["MAX_DPI", "SEEDS", "between", "output_file", "output_folder", "read_option"]
+__all__ = [
+    "MAX_DPI",
+    "SEEDS",
+    "between",
+    "output_file",
+    "output_folder",
+    "read_option",
+    "read_options",
+    "refuse_repeats",
+]
 
 MAX_DPI = 2400
 """Dots per inch of the finest presses."""
@@ -30,6 +39,35 @@ def read_option(text: str, example: str) -> tuple[str, Any]:
     if not separator:
         raise ConfigError(f"--set {text!r} wants OPTION=VALUE, for example --set {example}")
     return name, parse_yaml(value, f"--set {text!r}")
+
+
+def read_options(texts: Iterable[str], example: str) -> dict[str, Any]:
+    """What several ``--set`` give, by name.
+
+    Raises:
+        ConfigError: one is wrong, or a name is given twice.
+    """
+    texts = list(texts)
+    refuse_repeats(texts)
+    return dict(read_option(text, example) for text in texts)
+
+
+def refuse_repeats(settings: Iterable[str]) -> None:
+    """Refuse ``KEY=VALUE`` settings of which one would undo another unsaid.
+
+    Raises:
+        ConfigError: a key is given twice, or beside a section that it lies in.
+    """
+    given: list[str] = []
+    for text in settings:
+        key = text.partition("=")[0]
+        for other in given:
+            if key == other:
+                raise ConfigError(f"{key} is given twice; give it once")
+            if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
+                inner, outer = sorted((key, other), key=len, reverse=True)
+                raise ConfigError(f"{inner} is given beside {outer}, which it is part of; give one of the two")
+        given.append(key)
 
 
 def between(low: int, high: int) -> Callable[[str], int]:

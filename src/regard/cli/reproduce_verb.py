@@ -17,7 +17,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from regard.cli.options import output_folder
+from regard.cli.options import output_folder, refuse_repeats
 from regard.errors import ConfigError
 
 
@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     dataset, overrides = arguments.dataset, list(arguments.overrides)
     if dataset and "=" in dataset:
         dataset, overrides = None, [dataset, *overrides]
+    refuse_repeats(overrides)
     if (dataset is None) == (arguments.data is None):
         got = "no data set" if dataset is None else f"{dataset} and --data {arguments.data}"
         raise ConfigError(

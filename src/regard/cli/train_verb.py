@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from regard.cli.options import refuse_repeats
 from regard.errors import ConfigError
 
 
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Train, or go on training."""
     from regard.engine.run import resolve, resume_run, start_run
 
+    refuse_repeats([text for text in (arguments.name, *arguments.overrides) if text and "=" in text])
     if arguments.resume:
         overrides = [*filter(None, [arguments.name]), *arguments.overrides]
         if not all("=" in text for text in overrides):

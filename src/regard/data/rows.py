@@ -14,6 +14,7 @@ from typing import Any
 
 from regard.errors import DataError
 from regard.parsing import parse_json
+from regard.storage import open_regular
 
 __all__ = ["MAX_COLUMNS", "read_rows"]
 
@@ -48,7 +49,7 @@ def read_csv(file: Path, required: Sequence[str]) -> Iterator[Row]:
     """Rows of a CSV file; see :func:`read_rows`."""
     line = 1
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
+        with open_regular(file, "r", encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(short_lines(stream, file), strict=True)
             header = next(reader, [])
             check_header(header, file, required)
@@ -74,7 +75,7 @@ def read_jsonl(file: Path, required: Sequence[str]) -> Iterator[Row]:
     """Rows of JSON lines; see :func:`read_rows`."""
     number = 0
     try:
-        with file.open(encoding="utf-8-sig") as stream:
+        with open_regular(file, "r", encoding="utf-8-sig") as stream:
             for number, line in enumerate(short_lines(stream, file), start=1):
                 if not line.strip():
                     continue
@@ -98,7 +99,7 @@ def read_parquet(file: Path, required: Sequence[str]) -> Iterator[Row]:
     from pyarrow import ArrowException, parquet
 
     try:
-        with parquet.ParquetFile(file) as opened:
+        with open_regular(file) as stream, parquet.ParquetFile(stream) as opened:
             check_header(opened.schema_arrow.names, file, required)
             rows = opened.read().to_pylist()
     except (ArrowException, OSError, ValueError) as error:

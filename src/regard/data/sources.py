@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -102,7 +103,9 @@ def split_options(text: str) -> tuple[str, dict[str, Any]]:
     match = OPTIONS.search(text)
     if match is None:
         return text, {}
-    pairs = (pair.split("=", 1) for pair in match[0][1:].split(","))
+    pairs = [pair.split("=", 1) for pair in match[0][1:].split(",")]
+    if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
+        raise ConfigError(f"{text}: {twice[0]} is given twice; give it once")
     return text[: match.start()], {key: parse_yaml(value, f"{key}={value}") for key, value in pairs}
 
 

@@ -29,7 +29,7 @@ from regard.models import load
 from regard.models.checkpoint import WEIGHTS, as_json, weights_digest
 from regard.naming import distinct
 from regard.parsing import parse_json
-from regard.storage import check_writable, write_atomic
+from regard.storage import check_writable, read_regular, write_atomic
 from regard.structures import Splits
 
 __all__ = ["Checkpoint", "EpochScores", "epochs_folder", "find_checkpoints", "score_epochs"]
@@ -207,7 +207,7 @@ class Store:
     def _read(self) -> dict[str, dict[str, Any]]:
         """What earlier commands have found; nothing where the file is not as it was written."""
         try:
-            content = parse_json(self.path.read_bytes())
+            content = parse_json(read_regular(self.path))
             return content["scores"] if content["digest"] == values_digest(content["scores"]) else {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from regard.engine.runtime import Runtime
 from regard.errors import ConfigError, DataError
 from regard.parsing import parse_json
-from regard.storage import write_atomic
+from regard.storage import read_regular, write_atomic
 
 __all__ = ["TrainingLog", "from_one", "read_history"]
 
@@ -43,7 +43,7 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+    for number, line in enumerate(read_regular(path).split(b"\n")[:-1], 1):
         try:
             record = parse_json(line) if line else None
             if line:

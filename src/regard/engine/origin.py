@@ -15,7 +15,7 @@ from regard.engine.identity import flat_settings
 from regard.errors import CheckpointError, ConfigError, RegardError
 from regard.parsing import parse_json
 from regard.recipes import UNSAID, About, Recipe
-from regard.storage import encode_text, write_atomic
+from regard.storage import encode_text, read_regular, write_atomic
 
 __all__ = ["Origin", "changed_settings", "keep_recipe", "read_origin"]
 
@@ -81,7 +81,7 @@ def read_origin(folder: Path, config: Config) -> Origin | None:
         CheckpointError: what was kept cannot be read.
     """
     try:
-        content = parse_json((folder / FILE).read_bytes())
+        content = parse_json(read_regular(folder / FILE))
         about, settings = content["about"], content["settings"]
         changes = _changes(load_config(settings, source="settings"), config) if settings is not None else []
         kept = None if about is None else About.model_validate(about)

@@ -14,6 +14,7 @@ from regard.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Interpolation
 from regard.errors import CheckpointError
 from regard.fingerprint import bytes_digest, values_digest
 from regard.parsing import parse_json
+from regard.storage import read_regular
 
 __all__ = ["Card", "Precision", "card_file", "read_card", "read_export", "with_files"]
 
@@ -123,7 +124,7 @@ def read_card(path: Path) -> Card:
     """
     place = card_file(path)
     try:
-        content = parse_json(place.read_bytes())
+        content = parse_json(read_regular(place))
         if "files" not in content:
             raise ValueError("an earlier version wrote it, without a digest of the file; export it again")
         given: dict[str, Any] = {each.name: content[each.name] for each in fields(Card)}

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit
 
-from regard.errors import CheckpointError, ConfigError, DataError, nearest
+from regard.errors import CheckpointError, ConfigError, DataError, check_kind, nearest
 from regard.metrics.curves import (
     FEWEST,
     Camera,
@@ -252,6 +252,7 @@ def check_prior(prior: float) -> float:
     Raises:
         ConfigError: it is not between 0 and 1.
     """
+    check_kind("prior", prior, (int, float, np.floating), "a share between 0 and 1, for example 0.01")
     if not 0 < prior < 1:
         raise ConfigError(f"prior is {prior}: give the share of same-person pairs, between 0 and 1, for example 0.01")
     return float(prior)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from regard.errors import ConfigError, DataError, nearest
+from regard.errors import ConfigError, DataError, check_kind, nearest
 from regard.metrics.distance import Array, comparable, distance_blocks, ordering
 from regard.metrics.expansion import QueryExpansion, expand_queries
 from regard.metrics.options import in_words
@@ -158,6 +158,10 @@ def evaluate_ranking(
         DataError: the arrays do not fit each other, are not finite, or no query has a match.
     """
     order = ordering(metric)
+    check_kind("rerank", rerank, (bool, KReciprocal), "true, false or KReciprocal(...)")
+    check_kind("expansion", expansion, (bool, QueryExpansion), "true, false or QueryExpansion(...)")
+    for name, switch in (("ignore_cameras", ignore_cameras), ("leave_one_out", leave_one_out), ("progress", progress)):
+        check_kind(name, switch, (bool, np.bool_), "true or false")
     _check_options({"cmc": cmc, "ap": ap, "unmatched": unmatched, "junk": junk}, max_rank, draws)
     if leave_one_out:
         _check_one_list(rerank, expansion, cmc, cameras=query_camids is not None and not ignore_cameras)
@@ -243,7 +247,7 @@ def _check_options(chosen: dict[str, str], max_rank: int, draws: int) -> None:
             raise ConfigError(f"unknown {name} option {value!r}{nearest(value, known)}; known: {', '.join(known)}")
     if not hasattr(max_rank, "__index__") or max_rank < 1:
         raise ConfigError(f"max_rank is {max_rank}: ask for at least one rank")
-    if draws < 1:
+    if not hasattr(draws, "__index__") or draws < 1:
         raise ConfigError(f"draws is {draws}: draw the gallery at least once, usually 100 times")
 
 

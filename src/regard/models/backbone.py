@@ -24,7 +24,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.pool2d_same import MaxPool2dSame
 from torch import Tensor, nn
 
-from regard.errors import ConfigError, RegardError, nearest
+from regard.errors import ConfigError, RegardError, check_kind, nearest
 from regard.models.checkpoint import load_weights
 from regard.models.mindspore_names import in_torch_words, of_mindspore
 from regard.models.tensor_file import read_tensors
@@ -100,6 +100,7 @@ class Backbone(nn.Module):
 
 def _create(name: str, pretrained: bool | str | Path) -> nn.Module:
     """The whole timm network without its classifier, with the weights asked for."""
+    check_kind("backbone", name, str, "a name of timm's, such as 'resnet50'")
     if not timm.is_model(name):
         raise ConfigError(
             f"timm has no backbone {name!r}{nearest(name, timm.list_models())}; timm.list_models() lists them"

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 import regard
-from regard.errors import CheckpointError, ConfigError, RegardWarning
+from regard.errors import CheckpointError, ConfigError, RegardWarning, check_kind
 from regard.fingerprint import tensors_digest, values_digest
 from regard.input_spec import InputSpec
 from regard.models.tensor_file import read_tensors
 from regard.parsing import parse_json
 from regard.registry import MODELS
-from regard.storage import write_together
+from regard.storage import read_regular, write_together
 
 if TYPE_CHECKING:
     from regard.models.contract import ReIDModel
@@ -308,8 +308,10 @@ def load(path: Path | str) -> ReIDModel:
             or its ``best/`` while it still trains.
 
     Raises:
+        ConfigError: ``path`` is no path.
         CheckpointError: there is no model, or it is damaged, or weights and description do not belong together.
     """
+    check_kind("path", path, (str, Path), "the folder of a model or of a run")
     folder = model_folder(Path(path))
     config = _read_description(folder)
     model = from_config(config, source=str(folder / CONFIG))
@@ -331,9 +333,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     try:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no regular file")
-        config = parse_json(path.read_bytes())
+        config = parse_json(read_regular(path))
     except (OSError, ValueError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise CheckpointError(
@@ -354,7 +354,9 @@ def _read_calibration(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = parse_json(path.read_bytes())
+        content = parse_json(read_regular(path))
+        if "format" not in content:
+            raise ValueError("it is no calibration")
         about = content.setdefault("about", {})
         if about.get("digest", (known := _calibration_digest(content))) != known:
             raise ValueError("not as it was written")

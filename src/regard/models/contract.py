@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, check_kind
 from regard.input_spec import InputSpec
 from regard.models import checkpoint
 from regard.models.start import start_folder, take_weights
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from regard.models.released import ImportReport
 
 __all__ = ["ReIDModel", "create_model"]
+
+MOST_IDS = 10**9
+"""Identities that a network may be asked to tell apart."""
 
 NOT_OPTIONS = frozenset({"num_ids", "pretrained"})
 """Constructor arguments that are not part of the architecture's description: the size of the label set is recorded
@@ -78,8 +81,8 @@ class ReIDModel(nn.Module):
 
     def __init__(self, num_ids: int, embed_dim: int):
         super().__init__()
-        if type(num_ids) is bool or not hasattr(num_ids, "__index__") or num_ids < 1:
-            raise ConfigError(f"num_ids is {num_ids}, but a model needs at least 1 identity; give the training set's")
+        if type(num_ids) is bool or not hasattr(num_ids, "__index__") or not 1 <= num_ids <= MOST_IDS:
+            raise ConfigError(f"num_ids is {num_ids!r}, wanted 1 to {MOST_IDS:,} identities; give the training set's")
         self.num_ids = num_ids
         self.embed_dim = embed_dim
         self.stripped = False
@@ -156,6 +159,7 @@ def create_model(name: str, num_ids: int, pretrained: bool | str | Path = False,
     >>> tuple(model.embed(torch.zeros(2, 3, 128, 64)).shape)
     (2, 96)
     """
+    check_kind("pretrained", pretrained, (bool, str, Path), "true, false, or a file or folder of weights")
     folder = None if isinstance(pretrained, bool) else start_folder(Path(pretrained))
     if folder is None:
         return MODELS.create(name, num_ids=num_ids, pretrained=pretrained, **options)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regard.errors import CheckpointError, UnknownNameError
+from regard.errors import CheckpointError, UnknownNameError, check_kind
 from regard.input_spec import InputSpec
 from regard.models import released_apnet, released_daaf, released_dsp, released_mudeep, released_resnet, released_rga
 from regard.models.checkpoint import load_weights
@@ -78,11 +78,12 @@ def import_released(
         ConfigError: the model has no such option.
         CheckpointError: the file is damaged, or is not a checkpoint of that network.
     """
-    if network not in IMPORTERS:
+    if not isinstance(network, str) or network not in IMPORTERS:
         raise UnknownNameError("released network", network, IMPORTERS)
     if isinstance(source, Mapping):
         origin, tensors = "the given state dict", as_tensors(source, "the given state dict")
     else:
+        check_kind("source", source, (str, Path), "a checkpoint file, or a mapping of names to tensors")
         origin, tensors = str(source), read_tensors(source)
     _check_network(tensors, network, origin)
     try:

@@ -18,6 +18,7 @@ from regard.errors import CheckpointError
 from regard.models.checkpoint import CONFIG, WEIGHTS, load_weights, model_config, model_folder, saved_system
 from regard.models.tensor_file import read_tensors
 from regard.parsing import parse_json
+from regard.storage import read_regular
 
 if TYPE_CHECKING:
     from regard.models.contract import ReIDModel
@@ -62,7 +63,7 @@ def take_weights(model: ReIDModel, folder: Path) -> str:
             "model.pretrained another folder"
         )
     tensors, wanted = read_tensors(folder / WEIGHTS), model.state_dict()
-    description = parse_json((folder / CONFIG).read_bytes())
+    description = parse_json(read_regular(folder / CONFIG))
     ids = (description.get("num_ids", "unknown"), model.num_ids)
     fits = {name: value for name, value in tensors.items() if name in wanted and wanted[name].shape == value.shape}
     new = [name for name in wanted if name not in fits]

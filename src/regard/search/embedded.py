@@ -28,7 +28,7 @@ from regard.search.record import Filter, Hit, Item, Record
 from regard.search.scan import nearest
 from regard.search.short import Short, load_short, make_short, narrow, pays, save_short
 from regard.search.table import Table, key_of
-from regard.storage import write_atomic
+from regard.storage import read_regular, write_atomic
 
 __all__ = ["EmbeddedEngine"]
 
@@ -75,7 +75,7 @@ class EmbeddedEngine:
         """The folder's description; empty for a new one."""
         path = self.folder / "gallery.json"
         try:
-            return parse_json(path.read_bytes()) if path.exists() else {}
+            return parse_json(read_regular(path)) if path.exists() else {}
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read ({error}); restore it from a backup") from error
 
@@ -209,7 +209,7 @@ class EmbeddedEngine:
     def _load(self) -> Table | None:
         """The table as it was sealed, with its short codes; None where it has to be made."""
         try:
-            seal = parse_json(self._seal.read_bytes())
+            seal = parse_json(read_regular(self._seal))
             table = Table(self._home, self.dim)
             if seal != self._sums(table):
                 return None

@@ -215,7 +215,7 @@ class Gallery:
             exact = not (self.meta.get("index") and len(self) >= LARGE)
         if options.get("calibration") is not None and options.get("prior") is None:
             options["prior"] = self.prior
-        return search_engine(self._engine, query, k, filter or Filter(), exact=exact, **options)
+        return search_engine(self._engine, query, k, Filter() if filter is None else filter, exact=exact, **options)
 
     @property
     def prior(self) -> float:

@@ -32,7 +32,7 @@ from regard.search.parts import schema, to_table, vectors_of
 from regard.search.picture import decode, thumbnail
 from regard.search.ranks import Ranks
 from regard.search.record import Item, Record, record_id
-from regard.storage import write_atomic
+from regard.storage import read_regular, write_atomic
 
 __all__ = ["Report", "embed_sources"]
 
@@ -307,7 +307,7 @@ def open_or_create(output: Path | str, embedder: Embedder) -> Gallery:
 def fingerprint_in(stamp: Path) -> Any:
     """The model's fingerprint in a ``model.json``; None where it cannot be read."""
     try:
-        return parse_json(stamp.read_bytes()).get("fingerprint")
+        return parse_json(read_regular(stamp)).get("fingerprint")
     except (OSError, ValueError, AttributeError):
         return None
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 from regard.errors import DataError, StorageError
 from regard.parsing import parse_json
 from regard.search.record import Item
-from regard.storage import write_atomic
+from regard.storage import read_regular, write_atomic
 
 __all__ = ["Parts"]
 
@@ -103,7 +103,7 @@ class Parts:
         promise = self.folder / DELETING
         if not promise.exists():
             return False
-        newer = set(parse_json(promise.read_bytes()))
+        newer = set(parse_json(read_regular(promise)))
         for path in self._newest_first():
             table = self._open(path)
             ids = table["id"].to_pylist()

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from regard.errors import ConfigError, DataError
+from regard.errors import ConfigError, DataError, check_kind
 from regard.metrics import KReciprocal, rerank_blocks
+from regard.metrics.calibration import check_prior
 from regard.search.engine import Engine
 from regard.search.record import Filter, Hit, Record
 
@@ -110,11 +111,15 @@ def search(
         prior: how probable a match is before one looks, 0 to 1; None takes the calibration's.
 
     Raises:
-        ConfigError: k is out of range.
+        ConfigError: k or the prior is out of range, or an option is of another kind.
         DataError: the descriptors do not fit the gallery.
     """
-    if not hasattr(k, "__index__") or not 1 <= k <= MOST:
+    if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= MOST:
         raise ConfigError(f"got k={k}, wanted 1 to {MOST} matches")
+    check_kind("filter", filter, Filter, "Filter(...), or None for all")
+    check_kind("rerank", rerank, bool, "true or false")
+    if prior is not None:
+        check_prior(prior)
     started = time.perf_counter()
     vector = combine(query, engine.dim)
     hits = candidates(engine, vector, max(CANDIDATES, 5 * k) if rerank else k, filter, exact, k if group else 0)

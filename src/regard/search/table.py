@@ -25,6 +25,7 @@ from regard.search.parts import vectors_of
 from regard.search.record import Filter, Record
 from regard.search.rows import Rows, checksum
 from regard.search.scan import Coded, encode
+from regard.storage import read_regular
 
 __all__ = ["Table", "View", "key_of"]
 
@@ -169,7 +170,7 @@ class Table:
             rows.close()
 
     def _load(self) -> None:
-        for name, (file, known) in parse_json((self.folder / ABOUT).read_bytes()).items():
+        for name, (file, known) in parse_json(read_regular(self.folder / ABOUT)).items():
             self._names[name] = Names(self.folder / file, known)
         self._order = np.load(self.folder / ORDER)
         self._sorted = self._columns["keys"].all[self._order]

@@ -14,6 +14,7 @@ from regard.data.crowd.record import digest, pair_digest
 from regard.data.crowd.request import FORMAT, VERSION, Request
 from regard.errors import DataError, StorageError
 from regard.parsing import parse_json
+from regard.storage import read_regular
 
 __all__ = ["CAMERAS", "MASKS", "existing_crowd", "is_complete", "publish", "read_description", "staging"]
 
@@ -59,7 +60,7 @@ def is_empty(root: Path) -> bool:
 def read_description(root: Path) -> dict[str, Any] | None:
     """``dataset.json`` of a crowd; None if there is none or it is something else's."""
     try:
-        found = parse_json((root / "dataset.json").read_text(encoding="utf-8"))
+        found = parse_json(read_regular(root / "dataset.json"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and found.get("format") == FORMAT else None

@@ -12,6 +12,7 @@ from regard.data.crowd.folder import MASKS
 from regard.data.crowd.record import BONES
 from regard.errors import DataError
 from regard.parsing import parse_json
+from regard.storage import read_regular
 
 __all__ = ["contact_sheet"]
 
@@ -35,7 +36,7 @@ def contact_sheet(
     """
     root = Path(root)
     try:
-        coco = parse_json((root / "keypoints.json").read_text(encoding="utf-8"))
+        coco = parse_json(read_regular(root / "keypoints.json"))
         entries = list(zip(coco["images"], coco["annotations"], strict=True))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"no crowd in '{root}' ({error}), expected keypoints.json; make one there first") from error

@@ -12,7 +12,7 @@ from typing import Any
 
 from regard.data.datasets.check import Counts, check_splits, count, count_differences, shared_ids, unmatched_queries
 from regard.data.datasets.layout import LAYOUTS, Layout, describe_folders, find_homes, require_folder
-from regard.errors import DataError
+from regard.errors import DataError, check_kind
 from regard.registry import DATASETS
 from regard.storage import plain_text
 from regard.structures import Splits
@@ -50,6 +50,7 @@ def load_dataset(name: str, root: str | Path, *, strict: bool = False, **options
         DataError: the folder does not hold the data set, a part of it is missing, empty or damaged, or ``strict`` and
             counts differ.
     """
+    check_kind("root", root, (str, Path), "the folder of a data set")
     splits = DATASETS.create(name, root, **options)
     published = published_counts(name, **options)
     differences = count_differences(splits, published) if published else []

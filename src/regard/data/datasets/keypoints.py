@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from regard.errors import DataError
 from regard.parsing import parse_json
+from regard.storage import read_regular
 
 __all__ = ["NUM_JOINTS", "Keypoints", "read_keypoints"]
 
@@ -29,7 +30,7 @@ def read_keypoints(path: Path) -> dict[str, Keypoints]:
             image has two.
     """
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(read_regular(path))
         names = {image["id"]: image["file_name"] for image in content["images"]}
         annotations = [(names[entry["image_id"]], entry["keypoints"]) for entry in content["annotations"]]
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -29,6 +29,7 @@ from regard.data.datasets.layout import dataset, first_image, list_images
 from regard.data.datasets.market1501 import FOLDERS
 from regard.data.datasets.protocol import choice
 from regard.errors import DataError
+from regard.storage import read_regular
 from regard.structures import Sample, Splits
 
 __all__ = ["TRAIN_IDS", "msmt17"]
@@ -121,7 +122,7 @@ def read_list(file: Path, folder: Path, offset: int) -> list[Sample]:
         DataError: the list cannot be read, or a line of it is not a picture and its label.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_regular(file).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the list '{file}' ({error}), expected lines of path and label") from error
     present: dict[Path, set[str]] = {}

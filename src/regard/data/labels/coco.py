@@ -20,7 +20,7 @@ from regard.data.labels.joints import JOINTS, SKELETON
 from regard.data.labels.labeled import Outline
 from regard.errors import DataError
 from regard.parsing import parse_json
-from regard.storage import write_atomic
+from regard.storage import read_regular, write_atomic
 
 __all__ = ["Person", "read_coco", "write_coco"]
 
@@ -54,7 +54,7 @@ def read_coco(path: Path) -> tuple[dict[str, Person], list[str]]:
         DataError: the file is no COCO JSON, or an annotation is malformed or belongs to no photo.
     """
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(read_regular(path))
         photos = {image["id"]: image for image in content["images"]}
         found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         for annotation in content["annotations"]:
