@@ -104,7 +104,7 @@ AUTHORS: tuple[tuple[str, Authors | None], ...] = (
     ("mudeep_*", Authors(f"{MUDEEP} 1b98871: dataloader.py:173-187; train.py:72-74,86,340", 12, 6, 3, 160, (79, 159))),
     ("baseline_*", Authors(STRONG, 16, 4, "groups", 120, (40, 70), 10, on=BOTH)),
     (
-        "daaf_mindspore_*_8*",
+        "daaf_mindspore_8_*",
         Authors("DAAF-Mindspore 39cae57: run_distribute_train", 48, 4, 1, 800, (640, 760), keeps_rest=True),
     ),
     (
@@ -186,15 +186,7 @@ def milestones(config: Config) -> tuple[float, ...]:
 
 def row_of(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Count one recipe."""
-    changes = [
-        *overrides,
-        "data.labels=[]",
-        "data.workers=0",
-        "train.accelerator=cpu",
-        "train.precision=fp32",
-        "train.devices=1",
-    ]
-    config = read_recipe(recipe).config(changes)
+    config = read_recipe(recipe).config([*PLAIN, *overrides])
     assert isinstance(config.data.name, str)
     counts = spread(config.data.name, **config.data.options.get(config.data.name, {}))
     ours, authors = count_batches(config, counts), released(recipe)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from regard.recipes import list_recipes
+from regard.config import Config
+from regard.errors import RegardError
+from regard.recipes import Recipe, list_recipes, read_recipe
 from regard.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -80,3 +82,47 @@ def test_only_what_can_be_read_is_cited(path):
     )
     assert not cited
     assert not re.findall(r"\b(?:anchors|design|style|house)\.md\b", text)
+
+
+def written_names(text: str) -> set[str]:
+    """Everything in backticks, word by word, that is a recipe or an option by its looks."""
+    words = {word for code in re.findall(r"`([^`\n]+)`", text) for word in code.split()}
+    options = r"(?:data|model|losses|optim|schedule|train|eval)\.[\w.]+(?:=\S+)?"
+    recipes = rf"(?:{'|'.join(MODELS)}|rga|trinet)_\w+"
+    return {word for word in words if re.fullmatch(rf"{options}|{recipes}", word)}
+
+
+def test_what_the_page_of_papers_names_is_there():
+    """Its recipes are on board, its options are taken by some recipe."""
+    names = written_names((ROOT / "docs/papers.md").read_text(encoding="utf-8"))
+    options = {name for name in names if re.match(r"\w+\.", name)}
+    assert len(names - options) > 25
+    assert names - options <= set(list_recipes())
+    bases = [
+        read_recipe(name)
+        for name in (
+            "daaf_market1501",
+            "daaf_mindspore_market1501",
+            "sa_market1501",
+            "dsp_market1501",
+            "apnet_market1501",
+        )
+    ]
+    systems = {option for name in MODELS for option in MODELS.options(name)}
+    for option in options:
+        section, name = option.partition("=")[0].split(".")[:2]
+        if "=" in option:
+            assert any(takes(base, option) for base in bases), option
+        elif section == "model":
+            assert name in systems | {"pretrained"}, option
+        else:
+            assert name in Config.model_fields[section].annotation.model_fields, option
+
+
+def takes(recipe: Recipe, override: str) -> bool:
+    """Whether a recipe takes an override."""
+    try:
+        recipe.config([override])
+    except RegardError:
+        return False
+    return True

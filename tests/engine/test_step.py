@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import regard
 from regard.config import Config, TrainConfig, load_config
 from regard.data.transforms import normalize
+from regard.engine.frozen import leave_unreached
 from regard.engine.log import read_history
 from regard.engine.profile import Laps
 from regard.engine.recompute import recompute_blocks
@@ -131,6 +132,19 @@ def test_a_term_of_weight_0_moves_nothing_and_one_taken_out_is_gone(pieces, tmp_
     assert all(torch.equal(moved[name], same[name]) for name in same)
     with pytest.raises(ConfigError, match="losses has no term but those of weight 0, so there is nothing to minimize"):
         build_criterion(configuration("baseline", "losses.id.weight=0", "losses.triplet.weight=0"), model)
+
+
+@pytest.mark.parametrize("change", ["", "losses.pab.weight=0", "losses.pab=null"])
+def test_several_processes_wait_for_no_gradient_that_does_not_come(change):
+    """On two processes a branch without a loss ended the training at its second step."""
+    config = configuration("daaf", *filter(None, [change]))
+    model, _ = model_and_batch(config)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    asking = {name for name, p in model.named_parameters() if p.requires_grad}
+    leave_unreached(model, build_criterion_like(config, model), 64, 32)
+    resting = asking - {name for name, p in model.named_parameters() if p.requires_grad}
+    assert resting == ({name for name in asking if name.startswith("pab.")} if change else set())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["baseline", "apnet", "mudeep"])
@@ -306,6 +320,8 @@ def test_no_loss_waits_for_the_device(recipe, tmp_path):
     size = [f"data.height={height}", f"data.width={width}"]
     if "height" in read_recipe(recipe).config().model.options:
         size += [f"model.height={height}", f"model.width={width}"]
+    if "group_width" in read_recipe(recipe).config().model.options:
+        size.append("model.group_width=null")  # of a wider network
     config = read_recipe(recipe).config([f"model.backbone={TINY}", "model.pretrained=false", *size])
     model, batch = model_and_batch(config)
     criterion = build_criterion(config, model)

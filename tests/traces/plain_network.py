@@ -342,6 +342,13 @@ def daaf_trinet(w: Weights, x: Tensor) -> Seen:
     return {"global": linear(w, "neck.3", hidden)}, {}, maps
 
 
+def trinet(w: Weights, x: Tensor) -> Seen:
+    """The network underneath, without branches."""
+    x = trunk(w, x, last_stride=2, activation=True)
+    hidden = relu(norm(w, "neck.1", linear(w, "neck.0", average(x))))
+    return {"global": linear(w, "neck.3", hidden)}, {}, {}
+
+
 # ---- DSP and SA -----------------------------------------------------------------------------------------------------
 
 
@@ -442,6 +449,6 @@ NETWORKS: dict[str, Callable[[Weights, Tensor], Any]] = {
     if name
     in (
         "baseline", "apnet", "apnet_s", "rga_s", "rga_sc", "pcb", "msea_2023", "msea_head", "msea_lite", "mudeep",
-        "daaf_bot", "daaf_trinet", "sa", "sa_released", "dsp", "dsp_code", "dsp_released",
+        "daaf_bot", "daaf_trinet", "trinet", "sa", "sa_released", "dsp", "dsp_code", "dsp_released",
     )
 }  # fmt: skip

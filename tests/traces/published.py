@@ -6,6 +6,8 @@ header), none is read from regard. A recipe, or a default that it leans on, that
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from plain_training import (
     Drawn,
     Optimizer,
@@ -51,6 +53,9 @@ TRICKS: Terms = {
     "center": (5e-4, lambda seen, batch, centers: center(seen[0]["global"], batch.pids, centers)),
 }
 BRANCHES: Terms = {"pab": (65.0, maps("pab", "keypoints")), "hab": (20.0, maps("hab", "mask"))}
+COUNTED: Terms = {"pab": (65.0, maps("pab", "keypoints", "zero")), "hab": (20.0, maps("hab", "mask", "zero"))}
+"""A label that is missing counts as zeros."""
+
 PAIR: Terms = {"id": (1.0, smoothed()), "triplet": (1.0, hard(0.3))}
 SIXTEEN: Terms = {"id": (0.5, all_scores), "triplet": (1.0, three_scales)}
 SUM: Terms = {"id": (1.0, all_scores)}
@@ -148,6 +153,14 @@ TRAININGS: dict[str, Training] = {
 """By recipe."""
 
 VARIANTS: dict[str, Training] = {
+    "apnet_market1501_released": replace(TRAININGS["apnet_market1501"], shares=2),
+    "mudeep_market1501_released": replace(TRAININGS["mudeep_market1501"], shares=2),
+    "daaf_market1501_released": replace(
+        TRAININGS["daaf_market1501"], terms=TRICKS | COUNTED, overrides=("model.group_width=16",)
+    ),
+    "trinet_market1501": replace(
+        TRAININGS["daaf_trinet_market1501"], network="trinet", terms={"triplet": (1.0, hard(None))}
+    ),
     "dsp_market1501 model.mode=code": supervised("dsp_code", [40], 50),
 }
 """By recipe and override."""

@@ -82,18 +82,17 @@ def coded(height: int, width: int) -> np.ndarray:
 def read(picture: np.ndarray, wide: int, pad: int) -> Read:
     """Read the draws of a training picture back."""
     blue = picture[:, :, 2]
-    erased = (blue != BLUE) & (picture.any(2))
+    seen, erased = blue == BLUE, (blue != BLUE) & ((picture[:, :, 0] | blue) != 0)
     box = None
-    if erased.any():
-        rows, columns = np.flatnonzero(erased.any(1)), np.flatnonzero(erased.any(0))
+    rows, columns = np.flatnonzero(erased.any(1)), np.flatnonzero(erased.any(0))
+    if len(rows):
         box = int(rows[0]), int(columns[0]), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
-    y, x = np.argwhere((blue == BLUE) & ~erased)[[0, -1]].T
-    red, green = picture[y, x, 0].astype(int), picture[y, x, 1].astype(int)
-    y_seen, x_seen = np.nonzero((blue == BLUE) & ~erased)
-    columns = picture[y_seen, x_seen, 0].astype(int)
-    flipped = bool(np.cov(x_seen, columns)[0, 1] < 0)
-    left = (wide - red[0] if flipped else red[0] - 1) - x[0] + pad
-    return Read(flipped, int(green[0] - 1 - y[0] + pad), int(left), box, picture[erased])
+    y = int(seen.sum(1).argmax())  # a row of which most is to be seen
+    x, *_, end = np.flatnonzero(seen[y])
+    red, green = int(picture[y, x, 0]), int(picture[y, x, 1])
+    flipped = bool(picture[y, end, 0] < red)
+    left = (wide - red if flipped else red - 1) - x + pad
+    return Read(flipped, green - 1 - y + pad, int(left), box, picture[erased])
 
 
 def apart(one: list[float], two: list[float]) -> float:

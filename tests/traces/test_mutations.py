@@ -15,10 +15,10 @@ from unittest.mock import patch
 
 import pytest
 import test_augmentation
-import test_epochs
 import test_rates
 import test_start
 import test_three_steps
+import test_trace_epochs
 import torch
 from published import TRAININGS
 
@@ -183,7 +183,7 @@ TRACES: dict[str, Callable[[str, list[str], Path, Path], None]] = {
         recipe, TRAININGS[recipe], market, folder, overrides
     ),
     "rates": test_rates.check,
-    "epochs": lambda recipe, overrides, _, folder: test_epochs.check(recipe, overrides, folder),
+    "epochs": lambda recipe, overrides, _, folder: test_trace_epochs.check(recipe, overrides, folder),
     "pictures": lambda recipe, overrides, _, folder: test_augmentation.check(recipe, overrides, folder),
     "sizes": lambda recipe, overrides, _, folder: test_augmentation.check_resizing(recipe, overrides, folder),
     "start": lambda recipe, overrides, *_: test_start.check(recipe, overrides),

@@ -105,11 +105,11 @@ STARTS: dict[str, dict[str, Rule]] = {
         r"neck\.3\.weight": orthogonal,
         r"neck\.3\.bias": ZERO,
     },
+    "pcb": PARTS,
     "sa": PARTS,
     "sa_released": PARTS,
     "dsp": PARTS | SELF,
     "dsp_released": PARTS,
-    "pcb": {pattern: rule for pattern, rule in PARTS.items() if "supervision" not in pattern},
 }
 
 Shapes = dict[str, tuple[int, ...]]
@@ -148,6 +148,13 @@ SHAPES: dict[str, Shapes] = {
     "msea_lite": taps(1, lambda c: eca(1, 5) | eca(2, 5)),
     "apnet_s": taps(2, lambda c: {f"level{level}.agent.embed.0.weight": (3 * (c // 8), c, 1, 1) for level in (1, 2)}),
     "rga_s": taps(2, lambda c: {"level1.agent.embed.0.weight": (3 * (c // 8), c, 1, 1)}),
+    "rga_sc": taps(
+        2,
+        lambda c: {
+            "level1.agent.spatial.embed.0.weight": (3 * (c // 8), c, 1, 1),
+            "level1.agent.channel.relations.compress.weight": (c // 8, 2 * c),
+        },
+    ),
     "mudeep": {
         "guide.leader.conv.weight": (512, 288, 1, 1),
         "attention.scale3.rows.weight": (96, 512, 1, 1),
@@ -155,12 +162,11 @@ SHAPES: dict[str, Shapes] = {
     },
     "daaf_bot": DECODER,
     "daaf_trinet": DECODER | {"neck.0.weight": (1024, 96), "neck.3.weight": (128, 1024)},
-    "rga_sc": taps(2, lambda c: {"level1.agent.spatial.embed.0.weight": (3 * (c // 8), c, 1, 1)}),
+    "pcb": {f"parts.reductions.{n}.linear.weight": (256, 96) for n in range(6)},
     "sa": REDUCED,
     "sa_released": REDUCED,
     "dsp": REDUCED,
     "dsp_released": REDUCED,
-    "pcb": {f"parts.reductions.{n}.linear.weight": (256, 96) for n in range(6)},
 }
 
 

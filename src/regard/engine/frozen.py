@@ -1,14 +1,17 @@
-"""Parts of a network that training leaves as they are."""
+"""Parts of a network that training leaves as they are: those it is told to, and those that no loss reaches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch import nn
 
+from regard.engine.statistics import statistics_kept
 from regard.errors import ConfigError, nearest
+from regard.losses import Criterion, Term
 
-__all__ = ["Frozen"]
+__all__ = ["Frozen", "leave_unreached"]
 
 
 class Frozen:
@@ -41,6 +44,29 @@ class Frozen:
         for part in self._parts:
             if part in modules:
                 modules[part].eval()
+
+
+def leave_unreached(model: nn.Module, criterion: Criterion, height: int, width: int) -> None:
+    """Take parameters out of training that no term of the criterion reaches, such as a branch whose loss is left out.
+
+    They would not move anyway, but several processes wait for the gradient of whatever asks for one.
+
+    Args:
+        model: in training mode afterwards, its running statistics as they were.
+        criterion: what its outputs go into; terms of weight 0 reach nothing.
+        height, width: of its images, in pixels.
+    """
+    device = next(model.parameters()).device
+    with statistics_kept(model):
+        output = model.train()(torch.zeros(2, 3, height, width, device=device))
+    terms = [term for term in criterion.terms if isinstance(term, Term) and term.weight]
+    values = [value.sum() for term in terms for value in term.values(output) if value.requires_grad]
+    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not values or not asking:
+        return
+    for parameter, gradient in zip(asking, torch.autograd.grad(torch.stack(values).sum(), asking, allow_unused=True)):
+        if gradient is None:
+            parameter.requires_grad_(False)
 
 
 def _upper_parts(model: nn.Module) -> Iterable[str]:

@@ -23,7 +23,7 @@ from regard.data.transforms import TrainTransform
 from regard.engine.checkpoint import Progress, TrainingState, machine_of, restore, save_state
 from regard.engine.ema import Average
 from regard.engine.extract import embed_run, evaluate_splits, loader_workers, products_of
-from regard.engine.frozen import Frozen
+from regard.engine.frozen import Frozen, leave_unreached
 from regard.engine.identity import check_pictures, picture_digests
 from regard.engine.log import TrainingLog
 from regard.engine.optim import (
@@ -167,6 +167,8 @@ def build_state(
     frozen = Frozen(model, config.optim.freeze)
     criterion = build_criterion(config, model).to(runtime.device)
     optimizer = build_optimizer(model, config.optim)
+    if runtime.world_size > 1:
+        leave_unreached(model, criterion, config.data.height, config.data.width)
     if config.train.checkpointing:
         recompute_blocks(model)
     network, optimizer = runtime.setup(model, optimizer)

@@ -57,8 +57,8 @@ class About(BaseModel):
         people: of the crowd that they were measured on, to train and to test on.
         counts: of that data set, as :class:`regard.data.datasets.Counts` has them, where its kind has none published.
         against: what is known against comparing with them.
-        changes: what differs from the authors' training, each ``KEY, KEY: what and why``. Keys are dotted settings; of
-            a recipe that has a released twin, they are all in which the two differ.
+        changes: what differs from the authors' training, each ``KEY, KEY: what and why; KEY: ...``. Keys are dotted
+            settings; of a recipe that has a released twin, they are all in which the two differ.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
