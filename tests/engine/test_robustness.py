@@ -178,6 +178,9 @@ def test_the_command_writes_table_json_and_picture(run_folder, tmp_path, capsys)
     assert list(found["occlusion"]) == ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6"]
     assert len(found["mixed"]["draws"]) == 2
     assert "12 images of 2 random ids, no distractors" in printed
+    *_, last = printed.splitlines()
+    assert last.startswith(f"wrote {files[0]}, {files[1]}; clean mAP ")
+    assert last.endswith(f"; next: regard report {run_folder}")
     assert {"rank-15", "rank-20"} < found["mean"].keys() == found["resolution"]["24"].keys() == content["clean"].keys()
     mean = " +".join(f"{100 * value:.2f}" for value in found["mean"].values())
     assert re.search(rf"^mean of 6 kinds .* {mean}$", printed, re.M)

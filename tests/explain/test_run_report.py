@@ -69,7 +69,9 @@ def test_the_verb_writes_one_whole_page(runs, tmp_path, capsys):
     page = tmp_path / "deeper" / "page.html"
     arguments = ["report", *map(str, runs), "-o", str(page), "--queries", "1", "--people", "3", "--quiet"]
     assert main([*arguments, "--without", "attention", "pairs", "correlation", "precision"]) == 0
-    assert capsys.readouterr().out.startswith(f"wrote {page} (")
+    said = capsys.readouterr().out
+    assert said.startswith(f"wrote {page} (")
+    assert re.search(r"; highest mAP \d+\.\d; next: regard calibrate .+\n\Z", said)
     text = page.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
     assert re.findall(r'<section id="(\w+)"', text) == [name for name in ANCHORS if name != "attention"]

@@ -112,7 +112,8 @@ def test_a_picture_of_the_gallery_as_query(run, gallery, photos):
 
 def test_a_picture_is_drawn(run, gallery, photos, tmp_path):
     photo = photos / "camera1" / "0003_c1s1_000000_00.jpg"
-    assert run("search", photo, "--gallery", gallery, "--picture", tmp_path / "m.png", "-k", 12)[0] == 0
+    code, out, _ = run("search", photo, "--gallery", gallery, "--picture", tmp_path / "m.png", "-k", 12)
+    assert (code, out.splitlines()[-1]) == (0, f"wrote {tmp_path / 'm.png'}")
     with Image.open(tmp_path / "m.png") as image:
         assert image.width > 9 * 96
         assert image.height > 3 * 192

@@ -17,6 +17,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regard.cli.closing import close_with
 from regard.cli.options import between, output_file, output_folder
 from regard.errors import ConfigError
 from regard.wording import count
@@ -142,6 +143,7 @@ def check(arguments: argparse.Namespace) -> int:
         write_atomic(arguments.json, json.dumps(report.to_dict(), indent=2).encode())
     for fault in report.faults():
         print(f"fault: {fault}")
+    close_with([arguments.json])
     return 2 if report.faults() else 0
 
 
@@ -158,7 +160,7 @@ def preview(arguments: argparse.Namespace) -> None:
     buffer = io.BytesIO()
     preview_labels(chosen, arguments.columns, arguments.height).save(buffer, "PNG")
     write_atomic(arguments.out, buffer.getvalue())
-    print(f"{count(shown, 'photo')} in {arguments.out}")
+    close_with([arguments.out], count(shown, "photo"))
 
 
 def pack(arguments: argparse.Namespace) -> None:
@@ -170,7 +172,7 @@ def pack(arguments: argparse.Namespace) -> None:
     path = arguments.out or root / PACK
     size = size_of(arguments.size) if arguments.size else None
     pack_labels(samples, path, size, progress=not arguments.quiet)
-    print(f"{count(len(samples), 'photo')} in {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    close_with([f"{path} ({path.stat().st_size / 1e6:.1f} MB)"], count(len(samples), "photo"))
 
 
 def to_coco(arguments: argparse.Namespace) -> None:
@@ -179,7 +181,8 @@ def to_coco(arguments: argparse.Namespace) -> None:
 
     samples, root = load(arguments)
     written = to_coco(samples, root, arguments.out, arguments.visible, arguments.present, progress=not arguments.quiet)
-    print(f"{count(written, 'photo')} in {arguments.out}")
+    then = ["data", "labels", "preview", root, "labels.png", "--coco", arguments.out]
+    close_with([arguments.out], count(written, "photo"), then)
 
 
 def to_maps(arguments: argparse.Namespace) -> None:
@@ -190,7 +193,7 @@ def to_maps(arguments: argparse.Namespace) -> None:
     written = to_maps(
         samples, arguments.out, arguments.heatmap_folder, size_of(arguments.size), progress=not arguments.quiet
     )
-    print(f"{count(written, 'picture')} in {arguments.out}")
+    close_with([arguments.out], count(written, "picture"))
 
 
 def make(arguments: argparse.Namespace) -> None:
@@ -212,10 +215,10 @@ def make(arguments: argparse.Namespace) -> None:
         photos, arguments.out, pose, silhouette, f"labels by {models} at {arguments.size} pixels", arguments.visible,
         arguments.present, progress=not arguments.quiet,
     )  # fmt: skip
-    print(f"{len(photos):,} photos in {path}")
-    found = [f"--coco {path}"] if pose else []
-    found += [f"--masks {arguments.out / 'masks'}"] if silhouette else []
-    print(f"look at them with: regard data labels preview {arguments.root} labels.png {' '.join(found)}")
+    found = ["--coco", path] if pose else []
+    found += ["--masks", arguments.out / "masks"] if silhouette else []
+    then = ["data", "labels", "preview", arguments.root, "labels.png", *found]
+    close_with([path], count(len(photos), "photo"), then)
 
 
 def photos_of(arguments: argparse.Namespace) -> dict[str, Path]:

@@ -74,4 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
         quiet=arguments.quiet,
     )
     path = write_runs(report, arguments.output)
-    close_with([f"{path} ({path.stat().st_size / 1e6:.1f} MB)"])
+    scores = [run.report.mAP for run in report.runs]
+    best = arguments.runs[scores.index(max(scores))]
+    size = f"{path.stat().st_size / 1e6:.1f} MB"
+    close_with([f"{path} ({size})"], f"highest mAP {100 * max(scores):.1f}", ["calibrate", best])

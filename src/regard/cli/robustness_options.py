@@ -64,6 +64,7 @@ def run_robustness(arguments: argparse.Namespace, changes: dict[str, Any]) -> No
     Raises:
         ConfigError: several data sets, or options of ``regard eval`` that do not go with worse pictures.
     """
+    from regard.cli.closing import close_with
     from regard.cli.search_verb import parse_size
     from regard.data.corruptions import FAMILIES
     from regard.engine.robustness import Plan, robustness_of
@@ -98,6 +99,9 @@ def run_robustness(arguments: argparse.Namespace, changes: dict[str, Any]) -> No
         write_atomic(arguments.json, (json.dumps(content, indent=2) + "\n").encode())
     if arguments.png:
         _draw(content, arguments.png)
+    close_with(
+        [arguments.json, arguments.png], f"clean mAP {100 * found.clean.figures['mAP']:.1f}", ["report", arguments.run]
+    )
 
 
 def _levels(given: list[Any] | None, usual: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -68,6 +68,7 @@ def _json(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search and show."""
+    from regard.cli.closing import close_with
     from regard.cli.galleries import open_gallery
     from regard.storage import write_atomic
 
@@ -102,6 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
         f"{len(answer.matches)} of {count(answer.searched, 'picture')}, {how}, {1000 * answer.seconds:.0f} ms{prior}",
         file=sys.stderr,
     )
+    close_with([arguments.json, arguments.picture])
 
 
 def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, list[str], list[Record], Any]:

@@ -158,10 +158,8 @@ def evaluate_ranking(
         DataError: the arrays do not fit each other, are not finite, or no query has a match.
     """
     order = ordering(metric)
-    check_kind("rerank", rerank, (bool, KReciprocal), "true, false or KReciprocal(...)")
-    check_kind("expansion", expansion, (bool, QueryExpansion), "true, false or QueryExpansion(...)")
-    for name, switch in (("ignore_cameras", ignore_cameras), ("leave_one_out", leave_one_out), ("progress", progress)):
-        check_kind(name, switch, (bool, np.bool_), "true or false")
+    switches = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out, "progress": progress}
+    _check_kinds(rerank, expansion, switches)
     _check_options({"cmc": cmc, "ap": ap, "unmatched": unmatched, "junk": junk}, max_rank, draws)
     if leave_one_out:
         _check_one_list(rerank, expansion, cmc, cameras=query_camids is not None and not ignore_cameras)
@@ -236,6 +234,14 @@ def _check_one_list(rerank: object, expansion: object, cmc: str, cameras: bool) 
             raise ConfigError(
                 f"leave-one-out does not go with {name}, where every image would find itself; leave one of them out"
             )
+
+
+def _check_kinds(rerank: object, expansion: object, switches: dict[str, object]) -> None:
+    """Raise ConfigError for an option that is something else than it can be."""
+    check_kind("rerank", rerank, (bool, KReciprocal), "true, false or KReciprocal(...)")
+    check_kind("expansion", expansion, (bool, QueryExpansion), "true, false or QueryExpansion(...)")
+    for name, switch in switches.items():
+        check_kind(name, switch, (bool, np.bool_), "true or false")
 
 
 def _check_options(chosen: dict[str, str], max_rank: int, draws: int) -> None:

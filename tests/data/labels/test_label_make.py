@@ -146,7 +146,7 @@ def test_a_segmentation_model_labels_a_data_set(tmp_path, market, monkeypatch, c
     labels_verb.add_arguments(parser)
     arguments = ["make", market, tmp_path / "out", "--mask", "lraspp_mobilenet_v3_large", "--size", 64, "-q"]
     labels_verb.run(parser.parse_args(list(map(str, arguments))))
-    assert "30 photos in" in capsys.readouterr().out
+    assert "; 30 photos; next: regard data labels preview " in capsys.readouterr().out
     masks = sorted((tmp_path / "out" / "masks" / "bounding_box_train").iterdir())
     assert len(masks) == 30
     state = torch.load(path, weights_only=True)

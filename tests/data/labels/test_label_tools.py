@@ -188,7 +188,7 @@ def test_the_verb_from_maps_to_json_and_back(tmp_path, home, capsys):
         assert sheet.width > 100
     run("pack", root, *roots, "--size", "32x16")
     assert (root / "labels.pack").exists()
-    assert "30 photos in" in capsys.readouterr().out
+    assert "; 30 photos" in capsys.readouterr().out
     assert run("check", root) == 2
     assert "fault: no photo has a label" in capsys.readouterr().out
 
