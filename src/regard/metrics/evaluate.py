@@ -5,6 +5,7 @@ Shapes: Q queries, G gallery images, D descriptor length, R ranks of the CMC cur
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -236,7 +237,7 @@ def _check_one_list(rerank: object, expansion: object, cmc: str, cameras: bool) 
             )
 
 
-def _check_kinds(rerank: object, expansion: object, switches: dict[str, object]) -> None:
+def _check_kinds(rerank: object, expansion: object, switches: Mapping[str, object]) -> None:
     """Raise ConfigError for an option that is something else than it can be."""
     check_kind("rerank", rerank, (bool, KReciprocal), "true, false or KReciprocal(...)")
     check_kind("expansion", expansion, (bool, QueryExpansion), "true, false or QueryExpansion(...)")
