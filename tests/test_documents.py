@@ -98,6 +98,7 @@ def test_what_the_page_of_papers_names_is_there():
     options = {name for name in names if re.match(r"\w+\.", name)}
     assert len(names - options) > 25
     assert names - options <= set(list_recipes())
+    assert {name for name in list_recipes() if name.endswith("_released")} <= names
     bases = [
         read_recipe(name)
         for name in (

@@ -17,7 +17,7 @@ import torch
 from scipy.special import stdtrit
 
 from regard import __version__
-from regard.config import Config, load_config
+from regard.config import Config, load_config, override
 from regard.data.crowd import make_crowd
 from regard.data.datasets import Counts, count_differences, published_counts
 from regard.engine.checkpoint import read_progress
@@ -27,6 +27,7 @@ from regard.engine.identity import flat_settings, is_free
 from regard.engine.log import read_history
 from regard.engine.run import open_data, start_run
 from regard.engine.runtime import Runtime
+from regard.engine.stopping import Interrupted
 from regard.errors import ConfigError, DataError
 from regard.explain.reproduction import Compared, Departure, Reproduction, SeedRun
 from regard.recipes import About, Recipe, list_recipes, read_recipe
@@ -37,20 +38,25 @@ __all__ = ["find_recipe", "reproduce"]
 
 RELEASED = "_released"
 CROWD = "crowd"
+FIXED = {
+    ("data", "name"): "name the row's data set behind the system",
+    ("data", "root"): "give --root FOLDER",
+    ("train", "seed"): "seeds run from 0 on, give --seeds N",
+}
 
 
-def find_recipe(system: str, data: str, released: bool = False) -> Recipe:
+def find_recipe(system: str, data: str | None, released: bool = False) -> Recipe:
     """The recipe of a published row.
 
     Args:
         system: a system, or what stands before the data set in a recipe's name ("daaf_trinet", "msea_2023").
-        data: name of the data set.
+        data: name of the data set; None where ``system`` is the whole name of a recipe.
         released: the recipe that follows the authors' code to the letter.
 
     Raises:
         ConfigError: there is none, or no published score is known for it.
     """
-    name = f"{system}_{data}"
+    name = system if data is None else f"{system}_{data}"
     if released and not (name in list_recipes() and read_recipe(name).kind == "released"):
         name += RELEASED
     if name not in list_recipes():
@@ -69,7 +75,7 @@ def _about(recipe: Recipe) -> About:
 
 def reproduce(
     system: str,
-    data: str,
+    data: str | None,
     folder: Path,
     *,
     root: Path | None = None,
@@ -98,13 +104,15 @@ def reproduce(
         What came out; None on ranks that do not print.
 
     Raises:
-        ConfigError: no such recipe, no published score, no root, or fewer than one seed.
+        ConfigError: no such recipe, no published score, no root, fewer than one seed, or a setting that is not the
+            caller's to give.
         DataError: the data set is not complete, or its counts are not those of the publication.
+        Interrupted: it was asked to stop; what is done is saved.
     """
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}, expected 1 or more")
     recipe = find_recipe(system, data, released)
-    config = _configure(recipe, data, root, folder, overrides, quiet)
+    config = _configure(recipe, root, folder, overrides, quiet)
     splits = open_data(config, quiet=quiet)
     differing = _count_faults(recipe, config, splits)
     if differing and not other_data:
@@ -115,7 +123,10 @@ def reproduce(
     runs = [folder / f"seed_{seed}" for seed in range(seeds)]
     for seed, run in enumerate(runs):
         about = (f"seed {seed}, {seed + 1} of {seeds}",)
-        start_run(_with(config, f"train.seed={seed}"), run, quiet=quiet, go_on=True, about=about)
+        try:
+            start_run(_with(config, f"train.seed={seed}"), run, quiet=quiet, go_on=True, about=about)
+        except Interrupted as stopped:
+            raise Interrupted(f"stopped in seed {seed}, {seed + 1} of {seeds}; the same command goes on") from stopped
     if not Runtime(config.train).is_main:
         return None
     compared = compare_runs(runs, changes={"ap": config.eval.ap}, speed=False, quiet=quiet)
@@ -139,10 +150,13 @@ def reproduce(
     )
 
 
-def _configure(
-    recipe: Recipe, data: str, root: Path | None, folder: Path, overrides: Sequence[str], quiet: bool
-) -> Config:
+def _configure(recipe: Recipe, root: Path | None, folder: Path, overrides: Sequence[str], quiet: bool) -> Config:
     """The recipe's configuration as its row was measured, on the data set in ``root``."""
+    given = override({}, overrides)
+    for (section, key), instead in FIXED.items():
+        if key in (given.get(section) or {}):
+            raise ConfigError(f"{section}.{key} is not a setting of reproduce; {instead}")
+    data = recipe.config().data.name
     if root is None and data == CROWD:
         root = folder / CROWD
         train_ids, test_ids = _about(recipe).people or (200, 200)
@@ -202,6 +216,10 @@ def _departures(
         if own.get(key) != value and not is_free(key):
             yield Departure("settings", f"{key} is {value!r}, the recipe has {own.get(key)!r}")
     runtime = Runtime(config.train)
+    if config.data.name == CROWD:
+        if runtime.device.type != "cpu":
+            yield Departure("computation", "trained on a GPU, ours on a processor; sums are rounded differently")
+        return
     if runtime.precision != "fp32":
         yield Departure("computation", f"trained in {runtime.precision}; authors' code computes in fp32")
     if runtime.device.type == "cpu":

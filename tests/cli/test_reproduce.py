@@ -5,9 +5,11 @@ import json
 import pytest
 
 from regard.cli.main import main
+from regard.engine.stopping import Interrupted
 from regard.errors import ConfigError
 from regard.explain.reproduction import Compared
-from regard.reproduce import find_recipe
+from regard.recipes import list_recipes, read_recipe
+from regard.reproduce import _departures, find_recipe
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,60 @@ def test_a_row_is_found_by_system_and_data_set():
     for name, said in (("apnett", "no recipe apnett_market1501"), ("demo", "no recipe demo_market1501")):
         with pytest.raises(ConfigError, match=said):
             find_recipe(name, "market1501")
+
+
+def test_every_listed_row_is_found_by_its_whole_name():
+    rows = [name for name in list_recipes() if (about := read_recipe(name).about) and about.published]
+    assert "mudeep_market1501_2020" in rows
+    assert [find_recipe(name, None).name for name in rows] == rows
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["baseline", "train.epochs=2", "market1501"], "give --root FOLDER"),
+        (["baseline_market1501", "train.epochs=2"], "give --root FOLDER"),
+        (["baseline", "market1501", "dukemtmc"], "got market1501 and dukemtmc, wanted one data set"),
+        (["baseline", "market1501", "--data", "dukemtmc"], "got market1501 and dukemtmc, wanted one data set"),
+        (["baseline", "market1501", "train.seed=7"], "train.seed is not a setting of reproduce; seeds run from 0 on"),
+        (["baseline", "market1501", "train={seed: 1}"], "train.seed is not a setting of reproduce"),
+        (["baseline", "market1501", "data.name=dukemtmc"], "data.name is not a setting of reproduce"),
+        (["baseline", "data.root=x", "market1501"], "data.root is not a setting of reproduce; give --root FOLDER"),
+    ],
+)
+def test_the_row_is_named_once_and_nothing_of_it_is_changed_unsaid(words, said, capsys):
+    assert main(["reproduce", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_interruption_names_the_command_that_goes_on(market, tmp_path, tiny_overrides, capsys, monkeypatch):
+    def stop(*_, **__):
+        raise Interrupted("stopped after step 3; go on with: regard train --resume seed_0")
+
+    monkeypatch.setattr("regard.reproduce.start_run", stop)
+    command = [
+        "reproduce",
+        "baseline",
+        "market1501",
+        "--root",
+        str(market),
+        "--other-data",
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    assert main([*command, *tiny_overrides[2:], "model.pretrained=false"]) == 130
+    assert capsys.readouterr().err.endswith("regard: stopped in seed 0, 1 of 1; the same command goes on\n")
+
+
+def test_a_row_of_our_own_is_not_held_against_authors():
+    for name, expected in (
+        ("baseline_crowd", []),
+        ("baseline_market1501", ["trained in bf16", "trained on a", "one seed"]),
+    ):
+        recipe = read_recipe(name)
+        config = recipe.config([*recipe.about.settings, "train.precision=bf16", "train.accelerator=cpu"])
+        texts = [d.text for d in _departures(recipe, config, (), (), 1) if d.of == "computation"]
+        assert [text[: len(start)] for text, start in zip(texts, expected, strict=True)] == expected
 
 
 def test_other_counts_than_the_published_ones_are_refused_before_anything_is_trained(market, tmp_path, capsys):

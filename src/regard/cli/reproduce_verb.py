@@ -3,11 +3,13 @@
   regard reproduce apnet market1501 --root data            the recipe that works best here
   regard reproduce apnet market1501 --root data --released     the authors' code to the letter
   regard reproduce daaf_trinet dukemtmc --root data --seeds 3 -o runs/again
+  regard reproduce mudeep_market1501_2020 --root data      a row by the name of its recipe
   regard reproduce baseline crowd --seeds 3                a row of our own (docs/results.md), in minutes
 
-'regard recipes' lists the rows: SYSTEM_DATASET, or SYSTEM_DATASET_released. The data set's counts are checked before
-anything is trained. The same command goes on after an interruption. Leaves a run folder per seed, reproduction.html
-and reproduction.json: published, ours with interval, same, better or worse, cost, and everything that differed.
+'regard recipes' lists the rows: SYSTEM_DATASET, or SYSTEM_DATASET_released; the whole name will do, too. The data
+set's counts are checked before anything is trained. The same command goes on after an interruption. Leaves a run
+folder per seed, reproduction.html and reproduction.json: published, ours with interval, same, better or worse, cost,
+and everything that differed.
 """
 
 from __future__ import annotations
@@ -23,9 +25,8 @@ from regard.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("system", help="system, or a recipe's name up to the data set")
-    parser.add_argument("dataset", nargs="?", metavar="DATASET", help="the published row's data set")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that are to differ")
+    parser.add_argument("system", help="system, a recipe's name up to the data set, or the whole of it")
+    parser.add_argument("words", nargs="*", metavar="DATASET KEY=VALUE", help="the row's data set; settings to differ")
     parser.add_argument("--data", metavar="DATASET", help="another way to name the data set")
     parser.add_argument("--root", type=Path, help="folder of the data set; a crowd is made where none is given")
     parser.add_argument("--released", action="store_true", help="the authors' code to the letter")
@@ -41,19 +42,21 @@ def run(arguments: argparse.Namespace) -> None:
 
     from regard.cli.closing import close_with
     from regard.explain.reproduction import write_reproduction
+    from regard.recipes import list_recipes
     from regard.reproduce import find_recipe, reproduce
     from regard.storage import encode_text, write_atomic
 
-    dataset, overrides = arguments.dataset, list(arguments.overrides)
-    if dataset and "=" in dataset:
-        dataset, overrides = None, [dataset, *overrides]
+    overrides = [word for word in arguments.words if "=" in word]
     refuse_repeats(overrides)
-    if (dataset is None) == (arguments.data is None):
-        got = "no data set" if dataset is None else f"{dataset} and --data {arguments.data}"
+    named = [word for word in arguments.words if "=" not in word]
+    named += [] if arguments.data is None else [arguments.data]
+    whole = not named and arguments.system in list_recipes()
+    if len(named) != 1 and not whole:
         raise ConfigError(
-            f"reproduce got {got}, wanted one: regard reproduce {arguments.system} market1501 --root FOLDER"
+            f"reproduce got {' and '.join(named) or 'no data set'}, wanted one data set: "
+            f"regard reproduce {arguments.system} market1501 --root FOLDER"
         )
-    dataset = dataset or arguments.data
+    dataset = None if whole else named[0]
     recipe = find_recipe(arguments.system, dataset, arguments.released)
     folder = arguments.output or Path("runs") / "reproduce" / recipe.name
     found = reproduce(

@@ -269,13 +269,24 @@ def test_gaps_are_counted_and_refused(tmp_path, photos, released):
     assert not target.maps[0, 4].any()
 
 
-def test_wrong_roots(tmp_path, photos):
+def test_wrong_roots(tmp_path, photos, released):
     samples = photos(tmp_path, 2)
     with pytest.raises(DataError, match=r"cannot list .*nowhere"):
         attach_labels(samples, tmp_path, LabelRoots(mask_root=tmp_path / "nowhere"))
     write_coco(tmp_path / "empty.json", [], "test")
     with pytest.raises(DataError, match="annotates no photo"):
         attach_labels(samples, tmp_path, LabelRoots(coco=tmp_path / "empty.json"))
+    (tmp_path / "empty" / "bounding_box_train_256_2").mkdir(parents=True)
+    masks, keypoints = released(tmp_path, samples)
+    write_coco(tmp_path / "others.json", [("elsewhere.jpg", Person(64, 32, keypoints=KEYPOINTS))], "test")
+    labeled, _ = attach_labels(samples, tmp_path, LabelRoots(masks, keypoints))
+    for options in (
+        {"mask_root": tmp_path / "empty"},
+        {"keypoint_root": tmp_path / "empty"},
+        {"coco": tmp_path / "others.json"},
+    ):
+        with pytest.raises(DataError, match=r"holds no (mask|heat map|label) of any of the 2 photos, such as "):
+            attach_labels(labeled, tmp_path, LabelRoots(**options, tolerance=1))
     for options in ({"tolerance": 1.5}, {"mask_threshold": 0}):
         with pytest.raises(ConfigError, match=f"{next(iter(options))} is"):
             LabelRoots(**options)

@@ -23,6 +23,7 @@ from regard.data.labels.pack import pack_labels
 from regard.data.listing import list_images
 from regard.errors import ConfigError, DataError
 from regard.structures import Sample, Splits
+from regard.wording import count
 
 __all__ = ["PACK", "Coverage", "LabelRoots", "attach_labels", "label_training"]
 
@@ -99,12 +100,14 @@ def attach_labels(samples: Sequence[Sample], root: Path, roots: LabelRoots) -> t
         roots: where labels are kept.
 
     Raises:
-        DataError: a folder or the file cannot be read, or more samples than tolerated are without label.
+        DataError: a folder or the file cannot be read or has nothing for any sample, or more samples than tolerated
+            are without label.
     """
     masks = list_masks(roots.mask_root, {sample.path.parent.name for sample in samples}) if roots.mask_root else {}
     heat = list_names(roots.keypoint_root / roots.keypoint_folder) if roots.keypoint_root else {}
     persons, several = read_coco(roots.coco) if roots.coco else ({}, [])
     names = [relative_name(sample.path, root) for sample in samples]
+    check_use(samples, names, roots, (masks, heat, persons))
     labeled: list[Sample] = [
         join(sample, masks, heat, persons.get(name, Person()), roots.mask_threshold)
         for sample, name in zip(samples, names)
@@ -146,8 +149,7 @@ def join(
     """A sample with whatever there is for its path."""
     path = sample.path
     found = next((masks[key] for key in mask_keys(path) if key in masks), None)
-    keys = [[f"{path.stem}_{joint:02d}{ending}" for ending in HEATMAP_ENDINGS] for joint in range(len(JOINTS))]
-    maps = tuple(next((heat[name] for name in names if name in heat), None) for names in keys)
+    maps = tuple(next((heat[name] for name in names if name in heat), None) for names in heat_keys(path))
     known = {field.name: getattr(sample, field.name) for field in fields(sample)}
     own_mask = found is None and person.outline is None
     return LabeledSample(
@@ -161,6 +163,11 @@ def join(
             "heatmaps": maps if any(maps) else known.get("heatmaps"),
         }
     )
+
+
+def heat_keys(path: Path) -> list[list[str]]:
+    """Names under which the heat maps of a photo may be, for each joint."""
+    return [[f"{path.stem}_{joint:02d}{ending}" for ending in HEATMAP_ENDINGS] for joint in range(len(JOINTS))]
 
 
 def mask_keys(path: Path) -> list[str]:
@@ -194,6 +201,40 @@ def list_names(folder: Path) -> dict[str, Path]:
 def relative_name(path: Path, root: Path) -> str:
     """Path below the root with ``/``, as COCO files name a photo; the path itself where it lies elsewhere."""
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def check_use(
+    samples: Sequence[Sample],
+    names: Sequence[str],
+    roots: LabelRoots,
+    found: tuple[dict[str, Path], dict[str, Path], dict[str, Person]],
+) -> None:
+    """Refuse a place that was given and has nothing for any sample: labels that they had would pass for its own.
+
+    Args:
+        samples: to label.
+        names: of the samples below the data set's root.
+        roots: the places.
+        found: masks, heat maps and persons in them.
+
+    Raises:
+        DataError: there is one.
+    """
+    masks, heat, persons = found
+    used = {
+        "mask": (roots.mask_root, any(key in masks for sample in samples for key in mask_keys(sample.path))),
+        "heat map": (
+            roots.keypoint_root,
+            any(key in heat for sample in samples for keys in heat_keys(sample.path) for key in keys),
+        ),
+        "label": (roots.coco if persons else None, any(name in persons for name in names)),
+    }
+    for kind, (where, any_found) in used.items():
+        if where and samples and not any_found:
+            raise DataError(
+                f"'{where}' holds no {kind} of any of the {count(len(samples), 'photo')}, such as {names[0]}; correct "
+                f"the path, or leave it out"
+            )
 
 
 def cover(samples: Sequence[Sample], several: int = 0) -> Coverage:
