@@ -12,6 +12,7 @@ from scipy.io import savemat
 from test_commands import run
 
 import regard
+from command_words import once
 from regard.data import load_dataset
 from regard.metrics import evaluate_camera_pairs, evaluate_open_set, pool_features
 
@@ -130,7 +131,9 @@ def test_mistakes_are_told_in_one_line(files, tmp_path, capsys):
 
 def test_how_market_was_read_and_judged_stands_with_the_score(capsys, tmp_path, tiny_overrides, market_with_lists):
     folder, file = tmp_path / "run", tmp_path / "scores.json"
-    code, _, err = run("train", "baseline_crowd", *tiny_overrides, "train.epochs=1", "-o", folder, "-q", capsys=capsys)
+    code, _, err = run(
+        "train", "baseline_crowd", *once([*tiny_overrides, "train.epochs=1"]), "-o", folder, "-q", capsys=capsys
+    )
     assert code == 0, err
     how = ["eval", folder, "-q", "--json", file, "--root", market_with_lists, "--data"]
     code, out, err = run(*how, "market1501,distractors=false", "--protocol", "lists", capsys=capsys)

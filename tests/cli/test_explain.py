@@ -234,7 +234,7 @@ def test_precision_with_masks_kept_elsewhere(run, tmp_path, out, capsys):
         return json.loads((out / "precision.json").read_text())[0]["chance"]
 
     assert chance("--masks", masks) == 0.5
-    assert f"4 of 4 query pictures have masks in {masks}" in capsys.readouterr().out
+    assert f"masks in {masks}: 4 of 4 query pictures" in capsys.readouterr().out
     assert chance("--masks", masks, "--split", "gallery") == 0.5
     assert "gallery pictures of 2 people" in capsys.readouterr().out
     assert chance("--masks", masks, "--mask-threshold", "30") == 1
@@ -243,7 +243,7 @@ def test_precision_with_masks_kept_elsewhere(run, tmp_path, out, capsys):
     assert chance() == 0.5
     next((masks / "query").iterdir()).unlink()
     assert chance() == 0.5
-    assert f"3 of 4 query pictures have masks in {masks}" in capsys.readouterr().out
+    assert f"masks in {masks}: 3 of 4 query pictures" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
@@ -294,8 +294,8 @@ def test_mistakes(run, pictures, out, tmp_path, capsys):
         ): "got maps as .npy together with runs",
         ("correlation", tmp_path / "m.npy", "-o", out): "cannot read",
         ("sheet", picture, "--runs", folder, "-o", tmp_path / "s.jpg"): "wanted .png, .svg or .pdf",
-        ("pair", folder, picture, picture, "-o", out, "--dpi", "0"): "dpi is 0",
-        ("precision", folder, "--root", tmp_path, "--images", "0", "-o", out): "--images is 0",
+        ("pair", folder, picture, picture, "-o", out, "--dpi", "0"): "--dpi: got '0'",
+        ("precision", folder, "--root", tmp_path, "--images", "0", "-o", out): "--images: got '0'",
         ("attention", folder): "required",
     }
     for arguments, part in said.items():

@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 import torch
 
+from command_words import once
 from regard.engine.log import read_history
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "regard", *map(str, arguments)]
+    return [sys.executable, "-m", "regard", *once(arguments)]
 
 
 def torchrun(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", *map(str, arguments)]
+    return [sys.executable, "-m", "torch.distributed.run", *once(arguments)]
 
 
 def run(line: list[str]) -> str:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from command_words import once
 from regard.engine.failure import exit_code, lost
 from regard.engine.train import Interrupted
 from regard.errors import DataError
@@ -48,7 +49,7 @@ def test_one_line_says_why_and_the_exit_code_is_kept(tmp_path, tiny_overrides, r
     more = ["train.devices=2", "train.eval_every=null", "-q", "-o", str(tmp_path / "run")]
     more += ["optim.name=sgd", "optim.lr=1e30", "train.epochs=9"] if failure == "nan" else []
     result = subprocess.run(
-        [sys.executable, tmp_path / "script.py", rank, failure, "train", "baseline_crowd", *tiny_overrides, *more],
+        [sys.executable, tmp_path / "script.py", rank, failure, "train", "baseline_crowd", *once(tiny_overrides + more)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True,
     )  # fmt: skip
     lines = [line for line in result.stderr.splitlines() if "is not as published" not in line]

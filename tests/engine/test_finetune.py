@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import regard
+from command_words import once
 from regard.cli.main import main
 from regard.engine.checkpoint import save_state
 from regard.engine.frozen import Frozen
@@ -190,7 +191,7 @@ def test_the_documented_command_runs(old, tmp_path, tiny_overrides, monkeypatch,
     monkeypatch.chdir(tmp_path)
     kept = ("train.epochs", "optim.", "schedule.", "data.root", "model.pretrained")
     small = [override for override in tiny_overrides if not override.startswith(kept)]
-    assert main([*arguments, *small, "train.epochs=1"]) == 0
+    assert main(once([*arguments, *small, "train.epochs=1"])) == 0
     out = capsys.readouterr().out
     assert re.search(r"start from .*runs/apnet_market1501/final: \d+ of \d+ tensors taken; new for 5 identities", out)
     assert main(["train", "--resume", str(tmp_path / "runs" / "apnet_friends"), "-q"]) == 0

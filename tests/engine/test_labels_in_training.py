@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 from test_runs import config_for
 
-from regard.config import load_config
 from regard.data.labels import read_labels
 from regard.engine.run import open_data, start_run
 from regard.errors import ConfigError, DataError
@@ -28,9 +27,7 @@ def masks(market, tmp_path):
 
 def configured(tiny_overrides, *more):
     labels = ["data.labels=[mask]", "model.pab=false", "losses.pab=null"]
-    text = read_recipe("daaf_crowd").text
-    text = "\n".join(line for line in text.splitlines() if not line.strip().startswith("pab:"))
-    return load_config(text, [*tiny_overrides, *labels[:2], *more])
+    return read_recipe("daaf_crowd").config([*tiny_overrides, *labels, *more])
 
 
 def test_masks_of_a_folder_are_trained_on_and_packed(tiny_overrides, masks, tmp_path):

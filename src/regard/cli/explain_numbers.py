@@ -125,8 +125,8 @@ def _masked(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
     if not roots:
         return samples
     samples, coverage = attach_labels(samples, splits.root, roots)
-    print(f"{coverage.masks:,} of {coverage.photos:,} {arguments.split} pictures have masks in "
-          f"{' and '.join(str(place) for place in (roots.mask_root, roots.coco) if place)}")  # fmt: skip
+    places = " and ".join(str(place) for place in (roots.mask_root, roots.coco) if place)
+    print(f"masks in {places}: {coverage.masks:,} of {count(coverage.photos, f'{arguments.split} picture')}")
     return samples
 
 
