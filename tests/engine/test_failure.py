@@ -48,8 +48,9 @@ def test_one_line_says_why_and_the_exit_code_is_kept(tmp_path, tiny_overrides, r
     (tmp_path / "script.py").write_text(SCRIPT)
     more = ["train.devices=2", "train.eval_every=null", "-q", "-o", str(tmp_path / "run")]
     more += ["optim.name=sgd", "optim.lr=1e30", "train.epochs=9"] if failure == "nan" else []
+    settings = once([*tiny_overrides, *more])
     result = subprocess.run(
-        [sys.executable, tmp_path / "script.py", rank, failure, "train", "baseline_crowd", *once(tiny_overrides + more)],
+        [sys.executable, tmp_path / "script.py", rank, failure, "train", "baseline_crowd", *settings],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True,
     )  # fmt: skip
     lines = [line for line in result.stderr.splitlines() if "is not as published" not in line]
