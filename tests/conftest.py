@@ -52,6 +52,9 @@ SLOW_NAMES = (
     "figures_are_those_of_evaluating",
     "workers_change_nothing",
     "scores_on_many",
+    "relations_are_stacked",
+    "on_other_backbones",
+    "operations_at_the_published_size",
 )
 
 
