@@ -15,13 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-from scipy.stats import t as student
 
 from regard import __version__
 from regard.config import Config
@@ -33,6 +31,7 @@ from regard.engine.run import resume_run, start_run
 from regard.engine.runtime import Runtime
 from regard.engine.train import build_model
 from regard.metrics import RankingReport
+from regard.metrics.significance import over_seeds
 from regard.models import ReIDModel
 from regard.recipes import read_recipe
 from regard.structures import Splits
@@ -91,10 +90,10 @@ def measure(system: str, seed: int, crowd: Path, options: argparse.Namespace) ->
 
 def summary(values: list[float]) -> dict[str, Any]:
     """Mean over seeds, and how far its 95 percent interval reaches to either side (None for one seed)."""
-    reach = None
-    if len(values) > 1:
-        reach = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
-    return {"mean": statistics.fmean(values), "reach": reach, "seeds": values}
+    if len(values) == 1:
+        return {"mean": values[0], "reach": None, "seeds": values}
+    mean, _, high = over_seeds(values)
+    return {"mean": mean, "reach": high - mean, "seeds": values}
 
 
 def row_of(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -9,12 +9,10 @@
 from __future__ import annotations
 
 import platform
-import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from scipy.special import stdtrit
 
 from regard import __version__
 from regard.config import Config, load_config, override
@@ -30,6 +28,7 @@ from regard.engine.runtime import Runtime
 from regard.engine.stopping import Interrupted
 from regard.errors import ConfigError, DataError
 from regard.explain.reproduction import Compared, Departure, Reproduction, SeedRun
+from regard.metrics.significance import over_seeds
 from regard.recipes import About, Recipe, list_recipes, read_recipe
 from regard.structures import Splits
 from regard.wording import count
@@ -124,7 +123,7 @@ def reproduce(
     for seed, run in enumerate(runs):
         about = (f"seed {seed}, {seed + 1} of {seeds}",)
         try:
-            start_run(_with(config, f"train.seed={seed}"), run, quiet=quiet, go_on=True, about=about)
+            start_run(load_config(config.to_dict(), [f"train.seed={seed}"]), run, quiet=quiet, go_on=True, about=about)
         except Interrupted as stopped:
             raise Interrupted(f"stopped in seed {seed}, {seed + 1} of {seeds}; the same command goes on") from stopped
     if not Runtime(config.train).is_main:
@@ -142,7 +141,7 @@ def reproduce(
         figures=figures,
         runs=found,
         interval=interval,
-        departures=list(_departures(recipe, config, overrides, differing, seeds)),
+        departures=list(_departures(recipe, config, differing, seeds)),
         facts=_facts(config, found, compared.rows[0], compared.data[0]),
         options=compared.rows[0].options,
         history=read_history(runs[0]),
@@ -164,10 +163,6 @@ def _configure(recipe: Recipe, root: Path | None, folder: Path, overrides: Seque
     if root is None:
         raise ConfigError(f"where {data} lies is not said; give --root FOLDER")
     return recipe.config([*_about(recipe).settings, f"data.root={root}", *overrides])
-
-
-def _with(config: Config, *overrides: str) -> Config:
-    return load_config(config.to_dict(), overrides)
 
 
 def _count_faults(recipe: Recipe, config: Config, splits: Splits) -> list[str]:
@@ -193,25 +188,19 @@ def _figures(recipe: Recipe, runs: Sequence[SeedRun], bootstrap: str) -> tuple[l
         if name not in runs[0].figures:
             continue
         values = [run.figures[name][0] for run in runs]
-        ours = runs[0].figures[name]
-        if len(values) > 1:
-            mean = statistics.fmean(values)
-            reach = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
-            ours = (mean, mean - reach, mean + reach)
+        ours = over_seeds(values) if len(values) > 1 else runs[0].figures[name]
         figures.append(Compared(name, published / 100, _about(recipe).reach.get(name, 0.0) / 100, ours))
     if len(runs) > 1:
         return figures, f"95 % interval of Student's t over {count(len(runs), 'seed')}"
     return figures, f"one seed, so how far seeds vary is not known; {bootstrap}"
 
 
-def _departures(
-    recipe: Recipe, config: Config, overrides: Sequence[str], counts: Sequence[str], seeds: int
-) -> Iterator[Departure]:
+def _departures(recipe: Recipe, config: Config, counts: Sequence[str], seeds: int) -> Iterator[Departure]:
     """Everything known in which ours is not what was published."""
     yield from (Departure("published score", text) for text in _about(recipe).against)
     yield from (Departure("recipe", text) for text in _about(recipe).changes)
     yield from (Departure("data", text) for text in counts)
-    own = dict(flat_settings(_with(recipe.config(_about(recipe).settings), f"data.root={config.data.root}").to_dict()))
+    own = dict(flat_settings(recipe.config([*_about(recipe).settings, f"data.root={config.data.root}"]).to_dict()))
     for key, value in flat_settings(config.to_dict()):
         if own.get(key) != value and not is_free(key):
             yield Departure("settings", f"{key} is {value!r}, the recipe has {own.get(key)!r}")

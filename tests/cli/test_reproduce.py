@@ -85,7 +85,7 @@ def test_a_row_of_our_own_is_not_held_against_authors():
     ):
         recipe = read_recipe(name)
         config = recipe.config([*recipe.about.settings, "train.precision=bf16", "train.accelerator=cpu"])
-        texts = [d.text for d in _departures(recipe, config, (), (), 1) if d.of == "computation"]
+        texts = [d.text for d in _departures(recipe, config, (), 1) if d.of == "computation"]
         assert [text[: len(start)] for text, start in zip(texts, expected, strict=True)] == expected
 
 

@@ -14,18 +14,28 @@ Sources: Field and Welsh, Bootstrapping clustered data, JRSS B 2007; Efron, Bett
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from regard.errors import ConfigError, DataError, nearest
 from regard.metrics.evaluate import RankingReport
 from regard.metrics.protocol import Ids, as_ids
 from regard.metrics.score import RANKS
 
-__all__ = ["INTERVALS", "Difference", "Interval", "holm", "intervals", "paired_differences", "query_scores"]
+__all__ = [
+    "INTERVALS",
+    "Difference",
+    "Interval",
+    "holm",
+    "intervals",
+    "over_seeds",
+    "paired_differences",
+    "query_scores",
+]
 
 INTERVALS = ("percentile", "bca")
 """How an interval is read off the resamples: their quantiles, or quantiles corrected for bias and skew."""
@@ -61,6 +71,17 @@ class Difference(NamedTuple):
     high: float
     p: float
     p_bootstrap: float
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """Mean of what several trainings reached, with the 95 percent interval of Student's t over them.
+
+    Args:
+        values: one for each seed, two or more.
+    """
+    mean = statistics.fmean(values)
+    reach = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
+    return Interval(mean, mean - reach, mean + reach)
 
 
 def query_scores(report: RankingReport, ranks: Sequence[int] = RANKS) -> dict[str, np.ndarray]:
