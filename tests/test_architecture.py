@@ -55,6 +55,7 @@ MAY_IMPORT = {
     "errors": set(),
     "registry": set(),
     "storage": set(),
+    "device": set(),
     "fingerprint": set(),
     "input_spec": set(),
     "naming": set(),
@@ -65,8 +66,8 @@ MAY_IMPORT = {
     "wording": set(),
 }
 GROUND = {
-    "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "precision",
-    "threads", "widening", "wording",
+    "structures", "device", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing",
+    "precision", "threads", "widening", "wording",
 }  # fmt: skip
 
 

@@ -18,8 +18,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
+from regard.device import check_device_name
 from regard.errors import ConfigError, nearest
 from regard.parsing import dump_yaml, parse_yaml
 from regard.registry import DATASETS, LOSSES, MODELS, Registry
@@ -279,7 +289,9 @@ class TrainConfig(Section):
     devices: Annotated[int, Field(gt=0, le=256)] = Field(
         default=1, description="processes on this machine; torchrun decides where it is used"
     )
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    accelerator: Annotated[str, BeforeValidator(check_device_name)] = Field(
+        default="auto", description="where to compute: cpu, cuda, cuda:1 (a GPU by its number), mps; auto: a GPU if any"
+    )
     precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
         default="auto", description="of products; auto: bf16 autocast where the hardware multiplies in it"
     )

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from regard.config import check_batch
 from regard.data.transforms import TestTransform, normalize
+from regard.device import choose_device
 from regard.errors import CheckpointError, ConfigError
 from regard.export.card import Precision
 from regard.export.engines import Engine, EngineName, open_engine
@@ -41,7 +42,7 @@ class Embedder:
         size: height and width of the network's input; None takes the model's own, else 256 x 128.
         flip: average with the descriptor of the mirrored picture.
         batch_size: B.
-        device: where to compute; None takes a GPU where there is one.
+        device: where to compute, as of :func:`regard.device.choose_device`; None takes a GPU where there is one.
         engine: what computes (:func:`regard.export.open_engine`); None runs the network as it is, for which nothing has
             to be made ready, the best for a few pictures. "auto" runs it so too where it cannot be exported.
         precision: of the engine's products.
@@ -70,7 +71,7 @@ class Embedder:
     ):
         folder = model_folder(Path(path))
         self.model: ReIDModel = load(folder).strip()
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = choose_device(device, "device")
         self.model.to(self.device)
         self.calibration = read_calibration(self.model)
         self.flip = flip
@@ -111,7 +112,7 @@ class Embedder:
             return None
         try:
             size = (self.height, self.width)
-            return open_engine(folder, engine or "auto", precision, size=size, device=self.device.type)
+            return open_engine(folder, engine or "auto", precision, size=size, device=str(self.device))
         except (ConfigError, CheckpointError) as error:
             if engine != "auto" or precision != "fp32":
                 raise
