@@ -17,11 +17,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from regard.data import load_dataset
+    from regard.engine.from_python import train
     from regard.engine.pair import compare
     from regard.errors import RegardError
     from regard.metrics import evaluate_ranking
     from regard.models import ReIDModel, create_model, import_released, load
     from regard.recipes import list_recipes
+    from regard.registry import list_datasets, list_models
     from regard.structures import Batch, Output, Ranking, Sample, Splits
 
 _HOME = {
@@ -36,9 +38,12 @@ _HOME = {
     "create_model": "regard.models",
     "evaluate_ranking": "regard.metrics",
     "import_released": "regard.models",
+    "list_datasets": "regard.registry",
+    "list_models": "regard.registry",
     "list_recipes": "regard.recipes",
     "load": "regard.models",
     "load_dataset": "regard.data",
+    "train": "regard.engine.from_python",
 }
 
 __all__ = [
@@ -54,9 +59,12 @@ __all__ = [
     "create_model",
     "evaluate_ranking",
     "import_released",
+    "list_datasets",
+    "list_models",
     "list_recipes",
     "load",
     "load_dataset",
+    "train",
 ]
 
 
