@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Trained:
 def train(
     recipe: str | Path | Config | Mapping[str, Any],
     *,
-    folder: str | Path | None = None,
+    folder: str | PathLike[str] | None = None,
     go_on: bool = False,
     quiet: bool = False,
     **overrides: Any,
