@@ -33,6 +33,7 @@ from regard.device import check_device_name
 from regard.errors import ConfigError, nearest
 from regard.parsing import dump_yaml, parse_yaml
 from regard.registry import DATASETS, LOSSES, MODELS, Registry
+from regard.storage import open_regular
 
 __all__ = [
     "Config",
@@ -431,9 +432,8 @@ def read_settings(path: Path) -> str:
         ConfigError: it is missing, no regular file, or no text in UTF-8.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"cannot read {path}: it is no regular file, wanted a recipe in YAML; name a file")
-        return path.read_text(encoding="utf-8")
+        with open_regular(path, "r", encoding="utf-8") as file:
+            return file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no text in UTF-8"
         raise ConfigError(f"cannot read recipe {path}: {reason}; 'regard recipes' lists those on board") from None

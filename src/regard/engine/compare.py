@@ -40,7 +40,7 @@ from regard.models.checkpoint import model_folder, weights_digest
 from regard.models.cost import Cost, inference_cost
 from regard.naming import distinct
 from regard.parsing import parse_json
-from regard.storage import plain_text, write_atomic
+from regard.storage import plain_text, read_regular, write_atomic
 from regard.structures import Splits
 
 __all__ = ["code_digest", "compare_runs", "fingerprint", "measure_speed", "run_labels"]
@@ -280,7 +280,7 @@ def _pack(report: RankingReport, cost: Cost) -> bytes:
 def _read(file: Path) -> tuple[RankingReport, Cost] | None:
     """What :func:`_pack` wrote; None where there is nothing, or not as it was written."""
     try:
-        packed = file.read_bytes()
+        packed = read_regular(file)
         if bytes_digest(packed[:-DIGITS]).encode() != packed[-DIGITS:]:
             return None
         with np.load(io.BytesIO(packed[:-DIGITS])) as content:

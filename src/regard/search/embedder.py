@@ -26,6 +26,7 @@ from regard.models import ReIDModel, load
 from regard.models.checkpoint import WEIGHTS, model_config, model_folder, weights_digest
 from regard.precision import Products
 from regard.search.query import unit_rows
+from regard.storage import open_regular
 from regard.threads import Threads
 
 __all__ = ["Embedder"]
@@ -83,7 +84,7 @@ class Embedder:
         check_batch(batch_size, self.height, self.width, f"{batch_size:,} pictures at a time")
         self._transform = TestTransform(self.height, self.width, seen.interpolation)
         self._weights = weights_digest(self.model)
-        with (folder / WEIGHTS).open("rb") as file:
+        with open_regular(folder / WEIGHTS) as file:
             self._file = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         self._products = Products("fp32", self.device)
         self.note = ""
