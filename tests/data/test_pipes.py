@@ -20,12 +20,12 @@ from regard.data.labels.pack import LabelPack
 from regard.data.rows import read_rows
 from regard.engine.log import read_history
 from regard.errors import RegardError
+from regard.gallery.audit import AuditLog
+from regard.gallery.lock import FolderLock
 from regard.recipes import read_recipe
-from regard.search.audit import AuditLog
-from regard.search.lock import FolderLock
+from regard.service.feedback import Marks, Pair
+from regard.service.training_runs import read_records
 from regard.storage import open_regular, read_regular
-from regard.web.marks import Marks, Pair
-from regard.web.runs import read_records
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import argparse
 import os
 from pathlib import Path
 
-from regard.cli.options import add_device
+from regard.cli.arguments import add_device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,12 +44,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     import uvicorn
 
+    from regard.calibration.similarity import check_prior
     from regard.errors import ConfigError
-    from regard.metrics.calibration import check_prior
-    from regard.web.app import create_app
-    from regard.web.desk import Desk, Limits
-    from regard.web.guard import check_address
-    from regard.web.marks import Marks
+    from regard.service.app import create_app
+    from regard.service.feedback import Marks
+    from regard.service.guard import check_address
+    from regard.service.state import Desk, Limits
 
     token = os.environ.get("REGARD_TOKEN") or None
     check_address(arguments.host, token)
@@ -98,8 +98,8 @@ def open_searchers(arguments: argparse.Namespace) -> dict:
     """Every gallery with its model, by a short name."""
     from regard.cli.galleries import open_gallery
     from regard.errors import ConfigError
-    from regard.search.embedder import Embedder
-    from regard.web.desk import Searcher
+    from regard.gallery.embedder import Embedder
+    from regard.service.state import Searcher
 
     models = arguments.model or []
     if models and len(models) != len(arguments.galleries):
