@@ -2,8 +2,8 @@
 
 ``metrics.jsonl`` holds one JSON object a line. For every optimizer step: ``{"event": "step", "epoch", "step", "lr",
 "images_per_s", "loss", "loss/TERM" ..., "grad_norm"}``; for every evaluation: ``{"event": "eval", "epoch", "step",
-"mAP", "mINP", "rank1" ..., "precision"}``. Epochs and steps count from 1, on the screen and in the file; TensorBoard
-gets the same.
+"mAP", "mINP", "rank1" ..., "precision", "options"}``, where ``options`` is what changes the score, in words. Epochs
+and steps count from 1, on the screen and in the file; TensorBoard gets the same.
 A resumed run continues the file as if it had never stopped: what lies behind the checkpoint is cut off first.
 """
 
@@ -29,7 +29,7 @@ from regard.storage import read_regular, write_atomic
 __all__ = ["TrainingLog", "from_one", "read_history"]
 
 
-TEXTS = ("event", "precision")
+KINDS = {"event": str, "precision": str, "options": dict}
 """What a record says in words; the rest are numbers."""
 
 
@@ -62,7 +62,7 @@ def _check(record: Any) -> None:
     if missing := sorted(wanted - record.keys()):
         raise ValueError(f"it has no {', '.join(missing)}")
     for key, value in record.items():
-        kind: Any = str if key in TEXTS else int if key in ("epoch", "step") else (int, float)
+        kind: Any = int if key in ("epoch", "step") else KINDS.get(key, (int, float))
         if not isinstance(value, kind) or (key in ("epoch", "step") and value < 0):
             raise ValueError(f"{key} is {value!r}")
 
