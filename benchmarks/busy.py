@@ -31,7 +31,7 @@ from pathlib import Path
 
 from results_file import table, write
 
-from regard.data.crowd import make_crowd
+from regard.crowd import make_crowd
 from regard.engine.checkpoint import read_progress
 from regard.threads import allowed_cores
 

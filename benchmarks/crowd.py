@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from regard.data.crowd import make_crowd
+from regard.crowd import make_crowd
 from regard.threads import allowed_cores
 
 RESULTS = Path(__file__).parent / "results" / "crowd.json"

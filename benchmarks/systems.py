@@ -23,8 +23,8 @@ import torch
 
 from regard import __version__
 from regard.config import Config
+from regard.crowd import make_crowd
 from regard.data import load_dataset
-from regard.data.crowd import make_crowd
 from regard.engine.checkpoint import read_config
 from regard.engine.extract import evaluate_model, products_of
 from regard.engine.run import resume_run, start_run

@@ -22,20 +22,22 @@ MAY_IMPORT = {
     "layers": set(),
     "models": {"layers"},
     "losses": set(),
+    "crowd": set(),
     "data": set(),
     "metrics": set(),
     "config": set(),
     "recipes": {"config"},
-    "engine": {"config", "data", "layers", "losses", "metrics", "models", "recipes"},
+    "engine": {"config", "crowd", "data", "layers", "losses", "metrics", "models", "recipes"},
     "explain": {"data", "layers", "metrics", "models"},
-    "demo": {"config", "data", "engine", "explain", "layers", "losses", "metrics", "models", "recipes"},
+    "demo": {"config", "crowd", "data", "engine", "explain", "layers", "losses", "metrics", "models", "recipes"},
     "report": {"config", "data", "engine", "explain", "layers", "metrics", "models"},
-    "reproduce": {"config", "data", "engine", "explain", "metrics", "models", "recipes"},
+    "reproduce": {"config", "crowd", "data", "engine", "explain", "metrics", "models", "recipes"},
     "export": {"config", "data", "engine", "metrics", "models"},
     "search": {"config", "data", "export", "layers", "metrics", "models"},
     "web": {"config", "data", "engine", "explain", "layers", "losses", "metrics", "models", "search"},
     "cli": {
         "config",
+        "crowd",
         "data",
         "demo",
         "engine",
@@ -144,7 +146,7 @@ def test_importing_regard_imports_nothing_heavy():
 
 
 def test_the_crowd_needs_no_torch():
-    code = "import sys; import regard.data.crowd; print('torch' in sys.modules)"
+    code = "import sys; import regard.crowd; print('torch' in sys.modules)"
     assert python(code).strip() == "False"
 
 

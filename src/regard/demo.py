@@ -20,9 +20,9 @@ import torch
 
 from regard import __version__
 from regard.config import Config
+from regard.crowd import make_crowd
+from regard.crowd.dataset.crowd_folder import is_complete, read_description
 from regard.data import load_dataset
-from regard.data.crowd import make_crowd
-from regard.data.crowd.folder import is_complete, read_description
 from regard.data.image import read_image
 from regard.data.transforms import TestTransform, normalize
 from regard.engine.checkpoint import read_config, read_progress

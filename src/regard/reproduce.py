@@ -16,7 +16,7 @@ import torch
 
 from regard import __version__
 from regard.config import Config, load_config, override
-from regard.data.crowd import make_crowd
+from regard.crowd import make_crowd
 from regard.data.datasets import Counts, count_differences, published_counts
 from regard.engine.checkpoint import read_progress
 from regard.engine.compare import compare_runs

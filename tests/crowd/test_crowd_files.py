@@ -18,10 +18,10 @@ import pytest
 from crowd_album import SMALL
 from PIL import Image
 
-from regard.data.crowd import make as make_module
-from regard.data.crowd import make_crowd
-from regard.data.crowd.plan import FOLDERS, Cast, plan_jobs
-from regard.data.crowd.worker import Studio
+from regard.crowd import make_crowd
+from regard.crowd.dataset import generate as make_module
+from regard.crowd.dataset.plan import FOLDERS, Cast, plan_jobs
+from regard.crowd.dataset.worker import Studio
 from regard.errors import ConfigError, DataError, RegardError, StorageError
 
 NAME = re.compile(r"^(-1|\d{4})_c(\d)s(\d)_(\d{6})_(\d{2})\.jpg$")
@@ -151,7 +151,7 @@ def test_every_start_method_gives_the_same_bytes(crowd, tmp_path, method):
     script.write_text(
         textwrap.dedent(f"""
         import multiprocessing, sys
-        from regard.data.crowd import make_crowd
+        from regard.crowd import make_crowd
         if __name__ == "__main__":
             multiprocessing.set_start_method({method!r})
             make_crowd({str(tmp_path / "made")!r}, **{OPTIONS!r}, workers=2)
@@ -254,7 +254,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
 def test_the_interrupt_key_ends_all_workers(tmp_path):
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"  # a background job would ignore it
-        f"from regard.data.crowd import make_crowd; make_crowd({str(tmp_path / 'crowd')!r}, workers=2)"
+        f"from regard.crowd import make_crowd; make_crowd({str(tmp_path / 'crowd')!r}, workers=2)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True, text=True)
     while not list(tmp_path.glob(".crowd.*.partial/query/*.jpg")):
@@ -271,7 +271,7 @@ def test_the_interrupt_key_ends_all_workers(tmp_path):
 
 @pytest.mark.slow
 def test_workers_do_not_outlive_a_killed_parent(tmp_path):
-    code = f"from regard.data.crowd import make_crowd; make_crowd({str(tmp_path / 'crowd')!r}, workers=2)"
+    code = f"from regard.crowd import make_crowd; make_crowd({str(tmp_path / 'crowd')!r}, workers=2)"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
     while not list(tmp_path.glob(".crowd.*.partial/query/*.jpg")):
         assert process.poll() is None
@@ -369,7 +369,7 @@ def test_cameras_per_id_is_cut_to_the_cameras(crowd):
 
 
 def test_importing_the_crowd_imports_no_torch():
-    code = "import sys, regard.data.crowd; sys.exit('torch' in sys.modules)"
+    code = "import sys, regard.crowd; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "error", "-c", code], timeout=60).returncode == 0
 
 

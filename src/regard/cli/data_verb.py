@@ -77,8 +77,8 @@ def add_check(verbs: Any) -> None:
 def make(arguments: argparse.Namespace) -> None:
     """Make the crowd and say what it holds."""
     from regard.cli.closing import close_with
+    from regard.crowd import make_crowd
     from regard.data import load_dataset
-    from regard.data.crowd import make_crowd
 
     refuse_repeats(arguments.set)
     make_crowd(

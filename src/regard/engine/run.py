@@ -145,7 +145,7 @@ def find_data(
 ) -> Source:
     """The source of a text; None is whatever lies in ``root``, and the crowd needs none, it is made."""
     if root is None and text in (None, "crowd"):
-        from regard.data.crowd import make_crowd
+        from regard.crowd import make_crowd
 
         if runtime is None or runtime.is_main:
             make_crowd(CROWD, progress=not quiet)
