@@ -54,6 +54,7 @@ from regard.models import ReIDModel
 from regard.recipes import read_recipe
 from regard.storage import write_atomic
 from regard.structures import Ranking, Sample, Splits
+from regard.threads import allowed_cores
 from regard.wording import count
 
 __all__ = ["Demo", "run_demo"]
@@ -179,7 +180,10 @@ def _make_crowd(root: Path, train_ids: int, test_ids: int, quiet: bool) -> bool:
     """Make the crowd, unless it is there to the byte; whether it was there as another one, or changed."""
     found = read_description(root)
     before = found if found and is_complete(root, found) else None
-    return make_crowd(root, train_ids=train_ids, test_ids=test_ids, progress=not quiet, overwrite=True) != before
+    made = make_crowd(
+        root, train_ids=train_ids, test_ids=test_ids, workers=allowed_cores(), progress=not quiet, overwrite=True
+    )
+    return made != before
 
 
 def _before(splits: Splits, config: Config, quiet: bool) -> tuple[list[Evaluation], ReIDModel]:

@@ -31,6 +31,7 @@ from regard.recipes import Recipe, list_recipes, read_recipe
 from regard.registry import MODELS
 from regard.storage import check_text
 from regard.structures import Splits
+from regard.threads import allowed_cores
 
 __all__ = ["Resolved", "find_data", "open_data", "resolve", "resume_run", "start_run", "tested_on"]
 
@@ -148,7 +149,7 @@ def find_data(
         from regard.crowd import make_crowd
 
         if runtime is None or runtime.is_main:
-            make_crowd(CROWD, progress=not quiet)
+            make_crowd(CROWD, workers=allowed_cores(), progress=not quiet)
         if runtime:
             runtime.barrier()
         text, root = "crowd", CROWD

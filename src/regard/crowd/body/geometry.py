@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from regard.crowd.rng import tabulate
+from regard.crowd.rng import cos, sin, tabulate
 
 __all__ = ["axis", "cross", "dot", "limb", "profile", "puff", "ring", "ring_offsets", "tilt", "turn", "unit"]
 
@@ -34,16 +34,6 @@ def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def unit(a: np.ndarray) -> np.ndarray:
     """The vector at length 1."""
     return a / np.sqrt(dot(a, a) + 1e-18)
-
-
-def sin(angle: np.ndarray) -> np.ndarray:
-    """Sine of an array, rounded so that it is the same everywhere."""
-    return tabulate(np.sin, angle)
-
-
-def cos(angle: np.ndarray) -> np.ndarray:
-    """Cosine of an array, rounded so that it is the same everywhere."""
-    return tabulate(np.cos, angle)
 
 
 def tilt(angle: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -19,8 +19,7 @@ from regard.crowd.body.geometry import cross, unit
 from regard.crowd.body.skeleton import Motion, Skeleton, pose_skeleton
 from regard.crowd.clothes.cloth import paint_part
 from regard.crowd.identity_types import Identity
-from regard.crowd.rng import Rng
-from regard.crowd.value_noise import value_noise
+from regard.crowd.rng import Rng, value_noise
 
 __all__ = ["Body", "Pose", "build_body"]
 

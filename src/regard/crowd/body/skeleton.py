@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regard.crowd.body.geometry import axis, cos, sin, tilt, turn, unit
+from regard.crowd.body.geometry import axis, tilt, turn, unit
 from regard.crowd.identity_types import Identity
+from regard.crowd.rng import cos, sin
 
 __all__ = ["Arm", "Leg", "Motion", "Skeleton", "pose_skeleton"]
 

@@ -10,11 +10,11 @@ import math
 
 import numpy as np
 
-from regard.crowd.body.geometry import cos, profile, ring, ring_offsets
+from regard.crowd.body.geometry import profile, ring, ring_offsets
 from regard.crowd.body.skeleton import Skeleton
 from regard.crowd.body.trunk import sweep
 from regard.crowd.identity_types import Identity
-from regard.crowd.rng import tabulate
+from regard.crowd.rng import cos, tabulate
 
 __all__ = ["DRAPED", "brim", "drape", "hair", "hat", "head"]
 

@@ -10,9 +10,10 @@ import math
 
 import numpy as np
 
-from regard.crowd.body.geometry import axis, cos, profile, puff, ring, ring_offsets, sin
+from regard.crowd.body.geometry import axis, profile, puff, ring, ring_offsets
 from regard.crowd.body.skeleton import HIP, Skeleton
 from regard.crowd.identity_types import Build, Identity
+from regard.crowd.rng import cos, sin
 
 __all__ = ["back_of", "collar", "neck", "pelvis", "skirt", "sweep", "tail", "torso", "waist_of"]
 

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from regard.crowd.color import linear
-from regard.crowd.rng import Rng
-from regard.crowd.value_noise import value_noise
+from regard.crowd.rng import Rng, value_noise
 
 __all__ = ["LABELS", "Canvas", "bump"]
 

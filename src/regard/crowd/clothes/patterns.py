@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from regard.crowd.identity_types import Pattern
-from regard.crowd.rng import Rng
-from regard.crowd.value_noise import value_noise
+from regard.crowd.rng import Rng, value_noise
 
 __all__ = ["WOVEN", "pattern_weight", "stamp"]
 

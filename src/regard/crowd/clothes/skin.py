@@ -8,7 +8,7 @@ from regard.crowd.clothes.canvas import LABELS, Canvas
 from regard.crowd.clothes.patterns import stamp
 from regard.crowd.color import linear
 from regard.crowd.identity_types import Head, Identity
-from regard.crowd.value_noise import value_noise
+from regard.crowd.rng import value_noise
 
 __all__ = ["paint_brim", "paint_drape", "paint_hair", "paint_hand", "paint_hat", "paint_head", "paint_neck"]
 

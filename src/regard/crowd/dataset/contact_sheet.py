@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
-from regard.crowd.dataset.crowd_folder import MASKS
+from regard.crowd.dataset.crowd_folder import MASKS, read_json
 from regard.crowd.dataset.label_files import BONES
+from regard.crowd.dataset.request import whole
 from regard.errors import DataError
-from regard.parsing import parse_json
-from regard.storage import read_regular
 
 __all__ = ["contact_sheet"]
 
@@ -32,25 +32,33 @@ def contact_sheet(
         scale: enlargement.
 
     Raises:
-        DataError: the folder holds no crowd.
+        ConfigError: a number is less than 1.
+        DataError: the folder holds no crowd, or not all of it.
     """
     root = Path(root)
-    try:
-        coco = parse_json(read_regular(root / "keypoints.json"))
-        entries = list(zip(coco["images"], coco["annotations"], strict=True))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"no crowd in '{root}' ({error}), expected keypoints.json; make one there first") from error
-    entries = [entry for entry in entries if entry[0]["pid"] > 0]
-    entries.sort(key=lambda entry: (entry[0]["pid"], entry[0]["camid"], entry[0]["file_name"]))
+    for name, number in (("people", people), ("columns", columns), ("scale", scale)):
+        whole(name, number, 1, 10_000)
     rows: list[list[Image.Image]] = []
-    for _, group in islice(groupby(entries, key=lambda entry: entry[0]["pid"]), people):
-        chosen = list(group)[:columns]
-        pictures = [picture_of(root / image["file_name"], scale) for image, _ in chosen]
-        rows.append(pictures)
-        if labels:
-            rows.append([picture_of(root / MASKS / f"{image['file_name'][:-4]}.png", scale) for image, _ in chosen])
-            rows.append([with_joints(p, joints["keypoints"], scale) for p, (_, joints) in zip(pictures, chosen)])
-    return assembled(rows)
+    try:
+        for _, group in islice(groupby(read_entries(root), key=lambda entry: entry[0]["pid"]), people):
+            chosen = list(group)[:columns]
+            pictures = [picture_of(root / image["file_name"], scale) for image, _ in chosen]
+            rows.append(pictures)
+            if labels:
+                rows.append([picture_of(root / MASKS / f"{image['file_name'][:-4]}.png", scale) for image, _ in chosen])
+                rows.append([with_joints(p, joints["keypoints"], scale) for p, (_, joints) in zip(pictures, chosen)])
+        if not rows:
+            raise ValueError("nobody is in it")
+        return assembled(rows)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"no crowd in '{root}' ({error}), expected keypoints.json; make one there first") from error
+
+
+def read_entries(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Read image and annotation of every picture of somebody, person by person and camera by camera."""
+    coco = read_json(root / "keypoints.json")
+    entries = [pair for pair in zip(coco["images"], coco["annotations"], strict=True) if pair[0]["pid"] > 0]
+    return sorted(entries, key=lambda pair: tuple(pair[0][name] for name in ("pid", "camid", "file_name")))
 
 
 def picture_of(path: Path, scale: int) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,10 +14,9 @@ from regard.crowd.dataset.label_files import digest, pair_digest
 from regard.crowd.dataset.plan import FOLDERS
 from regard.crowd.dataset.request import FORMAT, VERSION, Request
 from regard.errors import DataError, StorageError
-from regard.parsing import parse_json
 from regard.storage import read_regular
 
-__all__ = ["CAMERAS", "MASKS", "existing_crowd", "is_complete", "publish", "read_description", "staging"]
+__all__ = ["CAMERAS", "MASKS", "existing_crowd", "is_complete", "publish", "read_description", "read_json", "staging"]
 
 MASKS = "masks"
 CAMERAS = "cameras"
@@ -60,25 +60,44 @@ def is_empty(root: Path) -> bool:
 def read_description(root: Path) -> dict[str, Any] | None:
     """``dataset.json`` of a crowd; None if there is none or it is something else's."""
     try:
-        found = parse_json(read_regular(root / "dataset.json"))
+        found = read_json(root / "dataset.json")
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and found.get("format") == FORMAT else None
+
+
+def read_json(path: Path) -> Any:
+    """Read what a JSON file holds.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        ValueError: it is no JSON, or has more collections in one another than can be read.
+    """
+    try:
+        return json.loads(read_regular(path))
+    except RecursionError:
+        raise ValueError("nested too deeply to be read") from None
 
 
 def describe_difference(found: dict[str, Any], request: Request) -> str:
     """``"seed 1 there, 0 asked for"``; empty where the crowd there is the one asked for."""
     if found.get("version") != VERSION:
         return f"format version {found.get('version')} there, {VERSION} asked for"
-    there, asked = flat(found.get("parameters", {})), flat(request.parameters())
+    there, asked = flat(section(found, "parameters")), flat(request.parameters())
     names = sorted(name for name in there.keys() | asked.keys() if there.get(name) != asked.get(name))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(f"{name} {there.get(name)} there, {asked.get(name)} asked for" for name in names[:3]) + more
 
 
 def flat(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Parameters with the knobs beside the rest."""
-    return {k: v for k, v in parameters.items() if k != "knobs"} | parameters.get("knobs", {})
+    """Return the parameters with the knobs beside the rest."""
+    return {name: value for name, value in parameters.items() if name != "knobs"} | section(parameters, "knobs")
+
+
+def section(found: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the named values under a name; none where somebody has written something else there."""
+    values = found.get(name)
+    return values if isinstance(values, dict) else {}
 
 
 def is_complete(root: Path, found: dict[str, Any]) -> bool:
@@ -88,8 +107,8 @@ def is_complete(root: Path, found: dict[str, Any]) -> bool:
     except OSError:
         return False
     labels = all((root / name).is_file() for name in ("keypoints.json", "attributes.json"))
-    whole = labels and all(counts[name] == (found["images"][name],) * 2 for name in FOLDERS)
-    return whole and digest_of_files(root) == found["sha256"]["files"]
+    whole = labels and all(counts[name] == (section(found, "images").get(name),) * 2 for name in FOLDERS)
+    return whole and digest_of_files(root) == section(found, "sha256").get("files")
 
 
 def digest_of_files(root: Path) -> str | None:

@@ -15,13 +15,11 @@ from tqdm import tqdm
 from regard.crowd.clothes.roster import roster
 from regard.crowd.dataset.crowd_folder import existing_crowd, publish, staging
 from regard.crowd.dataset.label_files import Record, coco_json, digests
-from regard.crowd.dataset.plan import FOLDERS, Job, plan_jobs
-from regard.crowd.dataset.request import FORMAT, VERSION, Request, checked_request
+from regard.crowd.dataset.plan import DISTRACTOR, FOLDERS, Job, plan_jobs
+from regard.crowd.dataset.request import FORMAT, VERSION, Request, checked_request, checked_workers
 from regard.crowd.dataset.worker import Task, enlist, make_set, open_studio, run_task
 from regard.crowd.identity_types import Identity, describe
 from regard.errors import RegardError
-from regard.structures import DISTRACTOR
-from regard.threads import allowed_cores, check_processes
 
 __all__ = ["make_crowd"]
 
@@ -67,7 +65,8 @@ def make_crowd(
         height, width: pixels of a picture; larger ones show more detail.
         distractors: gallery pictures with pid 0; None for a quarter of ``test_ids``.
         junk: gallery pictures with pid -1; None for a quarter of ``test_ids``.
-        workers: processes; None for one per core.
+        workers: processes; None for one per processor that this process may run on. A container may be granted
+            less processor time than that, which ``regard.threads.allowed_cores`` counts.
         progress: show a progress bar on stderr.
         overwrite: replace another crowd in ``root``; anything else there is never touched.
 
@@ -95,7 +94,7 @@ def make_crowd(
         distractors=distractors,
         junk=junk,
     )
-    workers = allowed_cores() if workers is None else check_processes(workers, "workers")
+    workers = checked_workers(workers)
     found = existing_crowd(root, request, overwrite)
     if found is not None:
         return found

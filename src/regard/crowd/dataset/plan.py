@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from regard.crowd.rng import Rng
-from regard.structures import DISTRACTOR, JUNK
 
-__all__ = ["FOLDERS", "GALLERY", "QUERY", "TRAIN", "Cast", "Job", "Shot", "Visit", "plan_jobs"]
+__all__ = ["DISTRACTOR", "FOLDERS", "GALLERY", "JUNK", "QUERY", "TRAIN", "Cast", "Job", "Shot", "Visit", "plan_jobs"]
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 FOLDERS = (TRAIN, QUERY, GALLERY)
+
+JUNK, DISTRACTOR = -1, 0
+"""Market-1501's pids of a box that is neither right nor wrong, and of a picture of nobody who is asked for."""
 
 FRAMES_PER_METER = 18
 FALSE_ALARMS = 3

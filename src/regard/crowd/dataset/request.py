@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from regard.crowd.dataset.plan import Cast
 from regard.crowd.knobs import Knobs, resolve
 from regard.errors import ConfigError
 
-__all__ = ["FORMAT", "VERSION", "Request", "checked_request"]
+__all__ = ["FORMAT", "VERSION", "Request", "checked_request", "checked_workers"]
 
 FORMAT = "regard-crowd"
 VERSION = 1
@@ -105,6 +106,16 @@ def checked_span(cameras_per_id: tuple[int, int], cameras: int) -> tuple[int, in
             "such as (3, 6); a query needs a match by a second camera"
         )
     return min(fewest, cameras), min(most, cameras)
+
+
+def checked_workers(workers: int | None) -> int:
+    """Return how many processes shall work: as many as asked for, or one per processor that there is.
+
+    Raises:
+        ConfigError: it is no such number, or so large that they would only fill this machine's memory.
+    """
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return there if workers is None else whole("workers", workers, 1, max(16, 4 * there))
 
 
 def whole(name: str, value: Any, low: int, high: int) -> int:

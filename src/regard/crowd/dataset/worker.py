@@ -24,7 +24,7 @@ from regard.crowd.camera.view import Box, Figure, place_figure
 from regard.crowd.dataset.crowd_folder import CAMERAS, MASKS
 from regard.crowd.dataset.label_files import Record, pair_digest
 from regard.crowd.dataset.mmap_pickle import load_shared, save_shared
-from regard.crowd.dataset.plan import QUERY, Job, Shot
+from regard.crowd.dataset.plan import JUNK, QUERY, Job, Shot
 from regard.crowd.dataset.request import Request
 from regard.crowd.identity_types import Identity
 from regard.crowd.render.background import expose_plate, stand_props
@@ -32,7 +32,6 @@ from regard.crowd.render.passersby import draw_walkers
 from regard.crowd.render.shoot import Set, Take, frame_figure, shoot
 from regard.crowd.render.walk import Moment, Walk, draw_moments, draw_walk, motion_of
 from regard.crowd.rng import Rng
-from regard.structures import JUNK
 
 __all__ = ["Studio", "Task", "make_set", "open_studio", "run_task"]
 
@@ -104,7 +103,8 @@ class Studio:
         place = self.set_of(camera)
         arms = task.person.gait.arms if task.person else "swing"
         walk = draw_walk(seed, key, place.camera, arms, len(place.walkers), knobs)
-        for shot, moment in zip(shots, draw_moments(seed, key, place.camera, walk, shots)):
+        moments = draw_moments(seed, key, place.camera, walk, [shot.walked for shot in shots])
+        for shot, moment in zip(shots, moments):
             yield Scene(place, walk, moment, shot)
 
     def pose(self, person: Identity | None, scenes: list[Scene]) -> list[tuple[Body | None, Figure | None]]:

@@ -14,11 +14,10 @@ from regard.crowd.camera.city_cameras import Camera
 from regard.crowd.camera.view import Box
 from regard.crowd.color import linear
 from regard.crowd.render.compositing import lay_over, sample
-from regard.crowd.rng import Rng, cosine, sine
+from regard.crowd.rng import Rng, cosine, sine, value_noise
 from regard.crowd.scene.materials import paint_ground, paint_wall
 from regard.crowd.scene.props import paint_thing
 from regard.crowd.scene.scenes import SCENES
-from regard.crowd.value_noise import value_noise
 
 __all__ = ["Plate", "Prop", "expose_plate", "stand_props"]
 

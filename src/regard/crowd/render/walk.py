@@ -10,7 +10,6 @@ import numpy as np
 
 from regard.crowd.body.skeleton import Motion
 from regard.crowd.camera.city_cameras import Camera
-from regard.crowd.dataset.plan import Shot
 from regard.crowd.knobs import Knobs
 from regard.crowd.rng import Rng, cosine, sine
 
@@ -122,19 +121,19 @@ def draw_walk(seed: int, key: str, camera: Camera, arms: str, walkers: int, knob
     )
 
 
-def draw_moments(seed: int, key: str, camera: Camera, walk: Walk, shots: Sequence[Shot]) -> list[Moment]:
-    """The moments of a walk at which the camera takes its pictures."""
+def draw_moments(seed: int, key: str, camera: Camera, walk: Walk, walked: Sequence[float]) -> list[Moment]:
+    """Draw the moments of a walk at which the camera takes its pictures, ``walked`` meters after the first."""
     rng = Rng(seed, "moments", key, camera.index)
     ahead = sine(walk.heading), cosine(walk.heading)
     return [
         Moment(
-            x=walk.x + ahead[0] * (shot.walked % REACH),
-            z=walk.z + ahead[1] * (shot.walked % REACH),
-            phase=walk.phase + shot.walked * 2 * math.pi / STEP,
+            x=walk.x + ahead[0] * (meters % REACH),
+            z=walk.z + ahead[1] * (meters % REACH),
+            phase=walk.phase + meters * 2 * math.pi / STEP,
             head_turn=walk.head_turn + rng.normal(0, 0.10),
             gain=1 + rng.normal(0, 0.02),
         )
-        for shot in shots
+        for meters in walked
     ]
 
 

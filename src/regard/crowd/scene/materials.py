@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regard.crowd.color import Rgb, linear
-from regard.crowd.rng import Rng
-from regard.crowd.value_noise import value_noise
+from regard.crowd.rng import Rng, value_noise
 
 __all__ = ["GROUNDS", "Ground", "paint_ground", "paint_wall"]
 

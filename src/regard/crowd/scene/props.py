@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from regard.crowd.color import Rgb, linear
-from regard.crowd.rng import Rng
-from regard.crowd.value_noise import value_noise
+from regard.crowd.rng import Rng, value_noise
 
 __all__ = ["THINGS", "Board", "paint_thing"]
 
