@@ -15,7 +15,7 @@ Rgb = tuple[float, float, float]
 
 
 def decode(srgb: np.ndarray) -> np.ndarray:
-    """The sRGB transfer function (IEC 61966-2-1) for values from 0 to 1."""
+    """Apply the sRGB transfer function (IEC 61966-2-1) to values from 0 to 1."""
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
@@ -23,7 +23,7 @@ LINEAR = tabulate(decode, np.arange(256) / 255.0)
 
 
 def linear(rgb: Sequence[float]) -> np.ndarray:
-    """Linear reflectance of an sRGB color; (3,) float32."""
+    """Return the linear reflectance of an sRGB color; (3,) float32."""
     levels = np.clip(np.asarray(rgb, np.float64), 0, 255)
     below = np.minimum(levels.astype(np.intp), 254)
     part = levels - below

@@ -1,4 +1,4 @@
-"""Who a person is and what they wear: the nouns of an identity."""
+"""The nouns of an identity: body, gait, head, clothes and bag."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Gait:
-    """How the person walks: angles in radians; ``width`` is a factor, ``arms`` what the hands do."""
+    """The way of walking: angles in radians; ``width`` is a factor, ``arms`` what the hands do."""
 
     stride: float
     arm: float
@@ -53,7 +53,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """How a garment is patterned: kind, period in meters, share of the second color, phase, dividing height, stream."""
+    """The pattern of a garment: kind, period in meters, share of the second color, phase, dividing height, stream."""
 
     kind: str
     period: float
@@ -65,7 +65,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Print:
-    """What is printed on the chest and back: size in meters, height as a share of the person's, shape and stream."""
+    """A print on the chest and back: size in meters, height as a share of the person's, shape and stream."""
 
     kind: str
     color: Rgb
@@ -115,7 +115,7 @@ class Top:
 
     @property
     def tail(self) -> bool:
-        """Whether it falls over the hips like a skirt."""
+        """Return whether it falls over the hips like a skirt."""
         return self.kind in ("dress", "coat") or self.hem < 0.47
 
 
@@ -148,7 +148,7 @@ class Bottom:
 
     @property
     def is_skirt(self) -> bool:
-        """Whether it is a skirt of any length."""
+        """Return whether it is a skirt of any length."""
         return self.kind in ("skirt", "longskirt")
 
 
@@ -166,7 +166,7 @@ class Shoes:
 
 @dataclass(frozen=True, slots=True)
 class Bag:
-    """What is carried, on which side (-1 right, 1 left), sizes in meters; ``drop`` from 0 to 1 is how low it hangs."""
+    """A bag: its kind and side (-1 right, 1 left), sizes in meters; ``drop`` from 0 to 1 is how low it hangs."""
 
     kind: str
     color: Rgb
@@ -196,7 +196,7 @@ class Identity:
 
     @property
     def hem(self) -> float:
-        """Lower edge of the garment above the waist where it lies on the body, as a share of the height."""
+        """Return the lower edge of the garment above the waist where it lies on the body, as a share of the height."""
         top = self.top
         if top.tucked and top.kind in ("tshirt", "polo", "longsleeve") and not top.tail and not self.bottom.is_skirt:
             return 0.575
@@ -204,12 +204,12 @@ class Identity:
 
     @property
     def flows(self) -> bool:
-        """Whether a skirt, a dress or a tail hangs over the legs."""
+        """Return whether a skirt, a dress or a tail hangs over the legs."""
         return self.bottom.is_skirt or self.top.tail
 
 
 def describe(person: Identity) -> dict[str, str | float]:
-    """The identity in words, as written to ``attributes.json``."""
+    """Describe the identity in words, as written to ``attributes.json``."""
     return {
         "gender": "female" if person.female else "male",
         "height": round(person.build.height, 3),

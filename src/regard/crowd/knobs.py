@@ -12,13 +12,13 @@ __all__ = ["PRESETS", "Knobs", "resolve"]
 
 
 def knob(default: float, low: float, high: float, doc: str) -> Any:
-    """A field with bounds; an int default means that only whole numbers make sense."""
+    """Return a field with bounds; an int default means that only whole numbers make sense."""
     return field(default=default, metadata={"low": low, "high": high, "doc": doc})
 
 
 @dataclass(frozen=True)
 class Knobs:
-    """What makes telling people apart hard. The defaults are the preset ``normal``."""
+    """The difficulties of telling people apart. The defaults are the preset ``normal``."""
 
     lookalikes: float = knob(0.9, 0, 1, "share of people who belong to a family of look-alikes (clothing similarity)")
     lookalike_family: int = knob(6, 2, 50, "people in a family of look-alikes")
@@ -84,7 +84,7 @@ PRESETS: dict[str, Knobs] = {
 
 
 def resolve(difficulty: str, overrides: Mapping[str, Any] | None = None) -> Knobs:
-    """A preset with single knobs turned.
+    """Return a preset with single knobs turned.
 
     Raises:
         ConfigError: no such preset or knob (answers with the nearest), or a value out of its bounds.
@@ -103,7 +103,7 @@ def resolve(difficulty: str, overrides: Mapping[str, Any] | None = None) -> Knob
 
 
 def checked(entry: Field[Any], value: Any) -> Any:
-    """A knob's value in the type of its default.
+    """Return a knob's value in the type of its default.
 
     Raises:
         ConfigError: it is no number, not a whole one where only those make sense, or out of bounds.

@@ -49,7 +49,7 @@ class Rng:
         self.state = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
     def bits(self) -> int:
-        """The next 64 random bits."""
+        """Return the next 64 random bits."""
         self.state = (self.state + GOLDEN) & MASK
         z = self.state
         z = ((z ^ (z >> 30)) * MIX_1) & MASK
@@ -57,34 +57,34 @@ class Rng:
         return z ^ (z >> 31)
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """A number in [low, high)."""
+        """Return a number in [low, high)."""
         return low + (high - low) * ((self.bits() >> 11) * UNIT)
 
     def normal(self, mean: float = 0.0, deviation: float = 1.0) -> float:
-        """A roughly normal number: the sum of twelve uniforms, never more than six deviations off."""
+        """Return a roughly normal number: the sum of twelve uniforms, never more than six deviations off."""
         total = -6.0
         for _ in range(12):
             total += (self.bits() >> 11) * UNIT
         return mean + deviation * total
 
     def below(self, n: int) -> int:
-        """An integer in [0, n)."""
+        """Return an integer in [0, n)."""
         return int(self.uniform() * n)
 
     def chance(self, probability: float) -> bool:
-        """True with the given probability."""
+        """Return true with the given probability."""
         return self.uniform() < probability
 
     def sign(self) -> int:
-        """-1 or 1."""
+        """Return -1 or 1."""
         return self.choice((-1, 1))
 
     def choice(self, options: Sequence[T]) -> T:
-        """One of the options, all alike."""
+        """Return one of the options, all alike."""
         return options[self.below(len(options))]
 
     def weighted(self, table: Sequence[tuple[T, float]]) -> T:
-        """One value of a table of (value, weight)."""
+        """Return one value of a table of (value, weight)."""
         left = self.uniform() * sum(weight for _, weight in table)
         for value, weight in table:
             left -= weight
@@ -93,7 +93,7 @@ class Rng:
         return table[-1][0]
 
     def shuffled(self, items: Iterable[T]) -> list[T]:
-        """The items in random order."""
+        """Return the items in random order."""
         order = list(items)
         for i in range(len(order) - 1, 0, -1):
             j = self.below(i + 1)
@@ -101,7 +101,7 @@ class Rng:
         return order
 
     def hashes(self, count: int) -> np.ndarray:
-        """(count,) uint64 of random bits; takes one draw from the stream."""
+        """Return (count,) uint64 of random bits; takes one draw from the stream."""
         z = np.arange(1, count + 1, dtype=np.uint64)
         z *= np.uint64(GOLDEN)
         z += np.uint64(self.bits())
@@ -113,12 +113,12 @@ class Rng:
         return z
 
     def array(self, *shape: int) -> np.ndarray:
-        """Uniform float32 numbers in [0, 1)."""
+        """Return uniform float32 numbers in [0, 1)."""
         top = (self.hashes(math.prod(shape)) >> np.uint64(40)).astype(np.float32)
         return (top * np.float32(1.0 / (1 << 24))).reshape(shape)
 
     def grain(self, *shape: int) -> np.ndarray:
-        """Noise with a triangular distribution, mean 0 and variance 1, float32.
+        """Return noise with a triangular distribution, mean 0 and variance 1, float32.
 
         Each number takes two bytes of a hash, so that a picture's worth of noise costs little.
         """
@@ -129,22 +129,22 @@ class Rng:
 
 
 def rounded(value: float) -> float:
-    """``value`` on a grid of 2^-30, for results of library functions."""
+    """Round the result of a library function to a grid of 2^-30."""
     return math.floor(value * GRID + 0.5) / GRID
 
 
 def sine(angle: float) -> float:
-    """Sine, rounded."""
+    """Return the sine of a number, rounded."""
     return rounded(math.sin(angle))
 
 
 def cosine(angle: float) -> float:
-    """Cosine, rounded."""
+    """Return the cosine of a number, rounded."""
     return rounded(math.cos(angle))
 
 
 def tabulate(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
-    """A library function of an array, each result rounded like :func:`rounded`; float64."""
+    """Apply a library function to an array, each result rounded like :func:`rounded`; float64."""
     return np.floor(function(np.asarray(values, np.float64)) * GRID + 0.5) / GRID
 
 
@@ -159,7 +159,7 @@ def cos(angles: np.ndarray) -> np.ndarray:
 
 
 def value_noise(rng: Rng, height: int, width: int, cells_y: int, cells_x: int, octaves: int = 3) -> np.ndarray:
-    """Tileable noise in about [-1, 1], (height, width) float32.
+    """Return tileable noise in about [-1, 1], (height, width) float32.
 
     Args:
         rng: the stream to draw from, one draw per octave.
@@ -184,7 +184,7 @@ def value_noise(rng: Rng, height: int, width: int, cells_y: int, cells_x: int, o
 
 
 def positions(count: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cell of each texel and its smoothed place within the cell, 0 to 1."""
+    """Return the cell of each texel and its smoothed place within the cell, 0 to 1."""
     place = (np.arange(count, dtype=np.float32) + np.float32(0.5)) * np.float32(cells / count)
     cell = np.minimum(np.floor(place), cells - 1)
     f = place - cell

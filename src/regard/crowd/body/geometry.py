@@ -17,22 +17,22 @@ __all__ = ["axis", "cross", "dot", "limb", "profile", "puff", "ring", "ring_offs
 
 
 def axis(x: float, y: float, z: float) -> np.ndarray:
-    """A constant vector; (3, 1)."""
+    """Return a constant vector; (3, 1)."""
     return np.array([[x], [y], [z]])
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Scalar product; (3, ...) and (3, ...) to (...)."""
+    """Return the scalar product; (3, ...) and (3, ...) to (...)."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Vector product; (3, ...) and (3, ...) to (3, ...)."""
+    """Return the vector product; (3, ...) and (3, ...) to (3, ...)."""
     return np.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
 
 
 def unit(a: np.ndarray) -> np.ndarray:
-    """The vector at length 1."""
+    """Return the vector at length 1."""
     return a / np.sqrt(dot(a, a) + 1e-18)
 
 
@@ -49,13 +49,13 @@ def turn(angle: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def profile(at: np.ndarray, knots: Sequence[tuple[float, float]]) -> np.ndarray:
-    """A piecewise linear curve through (place, value) knots."""
+    """Return a piecewise linear curve through (place, value) knots."""
     return np.interp(at, [place for place, _ in knots], [value for _, value in knots])
 
 
 @cache
 def ring(columns: int, exponent: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """A superellipse of half axes 1, in points that lie equally far apart; x (C,) and z (C,).
+    """Return a superellipse of half axes 1, in points that lie equally far apart; x (C,) and z (C,).
 
     An exponent of 2 is a circle, larger ones come closer to a square.
     """
@@ -70,7 +70,7 @@ def ring(columns: int, exponent: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
 def ring_offsets(
     side: np.ndarray, front: np.ndarray, back: np.ndarray, columns: int, exponent: float = 2.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points of rings about their centers: to the left and to the front, each (..., R, C).
+    """Return points of rings about their centers: to the left and to the front, each (..., R, C).
 
     Args:
         side, front, back: (..., R) half axes in meters.
@@ -96,7 +96,7 @@ def limb(
     rows: int,
     bend: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ring centers and frames along two bones, rounded at the joint.
+    """Return ring centers and frames along two bones, rounded at the joint.
 
     Args:
         start, joint, end: (3, F) ends of the bones.

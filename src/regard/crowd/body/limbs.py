@@ -22,11 +22,11 @@ TROUSERS = {
     "leggings": (0.003, 0.0),
     "shorts": (0.024, 0.028),
 }
-"""How far a garment stands off the leg above, and how much more below; meters."""
+"""Distance of a garment from the leg above, and how much more below; meters."""
 
 
 def covered_leg(person: Identity) -> float:
-    """Share of the leg in its garment, from the hip, as far as the shape is concerned."""
+    """Return the share of the leg in its garment, from the hip, as far as the shape is concerned."""
     bottom = person.bottom
     if bottom.is_skirt or bottom.kind == "none":
         return 0.0
@@ -34,7 +34,7 @@ def covered_leg(person: Identity) -> float:
 
 
 def leg(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> np.ndarray:
-    """A leg in its garment."""
+    """Return a leg in its garment."""
     rows, columns = folds.shape
     height, bones = person.build.height, skeleton.legs[side]
     fronts = bones.thigh_front, bones.shank_front
@@ -54,7 +54,7 @@ def leg(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> n
 
 
 def bare_leg(person: Identity, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Half axes of the leg to the side, front and back, ``v`` running from hip to ankle; meters."""
+    """Return the half axes of the leg to the side, front and back, ``v`` running from hip to ankle; meters."""
     scale = person.build.height * (0.93 + 0.25 * (person.build.width - 1))
     side = [
         *((0, 0.050), (0.12, 0.054), (0.3, 0.046), (0.5, 0.0335), (0.6, 0.033)),
@@ -72,7 +72,7 @@ def bare_leg(person: Identity, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
 
 def shoe(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> np.ndarray:
-    """A shoe from heel to toe."""
+    """Return a shoe from heel to toe."""
     rows, columns = folds.shape
     height, foot = person.build.height, skeleton.legs[side].foot
     left = unit(np.stack([foot[2], np.zeros_like(foot[0]), -foot[0]]))
@@ -88,7 +88,7 @@ def shoe(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> 
 
 
 def arm(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> np.ndarray:
-    """An arm in its sleeve."""
+    """Return an arm in its sleeve."""
     rows, columns = folds.shape
     height, top, bones = person.build.height, person.top, skeleton.arms[side]
     fronts = bones.upper_front, bones.fore_front
@@ -109,7 +109,7 @@ def arm(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> n
 
 
 def cuff(person: Identity, v: np.ndarray) -> np.ndarray:
-    """How much narrower or wider a sleeve gets towards its end."""
+    """Return the factor by which a sleeve gets narrower or wider towards its end."""
     top = person.top
     if top.sleeve > 0.9 and top.kind in ("hoodie", "jacket"):
         return 1 - 0.45 * np.clip((v - 0.8) / 0.2, 0, 1)
@@ -119,7 +119,7 @@ def cuff(person: Identity, v: np.ndarray) -> np.ndarray:
 
 
 def hand(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> np.ndarray:
-    """A hand that follows the forearm and falls a little."""
+    """Return a hand that follows the forearm and falls a little."""
     rows, columns = folds.shape
     height, bones = person.build.height, skeleton.arms[side]
     t = np.linspace(0, 1, rows)

@@ -15,13 +15,13 @@ SQUARE = 4.0
 
 
 def bag(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """Whatever the person carries; (3, F, R, C)."""
+    """Return whatever the person carries; (3, F, R, C)."""
     shapes = {"backpack": backpack, "crossbody": crossbody}
     return shapes.get(person.bag.kind, carried)(person, skeleton, folds)
 
 
 def backpack(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """A backpack that hangs from the shoulders."""
+    """Return a backpack that hangs from the shoulders."""
     rows, columns = folds.shape
     pack, height, t = person.bag, person.build.height, np.linspace(0, 1, rows)
     top = skeleton.hip + (0.835 - HIP) * height * skeleton.up
@@ -35,7 +35,7 @@ def backpack(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndar
 
 
 def crossbody(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """A bag at the hip, its strap across the chest."""
+    """Return a bag at the hip, its strap across the chest."""
     rows, columns = folds.shape
     purse, t = person.bag, np.linspace(0, 1, rows)
     width, tall, depth = 0.12 + 0.04 * purse.width, 0.19 + 0.05 * purse.drop, 0.07
@@ -50,7 +50,7 @@ def crossbody(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.nda
 
 
 def carried(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """A handbag or a tote in the hand; its handles are the narrow upper end of the tube."""
+    """Return a handbag or a tote in the hand; its handles are the narrow upper end of the tube."""
     rows, columns = folds.shape
     item, t = person.bag, np.linspace(0, 1, rows)
     small = item.kind == "handbag"

@@ -38,7 +38,7 @@ class Part:
 
 
 def pair(name: str, rows: int, columns: int, outward: int, shape: Callable[..., np.ndarray]) -> tuple[Part, Part]:
-    """The same part on the left and on the right."""
+    """Return the same part on the left and on the right."""
     return (
         Part(f"left_{name}", rows, columns, outward, partial(shape, side="left")),
         Part(f"right_{name}", rows, columns, outward, partial(shape, side="right")),
@@ -112,7 +112,7 @@ class Body:
     labels: np.ndarray
 
     def pose(self, motion: Motion) -> Pose:
-        """Vertices, normals and joints in every frame of a motion."""
+        """Return vertices, normals and joints in every frame of a motion."""
         skeleton = pose_skeleton(self.person, motion)
         points, normals = [], []
         for part, folds in zip(self.parts, self.folds):
@@ -151,7 +151,7 @@ def build_body(person: Identity, texels: int) -> Body:
 
 
 def part_names(person: Identity) -> set[str]:
-    """Which parts a person has."""
+    """Return the names of the parts that a person has."""
     head, top = person.head, person.top
     names = {"torso", "pelvis", "neck", "head"}
     names |= {f"{side}_{part}" for side in ("left", "right") for part in ("leg", "shoe", "arm", "hand")}
@@ -169,7 +169,7 @@ def part_names(person: Identity) -> set[str]:
 
 
 def draw_folds(person: Identity, parts: tuple[Part, ...]) -> tuple[np.ndarray, ...]:
-    """Folds of the cloth of each part, (rows + 1, columns) in about [-1, 1]; zero on bare parts."""
+    """Draw the folds of each part's cloth, (rows + 1, columns) in about [-1, 1]; zero on bare parts."""
     folds = []
     for part in parts:
         if part.name in CREASED:
@@ -182,7 +182,7 @@ def draw_folds(person: Identity, parts: tuple[Part, ...]) -> tuple[np.ndarray, .
 
 
 def grid_corners(part: Part) -> np.ndarray:
-    """Vertices of every cell of a part, counted within it; (4, rows * columns)."""
+    """Return the vertices of every cell of a part, counted within it; (4, rows * columns)."""
     row, column = np.divmod(np.arange(part.rows * part.columns), part.columns)
     right = (column + 1) % part.columns
     upper, lower = row * part.columns, (row + 1) * part.columns
@@ -190,7 +190,7 @@ def grid_corners(part: Part) -> np.ndarray:
 
 
 def grid_normals(grid: np.ndarray, outward: int) -> np.ndarray:
-    """Directions a part's vertices face; (3, F, R, C) to the same."""
+    """Return the directions a part's vertices face; (3, F, R, C) to the same."""
     around, along = np.empty_like(grid), np.empty_like(grid)
     around[..., 1:-1] = grid[..., 2:] - grid[..., :-2]
     around[..., 0] = grid[..., 1] - grid[..., -1]
@@ -202,7 +202,7 @@ def grid_normals(grid: np.ndarray, outward: int) -> np.ndarray:
 
 
 def join(layers: Sequence[np.ndarray], parts: Sequence[Part], texels: int) -> np.ndarray:
-    """Textures of all parts, each (C, rows * T, columns * T), sorted by cell; (C, T T, N)."""
+    """Return the textures of all parts, each (C, rows * T, columns * T), sorted by cell; (C, T T, N)."""
     sorted_ = []
     for layer, part in zip(layers, parts):
         split = layer.reshape(-1, part.rows, texels, part.columns, texels)

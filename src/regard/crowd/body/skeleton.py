@@ -57,7 +57,7 @@ class Motion:
 
     @property
     def frames(self) -> int:
-        """F."""
+        """Return F, the number of frames."""
         return len(self.phase)
 
 
@@ -117,7 +117,7 @@ class Skeleton:
     head_radius: float
 
     def joints(self, height: float) -> np.ndarray:
-        """The COCO-17 joints; (3, 17, F)."""
+        """Return the COCO-17 joints; (3, 17, F)."""
         face = [(0, -0.12, 0.86), (0.27, 0.12, 0.72), (-0.27, 0.12, 0.72), (0.60, 0, -0.05), (-0.60, 0, -0.05)]
         radius = self.head_radius
         points = [
@@ -131,7 +131,7 @@ class Skeleton:
 
 
 def pose_skeleton(person: Identity, motion: Motion) -> Skeleton:
-    """The bones of a person in F frames of walking, the lower foot on the ground."""
+    """Return the bones of a person in F frames of walking, the lower foot on the ground."""
     build, height = person.build, person.build.height
     lean = person.gait.lean + motion.lean
     twist = 0.16 * motion.stride * sin(motion.phase)
@@ -159,7 +159,7 @@ def pose_skeleton(person: Identity, motion: Motion) -> Skeleton:
 
 
 def pose_leg(person: Identity, motion: Motion, hip: np.ndarray, side: int) -> Leg:
-    """A leg before the body is put on the ground."""
+    """Return a leg before the body is put on the ground."""
     gait, build = person.gait, person.build
     bone = build.height * build.leg
     phase = motion.phase + (0.0 if side > 0 else math.pi)
@@ -180,17 +180,17 @@ def pose_leg(person: Identity, motion: Motion, hip: np.ndarray, side: int) -> Le
 
 
 def direction(sideways: float, angle: np.ndarray) -> np.ndarray:
-    """Down, swung forward by an angle, and a little to the side."""
+    """Return the direction down, swung forward by an angle, and a little to the side."""
     return np.stack([np.full(angle.shape, sideways), -cos(angle), sin(angle)])
 
 
 def ahead(angle: np.ndarray) -> np.ndarray:
-    """Forward, tipped up by an angle."""
+    """Return the direction forward, tipped up by an angle."""
     return np.stack([np.zeros(angle.shape), sin(angle), cos(angle)])
 
 
 def ground_gap(person: Identity, legs: dict[str, Leg]) -> np.ndarray:
-    """How far the body has to come down for the lower foot to stand; (3, F)."""
+    """Return the way that the body has to come down for the lower foot to stand; (3, F)."""
     sole = 0.07 if person.shoes.kind == "boot" else 0.062
     lowest = [np.minimum(leg.ankle[1], (leg.ankle + 0.16 * leg.foot)[1] + 0.03) for leg in legs.values()]
     return (np.minimum(*lowest) - sole) * axis(0, 1, 0)
@@ -203,7 +203,7 @@ def pose_arm(
     directions: tuple[np.ndarray, np.ndarray, np.ndarray],
     side: int,
 ) -> Arm:
-    """An arm that swings or does something else."""
+    """Return an arm that swings or does something else."""
     left, up, front = directions
     build, height = person.build, person.build.height
     angle, elbow, spread, inward, behind = arm_angles(person, motion, side)
@@ -223,7 +223,7 @@ def pose_arm(
 
 
 def arm_angles(person: Identity, motion: Motion, side: int) -> tuple[np.ndarray, ...]:
-    """Shoulder angle, elbow, spread, inward turn, and whether the hand is behind the back; each (F,)."""
+    """Return shoulder angle, elbow, spread, inward turn, and whether the hand is behind the back; each (F,)."""
     gait = person.gait
     swing = sin(motion.phase + (math.pi if side > 0 else 0.0))
     angle = gait.arm * motion.stride * swing + 0.02
@@ -239,7 +239,7 @@ def arm_angles(person: Identity, motion: Motion, side: int) -> tuple[np.ndarray,
 
 
 def hand_does(person: Identity, motion: Motion, side: int, frame: int) -> str:
-    """What a hand is at: a key of ``HANDS`` or ``"swing"``."""
+    """Return what each hand is at: a key of ``HANDS`` or ``"swing"``."""
     if person.bag.kind in ("handbag", "tote") and person.bag.side == side:
         return "carry"
     activity = motion.arms[frame]

@@ -30,25 +30,25 @@ DRAPE_WIDTHS = {
 }
 DRAPE_FLATNESS = {"long": 0.45, "ponytail": 0.9, "bun": 1.0, "medium": 0.5, "bob": 0.62}
 DRAPE_ROOTS = {"ponytail": (0.86, 0.35), "bun": (0.80, 0.62)}
-"""Where the hair is tied, behind and above the middle of the skull."""
+"""Place at which the hair is tied, behind and above the middle of the skull."""
 
 
 def place(skeleton: Skeleton, up: np.ndarray | float, back: np.ndarray | float = 0.0) -> np.ndarray:
-    """Points above and behind the middle of the skull; (3, F, R)."""
+    """Return points above and behind the middle of the skull; (3, F, R)."""
     radius = skeleton.head_radius
     up, back = np.atleast_1d(up) * radius, np.atleast_1d(back) * radius
     return skeleton.head[..., None] + up * skeleton.head_up[..., None] - back * skeleton.head_front[..., None]
 
 
 def around(skeleton: Skeleton, centers: np.ndarray, offsets: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """A tube with the skull's axes; offsets in multiples of its radius."""
+    """Return a tube with the skull's axes; offsets in multiples of its radius."""
     radius = skeleton.head_radius
     left, front = skeleton.head_left[..., None], skeleton.head_front[..., None]
     return sweep(centers, left, front, (offsets[0] * radius, offsets[1] * radius))
 
 
 def skull(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Height of each ring, its half axes to the side, front and back, and its girth as on a sphere; each (R,)."""
+    """Return height, half axes to the side, front and back, and girth as on a sphere of each ring; each (R,)."""
     t = np.linspace(0, 1, rows)
     round_ = tabulate(lambda a: np.maximum(np.sin(a), 0) ** 0.8, math.pi * t)
     side = round_ * profile(t, [(0, 0.56), (0.25, 0.60), (0.5, 0.66), (0.7, 0.68), (1, 0.66)])
@@ -58,14 +58,14 @@ def skull(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np
 
 
 def head(_person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """The head from the chin to the crown."""
+    """Return the head from the chin to the crown."""
     rows, columns = folds.shape
     up, side, front, back, _ = skull(rows)
     return around(skeleton, place(skeleton, up), ring_offsets(side, front, back, columns))
 
 
 def hair(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """The hair on the head: a shell around the skull, cut by its texture."""
+    """Return the hair on the head: a shell around the skull, cut by its texture."""
     rows, columns = folds.shape
     style = person.head.hair
     full = FULLNESS.get(style, 1.08)
@@ -82,7 +82,7 @@ def hair(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
 
 
 def drape(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """Hair that hangs down the neck, or is tied to a tail or a bun."""
+    """Return hair that hangs down the neck, or is tied to a tail or a bun."""
     rows, columns = folds.shape
     style = person.head.hair
     t = np.linspace(0, 1, rows)
@@ -98,7 +98,7 @@ def drape(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray
 
 
 def hat(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """The crown of a cap, a beanie or a sun hat."""
+    """Return the crown of a cap, a beanie or a sun hat."""
     rows, columns = folds.shape
     kind = person.head.hat
     t = np.linspace(0, 1, rows)
@@ -110,7 +110,7 @@ def hat(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
 
 
 def brim(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """The peak of a cap or the brim of a sun hat."""
+    """Return the peak of a cap or the brim of a sun hat."""
     rows, columns = folds.shape
     cap = person.head.hat == "cap"
     x, z = ring(columns)

@@ -23,7 +23,7 @@ LEFT = axis(1, 0, 0)
 def sweep(
     centers: np.ndarray, left: np.ndarray, front: np.ndarray, offsets: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Points of a tube: ring offsets (R, C) or (F, R, C) put around centers with axes (3, F, R) or (3, F, 1)."""
+    """Put ring offsets (R, C) or (F, R, C) around centers with axes (3, F, R) or (3, F, 1); points of a tube."""
     centers, left, front = (v.astype(np.float32)[..., None] for v in (centers, left, front))
     across, ahead = (o.astype(np.float32) for o in offsets)
     points = across * left + ahead * front
@@ -31,12 +31,12 @@ def sweep(
 
 
 def along(skeleton: Skeleton, heights: np.ndarray, height: float) -> np.ndarray:
-    """Points on the spine at the given shares of the height; (3, F, R)."""
+    """Return points on the spine at the given shares of the height; (3, F, R)."""
     return skeleton.hip[..., None] + (heights - HIP) * height * skeleton.up[..., None]
 
 
 def girth(build: Build, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Half axes of the bare trunk to the side, front and back, meters."""
+    """Return the half axes of the bare trunk to the side, front and back, meters."""
     shoulder, belly = build.shoulder, 1 + 0.32 * build.belly
     side = [
         *((0.44, 0.090), (0.50, 0.099 * build.hip), (0.53, 0.099 * build.hip), (0.57, 0.094), (0.62, 0.085)),
@@ -59,7 +59,7 @@ def girth(build: Build, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
 
 
 def clad(person: Identity, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Half axes of the trunk in its garment, meters."""
+    """Return the half axes of the trunk in its garment, meters."""
     top, hem = person.top, person.hem
     ease = 0.006 + 0.009 * top.loose + 0.016 * top.loose * np.clip((0.60 - heights) / 0.10, 0, 1)
     ease = ease * np.clip((0.86 - heights) / 0.06, 0.25, 1.0)
@@ -74,19 +74,19 @@ def clad(person: Identity, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 
 
 def back_of(person: Identity) -> float:
-    """How far the garment reaches behind the spine at the shoulder blades, meters."""
+    """Return the reach of the garment behind the spine at the shoulder blades, meters."""
     heights = np.linspace(person.hem, 0.866, 29)
     return float(np.interp(0.72, heights, clad(person, heights)[2]))
 
 
 def waist_of(person: Identity) -> float:
-    """How far the garment reaches to the side above the hips, meters."""
+    """Return the reach of the garment to the side above the hips, meters."""
     heights = np.linspace(person.hem, 0.866, 29)
     return float(np.interp(0.55, heights, clad(person, heights)[0]))
 
 
 def torso(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """Chest and belly down to the hem, twisted against the hips."""
+    """Return chest and belly down to the hem, twisted against the hips."""
     rows, columns = folds.shape
     height, hem = person.build.height, person.hem
     heights = np.linspace(hem, 0.866, rows)
@@ -101,7 +101,7 @@ def torso(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray
 
 
 def pelvis(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """Hips in the lower garment."""
+    """Return the hips in the lower garment."""
     rows, columns = folds.shape
     heights = np.linspace(0.445, 0.60, rows)
     ease = 0.010 if person.bottom.kind in ("wide", "track", "shorts") else 0.004
@@ -113,7 +113,7 @@ def pelvis(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarra
 
 
 def neck(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """From between the shoulders to the skull."""
+    """Return the neck from between the shoulders to the skull."""
     rows, columns = folds.shape
     height, t = person.build.height, np.linspace(0, 1, rows)
     low = skeleton.neck - 0.01 * height * skeleton.up
@@ -125,7 +125,7 @@ def neck(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
 
 
 def collar(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """A collar, a scarf or a hood that lies on the shoulders: a ring around the neck."""
+    """Return a collar, a scarf or a hood that lies on the shoulders: a ring around the neck."""
     rows, columns = folds.shape
     height, top = person.build.height, person.top
     x, z = ring(columns)
@@ -142,14 +142,14 @@ def collar(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarra
 
 
 def skirt(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """A skirt, which widens where nothing covers it."""
+    """Return a skirt, which widens where nothing covers it."""
     flare, end = 1.6 if person.bottom.kind == "skirt" else 0.8, person.bottom.skirt
     covered = person.top.hem if person.top.tail else person.hem
     return hang(person, skeleton, folds, (0.60, max(covered, end + 0.02), end), 0.006, flare)
 
 
 def tail(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """The lower part of a dress, a coat or a long jacket."""
+    """Return the lower part of a dress, a coat or a long jacket."""
     top = person.top
     dress = top.kind == "dress"
     start = 0.60 if dress else 0.50
@@ -165,7 +165,7 @@ def hang(
     ease: float,
     flare: float,
 ) -> np.ndarray:
-    """Cloth that hangs from the waist around both legs.
+    """Return cloth that hangs from the waist around both legs.
 
     Args:
         person: who wears it.
@@ -200,7 +200,7 @@ def hang(
 
 
 def leg_centers(person: Identity, skeleton: Skeleton, side: str, heights: np.ndarray) -> np.ndarray:
-    """Where a leg's axis is at the given shares of the height in an upright stand; (3, F, R)."""
+    """Return the axis of a leg at the given shares of the height in an upright stand; (3, F, R)."""
     leg, height = skeleton.legs[side], person.build.height
     thigh, shank = 0.245 * height * person.build.leg, 0.246 * height * person.build.leg
     below = (HIP - heights) * height

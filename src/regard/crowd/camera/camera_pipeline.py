@@ -59,7 +59,7 @@ def develop(
 
 
 def responded(picture: np.ndarray, curve: np.ndarray) -> np.ndarray:
-    """The sensor's curve applied to linear light."""
+    """Apply the sensor's curve to linear light."""
     place = np.clip(picture * np.float32(LEVELS / HEADROOM), 0, np.float32(LEVELS - 1))
     level = place.astype(np.intp)
     below = curve[level]
@@ -68,7 +68,7 @@ def responded(picture: np.ndarray, curve: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def response(gamma: float, contrast: float, haze: float) -> np.ndarray:
-    """Table from linear light to sRGB with a soft shoulder; (LEVELS + 1,) float32."""
+    """Tabulate sRGB with a soft shoulder against linear light; (LEVELS + 1,) float32."""
     light = np.arange(LEVELS + 1) * (HEADROOM / LEVELS)
     light = np.minimum(1.0, light / (1 + 0.12 * light * light))
     value = tabulate(lambda v: v ** (1 / (2.2 * gamma)), light)
@@ -77,7 +77,7 @@ def response(gamma: float, contrast: float, haze: float) -> np.ndarray:
 
 
 def blurred(picture: np.ndarray, deviation: float) -> np.ndarray:
-    """A Gaussian blur along the last two axes."""
+    """Blur along the last two axes like a Gaussian."""
     if deviation < 0.15:
         return picture
     reach = max(1, math.ceil(2.2 * deviation))
@@ -88,7 +88,7 @@ def blurred(picture: np.ndarray, deviation: float) -> np.ndarray:
 
 
 def smeared(picture: np.ndarray, length: float) -> np.ndarray:
-    """A box blur sideways over a fractional number of pixels."""
+    """Blur sideways over a fractional number of pixels."""
     if length < 0.5:
         return picture
     reach = max(1, math.ceil(length / 2))
@@ -98,7 +98,7 @@ def smeared(picture: np.ndarray, length: float) -> np.ndarray:
 
 
 def weighted(picture: np.ndarray, shares: list[np.float32], axis: int) -> np.ndarray:
-    """A symmetric filter along an axis, the outermost pixels going on; ``shares`` from the middle outward."""
+    """Filter along an axis, symmetrically, the outermost pixels going on; ``shares`` from the middle outward."""
     reach, size = len(shares) - 1, picture.shape[axis]
     padded = picture.take(np.clip(np.arange(-reach, size + reach), 0, size - 1), axis)
 
@@ -114,7 +114,7 @@ def weighted(picture: np.ndarray, shares: list[np.float32], axis: int) -> np.nda
 
 @cache
 def taps(size: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-    """A triangle filter that resizes a line: (taps, wanted) pixels and their weights."""
+    """Return a triangle filter that resizes a line: (taps, wanted) pixels and their weights."""
     scale = size / wanted
     reach = max(1.0, scale)
     center = (np.arange(wanted) + 0.5) * scale - 0.5
@@ -129,7 +129,7 @@ def taps(size: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A picture at another size, without aliasing when it shrinks."""
+    """Resize a picture, without aliasing when it shrinks."""
     if height != picture.shape[-2]:
         lines = zip(*taps(picture.shape[-2], height))
         picture = added(picture[..., pixels, :] * weight[:, None] for pixels, weight in lines)
@@ -140,7 +140,7 @@ def resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def added(terms: Iterable[np.ndarray]) -> np.ndarray:
-    """Arrays added up in their order."""
+    """Add up arrays in their order."""
     total, *rest = terms
     for term in rest:
         total += term

@@ -83,7 +83,7 @@ class Camera:
     sensor: Sensor
 
     def light(self, cloud: float = 0.0) -> Light:
-        """The light at a moment; ``cloud`` from 0 to 1 turns the sun's light into the sky's."""
+        """Return the light at a moment; ``cloud`` from 0 to 1 turns the sun's light into the sky's."""
         clear = 1 - cloud
         sun = three(s * clear + d for s, d in zip(self.sunlight, self.diffuse))
         ambient = three(a + 0.35 * cloud * s for a, s in zip(self.ambient, self.sunlight))
@@ -93,7 +93,7 @@ class Camera:
 
 
 def three(values: Iterable[float]) -> tuple[float, float, float]:
-    """A color of three channels."""
+    """Return a color of three channels."""
     red, green, blue = values
     return red, green, blue
 
@@ -129,7 +129,7 @@ Rgb = tuple[float, float, float]
 
 
 def draw_light(rng: Rng, city: str, indoor: bool) -> tuple[float, Rgb, Rgb, Rgb, Rgb]:
-    """How much sun there is, where it stands, and the colors of sky, sun and cloud."""
+    """Draw the strength of the sun, its direction, and the colors of sky, sun and cloud."""
     weather = Rng("city", city, "weather")
     sunny, evening = weather.uniform(1, 7), weather.uniform(0, 0.5)
     azimuth, elevation = rng.uniform(0, 2 * math.pi), rng.uniform(0.5, 1.15) * (1 - 0.4 * evening)
@@ -145,7 +145,7 @@ def draw_light(rng: Rng, city: str, indoor: bool) -> tuple[float, Rgb, Rgb, Rgb,
 
 
 def draw_sensor(rng: Rng, city: str, index: int, knobs: Knobs) -> Sensor:
-    """A sensor of the city's make, with its own errors."""
+    """Draw a sensor of the city's make, with its own errors."""
     make = Rng("city", city, "sensors")
     spread = knobs.camera_spread
     tint, color, curve = 0.03 * make.normal(), 0.08 * make.normal(), 0.04 * make.normal()
@@ -173,7 +173,7 @@ def draw_sensor(rng: Rng, city: str, index: int, knobs: Knobs) -> Sensor:
 
 
 def stratified(city: str, what: str, index: int) -> float:
-    """A number of mean 0 and variance 1 of which every six cameras have high, middle and low ones.
+    """Return a number of mean 0 and variance 1 of which every six cameras have high, middle and low ones.
 
     So the difficulty of a crowd depends little on the city.
     """

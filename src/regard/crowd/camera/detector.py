@@ -14,7 +14,7 @@ FAULTS = (("feet", 4.0), ("head", 1.0), ("side", 2.0), ("loose", 3.0))
 
 
 def detect(figure: Box, rng: Rng, knobs: Knobs, by_hand: bool, shape: float) -> Box:
-    """A box around a figure, shifted, scaled and sometimes cut.
+    """Draw a box around a figure, shifted, scaled and sometimes cut.
 
     Args:
         figure: around the whole figure.
@@ -39,7 +39,7 @@ def detect(figure: Box, rng: Rng, knobs: Knobs, by_hand: bool, shape: float) -> 
 
 
 def cut(box: Box, rng: Rng) -> Box:
-    """The box with the feet, the head or a side missing, or much too large."""
+    """Return the box with the feet, the head or a side missing, or much too large."""
     left, top, right, bottom = box
     width, height = right - left, bottom - top
     fault = rng.weighted(FAULTS)
@@ -56,7 +56,7 @@ def cut(box: Box, rng: Rng) -> Box:
 
 
 def misplaced(box: Box, rng: Rng) -> Box:
-    """A box that shows half of the person, or less: junk."""
+    """Return a box that shows half of the person, or less: junk."""
     width, height = box[2] - box[0], box[3] - box[1]
     x, y = rng.sign() * rng.uniform(0.45, 0.8) * width, rng.normal(0, 0.25) * height
     return box[0] + x, box[1] + y, box[2] + x, box[3] + y

@@ -18,7 +18,7 @@ STEP_BITS = 6
 
 
 def cosine_basis() -> np.ndarray:
-    """The 8-point DCT-II matrix in units of 2^-12; (8, 8) float64 of whole numbers."""
+    """Return the 8-point DCT-II matrix in units of 2^-12; (8, 8) float64 of whole numbers."""
     k, n = np.arange(8)[:, None], np.arange(8)[None]
     basis = np.cos((2 * n + 1) * k * math.pi / 16) * math.sqrt(2 / 8)
     basis[0] = math.sqrt(1 / 8)
@@ -39,7 +39,7 @@ WEIGHTS = np.array(
 
 
 def compress(picture: np.ndarray, step: float) -> np.ndarray:
-    """What a picture looks like after the stream.
+    """Send a picture through the stream.
 
     Args:
         picture: (3, h, w) sRGB from 0 to 1.
@@ -58,7 +58,7 @@ def compress(picture: np.ndarray, step: float) -> np.ndarray:
 
 
 def coarse(plane: np.ndarray, step: float) -> np.ndarray:
-    """A plane at half resolution, quantized; (h, w) float32."""
+    """Return a plane at half resolution, quantized; (h, w) float32."""
     h, w = plane.shape
     even = filled(plane, h + h % 2, w + w % 2)
     half = (even[0::2, 0::2] + even[1::2, 0::2] + even[0::2, 1::2] + even[1::2, 1::2]) * np.float32(0.25)
@@ -66,7 +66,7 @@ def coarse(plane: np.ndarray, step: float) -> np.ndarray:
 
 
 def quantized(plane: np.ndarray, step: float, detail: float) -> np.ndarray:
-    """A plane after its 8 x 8 blocks were transformed, rounded and transformed back; (h, w) float32.
+    """Return a plane after its 8 x 8 blocks were transformed, rounded and transformed back; (h, w) float32.
 
     Args:
         plane: (h, w) from -255 to 255.
@@ -87,7 +87,7 @@ def quantized(plane: np.ndarray, step: float, detail: float) -> np.ndarray:
 
 
 def filled(plane: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """A plane made larger by repeating its last row and column."""
+    """Return a plane made larger by repeating its last row and column."""
     h, w = plane.shape
     if (h, w) == (rows, columns):
         return plane

@@ -1,4 +1,4 @@
-"""Where a camera hangs, what light falls, and how points in the world come to lie in its picture.
+"""The geometry of a picture: the camera, the light, and the projection of points in the world.
 
 World axes: the camera stands above the origin and looks along +z; y is up and x to the left. Pictures are measured
 in normalized coordinates, x to the right and y down, in multiples of the focal length. Boxes in the picture are
@@ -20,7 +20,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """What falls on a surface: from everywhere, and from one side.
+    """Light on surfaces: from everywhere, and from one side.
 
     Attributes:
         direction: towards the sun, (3,) of length 1.
@@ -36,7 +36,7 @@ class Light:
     hard: float
 
     def on(self, upward: float, facing: float) -> np.ndarray:
-        """Light on a surface by how far it looks up and towards the sun; (3,) float32."""
+        """Return the light on a surface by how far it looks up and towards the sun; (3,) float32."""
         return np.array([a * upward + s * facing for a, s in zip(self.ambient, self.sun)], np.float32)
 
 
@@ -49,13 +49,13 @@ class View:
     pitch_cosine: float
 
     def project(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Normalized coordinates and depth of points in the world."""
+        """Return the normalized coordinates and depth of points in the world."""
         drop = y - self.height
         depth = z * self.pitch_cosine - drop * self.pitch_sine
         return -x / depth, -(drop * self.pitch_cosine + z * self.pitch_sine) / depth, depth
 
     def project_point(self, x: float, y: float, z: float) -> tuple[float, float]:
-        """Normalized coordinates of one point."""
+        """Return the normalized coordinates of one point."""
         drop = y - self.height
         depth = z * self.pitch_cosine - drop * self.pitch_sine
         return -x / depth, -(drop * self.pitch_cosine + z * self.pitch_sine) / depth
@@ -83,11 +83,11 @@ class Figure:
 
     @property
     def box(self) -> Box:
-        """Around the whole figure."""
+        """Return the box around the whole figure."""
         return float(self.x.min()), float(self.y.min()), float(self.x.max()), float(self.y.max())
 
     def towards(self, direction: tuple[float, float, float]) -> np.ndarray:
-        """Cosine between every vertex normal and a direction in the world; (V,) float32."""
+        """Return the cosine between every vertex normal and a direction in the world; (V,) float32."""
         c, s = self.heading
         local = c * direction[0] - s * direction[2], direction[1], s * direction[0] + c * direction[2]
         across, up, ahead = (np.float32(component) for component in local)
@@ -118,5 +118,5 @@ def place_figure(
 
 
 def turned(points: np.ndarray, c: float, s: float, x: float, z: float) -> np.ndarray:
-    """Points turned about the y axis and moved over the ground."""
+    """Return points turned about the y axis and moved over the ground."""
     return np.stack([points[0] * c + points[2] * s + x, points[1], points[2] * c - points[0] * s + z])

@@ -1,1 +1,1 @@
-"""What people wear and look like: who has what, and how it is painted on the body."""
+"""Clothes and looks: who has what, and how it is painted on the body."""

@@ -56,7 +56,7 @@ class Canvas:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(R, C)."""
+        """Return (R, C), texels along and around the part."""
         return self.labels.shape[0], self.labels.shape[1]
 
     def fill(self, color: np.ndarray | Sequence[float], label: str) -> None:
@@ -97,5 +97,5 @@ class Canvas:
 
 
 def bump(x: np.ndarray, center: float, width: float) -> np.ndarray:
-    """A tent that is 1 at ``center`` and 0 beyond ``width``."""
+    """Return a tent that is 1 at ``center`` and 0 beyond ``width``."""
     return np.clip(1 - np.abs(x - center) / width, 0, 1)

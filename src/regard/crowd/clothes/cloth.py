@@ -21,7 +21,7 @@ PAD = 1.57
 
 
 def paint_part(person: Identity, name: str, rows: int, columns: int) -> Canvas:
-    """The texture of a body part with the given number of texels along and around it."""
+    """Paint the texture of a body part with the given number of texels along and around it."""
     canvas = Canvas(Rng("paint", person.texture, name), rows, columns)
     kind = name.removeprefix("left_").removeprefix("right_")
     if kind != name:
@@ -33,7 +33,7 @@ def paint_part(person: Identity, name: str, rows: int, columns: int) -> Canvas:
 
 
 def paint_torso(canvas: Canvas, person: Identity) -> None:
-    """Chest and belly: garment, pattern, prints, fastening, neckline and straps."""
+    """Paint chest and belly: garment, pattern, prints, fastening, neckline and straps."""
     canvas.fill(linear(person.top.color), "upper")
     heights = person.hem + canvas.v * (0.866 - person.hem)
     radius = 0.155 * person.build.width
@@ -49,7 +49,7 @@ def paint_torso(canvas: Canvas, person: Identity) -> None:
 
 
 def paint_pattern(canvas: Canvas, person: Identity, x: np.ndarray, heights: np.ndarray) -> None:
-    """The second color of the upper garment, ``x`` meters around it at shares of the person's height."""
+    """Paint the second color of the upper garment, ``x`` meters around it at shares of the person's height."""
     pattern, second = person.top.pattern, linear(person.top.second)
     side = np.abs(canvas.away - PAD)
     if pattern.kind in WOVEN:
@@ -67,7 +67,7 @@ def paint_pattern(canvas: Canvas, person: Identity, x: np.ndarray, heights: np.n
 
 
 def paint_prints(canvas: Canvas, person: Identity, radius: float, heights: np.ndarray) -> None:
-    """What is printed on the chest and on the back."""
+    """Paint the prints on the chest and on the back."""
     picture, height = person.top.print, person.build.height
     x, y = canvas.angle * radius, heights * height
     front, back = canvas.away < 1.5, canvas.away > 1.6
@@ -89,7 +89,7 @@ def paint_prints(canvas: Canvas, person: Identity, radius: float, heights: np.nd
 
 
 def paint_front(canvas: Canvas, person: Identity, radius: float, heights: np.ndarray) -> None:
-    """How the garment closes: open, zipped, buttoned."""
+    """Paint the fastening of the garment: open, zipped, buttoned."""
     top = person.top
     color, inner = linear(top.color), linear(top.inner)
     x, front = canvas.away * radius, canvas.away < 1.5
@@ -107,7 +107,7 @@ def paint_front(canvas: Canvas, person: Identity, radius: float, heights: np.nda
 
 
 def paint_details(canvas: Canvas, person: Identity, radius: float, heights: np.ndarray) -> None:
-    """Pocket, hem and belt."""
+    """Paint pocket, hem and belt."""
     top = person.top
     if top.kind == "hoodie":
         pocket = (heights < 0.60) & (heights > 0.535) & (canvas.away * radius < 0.135)
@@ -121,7 +121,7 @@ def paint_details(canvas: Canvas, person: Identity, radius: float, heights: np.n
 
 
 def paint_neckline(canvas: Canvas, person: Identity, heights: np.ndarray) -> None:
-    """Bare skin at the neck, and at the shoulders of a vest."""
+    """Paint bare skin at the neck, and at the shoulders of a vest."""
     kind = person.top.kind
     edges = {"tshirt": 0.838, "longsleeve": 0.842, "dress": 0.825, "vest": 0.818, "polo": 0.846, "hoodie": 0.855}
     dips = {"dress": 0.05, "vest": 0.05, "polo": 0.03, "tshirt": 0.012}
@@ -132,7 +132,7 @@ def paint_neckline(canvas: Canvas, person: Identity, heights: np.ndarray) -> Non
 
 
 def paint_straps(canvas: Canvas, person: Identity, radius: float, heights: np.ndarray) -> None:
-    """Straps of a backpack or of a bag across the chest."""
+    """Paint the straps of a backpack or of a bag across the chest."""
     bag, height = person.bag, person.build.height
     x = canvas.angle * radius
     if bag.kind == "backpack":
@@ -151,7 +151,7 @@ def paint_straps(canvas: Canvas, person: Identity, radius: float, heights: np.nd
 
 
 def paint_pelvis(canvas: Canvas, person: Identity) -> None:
-    """Hips."""
+    """Paint the hips."""
     dress = person.top.kind == "dress"
     heights = 0.445 + canvas.v * 0.155
     canvas.fill(linear(person.top.color if dress else person.bottom.color), "upper" if dress else "lower")
@@ -162,7 +162,7 @@ def paint_pelvis(canvas: Canvas, person: Identity) -> None:
 
 
 def paint_leg(canvas: Canvas, person: Identity, side: int) -> None:
-    """A leg: skin, garment, sock and the shaft of a boot."""
+    """Paint a leg: skin, garment, sock and the shaft of a boot."""
     bottom, shoes, v = person.bottom, person.shoes, canvas.v
     covered = trouser_length(person)
     cloth = v <= covered
@@ -182,7 +182,7 @@ def paint_leg(canvas: Canvas, person: Identity, side: int) -> None:
 
 
 def trouser_length(person: Identity) -> float:
-    """Share of the leg that is painted as cloth."""
+    """Return the share of the leg that is painted as cloth."""
     bottom = person.bottom
     if bottom.is_skirt or bottom.kind == "none":
         return 0.0
@@ -190,7 +190,7 @@ def trouser_length(person: Identity) -> float:
 
 
 def paint_trousers(canvas: Canvas, person: Identity, side: int, covered: float) -> None:
-    """What there is on the garment of a leg: fading, stripes, turn-ups."""
+    """Paint what is special about the garment of a leg: fading, stripes, turn-ups."""
     bottom, v = person.bottom, canvas.v
     outside = np.abs(canvas.angle - side * PAD)
     second = linear(bottom.second)
@@ -212,7 +212,7 @@ def paint_trousers(canvas: Canvas, person: Identity, side: int, covered: float) 
 
 
 def paint_skirt(canvas: Canvas, person: Identity) -> None:
-    """A skirt, sometimes in the pattern of the upper garment."""
+    """Paint a skirt, sometimes in the pattern of the upper garment."""
     bottom = person.bottom
     canvas.fill(linear(bottom.color), "lower")
     patterned = person.top.pattern.kind in ("plaid", "dots", "hstripes") and person.top.kind != "openshirt"
@@ -224,7 +224,7 @@ def paint_skirt(canvas: Canvas, person: Identity) -> None:
 
 
 def paint_tail(canvas: Canvas, person: Identity) -> None:
-    """The lower part of a dress, a coat or a long jacket, open in front where it is worn open."""
+    """Paint the lower part of a dress, a coat or a long jacket, open in front where it is worn open."""
     top, v = person.top, canvas.v
     canvas.fill(linear(top.color), "upper")
     heights = 0.5 - v * 0.2
@@ -238,14 +238,14 @@ def paint_tail(canvas: Canvas, person: Identity) -> None:
 
 
 def pleat(canvas: Canvas) -> None:
-    """Shadows between the folds of hanging cloth, deeper towards the hem."""
+    """Return shadows between the folds of hanging cloth, deeper towards the hem."""
     columns = canvas.shape[1]
     wave = 0.5 + 0.5 * sin(np.arange(columns) * (2 * math.pi / columns) * 9 + 0.7)
     canvas.shade(1 - 0.30 * wave.astype(np.float32) * canvas.v)
 
 
 def paint_arm(canvas: Canvas, person: Identity, side: int) -> None:
-    """An arm: sleeve, skin and wrist watch."""
+    """Paint an arm: sleeve, skin and wrist watch."""
     top, v = person.top, canvas.v
     pattern, second = top.pattern, linear(top.second)
     canvas.fill(linear(top.color), "upper")
@@ -270,7 +270,7 @@ def paint_arm(canvas: Canvas, person: Identity, side: int) -> None:
 
 
 def paint_shoe(canvas: Canvas, person: Identity, _side: int) -> None:
-    """A shoe and its sole."""
+    """Paint a shoe and its sole."""
     shoes, v, away = person.shoes, canvas.v, canvas.away
     canvas.fill(linear(shoes.color), "shoe")
     bottom = away > 1.72
@@ -289,7 +289,7 @@ def paint_shoe(canvas: Canvas, person: Identity, _side: int) -> None:
 
 
 def paint_bag(canvas: Canvas, person: Identity) -> None:
-    """A bag with its pockets and bands."""
+    """Paint a bag with its pockets and bands."""
     bag, v = person.bag, canvas.v
     color, second = linear(bag.color), linear(bag.second)
     canvas.fill(color, "bag")
@@ -313,7 +313,7 @@ def paint_bag(canvas: Canvas, person: Identity) -> None:
 
 
 def paint_collar(canvas: Canvas, person: Identity) -> None:
-    """A collar, a scarf or a hood."""
+    """Paint a collar, a scarf or a hood."""
     top = person.top
     canvas.fill(linear(top.scarf_color) if top.scarf else linear(top.color) * np.float32(0.9), "upper")
     if not top.scarf and not top.hood:

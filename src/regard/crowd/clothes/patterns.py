@@ -34,12 +34,12 @@ LETTERS = sorted(FONT)
 
 
 def fraction(x: np.ndarray) -> np.ndarray:
-    """What is left after the whole part."""
+    """Return the fractional parts."""
     return x - np.floor(x)
 
 
 def pattern_weight(pattern: Pattern, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Share of the second color at ``x`` meters around the garment and height ``y``; x (1, C), y (R, 1) or (1, 1)."""
+    """Return the share of the second color at ``x`` around the garment (1, C) and height ``y`` (R, 1); meters."""
     period = pattern.period
     if pattern.kind == "hstripes":
         return fraction(y / period + pattern.phase) < pattern.duty
@@ -60,7 +60,7 @@ def pattern_weight(pattern: Pattern, x: np.ndarray, y: np.ndarray) -> np.ndarray
 
 
 def stamp(kind: str, shape: int, key: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A print that fills the unit square around the origin.
+    """Return a print that fills the unit square around the origin.
 
     Args:
         kind: ``"text"``, ``"photo"`` or a plain shape.
@@ -91,7 +91,7 @@ def stamp(kind: str, shape: int, key: int, x: np.ndarray, y: np.ndarray) -> tupl
 
 
 def lettering(rng: Rng, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A word of two to four letters that fills the unit square."""
+    """Return a word of two to four letters that fills the unit square."""
     word = [FONT[rng.choice(LETTERS)] for _ in range(2 + rng.below(3))]
     bits = np.array([[[(row >> (4 - column)) & 1 for column in range(5)] + [0] for row in letter] for letter in word])
     place = x * len(word)

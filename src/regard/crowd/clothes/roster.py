@@ -24,11 +24,11 @@ LOOSENESS = {
     **{"coat": 1.6, "hoodie": 1.7, "jacket": 1.6, "openjacket": 1.3, "openshirt": 1.2},
     **{"dress": 0.7, "vest": 0.6},
 }
-"""How far a garment stands off the body, as a factor; others 0.8."""
+"""Distance of a garment from the body, as a factor; others 0.8."""
 
 
 def roster(seed: int, people: int, strangers: int, knobs: Knobs) -> list[Identity]:
-    """All identities of a data set: ``people`` who may be look-alikes of each other, then unrelated strangers."""
+    """Draw all identities of a data set: ``people`` who may be look-alikes, then unrelated strangers."""
     rng = Rng(seed, "roster", people)
     found: list[Identity] = []
     family = knobs.lookalike_family
@@ -43,7 +43,7 @@ def roster(seed: int, people: int, strangers: int, knobs: Knobs) -> list[Identit
 
 
 def draw_identity(seed: int | str, key: str) -> Identity:
-    """One identity, drawn from the stream of that key."""
+    """Draw one identity from the stream of that key."""
     rng = Rng(seed, "identity", key)
     female = rng.chance(0.45)
     build, gait, head, top = draw_build(rng, female), draw_gait(rng), draw_head(rng, female), draw_top(rng, female)
@@ -54,14 +54,14 @@ def draw_identity(seed: int | str, key: str) -> Identity:
 
 
 def vary(rng: Rng, rgb: Rgb, deviation: float = 9.0, lightness: float = 0.10) -> Rgb:
-    """A color a little off the given one."""
+    """Return a color a little off the given one."""
     factor = min(1.35, max(0.65, 1.0 + rng.normal(0, lightness)))
     red, green, blue = (min(245.0, max(10.0, c * factor + rng.normal(0, deviation))) for c in rgb)
     return red, green, blue
 
 
 def draw_color(rng: Rng, colors: Table, avoid: str = "") -> tuple[str, Rgb]:
-    """Name and value of a color, seldom the one to avoid."""
+    """Draw name and value of a color, seldom the one to avoid."""
     name = rng.weighted(colors)
     for _ in range(7):
         if name != avoid:
@@ -71,7 +71,7 @@ def draw_color(rng: Rng, colors: Table, avoid: str = "") -> tuple[str, Rgb]:
 
 
 def draw_build(rng: Rng, female: bool) -> Build:
-    """A body."""
+    """Draw a body."""
     return Build(
         height=min(1.95, max(1.45, rng.normal(1.63 if female else 1.745, 0.065))),
         width=min(1.32, max(0.82, rng.normal(1.0, 0.10))),
@@ -85,7 +85,7 @@ def draw_build(rng: Rng, female: bool) -> Build:
 
 
 def draw_gait(rng: Rng) -> Gait:
-    """A way of walking."""
+    """Draw a way of walking."""
     return Gait(
         stride=rng.normal(0.40, 0.06),
         arm=rng.normal(0.34, 0.11),
@@ -99,7 +99,7 @@ def draw_gait(rng: Rng) -> Gait:
 
 
 def draw_head(rng: Rng, female: bool) -> Head:
-    """Skin, hair, face and hat."""
+    """Draw skin, hair, face and hat."""
     return Head(
         skin=vary(rng, rng.weighted(wardrobe.SKIN_TONES), 4, 0.05),
         hair=rng.weighted(wardrobe.HAIRSTYLES[female]),
@@ -113,7 +113,7 @@ def draw_head(rng: Rng, female: bool) -> Head:
 
 
 def draw_top(rng: Rng, female: bool) -> Top:
-    """A garment above the waist."""
+    """Draw a garment above the waist."""
     kind = rng.weighted(wardrobe.TOPS[female])
     name, color = draw_color(rng, wardrobe.TOP_COLORS)
     return Top(
@@ -138,7 +138,7 @@ def draw_top(rng: Rng, female: bool) -> Top:
 
 
 def draw_sleeve(rng: Rng, kind: str) -> float:
-    """Covered share of the arm."""
+    """Draw the covered share of the arm."""
     spans = {"tshirt": (0.26, 0.42), "polo": (0.26, 0.36), "vest": (0.0, 0.0)}
     if kind in spans:
         return rng.uniform(*spans[kind])
@@ -148,7 +148,7 @@ def draw_sleeve(rng: Rng, kind: str) -> float:
 
 
 def draw_hem(rng: Rng, kind: str) -> float:
-    """Lower edge of the garment as a share of the person's height."""
+    """Draw the lower edge of the garment as a share of the person's height."""
     spans = {
         "coat": (0.30, 0.42),
         "hoodie": (0.475, 0.505),
@@ -162,7 +162,7 @@ def draw_hem(rng: Rng, kind: str) -> float:
 
 
 def draw_pattern(rng: Rng, kind: str) -> Pattern:
-    """A pattern that goes with the garment."""
+    """Draw a pattern that goes with the garment."""
     pattern = rng.weighted(wardrobe.OPENSHIRT_PATTERNS if kind == "openshirt" else wardrobe.PATTERNS)
     if kind == "coat" and pattern in ("hstripes", "dots", "raglan", "chestband"):
         pattern = "plain"
@@ -177,7 +177,7 @@ def draw_pattern(rng: Rng, kind: str) -> Pattern:
 
 
 def draw_print(rng: Rng, kind: str, avoid: str) -> Print:
-    """What is printed on the garment, not in its own color."""
+    """Draw a print for the garment, not in its own color."""
     plain = kind in ("coat", "openshirt", "openjacket")
     return Print(
         kind="none" if plain else rng.weighted(wardrobe.PRINTS),
@@ -193,7 +193,7 @@ def draw_print(rng: Rng, kind: str, avoid: str) -> Print:
 
 
 def draw_bottom(rng: Rng, female: bool) -> Bottom:
-    """A garment below the waist."""
+    """Draw a garment below the waist."""
     kind = rng.weighted(wardrobe.BOTTOMS[female])
     name, color = draw_color(rng, wardrobe.JEANS_COLORS if kind == "jeans" else wardrobe.BOTTOM_COLORS)
     return Bottom(
@@ -212,7 +212,7 @@ def draw_bottom(rng: Rng, female: bool) -> Bottom:
 
 
 def draw_shoes(rng: Rng) -> Shoes:
-    """Shoes and socks."""
+    """Draw shoes and socks."""
     name, color = draw_color(rng, wardrobe.SHOE_COLORS)
     return Shoes(
         kind=rng.weighted(wardrobe.SHOES),
@@ -225,7 +225,7 @@ def draw_shoes(rng: Rng) -> Shoes:
 
 
 def draw_bag(rng: Rng) -> Bag:
-    """Something to carry, more often than not."""
+    """Draw something to carry, more often than not."""
     kind = rng.weighted(wardrobe.BAGS)
     name, color = draw_color(rng, wardrobe.BAG_COLORS)
     return Bag(
@@ -243,7 +243,7 @@ def draw_bag(rng: Rng) -> Bag:
 
 
 def draw_lookalike(seed: int, key: str, head: Identity, edits: int) -> Identity:
-    """Somebody with a body, a face and a gait of their own, dressed like ``head`` in all but ``edits`` details."""
+    """Draw somebody with a body, face and gait of their own, dressed like ``head`` in all but ``edits`` details."""
     own = draw_identity(seed, key)
     rng = Rng(seed, "lookalike", key)
     build = own.build if own.female == head.female else draw_build(rng, head.female)
@@ -262,7 +262,7 @@ def draw_lookalike(seed: int, key: str, head: Identity, edits: int) -> Identity:
 
 
 def edited(rng: Rng, person: Identity, own: Identity, edit: str) -> Identity:
-    """The person with one detail taken from their ``own`` wardrobe or drawn anew."""
+    """Return the person with one detail taken from their ``own`` wardrobe or drawn anew."""
     head, top, bottom = person.head, person.top, person.bottom
     if edit == "pattern":
         fresh = own.top.pattern.kind != top.pattern.kind

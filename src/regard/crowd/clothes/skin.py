@@ -24,21 +24,21 @@ HAIRLINES = {
 }
 """Lower edge of the hair at those angles, from chin (0) to crown (1)."""
 ROOTS = (0.82, 0.80, 0.68, 0.58, 0.52, 0.36, 0.30)
-"""Where hair grows."""
+"""Lower edge of the region in which hair grows, at the same angles."""
 
 
 def paint_hand(canvas: Canvas, person: Identity, _side: int) -> None:
-    """A hand."""
+    """Paint a hand."""
     canvas.fill(linear(person.head.skin) * np.float32(0.93), "arm")
 
 
 def paint_neck(canvas: Canvas, person: Identity) -> None:
-    """The neck, in the shadow of the chin."""
+    """Paint the neck, in the shadow of the chin."""
     canvas.fill(linear(person.head.skin) * np.float32(0.86), "face")
 
 
 def paint_head(canvas: Canvas, person: Identity) -> None:
-    """A face and the skin under the hair."""
+    """Paint a face and the skin under the hair."""
     head, v, away = person.head, canvas.v, canvas.away
     skin, hair = linear(head.skin), linear(head.hair_color)
     canvas.fill(skin, "face")
@@ -59,7 +59,7 @@ def paint_head(canvas: Canvas, person: Identity) -> None:
 
 
 def paint_face(canvas: Canvas, head: Head, hair: np.ndarray) -> None:
-    """Beard, glasses and mask."""
+    """Paint beard, glasses and mask."""
     v, away = canvas.v, canvas.away
     if head.beard:
         mouth = (np.abs(v - 0.27) < 0.03) & (away < 0.3)
@@ -73,25 +73,25 @@ def paint_face(canvas: Canvas, head: Head, hair: np.ndarray) -> None:
 
 
 def spot(canvas: Canvas, v: float, away: float, tall: float, wide: float) -> np.ndarray:
-    """A soft ellipse on both sides of the face."""
+    """Return a soft ellipse on both sides of the face."""
     return np.clip(1 - ((canvas.v - v) / tall) ** 2 - ((canvas.away - away) / wide) ** 2, 0, 1)
 
 
 def paint_hair(canvas: Canvas, person: Identity) -> None:
-    """The hair on the head, cut along its hairline."""
+    """Paint the hair on the head, cut along its hairline."""
     paint_drape(canvas, person)
     canvas.alive &= canvas.v > np.interp(canvas.away, TURNS, HAIRLINES[person.head.hair])
 
 
 def paint_drape(canvas: Canvas, person: Identity) -> None:
-    """Hair that hangs."""
+    """Paint hair that hangs."""
     rows, columns = canvas.shape
     canvas.fill(linear(person.head.hair_color), "hair")
     canvas.shade(1 + 0.35 * value_noise(canvas.rng, rows, columns, 2, max(4, columns // 5), 3))
 
 
 def paint_hat(canvas: Canvas, person: Identity) -> None:
-    """The crown of a hat with its band or badge."""
+    """Paint the crown of a hat with its band or badge."""
     head, v = person.head, canvas.v
     color = linear(head.hat_color)
     canvas.fill(color, "hair")
@@ -107,7 +107,7 @@ def paint_hat(canvas: Canvas, person: Identity) -> None:
 
 
 def paint_brim(canvas: Canvas, person: Identity) -> None:
-    """The peak of a cap, which is in front only, or the brim of a sun hat."""
+    """Paint the peak of a cap, which is in front only, or the brim of a sun hat."""
     canvas.fill(linear(person.head.hat_color) * np.float32(0.85), "hair")
     if person.head.hat == "cap":
         canvas.alive &= canvas.away < 1.25

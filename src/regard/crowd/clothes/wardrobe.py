@@ -1,4 +1,4 @@
-"""What there is to wear, in which colors, and how often one meets it in the street.
+"""The wardrobe: garments, their colors, and how often one meets them in the street.
 
 Weights need not add up to anything. Dark and neutral colors dominate, as they do in surveillance pictures.
 """
@@ -40,7 +40,7 @@ Table = tuple[tuple[str, float], ...]
 
 
 def table(text: str) -> Table:
-    """Weights from a line such as ``"black 19, white 14"``."""
+    """Read weights from a line such as ``"black 19, white 14"``."""
     entries = (entry.split() for entry in text.split(","))
     return tuple((name, float(weight)) for name, weight in entries)
 

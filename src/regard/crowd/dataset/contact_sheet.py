@@ -22,7 +22,7 @@ SEEN, HIDDEN, BONE = (60, 220, 60), (230, 60, 50), (250, 220, 60)
 def contact_sheet(
     root: str | Path, *, people: int = 10, columns: int = 16, labels: bool = False, scale: int = 1
 ) -> Image.Image:
-    """The first people of a crowd, a row each, camera by camera.
+    """Show the first people of a crowd, a row each, camera by camera.
 
     Args:
         root: folder of the crowd.
@@ -62,14 +62,14 @@ def read_entries(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def picture_of(path: Path, scale: int) -> Image.Image:
-    """A picture or a mask in color, enlarged."""
+    """Return a picture or a mask in color, enlarged."""
     with Image.open(path) as image:
         resampling = Image.Resampling.NEAREST if image.mode == "P" else Image.Resampling.BICUBIC
         return image.convert("RGB").resize((image.width * scale, image.height * scale), resampling)
 
 
 def with_joints(picture: Image.Image, keypoints: Sequence[float], scale: int) -> Image.Image:
-    """A copy of a picture with its keypoints and the bones between them."""
+    """Return a copy of a picture with its keypoints and the bones between them."""
     drawn = picture.copy()
     canvas = ImageDraw.Draw(drawn)
     joints = [(scale * x, scale * y, v) for x, y, v in zip(keypoints[0::3], keypoints[1::3], keypoints[2::3])]
@@ -84,7 +84,7 @@ def with_joints(picture: Image.Image, keypoints: Sequence[float], scale: int) ->
 
 
 def assembled(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
-    """Pictures of one size in rows, on black."""
+    """Return pictures of one size in rows, on black."""
     width, height = rows[0][0].size
     sheet = Image.new("RGB", (width * max(map(len, rows)), height * len(rows)))
     for row, pictures in enumerate(rows):

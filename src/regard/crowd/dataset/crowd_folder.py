@@ -24,7 +24,7 @@ CAMERAS = "cameras"
 
 
 def existing_crowd(root: Path, request: Request, overwrite: bool) -> dict[str, Any] | None:
-    """Contents of ``dataset.json`` if ``root`` already holds the crowd asked for; None if there is room for it.
+    """Return ``dataset.json`` if ``root`` already holds the crowd asked for; None if there is room for it.
 
     Raises:
         DataError: the folder holds something else and may not be overwritten.
@@ -48,7 +48,7 @@ def existing_crowd(root: Path, request: Request, overwrite: bool) -> dict[str, A
 
 
 def is_empty(root: Path) -> bool:
-    """Whether there is nothing in a folder."""
+    """Return whether there is nothing in a folder."""
     try:
         return root.is_dir() and not any(root.iterdir())
     except OSError as error:
@@ -58,7 +58,7 @@ def is_empty(root: Path) -> bool:
 
 
 def read_description(root: Path) -> dict[str, Any] | None:
-    """``dataset.json`` of a crowd; None if there is none or it is something else's."""
+    """Read ``dataset.json`` of a crowd; None if there is none or it is something else's."""
     try:
         found = read_json(root / "dataset.json")
     except (OSError, ValueError):
@@ -80,7 +80,7 @@ def read_json(path: Path) -> Any:
 
 
 def describe_difference(found: dict[str, Any], request: Request) -> str:
-    """``"seed 1 there, 0 asked for"``; empty where the crowd there is the one asked for."""
+    """Return ``"seed 1 there, 0 asked for"``; empty where the crowd there is the one asked for."""
     if found.get("version") != VERSION:
         return f"format version {found.get('version')} there, {VERSION} asked for"
     there, asked = flat(section(found, "parameters")), flat(request.parameters())
@@ -101,7 +101,7 @@ def section(found: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def is_complete(root: Path, found: dict[str, Any]) -> bool:
-    """Whether every folder holds the pictures and masks that ``dataset.json`` speaks of, to the byte."""
+    """Return whether every folder holds the pictures and masks that ``dataset.json`` speaks of, to the byte."""
     try:
         counts = {name: (count_files(root / name), count_files(root / MASKS / name)) for name in FOLDERS}
     except OSError:
@@ -125,14 +125,14 @@ def digest_of_files(root: Path) -> str | None:
 
 
 def count_files(folder: Path) -> int:
-    """Entries of a folder."""
+    """Count the entries of a folder."""
     with os.scandir(folder) as entries:
         return sum(1 for _ in entries)
 
 
 @contextmanager
 def staging(root: Path) -> Iterator[Path]:
-    """A hidden folder beside ``root`` to make the crowd in; gone afterwards, whatever happens.
+    """Yield a hidden folder beside ``root`` to make the crowd in; gone afterwards, whatever happens.
 
     Raises:
         StorageError: the disk refused a write.

@@ -139,7 +139,7 @@ class Crew:
             open_studio(request, place)
 
     def map(self, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-        """Results of ``function`` in any order."""
+        """Yield the results of ``function`` in any order."""
         if self.pool is None:
             yield from map(function, items)
             return

@@ -1,4 +1,4 @@
-"""What is known of a picture once it is on disk, and the label files made of it."""
+"""The records of pictures once they are on disk, and the label files made of them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Record:
 
 
 def coco_json(records: Sequence[Record], height: int, width: int) -> str:
-    """COCO person keypoints of all pictures as one JSON text, ids counting the records from 1."""
+    """Return COCO person keypoints of all pictures as one JSON text, ids counting the records from 1."""
     skeleton = [[a + 1, b + 1] for a, b in BONES]
     category = {"id": 1, "name": "person", "keypoints": JOINTS, "skeleton": skeleton}
     images = [image_entry(i, record, height, width) for i, record in enumerate(records, 1)]
@@ -77,7 +77,7 @@ def coco_json(records: Sequence[Record], height: int, width: int) -> str:
 
 
 def image_entry(index: int, record: Record, height: int, width: int) -> dict[str, Any]:
-    """A COCO ``images[]`` entry."""
+    """Return a picture's entry of COCO's ``images[]``."""
     return {
         "id": index,
         "file_name": record.file_name,
@@ -91,7 +91,7 @@ def image_entry(index: int, record: Record, height: int, width: int) -> dict[str
 
 
 def annotation_entry(index: int, record: Record) -> dict[str, Any]:
-    """A COCO ``annotations[]`` entry."""
+    """Return a picture's entry of COCO's ``annotations[]``."""
     return {
         "id": index,
         "image_id": index,
@@ -105,7 +105,7 @@ def annotation_entry(index: int, record: Record) -> dict[str, Any]:
 
 
 def digests(records: Sequence[Record]) -> dict[str, str]:
-    """SHA-256 over all files and over all pixels, in order of the file names."""
+    """Return the SHA-256 over all files and over all pixels, in order of the file names."""
     return {
         "files": digest(f"{record.file_name} {record.file_digest}" for record in records),
         "pixels": digest(f"{record.file_name} {record.pixel_digest}" for record in records),
@@ -113,10 +113,10 @@ def digests(records: Sequence[Record]) -> dict[str, str]:
 
 
 def pair_digest(jpeg: bytes, png: bytes) -> str:
-    """SHA-256 of the two files of a picture."""
+    """Return the SHA-256 of the two files of a picture."""
     return hashlib.sha256(jpeg + png).hexdigest()
 
 
 def digest(lines: Any) -> str:
-    """SHA-256 of lines of text."""
+    """Return the SHA-256 of lines of text."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

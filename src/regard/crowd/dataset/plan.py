@@ -1,4 +1,4 @@
-"""Who is seen where, how often, and under which file name: the whole data set before a pixel is drawn.
+"""Plan who is seen where, how often, and under which file name: the whole data set before a pixel is drawn.
 
 Names follow Market-1501: ``0002_c1s1_000451_03.jpg`` is person 2 seen by camera 1, recording 1, frame 451, box 3.
 """
@@ -66,13 +66,13 @@ class Job:
 
     @property
     def num_images(self) -> int:
-        """Pictures in all visits."""
+        """Return the number of pictures in all visits."""
         return sum(len(visit.shots) for visit in self.visits)
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """How many of whom.
+    """The numbers of people, cameras and pictures.
 
     Attributes:
         train_ids, test_ids: identities of the two halves.
@@ -93,7 +93,7 @@ class Cast:
 
 
 def plan_jobs(seed: int, cast: Cast) -> list[Job]:
-    """The jobs of a data set, people first, then distractors, then junk.
+    """Plan the jobs of a data set, people first, then distractors, then junk.
 
     The roster holds the identities first and then one stranger per distractor. A test identity is shot at least
     twice by each of its cameras, one picture of which is a query unless a single camera saw it; so every query has a
@@ -113,7 +113,7 @@ class FrameNumbers:
         self.taken: set[tuple[int, int, int]] = set()
 
     def begin(self, pid: int, key: str, camera: int) -> tuple[int, int]:
-        """Recording and first frame of a visit."""
+        """Return recording and first frame of a visit."""
         rng = Rng(self.seed, "frames", key, camera)
         sequence, frame = 1 + rng.below(3), 200 + rng.below(90000)
         while (pid, camera, frame // 200) in self.taken:
@@ -123,7 +123,7 @@ class FrameNumbers:
 
 
 def plan_people(seed: int, cast: Cast, frames: FrameNumbers) -> Iterator[Job]:
-    """Jobs of the identities, by pid; training and test numbers interleave as in Market-1501."""
+    """Plan the jobs of the identities, by pid; training and test numbers interleave as in Market-1501."""
     rng = Rng(seed, "plan")
     count = cast.train_ids + cast.test_ids
     pids = rng.shuffled(range(1, count + 1))
@@ -137,7 +137,7 @@ def plan_people(seed: int, cast: Cast, frames: FrameNumbers) -> Iterator[Job]:
 
 
 def plan_person(seed: int, cast: Cast, frames: FrameNumbers, pid: int, person: int, train: bool) -> Job:
-    """All visits of one identity."""
+    """Plan all visits of one identity."""
     key = f"p{person}"
     rng = Rng(seed, "visits", key)
     fewest, most = cast.cameras_per_id
@@ -152,7 +152,7 @@ def plan_person(seed: int, cast: Cast, frames: FrameNumbers, pid: int, person: i
 
 
 def plan_distractors(seed: int, cast: Cast, frames: FrameNumbers) -> Iterator[Job]:
-    """Strangers seen once or twice, and boxes with nobody in them."""
+    """Plan strangers seen once or twice, and boxes with nobody in them."""
     rng = Rng(seed, "distractors")
     left, index, stranger = cast.distractors, 0, cast.train_ids + cast.test_ids
     while left > 0:
@@ -165,7 +165,7 @@ def plan_distractors(seed: int, cast: Cast, frames: FrameNumbers) -> Iterator[Jo
 
 
 def plan_junk(seed: int, cast: Cast, people: list[Job], frames: FrameNumbers) -> Iterator[Job]:
-    """Bad boxes around test identities, by cameras that see them."""
+    """Plan bad boxes around test identities, by cameras that see them."""
     rng = Rng(seed, "junk")
     tested = [job for job in people if job.visits[0].shots[0].folder != TRAIN]
     for index in range(cast.junk):
@@ -175,7 +175,7 @@ def plan_junk(seed: int, cast: Cast, people: list[Job], frames: FrameNumbers) ->
 
 
 def plan_visit(seed: int, frames: FrameNumbers, pid: int, key: str, camera: int, folders: list[str]) -> Visit:
-    """One visit with a picture for each of ``folders``."""
+    """Plan one visit with a picture for each of ``folders``."""
     rng = Rng(seed, "walk", key, camera)
     sequence, first = frames.begin(pid, key, camera)
     label = "-1" if pid == JUNK else f"{pid:04d}"

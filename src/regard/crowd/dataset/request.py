@@ -1,4 +1,4 @@
-"""What was asked for: every parameter that decides the bytes of a crowd."""
+"""The request: every parameter that decides the bytes of a crowd."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Request:
     width: int
 
     def parameters(self) -> dict[str, Any]:
-        """The request as it is written to ``dataset.json``."""
+        """Return the request as it is written to ``dataset.json``."""
         cast = asdict(self.cast) | {"cameras_per_id": list(self.cast.cameras_per_id)}
         rest = {name: getattr(self, name) for name in ("seed", "city", "difficulty", "height", "width")}
         return cast | rest | {"knobs": asdict(self.knobs)}
@@ -66,7 +66,7 @@ def checked_request(
     distractors: int | None,
     junk: int | None,
 ) -> Request:
-    """The request in full, defaults filled in and bounds checked.
+    """Return the request in full, defaults filled in and bounds checked.
 
     Distractors and junk default to a quarter of the test identities each. ``cameras_per_id`` is cut to the number of
     cameras there are.
@@ -91,7 +91,7 @@ def checked_request(
 
 
 def checked_span(cameras_per_id: tuple[int, int], cameras: int) -> tuple[int, int]:
-    """The fewest and the most cameras that see a person.
+    """Check the fewest and the most cameras that see a person.
 
     Raises:
         ConfigError: they are no such pair, or nobody would be seen by two cameras.
@@ -119,7 +119,7 @@ def checked_workers(workers: int | None) -> int:
 
 
 def whole(name: str, value: Any, low: int, high: int) -> int:
-    """``value`` if it is a whole number within bounds.
+    """Return ``value`` if it is a whole number within bounds.
 
     Raises:
         ConfigError: it is not.

@@ -1,4 +1,4 @@
-"""What a worker process does: build cameras, shoot people, encode and write their pictures.
+"""The work of one process: build cameras, shoot people, encode and write their pictures.
 
 A process opens one studio when it starts and keeps it; tasks are small and name everything else.
 """
@@ -65,12 +65,12 @@ class Studio:
 
     @property
     def detail(self) -> float:
-        """Height of the pictures against 128 pixels."""
+        """Return the height of the pictures against 128 pixels."""
         return self.request.height / 128
 
     @property
     def texels(self) -> int:
-        """Texels along the side of a body's cell."""
+        """Return the number of texels along the side of a body's cell."""
         return max(2, min(8, round(3 * self.detail)))
 
     def make_set(self, index: int) -> None:
@@ -81,7 +81,7 @@ class Studio:
         save_shared(Set(camera, plate, tuple(props), tuple(walkers)), self.place / CAMERAS / str(index))
 
     def set_of(self, index: int) -> Set:
-        """A camera with its surroundings."""
+        """Return a camera with its surroundings."""
         if index not in self.sets:
             self.sets[index] = load_shared(self.place / CAMERAS / str(index))
         return self.sets[index]
@@ -91,14 +91,14 @@ class Studio:
         return [self.write(task.job.pid, camera, shot, take) for camera, shot, take in self.takes(task)]
 
     def takes(self, task: Task) -> Iterator[tuple[int, Shot, Take]]:
-        """Every picture of a job with its camera and its plan."""
+        """Yield every picture of a job with its camera and its plan."""
         scenes = [scene for visit in task.job.visits for scene in self.stage(task, visit.camera, visit.shots)]
         figures = self.pose(task.person, scenes)
         for scene, (body, figure) in zip(scenes, figures):
             yield scene.place.camera.index, scene.shot, self.take(task, scene, body, figure)
 
     def stage(self, task: Task, camera: int, shots: tuple[Shot, ...]) -> Iterator[Scene]:
-        """The scenes of one visit."""
+        """Yield the scenes of one visit."""
         seed, key, knobs = self.request.seed, task.job.key, self.request.knobs
         place = self.set_of(camera)
         arms = task.person.gait.arms if task.person else "swing"
@@ -108,7 +108,7 @@ class Studio:
             yield Scene(place, walk, moment, shot)
 
     def pose(self, person: Identity | None, scenes: list[Scene]) -> list[tuple[Body | None, Figure | None]]:
-        """Body and figure of every scene; all scenes of a body are posed at once."""
+        """Return body and figure of every scene; all scenes of a body are posed at once."""
         found: list[tuple[Body | None, Figure | None]] = [(None, None)] * len(scenes)
         if person is None:
             return found
@@ -131,7 +131,7 @@ class Studio:
         return found
 
     def take(self, task: Task, scene: Scene, body: Body | None, figure: Figure | None) -> Take:
-        """One picture."""
+        """Take one picture."""
         request, camera = self.request, scene.place.camera
         rng = Rng(request.seed, "image", task.job.key, camera.index, scene.shot.index)
         outline = figure.box if figure is not None else scene.phantom()
@@ -169,11 +169,11 @@ class Scene:
     shot: Shot
 
     def without_bag(self, person: Identity) -> bool:
-        """Whether the person left a bag at home."""
+        """Return whether the person left a bag at home."""
         return self.walk.bagless and person.bag.kind != "none"
 
     def phantom(self) -> Box:
-        """Where a person of usual size would be seen."""
+        """Return where a person of usual size would be seen."""
         view = self.place.camera.view
         x, bottom = view.project_point(self.moment.x, 0.0, self.moment.z)
         _, top = view.project_point(self.moment.x, 1.7, self.moment.z)
@@ -215,14 +215,14 @@ def run_task(task: Task) -> list[Record]:
 
 
 def encode_picture(pixels: np.ndarray, quality: int) -> bytes:
-    """JPEG of (H, W, 3) uint8, its color at full resolution from quality 90 on."""
+    """Encode (H, W, 3) uint8 as JPEG, the color at full resolution from quality 90 on."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=2 if quality < 90 else 0)
     return buffer.getvalue()
 
 
 def encode_mask(labels: np.ndarray) -> bytes:
-    """PNG of (H, W) uint8 labels with a palette."""
+    """Encode (H, W) uint8 labels as PNG with a palette."""
     buffer = io.BytesIO()
     image = Image.fromarray(labels)
     image.putpalette([channel for color in PALETTE for channel in color])
@@ -231,7 +231,7 @@ def encode_mask(labels: np.ndarray) -> bytes:
 
 
 def bounds(labels: np.ndarray) -> tuple[int, int, int, int]:
-    """(x, y, width, height) around everything that is not 0."""
+    """Return (x, y, width, height) around everything that is not 0."""
     rows, columns = (np.flatnonzero(labels.any(axis)) for axis in (1, 0))
     if not len(rows):
         return 0, 0, 0, 0

@@ -22,7 +22,7 @@ from regard.crowd.scene.scenes import SCENES
 __all__ = ["Plate", "Prop", "expose_plate", "stand_props"]
 
 LEFT, TOP, RIGHT, BOTTOM = -0.62, -0.50, 0.62, 0.46
-"""What a plate covers, in normalized coordinates; beyond it the outermost pixels go on."""
+"""Box that a plate covers, in normalized coordinates; beyond it the outermost pixels go on."""
 WALL_METERS = 40.0
 WALL_DENSITY = 24
 MOST_DENSITY = 60
@@ -38,7 +38,7 @@ class Plate:
     scale: float
 
     def crop(self, box: Box, rows: int, columns: int) -> np.ndarray:
-        """What is in a box, on a grid of that many pixels; (3, rows, columns)."""
+        """Return what is in a box, on a grid of that many pixels; (3, rows, columns)."""
         x = box[0] + (np.arange(columns) + 0.5) * ((box[2] - box[0]) / columns)
         y = box[1] + (np.arange(rows) + 0.5) * ((box[3] - box[1]) / rows)
         return sample(self.picture, (y - TOP) * self.scale - 0.5, (x - LEFT) * self.scale - 0.5)
@@ -55,7 +55,7 @@ class Prop:
     picture: np.ndarray
 
     def box(self, camera: Camera) -> Box:
-        """Where the camera sees it."""
+        """Return where the camera sees it."""
         view = camera.view
         center, bottom = view.project_point(self.x, 0.0, self.z)
         _, top = view.project_point(self.x, self.height, self.z)
@@ -71,7 +71,7 @@ def stand_prop(camera: Camera, rng: Rng, kind: str, x: float, z: float, density:
 
 
 def stand_props(camera: Camera, detail: float) -> list[Prop]:
-    """Five things that people walk behind, the farthest first."""
+    """Paint five things that people walk behind, the farthest first."""
     rng = Rng("city", camera.city, "props", camera.index)
     props = []
     for _ in range(5):
@@ -115,7 +115,7 @@ def expose_plate(camera: Camera, detail: float) -> Plate:
 
 
 def paint_floor(camera: Camera, rng: Rng, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """The ground at places in meters: a path, what is beside it, markings, stains and shade; (P,) to (3, P)."""
+    """Paint the ground at places in meters: a path, what is beside it, markings, stains and shade; (P,) to (3, P)."""
     scene = SCENES[camera.scene]
     place = Rng("city", camera.city, "place", camera.place)  # cameras of one place share the materials
     path, beside = paint_ground(place, scene.path), paint_ground(place, scene.beside)
@@ -143,7 +143,7 @@ def paint_floor(camera: Camera, rng: Rng, x: np.ndarray, z: np.ndarray) -> np.nd
 
 
 def blotches(rng: Rng, size: int, cells: int, x: np.ndarray, z: np.ndarray, density: int) -> np.ndarray:
-    """Noise over the ground, ``density`` texels per meter; (P,) to (P,)."""
+    """Return noise over the ground, ``density`` texels per meter; (P,) to (P,)."""
     noise = value_noise(rng, size, size, cells, cells, 3).ravel()
     row, column = (np.floor(a * density).astype(np.intp) % size for a in (z, x))
     return noise[row * size + column]
@@ -165,7 +165,7 @@ class Backdrop:
         self.light = camera.light().on(0.75, 0.35)
 
     def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Colors at places in meters, darker where the wall meets the ground; (P,) to (3, P)."""
+        """Return the colors at places in meters, darker where the wall meets the ground; (P,) to (3, P)."""
         _, rows, columns = self.picture.shape
         row = np.clip(np.floor(y * self.density).astype(np.intp), 0, rows - 1)
         column = np.floor((x + 200) * self.density).astype(np.intp) % columns

@@ -16,7 +16,7 @@ Rectangle = tuple[float, float, float, float]
 
 
 def sample(picture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Bilinear samples on a grid; places in pixels from the middle of the first, cut to the picture.
+    """Sample a picture between its pixels; places in pixels from the middle of the first, cut to the picture.
 
     Args:
         picture: (C, H, W).
@@ -38,7 +38,7 @@ def sample(picture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
 
 
 def neighbors(places: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pixel before each place and the share of the one after it."""
+    """Return the pixel before each place and the share of the one after it."""
     places = np.clip(places, 0, size - 1)
     first = np.minimum(places.astype(np.intp), max(size - 2, 0))
     return first, (places - first).astype(np.float32)

@@ -36,7 +36,7 @@ class Walker:
     z: float
 
     def stand(self, camera: Camera, x: float, z: float) -> tuple[np.ndarray, Box]:
-        """Picture and box of the walker at another place on the ground."""
+        """Return the picture and box of the walker at another place on the ground."""
         scale = self.z / z
         foot, ground = camera.view.project_point(x, 0.0, z)
         _, own_ground = camera.view.project_point(0.0, 0.0, self.z)
@@ -48,13 +48,13 @@ class Walker:
 
 
 def draw_walkers(camera: Camera, texels: int, detail: float) -> list[Walker]:
-    """The people a camera sees besides those of the data set."""
+    """Draw the people a camera sees besides those of the data set."""
     rng = Rng("city", camera.city, "walkers", camera.index)
     return [draw_walker(camera, rng, f"walker{camera.index}-{i}", texels, detail) for i in range(WALKERS)]
 
 
 def draw_walker(camera: Camera, rng: Rng, key: str, texels: int, detail: float) -> Walker:
-    """One of them, in the camera's light, going along its path."""
+    """Draw one of them, in the camera's light, going along its path."""
     person = draw_identity(f"city {camera.city}", key)
     heading = camera.path + rng.choice((0.0, math.pi)) + rng.normal(0, 0.5)
     motion = Motion(

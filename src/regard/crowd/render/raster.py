@@ -49,13 +49,13 @@ class Drawing:
     level: float
 
     def depth(self, down: float, across: float) -> float:
-        """Distance in meters at a place from 0 to 1 down and across the picture; infinite where nobody is."""
+        """Return the distance in meters at a place, 0 to 1 down and across the picture; infinite where nobody is."""
         rows, columns = self.keys.shape
         key = int(self.keys[int(down * rows), int(across * columns)])
         return math.inf if key == EMPTY else self.nearest + (key >> self.texel_bits) * self.level
 
     def labels(self, height: int, width: int) -> np.ndarray:
-        """Labels at the middle of every pixel of a picture; (height, width) uint8, see ``canvas.LABELS``."""
+        """Return the labels at the middle of every pixel of a picture; (height, width) uint8, see ``canvas.LABELS``."""
         rows, columns = self.keys.shape
         row, column = ((np.arange(n) * 2 + 1) * have // (2 * n) for n, have in ((height, rows), (width, columns)))
         keys = self.keys[row[:, None], column]
@@ -63,7 +63,7 @@ class Drawing:
         return np.where(keys == EMPTY, np.uint8(0), self.body.labels[texel])
 
     def reduced(self, factor: int) -> tuple[np.ndarray, np.ndarray]:
-        """The picture on a grid ``factor`` times as coarse: premultiplied RGB (3, h, w) and coverage (h, w)."""
+        """Return premultiplied RGB (3, h, w) and coverage (h, w) on a grid ``factor`` times as coarse."""
         h, w = self.keys.shape[0] // factor, self.keys.shape[1] // factor
         row, column = np.divmod(self.at, self.keys.shape[1])
         place = (row // factor) * w + column // factor
@@ -136,7 +136,7 @@ def splat(
 
 
 def dice(corners: np.ndarray, samples: int) -> np.ndarray:
-    """Bilinear samples of a value given at the corners of cells; (4, n) to (D, D, n)."""
+    """Sample a value given at the corners of cells; (4, n) to (D, D, n)."""
     upper_left, upper_right, lower_left, lower_right = corners
     t = ((np.arange(samples, dtype=np.float32) + np.float32(0.5)) / np.float32(samples))[:, None]
     left = upper_left + (lower_left - upper_left) * t
@@ -145,7 +145,7 @@ def dice(corners: np.ndarray, samples: int) -> np.ndarray:
 
 
 def closed(keys: np.ndarray) -> np.ndarray:
-    """The picture without its border, holes of one pixel filled with the nearest of the pixels beside them."""
+    """Return the picture without its border, holes of one pixel filled with the nearest of the pixels beside them."""
     keys[0] = keys[-1] = EMPTY
     keys[:, 0] = keys[:, -1] = EMPTY
     inner = keys[1:-1, 1:-1]
@@ -158,7 +158,7 @@ def closed(keys: np.ndarray) -> np.ndarray:
 
 
 def shaded(body: Body, figure: Figure, texel: np.ndarray, light: Light) -> np.ndarray:
-    """Linear RGB of texels in a light; (P,) to (3, P) float32."""
+    """Return the linear RGB of texels in a light; (P,) to (3, P) float32."""
     sky = np.float32(0.62) + np.float32(0.38) * figure.normals[1]
     facing = figure.towards(light.direction) + np.float32(light.wrap)
     sun = np.maximum(facing * np.float32(1 / (1 + light.wrap)), 0)

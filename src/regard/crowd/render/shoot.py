@@ -33,7 +33,7 @@ SMALLEST_NATIVE = 28
 FINENESS = 2
 """Samples per native pixel and direction, at least."""
 NEAR_MISS = {5: 0.10, 6: 0.10, 11: 0.13, 12: 0.13}
-"""How far a joint lies below the skin or the cloth, meters, by joint; others 0.07."""
+"""Depth of a joint below the skin or the cloth, meters, by joint; others 0.07."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Set:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where a crop lies and how fine it is.
+    """A crop: its place and how fine it is.
 
     Attributes:
         box: in normalized coordinates.
@@ -68,7 +68,7 @@ class Frame:
     size: tuple[int, int]
 
     def pixels(self, box: Box, size: tuple[int, int]) -> Rectangle:
-        """A box in pixels of the crop at some size."""
+        """Return a box in pixels of the crop at some size."""
         across, down = size[1] / (self.box[2] - self.box[0]), size[0] / (self.box[3] - self.box[1])
         return (
             *((box[0] - self.box[0]) * across, (box[1] - self.box[1]) * down),
@@ -98,7 +98,7 @@ class Take:
 def frame_figure(
     camera: Camera, figure: Box, rng: Rng, knobs: Knobs, size: tuple[int, int], by_hand: bool, junk: bool
 ) -> Frame:
-    """The crop a detector makes of a figure, or of a place where it takes something for one."""
+    """Return the crop a detector makes of a figure, or of a place where it takes something for one."""
     height, width = size
     box = detect(figure, rng, knobs, by_hand, width / height)
     if junk:
@@ -155,7 +155,7 @@ def shoot(
 
 
 def surroundings(place: Set, frame: Frame, walk: Walk, light: Light, knobs: Knobs) -> np.ndarray:
-    """What is behind the person, on native pixels; (3, h, w)."""
+    """Return what is behind the person, on native pixels; (3, h, w)."""
     camera = place.camera
     if knobs.plain_background:
         even = light.on(1.0, max(0.0, light.direction[1])) * np.float32(0.22)
@@ -170,7 +170,7 @@ def surroundings(place: Set, frame: Frame, walk: Walk, light: Light, knobs: Knob
 
 
 def in_front(place: Set, frame: Frame, walk: Walk, moment: Moment, knobs: Knobs) -> list[tuple[np.ndarray, Box]]:
-    """Pictures and boxes of what stands before the person, the farthest first."""
+    """Return the pictures and boxes of what stands before the person, the farthest first."""
     if knobs.plain_background:
         return []
     camera, found = place.camera, []
@@ -184,7 +184,7 @@ def in_front(place: Set, frame: Frame, walk: Walk, moment: Moment, knobs: Knobs)
 
 
 def coverage_of(obstacles: list[tuple[np.ndarray, Box]], frame: Frame) -> np.ndarray:
-    """Where something stands before the person; (H, W) bool."""
+    """Return where something stands before the person; (H, W) bool."""
     cover, nothing = np.zeros(frame.size, np.float32), np.zeros((3, *frame.size), np.float32)
     for sprite, box in obstacles:
         lay_over(nothing, sprite, frame.pixels(box, frame.size), cover)
@@ -192,7 +192,7 @@ def coverage_of(obstacles: list[tuple[np.ndarray, Box]], frame: Frame) -> np.nda
 
 
 def shadow(camera: Camera, figure: Figure, frame: Frame, light: Light) -> np.ndarray:
-    """How much light the person takes from the ground: a soft patch under them and, in the sun, a cast shadow."""
+    """Return the share of light the person takes from the ground: a soft patch under them, in the sun a cast shadow."""
     coarse = max(1, round(frame.native[0] / 96))
     rows, columns = (max(8, side // coarse) for side in frame.native)
     x, y, z = figure.world
@@ -217,7 +217,7 @@ def shadow(camera: Camera, figure: Figure, frame: Frame, light: Light) -> np.nda
 
 
 def locate_joints(figure: Figure, drawing: Drawing, hidden: np.ndarray, frame: Frame) -> tuple[float, ...]:
-    """COCO keypoints of the figure: 2 seen, 1 behind something or behind the body itself, 0 outside the picture."""
+    """Find the COCO keypoints: 2 seen, 1 behind something or behind the body itself, 0 outside the picture."""
     left, top, right, bottom = frame.box
     height, width = frame.size
     keypoints: list[float] = []

@@ -32,7 +32,7 @@ class Company:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """What stays the same while somebody passes a camera.
+    """One pass of a camera: what stays the same from picture to picture.
 
     Attributes:
         x, z: where the first picture is taken, meters.
@@ -71,7 +71,7 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What changes from picture to picture: place, phase of the step, turn of the head, and exposure."""
+    """One picture of a walk: place, phase of the step, turn of the head, and exposure."""
 
     x: float
     z: float
@@ -81,7 +81,7 @@ class Moment:
 
 
 def draw_walk(seed: int, key: str, camera: Camera, arms: str, walkers: int, knobs: Knobs) -> Walk:
-    """How the person of that key passes a camera that has a number of other walkers.
+    """Draw a walk of the person of that key past a camera that has a number of other walkers.
 
     ``arms`` is what their hands do when they do not swing.
     """
@@ -138,7 +138,7 @@ def draw_moments(seed: int, key: str, camera: Camera, walk: Walk, walked: Sequen
 
 
 def motion_of(walks: Sequence[Walk], moments: Sequence[Moment]) -> Motion:
-    """Frames of a body from moments, each given with the walk it belongs to."""
+    """Return the frames of a body from moments, each given with the walk it belongs to."""
     return Motion(
         phase=np.array([moment.phase for moment in moments]),
         stride=np.array([walk.stride for walk in walks]),

@@ -36,34 +36,34 @@ class Ground:
     meters: float
 
     def sample(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Colors at places on the ground in meters; (...) to (3, ...)."""
+        """Return the colors at places on the ground in meters; (...) to (3, ...)."""
         row, column = (np.floor(a * np.float32(SIZE / self.meters)).astype(np.intp) % SIZE for a in (z, x))
         return self.texture.reshape(3, -1)[:, row * SIZE + column]
 
     def mean(self) -> np.ndarray:
-        """Average color; (3,) float32."""
+        """Return the average color; (3,) float32."""
         return np.array([np.floor(float(c.mean()) * 65536) / 65536 for c in self.texture], np.float32)
 
 
 def tinted(color: Rgb, gray: np.ndarray) -> np.ndarray:
-    """A gray picture in a color; (h, w) to (3, h, w)."""
+    """Return a gray picture in a color; (h, w) to (3, h, w)."""
     return linear(color)[:, None, None] * gray
 
 
 def grain(rng: Rng, cells: int, octaves: int, amount: float) -> np.ndarray:
-    """Noise around 1 over a ground."""
+    """Return noise around 1 over a ground."""
     return 1 + np.float32(amount) * value_noise(rng, SIZE, SIZE, cells, cells, octaves)
 
 
 def steps(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of ``count`` tiles every texel lies in, and where in it."""
+    """Return which of ``count`` tiles every texel lies in, and where in it."""
     place = np.arange(SIZE, dtype=np.float32) * np.float32(count / SIZE)
     cell = np.floor(place)
     return cell.astype(np.intp), place - cell
 
 
 def tiles(rng: Rng) -> Ground:
-    """Paving slabs, sometimes in two shades."""
+    """Paint paving slabs, sometimes in two shades."""
     meters, count = rng.choice((3.0, 4.0)), rng.choice((5, 8, 10))
     color = rng.choice(((150, 146, 140), (128, 126, 124), (172, 160, 146), (140, 120, 108)))
     cell, place = steps(count)
@@ -78,7 +78,7 @@ def tiles(rng: Rng) -> Ground:
 
 
 def bricks(rng: Rng) -> Ground:
-    """Bricks in running bond."""
+    """Paint bricks in running bond."""
     color = rng.choice(((140, 82, 66), (120, 104, 96), (150, 120, 96)))
     row, up = steps(20)
     place = np.arange(SIZE, dtype=np.float32) * np.float32(10 / SIZE) + np.float32(0.5) * (row % 2)[:, None]
@@ -90,14 +90,14 @@ def bricks(rng: Rng) -> Ground:
 
 
 def asphalt(rng: Rng) -> Ground:
-    """Asphalt with its grit."""
+    """Paint asphalt with its grit."""
     color = rng.choice(((92, 92, 94), (112, 110, 108), (76, 78, 82)))
     grit = (rng.array(SIZE, SIZE) - np.float32(0.5)) * np.float32(0.22)
     return Ground(tinted(color, grain(rng, 6, 4, 0.16) + grit), 4.0)
 
 
 def grass(rng: Rng) -> Ground:
-    """A lawn, greener and drier in places."""
+    """Paint a lawn, greener and drier in places."""
     color = rng.choice(((84, 104, 48), (98, 112, 62), (72, 96, 44)))
     dry, blades = grain(rng, 10, 5, 0.35), grain(rng, 60, 2, 0.35)
     texture = tinted(color, dry + blades - 1)
@@ -106,14 +106,14 @@ def grass(rng: Rng) -> Ground:
 
 
 def concrete(rng: Rng) -> Ground:
-    """Concrete with stains."""
+    """Paint concrete with stains."""
     color = rng.choice(((156, 154, 150), (136, 134, 128), (168, 160, 148)))
     grit = (rng.array(SIZE, SIZE) - np.float32(0.5)) * np.float32(0.06)
     return Ground(tinted(color, grain(rng, 5, 5, 0.2) + grit), 5.0)
 
 
 def polished(rng: Rng) -> Ground:
-    """The floor of a station or a mall."""
+    """Paint the floor of a station or a mall."""
     color = rng.choice(((176, 172, 164), (158, 150, 140), (120, 122, 128)))
     _, place = steps(6)
     joint = np.where(np.abs(place - 0.5) > 0.485, np.float32(0.8), np.float32(1))
@@ -131,7 +131,7 @@ GROUNDS: dict[str, Callable[[Rng], Ground]] = {
 
 
 def paint_ground(rng: Rng, kind: str) -> Ground:
-    """A ground of one of the ``GROUNDS``."""
+    """Paint a ground of one of the ``GROUNDS``."""
     return GROUNDS[kind](rng)
 
 
@@ -167,17 +167,17 @@ class Wall:
         self.color[:, low:high, left:right] = color[:, None, None]
 
     def random_color(self) -> np.ndarray:
-        """Any color; (3,) linear."""
+        """Return any color; (3,) linear."""
         return linear([self.rng.uniform(20, 235) for _ in range(3)])
 
     def soil(self) -> None:
-        """Dirt and weather."""
+        """Add dirt and weather."""
         tall, wide = max(1, round(self.y[-1] / 2)), max(1, round(self.width * 0.6))
         self.color *= 1 + np.float32(0.10) * value_noise(self.rng, len(self.y), len(self.x), tall, wide, 4)
 
 
 def paint_wall(rng: Rng, kind: str, width: float, height: float, density: int) -> np.ndarray:
-    """A wall of one of the kinds that ``scenes.SCENES`` name; (3, height * density, width * density)."""
+    """Paint a wall of one of the kinds that ``scenes.SCENES`` name; (3, height * density, width * density)."""
     wall = Wall(rng, (width, height), density)
     if kind == "hedge":
         leaves = value_noise(rng, len(wall.y), len(wall.x), round(height * 3.5), round(width * 3.5), 4)
@@ -193,7 +193,7 @@ def paint_wall(rng: Rng, kind: str, width: float, height: float, density: int) -
 
 
 def windows(wall: Wall, share: tuple[float, float] | None = None) -> None:
-    """Rows of windows, or of glass panes where a share of the bay is given."""
+    """Paint rows of windows, or of glass panes where a share of the bay is given."""
     bay, storey = wall.bays
     wide, tall = share or (wall.rng.uniform(0.4, 0.75), wall.rng.uniform(0.4, 0.65))
     column, row = (wall.x + wall.shift) / bay, (wall.y - 0.9) / storey
@@ -206,12 +206,12 @@ def windows(wall: Wall, share: tuple[float, float] | None = None) -> None:
 
 
 def glass(wall: Wall) -> None:
-    """A glass front."""
+    """Paint a glass front."""
     windows(wall, (0.92, 0.9))
 
 
 def shops(wall: Wall) -> None:
-    """Shop windows below signs."""
+    """Paint shop windows below signs."""
     windows(wall)
     rng, front = wall.rng, wall.rng.uniform(3.0, 5.0)
     for shop in range(int(wall.width / front) + 1):
@@ -227,7 +227,7 @@ def shops(wall: Wall) -> None:
 
 
 def panels(wall: Wall) -> None:
-    """Panels with a rail, posters and doors."""
+    """Paint panels with a rail, posters and doors."""
     rng = wall.rng
     place = (wall.x + wall.shift) / wall.bays[0]
     wall.color[:, :, np.abs(place - np.floor(place) - 0.5) > 0.49] *= np.float32(0.6)

@@ -40,11 +40,11 @@ class Board:
         self.picture[3][where] = 1
 
     def noise(self, tall: int, wide: int) -> np.ndarray:
-        """Leaves."""
+        """Return a pattern of leaves."""
         return value_noise(self.rng, *self.picture.shape[1:], tall, wide, 4)
 
     def bar(self, ends: tuple[float, float, float, float], half: float, rgb: Rgb) -> None:
-        """A bar from (x, y) to (x, y) of a half thickness."""
+        """Return where a bar of a half thickness is, from (x, y) to (x, y)."""
         ax, ay, bx, by = ends
         dx, dy = bx - ax, by - ay
         t = np.clip(((self.x - ax) * dx + (self.y - ay) * dy) / (dx * dx + dy * dy), 0, 1)
@@ -52,7 +52,7 @@ class Board:
 
 
 def pole(rng: Rng, density: float) -> Board:
-    """A lamp post."""
+    """Paint a lamp post."""
     board, width = Board(rng, 0.5, 6.0, density), rng.uniform(0.08, 0.22)
     color = rng.choice(((120, 122, 124), (70, 72, 74), (170, 168, 160), (60, 80, 60)))
     board.put(np.abs(board.x) < width / 2, color, 1.15 - 1.2 * np.abs(board.x / width))
@@ -60,7 +60,7 @@ def pole(rng: Rng, density: float) -> Board:
 
 
 def tree(rng: Rng, density: float) -> Board:
-    """A tree."""
+    """Paint a tree."""
     board = Board(rng, 4.2, 7.0, density)
     x, y, leaves = board.x, board.y, board.noise(14, 9)
     trunk = np.abs(x + 0.08 * y * (rng.uniform() - 0.5)) < 0.16 + 0.03 * (2 - np.minimum(y, 2))
@@ -72,7 +72,7 @@ def tree(rng: Rng, density: float) -> Board:
 
 
 def bush(rng: Rng, density: float) -> Board:
-    """A bush."""
+    """Paint a bush."""
     height = rng.uniform(0.5, 1.1)
     board = Board(rng, 2.0, height * 1.3, density)
     leaves = board.noise(7, 12)
@@ -82,7 +82,7 @@ def bush(rng: Rng, density: float) -> Board:
 
 
 def car(rng: Rng, density: float) -> Board:
-    """A parked car, seen from the side."""
+    """Paint a parked car, seen from the side."""
     length = rng.uniform(4.0, 4.7)
     colors = ((190, 190, 192), (28, 28, 30), (230, 230, 228), (150, 30, 34), (40, 60, 110), (110, 112, 116))
     color = rng.choice(colors)
@@ -102,7 +102,7 @@ def car(rng: Rng, density: float) -> Board:
 
 
 def bike(rng: Rng, density: float) -> Board:
-    """A parked bicycle."""
+    """Paint a parked bicycle."""
     board = Board(rng, 1.8, 1.1, density)
     color = rng.choice(((30, 30, 32), (170, 40, 40), (40, 80, 150), (200, 200, 200), (220, 130, 30)))
     for hub in (-0.53, 0.53):
@@ -120,7 +120,7 @@ def bike(rng: Rng, density: float) -> Board:
 
 
 def bollard(rng: Rng, density: float) -> Board:
-    """A bollard with a reflecting band."""
+    """Paint a bollard with a reflecting band."""
     board = Board(rng, 0.4, 0.95, density)
     post = np.abs(board.x) < 0.09
     board.put(post & (board.y < 0.92), rng.choice(((90, 90, 92), (200, 170, 40), (60, 60, 62))))
@@ -129,7 +129,7 @@ def bollard(rng: Rng, density: float) -> Board:
 
 
 def sign(rng: Rng, density: float) -> Board:
-    """A sign on a post."""
+    """Paint a sign on a post."""
     board = Board(rng, 1.0, 2.6, density)
     x, y = np.abs(board.x), board.y
     board.put(x < 0.04, (120, 120, 122))
@@ -142,7 +142,7 @@ def sign(rng: Rng, density: float) -> Board:
 
 
 def litter_bin(rng: Rng, density: float) -> Board:
-    """A litter bin."""
+    """Paint a litter bin."""
     board = Board(rng, 0.7, 1.05, density)
     color = rng.choice(((50, 80, 60), (70, 72, 76), (40, 70, 120)))
     board.put((np.abs(board.x) < 0.27 + 0.05 * board.y) & (board.y < 0.98), color)
@@ -151,7 +151,7 @@ def litter_bin(rng: Rng, density: float) -> Board:
 
 
 def bench(rng: Rng, density: float) -> Board:
-    """A bench."""
+    """Paint a bench."""
     board = Board(rng, 1.7, 0.9, density)
     x, y = np.abs(board.x), board.y
     slats = (np.abs(y - 0.45) < 0.04) | (np.abs(y - 0.65) < 0.05) | (np.abs(y - 0.8) < 0.05)
@@ -161,7 +161,7 @@ def bench(rng: Rng, density: float) -> Board:
 
 
 def rail(rng: Rng, density: float) -> Board:
-    """A railing."""
+    """Paint a railing."""
     board = Board(rng, 3.0, 1.05, density)
     y, place = board.y, board.x / 0.16
     color = rng.choice(((150, 152, 154), (60, 90, 130), (40, 42, 44)))
@@ -171,7 +171,7 @@ def rail(rng: Rng, density: float) -> Board:
 
 
 def tent(rng: Rng, density: float) -> Board:
-    """A market stall with its goods."""
+    """Paint a market stall with its goods."""
     board = Board(rng, 3.2, 2.9, density)
     x, y = board.x, board.y
     awning = rng.choice(((190, 40, 44), (40, 80, 150), (230, 230, 226), (220, 150, 40), (50, 120, 70)))
@@ -201,7 +201,7 @@ THINGS: dict[str, Callable[[Rng, float], Board]] = {
 
 
 def paint_thing(rng: Rng, kind: str, density: float) -> Board:
-    """A thing of one of the ``THINGS`` at a number of pixels per meter."""
+    """Paint a thing of one of the ``THINGS`` at a number of pixels per meter."""
     board = THINGS[kind](rng, density)
     np.clip(board.picture, 0, 1, out=board.picture)
     return board

@@ -39,7 +39,7 @@ def crowd(root: Path, /) -> Splits:
 
 
 def read_labeled(root: Path, folder: str, keypoints: dict[str, Keypoints]) -> list[Sample]:
-    """One split with the mask and the keypoints of each picture attached where there are any."""
+    """Read one split, each picture with its mask and keypoints where there are any."""
     folder_of_masks = root / "masks" / folder
     masks = {path.stem: path for path in list_images(folder_of_masks)} if folder_of_masks.is_dir() else {}
     return [
