@@ -158,20 +158,20 @@ def cos(angles: np.ndarray) -> np.ndarray:
     return tabulate(np.cos, angles)
 
 
-def value_noise(rng: Rng, height: int, width: int, cells_y: int, cells_x: int, octaves: int = 3) -> np.ndarray:
+def value_noise(rng: Rng, size: tuple[int, int], cells: tuple[int, int], octaves: int) -> np.ndarray:
     """Return tileable noise in about [-1, 1], (height, width) float32.
 
     Args:
         rng: the stream to draw from, one draw per octave.
-        height, width: size in texels.
-        cells_y, cells_x: bumps of the coarsest octave; each further one has twice as many and half the strength.
+        size: height and width in texels.
+        cells: bumps of the coarsest octave down and across; each further one has twice as many and half the strength.
         octaves: layers.
     """
-    total = np.zeros((height, width), np.float32)
+    height, width = size
+    total = np.zeros(size, np.float32)
     strength = 1.0
     for octave in range(octaves):
-        rows = max(1, min(cells_y << octave, height))
-        columns = max(1, min(cells_x << octave, width))
+        rows, columns = (max(1, min(count << octave, side)) for count, side in zip(cells, size))
         knots = (rng.array(rows, columns) * 2 - 1) * np.float32(strength)
         y0, fy = positions(height, rows)
         x0, fx = positions(width, columns)

@@ -93,6 +93,7 @@ def limb(
     joint: np.ndarray,
     end: np.ndarray,
     fronts: tuple[np.ndarray, np.ndarray],
+    *,
     rows: int,
     bend: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

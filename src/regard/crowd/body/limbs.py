@@ -39,7 +39,7 @@ def leg(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> n
     height, bones = person.build.height, skeleton.legs[side]
     fronts = bones.thigh_front, bones.shank_front
     top = bones.hip + 0.012 * height * axis(0, 1, 0)
-    centers, left, front = limb(top, bones.knee, bones.ankle, fronts, rows - 1, 0.06)
+    centers, left, front = limb(top, bones.knee, bones.ankle, fronts, rows=rows - 1, bend=0.06)
     v = np.linspace(0, 1, rows)
     ease, flare = TROUSERS.get(person.bottom.kind, (0.0, 0.0))
     covered = covered_leg(person)
@@ -93,7 +93,7 @@ def arm(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> n
     height, top, bones = person.build.height, person.top, skeleton.arms[side]
     fronts = bones.upper_front, bones.fore_front
     start = bones.shoulder + 0.012 * height * skeleton.up - SIDES[side] * 0.004 * height * skeleton.chest_left
-    centers, left, front = limb(start, bones.elbow, bones.wrist, fronts, rows - 1, 0.045)
+    centers, left, front = limb(start, bones.elbow, bones.wrist, fronts, rows=rows - 1, bend=0.045)
     v = np.linspace(0, 1, rows)
     knots = [
         *((0, 0.003), (0.03, 0.0145), (0.07, 0.0225), (0.13, 0.0285), (0.2, 0.0290)),

@@ -82,6 +82,10 @@ class Pose:
     normals: np.ndarray
     joints: np.ndarray
 
+    def at(self, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return points, normals and joints in one frame, (3, V), (3, V) and (3, 17)."""
+        return self.points[:, frame], self.normals[:, frame], self.joints[:, :, frame]
+
 
 @dataclass(frozen=True, slots=True)
 class Body:
@@ -175,7 +179,7 @@ def draw_folds(person: Identity, parts: tuple[Part, ...]) -> tuple[np.ndarray, .
         if part.name in CREASED:
             rng = Rng("folds", person.texture, part.name)
             cells = max(2, part.rows // CREASED[part.name]), max(2, part.columns // 8)
-            folds.append(value_noise(rng, part.rows + 1, part.columns, *cells, octaves=2))
+            folds.append(value_noise(rng, (part.rows + 1, part.columns), cells, 2))
         else:
             folds.append(np.zeros((part.rows + 1, part.columns), np.float32))
     return tuple(folds)

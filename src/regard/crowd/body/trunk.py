@@ -145,7 +145,7 @@ def skirt(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray
     """Return a skirt, which widens where nothing covers it."""
     flare, end = 1.6 if person.bottom.kind == "skirt" else 0.8, person.bottom.skirt
     covered = person.top.hem if person.top.tail else person.hem
-    return hang(person, skeleton, folds, (0.60, max(covered, end + 0.02), end), 0.006, flare)
+    return hang(person, skeleton, folds, span=(0.60, max(covered, end + 0.02), end), ease=0.006, flare=flare)
 
 
 def tail(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
@@ -154,13 +154,14 @@ def tail(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
     dress = top.kind == "dress"
     start = 0.60 if dress else 0.50
     ease = 1.15 * (0.006 + 0.009 * top.loose) + 0.010 * top.loose
-    return hang(person, skeleton, folds, (start, start, top.hem), ease, 1.6 if dress else 0.8)
+    return hang(person, skeleton, folds, span=(start, start, top.hem), ease=ease, flare=1.6 if dress else 0.8)
 
 
 def hang(
     person: Identity,
     skeleton: Skeleton,
     folds: np.ndarray,
+    *,
     span: tuple[float, float, float],
     ease: float,
     flare: float,

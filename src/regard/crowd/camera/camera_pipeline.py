@@ -25,7 +25,7 @@ Exposure = tuple[float, float, float]
 
 
 def develop(
-    light: np.ndarray, sensor: Sensor, rng: Rng, size: tuple[int, int], exposure: Exposure, smear: float
+    light: np.ndarray, sensor: Sensor, rng: Rng, *, size: tuple[int, int], exposure: Exposure, smear: float
 ) -> np.ndarray:
     """Photograph a scene.
 

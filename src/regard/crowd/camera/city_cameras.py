@@ -117,7 +117,7 @@ def hang_camera(city: str, index: int, knobs: Knobs) -> Camera:
         pitch = rng.uniform(0.10, 0.20) if indoor else rng.uniform(0.10, 0.26)
     near = max(6.0, (height - 0.9) / 0.42)
     focal = 690 + 150 * stratified(city, "focal", index)
-    sun, direction, ambient, sunlight, diffuse = draw_light(rng, city, indoor)
+    sun, direction, ambient, sunlight, diffuse = draw_light(rng, city, indoor=indoor)
     return Camera(
         *(city, index, place, scene, View(height, sine(pitch), cosine(pitch)), focal),
         *(PATHS[(index - 1) % 6] + rng.normal(0, 0.12), near, near + rng.uniform(3.5, 7.0)),
@@ -128,7 +128,7 @@ def hang_camera(city: str, index: int, knobs: Knobs) -> Camera:
 Rgb = tuple[float, float, float]
 
 
-def draw_light(rng: Rng, city: str, indoor: bool) -> tuple[float, Rgb, Rgb, Rgb, Rgb]:
+def draw_light(rng: Rng, city: str, *, indoor: bool) -> tuple[float, Rgb, Rgb, Rgb, Rgb]:
     """Draw the strength of the sun, its direction, and the colors of sky, sun and cloud."""
     weather = Rng("city", city, "weather")
     sunny, evening = weather.uniform(1, 7), weather.uniform(0, 0.5)

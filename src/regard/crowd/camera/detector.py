@@ -13,7 +13,7 @@ CARE = 0.45
 FAULTS = (("feet", 4.0), ("head", 1.0), ("side", 2.0), ("loose", 3.0))
 
 
-def detect(figure: Box, rng: Rng, knobs: Knobs, by_hand: bool, shape: float) -> Box:
+def detect(figure: Box, rng: Rng, knobs: Knobs, *, by_hand: bool, shape: float) -> Box:
     """Draw a box around a figure, shifted, scaled and sometimes cut.
 
     Args:

@@ -95,7 +95,7 @@ class Figure:
 
 
 def place_figure(
-    points: np.ndarray, normals: np.ndarray, joints: np.ndarray, view: View, heading: float, x: float, z: float
+    points: np.ndarray, normals: np.ndarray, joints: np.ndarray, view: View, *, heading: float, x: float, z: float
 ) -> Figure:
     """Put a posed body on the ground.
 

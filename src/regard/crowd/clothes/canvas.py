@@ -86,7 +86,7 @@ class Canvas:
     def weave(self, amount: float = 0.05) -> None:
         """Give the fabric its grain."""
         rows, columns = self.shape
-        grain = value_noise(self.rng, rows, columns, max(2, rows // 6), max(2, columns // 6), 2)
+        grain = value_noise(self.rng, self.shape, (max(2, rows // 6), max(2, columns // 6)), 2)
         grain *= np.float32(amount)
         grain += np.float32(0.025) * (self.rng.array(rows, columns) - np.float32(0.5)) + 1
         self.color *= grain

@@ -53,7 +53,7 @@ def pattern_weight(pattern: Pattern, x: np.ndarray, y: np.ndarray) -> np.ndarray
         shift = 0.5 * (np.floor(y / size) % 2)
         a, b = fraction(x / size + shift) - 0.5, fraction(y / size) - 0.5
         return a * a + b * b < (0.16 + 0.2 * pattern.duty) ** 2
-    blotches = value_noise(Rng("camo", pattern.key), 64, 64, 9, 9, 2)
+    blotches = value_noise(Rng("camo", pattern.key), (64, 64), (9, 9), 2)
     row, column = (np.floor(a * (64 / 0.62)).astype(np.intp) % 64 for a in (y, x))
     depth = blotches[row, column]
     return np.where(depth > 0.12, 1.0, np.where(depth < -0.22, 0.45, 0.0))

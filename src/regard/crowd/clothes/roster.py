@@ -46,8 +46,9 @@ def draw_identity(seed: int | str, key: str) -> Identity:
     """Draw one identity from the stream of that key."""
     rng = Rng(seed, "identity", key)
     female = rng.chance(0.45)
-    build, gait, head, top = draw_build(rng, female), draw_gait(rng), draw_head(rng, female), draw_top(rng, female)
-    bottom = draw_bottom(rng, female)
+    build, gait = draw_build(rng, female=female), draw_gait(rng)
+    head, top = draw_head(rng, female=female), draw_top(rng, female=female)
+    bottom = draw_bottom(rng, female=female)
     if top.kind == "dress":
         bottom = replace(bottom, kind="none")
     return Identity(female, build, gait, head, top, bottom, draw_shoes(rng), draw_bag(rng), rng.bits())
@@ -70,7 +71,7 @@ def draw_color(rng: Rng, colors: Table, avoid: str = "") -> tuple[str, Rgb]:
     return name, vary(rng, COLORS[name])
 
 
-def draw_build(rng: Rng, female: bool) -> Build:
+def draw_build(rng: Rng, *, female: bool) -> Build:
     """Draw a body."""
     return Build(
         height=min(1.95, max(1.45, rng.normal(1.63 if female else 1.745, 0.065))),
@@ -98,7 +99,7 @@ def draw_gait(rng: Rng) -> Gait:
     )
 
 
-def draw_head(rng: Rng, female: bool) -> Head:
+def draw_head(rng: Rng, *, female: bool) -> Head:
     """Draw skin, hair, face and hat."""
     return Head(
         skin=vary(rng, rng.weighted(wardrobe.SKIN_TONES), 4, 0.05),
@@ -112,7 +113,7 @@ def draw_head(rng: Rng, female: bool) -> Head:
     )
 
 
-def draw_top(rng: Rng, female: bool) -> Top:
+def draw_top(rng: Rng, *, female: bool) -> Top:
     """Draw a garment above the waist."""
     kind = rng.weighted(wardrobe.TOPS[female])
     name, color = draw_color(rng, wardrobe.TOP_COLORS)
@@ -192,7 +193,7 @@ def draw_print(rng: Rng, kind: str, avoid: str) -> Print:
     )
 
 
-def draw_bottom(rng: Rng, female: bool) -> Bottom:
+def draw_bottom(rng: Rng, *, female: bool) -> Bottom:
     """Draw a garment below the waist."""
     kind = rng.weighted(wardrobe.BOTTOMS[female])
     name, color = draw_color(rng, wardrobe.JEANS_COLORS if kind == "jeans" else wardrobe.BOTTOM_COLORS)
@@ -246,7 +247,7 @@ def draw_lookalike(seed: int, key: str, head: Identity, edits: int) -> Identity:
     """Draw somebody with a body, face and gait of their own, dressed like ``head`` in all but ``edits`` details."""
     own = draw_identity(seed, key)
     rng = Rng(seed, "lookalike", key)
-    build = own.build if own.female == head.female else draw_build(rng, head.female)
+    build = own.build if own.female == head.female else draw_build(rng, female=head.female)
     face = replace(
         own.head,
         hair=head.head.hair,

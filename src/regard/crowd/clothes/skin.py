@@ -85,9 +85,8 @@ def paint_hair(canvas: Canvas, person: Identity) -> None:
 
 def paint_drape(canvas: Canvas, person: Identity) -> None:
     """Paint hair that hangs."""
-    rows, columns = canvas.shape
     canvas.fill(linear(person.head.hair_color), "hair")
-    canvas.shade(1 + 0.35 * value_noise(canvas.rng, rows, columns, 2, max(4, columns // 5), 3))
+    canvas.shade(1 + 0.35 * value_noise(canvas.rng, canvas.shape, (2, max(4, canvas.shape[1] // 5)), 3))
 
 
 def paint_hat(canvas: Canvas, person: Identity) -> None:

@@ -23,7 +23,7 @@ CAMERAS = "cameras"
 """Working folder of the processes, gone before the data set gets its name."""
 
 
-def existing_crowd(root: Path, request: Request, overwrite: bool) -> dict[str, Any] | None:
+def existing_crowd(root: Path, request: Request, *, overwrite: bool) -> dict[str, Any] | None:
     """Return ``dataset.json`` if ``root`` already holds the crowd asked for; None if there is room for it.
 
     Raises:

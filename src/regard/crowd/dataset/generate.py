@@ -95,21 +95,21 @@ def make_crowd(
         junk=junk,
     )
     workers = checked_workers(workers)
-    found = existing_crowd(root, request, overwrite)
+    found = existing_crowd(root, request, overwrite=overwrite)
     if found is not None:
         return found
     jobs = plan_jobs(request.seed, request.cast)
     strangers = sum(job.pid == DISTRACTOR and job.person is not None for job in jobs)
     people = roster(request.seed, train_ids + test_ids, strangers, request.knobs)
     with staging(root) as place:
-        records = render(request, jobs, people, place, workers, progress)
+        records = render(request, jobs, people, place, workers=workers, progress=progress)
         description = write_labels(place, request, jobs, people, records)
         publish(place, root, request)
     return description
 
 
 def render(
-    request: Request, jobs: list[Job], people: list[Identity], place: Path, workers: int, progress: bool
+    request: Request, jobs: list[Job], people: list[Identity], place: Path, *, workers: int, progress: bool
 ) -> list[Record]:
     """Draw and write every picture; records in order of file names."""
     tasks = [Task(job, None if job.person is None else people[job.person]) for job in jobs]

@@ -133,10 +133,10 @@ def plan_people(seed: int, cast: Cast, frames: FrameNumbers) -> Iterator[Job]:
     for pid in range(1, count + 1):
         person = person_of[pid]
         train = rank_of[person] < cast.train_ids
-        yield plan_person(seed, cast, frames, pid, person, train)
+        yield plan_person(seed, cast, frames, pid=pid, person=person, train=train)
 
 
-def plan_person(seed: int, cast: Cast, frames: FrameNumbers, pid: int, person: int, train: bool) -> Job:
+def plan_person(seed: int, cast: Cast, frames: FrameNumbers, *, pid: int, person: int, train: bool) -> Job:
     """Plan all visits of one identity."""
     key = f"p{person}"
     rng = Rng(seed, "visits", key)
@@ -147,7 +147,7 @@ def plan_person(seed: int, cast: Cast, frames: FrameNumbers, pid: int, person: i
         count = max(1 if train else 2, cast.per_camera + rng.below(3) - 1)
         query = rng.below(count) if not train and len(seen_by) > 1 else None
         folders = [TRAIN if train else QUERY if i == query else GALLERY for i in range(count)]
-        visits.append(plan_visit(seed, frames, pid, key, camera, folders))
+        visits.append(plan_visit(seed, frames, pid, key=key, camera=camera, folders=folders))
     return Job(pid, key, person, tuple(visits))
 
 
@@ -159,7 +159,7 @@ def plan_distractors(seed: int, cast: Cast, frames: FrameNumbers) -> Iterator[Jo
         nobody = index % FALSE_ALARMS == FALSE_ALARMS - 1
         count = 1 if nobody else min(2, left)
         key, camera = f"d{index}", 1 + rng.below(cast.cameras)
-        visit = plan_visit(seed, frames, DISTRACTOR, key, camera, [GALLERY] * count)
+        visit = plan_visit(seed, frames, DISTRACTOR, key=key, camera=camera, folders=[GALLERY] * count)
         yield Job(DISTRACTOR, key, None if nobody else stranger, (visit,))
         left, index, stranger = left - count, index + 1, stranger + (not nobody)
 
@@ -171,10 +171,10 @@ def plan_junk(seed: int, cast: Cast, people: list[Job], frames: FrameNumbers) ->
     for index in range(cast.junk):
         job = rng.choice(tested)
         key, camera = f"j{index}", rng.choice(job.visits).camera
-        yield Job(JUNK, key, job.person, (plan_visit(seed, frames, JUNK, key, camera, [GALLERY]),))
+        yield Job(JUNK, key, job.person, (plan_visit(seed, frames, JUNK, key=key, camera=camera, folders=[GALLERY]),))
 
 
-def plan_visit(seed: int, frames: FrameNumbers, pid: int, key: str, camera: int, folders: list[str]) -> Visit:
+def plan_visit(seed: int, frames: FrameNumbers, pid: int, *, key: str, camera: int, folders: list[str]) -> Visit:
     """Plan one visit with a picture for each of ``folders``."""
     rng = Rng(seed, "walk", key, camera)
     sequence, first = frames.begin(pid, key, camera)

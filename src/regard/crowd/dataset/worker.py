@@ -102,7 +102,7 @@ class Studio:
         seed, key, knobs = self.request.seed, task.job.key, self.request.knobs
         place = self.set_of(camera)
         arms = task.person.gait.arms if task.person else "swing"
-        walk = draw_walk(seed, key, place.camera, arms, len(place.walkers), knobs)
+        walk = draw_walk(seed, key, place.camera, arms=arms, walkers=len(place.walkers), knobs=knobs)
         moments = draw_moments(seed, key, place.camera, walk, [shot.walked for shot in shots])
         for shot, moment in zip(shots, moments):
             yield Scene(place, walk, moment, shot)
@@ -120,14 +120,9 @@ class Studio:
             body = build_body(wearer, self.texels)
             pose = body.pose(motion_of([scenes[i].walk for i in chosen], [scenes[i].moment for i in chosen]))
             for frame, i in enumerate(chosen):
-                walk, moment = scenes[i].walk, scenes[i].moment
-                found[i] = (
-                    body,
-                    place_figure(
-                        *(pose.points[:, frame], pose.normals[:, frame], pose.joints[:, :, frame]),
-                        *(scenes[i].place.camera.view, walk.heading, moment.x, moment.z),
-                    ),
-                )
+                view, walk, moment = scenes[i].place.camera.view, scenes[i].walk, scenes[i].moment
+                figure = place_figure(*pose.at(frame), view, heading=walk.heading, x=moment.x, z=moment.z)
+                found[i] = body, figure
         return found
 
     def take(self, task: Task, scene: Scene, body: Body | None, figure: Figure | None) -> Take:
@@ -137,8 +132,9 @@ class Studio:
         outline = figure.box if figure is not None else scene.phantom()
         by_hand = scene.shot.folder == QUERY
         size = request.height, request.width
-        frame = frame_figure(camera, outline, rng, request.knobs, size, by_hand, task.job.pid == JUNK)
-        return shoot(scene.place, frame, body, figure, scene.walk, scene.moment, rng, request.knobs)
+        frame = frame_figure(camera, outline, rng, request.knobs, size=size, by_hand=by_hand, junk=task.job.pid == JUNK)
+        walk, moment = scene.walk, scene.moment
+        return shoot(scene.place, frame, body, figure, walk=walk, moment=moment, rng=rng, knobs=request.knobs)
 
     def write(self, pid: int, camera: int, shot: Shot, take: Take) -> Record:
         """Encode a picture and its mask and write both."""

@@ -63,7 +63,7 @@ class Prop:
         return center - half, top, center + half, bottom
 
 
-def stand_prop(camera: Camera, rng: Rng, kind: str, x: float, z: float, density: float) -> Prop:
+def stand_prop(camera: Camera, rng: Rng, kind: str, *, x: float, z: float, density: float) -> Prop:
     """Paint a thing in the light of its place."""
     board = paint_thing(rng, kind, density)
     board.picture[:3] *= camera.light().on(0.85, 0.5)[:, None, None]
@@ -77,7 +77,9 @@ def stand_props(camera: Camera, detail: float) -> list[Prop]:
     for _ in range(5):
         kind = rng.choice(SCENES[camera.scene].before)
         z = rng.uniform(camera.near - 1.6, camera.far - 1.2)
-        props.append(stand_prop(camera, rng, kind, rng.uniform(-0.42, 0.42) * z, z, camera.focal * detail / z * 1.3))
+        props.append(
+            stand_prop(camera, rng, kind, x=rng.uniform(-0.42, 0.42) * z, z=z, density=camera.focal * detail / z * 1.3)
+        )
     return sorted(props, key=lambda prop: -prop.z)
 
 
@@ -135,16 +137,16 @@ def paint_floor(camera: Camera, rng: Rng, x: np.ndarray, z: np.ndarray) -> np.nd
         dash = (z * c + x * s) / 3.0
         lane = (np.abs(off_path - rng.uniform(-0.5, 0.5)) < 0.08) & (dash - np.floor(dash) < 0.5)
         color[:, lane] = linear((215, 212, 200))[:, None]
-    color *= 1 + np.float32(0.10) * blotches(rng, 64, 8, x, z, 3)
+    color *= 1 + np.float32(0.10) * blotches(rng, 64, cells=8, x=x, z=z, density=3)
     if camera.sun > 0 and rng.chance(0.5):  # shade of trees
-        color *= np.where(blotches(rng, 128, 10, x, z, 9) > 0.22, np.float32(0.55), np.float32(1))
+        color *= np.where(blotches(rng, 128, cells=10, x=x, z=z, density=9) > 0.22, np.float32(0.55), np.float32(1))
     light = camera.light()
     return color * light.on(1.0, max(0.0, light.direction[1]))[:, None]
 
 
-def blotches(rng: Rng, size: int, cells: int, x: np.ndarray, z: np.ndarray, density: int) -> np.ndarray:
+def blotches(rng: Rng, size: int, *, cells: int, x: np.ndarray, z: np.ndarray, density: int) -> np.ndarray:
     """Return noise over the ground, ``density`` texels per meter; (P,) to (P,)."""
-    noise = value_noise(rng, size, size, cells, cells, 3).ravel()
+    noise = value_noise(rng, (size, size), (cells, cells), 3).ravel()
     row, column = (np.floor(a * density).astype(np.intp) % size for a in (z, x))
     return noise[row * size + column]
 
@@ -183,7 +185,7 @@ def stand_behind(plate: Plate, camera: Camera, rng: Rng, wall: float, detail: fl
         places.append((z, rng.uniform(-0.55, 0.55) * z, kind))
     for z, x, kind in sorted(places, reverse=True):
         density = min(MOST_DENSITY * detail, plate.scale / z)
-        prop = stand_prop(camera, rng, kind, x, z, density)
+        prop = stand_prop(camera, rng, kind, x=x, z=z, density=density)
         left, top, right, bottom = prop.box(camera)
         rectangle = (
             *((left - LEFT) * plate.scale, (top - TOP) * plate.scale),

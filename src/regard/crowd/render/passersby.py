@@ -68,13 +68,12 @@ def draw_walker(camera: Camera, rng: Rng, key: str, texels: int, detail: float) 
         both=np.array([False]),
     )
     body = build_body(person, texels)
-    pose = body.pose(motion)
     z = 0.5 * (camera.near + camera.far)
-    figure = place_figure(pose.points[:, 0], pose.normals[:, 0], pose.joints[:, :, 0], camera.view, heading, 0.0, z)
+    figure = place_figure(*body.pose(motion).at(0), camera.view, heading=heading, x=0.0, z=z)
     left, top, right, bottom = figure.box
     margin = 0.02 * (right - left), 0.01 * (bottom - top)
     box = left - margin[0], top - margin[1], right + margin[0], bottom + margin[1]
     rows = round(ROWS * detail)
     columns = max(24, int(rows * (box[2] - box[0]) / (box[3] - box[1])))
-    color, coverage = draw(body, figure, box, rows * 2, columns * 2, camera.light()).reduced(2)
+    color, coverage = draw(body, figure, box, rows=rows * 2, columns=columns * 2, light=camera.light()).reduced(2)
     return Walker(np.concatenate([color, coverage[None]]), box, z)

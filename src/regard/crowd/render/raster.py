@@ -73,7 +73,7 @@ class Drawing:
         return np.stack([red, green, blue]), count
 
 
-def draw(body: Body, figure: Figure, box: Box, rows: int, columns: int, light: Light) -> Drawing:
+def draw(body: Body, figure: Figure, box: Box, *, rows: int, columns: int, light: Light) -> Drawing:
     """Draw what ``box`` shows of a figure on a grid of ``rows`` x ``columns`` pixels."""
     x = (figure.x - np.float32(box[0])) * np.float32(columns / (box[2] - box[0]))
     y = (figure.y - np.float32(box[1])) * np.float32(rows / (box[3] - box[1]))
@@ -81,10 +81,10 @@ def draw(body: Body, figure: Figure, box: Box, rows: int, columns: int, light: L
     texel_bits = (len(body.labels) - 1).bit_length()
     levels = np.float32((1 << (32 - texel_bits)) - 2)
     depth = (figure.depth - np.float32(nearest)) * (levels / np.float32(farthest - nearest + 1e-6))
-    buffer = np.full((rows + 2) * (columns + 2), EMPTY, np.uint32)
+    buffer = np.full((rows + 2, columns + 2), EMPTY, np.uint32)
     scale = rows * (figure.box[3] - figure.box[1]) / (box[3] - box[1])
-    splat(buffer, columns + 2, rows + 2, body, (x, y, depth), texel_bits, math.ceil(scale * CELL / DENSITY))
-    keys = closed(buffer.reshape(rows + 2, columns + 2))
+    splat(buffer, body, (x, y, depth), texel_bits, math.ceil(scale * CELL / DENSITY))
+    keys = closed(buffer)
     at = np.flatnonzero(keys != EMPTY)
     texel = (keys.ravel()[at] & np.uint32((1 << texel_bits) - 1)).astype(np.intp)
     color = shaded(body, figure, texel, light)
@@ -93,8 +93,6 @@ def draw(body: Body, figure: Figure, box: Box, rows: int, columns: int, light: L
 
 def splat(
     buffer: np.ndarray,
-    width: int,
-    height: int,
     body: Body,
     vertices: tuple[np.ndarray, np.ndarray, np.ndarray],
     texel_bits: int,
@@ -103,13 +101,13 @@ def splat(
     """Write the nearest sample of every pixel into a buffer with a border of one pixel.
 
     Args:
-        buffer: (height * width,) keys, depth above texel.
-        width, height: of the buffer with its border, which takes everything outside the picture.
+        buffer: (height, width) keys, depth above texel; its border takes everything outside the picture.
         body: whose cells they are.
         vertices: (V,) each: column, row and depth level.
         texel_bits: bits of a key below its depth.
         fineness: D of cells of usual size; larger ones are diced twice as finely.
     """
+    height, width = buffer.shape
     x, y = (values.take(body.corners) for values in vertices[:2])
     area = (x[3] - x[0]) * (y[1] - y[2]) - (y[3] - y[0]) * (x[1] - x[2])
     seen = np.flatnonzero(area * body.outward > 0)
@@ -132,7 +130,7 @@ def splat(
         keys |= cells.astype(np.uint32) + (texel * body.torn.size).astype(np.uint32)
         torn = np.flatnonzero(body.torn[cells])
         keys[:, :, torn] |= np.where(body.alive[texel, cells[torn]], np.uint32(0), EMPTY)
-        np.minimum.at(buffer, place.astype(np.intp).ravel(), keys.ravel())
+        np.minimum.at(buffer.reshape(-1), place.astype(np.intp).ravel(), keys.ravel())
 
 
 def dice(corners: np.ndarray, samples: int) -> np.ndarray:

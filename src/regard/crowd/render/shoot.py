@@ -96,11 +96,11 @@ class Take:
 
 
 def frame_figure(
-    camera: Camera, figure: Box, rng: Rng, knobs: Knobs, size: tuple[int, int], by_hand: bool, junk: bool
+    camera: Camera, figure: Box, rng: Rng, knobs: Knobs, *, size: tuple[int, int], by_hand: bool, junk: bool
 ) -> Frame:
     """Return the crop a detector makes of a figure, or of a place where it takes something for one."""
     height, width = size
-    box = detect(figure, rng, knobs, by_hand, width / height)
+    box = detect(figure, rng, knobs, by_hand=by_hand, shape=width / height)
     if junk:
         box = misplaced(box, rng)
     scale = camera.focal * knobs.native_scale * height / 128
@@ -115,6 +115,7 @@ def shoot(
     frame: Frame,
     body: Body | None,
     figure: Figure | None,
+    *,
     walk: Walk,
     moment: Moment,
     rng: Rng,
@@ -131,7 +132,7 @@ def shoot(
     if body is not None and figure is not None:
         scene *= 1 - shadow(camera, figure, frame, light)
         fineness = max(FINENESS, math.ceil(frame.size[0] / rows))
-        drawing = draw(body, figure, frame.box, rows * fineness, columns * fineness, light)
+        drawing = draw(body, figure, frame.box, rows=rows * fineness, columns=columns * fineness, light=light)
         color, coverage = drawing.reduced(fineness)
         scene = scene * (1 - coverage) + color
         labels = drawing.labels(*frame.size)
@@ -146,7 +147,7 @@ def shoot(
                 lay_over(scene, sprite, frame.pixels(box, frame.native))
     red, green, blue = (moment.gain * factor for factor in walk.exposure)
     smear = walk.speed * rows * 0.02 * knobs.motion_blur * abs(cosine(walk.heading - math.pi / 2))
-    pixels = develop(scene, camera.sensor, rng, frame.size, (red, green, blue), smear)
+    pixels = develop(scene, camera.sensor, rng, size=frame.size, exposure=(red, green, blue), smear=smear)
     keypoints = (0.0,) * 51
     if drawing is not None and figure is not None:
         keypoints = locate_joints(figure, drawing, hidden, frame)

@@ -80,7 +80,7 @@ class Moment:
     gain: float
 
 
-def draw_walk(seed: int, key: str, camera: Camera, arms: str, walkers: int, knobs: Knobs) -> Walk:
+def draw_walk(seed: int, key: str, camera: Camera, *, arms: str, walkers: int, knobs: Knobs) -> Walk:
     """Draw a walk of the person of that key past a camera that has a number of other walkers.
 
     ``arms`` is what their hands do when they do not swing.

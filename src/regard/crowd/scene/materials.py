@@ -52,7 +52,7 @@ def tinted(color: Rgb, gray: np.ndarray) -> np.ndarray:
 
 def grain(rng: Rng, cells: int, octaves: int, amount: float) -> np.ndarray:
     """Return noise around 1 over a ground."""
-    return 1 + np.float32(amount) * value_noise(rng, SIZE, SIZE, cells, cells, octaves)
+    return 1 + np.float32(amount) * value_noise(rng, (SIZE, SIZE), (cells, cells), octaves)
 
 
 def steps(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -173,14 +173,14 @@ class Wall:
     def soil(self) -> None:
         """Add dirt and weather."""
         tall, wide = max(1, round(self.y[-1] / 2)), max(1, round(self.width * 0.6))
-        self.color *= 1 + np.float32(0.10) * value_noise(self.rng, len(self.y), len(self.x), tall, wide, 4)
+        self.color *= 1 + np.float32(0.10) * value_noise(self.rng, self.color.shape[1:], (tall, wide), 4)
 
 
 def paint_wall(rng: Rng, kind: str, width: float, height: float, density: int) -> np.ndarray:
     """Paint a wall of one of the kinds that ``scenes.SCENES`` name; (3, height * density, width * density)."""
     wall = Wall(rng, (width, height), density)
     if kind == "hedge":
-        leaves = value_noise(rng, len(wall.y), len(wall.x), round(height * 3.5), round(width * 3.5), 4)
+        leaves = value_noise(rng, wall.color.shape[1:], (round(height * 3.5), round(width * 3.5)), 4)
         wall.tint(np.clip(1 + 0.9 * leaves, 0.15, 2), rng.choice(((52, 78, 36), (64, 88, 44))))
     else:
         wall.tint(np.ones((1, 1), np.float32), rng.choice(WALL_COLORS))

@@ -41,7 +41,7 @@ class Board:
 
     def noise(self, tall: int, wide: int) -> np.ndarray:
         """Return a pattern of leaves."""
-        return value_noise(self.rng, *self.picture.shape[1:], tall, wide, 4)
+        return value_noise(self.rng, self.picture.shape[1:], (tall, wide), 4)
 
     def bar(self, ends: tuple[float, float, float, float], half: float, rgb: Rgb) -> None:
         """Return where a bar of a half thickness is, from (x, y) to (x, y)."""
