@@ -202,11 +202,6 @@ class Identity:
             return 0.575
         return max(top.hem, 0.465) if top.hem >= 0.47 else 0.465
 
-    @property
-    def flows(self) -> bool:
-        """Return whether a skirt, a dress or a tail hangs over the legs."""
-        return self.bottom.is_skirt or self.top.tail
-
 
 def describe(person: Identity) -> dict[str, str | float]:
     """Describe the identity in words, as written to ``attributes.json``."""

@@ -12,7 +12,7 @@ from regard.crowd.body.skeleton import SIDES, Skeleton
 from regard.crowd.body.trunk import sweep
 from regard.crowd.identity_types import Identity
 
-__all__ = ["arm", "covered_leg", "hand", "leg", "shoe"]
+__all__ = ["arm", "hand", "leg", "shoe"]
 
 TROUSERS = {
     "jeans": (0.010, 0.010),

@@ -20,10 +20,7 @@ EDITS = (
 """Details in which a look-alike may differ; ``build`` changes nothing, since the body is never copied."""
 
 
-LOOSENESS = {
-    **{"coat": 1.6, "hoodie": 1.7, "jacket": 1.6, "openjacket": 1.3, "openshirt": 1.2},
-    **{"dress": 0.7, "vest": 0.6},
-}
+LOOSENESS = {"coat": 1.6, "hoodie": 1.7, "jacket": 1.6, "openjacket": 1.3, "openshirt": 1.2, "dress": 0.7, "vest": 0.6}
 """Distance of a garment from the body, as a factor; others 0.8."""
 
 
