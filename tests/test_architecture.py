@@ -32,18 +32,17 @@ MAY_IMPORT = {
     "calibration": {"metrics"},
     "config": set(),
     "recipes": {"config"},
-    "run_folder": {"config", "engine", "recipes"},
     "runtime": {"config", "layers"},
+    "run_folder": {"config", "data", "recipes", "runtime"},
     "evaluation": {
-        "calibration", "config", "data", "engine", "metrics", "models", "recipes", "run_folder", "runtime",
+        "calibration", "config", "data", "metrics", "models", "run_folder", "runtime",
     },
     "engine": {
         "config", "data", "evaluation", "layers", "losses", "metrics", "models", "recipes", "run_folder", "runtime",
     },
     "explain": {"data", "layers", "metrics", "models"},
     "report": {
-        "calibration", "config", "data", "engine", "evaluation", "explain", "layers", "metrics", "models", "recipes",
-        "run_folder", "runtime",
+        "calibration", "config", "data", "evaluation", "explain", "metrics", "models", "run_folder", "runtime",
     },
     "demo": {
         "calibration", "config", "data", "engine", "evaluation", "explain", "layers", "losses", "metrics", "models",
@@ -52,11 +51,11 @@ MAY_IMPORT = {
     "reproduce": {
         "config", "data", "engine", "evaluation", "metrics", "models", "recipes", "report", "run_folder", "runtime",
     },
-    "export": {"config", "data", "engine", "evaluation", "metrics", "models", "run_folder", "runtime"},
+    "export": {"config", "data", "evaluation", "metrics", "models", "run_folder"},
     "gallery": {"calibration", "config", "data", "export", "layers", "metrics", "models"},
     "service": {
-        "calibration", "config", "data", "engine", "evaluation", "explain", "gallery", "layers", "losses", "metrics",
-        "models",
+        "calibration", "config", "data", "evaluation", "explain", "gallery", "layers", "metrics", "models",
+        "run_folder",
     },
     "cli": {
         "calibration", "config", "data", "demo", "engine", "evaluation", "explain", "export", "gallery", "layers",
