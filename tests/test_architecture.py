@@ -33,10 +33,10 @@ MAY_IMPORT = {
     "calibration": {"metrics"},
     "config": set(),
     "recipes": {"config"},
-    "run_folder": {"config", "engine", "recipes"},
     "runtime": {"config", "layers"},
+    "run_folder": {"config", "data", "recipes", "runtime"},
     "evaluation": {
-        "calibration", "config", "data", "engine", "metrics", "models", "recipes", "run_folder", "runtime",
+        "calibration", "config", "data", "metrics", "models", "run_folder", "runtime",
     },
     "engine": {
         "config", "crowd", "data", "evaluation", "layers", "losses", "metrics", "models", "recipes", "run_folder",
@@ -44,8 +44,7 @@ MAY_IMPORT = {
     },
     "explain": {"data", "layers", "metrics", "models"},
     "report": {
-        "calibration", "config", "data", "engine", "evaluation", "explain", "layers", "metrics", "models", "recipes",
-        "run_folder", "runtime",
+        "calibration", "config", "data", "evaluation", "explain", "metrics", "models", "run_folder", "runtime",
     },
     "demo": {
         "calibration", "config", "crowd", "data", "engine", "evaluation", "explain", "layers", "losses", "metrics",
@@ -55,11 +54,11 @@ MAY_IMPORT = {
         "config", "crowd", "data", "engine", "evaluation", "metrics", "models", "recipes", "report", "run_folder",
         "runtime",
     },
-    "export": {"config", "data", "engine", "evaluation", "metrics", "models", "run_folder", "runtime"},
+    "export": {"config", "data", "evaluation", "metrics", "models", "run_folder"},
     "gallery": {"calibration", "config", "data", "export", "layers", "metrics", "models"},
     "service": {
-        "calibration", "config", "data", "engine", "evaluation", "explain", "gallery", "layers", "losses", "metrics",
-        "models",
+        "calibration", "config", "data", "evaluation", "explain", "gallery", "layers", "metrics", "models",
+        "run_folder",
     },
     "cli": {
         "calibration", "config", "crowd", "data", "demo", "engine", "evaluation", "explain", "export", "gallery",

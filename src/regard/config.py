@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -24,7 +24,10 @@ from regard.errors import ConfigError, nearest
 from regard.parsing import dump_yaml, parse_yaml
 from regard.registry import DATASETS, LOSSES, MODELS, Registry
 
-__all__ = ["Config", "check_batch", "describe_fault", "load_config", "override", "read_settings", "without_terms"]
+__all__ = [
+    "Config", "check_batch", "describe_fault", "flat_settings", "load_config", "override", "read_settings",
+    "without_terms",
+]  # fmt: skip
 
 MAX_BATCH_BYTES = 1 << 31
 """Pixels of a batch in bytes; 256 pictures of 384 x 192 have 57 million."""
@@ -446,6 +449,15 @@ def override(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any
     for text in overrides:
         _apply(changed, text)
     return changed
+
+
+def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat_settings(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def without_terms(tree: Mapping[str, Any], before: Mapping[str, Any], source: str) -> dict[str, Any]:

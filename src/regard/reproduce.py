@@ -15,20 +15,21 @@ from pathlib import Path
 import torch
 
 from regard import __version__
-from regard.config import Config, load_config, override
+from regard.config import Config, flat_settings, load_config, override
 from regard.crowd import make_crowd
 from regard.data.datasets import Counts, count_differences, published_counts
-from regard.engine.log import read_history
-from regard.engine.run import open_data, start_run
-from regard.engine.run_identity import flat_settings, is_free
+from regard.engine.run import start_run
+from regard.engine.run_identity import is_free
 from regard.engine.stopping import Interrupted
-from regard.engine.training_state import read_progress
 from regard.errors import ConfigError, DataError
 from regard.evaluation.compare_runs import compare_runs
 from regard.evaluation.comparison import Row
 from regard.metrics.significance import over_seeds
 from regard.recipes import About, Recipe, list_recipes, read_recipe
 from regard.report.reproduction import Compared, Departure, Reproduction, SeedRun
+from regard.run_folder.history import read_history
+from regard.run_folder.opened_data import open_data
+from regard.run_folder.saved_state import read_progress
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 from regard.threads import allowed_cores

@@ -14,8 +14,8 @@ from regard.crowd.dataset.crowd_folder import read_description
 from regard.data.datasets.keypoints import read_keypoints
 from regard.data.labels.coco import read_coco
 from regard.data.rows import read_rows
-from regard.engine.log import read_history
 from regard.errors import RegardError
+from regard.run_folder.history import read_history
 from regard.storage import open_regular, read_regular
 
 
