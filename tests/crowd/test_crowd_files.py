@@ -258,6 +258,7 @@ def test_other_peoples_folders_are_never_touched(tmp_path, overwrite):
 
 def test_an_empty_folder_will_do(tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / f".empty.{os.getpid()}.partial" / FOLDERS[0]).mkdir(parents=True)  # of a killed process of this number
     make(tmp_path / "empty", train_ids=1, test_ids=1)
     assert (tmp_path / "empty/dataset.json").is_file()
 

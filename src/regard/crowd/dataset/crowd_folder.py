@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -137,7 +138,7 @@ def staging(root: Path) -> Iterator[Path]:
     Raises:
         StorageError: the disk refused a write.
     """
-    place = root.parent / f".{root.name}.{os.getpid()}.partial"
+    place = root.parent / f".{root.name}.{secrets.token_hex(4)}.partial"
     try:
         for name in FOLDERS:
             (place / name).mkdir(parents=True)
