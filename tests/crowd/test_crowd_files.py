@@ -426,11 +426,6 @@ def test_cameras_per_id_is_cut_to_the_cameras(crowd):
     assert description["parameters"]["cameras_per_id"] == [2, 2]
 
 
-def test_importing_the_crowd_imports_no_torch():
-    code = "import sys, regard.crowd; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-W", "error", "-c", code], timeout=60).returncode == 0
-
-
 def test_relative_roots_are_relative_to_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make("here/crowd", train_ids=1, test_ids=1)

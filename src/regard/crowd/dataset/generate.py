@@ -83,20 +83,10 @@ def make_crowd(
         raise ConfigError(f"root is {str(root)!r}, wanted a folder to write; give its name")
     root = Path(root).absolute()
     request = checked_request(
-        train_ids=train_ids,
-        test_ids=test_ids,
-        cameras=cameras,
-        per_camera=per_camera,
-        cameras_per_id=cameras_per_id,
-        seed=seed,
-        city=city,
-        difficulty=difficulty,
-        knobs=knobs,
-        height=height,
-        width=width,
-        distractors=distractors,
-        junk=junk,
-    )
+        train_ids=train_ids, test_ids=test_ids, cameras=cameras, per_camera=per_camera, cameras_per_id=cameras_per_id,
+        seed=seed, city=city, difficulty=difficulty, knobs=knobs, height=height, width=width,
+        distractors=distractors, junk=junk,
+    )  # fmt: skip
     workers = checked_workers(workers)
     found = existing_crowd(root, request, overwrite=overwrite)
     if found is not None:
