@@ -158,9 +158,12 @@ def test_importing_regard_imports_nothing_heavy():
     assert not loaded & {"torch", "numpy", "timm", "PIL", "matplotlib", "pydantic", "yaml", "lightning_fabric", "scipy"}
 
 
-def test_the_crowd_needs_no_torch():
-    code = "import sys; import regard.crowd; print('torch' in sys.modules)"
-    assert python(code).strip() == "False"
+def test_the_crowd_needs_no_torch_and_nothing_of_regard_but_errors_and_storage():
+    code = "import sys; import regard.crowd; print(*sys.modules)"
+    loaded = set(python(code).split())
+    assert "torch" not in loaded
+    house = {name for name in loaded if name.startswith("regard.") and not name.startswith("regard.crowd")}
+    assert house == {"regard.errors", "regard.storage"}
 
 
 def test_functions_and_files_stay_readable():
