@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from regard.data import load_dataset
     from regard.engine.from_python import train
     from regard.errors import RegardError
-    from regard.evaluation.verify import compare
+    from regard.evaluation.verify import verify
     from regard.metrics import evaluate_ranking
     from regard.models import ReIDModel, create_model, import_released, load
     from regard.recipes import list_recipes
@@ -34,7 +34,6 @@ _HOME = {
     "RegardError": "regard.errors",
     "Sample": "regard.structures",
     "Splits": "regard.structures",
-    "compare": "regard.evaluation.verify",
     "create_model": "regard.models",
     "evaluate_ranking": "regard.metrics",
     "import_released": "regard.models",
@@ -44,7 +43,9 @@ _HOME = {
     "load": "regard.models",
     "load_dataset": "regard.data",
     "train": "regard.engine.from_python",
+    "verify": "regard.evaluation.verify",
 }
+_FORMERLY = {"compare": "verify"}  # until 0.3
 
 __all__ = [
     "Batch",
@@ -55,7 +56,6 @@ __all__ = [
     "Sample",
     "Splits",
     "__version__",
-    "compare",
     "create_model",
     "evaluate_ranking",
     "import_released",
@@ -65,10 +65,12 @@ __all__ = [
     "load",
     "load_dataset",
     "train",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    name = _FORMERLY.get(name, name)
     if name not in _HOME:
         raise AttributeError(f"module 'regard' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

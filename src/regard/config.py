@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -40,6 +40,7 @@ __all__ = [
     "Overrides",
     "check_batch",
     "describe_fault",
+    "flat_settings",
     "lay_over",
     "load_config",
     "override",
@@ -517,6 +518,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat_settings(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def without_terms(tree: Mapping[str, Any], before: Mapping[str, Any], source: str) -> dict[str, Any]:

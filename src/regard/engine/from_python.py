@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from regard.config import Config, load_config
-from regard.engine.run import resolve, start_run
+from regard.engine.run import start_run
 from regard.errors import ConfigError
 from regard.models import ReIDModel
 from regard.recipes import Recipe
+from regard.run_folder.resolving import resolve
 
 __all__ = ["Trained", "train"]
 

@@ -32,19 +32,12 @@ from regard.engine.optim import (
     step_criterion,
 )
 from regard.engine.profile import Laps
-from regard.engine.readiness import (
-    EPOCHS,
-    check_evaluation,
-    check_folder,
-    epochs_to_keep,
-    remove_leftovers,
-    weights_size,
-)
+from regard.engine.readiness import check_evaluation, check_folder, epochs_to_keep, remove_leftovers, weights_size
 from regard.engine.recompute import recompute_blocks
 from regard.engine.run_identity import check_pictures, picture_digests
 from regard.engine.step import Learner, check_pieces
 from regard.engine.stopping import Interrupted, StopRequest
-from regard.engine.training_state import Progress, TrainingState, machine_of, restore, save_state
+from regard.engine.training_state import TrainingState, machine_of, restore, save_state
 from regard.errors import ConfigError, RegardError
 from regard.evaluation.embed import embed_run, evaluate_splits, loader_workers, run_options
 from regard.evaluation.scoring import with_options
@@ -53,7 +46,8 @@ from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
 from regard.models.saved import WEIGHTS
 from regard.registry import LOSSES
-from regard.run_folder.saved_state import PICTURES, Saved, keep_good_one
+from regard.run_folder.folders import EPOCHS
+from regard.run_folder.saved_state import PICTURES, Progress, Saved, keep_good_one
 from regard.runtime.fabric import Network, Runtime
 from regard.storage import encode_text, write_atomic
 from regard.structures import Splits

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from regard.engine.log import from_one
 from regard.errors import RegardError
 from regard.metrics.average_precision import RANKS
 from regard.parsing import parse_json
+from regard.run_folder.history import from_one
 from regard.service.state import GoneError
 from regard.storage import read_regular
 
