@@ -18,8 +18,8 @@ SOURCE = Path(regard.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
 GROUND = {
-    "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "precision",
-    "threads", "widening", "wording",
+    "structures", "device", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing",
+    "precision", "threads", "widening", "wording",
 }  # fmt: skip
 
 # What each room may import besides itself and the ground that all stand on.

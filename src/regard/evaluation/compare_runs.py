@@ -41,7 +41,7 @@ from regard.parsing import parse_json
 from regard.run_folder.folders import run_home
 from regard.run_folder.opened_data import open_data
 from regard.runtime.fabric import Runtime
-from regard.storage import plain_text, write_atomic
+from regard.storage import plain_text, read_regular, write_atomic
 from regard.structures import Splits
 
 __all__ = ["code_digest", "compare_runs", "fingerprint", "measure_speed", "run_labels"]
@@ -282,7 +282,7 @@ def _pack(report: RankingReport, cost: Cost) -> bytes:
 def _read(file: Path) -> tuple[RankingReport, Cost] | None:
     """What :func:`_pack` wrote; None where there is nothing, or not as it was written."""
     try:
-        packed = file.read_bytes()
+        packed = read_regular(file)
         if bytes_digest(packed[:-DIGITS]).encode() != packed[-DIGITS:]:
             return None
         with np.load(io.BytesIO(packed[:-DIGITS])) as content:

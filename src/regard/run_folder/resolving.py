@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from regard.config import Config, override
+from regard.config import Config, Overrides, lay_over, override
 from regard.data.datasets import detect
 from regard.data.sources import source_name
 from regard.recipes import Recipe, list_recipes, read_recipe
@@ -35,7 +35,7 @@ class Resolved(NamedTuple):
     lines: tuple[str, ...]
 
 
-def resolve(name: str, overrides: Sequence[str] = ()) -> Resolved:
+def resolve(name: str, overrides: Overrides = ()) -> Resolved:
     """The recipe meant by ``name`` and its configuration.
 
     A bare system name takes its recipe for the data set that the overrides point at (``data.name=``, or what is found
@@ -52,8 +52,12 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Resolved:
         name = called
         if called not in on_board and base in on_board:
             name, note = base, f"{called.removesuffix(f'_{data}')} has no recipe for {data} and takes that for {BASE}"
-            several = override({}, overrides).get("data", {}).get("train")
-            overrides = (f"data.name={'null' if several else data}", *overrides)
+            given = override({}, overrides)
+            called_so = None if given.get("data", {}).get("train") else data
+            if isinstance(overrides, Mapping):
+                overrides = lay_over({"data": {"name": called_so}}, given)
+            else:
+                overrides = (f"data.name={called_so or 'null'}", *overrides)
     recipe = read_recipe(name)
     config = recipe.config(overrides)
     said = f"recipe {name} ({recipe.kind})" + (f": {note}" if note else "")
@@ -61,7 +65,7 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Resolved:
     return Resolved(Path(called).stem, config, recipe, (said, *([f"changed: {', '.join(changes)}"] if changes else ())))
 
 
-def _data_of(overrides: Sequence[str]) -> str:
+def _data_of(overrides: Overrides) -> str:
     """Name of the data set that overrides point at: ``data.name``, the first of ``data.train``, or what is in root."""
     data = override({}, overrides).get("data")
     data = data if isinstance(data, dict) else {}
