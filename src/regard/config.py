@@ -121,6 +121,14 @@ class DataConfig(Section):
     keep_last: bool = Field(
         default=False, description="what does not fill a batch at the end of an epoch is a smaller one, not dropped"
     )
+    scarce: Literal["draw", "repeat"] = Field(
+        default="draw",
+        description="of pk: who has fewer than K images draws K with replacement, or repeats them all until there are "
+        "K or more and draws from those",
+    )
+    distinct_ids: bool = Field(
+        default=True, description="of rounds: no identity comes twice in a batch, not even where a round ends in it"
+    )
     interpolation: Literal["bilinear", "bicubic"] = Field(
         default="bilinear", description="how pictures are resized, in training and evaluation"
     )
@@ -177,6 +185,14 @@ class DataConfig(Section):
         if self.keep_last and self.sampler == "pk" and not self.rounds:
             raise ConfigError(
                 "keep_last is true, but an epoch of sampler pk has a last batch only where it has rounds; set rounds"
+            )
+        if self.scarce == "repeat" and self.sampler != "pk":
+            raise ConfigError(
+                f"scarce is repeat, but sampler {self.sampler} takes every image once; leave one of them out"
+            )
+        if not self.distinct_ids and not self.rounds:
+            raise ConfigError(
+                "distinct_ids is false, but identities come twice in a batch only around the end of a round; set rounds"
             )
         return self
 
