@@ -379,6 +379,18 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _rows_of_a_batch(self) -> Config:
+        drawn = self.data.images_per_id if self.data.sampler == "pk" else 1
+        for name, term in self.losses.items():
+            group = term.options.get("group") if term.loss == "triplet" else None
+            if group not in (None, drawn):
+                raise ConfigError(
+                    f"losses.{name}.group is {group}, but a batch shows its people in rows of {drawn} (data.sampler "
+                    f"{self.data.sampler}, data.images_per_id {self.data.images_per_id}); make them equal"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _shares_of_a_batch(self) -> Config:
         shares, data = self.train.bn_share, self.data
         if shares == 1:

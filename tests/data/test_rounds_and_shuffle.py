@@ -188,6 +188,8 @@ def test_the_mindspore_form_s_epoch_on_market1501_has_the_published_length(p, ra
         (["data.keep_last=true", "data.rounds=1", "train.bn_share=2"], "train.bn_share is 2, and a smaller last"),
         (["data.scarce=repeat", "data.sampler=shuffle"], "scarce is repeat, but sampler shuffle takes every image"),
         (["data.distinct_ids=false"], "distinct_ids is false, but .* set rounds"),
+        (["losses.triplet.group=6"], "losses.triplet.group is 6, but a batch shows its people in rows of 4"),
+        (["losses.triplet.group=4", "data.sampler=shuffle"], "losses.triplet.group is 4, but .* rows of 1 "),
     ],
 )
 def test_an_epoch_that_cannot_be_planned(changes, words):

@@ -184,7 +184,7 @@ VARIANTS: dict[str, Training] = {
     "mudeep_market1501_released": replace(
         TRAININGS["mudeep_market1501"],
         terms=SIXTEEN | {"triplet": (1.0, partial(three_scales, added=1e-8))},
-        overrides=(*TRAININGS["mudeep_market1501"].overrides, "losses.triplet.group=2"),
+        overrides=(*TRAININGS["mudeep_market1501"].overrides, "data.images_per_id=2", "losses.triplet.group=2"),
         drawn=Drawn(12, 6, 3, distinct=False),
         shares=2,
     ),
