@@ -42,8 +42,8 @@ _HOME = {
     "list_recipes": "regard.recipes",
     "load": "regard.models",
     "load_dataset": "regard.data",
-    "train": "regard.engine.from_python",
     "verify": "regard.evaluation.verify",
+    "train": "regard.engine.from_python",
 }
 _FORMERLY = {"compare": "verify"}  # until 0.3
 

@@ -146,6 +146,14 @@ class DataConfig(Section):
     keep_last: bool = Field(
         default=False, description="what does not fill a batch at the end of an epoch is a smaller one, not dropped"
     )
+    scarce: Literal["draw", "repeat"] = Field(
+        default="draw",
+        description="of pk: who has fewer than K images draws K with replacement, or repeats them all until there are "
+        "K or more and draws from those",
+    )
+    distinct_ids: bool = Field(
+        default=True, description="of rounds: no identity comes twice in a batch, not even where a round ends in it"
+    )
     interpolation: Literal["bilinear", "bicubic"] = Field(
         default="bilinear", description="how pictures are resized, in training and evaluation"
     )
@@ -202,6 +210,14 @@ class DataConfig(Section):
         if self.keep_last and self.sampler == "pk" and not self.rounds:
             raise ConfigError(
                 "keep_last is true, but an epoch of sampler pk has a last batch only where it has rounds; set rounds"
+            )
+        if self.scarce == "repeat" and self.sampler != "pk":
+            raise ConfigError(
+                f"scarce is repeat, but sampler {self.sampler} takes every image once; leave one of them out"
+            )
+        if not self.distinct_ids and not self.rounds:
+            raise ConfigError(
+                "distinct_ids is false, but identities come twice in a batch only around the end of a round; set rounds"
             )
         return self
 
@@ -390,6 +406,18 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _rows_of_a_batch(self) -> Config:
+        drawn = self.data.images_per_id if self.data.sampler == "pk" else 1
+        for name, term in self.losses.items():
+            group = term.options.get("group") if term.loss == "triplet" else None
+            if group not in (None, drawn):
+                raise ConfigError(
+                    f"losses.{name}.group is {group}, but a batch shows its people in rows of {drawn} (data.sampler "
+                    f"{self.data.sampler}, data.images_per_id {self.data.images_per_id}); make them equal"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _shares_of_a_batch(self) -> Config:
         shares, data = self.train.bn_share, self.data
         if shares == 1:
@@ -477,6 +505,15 @@ def override(tree: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
     return changed
 
 
+def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat_settings(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
 def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with others laid over them: mappings are joined key by key, everything else replaces."""
     joined = dict(below)
@@ -518,15 +555,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat_settings(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def without_terms(tree: Mapping[str, Any], before: Mapping[str, Any], source: str) -> dict[str, Any]:

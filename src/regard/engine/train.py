@@ -350,8 +350,9 @@ def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime)
         labels.check(splits.train)
     return train_loader(
         splits.train, transform, ids_per_batch=data.ids_per_batch, images_per_id=data.images_per_id,
-        sampler=data.sampler, rounds=data.rounds, keep_last=data.keep_last, seed=config.train.seed,
-        rank=runtime.rank, world_size=runtime.world_size, workers=loader_workers(data.workers, runtime.world_size),
+        sampler=data.sampler, rounds=data.rounds, keep_last=data.keep_last, scarce=data.scarce,
+        distinct_ids=data.distinct_ids, seed=config.train.seed, rank=runtime.rank, world_size=runtime.world_size,
+        workers=loader_workers(data.workers, runtime.world_size),
         pin_memory=runtime.device.type == "cuda", labels=labels, cache=build_cache(config, splits, folder, runtime),
     )  # fmt: skip
 
