@@ -45,7 +45,7 @@ from regard.explain.charts import PairHistogram, pair_histogram
 from regard.explain.correlation import Correlation, correlate
 from regard.explain.embedding_map import EmbeddingMap, MapMethod, aligned, check_method, embedding_map, pick_people
 from regard.explain.failures import FailureKind, hardest
-from regard.explain.features import feature_layers, feature_maps
+from regard.explain.features import feature_maps
 from regard.explain.heads import pair_heat
 from regard.explain.precision import PrecisionRow, measure_precision, pair_up, precision_row
 from regard.explain.ranked import RankedList, pick_queries, random_queries, ranked_lists
@@ -362,7 +362,7 @@ class Finder:
 
     def _correlation(self, run: Opened) -> dict[str, Correlation]:
         """Of the first picture, before and after the first and the last attention; of the last map without any."""
-        names = list(feature_layers(run.model))
+        names = list(run.model.map_layers())
         stems = [name.removesuffix(".before") for name in names if name.endswith(".before")]
         layers = [f"{stem}.{side}" for stem in dict.fromkeys(stems[:1] + stems[-1:]) for side in ("before", "after")]
         maps = feature_maps(run.model, run.input(self._pictures()[:1]), layers or names[-1:])

@@ -44,9 +44,9 @@ from regard.errors import ConfigError
 from regard.layers.eca import EfficientChannelAttention, adaptive_kernel
 from regard.layers.pyramid import AttentionPyramid, Gating, Order
 from regard.layers.split_attention import EfficientSplitAttention, SplitAttention
-from regard.models.backbone import Backbone
+from regard.models.backbone import Backbone, tap
 from regard.models.options import check_choice
-from regard.models.skeleton import GlobalDescriptor, tap
+from regard.models.skeleton import GlobalDescriptor
 from regard.registry import MODELS
 
 __all__ = ["MSEA"]
