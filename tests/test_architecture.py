@@ -53,20 +53,21 @@ MAY_IMPORT = {
     },
     "structures": set(),
     "errors": set(),
-    "registry": set(),
+    "registry": {"plugins"},
     "storage": set(),
     "fingerprint": set(),
     "input_spec": set(),
     "naming": set(),
     "parsing": set(),
+    "plugins": set(),
     "precision": set(),
     "threads": set(),
     "widening": set(),
     "wording": set(),
 }
 GROUND = {
-    "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "precision",
-    "threads", "widening", "wording",
+    "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "plugins",
+    "precision", "threads", "widening", "wording",
 }  # fmt: skip
 
 

@@ -37,8 +37,10 @@ beside the options, and where the first weights came from no longer matters once
 class ReIDModel(nn.Module):
     """A person re-identification network.
 
-    A subclass is registered with ``@MODELS.register("name")``, takes ``num_ids``, ``pretrained`` and its options by
-    name, implements :meth:`forward` and lists in ``training_parts`` what inference can do without.
+    A subclass is registered with ``@MODELS.register("name")``, takes ``num_ids`` and its options by name (and, where
+    its backbone can start from weights, ``pretrained``, False unless told), and implements :meth:`forward`. It lists
+    in ``training_parts`` what inference can do without, and says in :meth:`attention_on`, :meth:`map_layers`,
+    :meth:`heat_layers` and :meth:`head_layers` what of it can be looked at, where that differs from what stands here.
 
     Args:
         num_ids: identities to classify in training.
@@ -58,7 +60,7 @@ class ReIDModel(nn.Module):
         ConfigError: ``num_ids`` is not a positive number.
     """
 
-    training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
+    training_parts: ClassVar[tuple[str, ...]] = ()
     """Names of the submodules that only training needs."""
 
     published_whole: ClassVar[bool] = False
@@ -189,7 +191,8 @@ def create_model(name: str, num_ids: int, pretrained: bool | str | Path = False,
     check_kind("pretrained", pretrained, (bool, str, Path), "true, false, or a file or folder of weights")
     folder = None if isinstance(pretrained, bool) else start_folder(Path(pretrained))
     if folder is None:
-        return MODELS.create(name, num_ids=num_ids, pretrained=pretrained, **options)
-    model = MODELS.create(name, num_ids=num_ids, pretrained=False, **options)
+        given = {"pretrained": pretrained} if pretrained else {}
+        return MODELS.create(name, num_ids=num_ids, **given, **options)
+    model = MODELS.create(name, num_ids=num_ids, **options)
     model.start_report = take_weights(model, folder)
     return model

@@ -80,6 +80,7 @@ class MuDeep(ReIDModel):
         ConfigError: an option out of range.
     """
 
+    training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
     published_whole: ClassVar[bool] = True
 
     def __init__(

@@ -6,6 +6,7 @@ Shapes: B images in a batch, H x W pixels, D descriptor length, N identities.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -33,6 +34,8 @@ class GlobalDescriptor(ReIDModel):
         backbone: the stages.
         attention: pyramids by :func:`tap`; a tap without one passes its map on.
     """
+
+    training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
 
     def __init__(self, num_ids: int, backbone: Backbone, attention: dict[str, AttentionPyramid]):
         super().__init__(num_ids, embed_dim=backbone.channels[-1])
