@@ -162,7 +162,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _known_options(self) -> DataConfig:
         for name, options in ({key: {} for key in self.label_files} | self.options).items():
-            _check_options(DATASETS, name, options, ())
+            _check_options(DATASETS, name, options, ("root",))
         return self
 
     @model_validator(mode="after")
@@ -435,6 +435,7 @@ def load_config(recipe: str | Mapping[str, Any], overrides: Sequence[str] = (), 
         raise ConfigError(f"{source} holds {type(tree).__name__}, not a mapping of sections; see 'regard recipes NAME'")
     tree = without_terms(override(tree, overrides), tree, source)
     named = tree.get("plugins", ())
+    named = [named] if isinstance(named, str) else named
     if isinstance(named, list | tuple) and all(isinstance(text, str) for text in named):
         tree["plugins"] = load_plugins(named, wanted_by=source)
     try:

@@ -59,6 +59,8 @@ def being_loaded() -> str | None:
 
 def _load(text: str, wanted_by: str) -> str:
     """Import one, unless that has been done; the text it is kept as."""
+    if not text:
+        raise PluginError("a plug-in without a name, wanted FILE.py, or a module that Python finds")
     name, _, file = text.partition("@")
     if wanted_by and (moved := _given.get(Path(file or name).name)):
         return moved
@@ -66,16 +68,15 @@ def _load(text: str, wanted_by: str) -> str:
     key = str(path.resolve()) if path else name
     if key not in _loaded:
         which = f"{wanted_by} needs the plug-in {path or text}, which" if wanted_by else f"plug-in {path or text}"
-        again = f"say where {Path(file or name).name} is now: --plugin FILE.py, or {VARIABLE}"
-        again = again if wanted_by else "wanted a FILE.py, or a module that Python finds"
+        again = f"; say where {Path(file or name).name} is now: --plugin FILE.py, or {VARIABLE}" if wanted_by else ""
         if path and not path.is_file():
-            raise PluginError(f"{which} is not there; {again}")
+            raise PluginError(f"{which} is not there{again or '; wanted FILE.py, or a module that Python finds'}")
         _loaded[key] = str(path or text)
         try:
             _loaded[key] = _import(name, path, _loaded[key])
         except Exception as error:  # a plug-in raises whatever is wrong with it
             del _loaded[key]
-            raise PluginError(f"{which} cannot be loaded: {_reason(error, path)}; {again}") from error
+            raise PluginError(f"{which} cannot be loaded: {_reason(error, path)}{again}") from error
     if not wanted_by:
         _given[Path(_loaded[key].rpartition("@")[2]).name] = _loaded[key]
     return _loaded[key]

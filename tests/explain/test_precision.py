@@ -13,8 +13,7 @@ from torch import Tensor, nn
 import regard
 from regard.data.transforms import TestTransform
 from regard.errors import DataError
-from regard.explain.figures import figure_bytes
-from regard.explain.precision import (
+from regard.explain.attention_precision import (
     attention_mass,
     measure_precision,
     pair_up,
@@ -22,6 +21,7 @@ from regard.explain.precision import (
     precision_row,
     precision_table,
 )
+from regard.explain.figures.map_figures import figure_bytes
 from regard.layers.self_attention import DeepSelfAttention
 from regard.structures import Sample
 

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from regard.errors import ConfigError, check_kind
 from regard.input_spec import InputSpec
-from regard.models import checkpoint
+from regard.models import saved as checkpoint
 from regard.models.looks import Attention, HeadLayer, evaluating, find_maps, gate_attention
 from regard.models.start import start_folder, take_weights
 from regard.registry import MODELS
 from regard.structures import Output
 
 if TYPE_CHECKING:
-    from regard.models.released import ImportReport
+    from regard.models.importers.released import ImportReport
 
 __all__ = ["ReIDModel", "create_model"]
 
@@ -50,7 +50,7 @@ class ReIDModel(nn.Module):
         options: the constructor's options by name, as given or by default; enough to build the same network again.
         stripped: whether :meth:`strip` has been called.
         calibration: how similarity reads as probability, where that has been measured: the content of
-            ``calibration.json``, which :class:`regard.metrics.calibration.Calibration` reads.
+            ``calibration.json``, which :class:`regard.calibration.similarity.Calibration` reads.
         input: what the network was trained to see; None where nobody has said.
         imported: name of the released network whose checkpoint the weights are; None for weights trained here.
         import_report: what became of the tensors, where the model was made by ``import_released``.
@@ -192,7 +192,9 @@ def create_model(name: str, num_ids: int, pretrained: bool | str | Path = False,
     folder = None if isinstance(pretrained, bool) else start_folder(Path(pretrained))
     if folder is None:
         given = {"pretrained": pretrained} if pretrained else {}
-        return MODELS.create(name, num_ids=num_ids, **given, **options)
+        model = MODELS.create(name, num_ids=num_ids, **given, **options)
+        check_kind(f"model {name!r}", model, ReIDModel, "a network that is a regard.ReIDModel")
+        return model
     model = MODELS.create(name, num_ids=num_ids, **options)
     model.start_report = take_weights(model, folder)
     return model

@@ -84,6 +84,9 @@ def gate_attention(gate: Tensor, meaning: str = GATE) -> Attention:
         gate: what the map is multiplied by.
         meaning: what it is where it is a number per channel.
     """
+    gate = gate[:, None] if gate.ndim == 3 else gate[..., None, None] if gate.ndim == 2 else gate
+    if gate.ndim != 4:
+        raise ConfigError(f"a map of Output.maps is {tuple(gate.shape)}, wanted (B, C, h, w); see attention_on()")
     channels, height, width = gate.shape[1:]
     if width > 1 and channels == 1:
         return Attention.of(gate[:, 0], "positions", "weight of each position")

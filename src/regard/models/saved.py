@@ -1,0 +1,431 @@
+"""Models on disk: a folder with ``model.safetensors`` (the weights) and ``config.json`` (what to build).
+
+The four functions a training checkpoint needs besides are public too: :func:`model_config` and :func:`from_config` turn
+a model's description into JSON and back, :func:`serialize` its weights into bytes, :func:`load_weights` puts tensors
+into a model or says in one line why they do not fit. :func:`weights_digest` is what the weights are known by, wherever
+something made with them is kept; a calibration beside them holds it, and is used with no other weights.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import regard
+from regard.errors import CheckpointError, ConfigError, RegardWarning, check_kind
+from regard.fingerprint import tensors_digest, values_digest
+from regard.input_spec import InputSpec
+from regard.models.importers.tensor_file import read_tensors
+from regard.parsing import parse_json
+from regard.plugins import load_plugins
+from regard.registry import MODELS
+from regard.storage import read_regular, write_together
+
+if TYPE_CHECKING:
+    from regard.models.contract import ReIDModel
+
+__all__ = [
+    "as_json",
+    "from_config",
+    "load",
+    "load_weights",
+    "model_config",
+    "model_folder",
+    "save",
+    "saved_input",
+    "saved_system",
+    "sealed",
+    "serialize",
+    "was_imported",
+    "weights_digest",
+]
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+CALIBRATION = "calibration.json"
+
+
+def model_config(model: ReIDModel) -> dict[str, Any]:
+    """What to build to get this architecture again, ready for JSON."""
+    name = next((name for name in MODELS if MODELS.get(name) is type(model)), None)
+    if name is None:
+        raise ConfigError(
+            f"{type(model).__name__} is not a registered model, so it could not be loaded again; "
+            f'put @MODELS.register("name") on the class'
+        )
+    known = {"input": model.input and model.input.to_dict(), "imported": model.imported}
+    known["plugin"] = MODELS.plugin_of(name)
+    return {
+        "model": name,
+        "num_ids": model.num_ids,
+        "options": dict(model.options),
+        "stripped": model.stripped,
+        **{key: value for key, value in known.items() if value is not None},
+        "regard": regard.__version__,
+    }
+
+
+def from_config(config: Mapping[str, Any], source: str = "the model's description") -> ReIDModel:
+    """Build the model that :func:`model_config` described; its weights are fresh.
+
+    Args:
+        config: the description.
+        source: where it came from, for the error message.
+
+    Raises:
+        CheckpointError: not such a description, or of a model this version does not know.
+    """
+    try:
+        name, num_ids, options = config["model"], config["num_ids"], dict(config["options"])
+        stripped = bool(config.get("stripped", False))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{source} does not describe a model (needs model, num_ids and options); give a folder that "
+            f"model.save() or a training wrote"
+        ) from error
+    _load_plugin(config, source)
+    try:
+        model = MODELS.create(name, num_ids=num_ids, **options)
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(
+            f"{source} describes a model that regard {regard.__version__} cannot build "
+            f"(written by {config.get('regard', 'an unknown version')}): {error}"
+        ) from error
+    model.input, model.imported = _input(config, source), config.get("imported")
+    return model.strip() if stripped else model
+
+
+def _load_plugin(config: Mapping[str, Any], source: str) -> None:
+    """Import the plug-in that a described model is of, if it is of one.
+
+    Raises:
+        PluginError: it is not there, or cannot be loaded.
+    """
+    plugin = config.get("plugin")
+    if isinstance(plugin, str):
+        load_plugins([plugin], wanted_by=source)
+
+
+def _input(config: Mapping[str, Any], source: str) -> InputSpec | None:
+    """What a description says that the network sees; None where it says nothing.
+
+    Raises:
+        CheckpointError: it says what no network can see.
+    """
+    try:
+        return InputSpec.from_dict(config["input"]) if config.get("input") is not None else None
+    except ConfigError as error:
+        raise CheckpointError(f"{source} is damaged: {error}; save the model again") from None
+
+
+def saved_input(folder: Path) -> InputSpec | None:
+    """What the network in a model folder sees; None where it was saved without.
+
+    Raises:
+        CheckpointError: there is no such folder, or it is damaged.
+    """
+    return _input(_read_description(folder), str(folder / CONFIG))
+
+
+def was_imported(folder: Path) -> bool:
+    """Return whether the weights in a model folder are of a released checkpoint.
+
+    Raises:
+        CheckpointError: there is no such folder, or it is damaged.
+    """
+    return _read_description(folder).get("imported") is not None
+
+
+def serialize(model: nn.Module) -> bytes:
+    """The weights as the bytes of a safetensors file; tensors that share memory are written out each."""
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        storage = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.contiguous().clone() if storage in seen else tensor.contiguous()
+        seen.add(storage)
+    return safetensors.torch.save(tensors, metadata={"format": "pt", "regard": regard.__version__})
+
+
+def weights_digest(source: ReIDModel | Path) -> str:
+    """What weights are known by: the digest of the tensors that make descriptors.
+
+    The same for a model and for every file it is saved in, stripped or not, in whatever order the tensors lie.
+
+    Args:
+        source: a model, or the folder with its ``model.safetensors``.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    if isinstance(source, nn.Module):
+        return tensors_digest(serialize(source), source.dispensable_parts(source.options))
+    config = _read_description(source)
+    _load_plugin(config, str(source / CONFIG))
+    try:
+        parts = MODELS.get(config["model"]).dispensable_parts(config["options"])
+        return tensors_digest((source / WEIGHTS).read_bytes(), parts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{source} holds no model that is whole ({error}); give a folder that model.save() or a training wrote"
+        ) from error
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy ``tensors`` into ``model``; both must have the same names, shapes and kinds of numbers.
+
+    Floating point of any precision goes into floating point: half precision exactly, double precision rounded, which is
+    said where it changes a value. Integers, booleans and complex numbers only go into their like; a counter may be a
+    whole number in floating point.
+
+    Raises:
+        CheckpointError: they do not fit, or one holds NaN or infinity; nothing has been copied.
+    """
+    wanted = model.state_dict()
+    missing = sorted(wanted.keys() - tensors.keys())
+    unexpected = sorted(tensors.keys() - wanted.keys())
+    reshaped = [
+        f"{name} is {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & tensors.keys())
+        if tensors[name].shape != wanted[name].shape
+    ]
+    if not (missing or unexpected or reshaped):
+        _check_kinds(tensors, wanted, source)
+        model.load_state_dict(_converted(tensors, wanted, source))
+        return
+    other = 2 * (len(missing) + len(reshaped)) > len(wanted)
+    examples = 1 if other else 3
+    faults = [
+        f"{len(names)} {fault} ({_first(names, examples)})"
+        for fault, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        if names
+    ]
+    raise CheckpointError(
+        f"{source} {'holds another architecture' if other else 'does not fit'}: of {len(wanted)} tensors of "
+        f"{type(model).__name__}, {', '.join(faults)}; give the weights of this model, or build the model with the "
+        f"options they were trained with"
+    )
+
+
+def _check_kinds(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
+    """Refuse integers, booleans and complex numbers in the place of floating point, and broken numbers in theirs."""
+    others = [
+        f"{name} is {_name(tensors[name])}, not {_name(wanted[name])}"
+        for name in wanted
+        if _kind(tensors[name]) != _kind(wanted[name]) and not _counts(tensors[name], wanted[name])
+    ]
+    if others:
+        raise CheckpointError(
+            f"{source} holds numbers of another kind in {len(others)} of {len(wanted)} tensors ({_first(others, 2)}), "
+            f"which were cast or quantized; give the weights as they were trained"
+        )
+
+
+def _converted(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The tensors in the precision of the wanted ones, all of them finite."""
+    converted = {name: tensors[name].to(wanted[name].dtype) for name in wanted}
+    for name, value in converted.items():
+        faulty = 0 if value.is_meta else int(value.numel() - value.isfinite().sum())
+        if faulty:
+            raise CheckpointError(
+                f"{source} holds NaN or infinity in {faulty:,} of {value.numel():,} numbers of {name}: it is damaged, "
+                f"or of a training that diverged; give an earlier checkpoint"
+            )
+    rounded = [
+        name
+        for name, value in converted.items()
+        if value.dtype.itemsize < tensors[name].dtype.itemsize
+        and not torch.equal(value.to(tensors[name]), tensors[name])
+    ]
+    if rounded:
+        warnings.warn(
+            f"{source}: {len(rounded)} tensors are rounded from {_name(tensors[rounded[0]])} to "
+            f"{_name(wanted[rounded[0]])}, the network's precision ({_first(rounded, 1)})",
+            RegardWarning,
+            stacklevel=3,
+        )
+    return converted
+
+
+def _counts(given: Tensor, wanted: Tensor) -> bool:
+    """Whether whole numbers in floating point stand for integers, as counters of batches do in some files."""
+    both = _kind(given) == "floating point" and _kind(wanted) == "integer"
+    return both and bool((given == given.round()).all() and (given.abs() < 2**53).all())
+
+
+def _kind(tensor: Tensor) -> str:
+    """What kind of numbers a tensor holds, however precisely."""
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return str(tensor.layout)
+    kinds = {"floating point": tensor.is_floating_point(), "complex": tensor.is_complex()}
+    return next((kind for kind, found in kinds.items() if found), "bool" if tensor.dtype == torch.bool else "integer")
+
+
+def _name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.") + ("" if tensor.layout == torch.strided else ", sparse")
+
+
+def save(model: ReIDModel, folder: Path) -> None:
+    """See :meth:`regard.models.ReIDModel.save`."""
+    config = model_config(model)
+    files = {
+        folder / WEIGHTS: serialize(model),
+        folder / CONFIG: as_json(config | {"digest": _description_digest(config)}),
+    }
+    calibration = model.calibration
+    if calibration is not None:
+        digest = weights_digest(model)
+        if calibration.get("about", {}).get("weights", digest) in (None, digest):
+            files[folder / CALIBRATION] = as_json(sealed(calibration, digest))
+        else:
+            calibration = None
+            warnings.warn(
+                f"the model's calibration is of other weights and was not saved in {folder}; run 'regard calibrate'",
+                RegardWarning,
+                stacklevel=3,
+            )
+    write_together(files)
+    if calibration is None:
+        (folder / CALIBRATION).unlink(missing_ok=True)  # it was of other weights
+
+
+def sealed(calibration: Mapping[str, Any], weights: str) -> dict[str, Any]:
+    """A calibration that says which weights it is of, unless it does already, and holds a digest of itself.
+
+    Args:
+        calibration: content of a ``calibration.json``.
+        weights: digest of the weights.
+    """
+    content = {**calibration, "about": {"weights": weights, **calibration.get("about", {})}}
+    content["about"]["digest"] = _calibration_digest(content)
+    return content
+
+
+def _calibration_digest(content: Mapping[str, Any]) -> str:
+    about = {key: value for key, value in content.get("about", {}).items() if key != "digest"}
+    return values_digest({**content, "about": about})
+
+
+def load(path: Path | str) -> ReIDModel:
+    """Read a model back, in evaluation mode, on the CPU.
+
+    A calibration that is of other weights is left out, and said so.
+
+    Args:
+        path: a folder that ``model.save`` wrote, or the folder of a training run: its ``final/`` is read,
+            or its ``best/`` while it still trains.
+
+    Raises:
+        ConfigError: ``path`` is no path.
+        CheckpointError: there is no model, or it is damaged, or weights and description do not belong together.
+    """
+    check_kind("path", path, (str, Path), "the folder of a model or of a run")
+    folder = model_folder(Path(path))
+    config = _read_description(folder)
+    model = from_config(config, source=str(folder / CONFIG))
+    load_weights(model, read_tensors(folder / WEIGHTS), source=str(folder / WEIGHTS))
+    if config.get("digest", (known := _description_digest(config))) != known:
+        raise CheckpointError(
+            f"{folder / CONFIG} is not as it was written, so the network would be another one; restore it or save the "
+            f"model again (whoever changes it by hand takes out its 'digest')"
+        )
+    model.calibration = _read_calibration(folder)
+    return model.eval()
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    """What ``config.json`` says.
+
+    Raises:
+        CheckpointError: it is missing or no JSON.
+    """
+    path = folder / CONFIG
+    try:
+        config = parse_json(read_regular(path))
+    except (OSError, ValueError) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise CheckpointError(
+            f"{path} {reason}; a model is a folder with {WEIGHTS} and {CONFIG}, save it again"
+        ) from error
+    return config
+
+
+def _description_digest(config: Mapping[str, Any]) -> str:
+    """Digest of what decides which network is built, and what it is shown."""
+    said = {key: config[key] for key in ("input",) if key in config}
+    return values_digest({key: config.get(key) for key in ("model", "num_ids", "options", "stripped")} | said)
+
+
+def _read_calibration(folder: Path) -> dict[str, Any] | None:
+    """The calibration of the weights in a folder; None where there is none, or one of other weights."""
+    path = folder / CALIBRATION
+    if not path.is_file():
+        return None
+    try:
+        content = parse_json(read_regular(path))
+        if "format" not in content:
+            raise ValueError("it is no calibration")
+        about = content.setdefault("about", {})
+        if about.get("digest", (known := _calibration_digest(content))) != known:
+            raise ValueError("not as it was written")
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); remove it and run 'regard calibrate'") from error
+    if about.setdefault("weights", None) is None:
+        warnings.warn(
+            f"{path} does not say which weights it is of, as an earlier version wrote it; it is used, but run 'regard "
+            f"calibrate' if the weights were replaced since",
+            RegardWarning,
+            stacklevel=3,
+        )
+    elif about["weights"] != weights_digest(folder):
+        warnings.warn(
+            f"{path} is of other weights than {WEIGHTS} beside it and is not used; run 'regard calibrate' again",
+            RegardWarning,
+            stacklevel=3,
+        )
+        return None
+    return content
+
+
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """Plain values as the bytes of a JSON file."""
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def model_folder(path: Path) -> Path:
+    """The folder with the weights that ``path`` stands for: itself, or its ``final/`` or ``best/``.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    for folder in (path, path / "final", path / "best"):
+        if (folder / WEIGHTS).is_file():
+            return folder
+    raise CheckpointError(
+        f"no {WEIGHTS} in {path} nor in its final/ or best/; give a folder that model.save() or a training wrote"
+    )
+
+
+def saved_system(folder: Path) -> str:
+    """Name of the system a model folder describes.
+
+    Raises:
+        CheckpointError: it describes none.
+    """
+    try:
+        return _read_description(folder)["model"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG} does not describe a model ({error}); give a folder that model.save() wrote"
+        ) from error
+
+
+def _first(names: Collection[str], count: int) -> str:
+    return ", ".join([*list(names)[:count], *(["…"] if len(names) > count else [])])
