@@ -164,8 +164,11 @@ def build_state(
     optimizer = build_optimizer(model, config.optim)
     if runtime.world_size > 1:
         leave_unreached(model, criterion, config.data.height, config.data.width)
-    if config.train.checkpointing:
-        recompute_blocks(model)
+    if config.train.checkpointing and not recompute_blocks(model):
+        raise ConfigError(
+            f"train.checkpointing is true, but {config.model.name} has no block that can be computed again: neither "
+            "regard's backbone nor its attention is in it; leave it out"
+        )
     network, optimizer = runtime.setup(model, optimizer)
     average = Average(model, config.train.ema) if config.train.ema else None
     state = TrainingState(model, criterion, optimizer, average, Progress())

@@ -37,7 +37,7 @@ from regard.evaluation.scoring import as_feature_sets, lists_of, with_options
 from regard.explain.attention import attention_of
 from regard.explain.attention_precision import PrecisionRow, measure_precision, pair_up, precision_row
 from regard.explain.correlation import Correlation, correlate
-from regard.explain.features import feature_layers, feature_maps
+from regard.explain.features import feature_maps
 from regard.explain.heads import pair_heat
 from regard.metrics import RankingReport, evaluate_camera_pairs, rank
 from regard.metrics.pair_sampling import sample_pairs
@@ -363,7 +363,7 @@ class Finder:
 
     def _correlation(self, run: Opened) -> dict[str, Correlation]:
         """Of the first picture, before and after the first and the last attention; of the last map without any."""
-        names = list(feature_layers(run.model))
+        names = list(run.model.map_layers())
         stems = [name.removesuffix(".before") for name in names if name.endswith(".before")]
         layers = [f"{stem}.{side}" for stem in dict.fromkeys(stems[:1] + stems[-1:]) for side in ("before", "after")]
         maps = feature_maps(run.model, run.input(self._pictures()[:1]), layers or names[-1:])
