@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from regard.models import ReIDModel
     from regard.models.cost import Cost
 
-SHOWN = "market1501"
-"""Data set whose recipe says how a system is built and what it sees."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -55,13 +52,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _show(name: str) -> None:
-    from regard.engine.run import PLAIN
-    from regard.recipes import list_recipes
+    from regard.engine.run import recipe_for
 
     model, config = _as_published(name)
     cost = _cost(model, config)
     print(_about(name))
-    said = "As published" if f"{name}_{SHOWN}" in list_recipes() else f"With {PLAIN}'s recipe"
+    recipe = recipe_for(name)
+    said = "As published" if recipe.startswith(f"{name}_") else f"As {recipe} has it"
     backbone = f"{config.model.options['backbone']}, " if "backbone" in config.model.options else ""
     print(
         f"\n{said} ({config.data.height} x {config.data.width}, {backbone}"
@@ -89,11 +86,11 @@ def option_meanings(entry: Any) -> dict[str, str]:
 
 def _as_published(name: str) -> tuple[ReIDModel, Config]:
     """The system as its recipe for Market-1501 builds it, with weights that mean nothing."""
-    from regard.engine.run import resolve
+    from regard.engine.run import BASE, resolve
     from regard.models import create_model
     from regard.models.cost import constant_weights
 
-    config = resolve(name, [f"data.name={SHOWN}"]).config
+    config = resolve(name, [f"data.name={BASE}"]).config
     with constant_weights():
         return create_model(name, 751, **config.model.options), config
 

@@ -33,7 +33,7 @@ from regard.storage import check_text
 from regard.structures import Splits
 from regard.threads import allowed_cores
 
-__all__ = ["Resolved", "find_data", "open_data", "resolve", "resume_run", "start_run", "tested_on"]
+__all__ = ["Resolved", "find_data", "open_data", "recipe_for", "resolve", "resume_run", "start_run", "tested_on"]
 
 CROWD = Path("runs") / "crowd"
 
@@ -74,20 +74,30 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Resolved:
     called, note, on_board = name, "", list_recipes()
     if name in MODELS and name not in on_board:
         data, system = _data_of(overrides), name
-        called = f"{system}_{data}"
-        own, plain = ([f"{one}_{kind}" for kind in (data, BASE)] for one in (system, PLAIN))
-        name = next(one for one in (*own, *plain) if one in on_board)
+        called, name = f"{system}_{data}", recipe_for(system, data)
         if name != called:
-            whose = "that" if name in own else f"{PLAIN}'s"
+            own = name.startswith(f"{system}_")
+            whose = "that" if own else f"{PLAIN}'s"
             note = f"{system} has no recipe for {data} and takes {whose} for {name.rpartition('_')[2]}"
             several = override({}, overrides).get("data", {}).get("train")
-            model = () if name in own else (f"model={{name: {system}}}",)
+            model = () if own else (f"model={{name: {system}}}",)
             overrides = (*model, f"data.name={'null' if several else data}", *overrides)
     recipe = read_recipe(name)
     config = recipe.config(overrides)
     said = f"recipe {name} ({recipe.kind})" + (f": {note}" if note else "")
     changes = changed_settings(recipe, config)
     return Resolved(Path(called).stem, config, recipe, (said, *([f"changed: {', '.join(changes)}"] if changes else ())))
+
+
+def recipe_for(system: str, data: str = BASE) -> str:
+    """Name of the recipe that a system takes for a data set: its own for that one or for Market-1501, or the plain one.
+
+    Args:
+        system: name of a registered model.
+        data: name of the data set.
+    """
+    on_board = list_recipes()
+    return next(name for one in (system, PLAIN) for kind in (data, BASE) if (name := f"{one}_{kind}") in on_board)
 
 
 def _data_of(overrides: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from regard.config import Config, load_config, read_settings
 from regard.data.datasets import detect
 from regard.data.sources import Source, find_source, place_of, same_pictures, split_options
 from regard.engine.readiness import EPOCHS
-from regard.engine.run import CROWD, find_data, resolve, tested_on
+from regard.engine.run import CROWD, find_data, recipe_for, tested_on
 from regard.errors import ConfigError, RegardError
 from regard.evaluation.embed import embed_run, run_options
 from regard.evaluation.scoring import Detail, Queries, as_feature_sets, as_one_list, score_sets, with_options
@@ -21,6 +21,7 @@ from regard.evaluation.transfer import Score
 from regard.metrics import RankingReport
 from regard.models import ReIDModel, load
 from regard.models.saved import model_folder, saved_input, saved_system, was_imported
+from regard.recipes import read_recipe
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 
@@ -229,14 +230,14 @@ def settings_of(
 
     Args:
         folder: run folder or model folder.
-        own: the run's configuration. Without one, they are those of its system's recipe for Market-1501, with pictures
-            of the size the model was saved with.
+        own: the run's configuration. Without one, they are those of its system's recipe for Market-1501, or of the
+            baseline's, with pictures of the size the model was saved with.
         changes: settings of the ``eval`` section that differ. What then leaves the precision open means fp32 for a
             model without a run, and for one that was imported.
         size: height and width of the network's input, where they differ.
     """
     place = model_folder(folder)
-    tree = (own or resolve(f"{saved_system(place)}_market1501").config).to_dict()
+    tree = (own or read_recipe(recipe_for(saved_system(place))).config()).to_dict()
     seen = saved_input(place)
     if own is None and seen is not None:
         tree["data"] |= seen.to_dict()
