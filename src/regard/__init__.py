@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from regard.data import load_dataset
     from regard.errors import RegardError
-    from regard.evaluation.verify import compare
+    from regard.evaluation.verify import verify
     from regard.metrics import evaluate_ranking
     from regard.models import ReIDModel, create_model, import_released, load
     from regard.recipes import list_recipes
@@ -32,14 +32,15 @@ _HOME = {
     "RegardError": "regard.errors",
     "Sample": "regard.structures",
     "Splits": "regard.structures",
-    "compare": "regard.evaluation.verify",
     "create_model": "regard.models",
     "evaluate_ranking": "regard.metrics",
     "import_released": "regard.models",
     "list_recipes": "regard.recipes",
     "load": "regard.models",
     "load_dataset": "regard.data",
+    "verify": "regard.evaluation.verify",
 }
+_FORMERLY = {"compare": "verify"}  # until 0.3
 
 __all__ = [
     "Batch",
@@ -50,17 +51,18 @@ __all__ = [
     "Sample",
     "Splits",
     "__version__",
-    "compare",
     "create_model",
     "evaluate_ranking",
     "import_released",
     "list_recipes",
     "load",
     "load_dataset",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    name = _FORMERLY.get(name, name)
     if name not in _HOME:
         raise AttributeError(f"module 'regard' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -16,7 +16,7 @@ import torch
 
 from regard import __version__
 from regard.config import Config, load_config, override
-from regard.data.crowd import make_crowd
+from regard.crowd import make_crowd
 from regard.data.datasets import Counts, count_differences, published_counts
 from regard.engine.log import read_history
 from regard.engine.run import open_data, start_run
@@ -31,6 +31,7 @@ from regard.recipes import About, Recipe, list_recipes, read_recipe
 from regard.report.reproduction import Compared, Departure, Reproduction, SeedRun
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
+from regard.threads import allowed_cores
 from regard.wording import count
 
 __all__ = ["find_recipe", "reproduce"]
@@ -159,7 +160,7 @@ def _configure(recipe: Recipe, root: Path | None, folder: Path, overrides: Seque
     if root is None and data == CROWD:
         root = folder / CROWD
         train_ids, test_ids = _about(recipe).people or (200, 200)
-        make_crowd(root, train_ids=train_ids, test_ids=test_ids, progress=not quiet)
+        make_crowd(root, train_ids=train_ids, test_ids=test_ids, workers=allowed_cores(), progress=not quiet)
     if root is None:
         raise ConfigError(f"where {data} lies is not said; give --root FOLDER")
     return recipe.config([*_about(recipe).settings, f"data.root={root}", *overrides])

@@ -18,10 +18,10 @@ import pytest
 from crowd_album import SMALL
 from PIL import Image
 
-from regard.data.crowd import make as make_module
-from regard.data.crowd import make_crowd
-from regard.data.crowd.plan import FOLDERS, Cast, plan_jobs
-from regard.data.crowd.worker import Studio
+from regard.crowd import contact_sheet, make_crowd
+from regard.crowd.dataset import generate as make_module
+from regard.crowd.dataset.plan import FOLDERS, Cast, plan_jobs
+from regard.crowd.dataset.worker import Studio
 from regard.errors import ConfigError, DataError, RegardError, StorageError
 
 NAME = re.compile(r"^(-1|\d{4})_c(\d)s(\d)_(\d{6})_(\d{2})\.jpg$")
@@ -151,7 +151,7 @@ def test_every_start_method_gives_the_same_bytes(crowd, tmp_path, method):
     script.write_text(
         textwrap.dedent(f"""
         import multiprocessing, sys
-        from regard.data.crowd import make_crowd
+        from regard.crowd import make_crowd
         if __name__ == "__main__":
             multiprocessing.set_start_method({method!r})
             make_crowd({str(tmp_path / "made")!r}, **{OPTIONS!r}, workers=2)
@@ -199,6 +199,45 @@ def test_a_crowd_with_files_missing_or_changed_is_told_apart(tmp_path):
     next((tmp_path / "crowd/query").iterdir()).unlink()
     with pytest.raises(DataError, match="with files missing"):
         make(tmp_path / "crowd", **few)
+
+
+@pytest.mark.parametrize("part", ["parameters", "knobs", "images", "sha256"])
+@pytest.mark.parametrize("value", [None, 3, "x", [[1]], {}])
+def test_a_description_that_somebody_has_changed_is_told_apart(crowd, tmp_path, part, value):
+    description = json.loads((crowd[0] / "dataset.json").read_text())
+    (description["parameters"] if part == "knobs" else description)[part] = value
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    with pytest.raises(DataError, match="holds another crowd") as caught:
+        make(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_json_without_end_is_no_crowd(tmp_path):
+    for name in ("dataset.json", "keypoints.json"):
+        (tmp_path / name).write_text("[" * 100_000)
+    with pytest.raises(DataError, match="is no crowd"):
+        make(tmp_path)
+    with pytest.raises(DataError, match="nested too deeply"):
+        contact_sheet(tmp_path)
+
+
+def test_a_contact_sheet_has_a_row_for_everyone(crowd, tmp_path):
+    sheet = contact_sheet(crowd[0], people=2, columns=3, labels=True, scale=2)
+    assert sheet.size == (3 * 64, 2 * 3 * 128)
+    first = np.asarray(sheet)[:128, :64]
+    entry = json.loads((crowd[0] / "keypoints.json").read_text())["images"]
+    name = min((e for e in entry if e["pid"] == 1), key=lambda e: (e["camid"], e["file_name"]))["file_name"]
+    with Image.open(crowd[0] / name) as picture:
+        assert (first == np.asarray(picture.resize((64, 128), Image.Resampling.BICUBIC))).all()
+    for options in ({"people": 0}, {"columns": 0}, {"scale": 0.5}):
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            contact_sheet(crowd[0], **options)
+    coco = json.loads((crowd[0] / "keypoints.json").read_text())
+    for damaged in ({}, {"images": [], "annotations": []}, {"images": [{}], "annotations": [{}]}, coco):
+        (tmp_path / "keypoints.json").write_text(json.dumps(damaged))  # the last one without its pictures
+        with pytest.raises(DataError, match="no crowd in") as caught:
+            contact_sheet(tmp_path)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -254,7 +293,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
 def test_the_interrupt_key_ends_all_workers(tmp_path):
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"  # a background job would ignore it
-        f"from regard.data.crowd import make_crowd; make_crowd({str(tmp_path / 'crowd')!r}, workers=2)"
+        f"from regard.crowd import make_crowd; make_crowd({str(tmp_path / 'crowd')!r}, workers=2)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True, text=True)
     while not list(tmp_path.glob(".crowd.*.partial/query/*.jpg")):
@@ -271,7 +310,7 @@ def test_the_interrupt_key_ends_all_workers(tmp_path):
 
 @pytest.mark.slow
 def test_workers_do_not_outlive_a_killed_parent(tmp_path):
-    code = f"from regard.data.crowd import make_crowd; make_crowd({str(tmp_path / 'crowd')!r}, workers=2)"
+    code = f"from regard.crowd import make_crowd; make_crowd({str(tmp_path / 'crowd')!r}, workers=2)"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
     while not list(tmp_path.glob(".crowd.*.partial/query/*.jpg")):
         assert process.poll() is None
@@ -315,6 +354,7 @@ def test_a_killed_worker_is_one_line(tmp_path, monkeypatch):
         ({"cameras_per_id": (3, 2)}, "cameras_per_id is (3, 2)"),
         ({"cameras_per_id": 3}, "cameras_per_id is 3"),
         ({"workers": 0}, "workers is 0"),
+        ({"workers": 10_000}, "workers is 10000, expected a whole number from 1 to"),
         ({"seed": "x"}, "seed is 'x'"),
         ({"junk": -1}, "junk is -1"),
         ({"difficulty": "esay"}, "did you mean 'easy'"),
@@ -369,7 +409,7 @@ def test_cameras_per_id_is_cut_to_the_cameras(crowd):
 
 
 def test_importing_the_crowd_imports_no_torch():
-    code = "import sys, regard.data.crowd; sys.exit('torch' in sys.modules)"
+    code = "import sys, regard.crowd; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "error", "-c", code], timeout=60).returncode == 0
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from regard.data.crowd.folder import read_description
-from regard.data.crowd.sheet import contact_sheet
+from regard.crowd.dataset.contact_sheet import contact_sheet
+from regard.crowd.dataset.crowd_folder import read_description
 from regard.data.datasets.keypoints import read_keypoints
 from regard.data.labels.coco import read_coco
 from regard.data.rows import read_rows

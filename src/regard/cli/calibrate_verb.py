@@ -5,7 +5,7 @@
   regard calibrate runs/apnet --prior 0.01 --png reliability.png
 
 Pictures of one person by two cameras are compared with pictures of two. The curve, its thresholds and how far both can
-be trusted go into the model's calibration.json; regard.load reads it, regard.compare(a, b, model) uses it.
+be trusted go into the model's calibration.json; regard.load reads it, regard.verify(a, b, model) uses it.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from regard.run_folder.saved_state import Saved, has_state, read_saved
 from regard.runtime.fabric import Runtime
 from regard.storage import check_text
 from regard.structures import Splits
+from regard.threads import allowed_cores
 
 __all__ = ["Resolved", "find_data", "open_data", "resolve", "resume_run", "start_run", "tested_on"]
 
@@ -145,10 +146,10 @@ def find_data(
 ) -> Source:
     """The source of a text; None is whatever lies in ``root``, and the crowd needs none, it is made."""
     if root is None and text in (None, "crowd"):
-        from regard.data.crowd import make_crowd
+        from regard.crowd import make_crowd
 
         if runtime is None or runtime.is_main:
-            make_crowd(CROWD, progress=not quiet)
+            make_crowd(CROWD, workers=allowed_cores(), progress=not quiet)
         if runtime:
             runtime.barrier()
         text, root = "crowd", CROWD
