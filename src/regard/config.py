@@ -18,7 +18,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from regard.errors import ConfigError, nearest
 from regard.parsing import dump_yaml, parse_yaml
@@ -153,8 +162,9 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
         default=None, description="loader processes; None: by core count"
     )
-    cache: Literal["none", "ram", "disk"] = Field(
-        default="none", description="where decoded training pictures are kept"
+    cache: Annotated[Literal["none", "disk"], BeforeValidator(lambda kind: "disk" if kind == "ram" else kind)] = Field(
+        default="none",
+        description="disk: decoded training pictures in a file, which the system keeps in memory; ram is the same",
     )
     cache_folder: Place | None = Field(default=None, description="of cache=disk; None: in the run folder")
 
