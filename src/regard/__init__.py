@@ -17,11 +17,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from regard.data import load_dataset
+    from regard.engine.from_python import train
     from regard.errors import RegardError
     from regard.evaluation.verify import verify
     from regard.metrics import evaluate_ranking
     from regard.models import ReIDModel, create_model, import_released, load
     from regard.recipes import list_recipes
+    from regard.registry import list_datasets, list_models
     from regard.structures import Batch, Output, Ranking, Sample, Splits
 
 _HOME = {
@@ -35,10 +37,13 @@ _HOME = {
     "create_model": "regard.models",
     "evaluate_ranking": "regard.metrics",
     "import_released": "regard.models",
+    "list_datasets": "regard.registry",
+    "list_models": "regard.registry",
     "list_recipes": "regard.recipes",
     "load": "regard.models",
     "load_dataset": "regard.data",
     "verify": "regard.evaluation.verify",
+    "train": "regard.engine.from_python",
 }
 _FORMERLY = {"compare": "verify"}  # until 0.3
 
@@ -54,9 +59,12 @@ __all__ = [
     "create_model",
     "evaluate_ranking",
     "import_released",
+    "list_datasets",
+    "list_models",
     "list_recipes",
     "load",
     "load_dataset",
+    "train",
     "verify",
 ]
 

@@ -25,7 +25,6 @@ from regard.data.image import read_image
 from regard.data.transforms import TestTransform, normalize
 from regard.engine.run import resume_run, start_run
 from regard.engine.train import build_model
-from regard.engine.training_state import read_config, read_progress
 from regard.errors import CheckpointError
 from regard.evaluation.color_histogram import color_histograms
 from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_options
@@ -38,6 +37,7 @@ from regard.models import ReIDModel
 from regard.recipes import read_recipe
 from regard.report import Command, RankedList, gather, pick_queries, ranked_lists, write_runs
 from regard.report.ranked_figure import ranked_figure
+from regard.run_folder.saved_state import read_config, read_progress
 from regard.runtime.fabric import Runtime
 from regard.storage import write_atomic
 from regard.structures import Ranking, Sample, Splits

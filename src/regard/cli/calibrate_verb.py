@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regard.cli.arguments import SEEDS, between, output_file
+from regard.cli.arguments import SEEDS, add_device, between, output_file
 from regard.wording import count
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=between(*SEEDS), default=0, help="of the drawing, and of the split of people")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write calibration and reliability to a file")
     parser.add_argument("--png", type=output_file, metavar="FILE", help="draw the reliability and the curve")
+    add_device(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
 
 

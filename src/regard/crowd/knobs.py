@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
+from numbers import Real
 from typing import Any
 
-from regard.errors import ConfigError, nearest
+from regard.errors import ConfigError, check_kind, nearest
 
 __all__ = ["PRESETS", "Knobs", "resolve"]
 
@@ -89,6 +90,8 @@ def resolve(difficulty: str, overrides: Mapping[str, Any] | None = None) -> Knob
     Raises:
         ConfigError: no such preset or knob (answers with the nearest), or a value out of its bounds.
     """
+    check_kind("difficulty", difficulty, str, "one of " + ", ".join(PRESETS))
+    check_kind("knobs", overrides or {}, Mapping, "knobs by name, such as {'occlusion': 0.9}")
     if difficulty not in PRESETS:
         raise ConfigError(
             f"unknown difficulty {difficulty!r}{nearest(difficulty, PRESETS)}; known: {', '.join(PRESETS)}"
@@ -110,9 +113,7 @@ def checked(entry: Field[Any], value: Any) -> Any:
     """
     low, high, whole = entry.metadata["low"], entry.metadata["high"], isinstance(entry.default, int)
     wanted = f"{'a whole number' if whole else 'a number'} from {low:g} to {high:g} ({entry.metadata['doc']})"
-    if isinstance(value, str) or not hasattr(value, "__float__"):
-        raise ConfigError(f"knob {entry.name!r} is {value!r}, expected {wanted}")
-    number = float(value)
-    if not low <= number <= high or (whole and number != int(number)):
-        raise ConfigError(f"knob {entry.name!r} is {value!r}, expected {wanted}")
-    return int(number) if whole else number
+    check_kind(f"knob {entry.name!r}", value, (Real, bool), wanted)
+    if not low <= value <= high or (whole and value != int(value)):
+        raise ConfigError(f"knob {entry.name!r} is {value!r}, wanted {wanted}")
+    return int(value) if whole else float(value)

@@ -45,7 +45,7 @@ class Rng:
     __slots__ = ("state",)
 
     def __init__(self, *path: str | int):
-        name = "/".join(str(part) for part in path).encode()
+        name = "/".join(str(part) for part in path).encode(errors="surrogatepass")
         self.state = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
     def bits(self) -> int:

@@ -51,7 +51,7 @@ def contact_sheet(
             raise ValueError("nobody is in it")
         return assembled(rows)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"no crowd in '{root}' ({error}), expected keypoints.json; make one there first") from error
+        raise DataError(f"no crowd in '{root}' ({error}), wanted keypoints.json; make one there first") from error
 
 
 def read_entries(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,12 +30,12 @@ def existing_crowd(root: Path, request: Request, *, overwrite: bool) -> dict[str
     Raises:
         DataError: the folder holds something else and may not be overwritten.
     """
-    if not root.exists() or is_empty(root):
+    if is_free(root):
         return None
     found = read_description(root)
     if found is None:
         raise DataError(
-            f"'{root}' exists and is no crowd, expected a new or empty folder; choose another one or move it away"
+            f"'{root}' exists and is no crowd, wanted a new or empty folder; choose another one or move it away"
         )
     difference = describe_difference(found, request)
     if not difference and is_complete(root, found):
@@ -47,13 +48,13 @@ def existing_crowd(root: Path, request: Request, *, overwrite: bool) -> dict[str
     return None
 
 
-def is_empty(root: Path) -> bool:
-    """Return whether there is nothing in a folder."""
+def is_free(root: Path) -> bool:
+    """Return whether there is no folder yet, or nothing in it."""
     try:
-        return root.is_dir() and not any(root.iterdir())
+        return not root.exists() or (root.is_dir() and not any(root.iterdir()))
     except OSError as error:
         raise DataError(
-            f"cannot read '{root}' ({error.strerror or error}), expected a folder for a crowd; choose another one"
+            f"cannot read '{root}' ({error.strerror or error}), wanted a folder for a crowd; choose another one"
         ) from error
 
 
@@ -137,7 +138,7 @@ def staging(root: Path) -> Iterator[Path]:
     Raises:
         StorageError: the disk refused a write.
     """
-    place = root.parent / f".{root.name}.{os.getpid()}.partial"
+    place = root.parent / f".{root.name}.{secrets.token_hex(4)}.partial"
     try:
         for name in FOLDERS:
             (place / name).mkdir(parents=True)

@@ -19,7 +19,7 @@ from regard.crowd.dataset.plan import DISTRACTOR, FOLDERS, Job, plan_jobs
 from regard.crowd.dataset.request import FORMAT, VERSION, Request, checked_request, checked_workers
 from regard.crowd.dataset.worker import Task, enlist, make_set, open_studio, run_task
 from regard.crowd.identity_types import Identity, describe
-from regard.errors import RegardError
+from regard.errors import ConfigError, RegardError, check_kind
 
 __all__ = ["make_crowd"]
 
@@ -74,26 +74,19 @@ def make_crowd(
         The contents of ``dataset.json``.
 
     Raises:
-        ConfigError: an unknown difficulty or knob, or a number out of its bounds.
+        ConfigError: an unknown difficulty or knob, a number out of its bounds, or an argument of another kind.
         DataError: ``root`` holds something else.
         StorageError: the disk refused a write; nothing half-made is left.
     """
+    check_kind("root", root, (str, Path), "a folder to write")
+    if "\0" in str(root) or not str(root):
+        raise ConfigError(f"root is {str(root)!r}, wanted a folder to write; give its name")
     root = Path(root).absolute()
     request = checked_request(
-        train_ids=train_ids,
-        test_ids=test_ids,
-        cameras=cameras,
-        per_camera=per_camera,
-        cameras_per_id=cameras_per_id,
-        seed=seed,
-        city=city,
-        difficulty=difficulty,
-        knobs=knobs,
-        height=height,
-        width=width,
-        distractors=distractors,
-        junk=junk,
-    )
+        train_ids=train_ids, test_ids=test_ids, cameras=cameras, per_camera=per_camera, cameras_per_id=cameras_per_id,
+        seed=seed, city=city, difficulty=difficulty, knobs=knobs, height=height, width=width,
+        distractors=distractors, junk=junk,
+    )  # fmt: skip
     workers = checked_workers(workers)
     found = existing_crowd(root, request, overwrite=overwrite)
     if found is not None:
@@ -152,7 +145,7 @@ class Crew:
                 yield future.result()
         except BrokenProcessPool as error:
             raise RegardError(
-                "a process that rendered the crowd ended early, expected it to finish; it ran out of memory, or a "
+                "a process that rendered the crowd ended early, wanted it to finish; it ran out of memory, or a "
                 "script lacks `if __name__ == '__main__':`; try fewer workers, or workers=1"
             ) from error
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from operator import index
 from typing import Any
 
 from regard.crowd.dataset.plan import Cast
 from regard.crowd.knobs import Knobs, resolve
-from regard.errors import ConfigError
+from regard.errors import ConfigError, check_kind
 
 __all__ = ["FORMAT", "VERSION", "Request", "checked_request", "checked_workers"]
 
@@ -78,6 +79,7 @@ def checked_request(
     whole("test_ids", test_ids, 1, 100_000)
     whole("cameras", cameras, 2, MOST_CAMERAS)
     whole("per_camera", per_camera, 1, 100)
+    check_kind("city", city, (int, str), "a number or a name")
     whole("seed", seed, -(2**63), 2**63)
     whole("height", height, SMALLEST[0], LARGEST)
     whole("width", width, SMALLEST[1], LARGEST)
@@ -85,7 +87,7 @@ def checked_request(
     junk = test_ids // 4 if junk is None else whole("junk", junk, 0, 100_000)
     span = checked_span(cameras_per_id, cameras)
     if not 1 <= height / width <= 4:
-        raise ConfigError(f"height x width is {height}x{width}, expected a height of 1 to 4 widths, such as 256x128")
+        raise ConfigError(f"height x width is {height}x{width}, wanted a height of 1 to 4 widths, such as 256x128")
     cast = Cast(train_ids, test_ids, cameras, per_camera, span, distractors, junk)
     return Request(cast, int(seed), str(city), difficulty, resolve(difficulty, knobs), height, width)
 
@@ -97,12 +99,12 @@ def checked_span(cameras_per_id: tuple[int, int], cameras: int) -> tuple[int, in
         ConfigError: they are no such pair, or nobody would be seen by two cameras.
     """
     try:
-        fewest, most = (int(count) for count in cameras_per_id)
+        fewest, most = (index(count) for count in cameras_per_id)
     except (TypeError, ValueError):
         fewest, most = 0, 0
     if not 1 <= fewest <= most or most < 2:
         raise ConfigError(
-            f"cameras_per_id is {cameras_per_id!r}, expected the fewest and the most cameras that see a person, "
+            f"cameras_per_id is {cameras_per_id!r}, wanted the fewest and the most cameras that see a person, "
             "such as (3, 6); a query needs a match by a second camera"
         )
     return min(fewest, cameras), min(most, cameras)
@@ -125,5 +127,5 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
         ConfigError: it is not.
     """
     if isinstance(value, bool) or not hasattr(value, "__index__") or not low <= value <= high:
-        raise ConfigError(f"{name} is {value!r}, expected a whole number from {low} to {high}")
+        raise ConfigError(f"{name} is {value!r}, wanted a whole number from {low} to {high}")
     return int(value)
