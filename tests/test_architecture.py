@@ -15,6 +15,7 @@ import pytest
 import regard
 
 SOURCE = Path(regard.__file__).parent
+BENCHMARKS = SOURCE.parents[1] / "benchmarks"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # What each room may import besides itself and the ground that all stand on.
@@ -61,12 +62,13 @@ MAY_IMPORT = {
     "parsing": set(),
     "precision": set(),
     "threads": set(),
+    "version": set(),
     "widening": set(),
     "wording": set(),
 }
 GROUND = {
     "structures", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing", "precision",
-    "threads", "widening", "wording",
+    "threads", "version", "widening", "wording",
 }  # fmt: skip
 
 
@@ -100,6 +102,37 @@ def test_imports_run_one_way(path):
     else:
         allowed |= {"errors", "wording"}
     assert imported(path) <= allowed
+
+
+@pytest.fixture(scope="module")
+def house():
+    sys.path.insert(0, str(BENCHMARKS))
+    yield importlib.import_module("house")
+    sys.path.remove(str(BENCHMARKS))
+
+
+def test_no_modules_import_each_other(house):
+    """By no way: inside functions, for types alone, through packages and what these load later; nor through regard."""
+    graph = house.imports(SOURCE)
+    assert house.circles(graph) == []
+    assert [name for name, targets in graph.items() if "regard" in targets] == []
+    lent = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"f"}, "f": {"g"}, "g": {"e"}}
+    assert house.circles(lent) == [["b", "c"], ["e", "f", "g"]]
+
+
+def test_circles_are_found_wherever_an_import_stands(house, tmp_path):
+    room = tmp_path / "home" / "room"
+    room.mkdir(parents=True)
+    (tmp_path / "home" / "__init__.py").write_text('_HOME = {"late": "home.late"}\n')
+    (tmp_path / "home" / "late.py").write_text("import home\n")
+    (room / "__init__.py").write_text("from home.room.one import a\n")
+    (room / "one.py").write_text("def f():\n    from home.room.two import b\n")
+    two = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from home.room import one\n"
+    (room / "two.py").write_text(two)
+    (room / "three.py").write_text("from home import four\n")
+    (tmp_path / "home" / "four.py").write_text("import home.room.two\n")
+    found = house.circles(house.imports(tmp_path / "home"))
+    assert found == [["home", "home.late"], ["home.room.one", "home.room.two"]]
 
 
 def test_every_room_is_known():

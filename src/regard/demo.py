@@ -18,7 +18,6 @@ from random import Random
 import numpy as np
 import torch
 
-from regard import __version__
 from regard.config import Config
 from regard.data import load_dataset
 from regard.data.crowd import make_crowd
@@ -54,6 +53,7 @@ from regard.models import ReIDModel
 from regard.recipes import read_recipe
 from regard.storage import write_atomic
 from regard.structures import Ranking, Sample, Splits
+from regard.version import __version__
 from regard.wording import count
 
 __all__ = ["Demo", "run_demo"]

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from regard import __version__
 from regard.config import Config
 from regard.data.image import read_image
 from regard.data.transforms import TestTransform, normalize
@@ -54,9 +53,11 @@ from regard.metrics import RankingReport, evaluate_camera_pairs, rank
 from regard.metrics.options import option_lines
 from regard.metrics.pairs import sample_pairs
 from regard.models import ReIDModel, load
-from regard.models.checkpoint import WEIGHTS, from_config, model_config, model_folder
+from regard.models.build import from_config
+from regard.models.checkpoint import WEIGHTS, model_config, model_folder
 from regard.models.cost import inference_cost
 from regard.structures import Ranking, Sample, Splits
+from regard.version import __version__
 from regard.wording import count
 
 __all__ = ["SECTIONS", "gather"]

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-from regard import __version__
 from regard.config import Config, load_config, override
 from regard.data.crowd import make_crowd
 from regard.data.datasets import Counts, count_differences, published_counts
@@ -31,6 +30,7 @@ from regard.explain.reproduction import Compared, Departure, Reproduction, SeedR
 from regard.metrics.significance import over_seeds
 from regard.recipes import About, Recipe, list_recipes, read_recipe
 from regard.structures import Splits
+from regard.version import __version__
 from regard.wording import count
 
 __all__ = ["find_recipe", "reproduce"]

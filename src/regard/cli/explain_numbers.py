@@ -25,7 +25,8 @@ from regard.explain.precision import (
     precision_row,
     precision_table,
 )
-from regard.models.checkpoint import from_config, model_config
+from regard.models.build import from_config
+from regard.models.checkpoint import model_config
 from regard.structures import Sample, Splits
 from regard.wording import count
 

@@ -15,8 +15,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from regard import __version__
 from regard.errors import RegardError, RegardWarning, UnknownNameError
+from regard.version import __version__
 
 __all__ = ["VERBS", "main", "parse"]
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from regard.export.card import Card
-    from regard.export.engines import Engine, open_engine
+    from regard.export.engines import Engine
     from regard.export.make import Exported, export_run
+    from regard.export.opening import open_engine
     from regard.export.program import optimize_for_inference
 
 _HOME = {
@@ -19,7 +20,7 @@ _HOME = {
     "Engine": "regard.export.engines",
     "Exported": "regard.export.make",
     "export_run": "regard.export.make",
-    "open_engine": "regard.export.engines",
+    "open_engine": "regard.export.opening",
     "optimize_for_inference": "regard.export.program",
 }
 

@@ -22,8 +22,9 @@ from regard.engine.run import open_data
 from regard.engine.scoring import embedding_options, with_options
 from regard.errors import ConfigError, DataError
 from regard.export.card import card_file
-from regard.export.engines import Engine, open_engine
+from regard.export.engines import Engine
 from regard.export.make import Exported, read_pictures
+from regard.export.opening import open_engine
 from regard.metrics import RankingReport
 from regard.storage import write_atomic
 from regard.structures import Sample, Splits

@@ -19,8 +19,9 @@ from regard.config import check_batch
 from regard.data.transforms import TestTransform, normalize
 from regard.errors import CheckpointError, ConfigError
 from regard.export.card import Precision
-from regard.export.engines import Engine, EngineName, open_engine
+from regard.export.engines import Engine
 from regard.export.make import input_of
+from regard.export.opening import EngineName, open_engine
 from regard.models import ReIDModel, load
 from regard.models.checkpoint import WEIGHTS, model_config, model_folder, weights_digest
 from regard.precision import Products

@@ -18,11 +18,11 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from regard import __version__
 from regard.errors import DataError, RegardError, StorageError
 from regard.search.gallery import is_id
 from regard.search.query import Answer
 from regard.search.record import Filter, check_names, parse_time
+from regard.version import __version__
 from regard.web.desk import Desk, GoneError, Query, Searcher
 from regard.web.guard import Guard
 from regard.web.marks import Pair

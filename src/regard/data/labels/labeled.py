@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,10 +17,7 @@ from regard.data.transforms import resize
 from regard.errors import DataError
 from regard.structures import Sample
 
-if TYPE_CHECKING:
-    from regard.data.labels.pack import LabelPack
-
-__all__ = ["LabelKind", "LabeledSample", "Labels", "Outline", "has_label", "read_labels"]
+__all__ = ["LabelKind", "LabeledSample", "Labels", "Outline", "PackedLabels", "has_label", "read_labels"]
 
 LabelKind = Literal["mask", "keypoints"]
 
@@ -55,6 +52,18 @@ class Outline(NamedTuple):
     width: int
 
 
+class PackedLabels(Protocol):
+    """The labels of many pictures in one place, such as a :class:`~regard.data.labels.pack.LabelPack`."""
+
+    def has(self, row: int, kind: LabelKind) -> bool:
+        """Return whether the picture in that row has labels of that kind."""
+        ...
+
+    def read(self, row: int, kinds: tuple[LabelKind, ...]) -> Labels:
+        """Return the labels of the picture in that row."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LabeledSample(Sample):
     """A sample whose labels are kept in other ways than a mask and keypoints.
@@ -72,7 +81,7 @@ class LabeledSample(Sample):
     outline: Outline | None = None
     scores: tuple[float, ...] | None = None
     heatmaps: tuple[Path | None, ...] | None = None
-    pack: LabelPack | None = None
+    pack: PackedLabels | None = None
     row: int = 0
 
 
