@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from regard.config import Config
 from regard.data.image import read_image
+from regard.data.labels import has_label
 from regard.data.transforms import TestTransform, normalize
 from regard.engine.checkpoint import read_progress
 from regard.engine.compare import fingerprint, run_labels
@@ -371,7 +372,7 @@ class Finder:
 
     def _precision(self, run: Opened) -> list[PrecisionRow]:
         """Before and after training; nothing where the data has no masks."""
-        if not any(sample.mask for sample in self.splits.query):
+        if not any(has_label(sample, "mask") for sample in self.splits.query):
             return []
         pairs = pair_up(self.splits.query, self.splits.gallery, MASKED_IN_FULL if self.full else MASKED)
         pids = np.array([sample.pid for sample, _ in pairs])

@@ -14,6 +14,7 @@ from regard.cli.explain_runs import names_of, open_runs, write_arrays, write_fig
 from regard.data.labels import LabelRoots, attach_labels, has_label
 from regard.data.sources import find_source
 from regard.engine.evaluation import own_config
+from regard.engine.run import label_roots
 from regard.errors import ConfigError, DataError
 from regard.explain.correlation import Correlation, correlate, correlation_figure
 from regard.explain.features import feature_maps
@@ -117,18 +118,24 @@ def _masked(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
     roots = LabelRoots(
         mask_root=arguments.masks, coco=arguments.coco, mask_threshold=arguments.mask_threshold, tolerance=1
     )
-    if not roots and not any(has_label(sample, "mask") for sample in samples):
+    if not places_of(roots) and not any(has_label(sample, "mask") for sample in samples):
         configs = (own_config(folder) for folder in arguments.runs)
         files = [config.data.label_files.get(splits.name) for config in configs if config]
         found = [one for one in files if one and (one.mask_root or one.coco)]
         if found:
-            roots = LabelRoots(**found[0].model_dump(include={"mask_root", "coco", "mask_threshold"}), tolerance=1)
+            told = {"mask_threshold": roots.mask_threshold} if roots else {}
+            roots = label_roots(found[0], keypoint_root=None, tolerance=1, **told)
     if not roots:
         return samples
     samples, coverage = attach_labels(samples, splits.root, roots)
-    places = " and ".join(str(place) for place in (roots.mask_root, roots.coco) if place)
+    places = places_of(roots) or splits.label
     print(f"masks in {places}: {coverage.masks:,} of {count(coverage.photos, f'{arguments.split} picture')}")
     return samples
+
+
+def places_of(roots: LabelRoots) -> str:
+    """Return where masks are looked for besides the data set, in words."""
+    return " and ".join(str(place) for place in (roots.mask_root, roots.coco) if place)
 
 
 def _wanted(name: str, patterns: list[str] | None) -> bool:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from regard.config import Config, load_config, override, read_settings
+from regard.config import Config, LabelFilesConfig, load_config, override, read_settings
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources, no_training, source_name
@@ -32,7 +32,7 @@ from regard.registry import MODELS
 from regard.storage import check_text
 from regard.structures import Splits
 
-__all__ = ["Resolved", "find_data", "open_data", "resolve", "resume_run", "start_run", "tested_on"]
+__all__ = ["Resolved", "find_data", "label_roots", "open_data", "resolve", "resume_run", "start_run", "tested_on"]
 
 CROWD = Path("runs") / "crowd"
 
@@ -126,13 +126,26 @@ def _labeled(splits: Splits, config: Config, runtime: Runtime | None, quiet: boo
     if not config.data.labels or not splits.train:
         return splits
     files = config.data.label_files.get(splits.name)
-    roots = LabelRoots(**files.model_dump(exclude={"pack"})) if files else None
+    roots = label_roots(files) if files else None
     if runtime and not runtime.is_main:
         runtime.barrier()
     labeled = label_training(splits, roots, files.pack if files else None, progress=not quiet)
     if runtime and runtime.is_main:
         runtime.barrier()
     return labeled
+
+
+def label_roots(files: LabelFilesConfig, **others: Any) -> LabelRoots:
+    """Return where a run's settings say that labels are; the usual threshold is of the masks in ``mask_root`` alone.
+
+    Args:
+        files: the settings.
+        others: what is to be otherwise.
+    """
+    said = files.model_dump(exclude={"pack"})
+    if not files.mask_root and files.mask_threshold == LabelFilesConfig().mask_threshold:
+        said["mask_threshold"] = None
+    return LabelRoots(**said | others)
 
 
 def tested_on(config: Config) -> str | None:

@@ -9,37 +9,29 @@ import base64
 import io
 from collections.abc import Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import Literal
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from regard.data.image import read_image
+from regard.data.image import Picture, read_picture
 from regard.errors import DataError
 from regard.explain.svg import PALETTE
 
 __all__ = ["Picture", "data_uri", "framed", "heat_colors", "heat_over", "open_picture", "sheet"]
-
-Picture = Image.Image | np.ndarray | Path | str
-"""A PIL image, (H, W, 3) uint8, or a file."""
 
 COLORMAP = "inferno"
 """Perceptually uniform, readable without color vision and on paper."""
 
 
 def open_picture(picture: Picture) -> Image.Image:
-    """The picture as RGB.
+    """Return the picture as RGB, as a network sees it (:func:`~regard.data.image.read_picture`).
 
     Raises:
-        DataError: the file is missing or no image.
+        DataError: it is no picture, or cannot be read.
     """
-    if isinstance(picture, np.ndarray):
-        return Image.fromarray(np.ascontiguousarray(picture)).convert("RGB")
-    if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
-    return Image.fromarray(read_image(picture))
+    return Image.fromarray(read_picture(picture))
 
 
 def heat_over(picture: Picture, heat: np.ndarray, strength: float = 0.75, height: int = 256) -> Image.Image:

@@ -69,7 +69,7 @@ class LabeledSample(Sample):
     """A sample whose labels are kept in other ways than a mask and keypoints.
 
     Attributes:
-        mask_threshold: lowest gray level of ``mask`` that is the person.
+        mask_threshold: lowest gray level of ``mask`` that is the person; None is as :func:`read_mask` has it.
         outline: the mask, where it is not a file of its own.
         scores: how sure the 17 keypoints are, from 0 to 1.
         heatmaps: a picture for each of the 17 joints, None for one that is missing.
@@ -77,7 +77,7 @@ class LabeledSample(Sample):
         row: where the picture is in them.
     """
 
-    mask_threshold: int = 1
+    mask_threshold: int | None = None
     outline: Outline | None = None
     scores: tuple[float, ...] | None = None
     heatmaps: tuple[Path | None, ...] | None = None
@@ -128,7 +128,7 @@ def read_labels(sample: Sample, kinds: tuple[LabelKind, ...] = ("mask", "keypoin
 def mask_of(sample: Sample, more: LabeledSample | None) -> np.ndarray | None:
     """The mask from its file, or from the outline."""
     if sample.mask is not None:
-        return read_mask(sample.mask, more.mask_threshold if more else 1)
+        return read_mask(sample.mask, more.mask_threshold if more else None)
     if more and more.outline is not None:
         try:
             return draw_segmentation(*more.outline)
