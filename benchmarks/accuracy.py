@@ -23,7 +23,7 @@ from systems import SYSTEMS, configure, train
 
 from regard.config import load_config
 from regard.data.crowd import make_crowd
-from regard.engine.compare import compare_runs
+from regard.evaluation.compare_runs import compare_runs
 
 MODES = {
     "plain": ["train.precision=fp32", "train.channels_last=false", "optim.fused=false"],

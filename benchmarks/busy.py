@@ -32,7 +32,7 @@ from pathlib import Path
 from results_file import table, write
 
 from regard.data.crowd import make_crowd
-from regard.engine.checkpoint import read_progress
+from regard.engine.training_state import read_progress
 from regard.threads import allowed_cores
 
 CORES = allowed_cores()

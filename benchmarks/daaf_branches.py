@@ -35,10 +35,10 @@ from regard.config import Config, load_config
 from regard.data import load_dataset
 from regard.data.crowd import make_crowd
 from regard.engine.run import start_run
-from regard.engine.runtime import Runtime
-from regard.engine.saved_state import has_state, read_saved
 from regard.engine.train import build_loader
 from regard.models.daaf import DAAF
+from regard.run_folder.saved_state import has_state, read_saved
+from regard.runtime.fabric import Runtime
 from regard.structures import Output
 
 ARMS = {"released": {"decoder_start": "released"}, "live": {"decoder_start": "torch"}, "off": {"pab": False}}

@@ -28,11 +28,11 @@ from results_file import seconds, table, write
 
 import regard
 from regard.data.crowd import make_crowd
-from regard.engine.extract import loader_workers
 from regard.errors import RegardError
-from regard.search.embedder import Embedder
-from regard.search.ingest import embed_sources
-from regard.search.inputs import list_sources
+from regard.evaluation.embed import loader_workers
+from regard.gallery.embedder import Embedder
+from regard.gallery.ingest import embed_sources
+from regard.gallery.inputs import list_sources
 
 CASES = [((256, 128), 128), ((256, 128), 32), ((128, 64), 128), ((384, 192), 32)]
 QUICK = [((128, 64), 16)]

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 
 from regard.metrics import KReciprocal, evaluate_ranking, rerank_blocks
+from regard.metrics.average_precision import Scores, cmc_curve, score_ranks
 from regard.metrics.protocol import Protocol
 from regard.metrics.ranking import positive_ranks
-from regard.metrics.score import Scores, cmc_curve, score_ranks
 from regard.threads import allowed_cores
 
 HERE = Path(__file__).resolve().parent

@@ -40,13 +40,13 @@ from regard.data.crowd import make_crowd
 from regard.data.transforms import normalize
 from regard.engine.optim import build_optimizer
 from regard.engine.profile import Laps
-from regard.engine.runtime import Runtime
 from regard.engine.step import Learner
 from regard.engine.train import build_criterion, build_loader, build_model
 from regard.export import open_engine
 from regard.metrics import KReciprocal, evaluate_ranking, rerank_blocks
 from regard.models.cost import count_gflops
 from regard.recipes import read_recipe
+from regard.runtime.fabric import Runtime
 from regard.structures import Batch, Splits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "metrics"))

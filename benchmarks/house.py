@@ -288,7 +288,7 @@ def _embedder(model: Path) -> Callable[[Path], Any]:
     if hasattr(network, "embed_pictures"):
         return lambda photo: network.embed_pictures([photo])
     from regard.data import read_image
-    from regard.search import Embedder
+    from regard.gallery import Embedder
 
     embedder = Embedder(model, batch_size=1)
     return lambda photo: embedder.embed([read_image(photo)])

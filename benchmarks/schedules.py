@@ -26,9 +26,9 @@ import results_file
 
 from regard.config import Config
 from regard.data.datasets import published_counts
-from regard.engine.runtime import Runtime
 from regard.engine.train import build_loader
 from regard.recipes import list_recipes, read_recipe
+from regard.runtime.fabric import Runtime
 from regard.structures import Sample, Splits
 
 PLAIN = ("data.labels=[]", "data.workers=0", "train.accelerator=cpu", "train.precision=fp32", "train.devices=1")

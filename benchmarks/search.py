@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 from results_file import PICTURES, RESULTS, circumstances
 
-from regard.search.record import Filter, Item, Record, record_id
+from regard.gallery.record import Filter, Item, Record, record_id
 
 DIM, K, CAMERAS, DAY = 512, 50, 8, 86_400.0
 INNER, BLOCK, BATCH, TURN = 48, 20_000, 32, 10
@@ -118,7 +118,7 @@ def floors(folder: Path) -> dict[str, np.ndarray]:
 
 def fill_ours(kind: str, data: Path, folder: Path) -> dict[str, float]:
     """Fill a gallery of ours; the indexed one begins as a copy of the plain one."""
-    from regard.search import Gallery
+    from regard.gallery import Gallery
 
     facts: dict[str, float] = {}
     if kind == "indexed":
@@ -146,7 +146,7 @@ def fill_ours(kind: str, data: Path, folder: Path) -> dict[str, float]:
 
 def open_ours(kind: str, data: Path, folder: Path) -> tuple[Search, Search]:
     """Searches one at a time, and many at once."""
-    from regard.search import Gallery
+    from regard.gallery import Gallery
 
     where = (folder / "where").read_text() if kind == "milvus" else folder / "gallery"
     made = Gallery.open(where)
@@ -214,7 +214,7 @@ def fill(kind: str, data: Path, folder: Path, line: Any) -> None:
 
 def serve(kind: str, data: Path, folder: Path, line: Any) -> None:
     """Process that opens an engine and answers (filter, way, numbers of queries) until it is told None."""
-    importlib.import_module("faiss" if kind.startswith("faiss") else "regard.search.gallery")
+    importlib.import_module("faiss" if kind.startswith("faiss") else "regard.gallery.gallery")
     importlib.import_module("torch")
     queries = np.array(load(data, "queries"))
     before, started = memory(), time.perf_counter()

@@ -39,9 +39,9 @@ FILTERS = ({}, {"not_cameras": ["0", "1"], "since": 0.2 * DAY, "until": 0.87 * D
 
 def fill(folder: Path, size: int) -> list[str]:
     """Make a gallery and its model; ids of the pictures to search with."""
+    from regard.gallery import Embedder, Gallery, Item, Record
+    from regard.gallery.record import record_id
     from regard.models import create_model
-    from regard.search import Embedder, Gallery, Item, Record
-    from regard.search.record import record_id
 
     create_model("baseline", num_ids=2, backbone="resnet18").save(folder / "model")
     embedder = Embedder(folder / "model")

@@ -24,11 +24,11 @@ from results_file import table, write
 
 from regard.data import load_dataset
 from regard.data.crowd import make_crowd
-from regard.engine.extract import loader_workers
 from regard.engine.log import read_history
-from regard.engine.runtime import Runtime
 from regard.engine.train import train
+from regard.evaluation.embed import loader_workers
 from regard.recipes import read_recipe
+from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 
 SKIPPED = 2

@@ -21,7 +21,9 @@ torch.set_num_threads(1)  # the nets of the tests are tiny; two threads would on
 
 TESTS = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SLOW_FOLDERS = ("crowd", "engine", "explain", "export", "parity", "search", "traces", "web")
+SLOW_FOLDERS = (
+    "crowd", "engine", "evaluation", "explain", "export", "gallery", "parity", "report", "service", "traces",
+)  # fmt: skip
 SLOW_FILES = (
     "test_contract.py",
     "test_cost.py",

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import regard
+from regard.calibration.similarity import check_prior
 from regard.cli.main import _Teller
 from regard.config import load_config
 from regard.errors import CheckpointError, ConfigError, RegardWarning
-from regard.metrics.calibration import check_prior
-from regard.search import Gallery, Item, Record
-from regard.search.record import record_id
+from regard.gallery import Gallery, Item, Record
+from regard.gallery.record import record_id
 
 SMALL = "test_resnet.r160_in1k"
 

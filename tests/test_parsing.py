@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regard.cli.arguments import read_option
 from regard.cli.main import parse
-from regard.cli.options import read_option
 from regard.config import override
 from regard.data.sources import split_options
 from regard.errors import ConfigError, RegardError

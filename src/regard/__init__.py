@@ -17,8 +17,8 @@ from regard.version import __version__
 
 if TYPE_CHECKING:
     from regard.data import load_dataset
-    from regard.engine.pair import compare
     from regard.errors import RegardError
+    from regard.evaluation.verify import compare
     from regard.metrics import evaluate_ranking
     from regard.models import ReIDModel, create_model, import_released, load
     from regard.recipes import list_recipes
@@ -32,7 +32,7 @@ _HOME = {
     "RegardError": "regard.errors",
     "Sample": "regard.structures",
     "Splits": "regard.structures",
-    "compare": "regard.engine.pair",
+    "compare": "regard.evaluation.verify",
     "create_model": "regard.models",
     "evaluate_ranking": "regard.metrics",
     "import_released": "regard.models",

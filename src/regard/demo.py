@@ -24,33 +24,23 @@ from regard.data.crowd import make_crowd
 from regard.data.crowd.folder import is_complete, read_description
 from regard.data.image import read_image
 from regard.data.transforms import TestTransform, normalize
-from regard.engine.checkpoint import read_config, read_progress
-from regard.engine.color_histogram import color_histograms
-from regard.engine.extract import embed_run, evaluate_splits, protocol_labels, run_options
 from regard.engine.log import read_history
 from regard.engine.run import resume_run, start_run
-from regard.engine.runtime import Runtime
-from regard.engine.scoring import with_options
 from regard.engine.train import build_model
+from regard.engine.training_state import read_config, read_progress
 from regard.errors import CheckpointError
-from regard.explain import (
-    Command,
-    Evaluation,
-    HeatMaps,
-    RankedList,
-    Report,
-    attention_layers,
-    pick_queries,
-    ranked_lists,
-    similarity_cam,
-    write_report,
-)
-from regard.explain.figures import figure_bytes
-from regard.explain.overlay import framed, heat_over, sheet
-from regard.explain.ranked_figure import ranked_figure
+from regard.evaluation.color_histogram import color_histograms
+from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_options
+from regard.evaluation.scoring import with_options
+from regard.explain import attention_layers, similarity_cam
+from regard.explain.figures.map_figures import figure_bytes
+from regard.explain.figures.overlay import framed, heat_over, sheet
 from regard.metrics import RankingReport, rank
 from regard.models import ReIDModel
 from regard.recipes import read_recipe
+from regard.report import Command, Evaluation, HeatMaps, RankedList, Report, pick_queries, ranked_lists, write_report
+from regard.report.ranked_figure import ranked_figure
+from regard.runtime.fabric import Runtime
 from regard.storage import write_atomic
 from regard.structures import Ranking, Sample, Splits
 from regard.version import __version__

@@ -17,18 +17,18 @@ import torch
 from regard.config import Config, load_config, override
 from regard.data.crowd import make_crowd
 from regard.data.datasets import Counts, count_differences, published_counts
-from regard.engine.checkpoint import read_progress
-from regard.engine.compare import compare_runs
-from regard.engine.comparison import Row
-from regard.engine.identity import flat_settings, is_free
 from regard.engine.log import read_history
 from regard.engine.run import open_data, start_run
-from regard.engine.runtime import Runtime
+from regard.engine.run_identity import flat_settings, is_free
 from regard.engine.stopping import Interrupted
+from regard.engine.training_state import read_progress
 from regard.errors import ConfigError, DataError
-from regard.explain.reproduction import Compared, Departure, Reproduction, SeedRun
+from regard.evaluation.compare_runs import compare_runs
+from regard.evaluation.comparison import Row
 from regard.metrics.significance import over_seeds
 from regard.recipes import About, Recipe, list_recipes, read_recipe
+from regard.report.reproduction import Compared, Departure, Reproduction, SeedRun
+from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 from regard.version import __version__
 from regard.wording import count

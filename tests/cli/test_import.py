@@ -14,15 +14,15 @@ import torch
 import regard
 from regard.cli.explain_runs import open_runs
 from regard.cli.main import main
-from regard.engine.evaluation import evaluate_on, run_config
 from regard.errors import CheckpointError
-from regard.export.make import describe, input_of
-from regard.search.embedder import Embedder
+from regard.evaluation.evaluate import evaluate_on, run_config
+from regard.export.exporting import describe, input_of
+from regard.gallery.embedder import Embedder
 
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("parity", "models")]
 
-import fill
 import mindspore_bytes
+import named_weights
 import rga_twin
 import test_parity_daaf
 
@@ -38,7 +38,7 @@ def released(keys: dict[str, list[int]]) -> OrderedDict[str, torch.Tensor]:
     for key, shape in keys.items():
         if any(part in key for part in CLASSIFIERS):
             shape = [IDS, *shape[1:]]
-        name = fill.canonical(key)
+        name = named_weights.canonical(key)
         if key.endswith("num_batches_tracked"):
             tensors[key] = torch.tensor(7)
         elif name != key and name in tensors:
@@ -55,11 +55,11 @@ def write(network: str, folder: Path) -> tuple[Path, OrderedDict[str, torch.Tens
     torch.manual_seed(0)
     optimizer = {"state": {0: {"momentum_buffer": torch.zeros(2)}}, "param_groups": [{"lr": 4e-4, "params": [0]}]}
     if network in ("apnet", "msea"):
-        tensors = released(fill.keys("apnet_l2" if network == "apnet" else "msea2023_l2"))
+        tensors = released(named_weights.keys("apnet_l2" if network == "apnet" else "msea2023_l2"))
         path = folder / "resnet50_checkpoint_93600.pt"
         torch.save({"model": tensors, "optimizer": optimizer, "trainer": OrderedDict(iteration=93600)}, path)
     elif network == "mudeep":
-        tensors = released(fill.keys("mudeep_v2"))
+        tensors = released(named_weights.keys("mudeep_v2"))
         path = folder / "market_160.pkl"
         prefixed = OrderedDict((f"module.{key}", value) for key, value in tensors.items())
         torch.save({"epoch": 160, "state_dict": prefixed, "optimizer": optimizer}, path)
@@ -72,7 +72,7 @@ def write(network: str, folder: Path) -> tuple[Path, OrderedDict[str, torch.Tens
         path = folder / "checkpoint_600.pth.tar"
         torch.save({"state_dict": tensors, "epoch": 600, "best_top1": 0, "optimizer": optimizer}, path)
     else:
-        tensors = released(fill.keys(network))
+        tensors = released(named_weights.keys(network))
         if network == "sa":
             tensors = OrderedDict((k, v) for k, v in tensors.items() if not k.endswith("num_batches_tracked"))
         path = folder / "checkpoint.pth.tar"
@@ -156,7 +156,9 @@ def test_the_size_of_an_imported_network_holds_for_all_that_is_done_with_it(tmp_
 
 
 def test_what_the_file_does_not_tell_is_set(tmp_path, capsys):
-    tensors = released({k: s for k, s in fill.keys("apnet_l0").items() if not k.startswith(tuple(fill.ALIASES))})
+    tensors = released(
+        {k: s for k, s in named_weights.keys("apnet_l0").items() if not k.startswith(tuple(named_weights.ALIASES))}
+    )
     torch.save({"model": tensors | {"base.fc.weight": torch.zeros(1000, 2048)}}, tmp_path / "file.pt")
     arguments = ["import", str(tmp_path / "file.pt"), "--network", "apnet", "-o", str(tmp_path / "model")]
     assert main([*arguments, "--set", "descriptor=logits"]) == 0

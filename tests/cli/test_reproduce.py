@@ -7,8 +7,8 @@ import pytest
 from regard.cli.main import main
 from regard.engine.stopping import Interrupted
 from regard.errors import ConfigError
-from regard.explain.reproduction import Compared
 from regard.recipes import list_recipes, read_recipe
+from regard.report.reproduction import Compared
 from regard.reproduce import _departures, find_recipe
 
 

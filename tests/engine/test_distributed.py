@@ -63,10 +63,10 @@ import sys
 from pathlib import Path
 import numpy as np
 import regard
-from regard.engine.checkpoint import read_config
-from regard.engine.extract import embed_splits
+from regard.engine.training_state import read_config
+from regard.evaluation.embed import embed_splits
 from regard.engine.run import open_data
-from regard.engine.runtime import Runtime
+from regard.runtime.fabric import Runtime
 
 run, out = map(Path, sys.argv[1:])
 config = read_config(run)
@@ -101,7 +101,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import regard
 from regard.recipes import read_recipe
 from regard.engine.profile import Laps
-from regard.engine.runtime import Runtime
+from regard.runtime.fabric import Runtime
 from regard.engine.step import Learner
 from regard.engine.recompute import recompute_blocks
 from regard.engine.train import build_criterion
@@ -139,7 +139,7 @@ import torch
 import regard
 from regard.recipes import read_recipe
 from regard.engine.profile import Laps
-from regard.engine.runtime import Runtime
+from regard.runtime.fabric import Runtime
 from regard.engine.step import Learner
 from regard.engine.train import build_criterion
 from regard.structures import Batch

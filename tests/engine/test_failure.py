@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from command_words import once
-from regard.engine.failure import exit_code, lost
 from regard.engine.train import Interrupted
 from regard.errors import DataError
+from regard.runtime.failure import exit_code, lost
 
 SCRIPT = """
 import os, signal, sys

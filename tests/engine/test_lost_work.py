@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from regard.config import Config
 from regard.engine.log import TrainingLog, read_history
 from regard.engine.run import resume_run, start_run
-from regard.engine.saved_state import read_saved
 from regard.errors import DataError, StorageError
 from regard.models import ReIDModel
 from regard.recipes import read_recipe
+from regard.run_folder.saved_state import read_saved
 
 KILLS = Path(__file__).resolve().parents[2] / "benchmarks" / "kills.py"
 

@@ -15,9 +15,9 @@ from regard.config import Config, load_config
 from regard.engine.log import read_history
 from regard.engine.readiness import check_evaluation
 from regard.engine.run import open_data, resume_run, start_run
-from regard.engine.saved_state import read_saved, write_saved
 from regard.errors import CheckpointError, ConfigError, DataError
 from regard.recipes import read_recipe
+from regard.run_folder.saved_state import read_saved, write_saved
 
 
 def configure(market: Path, *more: str) -> Config:

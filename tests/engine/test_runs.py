@@ -20,17 +20,17 @@ from safetensors.torch import load_file
 import regard
 from command_words import once
 from regard.config import load_config
-from regard.engine.checkpoint import read_config, read_progress, save_state
 from regard.engine.ema import Average
-from regard.engine.evaluation import evaluate_run
-from regard.engine.extract import loader_workers
 from regard.engine.log import read_history
-from regard.engine.origin import read_origin
 from regard.engine.run import open_data, resolve, resume_run, start_run
 from regard.engine.run import tested_on as own_data
-from regard.engine.saved_state import read_saved
+from regard.engine.training_state import read_config, read_progress, save_state
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
+from regard.evaluation.embed import loader_workers
+from regard.evaluation.evaluate import evaluate_run
 from regard.recipes import read_recipe
+from regard.run_folder.origin import read_origin
+from regard.run_folder.saved_state import read_saved
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -309,8 +309,8 @@ def test_a_failed_write_of_the_state_leaves_the_previous_one(finished, tmp_path,
 
 def resume_run_from(folder: Path, epochs: int) -> None:
     """Continue a copy of a run for longer than it was planned."""
-    from regard.engine.runtime import Runtime
     from regard.engine.train import train
+    from regard.runtime.fabric import Runtime
 
     config = read_config(folder)
     config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
@@ -337,8 +337,8 @@ def test_centers_are_trained_saved_and_resumed_but_not_exported(tmp_path, tiny_o
 
 
 def test_a_state_of_other_losses_is_refused(finished, tmp_path):
-    from regard.engine.runtime import Runtime
     from regard.engine.train import train
+    from regard.runtime.fabric import Runtime
 
     folder, config, _ = finished
     shutil.copytree(folder, tmp_path / "run")
@@ -478,12 +478,12 @@ def test_training_begins_with_what_differs_from_the_recipe(market, tmp_path, tin
 
 
 def test_more_loader_processes_than_the_machine_can_mean_are_refused(monkeypatch):
-    for place in ("regard.engine.extract.allowed_cores", "regard.threads.allowed_cores"):
+    for place in ("regard.evaluation.embed.allowed_cores", "regard.threads.allowed_cores"):
         monkeypatch.setattr(place, lambda: 2)
     assert [loader_workers(None), loader_workers(None, 2), loader_workers(0), loader_workers(16)] == [2, 1, 0, 16]
     with pytest.raises(ConfigError, match=r"data\.workers is 17, but this process may use 2 cores; choose"):
         loader_workers(17)
-    for place in ("regard.engine.extract.allowed_cores", "regard.threads.allowed_cores"):
+    for place in ("regard.evaluation.embed.allowed_cores", "regard.threads.allowed_cores"):
         monkeypatch.setattr(place, lambda: 64)
     assert [loader_workers(None), loader_workers(200)] == [8, 200]
 
@@ -499,7 +499,7 @@ def test_flip_averaging_makes_the_descriptor_blind_to_mirroring(market, tmp_path
 
     from PIL import Image, ImageOps
 
-    from regard.engine.extract import extract
+    from regard.evaluation.embed import extract
 
     torch.manual_seed(0)
     model = regard.create_model("baseline", 3, backbone="test_resnet.r160_in1k").eval()

@@ -12,12 +12,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from regard.engine.checkpoint import save_state
 from regard.engine.log import read_history
 from regard.engine.run import resume_run, start_run
-from regard.engine.saved_state import PICTURES, read_saved
+from regard.engine.training_state import save_state
 from regard.errors import CheckpointError, ConfigError
 from regard.recipes import read_recipe
+from regard.run_folder.saved_state import PICTURES, read_saved
 
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 
@@ -185,7 +185,7 @@ def test_a_kill_between_the_two_renames_leaves_a_state(folder):
 
 
 def test_numbers_that_are_not_finite_are_not_saved(run, tmp_path):
-    from regard.engine.saved_state import write_saved
+    from regard.run_folder.saved_state import write_saved
 
     saved = read_saved(run)
     broken = saved.tensors | {"model.neck.weight": torch.tensor([1.0, float("inf")])}

@@ -22,7 +22,6 @@ from regard.engine.log import read_history
 from regard.engine.profile import Laps
 from regard.engine.recompute import recompute_blocks
 from regard.engine.run import start_run
-from regard.engine.runtime import Runtime, own_shares
 from regard.engine.step import Learner, check_pieces
 from regard.engine.train import build_criterion
 from regard.errors import ConfigError
@@ -30,6 +29,7 @@ from regard.layers.batch_norm_shares import share_batch_norm
 from regard.models import ReIDModel
 from regard.recipes import list_recipes, read_recipe
 from regard.registry import MODELS
+from regard.runtime.fabric import Runtime, own_shares
 from regard.structures import Batch, Output
 
 SYSTEMS = sorted(MODELS)
@@ -242,7 +242,7 @@ def test_shares_that_do_not_divide_are_refused(overrides, wanted):
 def test_scoring_on_any_number_of_processes_does_not_ask_for_shares(monkeypatch):
     """Four processes score what two devices trained; nothing is trained there."""
     asked = []
-    monkeypatch.setattr("regard.engine.runtime.own_shares", lambda shares, processes: asked.append(shares) or shares)
+    monkeypatch.setattr("regard.runtime.fabric.own_shares", lambda shares, processes: asked.append(shares) or shares)
     Runtime.for_scoring(configuration("baseline", "train.bn_share=2"))
     assert asked == [1]
 
@@ -386,7 +386,7 @@ def test_every_system_is_one_graph(name):
 
 
 def test_automatic_compiling_is_for_cuda():
-    from regard.engine.compiled import wants_compiling
+    from regard.runtime.compiled import wants_compiling
 
     assert [wants_compiling(setting, CPU) for setting in (True, False, "auto")] == [True, False, False]
     assert wants_compiling("auto", torch.device("cuda"))

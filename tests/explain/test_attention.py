@@ -8,8 +8,8 @@ import torch
 
 import regard
 from regard.explain.attention import attention_of, holistic_map, spatial_map
-from regard.explain.attention_figure import attention_figure, in_blocks
-from regard.explain.figures import figure_bytes, scaled
+from regard.explain.figures.attention_figure import attention_figure, in_blocks
+from regard.explain.figures.map_figures import figure_bytes, scaled
 from regard.models.daaf import JOINT_GROUPS
 from regard.registry import MODELS
 

@@ -7,7 +7,7 @@ import pytest
 
 from regard.errors import DataError
 from regard.explain.correlation import correlate, correlation_figure
-from regard.explain.figures import figure_bytes
+from regard.explain.figures.map_figures import figure_bytes
 
 HAND = np.array([[[1, 3], [2, 0]], [[2, 2], [4, 0]], [[3, 1], [6, 3]]], np.float32)
 """3 channels at 2 x 2 positions: (1, 2, 3), (3, 2, 1), (2, 4, 6) and (0, 0, 3)."""

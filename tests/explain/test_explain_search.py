@@ -12,7 +12,7 @@ from PIL import Image
 
 import regard
 from regard.cli.main import main
-from regard.engine.evaluation import evaluate_on
+from regard.evaluation.evaluate import evaluate_on
 
 
 @pytest.fixture(scope="module")

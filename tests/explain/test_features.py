@@ -8,8 +8,8 @@ import torch
 
 import regard
 from regard.errors import ConfigError
-from regard.explain.feature_figure import MapRow, feature_grid, feature_pictures
 from regard.explain.features import feature_layers, feature_maps, gray_levels, reduce_channels
+from regard.explain.figures.feature_figure import MapRow, feature_grid, feature_pictures
 from regard.registry import MODELS
 
 TINY = "test_resnet.r160_in1k"

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import regard
 from regard.errors import ConfigError
+from regard.explain.figures.pair_figure import pair_figure
 from regard.explain.heads import exact_cam, exact_heads, head_heat, pair_heat
-from regard.explain.pair_figure import pair_figure
 from regard.models.backbone import Backbone
 
 TINY = "test_resnet.r160_in1k"

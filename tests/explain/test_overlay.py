@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from regard.errors import DataError
-from regard.explain.overlay import data_uri, framed, heat_colors, heat_over, open_picture, sheet
+from regard.explain.figures.overlay import data_uri, framed, heat_colors, heat_over, open_picture, sheet
 
 GRAY = np.full((128, 64, 3), 120, np.uint8)
 

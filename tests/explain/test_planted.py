@@ -20,10 +20,10 @@ from regard.data.image import read_image
 from regard.data.sources import find_source
 from regard.data.transforms import TestTransform, normalize
 from regard.explain.attention import attention_of, spatial_map
+from regard.explain.attention_precision import attention_mass
 from regard.explain.features import feature_maps, reduce_channels
 from regard.explain.gradcam import class_cam, similarity_cam
 from regard.explain.heads import exact_cam, head_heat, pair_heat
-from regard.explain.precision import attention_mass
 
 TINY = "test_resnet.r160_in1k"
 LABELS = torch.tensor([0, 2, 1, 2])

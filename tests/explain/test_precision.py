@@ -14,8 +14,7 @@ import regard
 from regard.data.labels import read_labels, read_mask
 from regard.data.transforms import TestTransform
 from regard.errors import DataError
-from regard.explain.figures import figure_bytes
-from regard.explain.precision import (
+from regard.explain.attention_precision import (
     attention_mass,
     measure_precision,
     pair_up,
@@ -23,6 +22,7 @@ from regard.explain.precision import (
     precision_row,
     precision_table,
 )
+from regard.explain.figures.map_figures import figure_bytes
 from regard.layers.self_attention import DeepSelfAttention
 from regard.structures import Sample
 

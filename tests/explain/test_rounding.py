@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 import regard
 from regard.explain.attention import Attention, attention_of
-from regard.explain.attention_figure import attention_figure
 from regard.explain.correlation import correlate
-from regard.explain.embedding_map import embedding_map
-from regard.explain.feature_figure import MapRow, feature_grid, feature_pictures
 from regard.explain.features import gray_levels
-from regard.explain.figures import leveled, range_of, scaled
+from regard.explain.figures.attention_figure import attention_figure
+from regard.explain.figures.feature_figure import MapRow, feature_grid, feature_pictures
+from regard.explain.figures.map_figures import leveled, range_of, scaled
+from regard.explain.figures.pair_figure import pair_figure
+from regard.explain.figures.paper_sheet import paper_sheet
 from regard.explain.gradcam import attention_layers, class_cam, similarity_cam
 from regard.explain.heads import PairHeat, pair_heat
-from regard.explain.pair_figure import pair_figure
-from regard.explain.paper_sheet import paper_sheet
-from regard.explain.report import HeatMaps, Report, render_report
 from regard.explain.rounding import NOTHING
+from regard.report.demo_page import HeatMaps, Report, render_report
+from regard.report.embedding_map import embedding_map
 
 TINY = "test_resnet.r160_in1k"
 LEVEL = torch.tensor([1 / 255 / d for d in (0.229, 0.224, 0.225)])[:, None, None]

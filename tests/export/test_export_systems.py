@@ -15,10 +15,10 @@ from exportable import VARIANTS, seasoned
 
 from regard.data.transforms import IMAGENET_MEAN, IMAGENET_STD, affine
 from regard.errors import ConfigError, DataError
+from regard.export.exporting import describe
 from regard.export.formats import load_program, to_onnx, to_openvino, to_torch_export
-from regard.export.make import describe
+from regard.export.graph import fold_norms, optimize_for_inference, program_module, trace
 from regard.export.parity import made_pictures
-from regard.export.program import fold_norms, optimize_for_inference, program_module, trace
 from regard.registry import MODELS
 
 SIZE = (96, 32)

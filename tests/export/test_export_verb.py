@@ -12,8 +12,9 @@ from onnx import numpy_helper
 
 from regard.cli.main import main
 from regard.errors import CheckpointError, ConfigError
-from regard.export import formats, make, open_engine
-from regard.export.card import read_card
+from regard.export import exporting as make
+from regard.export import formats, open_engine
+from regard.export.manifest import read_card
 from regard.export.parity import Parity, check_parity, made_pictures, measure_parity
 
 

@@ -17,10 +17,11 @@ from exportable import seasoned
 from regard.cli.main import main
 from regard.data.image import read_image
 from regard.errors import CheckpointError, ConfigError, StorageError, UnknownNameError
-from regard.export import make, open_engine, opening
-from regard.export.card import card_file, read_export
+from regard.export import exporting as make
+from regard.export import open_engine, opening
+from regard.export.manifest import card_file, read_export
 from regard.export.parity import made_pictures
-from regard.search import Embedder, Gallery
+from regard.gallery import Embedder, Gallery
 
 NAMES = ("torch", "onnxruntime", "openvino")
 
@@ -211,7 +212,7 @@ def test_a_compiler_that_does_not_work_is_done_without(market_run, monkeypatch):
 
 def test_nothing_heavy_is_imported_before_it_is_used():
     code = (
-        "import sys, regard.export.opening, regard.search.embedder, regard.cli.export_verb\n"
+        "import sys, regard.export.opening, regard.gallery.embedder, regard.cli.export_verb\n"
         "print(*sorted({'onnx', 'onnxscript', 'onnxruntime', 'openvino', 'lightning_fabric'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -12,8 +12,8 @@ import torch
 from regard.errors import ConfigError
 from regard.losses import Criterion, Term
 from regard.losses.center import CenterLoss
+from regard.losses.cross_entropy import CrossEntropy
 from regard.losses.functional import hardest_pairs, pairwise_euclidean
-from regard.losses.identity import CrossEntropy
 from regard.losses.triplet import BatchHardTriplet
 from regard.structures import Batch, Output
 

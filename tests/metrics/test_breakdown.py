@@ -11,7 +11,7 @@ from ranking_cases import case, distances, labels
 
 from regard.errors import DataError
 from regard.metrics import average, evaluate_camera_pairs, evaluate_ranking
-from regard.metrics.breakdown import Averages
+from regard.metrics.by_camera import Averages
 
 
 @given(seed=st.integers(0, 10**6), integer=st.booleans())

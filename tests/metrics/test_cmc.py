@@ -9,7 +9,7 @@ from ranking_cases import case, distances, labels
 
 from regard.errors import ConfigError
 from regard.metrics import evaluate_ranking
-from regard.metrics.score import all_shots
+from regard.metrics.average_precision import all_shots
 
 
 @given(seed=st.integers(0, 10**6), integer=st.booleans(), dim=st.integers(1, 8))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regard.errors import ConfigError, DataError
-from regard.metrics.pairs import sample_pairs
+from regard.metrics.pair_sampling import sample_pairs
 
 
 def a_set(queries=40, gallery=90, people=9, cameras=3, seed=0):

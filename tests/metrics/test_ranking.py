@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import regard
 from regard.errors import ConfigError, DataError
 from regard.metrics import rank
+from regard.metrics.average_precision import cmc_curve, score_ranks
 from regard.metrics.protocol import Protocol
 from regard.metrics.ranking import nearest_images, positive_ranks
-from regard.metrics.score import cmc_curve, score_ranks
 
 
 def uniform(name, n):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from regard.models.mindspore_file import TYPES
+from regard.models.importers.mindspore_file import TYPES
 
 
 def varint(number: int) -> bytes:

@@ -13,14 +13,14 @@ from torch.nn import functional as F
 
 import regard
 from regard.data import TestTransform, read_image
-from regard.engine.extract import extract
-from regard.engine.runtime import Runtime
 from regard.engine.train import build_criterion, train
+from regard.evaluation.embed import extract
 from regard.layers.map_decoder import MapDecoder
 from regard.losses.map_mse import MapMSE
 from regard.models.cost import count_gflops as gflops
 from regard.models.daaf import JOINT_GROUPS
 from regard.recipes import list_recipes, read_recipe
+from regard.runtime.fabric import Runtime
 
 TINY = "test_resnet.r160_in1k"
 TRUNK = 23_508_032

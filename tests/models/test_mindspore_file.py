@@ -15,8 +15,8 @@ from mindspore_bytes import checked, field, tensor_of, value, written
 from torch import Tensor
 
 from regard.errors import CheckpointError
-from regard.models.mindspore_file import TYPES, is_mindspore, read_mindspore
-from regard.models.tensor_file import read_tensors
+from regard.models.importers.mindspore_file import TYPES, is_mindspore, read_mindspore
+from regard.models.importers.tensor_file import read_tensors
 
 FILES = Path(__file__).parent / "mindspore"
 KINDS = {
@@ -155,7 +155,7 @@ def test_hostile_files_are_refused_in_one_line(case, read):
 
 
 def test_a_file_of_more_parts_than_any_network_has(read, monkeypatch):
-    monkeypatch.setattr("regard.models.mindspore_file.MAX_VALUES", 3)
+    monkeypatch.setattr("regard.models.importers.mindspore_file.MAX_VALUES", 3)
     whole = [value(name, tensor_of([1], content=FLOAT)) for name in "abcd"]
     assert len(read(b"".join(whole[:3]))) == 3
     with pytest.raises(CheckpointError, match="more than 3 values"):

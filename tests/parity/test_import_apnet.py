@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fill
+import named_weights
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -16,15 +16,15 @@ def blank(level: int) -> dict[str, np.ndarray]:
     """Tensors of the right names and shapes, told apart by a number."""
     return {
         key: np.full(shape, number, dtype=np.int64 if key.endswith("num_batches_tracked") else np.float32)
-        for number, (key, shape) in enumerate(fill.keys(f"apnet_l{level}").items())
-        if not key.startswith(tuple(fill.ALIASES))
+        for number, (key, shape) in enumerate(named_weights.keys(f"apnet_l{level}").items())
+        if not key.startswith(tuple(named_weights.ALIASES))
     }
 
 
 def with_second_copy(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     second = {
         alias + key.removeprefix(name): value
-        for alias, name in fill.ALIASES.items()
+        for alias, name in named_weights.ALIASES.items()
         for key, value in tensors.items()
         if key.startswith(name)
     }
@@ -38,7 +38,7 @@ def as_torch(tensors: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_everything_is_detected_and_used(level):
     tensors = with_second_copy(blank(level))
-    assert tensors.keys() == fill.keys(f"apnet_l{level}").keys()
+    assert tensors.keys() == named_weights.keys(f"apnet_l{level}").keys()
     model = regard.import_released(tensors)
     report = model.import_report
     assert not model.training

@@ -7,14 +7,14 @@ import types
 from pathlib import Path
 from typing import Any
 
-import fill
+import named_weights
 import numpy as np
 import pytest
 import torch
 
 import regard
 from regard.errors import CheckpointError
-from regard.models.released_dsp import dsp, sa
+from regard.models.importers.released_dsp import dsp, sa
 
 UNUSED = ["base.fc.bias", "base.fc.weight", "fusion_conv.weight"]
 WIDTHS = {1: 256, 2: 512, 3: 1024}
@@ -23,7 +23,7 @@ WIDTHS = {1: 256, 2: 512, 3: 1024}
 def blank(num_ids: int = 751) -> dict[str, torch.Tensor]:
     """Tensors of the right names and shapes, told apart by a number."""
     tensors = {}
-    for number, (key, shape) in enumerate(fill.keys("dsp").items()):
+    for number, (key, shape) in enumerate(named_weights.keys("dsp").items()):
         kind = torch.int64 if key.endswith("num_batches_tracked") else torch.float32
         classifier = key.startswith("instance")
         tensors[key] = torch.full([num_ids, *shape[1:]] if classifier else shape, number, dtype=kind)
@@ -131,7 +131,11 @@ def test_deeper_networks_and_narrower_heads(blocks, backbone):
     ("network", "make", "message"),
     [
         ("dsp", lambda: {"conv1.weight": np.zeros(3)}, r"is not a DSP checkpoint: it has no base\.conv1\.weight"),
-        ("sa", lambda: fill.state_dict({"base.conv1.weight": [64, 3, 7, 7]}), r"not a SA .* no local_conv\.weight"),
+        (
+            "sa",
+            lambda: named_weights.state_dict({"base.conv1.weight": [64, 3, 7, 7]}),
+            r"not a SA .* no local_conv\.weight",
+        ),
         ("dsp", lambda: without(blank(), "_layer"), r"no local_conv_layer1\.weight .* plain part network"),
         ("dsp", lambda: without(blank(), "instance0"), r"no instance0\.weight .* number of identities"),
         ("sa", lambda: blank() | attention(), "is no SA checkpoint: it holds DSP's attention vectors"),

@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-import fill
+import named_weights
 import numpy as np
 import pytest
 import torch
@@ -22,7 +22,7 @@ import regard
 from regard.errors import CheckpointError
 from regard.models.backbone import Backbone
 from regard.models.daaf import DAAF
-from regard.models.mindspore_file import read_mindspore
+from regard.models.importers.mindspore_file import read_mindspore
 
 FILES = Path(__file__).parents[1] / "models" / "mindspore"
 sys.path.append(str(FILES.parent))
@@ -43,7 +43,7 @@ def tensors_of(network: str) -> dict[str, Tensor]:
     tensors = {}
     for key, shape in KEYS[network].items():
         head, _, leaf = key.rpartition(".")
-        tensors[key] = torch.from_numpy(fill.tensor(f"{head}.{back.get(leaf, leaf)}", tuple(shape)))
+        tensors[key] = torch.from_numpy(named_weights.tensor(f"{head}.{back.get(leaf, leaf)}", tuple(shape)))
     return tensors
 
 
@@ -80,7 +80,7 @@ def test_a_network_that_mindspore_trained_and_saved():
     assert tensors["global_step"].tolist() == [3]
     assert tensors["learning_rate"] == torch.tensor(0.1)
     assert not torch.equal(tensors["layer1.0.bn1.moving_variance"], torch.ones(2))
-    found = plain(tensors, torch.from_numpy(fill.image(2, 64, 32)))
+    found = plain(tensors, torch.from_numpy(named_weights.image(2, 64, 32)))
     assert found.shape == answer("tiny").shape
     torch.testing.assert_close(found, answer("tiny"), rtol=1e-5, atol=1e-6)
 
@@ -96,7 +96,7 @@ def test_resnet50_of_the_model_zoo(tmp_path):
     assert report is not None
     assert report.unused == ["end_point.bias"]
     assert {name.partition(".")[0] for name in report.missing if "num_batches" not in name} == {"neck"}
-    images = torch.from_numpy(fill.image(2, 64, 32))
+    images = torch.from_numpy(named_weights.image(2, 64, 32))
     with torch.no_grad():
         pooled = model(images).features["global"]
     torch.testing.assert_close(pooled, answer("resnet50"), rtol=1e-5, atol=2e-5)
@@ -127,7 +127,7 @@ def test_daaf_of_mindspore():
     assert report.unused == [f"bnneck.{term}" for term in ("beta", "gamma", "moving_mean", "moving_variance")]
     assert all(name.endswith("num_batches_tracked") for name in report.missing)
     assert isinstance(model, DAAF)
-    images = torch.from_numpy(fill.image(2, 64, 32)) - model.pixels.shift
+    images = torch.from_numpy(named_weights.image(2, 64, 32)) - model.pixels.shift
     with torch.no_grad():
         out = model(images)
     torch.testing.assert_close(out.embedding, answer("descriptor"), rtol=1e-5, atol=2e-5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fill
+import named_weights
 import numpy as np
 import pytest
 import test_import_apnet
@@ -18,7 +18,7 @@ def blank(impl: str, level: int) -> dict[str, np.ndarray]:
     return {
         key: np.zeros(shape, dtype=np.int64 if key.endswith("num_batches_tracked") else np.float32)
         for key, shape in keys.items()
-        if not key.startswith(tuple(fill.ALIASES))
+        if not key.startswith(tuple(named_weights.ALIASES))
     }
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import fill
+import named_weights
 import pytest
 import torch
 
 import regard
 from regard.errors import CheckpointError
-from regard.models.released_mudeep import mudeep
+from regard.models.importers.released_mudeep import mudeep
 
 
 def blank(num_ids: int = 751, prefix: str = "") -> dict[str, torch.Tensor]:
     """Tensors of the released names and shapes: zeros that take no memory until they are written to."""
     tensors = {}
-    for key, shape in fill.keys("mudeep_v2").items():
+    for key, shape in named_weights.keys("mudeep_v2").items():
         rows = [num_ids, *shape[1:]] if ".classifier." in key else shape
         kind = torch.int64 if key.endswith("num_batches_tracked") else torch.float32
         tensors[prefix + key] = torch.zeros(rows, dtype=kind)

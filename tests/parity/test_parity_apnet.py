@@ -7,7 +7,7 @@ import functools
 import json
 from pathlib import Path
 
-import fill
+import named_weights
 import numpy as np
 import pytest
 import torch
@@ -26,12 +26,12 @@ each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: f"{e['impl'
 
 @functools.cache
 def released(level: int) -> regard.ReIDModel:
-    return regard.import_released(fill.state_dict(fill.keys(f"apnet_l{level}")))
+    return regard.import_released(named_weights.state_dict(named_weights.keys(f"apnet_l{level}")))
 
 
 @functools.cache
 def white_noise(height: int, width: int) -> torch.Tensor:
-    values = 2 * fill.uniform("input", 2 * 3 * height * width) - 1
+    values = 2 * named_weights.uniform("input", 2 * 3 * height * width) - 1
     return torch.from_numpy(values.reshape(2, 3, height, width).astype(np.float32))
 
 
@@ -50,7 +50,7 @@ def training_output(level: int, height: int, width: int) -> regard.Output:
 def test_whole_descriptor(level):
     with np.load(HERE / f"apnet_l{level}.256x128.npz") as stored:
         expected = stored["feature"]
-    ours = released(level).embed(torch.from_numpy(fill.image(2, 256, 128))).numpy()
+    ours = released(level).embed(torch.from_numpy(named_weights.image(2, 256, 128))).numpy()
     assert np.abs(ours - expected).max() < TOLERANCE
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 
-import fill
+import named_weights
 import numpy as np
 import pytest
 import torch
@@ -61,7 +61,7 @@ class Released(nn.Module):
 def released() -> Released:
     network = Released()
     shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
-    network.load_state_dict({key: torch.from_numpy(value) for key, value in fill.state_dict(shapes).items()})
+    network.load_state_dict({key: torch.from_numpy(value) for key, value in named_weights.state_dict(shapes).items()})
     return network
 
 
@@ -73,7 +73,7 @@ def tensors() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("training", [False, True])
 def test_everything_the_network_says(training):
     model = regard.import_released(tensors(), network="daaf")
-    images = torch.from_numpy(fill.image(3, 128, 64))
+    images = torch.from_numpy(named_weights.image(3, 128, 64))
     with torch.no_grad():
         pooled, feature, logits, keypoints, mask = copy.deepcopy(released()).train(training)(images)
         out = model.train(training)(images)
@@ -125,7 +125,10 @@ def test_branches_are_detected(dropped, found):
     ("make", "message"),
     [
         (lambda: {"features.0.weight": np.zeros(3)}, r"is not a DAAF checkpoint: it has neither trans_conv_0\.weight"),
-        (lambda: fill.state_dict({"base.conv1.weight": [64, 3, 7, 7], "fc1.weight": [8, 64]}), "is not a DAAF"),
+        (
+            lambda: named_weights.state_dict({"base.conv1.weight": [64, 3, 7, 7], "fc1.weight": [8, 64]}),
+            "is not a DAAF",
+        ),
         (lambda: blank("classifier"), r"has no classifier\.weight"),
         (lambda: blank("conv_3"), r"2 missing \(pab\.heads\.3"),
         (lambda: blank("trans_conv_m3"), r"2 missing \(hab\.decoder\.doublings\.3"),

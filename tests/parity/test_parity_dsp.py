@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-import fill
+import named_weights
 import numpy as np
 import pytest
 import torch
@@ -21,15 +21,15 @@ each_network = pytest.mark.parametrize("network", ["dsp", "sa"])
 @functools.cache
 def filled() -> dict[str, np.ndarray]:
     """The two networks save the same names and shapes."""
-    assert fill.keys("dsp") == fill.keys("sa")
-    return fill.state_dict(fill.keys("dsp"))
+    assert named_weights.keys("dsp") == named_weights.keys("sa")
+    return named_weights.state_dict(named_weights.keys("dsp"))
 
 
 @functools.cache
 def output(network: str) -> regard.Output:
     model = regard.import_released(filled(), network=network)
     with torch.no_grad():
-        return model(torch.from_numpy(fill.image(2, 384, 128)))
+        return model(torch.from_numpy(named_weights.image(2, 384, 128)))
 
 
 def reference(network: str) -> dict[str, np.ndarray]:
@@ -64,7 +64,7 @@ def test_pcb_is_sa_without_its_supervision():
         "384 x 128, bilinear",
     )
     with torch.no_grad():
-        out = model(torch.from_numpy(fill.image(2, 384, 128)))
+        out = model(torch.from_numpy(named_weights.image(2, 384, 128)))
     assert np.abs(out.embedding.numpy() - reference("sa")["feature"]).max() < TOLERANCE
     ours = torch.stack([scores[:, :16] for scores in out.logits.values()], 1).numpy()
     np.testing.assert_allclose(ours, reference("sa")["logits"][:, :6], rtol=1e-6, atol=TOLERANCE)

@@ -7,7 +7,7 @@ import functools
 import json
 from pathlib import Path
 
-import fill
+import named_weights
 import numpy as np
 import pytest
 import torch
@@ -27,7 +27,7 @@ each_entry = pytest.mark.parametrize(
 
 def released_keys(impl: str, level: int) -> dict[str, list[int]]:
     """Names and shapes at a level; those of levels 0 and 1 follow from those of level 2."""
-    keys = fill.keys(f"{impl}_l2")
+    keys = named_weights.keys(f"{impl}_l2")
     if level < 2:
         keys = {key: shape for key, shape in keys.items() if not key.startswith(("att_s", "BN"))}
     if level == 0:
@@ -43,12 +43,12 @@ def released_keys(impl: str, level: int) -> dict[str, list[int]]:
 
 @functools.cache
 def released(impl: str, level: int) -> regard.ReIDModel:
-    return regard.import_released(fill.state_dict(released_keys(impl, level)), network="msea")
+    return regard.import_released(named_weights.state_dict(released_keys(impl, level)), network="msea")
 
 
 @functools.cache
 def white_noise(height: int, width: int) -> torch.Tensor:
-    values = 2 * fill.uniform("input", 2 * 3 * height * width) - 1
+    values = 2 * named_weights.uniform("input", 2 * 3 * height * width) - 1
     return torch.from_numpy(values.reshape(2, 3, height, width).astype(np.float32))
 
 
@@ -64,7 +64,7 @@ def test_whole_descriptor(impl, kernel):
     assert (model.import_report.unused, model.import_report.missing) == ([], [])
     with np.load(HERE / f"{impl}_l2.256x128.npz") as stored:
         expected = stored["feature"]
-    ours = model.embed(torch.from_numpy(fill.image(2, 256, 128))).numpy()
+    ours = model.embed(torch.from_numpy(named_weights.image(2, 256, 128))).numpy()
     assert np.abs(ours - expected).max() < TOLERANCE
 
 

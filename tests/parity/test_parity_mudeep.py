@@ -12,7 +12,7 @@ import hashlib
 import zlib
 from pathlib import Path
 
-import fill
+import named_weights
 import numpy as np
 import pytest
 import torch
@@ -50,7 +50,7 @@ def kit_tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
 
 @functools.cache
 def kit() -> regard.ReIDModel:
-    tensors = {f"module.{key}": kit_tensor(key, tuple(shape)) for key, shape in fill.keys("mudeep_v2").items()}
+    tensors = {f"module.{key}": kit_tensor(key, tuple(shape)) for key, shape in named_weights.keys("mudeep_v2").items()}
     model = regard.import_released(tensors, network="mudeep")
     model.dropout = 0.0
     return model
@@ -68,7 +68,7 @@ def answers(model: regard.ReIDModel, images: torch.Tensor) -> tuple[np.ndarray, 
 
 
 def test_keys_are_the_released_ones():
-    lines = sorted(f"{key} {tuple(shape)}" for key, shape in fill.keys("mudeep_v2").items())
+    lines = sorted(f"{key} {tuple(shape)}" for key, shape in named_weights.keys("mudeep_v2").items())
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     assert digest == "5bb34185d02f1bd6c0d9f2a428b742b9896ff42304b78057a0e182bb0800fb54"
 
@@ -76,8 +76,8 @@ def test_keys_are_the_released_ones():
 @functools.cache
 def filled() -> tuple[regard.ReIDModel, torch.Tensor, np.ndarray, dict[str, np.ndarray]]:
     """The network filled from names, its images, its answer in double precision, and what the authors' code gave."""
-    model = regard.import_released(fill.state_dict(fill.keys("mudeep_v2")), network="mudeep")
-    images = torch.from_numpy(fill.image(2, 384, 128))
+    model = regard.import_released(named_weights.state_dict(named_weights.keys("mudeep_v2")), network="mudeep")
+    images = torch.from_numpy(named_weights.image(2, 384, 128))
     exact, _ = answers(copy.deepcopy(model).double(), images.double())
     with np.load(HERE / "mudeep_v2.384x128.npz") as stored:
         return model, images, exact, dict(stored)
@@ -107,7 +107,7 @@ def test_weights_filled_from_names(threads):
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 384, 192), (3, 256, 128), (1, 416, 160)])
 def test_means_are_as_good_as_whole_maps(batch, height, width):
     """Both ways round differently; neither is further from double precision than the other by much."""
-    images = torch.from_numpy(fill.image(batch, height, width))
+    images = torch.from_numpy(named_weights.image(batch, height, width))
     model = copy.deepcopy(filled()[0])
     exact, _ = answers(copy.deepcopy(model).double(), images.double())
     errors = []

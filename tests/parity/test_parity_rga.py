@@ -5,7 +5,7 @@ from the paper (all of them). The authors' three embeddings are one convolution 
 
 from __future__ import annotations
 
-import fill
+import named_weights
 import pytest
 import rga_twin
 import torch
@@ -13,14 +13,14 @@ import torch
 import regard
 from regard.errors import CheckpointError
 from regard.models.apnet import RELATIONS
-from regard.models.released_rga import EMBEDDINGS, PLACES, rga
+from regard.models.importers.released_rga import EMBEDDINGS, PLACES, rga
 
 RELEASED = {"compress": "gg_{}.0", "normalize": "gg_{}.1", "attend": "W_{}", "embed": "gx_{}"}
 
 
 def filled(name: str, shape: torch.Size) -> torch.Tensor:
     """What the authors' tensor called ``name`` holds."""
-    return torch.from_numpy(fill.tensor(name, tuple(shape)))
+    return torch.from_numpy(named_weights.tensor(name, tuple(shape)))
 
 
 HALVES = {"rga": ("spatial",), "rga_c": ("channel",), "rga_sc": ("spatial", "channel")}
@@ -111,7 +111,7 @@ def test_last_map():
         elif name.startswith("attention."):
             values[name] = attention_tensor(name, ours)
     model.load_state_dict(values)
-    x = torch.from_numpy(2 * fill.uniform("input", 3 * height * width) - 1).float().view(1, 3, height, width)
+    x = torch.from_numpy(2 * named_weights.uniform("input", 3 * height * width) - 1).float().view(1, 3, height, width)
     with torch.no_grad():
         for tap, stage in enumerate(model.backbone.stages, start=1):
             x = stage(x)

@@ -26,9 +26,9 @@ from traced import configuration
 
 from regard.config import Config
 from regard.engine import train as engine
-from regard.engine.runtime import Runtime
 from regard.engine.step import Learner
 from regard.recipes import read_recipe
+from regard.runtime.fabric import Runtime
 from regard.structures import Batch, Output, Sample, Splits
 
 DRAWS = 2_000

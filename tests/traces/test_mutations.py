@@ -26,10 +26,11 @@ from regard import config
 from regard.data import samplers
 from regard.data.transforms import TrainTransform
 from regard.layers import bnneck, channel_gate, pyramid
-from regard.losses.identity import CrossEntropy
+from regard.losses.cross_entropy import CrossEntropy
 from regard.losses.map_mse import MapMSE
 from regard.losses.triplet import BatchHardTriplet
-from regard.models import apnet, baseline, daaf, dsp, msea, mudeep, skeleton
+from regard.models import apnet, baseline, daaf, dsp, msea, mudeep
+from regard.models import global_descriptor as skeleton
 
 Change = Callable[[], AbstractContextManager[Any]]
 

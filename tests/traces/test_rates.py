@@ -13,8 +13,8 @@ from traced import Fixed, configuration
 from regard.config import Config
 from regard.data import load_dataset
 from regard.engine import train as engine
-from regard.engine.runtime import Runtime
 from regard.engine.step import Learner
+from regard.runtime.fabric import Runtime
 from regard.structures import Batch
 
 A_DAY = 2

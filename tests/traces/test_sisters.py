@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from published import TRAININGS
 
-from regard.engine.identity import flat_settings
+from regard.engine.run_identity import flat_settings
 from regard.recipes import list_recipes, read_recipe
 
 FREE = ("data.name", "data.options", "eval.", "train.eval_every", "train.seed")

@@ -18,8 +18,8 @@ from plain_training import Drawn
 from published import TRAININGS
 from traced import configuration
 
-from regard.engine.runtime import Runtime
 from regard.engine.train import build_loader
+from regard.runtime.fabric import Runtime
 from regard.structures import Sample, Splits
 
 PEOPLE, PICTURES = 751, 12_936

@@ -22,9 +22,9 @@ from regard.config import Config
 from regard.data import load_dataset
 from regard.engine import train as engine
 from regard.engine.log import read_history
-from regard.engine.runtime import Runtime
 from regard.engine.step import Learner
 from regard.recipes import read_recipe
+from regard.runtime.fabric import Runtime
 from regard.structures import Batch
 
 IDS = 6

@@ -15,12 +15,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regard.cli.options import SEEDS, between, output_file
+from regard.cli.arguments import SEEDS, between, output_file
 from regard.errors import require
 from regard.wording import count
 
 if TYPE_CHECKING:
-    from regard.engine.calibrate import Calibrated
+    from regard.evaluation.calibrate import Calibrated
 
 OWN_DATA = (
     "note: these are the people the run is scored on. The quality above is of people left out of each fit, but for "
@@ -49,9 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Calibrate, store and print."""
+    from regard.calibration.similarity import RATES
     from regard.cli.closing import close_with
-    from regard.engine.calibrate import calibrate_run
-    from regard.metrics.calibration import RATES
+    from regard.evaluation.calibrate import calibrate_run
     from regard.storage import write_atomic
 
     if arguments.png:
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
         content = {**found.calibration.to_dict(), "reliability": bins}
         write_atomic(arguments.json, (json.dumps(content, indent=2) + "\n").encode())
     if arguments.png:
-        from regard.explain.evidence import png, reliability_chart
+        from regard.report.evidence import png, reliability_chart
 
         write_atomic(arguments.png, png(reliability_chart(found.reliability, found.calibration)))
     written = [found.file, arguments.json, arguments.png]

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from regard.cli.options import between, output_file
+from regard.cli.arguments import between, output_file
 from regard.errors import require
 
 
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Compare, print, and write what was asked for."""
     from regard.cli.closing import close_with
-    from regard.engine.compare import compare_runs
+    from regard.evaluation.compare_runs import compare_runs
     from regard.storage import encode_text, write_atomic
 
     if arguments.png:
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         write_atomic(arguments.json, (json.dumps(found.to_dict(), indent=2) + "\n").encode())
     if arguments.png:
-        from regard.explain.evidence import interval_chart, png
+        from regard.report.evidence import interval_chart, png
 
         figures = {row.label: {name: tuple(row.figures[name]) for name in found.shown} for row in found.rows}
         differences = {

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.cli import labels_verb
-from regard.cli.options import output_file, read_option, read_options, refuse_repeats
+from regard.cli.arguments import output_file, read_option, read_options, refuse_repeats
 from regard.errors import ConfigError
 
 

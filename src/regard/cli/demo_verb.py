@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.options import between, output_folder
+from regard.cli.arguments import between, output_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.options import output_file
+from regard.cli.arguments import output_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,10 +50,10 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.cli.search_verb import parse_size
     from regard.data.listing import noting
     from regard.errors import ConfigError, DataError
-    from regard.search.embedder import Embedder
-    from regard.search.ingest import embed_sources
-    from regard.search.inputs import list_sources, read_table
-    from regard.search.ranks import Ranks
+    from regard.gallery.distributed import Ranks
+    from regard.gallery.embedder import Embedder
+    from regard.gallery.ingest import embed_sources
+    from regard.gallery.inputs import list_sources, read_table
     from regard.storage import plain_text, write_atomic
 
     if arguments.batch_size < 1:

@@ -23,8 +23,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from regard.cli.epochs import run_epochs
-from regard.cli.options import output_file
+from regard.cli.arguments import output_file
+from regard.cli.eval_epochs import run_epochs
 from regard.cli.robustness_options import add_robustness_arguments, run_robustness, wants_robustness
 from regard.errors import ConfigError
 from regard.wording import count
@@ -113,9 +113,9 @@ def run(arguments: argparse.Namespace) -> None:
 def score_run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Score a run on its data sets, print, and return the content for JSON; nothing on ranks that do not print."""
     from regard.cli.search_verb import parse_size
-    from regard.engine.evaluation import evaluate_on
-    from regard.engine.runtime import is_main_process
-    from regard.engine.transfer import in_place, labels_of, score_dict, transfer_dict, transfer_table
+    from regard.evaluation.evaluate import evaluate_on
+    from regard.evaluation.transfer import in_place, labels_of, score_dict, transfer_dict, transfer_table
+    from regard.runtime.fabric import is_main_process
 
     scores = evaluate_on(
         arguments.run,
@@ -146,7 +146,7 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
         ConfigError: an option that only pictures have.
     """
     from regard.config import EvalConfig
-    from regard.engine.scoring import FROM_FILES, pool_tracklets, score_sets, with_options
+    from regard.evaluation.scoring import FROM_FILES, pool_tracklets, score_sets, with_options
     from regard.metrics import read_features
 
     for name in ("size", "precision", "flip", "five_crops", "root", "data"):

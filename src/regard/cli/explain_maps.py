@@ -11,15 +11,15 @@ import torch
 from regard.cli.explain_runs import OpenRun, file_name, names_of, open_runs, write_arrays, write_figure, write_json
 from regard.errors import ConfigError
 from regard.explain.attention import attention_of, spatial_map
-from regard.explain.attention_figure import attention_figure
-from regard.explain.feature_figure import MapRow, feature_grid, feature_pictures, png_bytes
 from regard.explain.features import feature_maps, reduce_channels
-from regard.explain.figures import FORMATS, figure_bytes
+from regard.explain.figures.attention_figure import attention_figure
+from regard.explain.figures.feature_figure import MapRow, feature_grid, feature_pictures, png_bytes
+from regard.explain.figures.map_figures import FORMATS, figure_bytes
+from regard.explain.figures.overlay import Picture
+from regard.explain.figures.pair_figure import pair_figure
+from regard.explain.figures.paper_sheet import paper_sheet
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.explain.heads import head_heat, pair_heat
-from regard.explain.overlay import Picture
-from regard.explain.pair_figure import pair_figure
-from regard.explain.paper_sheet import paper_sheet
 from regard.storage import plain_text, write_atomic
 
 __all__ = ["attention", "cam", "features", "pair", "sheet"]

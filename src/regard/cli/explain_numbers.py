@@ -13,12 +13,10 @@ from tqdm import tqdm
 from regard.cli.explain_runs import names_of, open_runs, write_arrays, write_figure, write_json
 from regard.data.labels import LabelRoots, attach_labels, has_label
 from regard.data.sources import find_source
-from regard.engine.evaluation import own_config
 from regard.engine.run import label_roots
 from regard.errors import ConfigError, DataError
-from regard.explain.correlation import Correlation, correlate, correlation_figure
-from regard.explain.features import feature_maps
-from regard.explain.precision import (
+from regard.evaluation.evaluate import own_config
+from regard.explain.attention_precision import (
     PrecisionRow,
     measure_precision,
     pair_up,
@@ -26,8 +24,10 @@ from regard.explain.precision import (
     precision_row,
     precision_table,
 )
+from regard.explain.correlation import Correlation, correlate, correlation_figure
+from regard.explain.features import feature_maps
 from regard.models.build import from_config
-from regard.models.checkpoint import model_config
+from regard.models.saved import model_config
 from regard.structures import Sample, Splits
 from regard.wording import count
 

@@ -18,10 +18,10 @@ from regard.cli.search_verb import parse_size
 from regard.data.image import read_image
 from regard.data.transforms import TestTransform, normalize
 from regard.errors import ConfigError
-from regard.explain.figures import figure_bytes
-from regard.export.make import input_of
+from regard.explain.figures.map_figures import figure_bytes
+from regard.export.exporting import input_of
 from regard.models import ReIDModel, load
-from regard.models.checkpoint import model_config, model_folder
+from regard.models.saved import model_config, model_folder
 from regard.naming import distinct
 from regard.storage import plain_text, write_atomic
 

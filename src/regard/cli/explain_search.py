@@ -12,24 +12,24 @@ import numpy as np
 
 from regard.cli.explain_runs import file_name, labels_of, write_figure, write_json
 from regard.config import EvalConfig
-from regard.engine.evaluation import run_config, run_home
-from regard.engine.extract import embed_run, run_options
 from regard.engine.log import read_history
 from regard.engine.run import open_data
-from regard.engine.runtime import Runtime
-from regard.engine.scoring import as_feature_sets, further_figures, lists_of, score_features, with_options
 from regard.errors import ConfigError
-from regard.explain.answers import answers
-from regard.explain.camera_pairs import camera_pair_table
-from regard.explain.charts import FONT, INK, PairHistogram, cmc_chart, histogram_chart, pair_histogram
-from regard.explain.failures import hardest
-from regard.explain.ranked import RankedList, find_queries, random_queries, ranked_lists, titled_queries
-from regard.explain.ranked_figure import ranked_figure
-from regard.explain.report_charts import training_charts
-from regard.explain.svg import Chart, text_width
+from regard.evaluation.embed import embed_run, run_options
+from regard.evaluation.evaluate import run_config, run_home
+from regard.evaluation.scoring import as_feature_sets, further_figures, lists_of, score_features, with_options
+from regard.explain.figures.svg import Chart, text_width
 from regard.metrics import FeatureSet, RankingReport
-from regard.metrics.pairs import sample_pairs
+from regard.metrics.pair_sampling import sample_pairs
 from regard.models import load
+from regard.report.answers import answers
+from regard.report.camera_pairs import camera_pair_table
+from regard.report.charts import FONT, INK, PairHistogram, cmc_chart, histogram_chart, pair_histogram
+from regard.report.failures import hardest
+from regard.report.ranked import RankedList, find_queries, random_queries, ranked_lists, titled_queries
+from regard.report.ranked_figure import ranked_figure
+from regard.report.run_charts import training_charts
+from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 
 __all__ = ["cameras", "curves", "ranked"]

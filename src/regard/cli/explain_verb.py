@@ -24,7 +24,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from regard.cli.options import MASK_THRESHOLD, MAX_DPI, SEEDS, between, output_file, output_folder
+from regard.cli.arguments import MASK_THRESHOLD, MAX_DPI, SEEDS, between, output_file, output_folder
 from regard.parsing import parse_yaml
 
 

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regard.cli.options import output_file
+from regard.cli.arguments import output_file
 
 if TYPE_CHECKING:
     from regard.export import Exported
@@ -40,9 +40,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Export, compare and say how far the export is from the network."""
     from regard.cli.closing import close_with
     from regard.cli.search_verb import parse_size
+    from regard.export.accuracy import find_pictures, int8_loss, open_splits
+    from regard.export.exporting import export_run
     from regard.export.formats import check_format
-    from regard.export.make import export_run
-    from regard.export.score import find_pictures, int8_loss, open_splits
 
     check_format(arguments.to, arguments.int8)
     found = open_splits(arguments.run, arguments.data, arguments.root, arguments.quiet)

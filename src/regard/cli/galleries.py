@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from regard.search.gallery import Gallery
+    from regard.gallery.gallery import Gallery
 
 __all__ = ["open_gallery"]
 
@@ -23,8 +23,8 @@ def open_gallery(where: str) -> Gallery:
     """
     from tqdm import tqdm
 
-    from regard.search.audit import AuditLog
-    from regard.search.gallery import Gallery
+    from regard.gallery.audit import AuditLog
+    from regard.gallery.gallery import Gallery
 
     bar = None
 

@@ -18,11 +18,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from regard.cli.options import output_file
+from regard.cli.arguments import output_file
 from regard.wording import count
 
 if TYPE_CHECKING:
-    from regard.search.audit import AuditLog
+    from regard.gallery.audit import AuditLog
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Do it and say how much."""
     from regard.cli.galleries import open_gallery
     from regard.errors import ConfigError
-    from regard.search.record import Filter, format_time, parse_time
+    from regard.gallery.record import Filter, format_time, parse_time
 
     with open_gallery(arguments.gallery) as gallery:
         if arguments.action in ("list", "delete"):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.options import output_folder, read_options
+from regard.cli.arguments import output_folder, read_options
 from regard.wording import count
 
 

@@ -17,8 +17,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regard.cli.arguments import MASK_THRESHOLD, between, output_file, output_folder
 from regard.cli.closing import close_with
-from regard.cli.options import MASK_THRESHOLD, between, output_file, output_folder
 from regard.errors import ConfigError
 from regard.wording import count
 

@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        failure = sys.modules.get("regard.engine.failure")
+        failure = sys.modules.get("regard.runtime.failure")
         if debug or failure is None or failure.group is None:
             raise
         return _failed(error, failure.describe(error, failure.group), 1)
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _failed(error: BaseException, text: str, code: int) -> int:
     """Say why it failed, unless another process of the same run does; returns the exit code."""
-    failure = sys.modules.get("regard.engine.failure")
+    failure = sys.modules.get("regard.runtime.failure")
     group = failure.group if failure else None
     speaks, code = group.settle(error) if group else (True, code)
     if speaks:

@@ -15,7 +15,7 @@ import argparse
 import json
 from typing import Any
 
-from regard.cli.options import output_file
+from regard.cli.arguments import output_file
 from regard.recipes import Recipe, list_recipes, read_recipe
 from regard.storage import encode_text, write_atomic
 

@@ -19,7 +19,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from regard.cli.options import output_folder, refuse_repeats
+from regard.cli.arguments import output_folder, refuse_repeats
 from regard.errors import ConfigError
 
 
@@ -41,8 +41,8 @@ def run(arguments: argparse.Namespace) -> None:
     import json
 
     from regard.cli.closing import close_with
-    from regard.explain.reproduction import write_reproduction
     from regard.recipes import list_recipes
+    from regard.report.reproduction import write_reproduction
     from regard.reproduce import find_recipe, reproduce
     from regard.storage import encode_text, write_atomic
 

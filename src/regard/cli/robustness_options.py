@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from regard.cli.options import SEEDS, between, output_file
+from regard.cli.arguments import SEEDS, between, output_file
 
 HEIGHTS = (96, 64, 48, 32, 24, 16)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
@@ -67,8 +67,8 @@ def run_robustness(arguments: argparse.Namespace, changes: dict[str, Any]) -> No
     from regard.cli.closing import close_with
     from regard.cli.search_verb import parse_size
     from regard.data.corruptions import FAMILIES
-    from regard.engine.robustness import Plan, robustness_of
     from regard.errors import ConfigError
+    from regard.evaluation.robustness.measure import Plan, robustness_of
     from regard.storage import write_atomic
 
     others = ("features", "tracklets", "open_set", "cameras", "averages", "leave_one_out")
@@ -111,8 +111,8 @@ def _levels(given: list[Any] | None, usual: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _draw(content: dict[str, Any], file: Path) -> None:
     """Draw what was found; with several sides, one picture each, named after it."""
-    from regard.explain.evidence import png
-    from regard.explain.robustness_chart import robustness_chart
+    from regard.report.evidence import png
+    from regard.report.robustness_chart import robustness_chart
     from regard.storage import write_atomic
 
     for side, found in content["corrupted"].items():

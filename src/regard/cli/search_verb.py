@@ -18,14 +18,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.options import output_file
+from regard.cli.arguments import output_file
 from regard.wording import count
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from regard.search.query import Answer
-    from regard.search.record import Filter, Record
+    from regard.gallery.query import Answer
+    from regard.gallery.record import Filter, Record
 
 MAX_SIDE = 4096
 """Pixels of an input's height or width, as in recipes."""
@@ -112,8 +112,8 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
 
     from regard.data.image import read_bytes
     from regard.errors import ConfigError
-    from regard.search.embedder import Embedder
-    from regard.search.picture import decode
+    from regard.gallery.embedder import Embedder
+    from regard.gallery.thumbnails import decode
 
     if not (arguments.photos or arguments.id):
         raise ConfigError("regard search wants a photograph, or --id of a picture in the gallery")
@@ -136,7 +136,7 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
 def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:
     """The filter the arguments ask for; the query's own pictures are never matches."""
     from regard.errors import ConfigError
-    from regard.search.record import Filter, check_names, parse_time
+    from regard.gallery.record import Filter, check_names, parse_time
 
     own = [record.camera for record in origins if record.camera] if arguments.other_cameras else []
     if arguments.other_cameras and not own:
@@ -160,7 +160,7 @@ def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:
 
 def table(answer: Answer) -> str:
     """The matches, one line each."""
-    from regard.search.record import format_time
+    from regard.gallery.record import format_time
 
     calibrated = any(match.probability is not None for match in answer.matches)
     lines = [("rank", "score", *(["same"] if calibrated else []), "camera", "time (UTC)", "track", "picture")]
@@ -187,8 +187,8 @@ def write_picture(arguments: argparse.Namespace, gallery: Any, answer: Answer) -
     """Query and matches side by side."""
     import io
 
-    from regard.explain.overlay import framed, sheet
-    from regard.search.picture import decode
+    from regard.explain.figures.overlay import framed, sheet
+    from regard.gallery.thumbnails import decode
     from regard.storage import write_atomic
 
     def shown(id: str) -> Any:

@@ -41,12 +41,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     import uvicorn
 
+    from regard.calibration.similarity import check_prior
     from regard.errors import ConfigError
-    from regard.metrics.calibration import check_prior
-    from regard.web.app import create_app
-    from regard.web.desk import Desk, Limits
-    from regard.web.guard import check_address
-    from regard.web.marks import Marks
+    from regard.service.app import create_app
+    from regard.service.feedback import Marks
+    from regard.service.guard import check_address
+    from regard.service.state import Desk, Limits
 
     token = os.environ.get("REGARD_TOKEN") or None
     check_address(arguments.host, token)
@@ -95,8 +95,8 @@ def open_searchers(arguments: argparse.Namespace) -> dict:
     """Every gallery with its model, by a short name."""
     from regard.cli.galleries import open_gallery
     from regard.errors import ConfigError
-    from regard.search.embedder import Embedder
-    from regard.web.desk import Searcher
+    from regard.gallery.embedder import Embedder
+    from regard.service.state import Searcher
 
     models = arguments.model or []
     if models and len(models) != len(arguments.galleries):

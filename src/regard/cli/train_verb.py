@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.options import refuse_repeats
+from regard.cli.arguments import refuse_repeats
 from regard.errors import ConfigError
 
 
@@ -62,7 +62,7 @@ def close(folder: Path) -> None:
     """Say where the trained network is and what it scored, on the process that prints."""
     from regard.cli.closing import close_with
     from regard.engine.log import read_history
-    from regard.engine.runtime import is_main_process
+    from regard.runtime.fabric import is_main_process
 
     if is_main_process():
         scores = [record for record in read_history(folder) if record["event"] == "eval"]

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
-from regard.engine.statistics import statistics_kept
 from regard.errors import ConfigError, nearest
+from regard.layers.batchnorm_frozen import statistics_kept
 from regard.losses import Criterion, Term
 
 __all__ = ["Frozen", "leave_unreached"]

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from regard.engine.runtime import Runtime
 from regard.errors import ConfigError, DataError
 from regard.parsing import parse_json
+from regard.runtime.fabric import Runtime
 from regard.storage import read_regular, write_atomic
 
 __all__ = ["TrainingLog", "from_one", "read_history"]

@@ -11,9 +11,9 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from regard.config import OptimConfig, ScheduleConfig
-from regard.engine.runtime import Runtime
 from regard.errors import ConfigError
 from regard.losses import Criterion
+from regard.runtime.fabric import Runtime
 
 __all__ = ["build_criterion_optimizer", "build_optimizer", "clip_gradient", "lr_factor", "set_lr", "step_criterion"]
 

@@ -16,10 +16,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from regard.config import EvalConfig, TrainConfig
-from regard.engine.checkpoint import TrainingState
-from regard.engine.extract import evaluate_splits
-from regard.engine.saved_state import LAST, PREVIOUS
+from regard.engine.training_state import TrainingState
 from regard.errors import ConfigError, DataError, StorageError
+from regard.evaluation.embed import evaluate_splits
+from regard.run_folder.saved_state import LAST, PREVIOUS
 from regard.structures import Sample, Splits
 
 __all__ = ["EPOCHS", "check_evaluation", "check_folder", "epochs_to_keep", "remove_leftovers", "weights_size"]

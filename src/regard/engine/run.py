@@ -18,17 +18,17 @@ from regard.config import Config, LabelFilesConfig, load_config, override, read_
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources, no_training, source_name
-from regard.engine.extract import products_of
-from regard.engine.identity import check_settings
-from regard.engine.origin import changed_settings, keep_recipe
-from regard.engine.runtime import Runtime
-from regard.engine.saved_state import Saved, has_state, read_saved
+from regard.engine.run_identity import check_settings
 from regard.engine.train import train
 from regard.errors import ConfigError, DataError, StorageError
+from regard.evaluation.embed import products_of
 from regard.models import ReIDModel
-from regard.models.checkpoint import WEIGHTS
+from regard.models.saved import WEIGHTS
 from regard.recipes import Recipe, list_recipes, read_recipe
 from regard.registry import MODELS
+from regard.run_folder.origin import changed_settings, keep_recipe
+from regard.run_folder.saved_state import Saved, has_state, read_saved
+from regard.runtime.fabric import Runtime
 from regard.storage import check_text
 from regard.structures import Splits
 

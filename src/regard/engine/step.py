@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from regard.config import Config
 from regard.data.transforms import normalize
 from regard.engine.profile import Laps
-from regard.engine.randomness import random_state, set_random_state
-from regard.engine.runtime import Network, Runtime
-from regard.engine.statistics import statistics_kept
 from regard.errors import ConfigError
+from regard.layers.batchnorm_frozen import statistics_kept
 from regard.losses import Criterion, Term
+from regard.runtime.fabric import Network, Runtime
+from regard.runtime.randomness import random_state, set_random_state
 from regard.structures import Batch, Output
 
 __all__ = ["Learner", "check_pieces"]

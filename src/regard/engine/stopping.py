@@ -6,8 +6,8 @@ import signal
 from types import FrameType
 from typing import Any
 
-from regard.engine.runtime import Runtime
 from regard.errors import RegardError
+from regard.runtime.fabric import Runtime
 
 __all__ = ["Interrupted", "StopRequest"]
 

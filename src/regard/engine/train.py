@@ -20,11 +20,8 @@ from regard.data.cache import PictureCache, open_cache
 from regard.data.labels import TrainingLabels
 from regard.data.loaders import train_loader
 from regard.data.transforms import TrainTransform
-from regard.engine.checkpoint import Progress, TrainingState, machine_of, restore, save_state
 from regard.engine.ema import Average
-from regard.engine.extract import embed_run, evaluate_splits, loader_workers, products_of
 from regard.engine.frozen import Frozen, leave_unreached
-from regard.engine.identity import check_pictures, picture_digests
 from regard.engine.log import TrainingLog
 from regard.engine.optim import (
     build_criterion_optimizer,
@@ -44,16 +41,19 @@ from regard.engine.readiness import (
     weights_size,
 )
 from regard.engine.recompute import recompute_blocks
-from regard.engine.runtime import Network, Runtime
-from regard.engine.saved_state import PICTURES, Saved, keep_good_one
+from regard.engine.run_identity import check_pictures, picture_digests
 from regard.engine.step import Learner, check_pieces
 from regard.engine.stopping import Interrupted, StopRequest
+from regard.engine.training_state import Progress, TrainingState, machine_of, restore, save_state
 from regard.errors import ConfigError, RegardError
+from regard.evaluation.embed import embed_run, evaluate_splits, loader_workers, products_of
 from regard.input_spec import InputSpec
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
-from regard.models.checkpoint import WEIGHTS
+from regard.models.saved import WEIGHTS
 from regard.registry import LOSSES
+from regard.run_folder.saved_state import PICTURES, Saved, keep_good_one
+from regard.runtime.fabric import Network, Runtime
 from regard.storage import encode_text, write_atomic
 from regard.structures import Splits
 from regard.wording import count

@@ -20,8 +20,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from regard.errors import DataError
-from regard.explain.attention_figure import in_blocks
-from regard.explain.figures import FONT, LINE, MUTED, SMALL, canvas, caption, place
+from regard.explain.figures.attention_figure import in_blocks
+from regard.explain.figures.map_figures import FONT, LINE, MUTED, SMALL, canvas, caption, place
 from regard.explain.rounding import rounding
 
 __all__ = ["Correlation", "CorrelationAxis", "correlate", "correlation_figure"]

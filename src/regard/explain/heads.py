@@ -35,9 +35,9 @@ from regard.explain.gradcam import (
 from regard.layers.pyramid import AttentionLevel, AttentionPyramid
 from regard.models.daaf import DAAF
 from regard.models.dsp import STRIPES, DeeplySupervised
+from regard.models.global_descriptor import GlobalDescriptor
 from regard.models.mudeep import MuDeep
 from regard.models.pcb import PCB
-from regard.models.skeleton import GlobalDescriptor
 
 __all__ = ["ExactCam", "HeadHeat", "PairHeat", "exact_cam", "exact_heads", "head_heat", "head_layers", "pair_heat"]
 

@@ -9,19 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from regard.export.card import Card
     from regard.export.engines import Engine
-    from regard.export.make import Exported, export_run
+    from regard.export.exporting import Exported, export_run
+    from regard.export.graph import optimize_for_inference
+    from regard.export.manifest import Card
     from regard.export.opening import open_engine
-    from regard.export.program import optimize_for_inference
 
 _HOME = {
-    "Card": "regard.export.card",
+    "Card": "regard.export.manifest",
     "Engine": "regard.export.engines",
-    "Exported": "regard.export.make",
-    "export_run": "regard.export.make",
+    "Exported": "regard.export.exporting",
+    "export_run": "regard.export.exporting",
+    "optimize_for_inference": "regard.export.graph",
     "open_engine": "regard.export.opening",
-    "optimize_for_inference": "regard.export.program",
 }
 
 __all__ = ["Card", "Engine", "Exported", "export_run", "open_engine", "optimize_for_inference"]

@@ -2,7 +2,7 @@
 
 Shapes: B pictures in a batch, H x W pixels, D descriptor length.
 
-All of them compute the same graph (:mod:`regard.export.program`). In fp32 their descriptors differ by rounding, some
+All of them compute the same graph (:mod:`regard.export.graph`). In fp32 their descriptors differ by rounding, some
 1e-7 of the largest value, so that one stands for another; bf16 and int8 are numbers of their own.
 """
 
@@ -18,9 +18,9 @@ import torch
 from torch import fx, nn
 
 from regard.errors import CheckpointError, ConfigError, RegardError
-from regard.export.card import Card, Precision
 from regard.export.formats import install, load_program
-from regard.export.program import one_line, program_module
+from regard.export.graph import one_line, program_module
+from regard.export.manifest import Card, Precision
 from regard.precision import Products
 from regard.threads import usable_threads
 

@@ -19,8 +19,8 @@ import torch
 from torch.export import ExportedProgram
 
 from regard.errors import ConfigError, UnknownNameError, require
-from regard.export.card import Card
-from regard.export.program import one_line
+from regard.export.graph import one_line
+from regard.export.manifest import Card
 
 __all__ = [
     "FORMATS",

@@ -8,11 +8,11 @@ from typing import Any, Literal, get_args
 import torch
 
 from regard.errors import ConfigError, UnknownNameError
-from regard.export.card import Card, Precision, read_export
 from regard.export.engines import ENGINES, RUNS, Engine, open_files, torch_engine
+from regard.export.exporting import describe, exported_onnx
 from regard.export.formats import install, is_installed
-from regard.export.make import describe, exported_onnx
-from regard.export.program import program_module, trace
+from regard.export.graph import program_module, trace
+from regard.export.manifest import Card, Precision, read_export
 from regard.models import ReIDModel
 
 __all__ = ["EngineName", "fastest_engine", "open_engine"]

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from regard.export.card import Card
 from regard.export.formats import install
+from regard.export.manifest import Card
 
 __all__ = ["PLANS", "Plan", "quantize"]
 

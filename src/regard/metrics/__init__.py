@@ -1,13 +1,13 @@
 """Metrics: distances, camera-aware ranking, re-ranking, open-set figures. Arrays in, numbers out."""
 
-from regard.metrics.breakdown import average, evaluate_camera_pairs
+from regard.metrics.by_camera import average, evaluate_camera_pairs
 from regard.metrics.distance import METRICS, distance_blocks
-from regard.metrics.evaluate import RankingReport, evaluate_ranking
 from regard.metrics.expansion import QueryExpansion
-from regard.metrics.feature_file import FeatureSet, read_features
-from regard.metrics.grouping import pool_features
+from regard.metrics.feature_set import FeatureSet, read_features
 from regard.metrics.open_set import OpenSet, evaluate_open_set
+from regard.metrics.pooling import pool_features
 from regard.metrics.ranking import rank
+from regard.metrics.ranking_report import RankingReport, evaluate_ranking
 from regard.metrics.rerank import KReciprocal, rerank_blocks
 
 __all__ = [

@@ -22,9 +22,9 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
 from regard.errors import ConfigError, DataError, nearest
-from regard.metrics.evaluate import RankingReport
+from regard.metrics.average_precision import RANKS
 from regard.metrics.protocol import Ids, as_ids
-from regard.metrics.score import RANKS
+from regard.metrics.ranking_report import RankingReport
 
 __all__ = [
     "INTERVALS",

@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from regard.models.build import create_model, load
 from regard.models.contract import ReIDModel
-from regard.models.released import import_released
+from regard.models.importers.released import import_released
 
 __all__ = ["ReIDModel", "create_model", "import_released", "load"]

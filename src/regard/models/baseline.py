@@ -16,7 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from regard.models.backbone import Backbone
-from regard.models.skeleton import GlobalDescriptor
+from regard.models.global_descriptor import GlobalDescriptor
 from regard.registry import MODELS
 
 __all__ = ["Baseline"]

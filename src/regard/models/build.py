@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from regard.errors import CheckpointError, ConfigError, check_kind
-from regard.models.checkpoint import (
+from regard.models.contract import ReIDModel
+from regard.models.importers.tensor_file import read_tensors
+from regard.models.saved import (
     CONFIG,
     WEIGHTS,
     description_digest,
@@ -17,9 +19,7 @@ from regard.models.checkpoint import (
     read_calibration,
     read_description,
 )
-from regard.models.contract import ReIDModel
 from regard.models.start import start_folder, take_weights
-from regard.models.tensor_file import read_tensors
 from regard.registry import MODELS
 from regard.version import __version__
 

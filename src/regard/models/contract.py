@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from regard.errors import ConfigError
-from regard.models.checkpoint import Described, save
-from regard.models.translation import ImportReport
+from regard.models.importers.translation import ImportReport
+from regard.models.saved import Described, save
 from regard.structures import Output
 
 __all__ = ["ReIDModel"]
@@ -41,7 +41,7 @@ class ReIDModel(Described):
         options: the constructor's options by name, as given or by default; enough to build the same network again.
         stripped: whether :meth:`strip` has been called.
         calibration: how similarity reads as probability, where that has been measured: the content of
-            ``calibration.json``, which :class:`regard.metrics.calibration.Calibration` reads.
+            ``calibration.json``, which :class:`regard.calibration.similarity.Calibration` reads.
         input: what the network was trained to see; None where nobody has said.
         imported: name of the released network whose checkpoint the weights are; None for weights trained here.
         import_report: what became of the tensors, where the model was made by ``import_released``.

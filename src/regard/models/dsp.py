@@ -44,8 +44,8 @@ from regard.layers.spatial import SpatialAttention, SpatialMode
 from regard.layers.stripes import stripe_averages
 from regard.models.backbone import Backbone
 from regard.models.contract import ReIDModel
+from regard.models.global_descriptor import tap
 from regard.models.options import check_choice, check_part_options
-from regard.models.skeleton import tap
 from regard.registry import MODELS
 from regard.structures import Output
 from regard.widening import at_least_float32

@@ -45,8 +45,8 @@ from regard.layers.eca import EfficientChannelAttention, adaptive_kernel
 from regard.layers.pyramid import AttentionPyramid, Gating, Order
 from regard.layers.split_attention import EfficientSplitAttention, SplitAttention
 from regard.models.backbone import Backbone
+from regard.models.global_descriptor import GlobalDescriptor, tap
 from regard.models.options import check_choice
-from regard.models.skeleton import GlobalDescriptor, tap
 from regard.registry import MODELS
 
 __all__ = ["MSEA"]

@@ -15,9 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from regard.errors import CheckpointError
-from regard.models.checkpoint import CONFIG, WEIGHTS, load_weights, model_config, model_folder, saved_system
 from regard.models.contract import ReIDModel
-from regard.models.tensor_file import read_tensors
+from regard.models.importers.tensor_file import read_tensors
+from regard.models.saved import CONFIG, WEIGHTS, load_weights, model_config, model_folder, saved_system
 from regard.parsing import parse_json
 from regard.storage import read_regular
 

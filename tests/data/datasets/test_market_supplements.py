@@ -18,9 +18,9 @@ from regard.data.datasets.gt_query import departures, find_lists
 from regard.data.datasets.inspection import inspect
 from regard.data.mat_file import MAX_FILE, read_numbers
 from regard.data.sources import find_source
-from regard.engine.extract import evaluate_splits
-from regard.engine.scoring import score_sets
 from regard.errors import ConfigError, DataError
+from regard.evaluation.embed import evaluate_splits
+from regard.evaluation.scoring import score_sets
 from regard.metrics import FeatureSet, evaluate_ranking
 from regard.structures import JUNK, MatchLists
 

@@ -22,7 +22,7 @@ from mindspore.train.checkpoint_pb2 import Checkpoint
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parents[1] / "parity"))
 
-import fill  # noqa: E402
+import named_weights  # noqa: E402
 
 KINDS = [
     "bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
@@ -170,7 +170,7 @@ def filled(network: nn.Cell) -> nn.Cell:
         leaf = parameter.name.rsplit(".", 1)[-1]
         terms = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
         name = parameter.name.removesuffix(leaf) + terms.get(leaf, leaf)
-        parameter.set_data(ms.Tensor(fill.tensor(name, parameter.shape)))
+        parameter.set_data(ms.Tensor(named_weights.tensor(name, parameter.shape)))
     return network.set_train(False)
 
 
@@ -189,7 +189,7 @@ def files_of_networks() -> None:
         step(ms.Tensor(draw.normal(size=(4, 3, 32, 32)), ms.float32), ms.Tensor([0, 1, 2, 0], ms.int32))
     save("tiny_resnet.ckpt", step)
     tiny.set_train(False)
-    images = fill.image(2, 64, 32)
+    images = named_weights.image(2, 64, 32)
     answers = {"tiny": tiny.features(ms.Tensor(images)).asnumpy()}
     tables = {}
     resnet = filled(ResNet())

@@ -10,8 +10,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from regard.data.datasets.check import Counts, check_splits, count, count_differences, shared_ids, unmatched_queries
 from regard.data.datasets.layout import LAYOUTS, Layout, describe_folders, find_homes, require_folder
+from regard.data.datasets.paths_check import (
+    Counts,
+    check_splits,
+    count,
+    count_differences,
+    shared_ids,
+    unmatched_queries,
+)
 from regard.errors import DataError, check_kind
 from regard.registry import DATASETS
 from regard.storage import plain_text

@@ -31,10 +31,10 @@ from typing import Any
 
 import numpy as np
 
-from regard.data.datasets.check import Counts
 from regard.data.datasets.layout import dataset, first_image, list_images
 from regard.data.datasets.market1501 import FOLDERS, read_split
-from regard.data.datasets.protocol import choice
+from regard.data.datasets.paths_check import Counts
+from regard.data.datasets.random_splits import choice
 from regard.errors import ConfigError, DataError, StorageError
 from regard.structures import Sample, Splits
 

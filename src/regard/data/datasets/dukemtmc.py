@@ -25,9 +25,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from regard.data.datasets.check import Counts
 from regard.data.datasets.layout import dataset, first_image, list_images
 from regard.data.datasets.market1501 import FOLDERS
+from regard.data.datasets.paths_check import Counts
 from regard.errors import DataError
 from regard.structures import Sample, Splits
 

@@ -6,7 +6,7 @@ A data set is one function that reads a folder, registered with what the folder 
     def market1501(root: Path, /) -> Splits: ...
 
 The registered name accepts the folder itself or one above it, and hands over only splits that passed
-:func:`regard.data.datasets.check.check_splits`. Keyword arguments of the function are the data set's options.
+:func:`regard.data.datasets.paths_check.check_splits`. Keyword arguments of the function are the data set's options.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from regard.data.datasets.check import Counts, check_splits
+from regard.data.datasets.paths_check import Counts, check_splits
 from regard.data.listing import OTHER, is_noting, list_folders, list_images, noting
 from regard.errors import DataError
 from regard.registry import DATASETS

@@ -26,9 +26,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from regard.data.datasets.check import Counts
 from regard.data.datasets.layout import dataset, list_images
-from regard.data.datasets.protocol import choice
+from regard.data.datasets.paths_check import Counts
+from regard.data.datasets.random_splits import choice
 from regard.errors import ConfigError, DataError
 from regard.structures import DISTRACTOR, Sample, Splits
 

@@ -24,10 +24,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from regard.data.datasets.check import Counts
 from regard.data.datasets.layout import dataset, first_image, list_images
 from regard.data.datasets.market1501 import FOLDERS
-from regard.data.datasets.protocol import choice
+from regard.data.datasets.paths_check import Counts
+from regard.data.datasets.random_splits import choice
 from regard.errors import DataError
 from regard.storage import read_regular
 from regard.structures import Sample, Splits

@@ -22,8 +22,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from regard.data.datasets.check import Counts
 from regard.data.datasets.layout import dataset, first_image, list_folders, list_images
+from regard.data.datasets.paths_check import Counts
 from regard.errors import DataError
 from regard.structures import Sample, Splits
 

@@ -1,0 +1,170 @@
+"""What changes while training, taken to a run's folder and brought back (see :mod:`regard.run_folder.saved_state`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+
+from regard.config import Config
+from regard.engine.ema import Average
+from regard.errors import CheckpointError
+from regard.losses import Criterion
+from regard.models import ReIDModel
+from regard.models.saved import load_weights
+from regard.run_folder.saved_state import PICTURES, Progress, Saved, has_state, part_of, read_saved, write_saved
+from regard.runtime.fabric import Runtime
+from regard.runtime.randomness import random_state, set_random_state
+
+__all__ = ["Progress", "TrainingState", "has_state", "read_config", "read_progress", "restore", "save_state"]
+
+
+@dataclass
+class TrainingState:
+    """Everything that changes while training; ``model`` is the unwrapped module.
+
+    Attributes:
+        pictures: digests of the training pictures (:func:`~regard.engine.run_identity.picture_digests`), which stay.
+    """
+
+    model: ReIDModel
+    criterion: Criterion
+    optimizer: Optimizer
+    average: Average | None
+    progress: Progress
+    pictures: Tensor = field(default_factory=lambda: torch.empty(0, 8).byte())
+
+
+def save_state(folder: Path, state: TrainingState, config: Config, runtime: Runtime) -> None:
+    """Write the state of a run; every rank calls it, rank 0 writes.
+
+    Raises:
+        ConfigError: it holds numbers that are not finite.
+        StorageError: the file could not be written; the previous one is intact.
+    """
+    random = _random_states(runtime)
+    if not runtime.is_main:
+        return
+    optimizer = state.optimizer.state_dict()
+    tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
+    tensors |= {f"criterion.{name}": value for name, value in state.criterion.state_dict().items()}
+    if state.average:
+        tensors |= {f"average.{name}": value for name, value in state.average.weights.items()}
+    for index, moments in optimizer["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+    tensors |= {PICTURES: state.pictures, **random}
+    write_saved(folder, tensors, config, state.progress, optimizer["param_groups"], machine_of(runtime))
+
+
+def machine_of(runtime: Runtime) -> dict[str, object]:
+    """What a training is computed on, as far as its last digits depend on it."""
+    return {"processes": runtime.world_size, "device": runtime.device.type, "precision": runtime.precision}
+
+
+def read_config(folder: Path) -> Config:
+    """The configuration of the run whose state the folder holds.
+
+    Raises:
+        CheckpointError: the folder holds no training state that is whole.
+    """
+    return read_saved(folder).config
+
+
+def read_progress(folder: Path) -> Progress:
+    """How far the run in ``folder`` has come.
+
+    Raises:
+        CheckpointError: the folder holds no training state that is whole.
+    """
+    return read_saved(folder).progress
+
+
+def restore(saved: Saved, state: TrainingState, runtime: Runtime) -> None:
+    """Bring ``state`` and the random generators to where a run stopped.
+
+    Raises:
+        CheckpointError: the saved state belongs to another network, other losses or another optimizer.
+    """
+    tensors, source = saved.tensors, str(saved.path)
+    load_weights(state.model, part_of(tensors, "model."), source)
+    _load_criterion(state.criterion, part_of(tensors, "criterion."), source)
+    if state.average:
+        averaged = part_of(tensors, "average.")
+        if {name: value.shape for name, value in averaged.items()} != {
+            name: value.shape for name, value in state.average.weights.items()
+        }:
+            raise CheckpointError(f"{source} holds no averaged weights of this network; start a new run instead")
+        state.average.load(averaged)
+    _load_optimizer(state.optimizer, saved)
+    state.progress = replace(saved.progress)
+    try:
+        set_random_state(part_of(tensors, f"random.{runtime.rank}."), runtime.device)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source} holds no random state for this device ({error})") from None
+
+
+def _load_optimizer(optimizer: Optimizer, saved: Saved) -> None:
+    """Take over the moments; rates and other settings are those of the configuration, as they were.
+
+    Raises:
+        CheckpointError: they are of other parameters, or some are missing.
+    """
+    now = optimizer.state_dict()["param_groups"]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in part_of(saved.tensors, "optimizer.").items():
+        index, _, key = name.partition(".")
+        moments.setdefault(int(index), {})[key] = value
+    fault = ""
+    if [group["params"] for group in saved.groups] != [group["params"] for group in now]:
+        fault = f"of {sum(len(group['params']) for group in saved.groups)} parameters, not {len(parameters)}"
+    elif saved.progress.step and not moments and _keeps_moments(optimizer):
+        fault = "without moments"
+    keys = {key for values in moments.values() for key in values}
+    for index, values in moments.items():
+        if fault or index >= len(parameters) or values.keys() != keys:
+            fault = fault or f"with some moments of parameter {index} only"
+            break
+        shapes = {tuple(value.shape) for value in values.values() if value.ndim}
+        if shapes - {tuple(parameters[index].shape)} or not all(value.is_floating_point() for value in values.values()):
+            fault = f"with moments of parameter {index} that have another shape or type"
+            break
+    if fault:
+        raise CheckpointError(f"{saved.path} belongs to another optimizer ({fault}); start a new run instead")
+    laid_out = {
+        index: {key: _laid_out(value, parameters[index]) for key, value in values.items()}
+        for index, values in moments.items()
+    }
+    optimizer.load_state_dict({"state": laid_out, "param_groups": now})
+
+
+def _keeps_moments(optimizer: Optimizer) -> bool:
+    kind = getattr(optimizer, "optimizer", optimizer)  # as it is within what the runtime has set up
+    return not isinstance(kind, SGD) or any(group["momentum"] for group in optimizer.param_groups)
+
+
+def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:
+    """The moment in the memory format of its parameter: a fused optimizer goes through both side by side."""
+    if moment.shape != parameter.shape:
+        return moment
+    return torch.empty_like(parameter, dtype=moment.dtype, device=moment.device).copy_(moment)
+
+
+def _load_criterion(criterion: Criterion, tensors: dict[str, Tensor], source: str) -> None:
+    try:
+        criterion.load_state_dict(tensors)
+    except RuntimeError as error:
+        fault = " ".join(str(error).split())
+        raise CheckpointError(f"{source} belongs to other losses ({fault}); start a new run instead") from None
+
+
+def _random_states(runtime: Runtime) -> dict[str, Tensor]:
+    """The torch generators of every rank: those of the CPU, and of the device where it is another."""
+    states: dict[str, Tensor] = {}
+    for kind, value in random_state(runtime.device).items():
+        for rank, part in enumerate(runtime.collect(value)):
+            states[f"random.{rank}.{kind}"] = part
+    return states

@@ -1,0 +1,1 @@
+"""Evaluation: descriptors of pictures, runs scored on data sets, compared, calibrated and verified."""

@@ -1,0 +1,253 @@
+"""The networks that a training has left, epoch by epoch, scored: one table, one curve.
+
+What was scored is kept in ``scores.json`` beside the networks, so that a command that was ended goes on where it was,
+and epochs that come later are added to those that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from regard.config import Config
+from regard.data.sources import Source, place_of
+from regard.engine.readiness import EPOCHS
+from regard.engine.training_state import read_progress
+from regard.errors import CheckpointError, ConfigError
+from regard.evaluation.compare_runs import code_digest, fingerprint
+from regard.evaluation.embed import products_of
+from regard.evaluation.evaluate import open_sources, own_config, places_of, score_each, settings_of, trained_on
+from regard.evaluation.transfer import Score
+from regard.fingerprint import values_digest
+from regard.metrics.average_precision import RANKS
+from regard.metrics.score_options import in_words
+from regard.models import load
+from regard.models.saved import WEIGHTS, as_json, weights_digest
+from regard.naming import distinct
+from regard.parsing import parse_json
+from regard.runtime.fabric import Runtime
+from regard.storage import check_writable, read_regular, write_atomic
+from regard.structures import Splits
+
+__all__ = ["Checkpoint", "EpochScores", "epochs_folder", "find_checkpoints", "score_epochs"]
+
+SCORES = "scores.json"
+MODEL_ALONE = "{} are models without a run, so they name no data set; say --root FOLDER"
+
+
+class Checkpoint(NamedTuple):
+    """A network as it was after an epoch.
+
+    Attributes:
+        epoch: from 1.
+        folder: its model folder.
+    """
+
+    epoch: int
+    folder: Path
+
+
+class EpochScores(NamedTuple):
+    """What the networks of a training reach on a data set.
+
+    Attributes:
+        label: what the data set is called.
+        data: the data set in words, and where it lies.
+        rows: one per epoch, in order: ``epoch``, ``model``, ``mAP``, ``mINP``, ``cmc`` (from rank 1), ``options``.
+    """
+
+    label: str
+    data: str
+    rows: list[dict[str, Any]]
+
+    def figures(self) -> list[tuple[int, dict[str, float]]]:
+        """Epochs with their figures, as fractions."""
+        return [
+            (
+                row["epoch"],
+                {name: row[name] for name in ("mAP", "mINP")} | {f"rank-{k}": row["cmc"][k - 1] for k in RANKS},
+            )
+            for row in self.rows
+        ]
+
+    def __str__(self) -> str:
+        """One line per epoch, in percent, and how it was scored."""
+        found = self.figures()
+        names = list(found[0][1])
+        lines = [f"{'epoch':>6}" + "".join(f"{name:>9}" for name in names)]
+        lines += [f"{epoch:>6}" + "".join(f"{100 * row[name]:>9.2f}" for name in names) for epoch, row in found]
+        said = dict.fromkeys(in_words(row["options"]) for row in self.rows)
+        return "\n".join([self.data, *lines, *(f"  in %; {options}" for options in said)])
+
+
+def epochs_folder(folder: Path) -> Path:
+    """The folder that holds the networks of a run's epochs: its ``epochs``, or the folder itself."""
+    return folder / EPOCHS if (folder / EPOCHS).is_dir() else folder
+
+
+def find_checkpoints(folder: Path) -> list[Checkpoint]:
+    """The networks of a training, in order of epochs.
+
+    Args:
+        folder: a run that kept some (``train.keep_every``), to which its ``final`` is added; or any folder of model
+            folders whose names end in their epoch.
+
+    Raises:
+        CheckpointError: there are none, a name does not end in a number, or two are of one epoch.
+    """
+    place = epochs_folder(folder)
+    models = sorted(path.parent for path in place.glob(f"*/{WEIGHTS}"))
+    own = own_config(folder)
+    if place == folder and own is not None:
+        raise CheckpointError(
+            f"{folder} has kept the networks of no epochs; train with train.keep_every=N to keep some"
+        )
+    found: dict[int, Path] = {}
+    for model in models:
+        number = re.search(r"\d+$", model.name)
+        if number is None:
+            raise CheckpointError(
+                f"{model} does not say which epoch it is of; let its name end in a number, or move it elsewhere"
+            )
+        epoch = int(number[0])
+        if epoch in found:
+            raise CheckpointError(f"{found[epoch]} and {model} are both of epoch {epoch}; keep one of them")
+        found[epoch] = model
+    last = _last_epoch(folder, own) if own is not None else None
+    if last is not None and (folder / "final" / WEIGHTS).is_file():
+        found.setdefault(last, folder / "final")
+    if not found:
+        raise CheckpointError(f"{place} holds no model folders; give a run with train.keep_every, or a folder of them")
+    return [Checkpoint(epoch, found[epoch]) for epoch in sorted(found)]
+
+
+def _last_epoch(folder: Path, own: Config) -> int | None:
+    """The epoch that a run's ``final`` is of; None where the run goes on and that is of an earlier end."""
+    try:
+        done = read_progress(folder)
+    except CheckpointError:
+        return own.train.epochs
+    return done.epoch if done.epoch == own.train.epochs else None
+
+
+def score_epochs(
+    folder: Path,
+    data: Sequence[str] = (),
+    root: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    how: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> list[EpochScores]:
+    """Score every network of a training on data sets; what was scored before is taken from ``scores.json``.
+
+    Args:
+        folder: see :func:`find_checkpoints`.
+        data, root, changes, size, quiet: as of :func:`regard.evaluation.evaluate.evaluate_on`.
+        how: ``queries`` and ``leave_one_out`` of it.
+
+    Returns:
+        One for each data set on rank 0, nothing on others.
+
+    Raises:
+        CheckpointError: there are no networks, or one is damaged; those before it have been scored.
+        ConfigError: nothing says which data to use, or options do not go together.
+        DataError: a data set is not there or not complete.
+        StorageError: the scores cannot be written.
+    """
+    checkpoints, own = find_checkpoints(folder), own_config(folder)
+    if own is None and root is None and not data:
+        raise ConfigError(MODEL_ALONE.format(folder))
+    asked = {"queries": "single", "leave_one_out": False, **(how or {}), "details": ()}
+    configs = [settings_of(each.folder, own_config(each.folder), changes, size) for each in checkpoints]
+    runtime = Runtime.for_scoring(configs[0])
+    try:
+        opened = open_sources(configs[0], own, data, root, runtime, quiet)
+        seen = places_of(trained_on(own) if own else [], opened)
+        store = Store(epochs_folder(folder) / SCORES, runtime)
+        rows: list[list[dict[str, Any]]] = [[] for _ in opened]
+        prints = [fingerprint(splits) for _, splits in opened]
+        for checkpoint, config in zip(checkpoints, configs):
+            keys = [_key(checkpoint, config, digest, asked, runtime) for digest in prints]
+            lacking = [place for place, key in enumerate(keys) if key not in store.rows]
+            model = load(checkpoint.folder).to(runtime.device) if lacking else None
+            for place in lacking:
+                assert model is not None
+                if not quiet and runtime.is_main:
+                    print(f"scoring epoch {checkpoint.epoch} on {opened[place][1].name}")
+                scores = score_each(model, config, [opened[place]], seen, runtime, quiet, asked)
+                store.add(keys[place], checkpoint, scores)
+            for found, key in zip(rows, keys):
+                found += [store.rows[key]] if runtime.is_main else []
+        return _named(opened, rows) if runtime.is_main else []
+    finally:
+        runtime.close()
+
+
+class Store:
+    """Scores by what was asked, in a file; rank 0 reads and writes it, all know what is in it.
+
+    Args:
+        path: of the file.
+        runtime: the ranks.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, runtime: Runtime):
+        self.path, self.runtime = path, runtime
+        runtime.on_main(lambda: check_writable(path))
+        self.rows: dict[str, dict[str, Any]] = runtime.broadcast(self._read() if runtime.is_main else {})
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        """What earlier commands have found; nothing where the file is not as it was written."""
+        try:
+            content = parse_json(read_regular(self.path))
+            return content["scores"] if content["digest"] == values_digest(content["scores"]) else {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def add(self, key: str, checkpoint: Checkpoint, scores: Sequence[Score]) -> None:
+        """Keep a score; without one, on ranks that have none, that it is there."""
+        self.rows[key] = {}
+        for score in scores:
+            self.rows[key] = {
+                "epoch": checkpoint.epoch,
+                "model": checkpoint.folder.name,
+                "data": str(score.splits),
+                "root": str(place_of(score.source, score.splits)[1]),
+                **score.report.to_dict(),
+            }
+        content = {"scores": self.rows, "digest": values_digest(self.rows)}
+        self.runtime.on_main(lambda: write_atomic(self.path, as_json(content)))
+
+
+def _key(checkpoint: Checkpoint, config: Config, pictures: str, asked: Mapping[str, Any], runtime: Runtime) -> str:
+    """Digest of everything that changes a score."""
+    return values_digest(
+        {
+            "code": code_digest(),
+            "weights": weights_digest(checkpoint.folder),
+            "epoch": checkpoint.epoch,
+            "pictures": pictures,
+            "input": [config.data.height, config.data.width, config.data.interpolation],
+            "eval": config.eval.model_dump(mode="json", exclude={"batch_size", "precision"}),
+            "precision": products_of(config, runtime.device).precision,
+            "asked": json.loads(json.dumps(dict(asked))),
+        }
+    )
+
+
+def _named(opened: Sequence[tuple[Source, Splits]], rows: list[list[dict[str, Any]]]) -> list[EpochScores]:
+    """The rows of each data set under what it is called."""
+    places = [place_of(source, splits)[1] for source, splits in opened]
+    labels = distinct([str(source) for source, _ in opened], places)
+    return [
+        EpochScores(label, f"{splits}; {place}", found)
+        for label, (_, splits), place, found in zip(labels, opened, places, rows)
+    ]

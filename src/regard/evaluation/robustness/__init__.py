@@ -1,0 +1,1 @@
+"""Robustness: how far descriptors hold when pictures get worse."""

@@ -1,0 +1,1 @@
+"""Figures: what a network looks at, drawn for people and for papers."""

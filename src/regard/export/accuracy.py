@@ -1,0 +1,151 @@
+"""What an export costs in retrieval: the run's own query and gallery, by the network and by the export.
+
+Shapes: N images, D descriptor length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from regard.config import Config, EvalConfig
+from regard.data.listing import noting, walk_images
+from regard.data.loaders import test_loader
+from regard.data.transforms import TestTransform
+from regard.engine.run import open_data
+from regard.errors import ConfigError, DataError
+from regard.evaluation.embed import evaluate_splits, loader_workers
+from regard.evaluation.evaluate import own_config, run_config
+from regard.evaluation.scoring import embedding_options, with_options
+from regard.export.engines import Engine
+from regard.export.exporting import Exported, read_pictures
+from regard.export.manifest import card_file
+from regard.export.opening import open_engine
+from regard.metrics import RankingReport
+from regard.storage import write_atomic
+from regard.structures import Sample, Splits
+
+__all__ = ["Loss", "find_pictures", "int8_loss", "open_splits", "score_engine"]
+
+COMPARED = 32
+CALIBRATED = 128
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Scores of the network in fp32 and of its int8 export.
+
+    Attributes:
+        fp32, int8: figures of each, as fractions.
+    """
+
+    fp32: RankingReport
+    int8: RankingReport
+
+    def __str__(self) -> str:
+        before, after = self.fp32, self.int8
+        return (
+            f"mAP {100 * before.mAP:.2f} in fp32, {100 * after.mAP:.2f} in int8: {_points(after.mAP - before.mAP)}; "
+            f"rank-1 {100 * before.cmc[0]:.2f} and {100 * after.cmc[0]:.2f}: {_points(after.cmc[0] - before.cmc[0])}"
+        )
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f} points"
+
+
+def open_splits(
+    folder: Path, name: str | None = None, root: Path | None = None, quiet: bool = False
+) -> tuple[Config, Splits] | None:
+    """The data set to score a run on; None where nothing says which, or where the run's own is gone.
+
+    Raises:
+        DataError: one was named and is not there.
+    """
+    own = own_config(folder)
+    if root is None and name is None and (own is None or own.data.root is None):
+        return None
+    config = run_config(folder, name, root)
+    try:
+        return config, open_data(config, quiet=quiet)
+    except DataError:
+        if root or name:
+            raise
+        return None
+
+
+def find_pictures(folder: Path | None, splits: Splits | None, int8: bool) -> list[np.ndarray] | None:
+    """Pictures to compare with and to calibrate on: of a folder, else of a data set; None where there is neither.
+
+    A data set's are of its training part where it has one, so that an int8 network is not scored on what it has seen.
+
+    Raises:
+        DataError: the folder holds none, or one cannot be read.
+    """
+    count = CALIBRATED if int8 else COMPARED
+    if folder is not None:
+        with noting() as skipped:
+            files = walk_images(folder)
+        if not files:
+            besides = f", only {skipped}" if skipped else ""
+            raise DataError(f"found no pictures in {folder}{besides}; name a folder that holds some with --pictures")
+        return read_pictures(files, count)
+    if splits is None:
+        return None
+    return read_pictures([sample.path for sample in splits.train or splits.gallery], count)
+
+
+def int8_loss(folder: Path, exported: Exported, config: Config, splits: Splits, quiet: bool = False) -> Loss:
+    """Score the network and its int8 export, and write both into the JSON beside the export.
+
+    Raises:
+        ConfigError: the export is not int8.
+        DataError: the data set has no query or no gallery.
+    """
+    if exported.card.precision != "int8":
+        raise ConfigError(f"{exported.files[0]} is {exported.card.precision}, wanted an int8 export")
+    size = (exported.card.height, exported.card.width)
+    network = open_engine(folder, "torch", size=size)
+    quantized = open_engine(exported.files[0], precision="int8")
+    loss = Loss(*(score_engine(engine, splits, config.eval, quiet) for engine in (network, quantized)))
+    scores = {name: {"mAP": float(each.mAP), "rank1": float(each.cmc[0])} for name, each in vars(loss).items()}
+    about = {"data": splits.label, "root": str(splits.root), "options": dict(next(iter(vars(loss).values())).options)}
+    card = replace(exported.card, scores={**about, **scores})
+    write_atomic(card_file(exported.files[0]), card.to_json().encode())
+    return loss
+
+
+def score_engine(engine: Engine, splits: Splits, config: EvalConfig, quiet: bool = False) -> RankingReport:
+    """Score an engine on query and gallery.
+
+    Raises:
+        DataError: one of them is empty.
+    """
+    for name, samples in (("query", splits.query), ("gallery", splits.gallery)):
+        if not samples:
+            raise DataError(f"the {name} of {splits.root} is empty, so there is nothing to evaluate; add images to it")
+    title = None if quiet else f"scoring {engine.precision}"
+    query, gallery = (embed_samples(engine, part, config, title) for part in (splits.query, splits.gallery))
+    card = engine.card
+    options = embedding_options(
+        config.model_copy(update={"five_crops": False}), height=card.height, width=card.width,
+        interpolation=card.interpolation, precision=card.precision,
+    )  # fmt: skip
+    return with_options(evaluate_splits(query, gallery, splits, config), options)
+
+
+def embed_samples(engine: Engine, samples: Sequence[Sample], config: EvalConfig, title: str | None) -> np.ndarray:
+    """Descriptors (N, D) of images on disk, by an engine."""
+    card = engine.card
+    transform = TestTransform(card.height, card.width, card.interpolation)
+    loader = test_loader(samples, transform, batch_size=min(config.batch_size, 32), workers=loader_workers(None))
+    parts = []
+    with tqdm(total=len(samples), desc=title, unit="image", disable=title is None, leave=False) as bar:
+        for batch in loader:
+            parts.append(engine.embed(batch.images.permute(0, 2, 3, 1).numpy(), config.flip))
+            bar.update(len(batch.images))
+    return np.concatenate(parts)

@@ -1,0 +1,260 @@
+"""Making exports: of a run into files, and into memory for an engine.
+
+Shapes: N pictures, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from regard.config import load_config, read_settings
+from regard.data.image import read_image
+from regard.data.transforms import TestTransform
+from regard.errors import CheckpointError, ConfigError, DataError, StorageError
+from regard.export import engines
+from regard.export.formats import FORMATS, check_format, is_installed, to_onnx, to_openvino, to_torch_export
+from regard.export.graph import trace
+from regard.export.manifest import Card, Precision, card_file, read_export, with_files
+from regard.export.parity import Parity, check_parity, made_pictures, measure_parity, reference
+from regard.export.quantize import PLANS, quantize
+from regard.input_spec import InputSpec
+from regard.models import ReIDModel, load
+from regard.models.saved import model_config, model_folder, saved_input, saved_system, weights_digest
+from regard.storage import write_together
+
+__all__ = ["Exported", "describe", "export_run", "exported_onnx", "exports_folder", "input_of", "read_pictures"]
+
+OPENVINO_ENDINGS: tuple[str, ...] = (".xml", ".bin")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made.
+
+    Attributes:
+        files: the exported file first, then what goes with it.
+        card: what the JSON beside it says.
+        parity: engine that the file was tried with -> how far it is from the network.
+    """
+
+    files: list[Path]
+    card: Card
+    parity: dict[str, Parity]
+
+
+def input_of(folder: Path) -> InputSpec:
+    """What the network in a model folder sees: by the settings beside it, as it was saved, by its run's settings.
+
+    A model that was made in Python and never told takes crops as most papers do.
+    """
+    beside, above = folder / "config.yaml", folder.parent / "config.yaml"
+    for settings, found in ((beside, None), (above, saved_input(folder))):
+        if found:
+            return found
+        if settings.is_file():
+            data = load_config(read_settings(settings), source=str(settings)).data
+            return InputSpec(data.height, data.width, data.interpolation)
+    return InputSpec()
+
+
+def exports_folder(folder: Path) -> Path:
+    """Where a run's exports are kept, or a saved model's."""
+    folder = model_folder(folder)
+    return (folder.parent if (folder.parent / "config.yaml").is_file() else folder) / "exports"
+
+
+def describe(source: ReIDModel | Path | str, size: tuple[int, int] | None = None) -> tuple[ReIDModel, Card]:
+    """A model with its card; of a folder the model is read, and stripped."""
+    if isinstance(source, ReIDModel):
+        model, digest, own = source, weights_digest(source), source.input or InputSpec()
+    else:
+        folder = model_folder(Path(source))
+        model, digest = load(folder).strip(), weights_digest(folder)
+        own = input_of(folder)
+    seen = own.resized(size)
+    name = str(model_config(model)["model"])
+    return model, Card(name, model.embed_dim, seen.height, seen.width, seen.interpolation, digest)
+
+
+def exported_onnx(
+    source: ReIDModel | Path | str, size: tuple[int, int] | None = None, precision: Precision = "fp32"
+) -> tuple[bytes, Card]:
+    """A network as an ONNX file for an engine; of a folder it is kept in ``exports``, where that can be written.
+
+    Raises:
+        ConfigError: there is no int8 export, which wants pictures to be calibrated on.
+        CheckpointError: the export is not the network.
+    """
+    kind: Precision = "int8" if precision == "int8" else "fp32"
+    if not isinstance(source, ReIDModel) and (kept := find_export(Path(source), size, kind)):
+        card, (data,) = read_export(kept)
+        return data, card
+    if kind == "int8":
+        where = "the model" if isinstance(source, ReIDModel) else source
+        raise ConfigError(
+            f"there is no int8 export of {where} for this size; make one: regard export RUN --to onnx --int8"
+        )
+    model, card = describe(source, size)
+    files, card, _ = make_files(model, card, "onnx")
+    data, card = files[".onnx"], with_files(card, files)
+    if not isinstance(source, ReIDModel):
+        path = exports_folder(Path(source)) / f"{card.stem}.onnx"
+        with contextlib.suppress(StorageError):  # a folder that is only read: it is made anew each time
+            write_together({path: data, card_file(path): card.to_json().encode()})
+    return data, card
+
+
+def find_export(folder: Path, size: tuple[int, int] | None, precision: Precision) -> Path | None:
+    """The ONNX export of the weights in a run, or model folder; None where there is none that is whole."""
+    weights = model_folder(folder)
+    seen = input_of(weights).resized(size)
+    digest = weights_digest(weights)
+    card = Card(saved_system(weights), 0, seen.height, seen.width, seen.interpolation, digest, precision)
+    path = exports_folder(folder) / f"{card.stem}.onnx"
+    try:
+        kept, _ = read_export(path)
+    except CheckpointError:
+        return None
+    return path if replace(kept, calibrated="").fingerprint == card.fingerprint else None
+
+
+def export_run(
+    folder: Path | str,
+    to: str,
+    output: Path | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    pictures: Sequence[np.ndarray] | None = None,
+    int8: bool = False,
+    tolerance: float | None = None,
+) -> Exported:
+    """Export a run, or a saved model, and try what was made; nothing is written where it is not the network.
+
+    Args:
+        folder: of the run or the model.
+        to: one of ``FORMATS``.
+        output: file to write; None names one in the run's ``exports``.
+        size: height and width of the pictures; None takes the model's own, else 256 x 128.
+        pictures: (h, w, 3) uint8 each, of any size: real ones to compare, besides made-up ones, and to calibrate on.
+        int8: compute in int8, with ranges of ``pictures``.
+        tolerance: see :func:`~regard.export.parity.check_parity`.
+
+    Raises:
+        UnknownNameError: no such format.
+        ConfigError: a package is missing, the size does not fit, or int8 cannot be had.
+        CheckpointError: there is no model, or what was made is not the network.
+        StorageError: the disk refused.
+    """
+    check_format(to, int8)
+    model, card = describe(folder, size)
+    real = None if pictures is None else resized(pictures, card)
+    files, card, parity = make_files(model, card, to, real, int8, tolerance)
+    card = with_files(card, files)
+    path = output or exports_folder(Path(folder)) / f"{card.stem}{FORMATS[to]}"
+    if path.suffix != FORMATS[to]:
+        raise ConfigError(f"{path} does not end in {FORMATS[to]}, as {to} files do; name it so")
+    contents = {path.with_suffix(suffix): data for suffix, data in files.items()}
+    write_together({**contents, card_file(path): card.to_json().encode()})
+    return Exported([*contents, card_file(path)], card, parity)
+
+
+def make_files(
+    model: ReIDModel,
+    card: Card,
+    to: str,
+    pictures: np.ndarray | None = None,
+    int8: bool = False,
+    tolerance: float | None = None,
+) -> tuple[dict[str, bytes], Card, dict[str, Parity]]:
+    """The files of an export by how their names end, tried on every engine that is installed and reads them."""
+    program = trace(model, card.height, card.width)
+    kinds = {} if pictures is None else {"real": pictures}
+    if int8:  # made-up pictures are left out: it knows the ranges of real ones only
+        return make_int8(to_onnx(program, card), model, card, to, kinds, tolerance)
+    kinds["made-up"] = made_pictures(card.height, card.width)
+    if to == "torch-export":
+        files = {".pt2": to_torch_export(program, card)}
+    else:
+        files = as_files(to_onnx(program, card), card, to)
+    parity = try_files(files, card, kinds, model, tolerance)
+    return files, with_parity(card, parity), parity
+
+
+def make_int8(
+    onnx: bytes, model: ReIDModel, card: Card, to: str, pictures: dict[str, np.ndarray], tolerance: float | None
+) -> tuple[dict[str, bytes], Card, dict[str, Parity]]:
+    """The files of an int8 export, by the fastest plan that the network stands."""
+    if not pictures:
+        raise ConfigError("int8 wants pictures to be calibrated on; give a folder of them with --pictures")
+    digest = hashlib.sha256(pictures["real"].tobytes()).hexdigest()[:16]
+    fault = None
+    for plan in PLANS:
+        planned = replace(card, precision="int8", calibrated=f"{digest} {plan.sums} {plan.small}")
+        files = as_files(quantize(onnx, pictures["real"], planned, plan), planned, to)
+        try:
+            parity = try_files(files, planned, pictures, model, tolerance)
+            return files, with_parity(planned, parity), parity
+        except CheckpointError as error:
+            fault = error
+    assert fault is not None
+    raise fault
+
+
+def as_files(onnx: bytes, card: Card, to: str) -> dict[str, bytes]:
+    """An ONNX file, or OpenVINO's two that are made of it, by how their names end."""
+    return {".onnx": onnx} if to == "onnx" else dict(zip(OPENVINO_ENDINGS, to_openvino(onnx, card)))
+
+
+def with_parity(card: Card, parity: dict[str, Parity]) -> Card:
+    """The card with what was measured on it."""
+    return replace(card, parity={name: each.to_dict() for name, each in parity.items()})
+
+
+def try_files(
+    files: dict[str, bytes], card: Card, pictures: dict[str, np.ndarray], model: ReIDModel, tolerance: float | None
+) -> dict[str, Parity]:
+    """Compare an export with the network, on every engine that is installed and reads it.
+
+    An int8 ONNX file has to be right on one of them; it is opened with those alone (OpenVINO 2026.4 miscomputes some).
+    """
+    suffix = next(iter(files))
+    names = [name for name in engines.RUNS[suffix] if name == "torch" or is_installed(name)]
+    if not names:
+        raise ConfigError('neither onnxruntime nor openvino is there to try the file; pip install "regard[export]"')
+    wanted = {kind: reference(model, images) for kind, images in pictures.items()}
+    parity, faults = {}, []
+    for name in names:
+        engine = engines.open_files(name, tuple(files.values()), card)
+        found = measure_parity(engine.embed, pictures, wanted)
+        try:
+            check_parity(found, card.precision, tolerance, f"the {suffix} file, run by {name},")
+            parity[name] = found
+        except CheckpointError as fault:
+            faults.append(fault)
+    if faults and (card.precision == "fp32" or not parity):
+        raise faults[0]
+    return parity
+
+
+def resized(pictures: Sequence[np.ndarray] | np.ndarray, card: Card) -> np.ndarray:
+    """Pictures (h, w, 3) of any size as (N, H, W, 3) of the network's."""
+    transform = TestTransform(card.height, card.width, card.interpolation)
+    return np.stack([transform(picture).transpose(1, 2, 0) for picture in pictures])
+
+
+def read_pictures(paths: Sequence[Path], count: int) -> list[np.ndarray]:
+    """Pictures of any size, at most ``count`` of the files, evenly spread over them.
+
+    Raises:
+        DataError: there are none, or one cannot be read.
+    """
+    if not paths:
+        raise DataError("found no pictures to compare and calibrate with; name a folder that holds some")
+    chosen = sorted({round(place) for place in np.linspace(0, len(paths) - 1, min(count, len(paths)))})
+    return [read_image(paths[place]) for place in chosen]

@@ -1,0 +1,182 @@
+"""A network as one graph: pictures as they are decoded in, descriptors out, nothing in between that could be folded.
+
+Shapes: B pictures in a batch, H x W pixels, D descriptor length.
+
+The graph is ``torch.export``'s, with any number of pictures in a batch. Normalization of the pixels is inside; what
+only training needs is gone; and every batch normalization that directly follows a convolution or a linear layer has
+become a part of it. With γ, β, mean μ and variance v of the normalization,
+
+    γ (W x + b - μ) / √(v + ε) + β  =  (g W) x + g (b - μ) + β,    g = γ / √(v + ε)
+
+which is the same number; the new weights are computed in float64 and rounded once. Where something else uses the
+convolution's output too, both stay as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+
+from regard.data.transforms import IMAGENET_MEAN, IMAGENET_STD, affine
+from regard.errors import ConfigError
+from regard.models import ReIDModel
+from regard.models.saved import model_config
+
+__all__ = ["Descriptor", "fold_norms", "one_line", "optimize_for_inference", "program_module", "trace"]
+
+aten = torch.ops.aten
+PRODUCTS = (aten.conv1d.default, aten.conv2d.default, aten.linear.default)
+LARGEST_BATCH = 65536
+
+
+class Descriptor(nn.Module):
+    """The descriptor of decoded pictures.
+
+    Args:
+        model: the network; it is not changed.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, model: ReIDModel):
+        super().__init__()
+        self.model = copy.deepcopy(model).strip().eval()
+        weight = next(model.parameters())
+        for name, value in zip(("scale", "shift"), affine(IMAGENET_MEAN, IMAGENET_STD, weight.device)):
+            self.register_buffer(name, value.clone().to(weight.dtype))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 RGB -> (B, D), not of length 1."""
+        pixels = images.permute(0, 3, 1, 2).to(self.scale.dtype)
+        return self.model._descriptor(pixels * self.scale + self.shift).to(self.scale.dtype)
+
+
+def trace(model: ReIDModel, height: int, width: int) -> ExportedProgram:
+    """The network as a folded graph.
+
+    Args:
+        model: on the device to compute on; it is not changed.
+        height, width: of its pictures.
+
+    Returns:
+        A program that maps ``images`` (B, H, W, 3) uint8 to ``embedding`` (B, D), for any B.
+
+    Raises:
+        ConfigError: the network takes no pictures of that size, or cannot be made a graph.
+    """
+    network = Descriptor(model)
+    device = network.get_buffer("scale").device
+    images = torch.zeros(2, height, width, 3, dtype=torch.uint8, device=device)
+    name = model_config(model)["model"]
+    with torch.no_grad():
+        try:
+            network(images)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{name} takes no pictures of {height} x {width} ({one_line(error)}); give the size it was trained with"
+            ) from error
+        try:
+            module = program_module(_export(network, images))
+            fold_norms(module)
+            return _export(module, images)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{name} cannot be made a graph ({one_line(error)}); use it with --engine torch"
+            ) from error
+
+
+def optimize_for_inference(model: ReIDModel, height: int, width: int) -> fx.GraphModule:
+    """The folded, stripped network as a module, several operations faster than the network and equal to rounding.
+
+    Args:
+        model: on the device to compute on; it is not changed.
+        height, width: of its pictures.
+
+    Returns:
+        A module that maps (B, H, W, 3) uint8 RGB to descriptors (B, D) float32; call it in ``torch.inference_mode()``.
+
+    Raises:
+        ConfigError: see :func:`trace`.
+    """
+    return program_module(trace(model, height, width)).to(memory_format=torch.channels_last)  # pyright: ignore
+
+
+def program_module(program: ExportedProgram) -> fx.GraphModule:
+    """A program as a module that computes in mixed precision too: without checks of types in between."""
+    module: Any = program.module(check_guards=False)
+    for node in list(module.graph.nodes):
+        if node.target is aten._assert_tensor_metadata.default:
+            module.graph.erase_node(node)
+    module.recompile()
+    return module
+
+
+def fold_norms(module: fx.GraphModule) -> int:
+    """Make batch normalizations part of what is before them, in place.
+
+    Returns:
+        How many were folded.
+    """
+    graph, folded = module.graph, 0
+    for norm in list(graph.nodes):
+        if norm.target is not aten.batch_norm.default:
+            continue
+        product = norm.args[0]
+        if product.target not in PRODUCTS or len(product.users) > 1:
+            continue
+        weight, bias = _folded(module, product, norm)
+        names = (f"folded_{folded}_weight", f"folded_{folded}_bias")
+        for name, value in zip(names, (weight, bias)):
+            module.register_buffer(name, value)
+        with graph.inserting_before(product):
+            nodes = [graph.get_attr(name) for name in names]
+        product.args = (product.args[0], *nodes, *product.args[3:])
+        norm.replace_all_uses_with(product)
+        graph.erase_node(norm)
+        folded += 1
+    graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
+    return folded
+
+
+def _folded(module: fx.GraphModule, product: fx.Node, norm: fx.Node) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a product with its normalization in it."""
+    weight, bias = (_constant(module, arg) for arg in (*product.args, None)[1:3])
+    gamma, beta, mean, variance = (_constant(module, arg) for arg in norm.args[1:5])
+    assert weight is not None
+    assert mean is not None
+    assert variance is not None
+    eps: Any = norm.args[7]
+    scale = (variance.double() + eps).rsqrt()
+    if gamma is not None:
+        scale = scale * gamma.double()
+    shift = ((bias.double() if bias is not None else 0) - mean.double()) * scale
+    if beta is not None:
+        shift = shift + beta.double()
+    scaled = weight.double() * scale.view(-1, *[1] * (weight.ndim - 1))
+    return scaled.to(weight.dtype), shift.to(weight.dtype)
+
+
+def _constant(module: fx.GraphModule, node: Any) -> Tensor | None:
+    """The tensor that a node of the graph stands for; None for None."""
+    if node is None:
+        return None
+    place: Any = module
+    for name in node.target.split("."):
+        place = getattr(place, name)
+    return place.detach()
+
+
+def _export(network: nn.Module, images: Tensor) -> ExportedProgram:
+    return torch.export.export(network, (images,), dynamic_shapes=[{0: Dim("batch", min=1, max=LARGEST_BATCH)}])
+
+
+def one_line(error: Exception) -> str:
+    """An error that was not written for users, as one short line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

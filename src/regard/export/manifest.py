@@ -1,0 +1,140 @@
+"""What an exported file is, and what to feed it: the JSON beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from regard.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Interpolation
+from regard.errors import CheckpointError
+from regard.fingerprint import bytes_digest, values_digest
+from regard.parsing import parse_json
+from regard.storage import read_regular
+from regard.version import __version__
+
+__all__ = ["Card", "Precision", "card_file", "read_card", "read_export", "with_files"]
+
+Precision = Literal["fp32", "bf16", "int8"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """An exported network.
+
+    Attributes:
+        system: registered name of the model.
+        embed_dim: length of a descriptor.
+        height, width: of the pictures, in pixels.
+        interpolation: how pictures are resized to that, antialiased, width first.
+        weights: digest of the weights it was made of, see :func:`regard.models.saved.weights_digest`.
+        precision: of its products.
+        calibrated: of int8, digest of the pictures that its ranges are of, and its plan; empty otherwise.
+        parity: engine -> what :func:`regard.export.parity.measure_parity` found.
+        scores: of an int8 export and of the network it is of, where they were scored.
+        files: how the name of each exported file ends -> digest of its content.
+        input, output: names of the graph's input and output.
+        layout, dtype, color: of the input.
+        mean, std: per channel, in fractions of white; applied inside the graph.
+        l2_normalized, flip_averaged: whether the graph does that; regard does both after it.
+        regard: version that made the file.
+    """
+
+    system: str
+    embed_dim: int
+    height: int
+    width: int
+    interpolation: Interpolation
+    weights: str
+    precision: Precision = "fp32"
+    calibrated: str = ""
+    parity: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    input: str = "images"
+    output: str = "embedding"
+    layout: str = "NHWC"
+    dtype: str = "uint8"
+    color: str = "RGB"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    l2_normalized: bool = False
+    flip_averaged: bool = False
+    regard: str = __version__
+
+    @property
+    def stem(self) -> str:
+        """File name without its ending."""
+        how = "" if self.precision == "fp32" else f"-{self.precision}"
+        return f"{self.system}-{self.height}x{self.width}-{self.weights[:8]}{how}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes where descriptors change by more than rounding."""
+        what = (self.weights, self.height, self.width, self.interpolation, self.precision, self.calibrated)
+        return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """As text; :func:`read_card` reads it."""
+        content = asdict(self) | {"fingerprint": self.fingerprint}
+        return json.dumps(content | {"digest": values_digest(content)}, indent=2) + "\n"
+
+
+def card_file(path: Path) -> Path:
+    """The JSON beside an exported file."""
+    return path.with_name(f"{path.name}.json")
+
+
+def with_files(card: Card, files: Mapping[str, bytes]) -> Card:
+    """The card of exported files, by how their names end."""
+    return replace(card, files={ending: bytes_digest(content) for ending, content in files.items()})
+
+
+def read_export(path: Path) -> tuple[Card, tuple[bytes, ...]]:
+    """What the exported file at ``path`` is, with its content and that of the file that goes with it.
+
+    Raises:
+        CheckpointError: there is nothing beside it that says so, or a file is missing or not the one that was exported.
+    """
+    card = read_card(path)
+    contents = []
+    for ending, digest in card.files.items():
+        file = path.with_suffix(ending)
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"cannot read {file} ({error.strerror}); export it again") from error
+        if bytes_digest(content) != digest:
+            raise CheckpointError(
+                f"{file} is not the file that {card_file(path).name} speaks of: it is damaged or was swapped; "
+                "export it again"
+            )
+        contents.append(content)
+    return card, tuple(contents)
+
+
+def read_card(path: Path) -> Card:
+    """What the exported file at ``path`` is.
+
+    Raises:
+        CheckpointError: there is nothing beside it that says so, or not as it was written.
+    """
+    place = card_file(path)
+    try:
+        content = parse_json(read_regular(place))
+        if "files" not in content:
+            raise ValueError("an earlier version wrote it, without a digest of the file; export it again")
+        given: dict[str, Any] = {each.name: content[each.name] for each in fields(Card)}
+        given |= {name: tuple(given[name]) for name in ("mean", "std")}
+        card = Card(**given)
+        if content["digest"] != values_digest(content):
+            raise ValueError("not as it was written")
+        return card
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise CheckpointError(
+            f"{place} {reason}; 'regard export' writes it beside {path.name}, keep the two together"
+        ) from error

@@ -1,0 +1,37 @@
+"""Gallery: pictures of people, on disk or on a server, and who in it looks like a photograph.
+
+Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regard.gallery.embedder import Embedder
+    from regard.gallery.gallery import Gallery
+    from regard.gallery.query import Answer, Match
+    from regard.gallery.record import Filter, Item, Record
+
+_HOME = {
+    "Answer": "regard.gallery.query",
+    "Embedder": "regard.gallery.embedder",
+    "Filter": "regard.gallery.record",
+    "Gallery": "regard.gallery.gallery",
+    "Item": "regard.gallery.record",
+    "Match": "regard.gallery.query",
+    "Record": "regard.gallery.record",
+}
+
+__all__ = ["Answer", "Embedder", "Filter", "Gallery", "Item", "Match", "Record"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'regard.gallery' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,208 @@
+"""A model as a search needs it: pictures in, descriptors of length 1 out, always the same for the same picture.
+
+Shapes: N pictures, B in a batch, D descriptor length, H x W pixels of the network's input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regard.config import check_batch
+from regard.data.transforms import TestTransform, normalize
+from regard.errors import CheckpointError, ConfigError
+from regard.export.engines import Engine
+from regard.export.exporting import input_of
+from regard.export.manifest import Precision
+from regard.export.opening import EngineName, open_engine
+from regard.gallery.query import unit_rows
+from regard.models import ReIDModel, load
+from regard.models.saved import WEIGHTS, model_config, model_folder, weights_digest
+from regard.precision import Products
+from regard.threads import Threads
+
+__all__ = ["Embedder"]
+
+
+class Embedder:
+    """Makes descriptors with a trained model.
+
+    Batches always hold ``batch_size`` pictures, filled up with black ones: matrix libraries round differently at
+    different sizes, and this way a descriptor does not depend on what is embedded beside it.
+
+    Args:
+        path: folder of a run, or a folder a model was saved in.
+        size: height and width of the network's input; None takes the model's own, else 256 x 128.
+        flip: average with the descriptor of the mirrored picture.
+        batch_size: B.
+        device: where to compute; None takes a GPU where there is one.
+        engine: what computes (:func:`regard.export.open_engine`); None runs the network as it is, for which nothing has
+            to be made ready, the best for a few pictures. "auto" runs it so too where it cannot be exported.
+        precision: of the engine's products.
+
+    Attributes:
+        model: the network.
+        engine: what computes; None for the network itself.
+        note: why the engine asked for is not used; empty where it is.
+        calibration: what turns cosines into probabilities; None where the model has none.
+        busy: held while the network computes; whoever uses ``model`` itself takes it too.
+
+    Raises:
+        CheckpointError: there is no model, or it is damaged.
+        ConfigError: the engine is not installed, or does not compute in that precision.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        size: tuple[int, int] | None = None,
+        flip: bool = True,
+        batch_size: int = 32,
+        device: str | None = None,
+        engine: EngineName | None = None,
+        precision: Precision = "fp32",
+    ):
+        folder = model_folder(Path(path))
+        self.model: ReIDModel = load(folder).strip()
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model.to(self.device)
+        self.calibration = read_calibration(self.model)
+        self.flip = flip
+        self.batch_size = batch_size
+        self.path = folder.absolute().as_posix()
+        self.name = str(model_config(self.model)["model"])
+        seen = input_of(folder).resized(size)
+        self.height, self.width = seen.size
+        check_batch(batch_size, self.height, self.width, f"{batch_size:,} pictures at a time")
+        self._transform = TestTransform(self.height, self.width, seen.interpolation)
+        self._weights = weights_digest(self.model)
+        with (folder / WEIGHTS).open("rb") as file:
+            self._file = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        self._products = Products("fp32", self.device)
+        self.note = ""
+        self.engine = self._open(folder, engine, precision)
+        self.busy = threading.Lock()
+        torch_computes = self.engine is None or self.engine.name == "torch"
+        self._threads = Threads(torch_computes and self.device.type == "cpu")
+
+    @classmethod
+    def like(cls, made_by: Mapping[str, Any], path: Path | str | None = None) -> Self:
+        """The embedder for queries to a gallery, from what the gallery remembers (see :meth:`describe`).
+
+        One made in fp32 is asked with the network itself, whatever engine made it; any other by the engine it was made
+        with.
+
+        Args:
+            made_by: ``gallery.meta["model"]``.
+            path: of the model; None takes it where it was.
+        """
+        size, precision = (made_by["height"], made_by["width"]), made_by.get("precision", "fp32")
+        engine = None if precision == "fp32" else made_by["engine"]
+        return cls(path or made_by["path"], size, flip=made_by["flip"], engine=engine, precision=precision)
+
+    def _open(self, folder: Path, engine: EngineName | None, precision: Precision) -> Engine | None:
+        if engine is None and precision == "fp32":
+            return None
+        try:
+            size = (self.height, self.width)
+            return open_engine(folder, engine or "auto", precision, size=size, device=self.device.type)
+        except (ConfigError, CheckpointError) as error:
+            if engine != "auto" or precision != "fp32":
+                raise
+            self.note = f"computing with the network as it is: {error}"
+            return None
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.model.embed_dim
+
+    def describe(self) -> dict[str, Any]:
+        """What a gallery remembers of the model; what changes descriptors changes the fingerprint."""
+        facts = {"name": self.name, "path": self.path, "height": self.height, "width": self.width, "flip": self.flip}
+        engine, precision = "torch", "fp32"
+        if self.engine:
+            engine, precision = self.engine.name, self.engine.precision
+        facts |= {"engine": engine, "precision": precision}
+        return facts | {"fingerprint": self._fingerprint(self._weights)}
+
+    def _fingerprint(self, weights: str) -> str:
+        """Digest of what decides the descriptors, with the weights called so."""
+        text = f"{weights} {self._transform} {self.flip}"
+        if self.engine and self.engine.precision != "fp32":  # in fp32 the engines differ by rounding
+            text += f" {self.engine.fingerprint_with(weights)}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def check_fits(self, gallery: Any) -> None:
+        """Check that a gallery's descriptors are this model's.
+
+        Galleries of earlier versions knew the weights by the bytes of their file; they fit where that is unchanged.
+
+        Raises:
+            ConfigError: they are of another model, or of another input size.
+        """
+        made_by, ours = gallery.meta["model"], self.describe()
+        if made_by.get("fingerprint") not in (ours["fingerprint"], self._fingerprint(self._file)):
+            raise ConfigError(
+                f"{gallery.name} was embedded by another model ({summary(made_by)}), this is {summary(ours)}; "
+                "give the model it was made with, or embed the images anew"
+            )
+
+    def batch(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        """Pictures (H', W', 3) uint8 as normalized network input (N, 3, H, W) on the model's device."""
+        images = np.stack([np.ascontiguousarray(self._transform(picture)) for picture in pictures])
+        return normalize(torch.from_numpy(images).to(self.device))
+
+    def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Descriptors of pictures.
+
+        Args:
+            pictures: (H', W', 3) uint8 each, of any size.
+
+        Returns:
+            (N, D) float32 of length 1.
+        """
+        if not pictures:
+            return np.empty((0, self.dim), np.float32)
+        parts = [self._embed(pictures[i : i + self.batch_size]) for i in range(0, len(pictures), self.batch_size)]
+        return unit_rows(np.concatenate(parts), self.dim)
+
+    def _embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        if self.engine:
+            resized = np.zeros((self.batch_size, self.height, self.width, 3), np.uint8)
+            for place, picture in zip(resized, pictures):
+                self._transform(picture, out=place)
+            with self.busy, self._threads, self._threads.step():
+                return self.engine.embed(resized, self.flip)[: len(pictures)]
+        images = self.batch(pictures)
+        missing = images.new_zeros(self.batch_size - len(images), *images.shape[1:])
+        images = torch.cat([images, missing]).contiguous(memory_format=torch.channels_last)
+        with self.busy, self._threads, self._threads.step(), torch.inference_mode(), self._products:
+            out = self.model.embed(images)
+            if self.flip:
+                out = (out + self.model.embed(images.flip(3))) / 2
+        return out[: len(pictures)].cpu().numpy()
+
+
+def read_calibration(model: ReIDModel) -> Any:
+    """The model's calibration, with its ``probability``; None where it has none."""
+    content = getattr(model, "calibration", None)
+    if content is None or hasattr(content, "probability"):
+        return content
+    from regard.calibration.similarity import Calibration
+
+    return Calibration.from_dict(content)
+
+
+def summary(model: Any) -> str:
+    """A model in a few words."""
+    size, how = f"{model.get('height')} x {model.get('width')}", model.get("precision", "fp32")
+    reduced = "" if how == "fp32" else f" in {how} by {model.get('engine')}"
+    return f"{model.get('name')} at {size}{reduced}, {model.get('fingerprint')}"

@@ -1,0 +1,359 @@
+"""A gallery: pictures of people with descriptors, where and when they were taken, ready to be searched.
+
+Shapes: P pictures of one person, Q queries, D descriptor length.
+
+A gallery lives in a folder (nothing to start) or on a Milvus server (by URL); the same class works on both, through the
+protocol of :mod:`regard.gallery.engine_protocol`.
+
+>>> gallery = Gallery.create("people", dim=512, model={"name": "apnet"})  # doctest: +SKIP
+>>> gallery.add([Item(Record(record_id("a.jpg"), "a.jpg", camera="1"), vector)])  # doctest: +SKIP
+>>> gallery.search(query, k=10, filter=Filter(not_cameras=("1",))).matches[0].score  # doctest: +SKIP
+0.83
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from regard.errors import ConfigError, DataError, StorageError, require
+from regard.gallery.audit import AuditLog
+from regard.gallery.engine_protocol import Engine
+from regard.gallery.query import Answer, count_people, unit_rows
+from regard.gallery.query import search as search_engine
+from regard.gallery.record import Filter, Item, Record, parse_time
+
+__all__ = ["Gallery"]
+
+FORMAT = "regard-gallery-1"
+PAGE = 1000
+LARGE = 200_000
+"""Records from which on a search is approximate unless told otherwise, where there is an index for it."""
+
+
+class Gallery:
+    """See the module. Made by :meth:`create` or :meth:`open`; a context manager, or call :meth:`close`.
+
+    Attributes:
+        name: folder or URL.
+        meta: what the gallery says about itself: dim, model, when it was made, what its index recalls.
+        audit: log of the searches; None on a server, where the searching side keeps its own.
+    """
+
+    def __init__(self, name: str, engine: Engine, meta: dict[str, Any], audit: AuditLog | None):
+        self.name = name
+        self.meta = meta
+        self.audit = audit
+        self._engine = engine
+        self._people: tuple[int, int] | None = None
+
+    @classmethod
+    def create(cls, where: str | Path, dim: int, model: Mapping[str, Any]) -> Self:
+        """Make an empty gallery.
+
+        Args:
+            where: a folder, or a server's URL such as ``http://host:19530/people``.
+            dim: D.
+            model: which model makes its descriptors; ``fingerprint`` is compared when more are added.
+
+        Raises:
+            ConfigError: there is one already.
+            StorageError: it could not be made.
+        """
+        if not is_url(where) and (Path(where) / "gallery.json").exists():
+            raise ConfigError(f"{where} holds a gallery already; open it, or name another folder")
+        engine = open_engine(where, dim=dim)
+        if engine.read_meta():
+            engine.close()
+            raise ConfigError(f"{where} holds a gallery already; open it, or choose another name")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        meta = {"format": FORMAT, "dim": dim, "model": dict(model), "created": now, "index": None}
+        engine.write_meta(meta)
+        return cls(str(where), engine, meta, log_of(where))
+
+    @classmethod
+    def open(cls, where: str | Path, progress: Callable[[int, int], None] | None = None) -> Self:
+        """Open a gallery that was made before.
+
+        Args:
+            where: see :meth:`create`.
+            progress: called with (parts done, parts in all) where the index has to be built again.
+
+        Raises:
+            DataError: there is none, or it is damaged.
+            StorageError: another process has it open.
+        """
+        if not is_url(where) and not (Path(where) / "gallery.json").exists():
+            raise DataError(f"there is no gallery in {where}; make one: regard embed IMAGES -o {where}")
+        engine = open_engine(where, progress=progress)
+        meta = engine.read_meta()
+        if meta.get("format") != FORMAT:
+            engine.close()
+            raise DataError(f"{where} has format {meta.get('format')!r}, wanted {FORMAT}; embed the images anew")
+        return cls(str(where), engine, meta, log_of(where))
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self._engine.dim
+
+    def __len__(self) -> int:
+        return self._engine.count(Filter())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self._engine.close()
+
+    def add(self, items: Sequence[Item]) -> None:
+        """Store items, all or none; one with a known id replaces it. Durable when this returns.
+
+        Raises:
+            DataError: a descriptor has another length, is not finite, or zero.
+            StorageError: they could not be stored; what was there before is intact.
+        """
+        if not items:
+            return
+        latest = {item.record.id: item for item in items}
+        vectors = unit_rows(np.stack([item.vector for item in latest.values()]), self.dim)
+        self._engine.add([replace(item, vector=vector) for item, vector in zip(latest.values(), vectors)])
+        self._people = None
+
+    def delete(self, filter: Filter) -> int:
+        """Remove what the filter accepts: descriptors, thumbnails and index entries; the number that went."""
+        ids = [record.id for record in self.records(filter)]
+        gone = self._engine.delete(ids) if ids else 0
+        if gone and self.meta.get("index"):
+            self._note(index=None)
+        return gone
+
+    def purge(self, before: float, undated: bool = False) -> int:
+        """Remove pictures taken before a moment; the number that went.
+
+        Args:
+            before: seconds since 1970 UTC.
+            undated: remove pictures without a time too.
+        """
+        ids = [record.id for record in self.records() if (undated if record.time is None else record.time < before)]
+        return self.delete(Filter(ids=tuple(ids)))
+
+    def update(self, filter: Filter, changes: Mapping[str, Any]) -> int:
+        """Change what is known of the records a filter accepts; the number that changed.
+
+        Args:
+            filter: which.
+            changes: new values of camera, time, track, person, and attributes (added to those there are).
+
+        Raises:
+            ConfigError: any other name.
+        """
+        wrong = sorted(set(changes) - {"camera", "time", "track", "person", "attributes"})
+        if wrong:
+            raise ConfigError(f"cannot change {wrong[0]!r}; camera, time, track, person and attributes can be")
+        ids = [record.id for record in self.records(filter)]
+        for start in range(0, len(ids), PAGE):
+            items = self._engine.get(ids[start : start + PAGE])
+            self._engine.add([changed(item, changes, self.thumbnail(item.record.id)) for item in items])
+        self._people = None
+        return len(ids)
+
+    def records(self, filter: Filter | None = None) -> Iterator[Record]:
+        """Records the filter accepts, in order of id."""
+        after = None
+        while page := self._engine.scan(filter or Filter(), after, PAGE):
+            yield from page
+            after = page[-1].id
+
+    def page(self, after: str | None, limit: int) -> list[Record]:
+        """Some records in order of id, those behind ``after``."""
+        return self._engine.scan(Filter(), after, limit)
+
+    def get(self, ids: Sequence[str]) -> list[Item]:
+        """Items by id, in order, without thumbnails; what is unknown or no id is left out."""
+        return self._engine.get([id for id in ids if is_id(id)])
+
+    def thumbnail(self, id: str) -> bytes:
+        """JPEG of an item; empty where there is none."""
+        return self._engine.thumbnail(id) if is_id(id) else b""
+
+    def count(self, filter: Filter) -> int:
+        """Number of records the filter accepts."""
+        return self._engine.count(filter)
+
+    def values(self, name: str) -> dict[str, int]:
+        """Values of ``camera``, ``track`` or ``person`` with the number of records each has."""
+        return self._engine.values(name)
+
+    def search(self, query: np.ndarray, k: int = 10, filter: Filter | None = None, **options: Any) -> Answer:
+        """The k most similar pictures to one person.
+
+        Args:
+            query: (D,) or (P, D) descriptors of pictures of one person.
+            k: how many.
+            filter: what may be seen.
+            options: of :func:`regard.gallery.query.search`: exact, rerank, group, calibration, prior; without a prior
+                that of :attr:`prior`.
+
+        Raises:
+            DataError: the descriptors do not fit.
+            ConfigError: an option is out of range.
+        """
+        exact = options.pop("exact", None)
+        if exact is None:
+            exact = not (self.meta.get("index") and len(self) >= LARGE)
+        if options.get("calibration") is not None and options.get("prior") is None:
+            options["prior"] = self.prior
+        return search_engine(self._engine, query, k, Filter() if filter is None else filter, exact=exact, **options)
+
+    @property
+    def prior(self) -> float:
+        """How probable it is, before one looks, that a picture shows the person searched for.
+
+        Whoever is searched for is one of the people the gallery may show (see
+        :func:`regard.gallery.query.count_people`) or none of them, all equally probable: one in their number plus one.
+        No filter changes it. Counted again when the number of pictures has changed.
+        """
+        pictures = len(self)
+        if self._people is None or self._people[0] != pictures:
+            self._people = pictures, count_people(self._engine)
+        return 1 / (self._people[1] + 1)
+
+    def build_index(self, k: int = 10, samples: int = 100) -> float:
+        """Build the index of approximate searches and measure what it recalls.
+
+        In a folder, exact searches become faster by it too, where descriptors fill few of their dimensions.
+
+        Args:
+            k: matches to compare.
+            samples: pictures of the gallery to search with; that one finds itself does not count.
+
+        Returns:
+            The fraction of the k best that approximate searches found; kept in ``meta``.
+
+        Raises:
+            DataError: the gallery is empty.
+        """
+        ids = [record.id for record in self.records()]
+        if not ids:
+            raise DataError(f"{self.name} is empty, there is nothing to index; add pictures first")
+        self._engine.index()
+        chosen = [ids[i] for i in sorted(np.random.default_rng(0).permutation(len(ids))[:samples])]
+        vectors = np.stack([item.vector for item in self._engine.get(chosen)])
+        truth, found = (self._engine.search(vectors, k + 1, Filter(), exact=exact) for exact in (True, False))
+        shared = wanted = 0
+        for id, right, got in zip(chosen, truth, found):
+            best = [hit.record.id for hit in right if hit.record.id != id][:k]
+            wanted += len(best)
+            shared += len({hit.record.id for hit in got} & set(best))
+        recall = shared / wanted if wanted else 1.0
+        self._note(index={"recall": recall, "k": k, "samples": len(vectors)})
+        return recall
+
+    def export(self, path: Path, vectors: bool = True) -> int:
+        """Write everything known to a Parquet file, in order of id; the number of rows.
+
+        Args:
+            path: the file; it appears whole or not at all.
+            vectors: with the descriptors.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        text = pa.string()
+        kinds = {"id": text, "path": text, "camera": text, "time": pa.float64(), "track": text, "person": text}
+        kinds |= {"digest": text, "attributes": text} | (
+            {"vector": pa.list_(pa.float32(), self.dim)} if vectors else {}
+        )
+        temporary, rows = path.with_name(f".{path.name}.tmp"), 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with pq.ParquetWriter(temporary, pa.schema(kinds)) as writer:
+                for page in pages(self.records(), PAGE):
+                    rows += len(page)
+                    writer.write_table(pa.Table.from_pylist(self._rows(page, vectors), schema=pa.schema(kinds)))
+            temporary.replace(path)
+        except OSError as error:
+            raise StorageError(f"could not write {path} ({error.strerror or error}); make room, then export") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        return rows
+
+    def _rows(self, page: Sequence[Record], vectors: bool) -> Sequence[dict[str, Any]]:
+        rows = [record.to_dict() | {"attributes": json.dumps(dict(record.attributes))} for record in page]
+        if vectors:
+            for row, item in zip(rows, self._engine.get([record.id for record in page])):
+                row["vector"] = item.vector
+        return rows
+
+    def _note(self, **changes: Any) -> None:
+        self.meta = self.meta | changes
+        self._engine.write_meta(self.meta)
+
+
+def is_url(where: str | Path) -> bool:
+    """Whether a gallery is on a server."""
+    return str(where).startswith(("http://", "https://"))
+
+
+def is_id(id: str) -> bool:
+    """Whether a text is the id of a record, in the one form ids have."""
+    try:
+        return str(uuid.UUID(id)) == id
+    except (ValueError, AttributeError, TypeError):
+        return False
+
+
+def open_engine(where: str | Path, dim: int | None = None, progress: Any = None) -> Engine:
+    """The engine of a folder or of a URL.
+
+    Raises:
+        ConfigError: its client library is not installed.
+    """
+    if is_url(where):
+        require("pymilvus", "a gallery on a server", '"regard[milvus]"')
+        from regard.gallery.milvus import MilvusEngine
+
+        return MilvusEngine(str(where), dim)
+    from regard.gallery.embedded import EmbeddedEngine
+
+    return EmbeddedEngine(Path(where), dim, progress)
+
+
+def log_of(where: str | Path) -> AuditLog | None:
+    """The log of searches that lies in the gallery's folder."""
+    return None if is_url(where) else AuditLog(Path(where) / "audit.jsonl")
+
+
+def changed(item: Item, changes: Mapping[str, Any], thumbnail: bytes) -> Item:
+    """The item with new values in its record."""
+    record = item.record.to_dict() | dict(changes)
+    record["attributes"] = {**item.record.attributes, **changes.get("attributes", {})}
+    record["time"] = parse_time(record["time"])
+    return Item(Record.from_dict(record), item.vector, thumbnail)
+
+
+def pages(records: Iterator[Record], size: int) -> Iterator[Sequence[Record]]:
+    """Records, some at a time."""
+    page: list[Record] = []
+    for record in records:
+        page.append(record)
+        if len(page) == size:
+            yield page
+            page = []
+    if page:
+        yield page

@@ -1,0 +1,341 @@
+"""Embedding at scale: many pictures into a gallery or a Parquet file, by one process or many, again and again.
+
+Shapes: N pictures of a chunk, D descriptor length.
+
+The sources are listed in one order and cut into chunks; with W processes each takes every W-th chunk, and the first
+one stores what all of them made. What is stored already is not embedded again unless the content of its file is another
+by now, so a job that was stopped goes on where it was, and one that is repeated takes what has changed. A descriptor
+depends on its picture alone (see :class:`~regard.gallery.embedder.Embedder`), hence the result on neither the number of
+processes nor the interruptions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from regard.errors import ConfigError, DataError, RegardError, StorageError
+from regard.fingerprint import bytes_digest
+from regard.gallery.distributed import Ranks
+from regard.gallery.embedder import Embedder
+from regard.gallery.gallery import Gallery, is_url
+from regard.gallery.inputs import Source
+from regard.gallery.record import Item, Record, record_id
+from regard.gallery.segments import schema, to_table, vectors_of
+from regard.gallery.thumbnails import decode, thumbnail
+from regard.parsing import parse_json
+from regard.storage import read_regular, write_atomic
+
+__all__ = ["Report", "embed_sources"]
+
+CHUNK = 256
+
+
+@dataclass
+class Report:
+    """What became of the pictures.
+
+    Attributes:
+        added: new ones, embedded and stored now.
+        replaced: embedded anew, since their files have changed, or since an earlier version kept no digest of them.
+        known: stored before, and unchanged.
+        unreadable: path -> why it was left out.
+    """
+
+    added: int = 0
+    replaced: int = 0
+    known: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        parts = [f"{self.added + self.replaced:,} embedded"]
+        if self.known or self.replaced:
+            parts = [f"{parts[0]} ({self.added:,} new, {self.replaced:,} replaced)", f"{self.known:,} unchanged"]
+        if self.unreadable:
+            parts.append(f"{len(self.unreadable):,} unreadable")
+        return ", ".join(parts)
+
+
+class Done(NamedTuple):
+    """What a process made of a chunk."""
+
+    items: list[Item]
+    unreadable: dict[str, str]
+
+
+class Sink(Protocol):
+    """Where items go."""
+
+    def known(self) -> dict[str, str | None]:
+        """Ids that are stored -> digest of the picture each is of, None where that is not known."""
+        ...
+
+    def add(self, items: Sequence[Item]) -> None:
+        """Store items; durable when it returns."""
+        ...
+
+    def finish(self, sources: Sequence[Source]) -> None:
+        """Everything has been added."""
+        ...
+
+
+def embed_sources(
+    sources: Sequence[Source],
+    embedder: Embedder,
+    output: Path | str,
+    *,
+    chunk: int = CHUNK,
+    blur_heads: bool = False,
+    thumbnails: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks | None = None,
+) -> Report:
+    """Embed pictures into a gallery (a folder or a URL) or a ``.parquet`` file.
+
+    Args:
+        sources: what to embed; every process gives the same.
+        embedder: how.
+        output: where the first process stores; a gallery is made where there is none.
+        chunk: pictures stored at a time.
+        blur_heads: make heads unrecognizable in the thumbnails of a gallery.
+        thumbnails: keep thumbnails in a gallery.
+        progress: called with (pictures done, pictures in all).
+        ranks: the processes of the job; None for this one alone.
+
+    Returns:
+        What became of them; complete in the first process.
+
+    Raises:
+        ConfigError: the gallery was made by another model, or the output is neither folder nor ``.parquet``.
+        StorageError: the disk refused; what was stored is intact, and the same command goes on from there.
+    """
+    ranks = ranks or Ranks()
+    sink, report = None, Report()
+    try:
+        known = b"{}"
+        if ranks.is_main:
+            sink = open_sink(output, embedder)
+            known = json.dumps(sink.known()).encode()
+        stored: dict[str, str | None] = parse_json(ranks.from_main(known))
+        fresh = unchanged(sources, stored, ranks)
+        todo = [source for source in sources if source.path not in fresh]
+        report.known = len(fresh)
+        chunks = [todo[start : start + chunk] for start in range(0, len(todo), chunk)]
+        how = Maker(embedder, thumbnails and not str(output).endswith(".parquet"), blur_heads)
+        for first in range(0, len(chunks), ranks.size):
+            mine = chunks[first + ranks.rank] if first + ranks.rank < len(chunks) else []
+            for done in map(unpack, ranks.to_all(pack(how.make(mine), embedder.dim))):
+                if sink and done.items:
+                    sink.add(done.items)
+                again = sum(item.record.id in stored for item in done.items)
+                report.replaced += again
+                report.added += len(done.items) - again
+                report.unreadable |= done.unreadable
+            if progress:
+                progress(len(fresh) + report.added + report.replaced + len(report.unreadable), len(sources))
+        for path in report.unreadable:
+            if record_id(path) in stored and not str(output).endswith(".parquet"):
+                report.unreadable[path] += "; the gallery keeps the picture that was there before"
+        if sink:
+            sink.finish([source for source in sources if source.path not in report.unreadable])
+    finally:
+        if isinstance(sink, GallerySink):
+            sink.gallery.close()
+    return report
+
+
+def unchanged(sources: Sequence[Source], stored: Mapping[str, str | None], ranks: Ranks) -> set[str]:
+    """Paths of the sources that are stored with the content that they have now; every process looks at some."""
+    mine = [source for source in sources if stored.get(record_id(source.path))][ranks.rank :: ranks.size]
+
+    def is_same(source: Source) -> bool:
+        try:
+            return bytes_digest(source.read()) == stored[record_id(source.path)]
+        except RegardError:
+            return False
+
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        same = [source.path for source, kept in zip(mine, threads.map(is_same, mine)) if kept]
+    return {path for found in ranks.to_all(json.dumps(same).encode()) for path in parse_json(found)}
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes items of sources; pictures are decoded by threads while nothing else goes on."""
+
+    embedder: Embedder
+    thumbnails: bool
+    blur_heads: bool
+
+    def make(self, sources: Sequence[Source]) -> Done:
+        """Items of what can be read, and why the rest cannot."""
+        with ThreadPoolExecutor(max_workers=4) as threads:
+            opened = list(threads.map(self._open, sources))
+        unreadable = {s.path: o for s, o in zip(sources, opened) if isinstance(o, str)}
+        good = [o for o in opened if not isinstance(o, str)]
+        vectors = self.embedder.embed([picture for _, picture in good])
+        items = [Item(record, vector, self._thumbnail(p)) for (record, p), vector in zip(good, vectors)]
+        return Done(items, unreadable)
+
+    def _open(self, source: Source) -> tuple[Record, np.ndarray] | str:
+        try:
+            content = source.read()
+            return replace(source.record(), digest=bytes_digest(content)), decode(content, source.path)
+        except RegardError as error:
+            return str(error)
+
+    def _thumbnail(self, picture: np.ndarray) -> bytes:
+        return thumbnail(picture, blur_head=self.blur_heads) if self.thumbnails else b""
+
+
+class GallerySink:
+    """Into a gallery."""
+
+    def __init__(self, output: Path | str, embedder: Embedder):
+        if is_url(output) or (Path(output) / "gallery.json").exists():
+            self.gallery = open_or_create(output, embedder)
+        else:
+            self.gallery = Gallery.create(output, embedder.dim, embedder.describe())
+        try:
+            embedder.check_fits(self.gallery)
+        except ConfigError:
+            self.gallery.close()
+            raise
+        self.add = self.gallery.add
+
+    def known(self) -> dict[str, str | None]:
+        """See :class:`Sink`."""
+        return {record.id: record.digest for record in self.gallery.records()}
+
+    def finish(self, sources: Sequence[Source]) -> None:
+        """Nothing is left to do: what was added is there."""
+
+
+class FileSink:
+    """Into a Parquet file, by way of parts beside it; rows come in the order of the sources."""
+
+    def __init__(self, output: Path, embedder: Embedder):
+        self.output, self.dim = output, embedder.dim
+        self.parts = output.with_name(f"{output.name}.parts")
+        self.model = json.dumps(embedder.describe(), sort_keys=True)
+        try:
+            self.parts.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot make {self.parts} ({error.strerror}); choose another place") from None
+        stamp = self.parts / "model.json"
+        if stamp.exists() and fingerprint_in(stamp) != embedder.describe()["fingerprint"]:
+            raise ConfigError(f"{self.parts} was begun with another model; remove it, or write to another file")
+        write_atomic(stamp, self.model.encode())
+
+    def known(self) -> dict[str, str | None]:
+        """See :class:`Sink`."""
+        return {row["id"]: parse_json(row["record"]).get("digest") for row in self._stored().to_pylist()}
+
+    def add(self, items: Sequence[Item]) -> None:
+        """See :class:`Sink`."""
+        number = max((int(path.stem) for path in self._files()), default=-1) + 1
+        write_atomic(self.parts / f"{number:08d}.parquet", to_parquet(to_table(items, self.dim)))
+
+    def finish(self, sources: Sequence[Source]) -> None:
+        """Put the parts together."""
+        table = self._stored(["id", "record", "vector"])
+        latest = {id: row for row, id in enumerate(table["id"].to_pylist())}
+        ids = [record_id(source.path) for source in sources]
+        table = table.take([latest[id] for id in ids if id in latest]) if len(table) else table
+        records = [Record.from_dict(parse_json(text)) for text in table["record"].to_pylist()]
+        columns: dict[str, Any] = {
+            name: pa.array(
+                [getattr(record, name) for record in records], pa.float64() if name == "time" else pa.string()
+            )
+            for name in ("path", "camera", "time", "track", "person")
+        }
+        columns["attributes"] = pa.array([json.dumps(dict(record.attributes)) for record in records], pa.string())
+        out = pa.table({"id": table["id"], **columns, "vector": table["vector"]})
+        write_atomic(self.output, to_parquet(out.replace_schema_metadata({"regard.model": self.model})))
+        for path in (*self._files(), self.parts / "model.json"):
+            path.unlink()
+        self.parts.rmdir()
+
+    def _stored(self, columns: Sequence[str] = ("id", "record")) -> pa.Table:
+        """What the parts hold, the latest last.
+
+        Raises:
+            DataError: one is damaged.
+        """
+        tables = [schema(self.dim).empty_table().select(columns)]
+        for path in self._files():
+            try:
+                tables.append(pq.read_table(path, columns=list(columns), page_checksum_verification=True))
+            except (pa.ArrowException, OSError) as error:
+                reason = " ".join(str(error).split())
+                raise DataError(
+                    f"{path} is damaged ({reason}); remove it, and the same command makes it again"
+                ) from error
+        return pa.concat_tables(tables)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.parts.glob("*.parquet"))
+
+
+def open_sink(output: Path | str, embedder: Embedder) -> GallerySink | FileSink:
+    """The sink an output stands for."""
+    if str(output).endswith(".parquet"):
+        return FileSink(Path(output), embedder)
+    if not is_url(output) and Path(output).suffix and not Path(output).is_dir():
+        raise ConfigError(f"cannot tell what {output} is to be; name a .parquet file, or a folder for a gallery")
+    return GallerySink(output, embedder)
+
+
+def open_or_create(output: Path | str, embedder: Embedder) -> Gallery:
+    """A gallery on a server, made where there is none; a folder that is there."""
+    try:
+        return Gallery.open(output)
+    except DataError:
+        if not is_url(output):
+            raise
+        return Gallery.create(output, embedder.dim, embedder.describe())
+
+
+def fingerprint_in(stamp: Path) -> Any:
+    """The model's fingerprint in a ``model.json``; None where it cannot be read."""
+    try:
+        return parse_json(read_regular(stamp)).get("fingerprint")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, write_page_checksum=True)
+    return buffer.getvalue().to_pybytes()
+
+
+def pack(done: Done, dim: int) -> bytes:
+    """What was made, as the bytes of an Arrow stream."""
+    table = to_table(done.items, dim) if done.items else schema(dim).empty_table()
+    table = table.replace_schema_metadata({"unreadable": json.dumps(done.unreadable), "dim": str(dim)})
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_stream(buffer, table.schema) as writer:
+        writer.write_table(table)
+    return buffer.getvalue().to_pybytes()
+
+
+def unpack(data: bytes) -> Done:
+    """What :func:`pack` packed."""
+    table = pa.ipc.open_stream(data).read_all()
+    meta = table.schema.metadata
+    unreadable = parse_json(meta[b"unreadable"])
+    if not len(table):
+        return Done([], unreadable)
+    records = [Record.from_dict(parse_json(text)) for text in table["record"].to_pylist()]
+    vectors = vectors_of(table, int(meta[b"dim"]))
+    return Done([Item(*row) for row in zip(records, vectors, table["thumbnail"].to_pylist())], unreadable)

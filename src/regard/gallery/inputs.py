@@ -1,0 +1,289 @@
+"""Where pictures come from: files, folders, tar shards (WebDataset), Parquet tables; and what is known of them.
+
+Sources are listed in one order (folders sorted, archives in theirs), so that every process of a group lists the same.
+
+A picture's camera, time, track, person and attributes come from, the later the stronger:
+
+* its file name, where it is in Market-1501's form (``0002_c1s1_000451_03.jpg``);
+* the JSON of the same name in a tar shard, or the other columns of its row in a Parquet table;
+* a table given with ``--meta`` (CSV, JSON lines or Parquet) with a column ``path``.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from regard.data.datasets.market1501 import parse_name
+from regard.data.image import MAX_BYTES, read_bytes
+from regard.data.listing import IMAGE_ENDINGS, is_picture, note, noting, walk_images
+from regard.data.rows import MAX_COLUMNS, read_rows
+from regard.errors import DataError
+from regard.gallery.record import Record, record_id
+from regard.parsing import parse_json
+from regard.storage import plain_text
+
+__all__ = ["Source", "list_sources", "read_table"]
+
+KNOWN = ("camera", "time", "track", "person")
+SHARDS = frozenset({".tar", ".parquet"})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A picture that can be read.
+
+    Attributes:
+        path: where it comes from, as the gallery will say.
+        read: gives its bytes; raises DataError where it cannot.
+        facts: what is known of it.
+    """
+
+    path: str
+    read: Callable[[], bytes] = field(compare=False)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self) -> Record:
+        """The record of the picture.
+
+        Raises:
+            DataError: what is known of it is not in order.
+        """
+        facts = {key: value for key, value in self.facts.items() if value is not None and value != ""}
+        known = {key: facts.pop(key) for key in KNOWN if key in facts}
+        attributes = {tidy(key): value for key, value in facts.items()}
+        return Record.from_dict({"id": record_id(self.path), "path": self.path, **known, "attributes": attributes})
+
+
+def list_sources(inputs: Iterable[Path | str], meta: Mapping[str, Mapping[str, Any]] | None = None) -> list[Source]:
+    """Every picture of the inputs, each once; what is left out is noted (:func:`regard.data.listing.noting`).
+
+    Args:
+        inputs: files, folders (searched whole), ``.tar`` shards, ``.parquet`` tables.
+        meta: what is known besides, by path or by the end of it; see :func:`read_table`.
+
+    Raises:
+        DataError: an input is missing or cannot be listed, there is no picture in any of them, or no row of ``meta``
+            speaks of one.
+    """
+    found: dict[str, Source] = {}
+    inputs = list(inputs)
+    with noting() as skipped:
+        for given in inputs:
+            path = Path(given)
+            if not path.exists():
+                raise DataError(f"there is no {path}; give pictures, folders, .tar shards or .parquet tables")
+            for source in of_path(path):
+                found.setdefault(source.path, source)
+    skipped.repeat()
+    if not found:
+        besides = f", only {skipped}" if skipped else ""
+        raise DataError(f"there are no pictures in {', '.join(map(str, inputs))[:200]}{besides}; name others")
+    return with_table(list(found.values()), meta) if meta is not None else list(found.values())
+
+
+def of_path(path: Path) -> Iterator[Source]:
+    """The pictures of a path; a file that is given by name is taken for one, whatever it is called."""
+    for file in walk_images(path, SHARDS) if path.is_dir() else [path]:
+        if file.suffix.lower() in SHARDS and not file.is_file():
+            raise DataError(f"cannot open '{file}' (no regular file), expected a shard; name a file")
+        match file.suffix.lower():
+            case ".tar":
+                yield from of_tar(file)
+            case ".parquet":
+                yield from of_parquet(file)
+            case _:
+                yield Source(where(file), partial(read_bytes, file), of_name(file.name))
+
+
+def where(path: Path) -> str:
+    """A path as a gallery keeps it."""
+    return plain_text(path.absolute().as_posix())
+
+
+def of_tar(path: Path) -> Iterator[Source]:
+    """The pictures of a tar shard; ``key.json`` says what is known of ``key.jpg``."""
+    facts: dict[str, Any] = {}
+    pictures: list[tarfile.TarInfo] = []
+    try:
+        with tarfile.open(path, "r:") as shard:
+            for member in shard:
+                ending = PurePosixPath(member.name).suffix.lower()
+                if member.isdir():
+                    continue
+                if not member.isreg() or member.issparse():
+                    note("link or special file", f"{path}!{member.name}")
+                elif member.size > MAX_BYTES:
+                    note("oversized file", f"{path}!{member.name}")
+                elif ending == ".json":
+                    file = shard.extractfile(member)
+                    facts[member.name[: -len(ending)]] = parse_json(file.read()) if file else {}
+                elif ending in IMAGE_ENDINGS or is_picture(head_of(shard, member), f"{path}!{member.name}"):
+                    pictures.append(member)
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise DataError(f"cannot list {path} ({error}), wanted an uncompressed tar shard; restore it") from error
+    for member in pictures:
+        name = PurePosixPath(member.name)
+        known = of_name(name.name) | scalars(facts.get(member.name.removesuffix(name.suffix)))
+        yield Source(
+            f"{where(path)}!{plain_text(member.name)}",
+            partial(read_slice, path, member.offset_data, member.size),
+            known,
+        )
+
+
+def head_of(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The first bytes of a member."""
+    file = shard.extractfile(member)
+    return file.read(32) if file else b""
+
+
+def of_parquet(path: Path) -> Iterator[Source]:
+    """The pictures of a table with a column ``image`` (bytes, or a struct with ``bytes``), or ``path`` beside it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path)
+        names = table.schema_arrow.names
+        if len(names) > MAX_COLUMNS:
+            raise DataError(f"{path} has {len(names):,} columns, wanted {MAX_COLUMNS:,} at most; leave some out")
+        if not {"image", "path"} & set(names):
+            raise DataError(f"{path} has columns {', '.join(names)}; wanted image (bytes) or path")
+        others = [name for name in names if name not in ("image", "vector", "thumbnail")]
+        rows = table.read(columns=others).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"cannot read {path} as Parquet ({error}); restore it") from error
+    for number in range(table.metadata.num_rows):
+        row = rows[number] if rows else {}
+        facts = of_name(PurePosixPath(str(row.get("path") or "")).name) | scalars(row)
+        if "image" in names:
+            yield Source(f"{where(path)}#{number}", partial(read_cell, path, number), facts)
+        else:
+            file = path.parent / str(facts.pop("path", ""))
+            yield Source(where(file), partial(read_bytes, file), facts)
+
+
+def read_table(path: Path) -> dict[str, dict[str, Any]]:
+    """What a table knows of pictures, by its column ``path``.
+
+    Args:
+        path: CSV with a header, JSON lines, or Parquet.
+
+    Raises:
+        DataError: it cannot be read, has no column ``path`` or no rows, or speaks of a picture twice.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    places: dict[str, str] = {}
+    for place, row in read_rows(path, ("path",)):
+        name = str(row["path"])
+        if not name:
+            raise DataError(f"{place} of '{path}': path is empty, expected a picture; fill it in")
+        if name in places:
+            raise DataError(f"{place} of '{path}' repeats {name!r} of {places[name]}; remove one of them")
+        places[name] = place
+        found[name] = {key: value for key, value in scalars(row).items() if key != "path" and value not in ("", None)}
+    if not found:
+        raise DataError(f"'{path}' has no rows, expected one for each picture; fill it, or leave it out")
+    return found
+
+
+def with_table(sources: list[Source], meta: Mapping[str, Mapping[str, Any]]) -> list[Source]:
+    """The sources with what a table knows of them, looked up by the path or by the end of it.
+
+    Rows that speak of none or of several are noted.
+
+    Raises:
+        DataError: no row speaks of any.
+    """
+    told: list[Source] = []
+    used: dict[str, int] = {}
+    for source in sources:
+        parts = source.path.replace("!", "/").split("/")
+        tails = ("/".join(parts[start:]) for start in range(len(parts)))
+        row = next((name for name in (source.path, *tails) if name in meta), None)
+        if row is not None:
+            used[row] = used.get(row, 0) + 1
+        told.append(Source(source.path, source.read, {**source.facts, **meta.get(row or "", {})}))
+    if not used:
+        raise DataError(
+            f"none of the {len(meta):,} rows given with --meta speaks of any of the {len(sources):,} pictures: "
+            f"{next(iter(meta))!r} is neither the path nor the end of one, such as {sources[0].path!r}; correct them"
+        )
+    for name in meta:
+        if used.get(name, 0) != 1:
+            note("ambiguous --meta row" if name in used else "unmatched --meta row", name)
+    return told
+
+
+def of_name(name: str) -> dict[str, Any]:
+    """What a file name in Market-1501's form says; empty for any other."""
+    try:
+        sample = parse_name(Path(name))
+    except DataError:
+        return {}
+    facts = {"person": str(sample.pid), "camera": str(sample.camid), "sequence": sample.sequence, "frame": sample.frame}
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def scalars(row: Any) -> dict[str, Any]:
+    """The plain values of a row; lists and structs are left out, ``attributes`` as JSON is unpacked."""
+    if not isinstance(row, Mapping):
+        return {}
+    plain = {key: value for key, value in row.items() if isinstance(value, str | int | float | bool) or key == "time"}
+    attributes = row.get("attributes")
+    if isinstance(attributes, str) and attributes.startswith("{"):
+        plain |= parse_json(attributes)
+        plain.pop("attributes")
+    return {str(key): value for key, value in plain.items() if key not in ("id", "__index_level_0__")}
+
+
+def tidy(name: str) -> str:
+    """A name every engine can filter by."""
+    plain = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in str(name))
+    return plain.lstrip("-")[:64] or "_"
+
+
+def read_slice(path: Path, start: int, size: int) -> bytes:
+    """The bytes of a member of a tar shard."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            return file.read(size)
+    except OSError as error:
+        raise DataError(f"cannot open {path} ({error.strerror}); check the path and its permissions") from None
+
+
+def read_cell(path: Path, row: int) -> bytes:
+    """The bytes of a picture in a Parquet table."""
+    for group, rows in enumerate(group_sizes(path)):
+        if row < rows:
+            value = image_column(path, group)[row].as_py()
+            value = value.get("bytes") if isinstance(value, dict) else value
+            if not isinstance(value, bytes):
+                raise DataError(f"row {row} of {path}'s group {group} has no picture in its column image")
+            return value
+        row -= rows
+    raise DataError(f"{path} has no such row any more; it changed while it was read")
+
+
+@lru_cache(maxsize=16)
+def group_sizes(path: Path) -> tuple[int, ...]:
+    """Rows of each row group of a table."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(path)
+    return tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+
+
+@lru_cache(maxsize=2)
+def image_column(path: Path, group: int) -> Any:
+    """The column of pictures of one row group, kept while its rows are read one after the other."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as table:
+        return table.read_row_group(group, columns=["image"])["image"]

@@ -1,0 +1,1 @@
+"""Importers: checkpoints of the released networks, brought into ours; a module per origin."""

@@ -1,0 +1,180 @@
+"""Checkpoints of the originally released networks, brought into ours.
+
+Each importer is one entry of ``IMPORTERS``: a function from the file's tensors (and what to call the file in an error)
+to a :class:`~regard.models.importers.translation.Translation`, written in a module of its own. What all of them
+share - reading, building, fitting, reporting - is here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regard.errors import CheckpointError, UnknownNameError, check_kind
+from regard.input_spec import InputSpec
+from regard.models.build import create_model
+from regard.models.contract import ReIDModel
+from regard.models.importers import (
+    released_apnet,
+    released_daaf,
+    released_dsp,
+    released_mudeep,
+    released_resnet,
+    released_rga,
+)
+from regard.models.importers.tensor_file import as_tensors, read_tensors
+from regard.models.importers.translation import ImportReport, Translation
+from regard.models.saved import load_weights
+
+__all__ = ["IMPORTERS", "import_released"]
+
+
+def import_released(
+    source: str | Path | Mapping[str, Any],
+    network: str = "apnet",
+    *,
+    size: tuple[int, int] | None = None,
+    **options: Any,
+) -> ReIDModel:
+    """Build a model from a checkpoint of the authors' code.
+
+    Files are read without running anything in them. Level, variant and number of identities are detected from the
+    tensors; ``model.import_report`` says what was used, unused, missing or in conflict.
+
+    Args:
+        source: a ``.pt``, ``.pth``, ``.safetensors`` or MindSpore ``.ckpt`` file, or a state dict of tensors or arrays.
+        network: whose checkpoint it is, a key of ``IMPORTERS``.
+        size: height and width of the pictures it was trained on, where they are not those of its paper's tables.
+        options: of the model, where the tensors do not tell: ``descriptor="logits"`` for an APNet of MSMT17.
+
+    Returns:
+        The model in evaluation mode, on the CPU.
+
+    Raises:
+        UnknownNameError: no importer for that network.
+        ConfigError: the model has no such option.
+        CheckpointError: the file is damaged, or is not a checkpoint of that network.
+    """
+    if not isinstance(network, str) or network not in IMPORTERS:
+        raise UnknownNameError("released network", network, IMPORTERS)
+    if isinstance(source, Mapping):
+        origin, tensors = "the given state dict", as_tensors(source, "the given state dict")
+    else:
+        check_kind("source", source, (str, Path), "a checkpoint file, or a mapping of names to tensors")
+        origin, tensors = str(source), read_tensors(source)
+    _check_network(tensors, network, origin)
+    try:
+        translation = IMPORTERS[network](tensors, origin)
+    except (IndexError, TypeError) as error:  # of a tensor with fewer axes than any that was trained
+        raise CheckpointError(f"{origin} holds tensors that no {network} has ({error}); give a whole file") from error
+    if translation.size:
+        told = size or translation.size
+        if isinstance(told, str):
+            raise CheckpointError(f"{origin} does not tell the size of its pictures: {told}")
+        size, options = told, {"height": told[0], "width": told[1], **options}
+    model = create_model(translation.model, translation.num_ids, **{**translation.options, **options})
+    model.input, model.imported = INPUTS.get(network, InputSpec()).resized(size), network
+    model.import_report = _fit(model, tensors, translation, origin)
+    return model.eval()
+
+
+def _check_network(tensors: Mapping[str, Tensor], network: str, origin: str) -> None:
+    """Refuse a checkpoint that shows whose it is, where that is not ``network``."""
+    if any(key.startswith("backbone.stages.") for key in tensors):
+        raise CheckpointError(
+            f"{origin} is a model that regard saved and needs no import; give its folder to 'regard eval'"
+        )
+    for mark, owners in MARKS.items():
+        if mark in tensors and network not in owners:
+            raise CheckpointError(
+                f"{origin} looks like a checkpoint of {' or '.join(owners)}, not of {network}: it has {mark}; "
+                f"import it as network {' or '.join(map(repr, owners))}"
+            )
+
+
+def _fit(model: ReIDModel, tensors: Mapping[str, Tensor], translation: Translation, origin: str) -> ImportReport:
+    """Fill ``model`` with the source's tensors under their new names."""
+    ours = model.state_dict()
+    values = {name: _joined([tensors[key] for key in keys]) for name, keys in translation.joined.items()}
+    used = {*translation.names, *(key for keys in translation.joined.values() for key in keys)}
+    conflicting = []
+    for key, name in translation.names.items():
+        value = _without_kernel(tensors[key], ours.get(name))
+        if name in values and not torch.equal(values[name], value):
+            conflicting.append(key)
+        values[name] = value
+    known = [name for name in ours if name.endswith("num_batches_tracked") or name.startswith(translation.fresh)]
+    missing = [name for name in known if name not in values]
+    load_weights(model, values | {name: ours[name] for name in missing}, origin)
+    if conflicting:
+        warnings.warn(
+            f"{origin}: {len(conflicting)} tensors are stored twice and differ ({conflicting[0]} is one), so the file "
+            f"was edited after training; the copy the released network runs on was taken",
+            stacklevel=3,
+        )
+    return ImportReport(origin, sorted(used), sorted(tensors.keys() - used), missing, conflicting)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors one after the other along the first axis; the first alone where they do not go together."""
+    fit = all(part.ndim and part.shape[1:] == parts[0].shape[1:] for part in parts)
+    return torch.cat(list(parts)) if fit else parts[0]
+
+
+def _without_kernel(value: Tensor, wanted: Tensor | None) -> Tensor:
+    """A tensor without the axes of length 1 that ours does not have: the weight of a 1 x 1 convolution,
+    (out, in, 1, 1), as that of a linear layer, a vector that was kept as (1, C, 1, 1)."""
+    if wanted is not None and _long_axes(value) == _long_axes(wanted):
+        return value.reshape(wanted.shape)
+    return value
+
+
+def _long_axes(tensor: Tensor) -> list[int]:
+    return [length for length in tensor.shape if length > 1]
+
+
+MARKS: dict[str, tuple[str, ...]] = {
+    "att1.fc.0.weight": ("apnet",),
+    "att1.conv.weight": ("msea",),
+    "att1.fc1.weight": ("msea",),
+    "conv_all.conv1.weight": ("mudeep",),
+    "local_conv_layer1.weight": ("dsp", "sa"),
+    "backone.0.weight": ("daaf-mindspore",),
+    "trans_conv_0.weight": ("daaf", "daaf-mindspore"),
+    "trans_conv_m0.weight": ("daaf", "daaf-mindspore"),
+    "backbone.rga_att1.gx_spatial.0.weight": ("rga",),
+    "backbone.rga_att1.gx_channel.0.weight": ("rga",),
+}
+"""Tensor that only some released networks have -> those networks."""
+
+IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {
+    "apnet": released_apnet.apnet,
+    "daaf": released_daaf.daaf,
+    "daaf-mindspore": released_daaf.daaf_mindspore,
+    "dsp": released_dsp.dsp,
+    "sa": released_dsp.sa,
+    "msea": released_apnet.msea,
+    "mudeep": released_mudeep.mudeep,
+    "pcb": released_dsp.pcb,
+    "resnet": released_resnet.resnet,
+    "rga": released_rga.rga,
+}
+"""Released network -> reader of its state dict."""
+
+INPUTS: dict[str, InputSpec] = {
+    "apnet": InputSpec(384, 192),
+    "daaf": InputSpec(256, 128),
+    "daaf-mindspore": InputSpec(256, 128),
+    "dsp": InputSpec(384, 128),
+    "pcb": InputSpec(384, 128),
+    "sa": InputSpec(384, 128),
+    "msea": InputSpec(384, 192),
+    "mudeep": InputSpec(384, 192, "bicubic"),
+    "rga": InputSpec(256, 128),
+}
+"""Released network -> what its authors' code trains it to see, which no tensor tells; 256 x 128 where none is here."""

@@ -1,0 +1,91 @@
+"""Tensors from files of any origin, read without running anything they contain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from regard.errors import CheckpointError, StorageError
+from regard.models.importers.mindspore_file import is_mindspore, read_mindspore
+from regard.storage import check_text
+
+__all__ = ["as_tensors", "read_tensors"]
+
+WRAPPERS = ("state_dict", "model", "net")
+"""Keys under which training scripts put the weights, beside optimizer and epoch."""
+
+
+def read_tensors(path: Path | str) -> dict[str, Tensor]:
+    """Named tensors of a safetensors, torch (``.pt``, ``.pth``, …) or MindSpore file (``.ckpt``), on the CPU.
+
+    Torch files are read with ``weights_only=True``; wrappers and ``module.`` prefixes are taken off.
+
+    Raises:
+        CheckpointError: no such file, damaged, or without named tensors.
+        StorageError: its name is no text.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no file {path}; give the path of a .safetensors, .pt, .pth or .ckpt file")
+    try:
+        if path.suffix == ".safetensors":
+            check_text(path)
+            return safetensors.torch.load_file(path)
+        reads = read_mindspore if is_mindspore(path) else _read_torch
+        content = reads(path)
+    except (CheckpointError, StorageError):
+        raise
+    except Exception as error:  # a damaged file can break its reader anywhere
+        raise CheckpointError(f"{path} {_reason(error)}") from error
+    return as_tensors(content, source=str(path))
+
+
+def _read_torch(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def as_tensors(content: Any, source: str) -> dict[str, Tensor]:
+    """Named tensors from what a checkpoint holds: unwrapped, ``module.`` taken off, arrays made tensors.
+
+    Args:
+        content: mapping of names to tensors or arrays, or a mapping that holds one under a usual key.
+        source: where it came from, for the error message.
+
+    Raises:
+        CheckpointError: there are no named tensors.
+    """
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    tensors = {}
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            if isinstance(value, np.ndarray | np.generic):
+                value = torch.from_numpy(np.asarray(value))
+            if isinstance(value, Tensor):
+                name = str(key).removeprefix("module.")
+                if name in tensors:
+                    raise CheckpointError(
+                        f"{source} holds {name} twice, with and without 'module.' before it; save the one that is meant"
+                    )
+                tensors[name] = value.detach().cpu()
+    if not tensors:
+        raise CheckpointError(
+            f"{source} holds no named tensors, but {type(content).__name__}; give a file with the network's state dict"
+        )
+    return tensors
+
+
+def _reason(error: Exception) -> str:
+    message = str(error).strip() or type(error).__name__
+    if "weights only" in message.lower():
+        return "holds Python objects, which are not loaded because they could run code; save the state dict alone"
+    return f"is damaged or not a file of tensors ({message.splitlines()[0]}); copy or download it again"

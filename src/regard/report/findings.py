@@ -1,0 +1,455 @@
+"""From trained runs to the page about them: what ``regard report`` finds out, for Python too.
+
+>>> from regard.report import write_runs# doctest: +SKIP
+>>> report = gather([Path("runs/apnet_crowd"), Path("runs/dsp_crowd")])                     # doctest: +SKIP
+>>> write_runs(report, "report.html")                                                       # doctest: +SKIP
+
+Every array behind a figure of the page is an attribute of what :func:`gather` returns.
+
+Shapes: Q queries, G gallery images, D descriptor length, N pictures.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from regard.config import Config
+from regard.data.image import read_image
+from regard.data.labels import has_label
+from regard.data.transforms import TestTransform, normalize
+from regard.engine.log import read_history
+from regard.engine.run import open_data
+from regard.engine.training_state import read_progress
+from regard.errors import CheckpointError, ConfigError, nearest
+from regard.evaluation.compare_runs import fingerprint, run_labels
+from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_options
+from regard.evaluation.evaluate import own_config, run_config, run_home
+from regard.evaluation.scoring import as_feature_sets, lists_of, with_options
+from regard.explain.attention import attention_of
+from regard.explain.attention_precision import PrecisionRow, measure_precision, pair_up, precision_row
+from regard.explain.correlation import Correlation, correlate
+from regard.explain.features import feature_layers, feature_maps
+from regard.explain.heads import pair_heat
+from regard.metrics import RankingReport, evaluate_camera_pairs, rank
+from regard.metrics.pair_sampling import sample_pairs
+from regard.metrics.score_options import option_lines
+from regard.models import ReIDModel, load
+from regard.models.build import from_config
+from regard.models.cost import inference_cost
+from regard.models.saved import WEIGHTS, model_config, model_folder
+from regard.report.answers import answers
+from regard.report.charts import PairHistogram, pair_histogram
+from regard.report.embedding_map import EmbeddingMap, MapMethod, aligned, check_method, embedding_map, pick_people
+from regard.report.failures import FailureKind, hardest
+from regard.report.ranked import RankedList, pick_queries, random_queries, ranked_lists
+from regard.report.runs_page import Match, RunFindings, RunsReport, ShownQuery
+from regard.run_folder.origin import read_origin
+from regard.runtime.fabric import Runtime
+from regard.structures import Ranking, Sample, Splits
+from regard.version import __version__
+from regard.wording import count
+
+__all__ = ["SECTIONS", "gather"]
+
+SECTIONS = ("training", "curves", "cameras", "map", "lists", "attention", "pairs", "correlation", "precision")
+"""What may be left out of a page."""
+
+LENGTH = 12
+"""Pictures in a ranked list, junk among them."""
+
+MASKED, MASKED_IN_FULL = 24, 200
+"""Queries that attention precision is measured on."""
+
+
+@dataclass
+class Opened:
+    """A run that is looked at.
+
+    Attributes:
+        label: what it is called.
+        folder: where it lies.
+        config: how it is evaluated.
+        model: on its device.
+        query, gallery: (Q, D) and (G, D) descriptors.
+        report: its scores.
+    """
+
+    label: str
+    folder: Path
+    config: Config
+    model: ReIDModel
+    query: np.ndarray
+    gallery: np.ndarray
+    report: RankingReport
+
+    def input(self, samples: Sequence[Sample]) -> Tensor:
+        """Pictures as the network takes them, (N, 3, H, W)."""
+        data = self.config.data
+        transform = TestTransform(data.height, data.width, data.interpolation)
+        pictures = [np.ascontiguousarray(transform(read_image(sample.path))) for sample in samples]
+        return normalize(torch.from_numpy(np.stack(pictures)).to(next(self.model.parameters()).device))
+
+
+class Stages:
+    """A progress bar over what there is to do, run by run."""
+
+    def __init__(self, total: int, quiet: bool):
+        self._bar = tqdm(total=total, unit="stage", disable=quiet, leave=False)
+
+    @contextmanager
+    def stage(self, text: str) -> Iterator[None]:
+        """One of them."""
+        self._bar.set_description(text)
+        yield
+        self._bar.update()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+
+def gather(
+    folders: Sequence[Path],
+    *,
+    name: str | None = None,
+    root: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    queries: int = 4,
+    pictures: int = 4,
+    people: int = 40,
+    method: MapMethod = "tsne",
+    seed: int = 0,
+    full: bool = False,
+    without: Sequence[str] = (),
+    command: str = "",
+    quiet: bool = False,
+) -> RunsReport:
+    """Find out everything the page of some runs shows.
+
+    Args:
+        folders: run folders or model folders.
+        name, root: data set for all; both None takes each run's own, which must be the same.
+        changes: settings of the ``eval`` section for all. The form of AP is ``step`` for all unless said here.
+        queries: random queries whose ranked lists are shown, and hardest failures besides.
+        pictures: queries that attention is shown for, from easy to hard.
+        people: on the embedding map.
+        method: of the embedding map.
+        seed: of everything that is drawn.
+        full: attention precision on 200 queries instead of 24.
+        without: parts to leave out, of ``SECTIONS``.
+        command: the command line to write on the page.
+        quiet: no progress bars.
+
+    Raises:
+        ConfigError: no run, one twice, an unknown part, a number below one, or runs on different data.
+        CheckpointError: a folder without a model.
+        DataError: a data set that is not there or not complete.
+    """
+    _check(without, {"queries": queries, "pictures": pictures, "people": people})
+    labels = run_labels(folders)
+    wanted = [section for section in SECTIONS if section not in without]
+    if "map" in wanted:
+        check_method(method)
+    stages = Stages(len(labels) * (1 + len(wanted)), quiet)
+    try:
+        runs, splits = _open(labels, name, root, {"ap": "step"} | dict(changes or {}), stages, quiet)
+        shown = _queries(runs, splits, queries, seed) if "lists" in wanted else {}
+        looked = pick_queries(np.mean([run.report.ap for run in runs], axis=0), pictures)
+        mapped = pick_people(splits.gallery, people, seed=seed) if "map" in wanted else []
+        finder = Finder(splits, stages, wanted, list(shown), looked, mapped, method, seed, full)
+        found = [finder.look_at(run) for run in runs]
+    finally:
+        stages.close()
+    attended = {"attention", "pairs", "correlation"} & set(wanted)
+    return RunsReport(
+        title=_title([run.label for run in runs]),
+        lead=f"Trained, measured and looked into on {splits}.",
+        runs=_turned(found),
+        query_pids=np.array([sample.pid for sample in splits.query], np.int64),
+        queries=list(shown.values()),
+        mapped=[splits.gallery[index] for index in mapped],
+        pictures=[splits.query[index] for index in looked] if attended else [],
+        facts=_facts(splits, runs),
+        command=command,
+    )
+
+
+def _check(without: Sequence[str], numbers: Mapping[str, int]) -> None:
+    for section in without:
+        if section not in SECTIONS:
+            known = ", ".join(SECTIONS)
+            raise ConfigError(f"there is no part {section!r} to leave out{nearest(section, SECTIONS)}; parts: {known}")
+    for what, number in numbers.items():
+        if number < 1:
+            raise ConfigError(f"{what} is {number}, wanted 1 or more; to leave a part out, use without")
+
+
+def _open(
+    labels: Mapping[str, Path],
+    name: str | None,
+    root: Path | None,
+    changes: Mapping[str, Any],
+    stages: Stages,
+    quiet: bool,
+) -> tuple[list[Opened], Splits]:
+    """Load and score the runs, all on the same pictures."""
+    configs = {label: run_config(folder, name, root, changes) for label, folder in labels.items()}
+    read = {label: open_data(config, quiet=quiet) for label, config in configs.items()}
+    first, *others = labels
+    prints = {label: fingerprint(splits) for label, splits in read.items()} if others else {}
+    for label in others:
+        if prints[label] != prints[first]:
+            raise ConfigError(
+                f"{first} and {label} are evaluated on different pictures ({read[first].root}, {read[label].root}); "
+                "give all the same data with --root FOLDER"
+            )
+    runs = []
+    for label, folder in labels.items():
+        with stages.stage(f"{label}: scores"):
+            runs.append(_opened(label, folder, configs[label], read[first], quiet))
+    return runs, read[first]
+
+
+def _opened(label: str, folder: Path, config: Config, splits: Splits, quiet: bool) -> Opened:
+    runtime = Runtime.for_scoring(config)
+    model = load(folder).to(runtime.device)
+    query, gallery = embed_run(model, splits, config, runtime, quiet)
+    report = with_options(evaluate_splits(query, gallery, splits, config.eval), run_options(config, runtime))
+    return Opened(label, folder, config, model, query, gallery, report)
+
+
+def _queries(runs: Sequence[Opened], splits: Splits, count: int, seed: int) -> dict[int, ShownQuery]:
+    """Random queries, then the hardest failures: in turn from the runs, and in turn of both kinds."""
+    drawn = random_queries(runs[0].report.ap, count, seed)
+    shown = {index: ShownQuery(splits.query[index], "a random query") for index in drawn}
+    said: list[tuple[FailureKind, str]] = [("buried", "right answers come late"), ("fooled", "wrong, and sure of it")]
+    found = []
+    for turn in range(len(said)):
+        for number, run in enumerate(runs):
+            kind, text = said[(number + turn) % len(said)]
+            failures = hardest(_answers(run, splits, 1), run.report, count, (kind,))
+            found.append([(failure.query, f"hard for {run.label}: {text}") for failure in failures])
+    most = len(shown) + count
+    for turn in zip_longest(*found):
+        for query, why in filter(None, turn):
+            if query not in shown and len(shown) < most:
+                shown[query] = ShownQuery(splits.query[query], why)
+    return shown
+
+
+def _answers(run: Opened, splits: Splits, k: int, junk: bool = False) -> Ranking:
+    """The first gallery pictures of every query, as the run's evaluation orders them."""
+    order = run.config.eval.model_dump(include={"metric", "rerank", "expansion", "junk", "ignore_cameras"})
+    lists = lists_of(splits, run.config.eval)
+    return answers(*as_feature_sets(run.query, run.gallery, splits), k, show_junk=junk, lists=lists, **order)
+
+
+@dataclass
+class Finder:
+    """Looks at one run after the other, at the same pictures.
+
+    Attributes:
+        splits: the data.
+        stages: told what is being done.
+        wanted: parts of the page.
+        listed: queries whose ranked lists are shown.
+        looked: queries that attention is shown for.
+        mapped: gallery pictures on the map.
+        method: of the map.
+        seed: of all draws.
+        full: attention precision on more pictures.
+    """
+
+    splits: Splits
+    stages: Stages
+    wanted: Sequence[str]
+    listed: Sequence[int]
+    looked: Sequence[int]
+    mapped: Sequence[int]
+    method: MapMethod
+    seed: int
+    full: bool
+
+    def look_at(self, run: Opened) -> RunFindings:
+        """Everything the page says of a run."""
+        makers = {
+            "training": ("history", lambda: read_history(run_home(run.folder))),
+            "curves": ("pairs", lambda: self._pairs(run)),
+            "cameras": ("cameras", lambda: self._cameras(run)),
+            "map": ("places", lambda: self._places(run)),
+            "lists": ("lists", lambda: self._lists(run)),
+            "attention": ("attention", lambda: attention_of(run.model, run.input(self._pictures()))),
+            "pairs": ("matches", lambda: self._matches(run)),
+            "correlation": ("correlation", lambda: self._correlation(run)),
+            "precision": ("precision", lambda: self._precision(run)),
+        }
+        found: dict[str, Any] = {}
+        for section in self.wanted:
+            attribute, make = makers[section]
+            with self.stages.stage(f"{run.label}: {section}"):
+                found[attribute] = make()
+        cost = inference_cost(run.model, run.config.data.height, run.config.data.width)
+        own = own_config(run.folder)
+        return RunFindings(
+            label=run.label,
+            report=run.report,
+            parameters=cost.inference_parameters,
+            gflops=cost.gflops,
+            facts=_run_facts(run, own),
+            settings=own.to_yaml() if own else "",
+            **found,
+        )
+
+    def _pictures(self) -> list[Sample]:
+        return [self.splits.query[index] for index in self.looked]
+
+    def _pairs(self, run: Opened) -> PairHistogram | None:
+        metric = run.config.eval.metric
+        labels = protocol_labels(self.splits)
+        pairs = sample_pairs(run.query, run.gallery, **labels, metric=metric, seed=self.seed)
+        if metric == "cosine":
+            values, quantity = pairs.similarity, "cosine similarity"
+        else:
+            values, quantity = -pairs.similarity, "distance"
+        return pair_histogram(values[pairs.same], values[~pairs.same], quantity=quantity)
+
+    def _cameras(self, run: Opened) -> Any:
+        labels, settings = protocol_labels(self.splits), run.config.eval
+        return evaluate_camera_pairs(run.query, run.gallery, **labels, metric=settings.metric, ap=settings.ap)
+
+    def _places(self, run: Opened) -> EmbeddingMap:
+        index = list(self.mapped)
+        pids = np.array([self.splits.gallery[i].pid for i in index])
+        metric = run.config.eval.metric
+        return embedding_map(run.gallery[index], pids, metric=metric, method=self.method, seed=self.seed)
+
+    def _lists(self, run: Opened) -> list[RankedList]:
+        """Answers as the evaluation orders them, junk where it stands unless the order was made without it."""
+        settings = run.config.eval
+        junk = settings.junk == "query" or not (settings.rerank or settings.expansion)
+        ranking = _answers(run, self.splits, LENGTH, junk)
+        picks = dict.fromkeys(self.listed, "")
+        return ranked_lists(
+            ranking, self.splits.query, self.splits.gallery, run.report.ap, depth=LENGTH, picks=picks, junk=junk
+        )
+
+    def _matches(self, run: Opened) -> list[Match | None]:
+        index, labels = list(self.looked), protocol_labels(self.splits)
+        labels |= {name: labels[name][index] for name in ("query_pids", "query_camids")}
+        if run.config.eval.ignore_cameras:
+            labels |= {"query_camids": None, "gallery_camids": None}
+        ranking = rank(run.query[index], run.gallery, k=len(run.gallery), metric=run.config.eval.metric, **labels)
+        assert ranking.matches is not None
+        found: list[Match | None] = []
+        for row, asked in enumerate(self._pictures()):
+            if not ranking.matches[row].any():
+                found.append(None)
+                continue
+            partner = self.splits.gallery[ranking.indices[row, ranking.matches[row].argmax()]]
+            first, second = run.input([asked, partner])
+            found.append(Match(partner, pair_heat(run.model, first, second)))
+        return found
+
+    def _correlation(self, run: Opened) -> dict[str, Correlation]:
+        """Of the first picture, before and after the first and the last attention; of the last map without any."""
+        names = list(feature_layers(run.model))
+        stems = [name.removesuffix(".before") for name in names if name.endswith(".before")]
+        layers = [f"{stem}.{side}" for stem in dict.fromkeys(stems[:1] + stems[-1:]) for side in ("before", "after")]
+        maps = feature_maps(run.model, run.input(self._pictures()[:1]), layers or names[-1:])
+        return {layer: correlate(values) for layer, values in maps.items()}
+
+    def _precision(self, run: Opened) -> list[PrecisionRow]:
+        """Before and after training; nothing where the data has no masks."""
+        if not any(has_label(sample, "mask") for sample in self.splits.query):
+            return []
+        pairs = pair_up(self.splits.query, self.splits.gallery, MASKED_IN_FULL if self.full else MASKED)
+        pids = np.array([sample.pid for sample, _ in pairs])
+        data = run.config.data
+        transform = TestTransform(data.height, data.width, data.interpolation)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            untrained = from_config(model_config(run.model)).to(next(run.model.parameters()).device)
+        after, before = (measure_precision(model, pairs, transform) for model in (run.model, untrained))
+        return [precision_row(run.label, name, before, after, pids) for name in after if name != "chance"]
+
+
+def _turned(found: Sequence[RunFindings]) -> list[RunFindings]:
+    """The maps of all runs lie as well as they can over that of the first."""
+    first = found[0].places
+    if first is not None:
+        found = [
+            replace(run, places=run.places._replace(places=aligned(run.places.places, first.places)))
+            if run.places is not None
+            else run
+            for run in found
+        ]
+    return list(found)
+
+
+def _title(labels: Sequence[str]) -> str:
+    if len(labels) == 1:
+        return f"What {labels[0]} learned"
+    shown = ", ".join(labels[:-1]) + f" and {labels[-1]}" if len(labels) <= 4 else f"{len(labels)} runs"
+    return f"{shown}, side by side"
+
+
+def _run_facts(run: Opened, own: Config | None) -> dict[str, object]:
+    """How a run was made."""
+    described = model_config(run.model)
+    options = {key: value for key, value in described["options"].items() if key != "backbone"}
+    weights = model_folder(run.folder) / WEIGHTS
+    facts: dict[str, object] = {
+        "System": described["model"],
+        "Options": ", ".join(f"{key} {value}" for key, value in options.items()) or "none",
+        "Backbone": described["options"].get("backbone", "–"),
+        "Input, descriptor": f"{run.config.data.height} × {run.config.data.width}, {run.model.embed_dim:,} numbers",
+    }
+    if own:
+        origin = read_origin(run_home(run.folder), own)
+        facts |= {"Recipe": str(origin)} if origin else {}
+        data, schedule = own.data, own.schedule
+        facts |= {
+            "Trained on": ", ".join(map(str, data.train)) or data.name or str(data.root),
+            "Batches": f"{count(data.ids_per_batch, 'person')} × {count(data.images_per_id, 'picture')}",
+            "Losses": ", ".join(f"{name} ({term.loss} on {term.on})" for name, term in own.losses.items()),
+            "Optimizer": f"{own.optim.name}, learning rate {own.optim.lr:g}, {schedule.name}",
+            "Length": _length(run.folder, own),
+            "Seed": own.train.seed,
+            "The same again": f"regard train {run_home(run.folder) / 'config.yaml'} -o NEW",
+        }
+    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(weights.stat().st_mtime))
+    return facts | {"Weights": f"{weights.parent.name}, of {made}", "Folder": str(run.folder)}
+
+
+def _length(folder: Path, own: Config) -> str:
+    """Epochs, and how long they took where that is still known."""
+    try:
+        progress = read_progress(run_home(folder))
+    except CheckpointError:
+        return count(own.train.epochs, "epoch")
+    return f"{count(progress.epoch, 'epoch')}, {count(progress.step, 'step')}, {progress.seconds / 60:.1f} min"
+
+
+def _facts(splits: Splits, runs: Sequence[Opened]) -> dict[str, object]:
+    """What was measured, and with what."""
+    device = next(runs[0].model.parameters()).device
+    options = option_lines([run.label for run in runs], [run.report.options for run in runs])
+    return {
+        "Data": f"{splits} in {splits.root}",
+        "Protocol": "; ".join(options),
+        "Machine": f"{platform.machine()}, {count(torch.get_num_threads(), 'thread')}, {device}",
+        "Versions": f"regard {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        "Made": time.strftime("%Y-%m-%d %H:%M"),
+    }

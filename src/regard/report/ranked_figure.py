@@ -1,0 +1,105 @@
+"""Ranked lists as a figure: the query, then its answers, each framed by what it is; several runs one below the other.
+
+Right answers have a solid green frame and a check mark, wrong ones a dashed red frame and a cross, junk a dashed gray
+frame: what is right can be told without color.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from regard.errors import ConfigError
+from regard.explain.figures.map_figures import (
+    FONT,
+    INK,
+    MUTED,
+    SMALL,
+    canvas,
+    caption,
+    place,
+    proportions,
+    show,
+    wrapped,
+)
+from regard.explain.figures.overlay import Picture, framed, open_picture
+from regard.report.ranked import Hit, RankedList, distance_text
+
+__all__ = ["ranked_figure"]
+
+CELL, GAP, ABOVE, BELOW, HEAD, FOOT = 1.25, 0.07, 0.2, 0.3, 0.36, 0.24  # inches
+MARGIN, LETTER = 0.62, 0.075
+PIXELS = 256
+KEY = "green, check: the same person    red dashes, cross: somebody else"
+JUNK_KEY = "    gray dashes: junk, which does not count"
+
+
+def ranked_figure(found: Mapping[str, Sequence[RankedList]], notes: Sequence[str] = ()) -> Figure:
+    """Draw ranked lists.
+
+    Args:
+        found: label of a run -> its lists; all runs have lists of the same queries. The label of a single run is not
+            written.
+        notes: one per query, written below its title; none are needed.
+
+    Raises:
+        ConfigError: there is no list, or the runs show different queries.
+    """
+    runs = list(found.values())
+    queries = [[ranked.query for ranked in lists] for lists in runs]
+    if not runs or not runs[0]:
+        raise ConfigError("got no ranked list, wanted at least one to draw")
+    if any(asked != queries[0] for asked in queries):
+        raise ConfigError("got ranked lists of different queries side by side; pick the same queries for every run")
+    rows = [ranked for lists in runs for ranked in lists]
+    hits = [hit for ranked in rows for hit in ranked.hits]
+    width = CELL * proportions([sample.path for sample in queries[0]] + [hit.sample.path for hit in hits]) + GAP
+    margin = max(MARGIN, 0.2 + LETTER * max(map(len, found))) if len(runs) > 1 else MARGIN
+    line = ABOVE + CELL + BELOW
+    across = max(margin + (1 + max(len(ranked.hits) for ranked in rows)) * width + 2 * GAP, 4.6)
+    titles = [_title(first, notes[number] if notes else "", across - 2 * GAP) for number, first in enumerate(runs[0])]
+    block = HEAD + 0.15 * (max(map(len, titles)) - 1) + len(runs) * line
+    figure = canvas(across, len(runs[0]) * block + FOOT)
+    for number, said in enumerate(titles):
+        top = number * block
+        for line_number, (text, size, color) in enumerate(said):
+            y = 1 - (top + 0.22 + 0.15 * line_number) / figure.get_figheight()
+            figure.text(GAP / across, y, text, fontsize=size, color=color)
+        for row, (label, lists) in enumerate(found.items()):
+            start = top + block - (len(runs) - row) * line + ABOVE
+            _row(figure, start, margin, width, lists[number], label if len(runs) > 1 else "")
+    key = KEY + JUNK_KEY * any(hit.junk for hit in hits)
+    figure.text(GAP / figure.get_figwidth(), 0.07 / figure.get_figheight(), key, fontsize=SMALL, color=MUTED)
+    return figure
+
+
+def _title(ranked: RankedList, note: str, width: float) -> list[tuple[str, int, str]]:
+    """What the list is an example of, whom it asks for, what there is to say of it: lines, their sizes and colors."""
+    text = f"{ranked.title}: person {ranked.query.pid}, camera {ranked.query.camid}"
+    lines = [(line, FONT + 1, INK) for line in wrapped(text, width, FONT + 1)]
+    return lines + [(line, SMALL, MUTED) for line in wrapped(note, width, SMALL) if line]
+
+
+def _row(figure: Figure, top: float, margin: float, width: float, ranked: RankedList, label: str) -> None:
+    """A run's name and precision, the query, and the answers."""
+    said = ([label] if label else []) + ([] if ranked.ap is None else ["AP", f"{100 * ranked.ap:.1f} %"])
+    axes = _picture(figure, margin, top, framed(ranked.query.path, "query", PIXELS))
+    caption(axes, "query")
+    axes.text(-0.12, 0.5, "\n".join(said), transform=axes.transAxes, ha="right", va="center", fontsize=FONT, color=INK)
+    for number, hit in enumerate(ranked.hits, start=1):
+        axes = _picture(figure, margin + number * width + GAP, top, _framed(hit))
+        below = f"{distance_text(hit.distance, 3)}\ncamera {hit.sample.camid}"
+        caption(axes, "junk" if hit.rank is None else str(hit.rank), below)
+
+
+def _picture(figure: Figure, left: float, top: float, picture: Picture) -> Axes:
+    image = open_picture(picture)
+    axes = place(figure, left, top, CELL * image.width / image.height, CELL)
+    show(axes, image)
+    return axes
+
+
+def _framed(hit: Hit) -> Picture:
+    return open_picture(hit.sample.path) if hit.kind == "unknown" else framed(hit.sample.path, hit.kind, PIXELS)

@@ -1,0 +1,317 @@
+"""The report page of trained runs: one HTML file that shows how one or several runs learned, find, fail and attend.
+
+Shapes: Q queries, N pictures.
+
+A :class:`RunsReport` holds what was found as plain data, one :class:`RunFindings` a run; :func:`write_runs` makes the
+page. What is not there has no section. ``regard.report.gather`` finds it all out from run folders. The page opens from
+the file, asks no other host, and says everything without JavaScript, which adds the pointing at the embedding map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regard.explain.attention import Attention
+from regard.explain.attention_precision import PrecisionRow, precision_figure
+from regard.explain.correlation import Correlation, correlation_figure
+from regard.explain.figures.attention_figure import attention_figure
+from regard.explain.figures.overlay import data_uri
+from regard.explain.figures.pair_figure import pair_figure
+from regard.explain.figures.svg import Chart
+from regard.explain.heads import PairHeat
+from regard.metrics import RankingReport
+from regard.metrics.by_camera import CameraPairs
+from regard.metrics.significance import query_scores
+from regard.report.camera_pairs import camera_pair_table
+from regard.report.charts import (
+    HEIGHT,
+    WIDTH,
+    PairHistogram,
+    accuracy_chart,
+    ap_histogram,
+    cmc_chart,
+    histogram_chart,
+    loss_chart,
+)
+from regard.report.embedding_map import EmbeddingMap
+from regard.report.map_drawing import map_content, thumbnails
+from regard.report.ranked import RankedList
+from regard.report.run_charts import SMALL, run_mark, training_charts
+from regard.report.score_table import FIGURES, score_cells
+from regard.report.templating import CROP_HEIGHT, list_content, render_page
+from regard.storage import encode_text, write_atomic
+from regard.structures import Sample
+from regard.wording import count
+
+__all__ = ["Match", "RunFindings", "RunsReport", "ShownQuery", "render_runs", "write_runs"]
+
+CMC_DEPTH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ShownQuery:
+    """A query whose ranked lists are shown.
+
+    Attributes:
+        sample: the picture asked for.
+        why: how it was chosen: ``"random"``, or what went wrong.
+    """
+
+    sample: Sample
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A picture and the nearest right answer, and why they match.
+
+    Attributes:
+        partner: the answer.
+        heat: layer -> heat on both.
+    """
+
+    partner: Sample
+    heat: Mapping[str, PairHeat]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFindings:
+    """What was found of one run.
+
+    Attributes:
+        label: what it is called.
+        report: its scores.
+        parameters: of the network as it searches.
+        gflops: of one picture.
+        history: records of its ``metrics.jsonl``, as :class:`~regard.report.demo_page.Report` has them.
+        pairs: how alike pairs of one person and of two are.
+        cameras: scores by query camera and gallery camera.
+        places: embedding map of ``RunsReport.mapped``.
+        lists: a ranked list for each of ``RunsReport.queries``.
+        attention: what it attends to in ``RunsReport.pictures``, as ``attention_of`` finds it.
+        matches: for each of the pictures its nearest right match; None where there is none.
+        correlation: layer -> feature correlation of the first picture.
+        precision: share of its attention that lies on people, map by map.
+        facts: how it was made, name -> value.
+        settings: everything it was trained with, as YAML.
+    """
+
+    label: str
+    report: RankingReport
+    parameters: int | None = None
+    gflops: float | None = None
+    history: Sequence[Mapping[str, Any]] = ()
+    pairs: PairHistogram | None = None
+    cameras: CameraPairs | None = None
+    places: EmbeddingMap | None = None
+    lists: Sequence[RankedList] = ()
+    attention: Mapping[str, Attention] = field(default_factory=dict)
+    matches: Sequence[Match | None] = ()
+    correlation: Mapping[str, Correlation] = field(default_factory=dict)
+    precision: Sequence[PrecisionRow] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
+    settings: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunsReport:
+    """What the page shows; all arrays behind its figures are in here.
+
+    Attributes:
+        title: headline of the page.
+        lead: a sentence or two below it.
+        runs: in the order to show them; the same color and dashes stand for a run all over the page.
+        query_pids: (Q,) who the queries show.
+        queries: those whose ranked lists are shown.
+        mapped: pictures of the embedding maps.
+        pictures: those that attention is shown for.
+        facts: what was measured, on what, with which versions.
+        command: the command line that made the page.
+    """
+
+    title: str
+    runs: Sequence[RunFindings]
+    query_pids: np.ndarray
+    lead: str = ""
+    queries: Sequence[ShownQuery] = ()
+    mapped: Sequence[Sample] = ()
+    pictures: Sequence[Sample] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
+    command: str = ""
+
+
+def write_runs(report: RunsReport, path: Path | str) -> Path:
+    """Write the page, whole or not at all.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        DataError: a picture cannot be read.
+        StorageError: the disk refused; a page that was there before is intact.
+    """
+    path = Path(path)
+    write_atomic(path, encode_text(render_runs(report)))
+    return path
+
+
+def render_runs(report: RunsReport) -> str:
+    """The page as HTML; the same report gives the same text.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    runs = report.runs
+    labels = [run.label for run in runs]
+    best = max(range(len(runs)), key=lambda number: runs[number].report.mAP)
+    return render_page(
+        "runs.html",
+        report=report,
+        figures=FIGURES,
+        cells=score_cells({run.label: run.report for run in runs}, report.query_pids),
+        marks=dict(zip(labels, map(run_mark, range(len(runs))))),
+        best=runs[best],
+        costs=_costs(runs),
+        training=_training(runs),
+        finding=[
+            chart
+            for chart in (
+                cmc_chart({run.label: run.report.cmc for run in runs}, CMC_DEPTH, foremost="first"),
+                ap_histogram({run.label: query_scores(run.report)["mAP"] for run in runs}, foremost="first"),
+            )
+            if chart
+        ],
+        histograms=_histograms(runs),
+        cameras=_cameras(runs),
+        maps=[
+            map_content(run.label, run.places, report.mapped, number)
+            for number, run in enumerate(runs)
+            if run.places is not None
+        ],
+        sprite=thumbnails(report.mapped),
+        lists=_lists(report),
+        looks=_looks(report),
+        correlations=[
+            Chart(
+                f"correlation-{number}",
+                run.label,
+                _correlation_summary(run.correlation),
+                correlation_figure(run.correlation),
+            )
+            for number, run in enumerate(runs)
+            if run.correlation
+        ],
+        precision=_precision(runs),
+        fact_names=list(dict.fromkeys(name for run in runs for name in run.facts)),
+    )
+
+
+def _costs(runs: Sequence[RunFindings]) -> dict[str, list[tuple[str, bool]]]:
+    """Label -> parameters and GFLOPs as written, and whether they are the least, where not all are written alike."""
+    costs: dict[str, list[tuple[str, bool]]] = {run.label: [] for run in runs}
+    for name, form in (("parameters", "{:,}"), ("gflops", "{:.3g}")):
+        values = {run.label: getattr(run, name) for run in runs}
+        texts = {label: "–" if value is None else form.format(value) for label, value in values.items()}
+        known = [value for value in values.values() if value is not None]
+        least = form.format(min(known)) if len({*texts.values()} - {"–"}) > 1 else None
+        for label, text in texts.items():
+            costs[label].append((text, text == least))
+    return costs
+
+
+def _training(runs: Sequence[RunFindings]) -> dict[str, list[Chart]]:
+    """Charts of learning: the main ones, and small ones of every term."""
+    if len(runs) == 1:
+        charts = [loss_chart(runs[0].history), accuracy_chart(runs[0].history)]
+        return {"main": [chart for chart in charts if chart], "terms": []}
+    charts = training_charts({run.label: run.history for run in runs})
+    main = [chart for chart in charts if chart.name in ("run-loss", "run-accuracy")]
+    return {"main": main, "terms": [chart for chart in charts if chart not in main]}
+
+
+def _histograms(runs: Sequence[RunFindings]) -> list[Chart]:
+    known = [(number, run.label, run.pairs) for number, run in enumerate(runs) if run.pairs is not None]
+    top = max((float(max(pairs.same.max(), pairs.different.max())) for _, _, pairs in known), default=None)
+    size = SMALL if len(known) > 2 else (WIDTH, HEIGHT)
+    return [histogram_chart(pairs, f"pairs-{number}", label, top, size) for number, label, pairs in known]
+
+
+def _cameras(runs: Sequence[RunFindings]) -> list[Chart]:
+    charts = []
+    for number, run in enumerate(runs):
+        chart = camera_pair_table({run.label: run.cameras}, f"cameras-{number}") if run.cameras is not None else None
+        if chart:
+            chart.title = run.label
+            charts.append(chart)
+    return charts
+
+
+def _lists(report: RunsReport) -> list[dict[str, Any]]:
+    """Every query with the answers of every run."""
+    return [
+        {
+            "query": {"uri": data_uri(query.sample.path, CROP_HEIGHT), "sample": query.sample},
+            "why": query.why,
+            "answers": [(run.label, list_content(run.lists[place])) for run in report.runs if run.lists],
+        }
+        for place, query in enumerate(report.queries)
+        if any(run.lists for run in report.runs)
+    ]
+
+
+def _looks(report: RunsReport) -> list[dict[str, Any]]:
+    """Every picture with the attention of every run, and why it matches its nearest right answer."""
+    looks = []
+    for place, sample in enumerate(report.pictures):
+        found = []
+        for number, run in enumerate(report.runs):
+            charts = {}
+            if run.attention:
+                figure = attention_figure(sample.path, run.attention, place)
+                said = _attention_summary(run.attention, place)
+                charts["own"] = Chart(f"attention-{number}-{place}", "What it attends to", said, figure)
+            match = run.matches[place] if run.matches else None
+            if match is not None:
+                figure = pair_figure(sample.path, match.partner.path, match.heat)
+                said = _match_summary(match)
+                charts["pair"] = Chart(f"pair-{number}-{place}", "Why it finds its nearest right answer", said, figure)
+            if charts:
+                found.append((run.label, charts))
+        if found:
+            looks.append({"sample": sample, "runs": found})
+    return looks
+
+
+def _attention_summary(attention: Mapping[str, Attention], place: int) -> str:
+    kinds: dict[str, list[str]] = {}
+    for name, found in attention.items():
+        kinds.setdefault(found.meaning, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {meaning}" for meaning, names in kinds.items()) + "."
+
+
+def _match_summary(match: Match) -> str:
+    similarity = next(iter(match.heat.values())).similarity
+    return f"Camera {match.partner.camid} shows person {match.partner.pid} too; cosine of the two {similarity:.2f}."
+
+
+def _correlation_summary(correlation: Mapping[str, Correlation]) -> str:
+    parts = [f"{layer} {found.mean_off_diagonal:.2f}" for layer, found in correlation.items()]
+    return f"Mean correlation of two positions: {', '.join(parts)}."
+
+
+def _precision(runs: Sequence[RunFindings]) -> Chart | None:
+    rows = [row for run in runs for row in run.precision if np.isfinite(row.trained)]
+    if not rows:
+        return None
+    top = max(rows, key=lambda row: row.trained)
+    measured = count(max(row.images for row in rows), "picture")
+    summary = (
+        f"Highest for {top.map} of {top.system}: {100 * top.trained:.1f} % of its mass lies on the person; "
+        f"chance is {100 * np.mean([row.chance for row in rows]):.1f} %; {measured}."
+    )
+    return Chart("precision", "Attention on the person, before and after training", summary, precision_figure(rows))

@@ -1,0 +1,1 @@
+"""Runtime: devices, processes and precision of a run, and what its processes say when one of them fails."""

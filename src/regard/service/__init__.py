@@ -1,0 +1,1 @@
+"""Service: what answers behind ``regard serve``, and its page."""

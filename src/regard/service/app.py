@@ -1,0 +1,338 @@
+"""The HTTP service: photographs in, ranked matches out, and the page that uses it.
+
+``/openapi.json`` describes everything below. Mistakes are answered with ``{"error": "one line"}`` and a 4xx code, a
+full disk with 507.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from importlib import resources
+from typing import Annotated, Any
+
+from fastapi import FastAPI, File, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from regard.errors import DataError, RegardError, StorageError
+from regard.gallery.gallery import is_id
+from regard.gallery.query import Answer
+from regard.gallery.record import Filter, check_names, parse_time
+from regard.service.explanations import reasons
+from regard.service.feedback import Pair
+from regard.service.guard import Guard
+from regard.service.state import Desk, GoneError, Query, Searcher
+from regard.service.training_runs import list_runs, read_run
+from regard.version import __version__
+
+__all__ = ["create_app"]
+
+KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+
+Name = Annotated[str, Field(max_length=256)]
+Names = Annotated[list[Name], Field(max_length=256)]
+Photos = Annotated[list[UploadFile], File(description="JPEG, PNG, WebP, BMP or TIFF")]
+
+
+class Ask(BaseModel):
+    """Pictures of a gallery to search with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: Annotated[list[Name], Field(min_length=1, max_length=64, description="pictures of one person")]
+    gallery: Name | None = Field(None, description="where they are; the first gallery without it")
+
+
+class Search(BaseModel):
+    """What to look for, and among what."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: Name = Field(description="as answered when the query was made")
+    gallery: Name | None = Field(None, description="where to look; the first gallery without it")
+    k: int = Field(24, ge=1, le=200, description="matches wanted")
+    cameras: Names | None = Field(None, description="only these")
+    not_cameras: Names = Field(default_factory=list, description="none of these")
+    other_cameras: bool = Field(False, description="not the cameras the query's pictures came from")
+    since: float | Name | None = Field(None, description="seconds since 1970 or ISO 8601; included")
+    until: float | Name | None = Field(None, description="not included")
+    persons: Names | None = None
+    tracks: Names | None = None
+    attributes: Annotated[dict[Name, Names], Field(max_length=32)] = Field(default_factory=dict)
+    rerank: bool = Field(False, description="k-reciprocal re-ranking of the best candidates")
+    group: bool = Field(False, description="one match per tracklet")
+    prior: float | None = Field(
+        None, gt=0, lt=1, description="how probable a match is before looking; null: told by the gallery's size"
+    )
+    exact: bool | None = Field(None, description="null: exact unless the gallery is large and has an index")
+
+    def filter(self, query: Query) -> Filter:
+        """What may be seen."""
+        check_names(self.attributes)
+        return Filter(
+            cameras=None if self.cameras is None else tuple(self.cameras),
+            not_cameras=(*self.not_cameras, *(query.cameras if self.other_cameras else ())),
+            tracks=None if self.tracks is None else tuple(self.tracks),
+            persons=None if self.persons is None else tuple(self.persons),
+            since=parse_time(self.since),
+            until=parse_time(self.until),
+            attributes={name: tuple(values) for name, values in self.attributes.items()},
+            not_ids=query.ids,
+        )
+
+
+class Why(BaseModel):
+    """A query and a match to look into."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: Name
+    match: Name
+    gallery: Name | None = None
+    photo: int = Field(0, ge=0, le=64, description="which of the query's pictures")
+
+
+class Mark(Why):
+    """A word on a match."""
+
+    right: bool | None = Field(description="null takes the mark back")
+
+
+def create_app(desk: Desk, token: str | None = None) -> Any:
+    """The service as an ASGI application.
+
+    Args:
+        desk: galleries, models, marks, runs, limits.
+        token: who knows it may come in; None lets this machine in.
+    """
+    app = FastAPI(
+        redirect_slashes=False,
+        title="regard",
+        version=__version__,
+        description="Person search: photographs in, ranked matches out.",
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    add_errors(app)
+    add_pages(app)
+    add_queries(app, desk)
+    add_pictures(app, desk)
+    add_marks(app, desk)
+    add_runs(app, desk)
+    return Guard(app, token, desk.limits.bytes)
+
+
+def add_errors(app: FastAPI) -> None:
+    """One line for every mistake."""
+
+    def answer(status: int) -> Callable[[Request, Exception], Response]:
+        return lambda request, error: JSONResponse({"error": " ".join(str(error).split())}, status)
+
+    app.add_exception_handler(GoneError, answer(404))
+    app.add_exception_handler(StorageError, answer(507))
+    app.add_exception_handler(RegardError, answer(400))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> Response:
+        faults = [
+            f"{'.'.join(map(str, fault['loc'][1:])) or 'request'}: {fault['msg']}" for fault in error.errors()[:5]
+        ]
+        line = " ".join("; ".join(faults).split())  # keys of a request come back in it, line breaks and all
+        return JSONResponse({"error": line}, 422)
+
+    @app.exception_handler(HTTPException)
+    def other(request: Request, error: HTTPException) -> Response:
+        return JSONResponse({"error": str(error.detail)}, error.status_code)
+
+
+def add_pages(app: FastAPI) -> None:
+    """The page: a handful of files that are part of the package."""
+    files = {
+        entry.name: entry.read_bytes()
+        for entry in resources.files("regard.service").joinpath("static").iterdir()
+        if entry.is_file() and "." + entry.name.rpartition(".")[2] in KINDS
+    }
+
+    @app.get("/", include_in_schema=False)
+    def page() -> Response:
+        return Response(files["index.html"], media_type=KINDS[".html"])
+
+    @app.get("/static/{name}", include_in_schema=False)
+    def static(name: str) -> Response:
+        if name not in files:
+            raise GoneError("there is no such file")
+        return Response(files[name], media_type=KINDS["." + name.rpartition(".")[2]])
+
+
+def add_queries(app: FastAPI, desk: Desk) -> None:
+    """Queries and searches."""
+
+    @app.get("/api/galleries", summary="What there is to search in")
+    def galleries() -> list[dict[str, Any]]:
+        return [described(searcher) for searcher in desk.searchers.values()]
+
+    @app.post("/api/queries", summary="Make a query of photographs of one person", status_code=201)
+    def ask_photos(
+        photos: Annotated[list[UploadFile], File(description="JPEG, PNG, WebP, BMP or TIFF")],
+    ) -> dict[str, Any]:
+        return told(desk.ask_photos([(photo.filename or "", photo.file.read()) for photo in photos]))
+
+    @app.post("/api/queries/pictures", summary="Make a query of pictures of a gallery", status_code=201)
+    def ask_pictures(ask: Ask) -> dict[str, Any]:
+        return told(desk.ask_pictures(ask.ids, ask.gallery))
+
+    @app.post("/api/search", summary="Search; every search is logged before it is answered")
+    def search(body: Search, request: Request) -> dict[str, Any]:
+        query, searcher = desk.query(body.query), desk.searcher(body.gallery)
+        filter = body.filter(query)
+        if searcher.gallery.audit:
+            who = request.client.host if request.client else "unknown"
+            searcher.gallery.audit.append(who=who, query=list(query.names), filter=filter.to_dict(), k=body.k)
+        with desk.heavy:
+            answer: Answer = searcher.gallery.search(
+                query.vectors[searcher.name],
+                body.k,
+                filter,
+                exact=body.exact,
+                rerank=body.rerank,
+                group=body.group,
+                calibration=searcher.embedder.calibration,
+                prior=desk.prior if body.prior is None else body.prior,
+            )
+        marks = desk.marks.all()
+        found: list[dict[str, Any]] = [match.to_dict() for match in answer.matches]
+        for match in found:
+            record = match["record"]
+            pairs = [Pair(name, record["id"], searcher.name, record["camera"]) for name in query.names]
+            match["marks"] = [marks.get(pair) for pair in pairs]
+        recall = (searcher.gallery.meta.get("index") or {}).get("recall")
+        return answer.to_dict() | {"matches": found, "recall": recall}
+
+    @app.post("/api/why", summary="Where the network looks, and what the similarity hangs on")
+    def why(body: Why) -> dict[str, Any]:
+        query, searcher = desk.query(body.query), desk.searcher(body.gallery)
+        picture = photo_of(query, body.photo)
+        with desk.heavy:
+            return reasons(searcher.embedder, picture, desk.shown(searcher, body.match))
+
+
+def add_pictures(app: FastAPI, desk: Desk) -> None:
+    """Thumbnails, and pictures to choose a query from."""
+
+    @app.get("/api/galleries/{name}/pictures", summary="Pictures of a gallery, in order of id")
+    def pictures(name: str, after: str | None = None, limit: int = 60) -> list[dict[str, Any]]:
+        searcher = desk.searcher(name)
+        if after is not None and not is_id(after):
+            raise DataError("after wants the id of a picture")
+        records = searcher.gallery.page(after, min(max(limit, 1), 200))
+        return [record.to_dict() for record in records]
+
+    @app.get(
+        "/api/galleries/{name}/pictures/{id}/thumbnail",
+        summary="Thumbnail",
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": {}}}},
+    )
+    def thumbnail(name: str, id: str) -> Response:
+        data = desk.searcher(name).gallery.thumbnail(id)
+        if not data:
+            raise GoneError("there is no thumbnail of that picture")
+        return Response(data, media_type="image/jpeg")
+
+
+def add_marks(app: FastAPI, desk: Desk) -> None:
+    """Right, wrong, and the evaluation set that comes of it."""
+
+    @app.post("/api/marks", summary="Say that a match is right or wrong")
+    def mark(body: Mark) -> dict[str, int]:
+        query, searcher = desk.query(body.query), desk.searcher(body.gallery)
+        picture = photo_of(query, body.photo)
+        items = searcher.gallery.get([body.match])
+        if not items:
+            raise GoneError("that picture is not in the gallery any more; search again")
+        pair = Pair(query.names[body.photo], body.match, searcher.name, items[0].record.camera)
+        desk.marks.set(pair, body.right, jpeg(picture))
+        return counted(desk)
+
+    @app.get("/api/marks", summary="How many marks there are")
+    def count() -> dict[str, int]:
+        return counted(desk)
+
+    @app.delete("/api/marks", summary="Forget all marks and the photographs kept with them")
+    def clear() -> dict[str, int]:
+        desk.marks.clear()
+        return counted(desk)
+
+    @app.get(
+        "/api/marks/export",
+        summary="An evaluation set as ZIP: table.csv, marks.csv and the pictures",
+        response_class=Response,
+        responses={200: {"content": {"application/zip": {}}}},
+    )
+    def export() -> Response:
+        data = desk.marks.export(lambda name, id: desk.searcher(name).gallery.thumbnail(id))
+        disposition = {"content-disposition": 'attachment; filename="marks.zip"'}
+        return Response(data, media_type="application/zip", headers=disposition)
+
+
+def add_runs(app: FastAPI, desk: Desk) -> None:
+    """Training runs."""
+
+    @app.get("/api/runs", summary="Training runs with their last scores")
+    def runs() -> list[dict[str, Any]]:
+        return list_runs(desk.runs)
+
+    @app.get("/api/runs/{name}", summary="The curves of a run")
+    def run(name: str) -> dict[str, Any]:
+        return read_run(desk.runs, name)
+
+
+def described(searcher: Searcher) -> dict[str, Any]:
+    """What the page needs to know of a gallery."""
+    model = {key: searcher.gallery.meta["model"].get(key) for key in ("name", "height", "width", "fingerprint")}
+    return {
+        "name": searcher.name,
+        "pictures": len(searcher.gallery),
+        "cameras": searcher.gallery.values("camera"),
+        "model": model,
+        "prior": searcher.gallery.prior if searcher.embedder.calibration is not None else None,
+        "logged": searcher.gallery.audit is not None,
+    }
+
+
+def told(query: Query) -> dict[str, Any]:
+    """What is answered to a new query."""
+    return {"query": query.id, "photos": len(query.vectors[next(iter(query.vectors))]), "cameras": list(query.cameras)}
+
+
+def photo_of(query: Query, number: int) -> Any:
+    """One of the query's pictures.
+
+    Raises:
+        GoneError: it has not as many.
+    """
+    if number >= len(query.pictures):
+        raise GoneError("the query has no such picture, or it was stored without a thumbnail")
+    return query.pictures[number]
+
+
+def counted(desk: Desk) -> dict[str, int]:
+    """How many marks there are."""
+    words = list(desk.marks.all().values())
+    return {"right": sum(words), "wrong": len(words) - sum(words)}
+
+
+def jpeg(picture: Any) -> bytes:
+    """A picture as JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()

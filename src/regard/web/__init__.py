@@ -1,1 +1,0 @@
-"""Web: the service behind ``regard serve``, and its page."""

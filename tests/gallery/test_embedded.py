@@ -1,0 +1,209 @@
+"""The embedded engine beyond the suite of all engines: short codes, files that are lost, searches beside additions."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gallery_items import DIM, FILTERS, make_items, slow_search
+
+from regard.errors import DataError, StorageError
+from regard.gallery import Gallery, Item, Record
+from regard.gallery.column_file import Rows, checksum
+from regard.gallery.embedded import EmbeddedEngine
+from regard.gallery.record import Filter, record_id
+
+PLANE = np.random.default_rng(5).normal(size=(3, DIM))
+
+
+def flat_items(count: int, start: int = 0) -> list[Item]:
+    """Items whose descriptors lie near a plane, so that short codes pay."""
+    random, items = np.random.default_rng(start), make_items(count, seed=start, start=start)
+    vectors = random.normal(size=(count, 3)) @ PLANE + 0.05 * random.normal(size=(count, DIM))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return [Item(item.record, vector, item.thumbnail) for item, vector in zip(items, vectors)]
+
+
+@pytest.fixture
+def small_steps(monkeypatch):
+    """Two passes and short codes although there is little."""
+    monkeypatch.setattr("regard.gallery.int8_scan.FEW", 16)
+    monkeypatch.setattr("regard.gallery.int8_scan.BLOCK", 100)
+    monkeypatch.setattr("regard.gallery.pca_codes.BLOCK", 100)
+    monkeypatch.setattr("regard.gallery.pca_codes.LEAST", 10)
+    monkeypatch.setattr("regard.gallery.pca_codes.NARROW", 0)
+    monkeypatch.setattr("regard.gallery.pca_codes.CHOICES", (4, 8))
+
+
+def check(gallery: Gallery, items: list[Item], filters=FILTERS, k: int = 10) -> None:
+    for filter in filters.values():
+        for item in items[:: max(1, len(items) // 3)]:
+            found = gallery.search(item.vector, k, filter, exact=True).matches
+            wanted = slow_search(items, item.vector, k, filter)
+            assert [match.record.id for match in found] == [id for id, _ in wanted]
+            assert [match.score for match in found] == pytest.approx([score for _, score in wanted], abs=1e-6)
+
+
+def test_an_index_keeps_exact_searches_exact(tmp_path, small_steps):
+    items = flat_items(400)
+    with Gallery.create(tmp_path / "g", DIM, {}) as gallery:
+        gallery.add(items)
+        check(gallery, items)
+        assert gallery.build_index(k=5, samples=20) > 0.9
+        assert gallery._engine._short.prunes
+        check(gallery, items)
+        later = flat_items(60, start=350)  # the first fifty replace
+        gallery.add(later)
+        items = items[:350] + later
+        check(gallery, items)
+        check(gallery, items, {"all": Filter()}, k=1000)
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert gallery._engine._short is not None
+        check(gallery, items)
+        gallery.delete(Filter(cameras=("1",)))
+        assert gallery._engine._short is None
+        check(gallery, [item for item in items if item.record.camera != "1"])
+
+
+def test_approximate_searches_obey_the_filter(tmp_path, small_steps):
+    items = flat_items(400)
+    with Gallery.create(tmp_path / "g", DIM, {}) as gallery:
+        gallery.add(items)
+        gallery.build_index(k=5, samples=20)
+        gallery.add(flat_items(40, start=400))
+        for filter in FILTERS.values():
+            found = gallery.search(items[3].vector, 10, filter, exact=False).matches
+            assert all(filter.accepts(match.record) for match in found)
+            assert len(found) == min(10, gallery.count(filter))
+
+
+FILES = ("short_codes.npy", "short.npz", "codes", "vectors", "keys", "names.json", "order.npy")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_made_again(tmp_path, name, small_steps):
+    items = flat_items(200)
+    with Gallery.create(tmp_path / "g", DIM, {}) as gallery:
+        gallery.add(items)
+        recall = gallery.build_index(k=5, samples=10)
+    path = tmp_path / "g" / "index" / name
+    good = path.read_bytes()
+    for data in (good[: len(good) // 2], good[:-1] + bytes([good[-1] ^ 1]), None):
+        path.write_bytes(data) if data is not None else path.unlink()
+        calls = []
+        with Gallery.open(tmp_path / "g", progress=lambda *at, seen=calls: seen.append(at)) as gallery:
+            assert gallery.meta["index"]["recall"] == recall
+            assert gallery._engine._short is not None
+            check(gallery, items, {"all": Filter()})
+        assert calls
+        assert path.read_bytes() == good
+
+
+def test_killed_after_an_addition_the_index_is_made_again(tmp_path, small_steps):
+    items = flat_items(200)
+    with Gallery.create(tmp_path / "g", DIM, {}) as gallery:
+        gallery.add(items)
+        gallery.build_index(k=5, samples=10)
+    program = f"""
+    import os, signal, sys
+    sys.path.insert(0, {str(Path(__file__).parent)!r})
+    from test_embedded import *
+    gallery = Gallery.open({str(tmp_path / "g")!r})
+    gallery.add(flat_items(30, start=200))
+    os.kill(os.getpid(), signal.SIGKILL)
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(program)])
+    assert killed.returncode == -signal.SIGKILL
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert len(gallery._engine._short.codes) == 230
+        check(gallery, items + flat_items(30, start=200))
+
+
+def test_a_gallery_only_searched_keeps_its_seal(tmp_path):
+    with Gallery.create(tmp_path / "g", DIM, {}) as gallery:
+        gallery.add(make_items(30))
+    seal = (tmp_path / "g" / "index.json").read_bytes()
+    with Gallery.open(tmp_path / "g") as gallery:
+        gallery.search(make_items(1)[0].vector)
+        assert (tmp_path / "g" / "index.json").read_bytes() == seal
+    assert (tmp_path / "g" / "index.json").read_bytes() == seal
+
+
+def test_searches_run_beside_additions_and_deletions(tmp_path):
+    """What a search answers was the gallery at some moment: never half an addition, never a mixed record."""
+    steps, wrong, done = [make_items(10, seed=n, start=10 * n) for n in range(30)], [], threading.Event()
+    with Gallery.create(tmp_path / "g", DIM, {}) as gallery:
+        gallery.add(steps[0])
+        known = {item.record.id: item.record for step in steps for item in step}
+        vectors = np.stack([item.vector for item in steps[0][:3]])
+
+        def ask() -> None:
+            while not done.is_set():
+                for hits in gallery._engine.search(vectors, 400, Filter()):
+                    ids = {hit.record.id for hit in hits}
+                    if len(ids) != len(hits) or len(hits) % 10 or any(known[h.record.id] != h.record for h in hits):
+                        wrong.append(hits)
+
+        askers = [threading.Thread(target=ask) for _ in range(2)]
+        for asker in askers:
+            asker.start()
+        for number, step in enumerate(steps[1:], 1):
+            gallery.add(step)
+            if number % 10 == 0:
+                gallery.delete(Filter(ids=tuple(item.record.id for item in steps[number - 3])))
+        done.set()
+        for asker in askers:
+            asker.join()
+        assert wrong == []
+        assert len(gallery) == 280
+
+
+def test_the_most_frequent_values_come_first_where_there_are_too_many(tmp_path):
+    engine = EmbeddedEngine(tmp_path / "g", DIM)
+    vector = make_items(1)[0].vector
+    cameras = ["a"] * 3 + ["b"] + ["c"] * 2
+    engine.add([Item(Record(record_id(str(n)), str(n), camera=camera), vector) for n, camera in enumerate(cameras)])
+    assert engine.values("camera", 2) == {"a": 3, "c": 2}
+    assert engine.values("track") == {}
+    engine.close()
+
+
+def test_equal_pictures_are_ordered_by_id(tmp_path, small_steps):
+    vector, other = (item.vector for item in make_items(2))
+    items = [Item(Record(record_id(str(n)), str(n)), vector if n % 2 else other) for n in range(120)]
+    with Gallery.create(tmp_path / "g", DIM, {}) as gallery:
+        gallery.add(items)
+        found = gallery._engine.search(vector[None], 40, Filter())[0]
+    assert [hit.record.id for hit in found] == sorted(i.record.id for i in items if i.vector is vector)[:40]
+    assert len({hit.score for hit in found}) == 1
+
+
+def test_what_is_no_id_is_refused_before_anything_is_written(tmp_path):
+    engine = EmbeddedEngine(tmp_path / "g", DIM)
+    with pytest.raises(DataError, match="wanted a UUID in lower case"):
+        engine.add([Item(Record("nobody", "a.jpg"), make_items(1)[0].vector)])
+    assert list((tmp_path / "g" / "parts").iterdir()) == []
+    assert engine.count(Filter(ids=("nobody",))) == 0
+    engine.close()
+    with pytest.raises(StorageError, match="is closed"):
+        engine.count(Filter())
+
+
+def test_rows_grow_and_know_their_checksum(tmp_path):
+    rows = Rows(tmp_path / "rows", "<i4", 2)
+    assert rows.all.shape == (0, 2)
+    rows.append(np.arange(6).reshape(3, 2))
+    before = rows.all
+    rows.append(np.arange(4).reshape(2, 2))
+    rows.close()
+    assert before.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert rows.all.tolist() == [[0, 1], [2, 3], [4, 5], [0, 1], [2, 3]]
+    again = Rows(tmp_path / "rows", "<i4", 2)
+    assert again.checksum == rows.checksum == checksum(tmp_path / "rows")
+    assert len(again) == 5

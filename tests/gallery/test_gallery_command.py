@@ -1,0 +1,129 @@
+"""``regard gallery`` as it is typed."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+
+import pyarrow.parquet as pq
+import pytest
+from gallery_items import DIM, make_items
+
+from regard.cli import main as command_line
+from regard.gallery import Filter, Gallery, Item, Record
+from regard.gallery.audit import AuditLog
+from regard.gallery.record import record_id
+
+DAY = 86_400
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve pictures, one for each of the last twelve days, and three without a time."""
+    now = time.time()
+    items = [
+        Item(
+            Record(record_id(f"{n}"), f"{n}.jpg", camera=str(n % 3), person=str(n % 4), time=now - (n + 0.5) * DAY),
+            item.vector,
+        )
+        for n, item in enumerate(make_items(12))
+    ]
+    undated = [Item(Record(record_id(f"u{n}"), f"u{n}.jpg"), item.vector) for n, item in enumerate(make_items(3, 1))]
+    with Gallery.create(tmp_path / "people", DIM, {"name": "made up"}) as gallery:
+        gallery.add([*items, *undated])
+    return tmp_path / "people"
+
+
+@pytest.fixture
+def run(folder, capsys):
+    """``run(action, *arguments) -> (exit code, stdout, stderr)`` on the gallery."""
+
+    def call(action, *arguments):
+        code = command_line.main(["gallery", action, str(folder), *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def paths(folder) -> set[str]:
+    with Gallery.open(folder) as gallery:
+        return {record.path for record in gallery.records()}
+
+
+@pytest.mark.parametrize(("age", "kept"), [("3d", 3), ("72h", 3), ("1w", 7), ("0.5d", 0), ("4320m", 3), ("259200s", 3)])
+def test_what_is_older_than_an_age_goes(run, folder, age, kept):
+    assert run("purge", "--older-than", age) == (0, f"{12 - kept} pictures removed\n", "")
+    assert paths(folder) == {f"{n}.jpg" for n in range(kept)} | {"u0.jpg", "u1.jpg", "u2.jpg"}
+
+
+def test_undated_pictures_go_when_asked(run, folder):
+    assert run("purge", "--older-than", "3d", "--undated")[1] == "12 pictures removed\n"
+    assert paths(folder) == {"0.jpg", "1.jpg", "2.jpg"}
+
+
+def test_what_is_chosen_is_listed_and_deleted(run, folder):
+    assert {line.split()[-1] for line in run("list", "--person", 1, "--camera", 2)[1].splitlines()} == {"5.jpg"}
+    assert len(run("list")[1].splitlines()) == 15
+    assert run("delete", "--person", 1)[1] == "3 pictures removed\n"
+    assert run("delete", "--id", record_id("2"), "--id", record_id("3"), "--id", record_id("1"))[1].startswith("2 ")
+    assert paths(folder) == {f"{n}.jpg" for n in (0, 4, 6, 7, 8, 10, 11)} | {"u0.jpg", "u1.jpg", "u2.jpg"}
+
+
+def test_everything_is_exported(run, tmp_path):
+    assert run("export", tmp_path / "all.parquet")[1].startswith("15 rows written")
+    assert "vector" in pq.read_table(tmp_path / "all.parquet").column_names
+    run("export", tmp_path / "known.parquet", "--no-vectors")
+    assert "vector" not in pq.read_table(tmp_path / "known.parquet").column_names
+
+
+def test_an_index_is_built_and_measured(run, folder):
+    code, out, err = run("index")
+    assert (code, err) == (0, "building the index of 15 pictures ...\n")
+    assert out.startswith("recall of the 10 best: ")
+    with Gallery.open(folder) as gallery:
+        assert gallery.meta["index"]["recall"] == pytest.approx(float(out.split()[-1]), abs=1e-3)
+
+
+def test_the_log_is_checked(run, folder):
+    assert run("audit")[1].startswith("0 searches logged")
+    log = AuditLog(folder / "audit.jsonl")
+    for number in range(3):
+        log.append(who="test", query=[f"q{number}"])
+    assert run("audit")[1].startswith("3 searches logged")
+    log.path.write_text(log.path.read_text().replace("q1", "qX"))
+    code, out, err = run("audit")
+    assert (code, out) == (2, "")
+    assert "line 3 of" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["delete"], "what goes?"),
+        (["purge", "--older-than", "soon"], "--older-than 'soon' wants a number"),
+        (["purge", "--older-than", "-3d"], "expected one argument"),
+        (["delete", "--since", "noon"], "got the time 'noon'"),
+    ],
+)
+def test_mistakes_remove_nothing(run, folder, arguments, wanted):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert wanted in err
+    with Gallery.open(folder) as gallery:
+        assert gallery.count(Filter()) == 15
+
+
+def test_searches_on_a_server_are_logged_where_the_command_runs(milvus, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    where, items = f"{milvus}/test_{uuid.uuid4().hex}", make_items(9)
+    with Gallery.create(where, DIM, {"name": "made up"}) as gallery:
+        gallery.add(items)
+    arguments = ["search", "--id", items[0].record.id, "--gallery", where, "-k", "3", "--json", "matches.json"]
+    assert command_line.main(arguments) == 0
+    assert len(json.loads((tmp_path / "matches.json").read_text())["matches"]) == 3
+    capsys.readouterr()
+    assert command_line.main(["gallery", "audit", where]) == 0
+    assert capsys.readouterr().out.startswith("1 searches logged in audit.jsonl")
+    with Gallery.open(where) as gallery:
+        gallery._engine.drop()

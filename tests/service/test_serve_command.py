@@ -1,0 +1,81 @@
+"""``regard serve`` as it is typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+from regard.cli import main as command_line
+from regard.gallery import Gallery
+
+PROGRAM = "import sys; from regard.cli import main; main.VERBS['serve'] = ''; sys.exit(main.main())"
+
+
+@contextmanager
+def stopped(process):
+    """A process that does not outlive the block."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
+@pytest.fixture
+def gallery(made, tmp_path):
+    shutil.copytree(made["people"][0], tmp_path / "people")
+    return tmp_path / "people"
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_it_is_ended_and_seals_its_index(gallery, ending):
+    environment = {**os.environ, "REGARD_TOKEN": "0123456789abcdef0123", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", PROGRAM, "serve", str(gallery), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as serving, stopped(serving):
+        assert serving.stdout is not None
+        address = re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", serving.stdout.readline())
+        assert address
+        request = urllib.request.Request(
+            address[0].partition("?")[0] + "api/galleries", headers={"Authorization": "Bearer 0123456789abcdef0123"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert json.load(answer)[0]["pictures"] == 48
+        serving.send_signal(ending)
+        assert serving.wait(60) in (0, 130)
+    assert (gallery / "index.json").exists()
+    Gallery.open(gallery).close()  # the lock is free again
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["nowhere"], "there is no gallery in nowhere"),
+        (["{gallery}", "--host", "0.0.0.0"], "wants a token"),
+        (["{gallery}", "--max-mb", "0"], "want numbers above 0"),
+        (["{gallery}", "--model", "a", "--model", "b"], "got 1 galleries and 2 --model"),
+        (["{gallery}", "--model", "nowhere"], "no model.safetensors in nowhere"),
+        (["{gallery}", "--model", "{other}"], "embedded by another model"),
+        (["{gallery}", "--port", "{taken}"], "cannot listen on 127.0.0.1"),
+        (["{gallery}", "{gallery}"], "is in use by process"),
+    ],
+)
+def test_mistakes_are_one_line(gallery, made, monkeypatch, capsys, arguments, wanted):
+    monkeypatch.setitem(command_line.VERBS, "serve", "of this test")
+    monkeypatch.delenv("REGARD_TOKEN", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        values = {"gallery": gallery, "other": made["others"][1], "taken": taken.getsockname()[1]}
+        code = command_line.main(["serve", *(text.format(**values) for text in arguments)])
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert wanted in err
+    assert err.count("\n") == 1
+    Gallery.open(gallery).close()
