@@ -477,18 +477,19 @@ def _copy(tree: Any) -> Any:
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
+    said = f"override {override!r:.90}"
     dotted, sign, text = override.partition("=")
     keys = dotted.split(".")
     if keys[0] in ("base", "about"):
-        raise ConfigError(f"override {override!r}: {keys[0]} is said in a recipe's file, not beside it; leave it out")
+        raise ConfigError(f"{said}: {keys[0]} is said in a recipe's file, not beside it; leave it out")
     if not sign or not all(keys):
-        raise ConfigError(f"cannot read override {override!r}; it wants section.key=value, for example optim.lr=1e-4")
+        raise ConfigError(f"cannot read {said}; it wants section.key=value, for example optim.lr=1e-4")
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"override {override!r}: {key!r} holds a value, not a section")
+            raise ConfigError(f"{said}: {key!r} holds a value, not a section")
     plain = _is_place(keys) and text[:1] not in ("", "'", '"') and text not in ("~", "null", "true", "false")
-    tree[keys[-1]] = text if plain else parse_yaml(text, f"override {override!r}")
+    tree[keys[-1]] = text if plain else parse_yaml(text, said)
 
 
 def _is_place(keys: Sequence[str]) -> bool:
