@@ -553,6 +553,8 @@ def describe_fault(fault: Any, schema: type[BaseModel] = Config, inside: str = "
         known = _keys_at(schema, fault["loc"])
         keys = f" (keys: {', '.join(known)})" if known else ""
         return f"{where}: got {fault['input']!r}, wanted {_wanted_below(where, known)}{keys}"
+    if fault["type"] in ("tuple_type", "list_type"):
+        return f"{where}: got {fault['input']!r}, wanted a list, such as {where}=[{fault['input']}]"
     return f"{where}: got {fault['input']!r}; {fault['msg'][0].lower()}{fault['msg'][1:]}"
 
 

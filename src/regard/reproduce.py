@@ -155,7 +155,7 @@ def _configure(recipe: Recipe, root: Path | None, folder: Path, overrides: Seque
     for (section, key), instead in FIXED.items():
         if key in (given.get(section) or {}):
             raise ConfigError(f"{section}.{key} is not a setting of reproduce; {instead}")
-    data = recipe.config().data.name
+    data = recipe.config([*_about(recipe).settings, *overrides]).data.name  # settings are checked before data is made
     if root is None and data == CROWD:
         root = folder / CROWD
         train_ids, test_ids = _about(recipe).people or (200, 200)
