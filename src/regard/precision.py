@@ -7,7 +7,7 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, check_choice
 
 __all__ = ["Precision", "Products", "resolve_precision"]
 
@@ -45,6 +45,7 @@ class Products:
     """
 
     def __init__(self, precision: Precision, device: torch.device):
+        check_choice("precision", precision, Precision)
         self.precision, self.device = precision, device
         self._before: list[tuple[Any, Any]] = []
         self._casts: list[torch.autocast] = []

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     actions = {
         "list": list_records, "delete": delete, "purge": purge, "export": export, "index": index, "audit": check_log,
     }  # fmt: skip
-    if arguments.action not in actions:
+    if not isinstance(arguments.action, str) or arguments.action not in actions:
         raise UnknownNameError("action", arguments.action, actions)
     with open_gallery(arguments.gallery) as gallery:
         actions[arguments.action](gallery, arguments)

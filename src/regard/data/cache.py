@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from regard.data.image import read_image
-from regard.errors import ConfigError, StorageError
+from regard.errors import ConfigError, StorageError, check_choice
 from regard.fingerprint import files_digest, stream_digest
 from regard.structures import Sample
 
@@ -86,9 +86,10 @@ def open_cache(kind: CacheKind, samples: Sequence[Sample], folder: Path) -> Pict
 
     Raises:
         DataError: a picture cannot be read.
-        ConfigError: too little shared memory.
+        ConfigError: too little shared memory, or no such kind.
         StorageError: the disk refused the file.
     """
+    check_choice("the kind of a cache", kind, CacheKind)
     match kind:
         case "ram":
             return cache_in_memory(samples)

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regard.errors import check_choice
+
 __all__ = ["DecoderKernel", "MapDecoder"]
 
 DecoderKernel = Literal["3x3", "2x2"]
@@ -49,6 +51,7 @@ class MapDecoder(nn.Module):
 
     def __init__(self, channels: int, outputs: Sequence[int], kernel: DecoderKernel = "3x3", nonlinear: bool = False):
         super().__init__()
+        check_choice("kernel", kernel, DecoderKernel)
         self.channels = channels
         self.outputs = list(outputs)
         self.nonlinear = nonlinear

@@ -14,7 +14,7 @@ import numpy as np
 from regard.data.image import open_image
 from regard.data.labels.mask import draw_segmentation, read_mask
 from regard.data.transforms import resize
-from regard.errors import DataError
+from regard.errors import DataError, check_choice
 from regard.structures import Sample
 
 __all__ = ["LabelKind", "LabeledSample", "Labels", "Outline", "PackedLabels", "has_label", "read_labels"]
@@ -87,6 +87,7 @@ class LabeledSample(Sample):
 
 def has_label(sample: Sample, kind: LabelKind) -> bool:
     """Whether anything of that kind is known of a sample; no file is opened."""
+    check_choice("the kind of label", kind, LabelKind)
     if not isinstance(sample, LabeledSample):
         return getattr(sample, kind) is not None
     if sample.pack is not None:
@@ -106,6 +107,8 @@ def read_labels(sample: Sample, kinds: tuple[LabelKind, ...] = ("mask", "keypoin
     Raises:
         DataError: a file cannot be read, or does not hold what it should.
     """
+    for kind in kinds:
+        check_choice("the kind of label", kind, LabelKind)
     more = sample if isinstance(sample, LabeledSample) else None
     if more and more.pack is not None:
         return more.pack.read(more.row, kinds)

@@ -16,10 +16,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from regard.data.image import Picture, read_picture
-from regard.errors import DataError
+from regard.errors import DataError, check_choice
 from regard.explain.figures.svg import PALETTE
 
 __all__ = ["Picture", "data_uri", "framed", "heat_colors", "heat_over", "open_picture", "sheet"]
+
+FrameKind = Literal["query", "right", "wrong", "junk", "unknown"]
+"""What a framed picture is, as far as it is known."""
 
 COLORMAP = "inferno"
 """Perceptually uniform, readable without color vision and on paper."""
@@ -70,21 +73,24 @@ def heat_colors(count: int = 8) -> list[str]:
     return ["#" + "".join(f"{round(255 * channel):02x}" for channel in color) for color in colors]
 
 
-def framed(
-    picture: Picture, kind: Literal["query", "right", "wrong", "junk"], height: int = 192, width: int = 5
-) -> Image.Image:
+def framed(picture: Picture, kind: FrameKind, height: int = 192, width: int = 5) -> Image.Image:
     """The picture in a frame that is told apart by color and by form.
 
     Right answers have a solid green frame and a check mark, wrong ones a dashed red frame and a cross, junk a dashed
-    gray frame, the query a solid dark one.
+    gray frame, the query a solid dark one; whoever may be anybody ("unknown") has a plain pale one.
 
     Args:
         picture: what to frame.
         kind: what it is.
         height: of the picture in pixels, without frame.
         width: of the frame in pixels.
+
+    Raises:
+        ConfigError: there is no such kind.
+        DataError: the picture cannot be read.
     """
-    color = PALETTE[{"query": "ink", "junk": "muted"}.get(kind, kind)]
+    check_choice("the kind of a frame", kind, FrameKind)
+    color = PALETTE[{"query": "ink", "junk": "muted", "unknown": "line"}.get(kind, kind)]
     image = ImageOps.expand(_of_height(open_picture(picture), height), width, color)
     draw = ImageDraw.Draw(image)
     w, h = image.size
