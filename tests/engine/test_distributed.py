@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from command_words import once
-from regard.engine.log import read_history
+from regard.run_folder.history import read_history
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -65,7 +65,7 @@ import numpy as np
 import regard
 from regard.engine.training_state import read_config
 from regard.evaluation.embed import embed_splits
-from regard.engine.run import open_data
+from regard.run_folder.opened_data import open_data
 from regard.runtime.fabric import Runtime
 
 run, out = map(Path, sys.argv[1:])

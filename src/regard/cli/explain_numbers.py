@@ -13,9 +13,7 @@ from tqdm import tqdm
 from regard.cli.explain_runs import names_of, open_runs, write_arrays, write_figure, write_json
 from regard.data.labels import LabelRoots, attach_labels, has_label
 from regard.data.sources import find_source
-from regard.engine.run import label_roots
 from regard.errors import ConfigError, DataError
-from regard.evaluation.evaluate import own_config
 from regard.explain.attention_precision import (
     PrecisionRow,
     measure_precision,
@@ -28,6 +26,8 @@ from regard.explain.correlation import Correlation, correlate, correlation_figur
 from regard.explain.features import feature_maps
 from regard.models.build import from_config
 from regard.models.saved import model_config
+from regard.run_folder.folders import own_config
+from regard.run_folder.opened_data import label_roots
 from regard.structures import Sample, Splits
 from regard.wording import count
 

@@ -24,7 +24,7 @@ from regard.metrics.pair_sampling import similarity_of
 from regard.models import ReIDModel, load
 from regard.precision import Products
 
-__all__ = ["Verdict", "compare"]
+__all__ = ["Verdict", "verify"]
 
 
 class Verdict(NamedTuple):
@@ -43,7 +43,7 @@ class Verdict(NamedTuple):
     same: dict[float, bool]
 
 
-def compare(
+def verify(
     first: Picture | Tensor,
     second: Picture | Tensor,
     model: ReIDModel | str | Path,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
-
+from regard.device import choose_device, preferred_device
 from regard.errors import ConfigError, UnknownNameError
 from regard.export.engines import ENGINES, RUNS, Engine, open_files, torch_engine
 from regard.export.exporting import describe, exported_onnx
@@ -27,7 +26,7 @@ UNTRUSTED = (
 
 def fastest_engine() -> str:
     """The fastest engine that is installed: on a GPU PyTorch, else the first of ``ENGINES``."""
-    if torch.cuda.is_available():
+    if preferred_device() not in (None, "cpu") or choose_device("auto", "device").type == "cuda":
         return "torch"
     return next(name for name in ENGINES if name == "torch" or is_installed(name))
 
@@ -68,10 +67,12 @@ def open_engine(
     name = fastest_engine() if engine == "auto" else engine
     if name != "torch":
         install(name)
+        if preferred_device() not in (None, "cpu"):
+            raise ConfigError(f"{name} computes on the processor, not on {preferred_device()}; use the engine torch")
     if name == "torch":
         if precision == "int8":
             raise ConfigError("the engine torch has no int8; use --engine openvino or onnxruntime")
-        place = _device(device)
+        place = choose_device(device, "device")
         model, card = describe(source, size)
         module = program_module(trace(model.to(place), card.height, card.width))
         return torch_engine(module, card, precision, threads, place, compile)
@@ -108,7 +109,3 @@ def _of_file(path: Path, engine: str, precision: Precision, threads: int | None)
     elif engine == "auto":
         engine = next((name for name in takers if is_installed(name)), takers[0])
     return open_files(engine, contents, card, precision, threads)
-
-
-def _device(name: str | None) -> torch.device:
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))

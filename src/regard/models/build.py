@@ -14,6 +14,7 @@ from regard.models.saved import (
     WEIGHTS,
     description_digest,
     input_in,
+    load_plugin_of,
     load_weights,
     model_folder,
     read_calibration,
@@ -50,8 +51,11 @@ def create_model(name: str, num_ids: int, pretrained: bool | str | Path = False,
     check_kind("pretrained", pretrained, (bool, str, Path), "true, false, or a file or folder of weights")
     folder = None if isinstance(pretrained, bool) else start_folder(Path(pretrained))
     if folder is None:
-        return MODELS.create(name, num_ids=num_ids, pretrained=pretrained, **options)
-    model = MODELS.create(name, num_ids=num_ids, pretrained=False, **options)
+        given = {"pretrained": pretrained} if pretrained else {}
+        model = MODELS.create(name, num_ids=num_ids, **given, **options)
+        check_kind(f"model {name!r}", model, ReIDModel, "a network that is a regard.ReIDModel")
+        return model
+    model = MODELS.create(name, num_ids=num_ids, **options)
     model.start_report = take_weights(model, folder)
     return model
 
@@ -74,8 +78,9 @@ def from_config(config: Mapping[str, Any], source: str = "the model's descriptio
             f"{source} does not describe a model (needs model, num_ids and options); give a folder that "
             f"model.save() or a training wrote"
         ) from error
+    load_plugin_of(config, source)
     try:
-        model = MODELS.create(name, num_ids=num_ids, pretrained=False, **options)
+        model = MODELS.create(name, num_ids=num_ids, **options)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(
             f"{source} describes a model that regard {__version__} cannot build "

@@ -22,6 +22,7 @@ from regard.errors import CheckpointError, ConfigError, RegardWarning
 from regard.fingerprint import tensors_digest, values_digest
 from regard.input_spec import InputSpec
 from regard.parsing import parse_json
+from regard.plugins import load_plugins
 from regard.registry import MODELS
 from regard.storage import read_regular, write_together
 from regard.version import __version__
@@ -31,6 +32,7 @@ __all__ = [
     "as_json",
     "description_digest",
     "input_in",
+    "load_plugin_of",
     "load_weights",
     "model_config",
     "model_folder",
@@ -53,7 +55,7 @@ CALIBRATION = "calibration.json"
 class Described(nn.Module):
     """A network with what its folder says of it besides the weights; :class:`regard.models.ReIDModel` is one."""
 
-    training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
+    training_parts: ClassVar[tuple[str, ...]] = ()
     """Names of the submodules that only training needs."""
 
     num_ids: int
@@ -78,6 +80,7 @@ def model_config(model: Described) -> dict[str, Any]:
             f'put @MODELS.register("name") on the class'
         )
     known = {"input": model.input and model.input.to_dict(), "imported": model.imported}
+    known["plugin"] = MODELS.plugin_of(name)
     return {
         "model": name,
         "num_ids": model.num_ids,
@@ -86,6 +89,17 @@ def model_config(model: Described) -> dict[str, Any]:
         **{key: value for key, value in known.items() if value is not None},
         "regard": __version__,
     }
+
+
+def load_plugin_of(config: Mapping[str, Any], source: str) -> None:
+    """Import the plug-in that a described model is of, if it is of one.
+
+    Raises:
+        PluginError: it is not there, or cannot be loaded.
+    """
+    plugin = config.get("plugin")
+    if isinstance(plugin, str):
+        load_plugins([plugin], wanted_by=source)
 
 
 def input_in(config: Mapping[str, Any], source: str) -> InputSpec | None:
@@ -143,9 +157,10 @@ def weights_digest(source: Described | Path) -> str:
     if isinstance(source, nn.Module):
         return tensors_digest(serialize(source), source.dispensable_parts(source.options))
     config = read_description(source)
+    load_plugin_of(config, str(source / CONFIG))
     try:
         parts = MODELS.get(config["model"]).dispensable_parts(config["options"])
-        return tensors_digest((source / WEIGHTS).read_bytes(), parts)
+        return tensors_digest(read_regular(source / WEIGHTS), parts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{source} holds no model that is whole ({error}); give a folder that model.save() or a training wrote"

@@ -29,18 +29,15 @@ from regard.config import Config
 from regard.data.image import read_image
 from regard.data.labels import has_label
 from regard.data.transforms import TestTransform, normalize
-from regard.engine.log import read_history
-from regard.engine.run import open_data
-from regard.engine.training_state import read_progress
 from regard.errors import CheckpointError, ConfigError, nearest
 from regard.evaluation.compare_runs import fingerprint, run_labels
 from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_options
-from regard.evaluation.evaluate import own_config, run_config, run_home
+from regard.evaluation.evaluate import run_config
 from regard.evaluation.scoring import as_feature_sets, lists_of, with_options
 from regard.explain.attention import attention_of
 from regard.explain.attention_precision import PrecisionRow, measure_precision, pair_up, precision_row
 from regard.explain.correlation import Correlation, correlate
-from regard.explain.features import feature_layers, feature_maps
+from regard.explain.features import feature_maps
 from regard.explain.heads import pair_heat
 from regard.metrics import RankingReport, evaluate_camera_pairs, rank
 from regard.metrics.pair_sampling import sample_pairs
@@ -55,7 +52,11 @@ from regard.report.embedding_map import EmbeddingMap, MapMethod, aligned, check_
 from regard.report.failures import FailureKind, hardest
 from regard.report.ranked import RankedList, pick_queries, random_queries, ranked_lists
 from regard.report.runs_page import Match, RunFindings, RunsReport, ShownQuery
+from regard.run_folder.folders import own_config, run_home
+from regard.run_folder.history import read_history
+from regard.run_folder.opened_data import open_data
 from regard.run_folder.origin import read_origin
+from regard.run_folder.saved_state import read_progress
 from regard.runtime.fabric import Runtime
 from regard.structures import Ranking, Sample, Splits
 from regard.version import __version__
@@ -364,7 +365,7 @@ class Finder:
 
     def _correlation(self, run: Opened) -> dict[str, Correlation]:
         """Of the first picture, before and after the first and the last attention; of the last map without any."""
-        names = list(feature_layers(run.model))
+        names = list(run.model.map_layers())
         stems = [name.removesuffix(".before") for name in names if name.endswith(".before")]
         layers = [f"{stem}.{side}" for stem in dict.fromkeys(stems[:1] + stems[-1:]) for side in ("before", "after")]
         maps = feature_maps(run.model, run.input(self._pictures()[:1]), layers or names[-1:])

@@ -25,11 +25,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from regard.config import Config, load_config
-from regard.errors import CheckpointError, ConfigError, RegardError, StorageError
+from regard.errors import CheckpointError, ConfigError, PluginError, RegardError, StorageError
 from regard.parsing import parse_json
 from regard.storage import write_atomic
 
-__all__ = ["Progress", "Saved", "has_state", "keep_good_one", "part_of", "read_saved", "write_saved"]
+__all__ = [
+    "Progress", "Saved", "has_state", "keep_good_one", "part_of", "read_config", "read_progress", "read_saved",
+    "write_saved",
+]  # fmt: skip
 
 LAST = "last.safetensors"
 PREVIOUS = "previous.safetensors"
@@ -154,6 +157,24 @@ def read_saved(folder: Path) -> Saved:
     raise CheckpointError(f"{'; '.join(faults)}; restore it from a backup, or start a new run in another folder (-o)")
 
 
+def read_config(folder: Path) -> Config:
+    """The configuration of the run whose state the folder holds.
+
+    Raises:
+        CheckpointError: the folder holds no training state that is whole.
+    """
+    return read_saved(folder).config
+
+
+def read_progress(folder: Path) -> Progress:
+    """How far the run in ``folder`` has come.
+
+    Raises:
+        CheckpointError: the folder holds no training state that is whole.
+    """
+    return read_saved(folder).progress
+
+
 def keep_good_one(saved: Saved) -> None:
     """Give the state before the last its name, where the last is damaged, which is kept as ``damaged.safetensors``.
 
@@ -204,6 +225,8 @@ def _read(path: Path) -> Saved:
         groups = _parse(metadata, "optimizer", _groups)
         machine = {} if kind == UNSIGNED else _parse(metadata, "machine", _mapping)
         _check_tensors(tensors)
+    except PluginError as error:
+        raise PluginError(f"{path}: {error}") from None
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} is damaged: {reason}") from None
@@ -242,6 +265,8 @@ def _parse(metadata: Mapping[str, str], key: str, read: Callable[[Any], Any]) ->
         raise ValueError(f"its {key} is missing")
     try:
         return read(parse_json(metadata[key]))
+    except PluginError:
+        raise
     except (RegardError, ValueError, TypeError) as error:
         raise ValueError(f"its {key} cannot be read ({error})") from None
 

@@ -23,7 +23,6 @@ from regard.config import EvalConfig
 from regard.data.corruptions import KINDS, SEVERITIES, Corruption, Mixed, Occlusion, Resolution, choose_kinds
 from regard.data.corruptions.loader import Corrupt, corrupted_loader
 from regard.data.transforms import Interpolation, normalize
-from regard.engine.run import open_data
 from regard.errors import ConfigError, DataError
 from regard.evaluation.embed import (
     embed_views,
@@ -39,6 +38,7 @@ from regard.evaluation.evaluate import run_config
 from regard.evaluation.robustness.means import SIDES, Measured, RobustnessReport
 from regard.evaluation.scoring import embedding_options
 from regard.models import ReIDModel, load
+from regard.run_folder.opened_data import open_data
 from regard.runtime.fabric import Runtime
 from regard.structures import Sample, Splits
 from regard.wording import count
