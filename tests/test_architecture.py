@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "config": set(),
     "recipes": {"config"},
     "runtime": {"config", "layers"},
-    "run_folder": {"config", "data", "recipes", "runtime"},
+    "run_folder": {"config", "crowd", "data", "recipes", "runtime"},
     "evaluation": {
         "calibration", "config", "data", "metrics", "models", "run_folder", "runtime",
     },
