@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from regard.models.contract import ReIDModel, create_model
 from regard.models.importers.released import import_released
+from regard.models.looks import Attention, HeadLayer
 from regard.models.saved import load
 
-__all__ = ["ReIDModel", "create_model", "import_released", "load"]
+__all__ = ["Attention", "HeadLayer", "ReIDModel", "create_model", "import_released", "load"]
