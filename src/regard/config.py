@@ -45,6 +45,7 @@ __all__ = [
     "lay_over",
     "load_config",
     "override",
+    "plugins_of",
     "read_settings",
     "without_terms",
 ]
@@ -514,9 +515,7 @@ def load_config(recipe: str | Mapping[str, Any], overrides: Overrides = (), sour
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{source} holds {type(tree).__name__}, not a mapping of sections; see 'regard recipes NAME'")
     tree = without_terms(override(tree, overrides), tree, source)
-    named = tree.get("plugins", ())
-    named = [named] if isinstance(named, str) else named
-    if isinstance(named, list | tuple) and all(isinstance(text, str) for text in named):
+    if (named := plugins_of(tree)) is not None:
         tree["plugins"] = load_plugins(named, wanted_by=source)
     try:
         return Config.model_validate(tree)
@@ -589,6 +588,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def plugins_of(tree: Mapping[str, Any]) -> list[str] | None:
+    """The plug-ins that settings name; None where what stands there is no list of names."""
+    named = tree.get("plugins", ())
+    named = [named] if isinstance(named, str) else named
+    return list(named) if isinstance(named, list | tuple) and all(isinstance(text, str) for text in named) else None
 
 
 def without_terms(tree: Mapping[str, Any], before: Mapping[str, Any], source: str) -> dict[str, Any]:

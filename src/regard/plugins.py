@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,16 +19,19 @@ from pathlib import Path
 
 from regard.errors import PluginError, RegardError
 
-__all__ = ["VARIABLE", "being_loaded", "load_plugins"]
+__all__ = ["VARIABLE", "being_loaded", "load_plugins", "plugin_in"]
 
 VARIABLE = "REGARD_PLUGINS"
 """Environment variable with plug-ins, separated as the folders of PATH are."""
+
+MODULE_AT = re.compile(r"\w+(\.\w+)*@.+")
+"""A module with the file that it was in."""
 
 _loaded: dict[str, str] = {}
 """File, or module -> the text it is kept as."""
 
 _given: dict[str, str] = {}
-"""File's name -> the text, of those that were given by hand."""
+"""What it is called -> the text, of those that were given by hand."""
 
 _loading: list[str] = []
 
@@ -57,18 +61,24 @@ def being_loaded() -> str | None:
     return _loading[-1] if _loading else None
 
 
+def plugin_in(module: str) -> str | None:
+    """The plug-in that a module is, as it is to be kept; None where it is none."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return _loaded.get(str(Path(file).resolve()) if file else module, _loaded.get(module))
+
+
 def _load(text: str, wanted_by: str) -> str:
     """Import one, unless that has been done; the text it is kept as."""
     if not text:
         raise PluginError("a plug-in without a name, wanted FILE.py, or a module that Python finds")
-    name, _, file = text.partition("@")
-    if wanted_by and (moved := _given.get(Path(file or name).name)):
+    name, file = text.split("@", 1) if MODULE_AT.fullmatch(text) else (text, "")
+    if wanted_by and (moved := _given.get(_called(name, file))):
         return moved
     path = Path(name).expanduser().absolute() if name.endswith(".py") else None
     key = str(path.resolve()) if path else name
     if key not in _loaded:
         which = f"{wanted_by} needs the plug-in {path or text}, which" if wanted_by else f"plug-in {path or text}"
-        again = f"; say where {Path(file or name).name} is now: --plugin FILE.py, or {VARIABLE}" if wanted_by else ""
+        again = f"; say where {_called(name, file)} is now: --plugin FILE.py, or {VARIABLE}" if wanted_by else ""
         if path and not path.is_file():
             raise PluginError(f"{which} is not there{again or '; wanted FILE.py, or a module that Python finds'}")
         _loaded[key] = str(path or text)
@@ -78,8 +88,14 @@ def _load(text: str, wanted_by: str) -> str:
             del _loaded[key]
             raise PluginError(f"{which} cannot be loaded: {_reason(error, path)}{again}") from error
     if not wanted_by:
-        _given[Path(_loaded[key].rpartition("@")[2]).name] = _loaded[key]
+        _given[_called(name, _loaded[key].partition("@")[2])] = _loaded[key]
     return _loaded[key]
+
+
+def _called(name: str, file: str) -> str:
+    """What a plug-in is known by wherever it lies: its file's name, or a package's."""
+    last = Path(file or name).name
+    return name if last == "__init__.py" else last
 
 
 def _import(name: str, path: Path | None, text: str) -> str:
@@ -96,7 +112,9 @@ def _import(name: str, path: Path | None, text: str) -> str:
 
 
 def _import_file(path: Path) -> None:
-    """Import a file under a name of its own; what lies beside it can be imported from it."""
+    """Import a file under a name of its own, unless a program has done so; what lies beside it can be imported too."""
+    if any(getattr(module, "__file__", None) == str(path) for module in list(sys.modules.values())):
+        return
     name = f"{path.stem}_{blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from regard.errors import ConfigError, UnknownNameError, nearest
-from regard.plugins import being_loaded, load_plugins
+from regard.plugins import being_loaded, load_plugins, plugin_in
 
 __all__ = ["DATASETS", "LOSSES", "MODELS", "Registry", "list_datasets", "list_models"]
 
@@ -68,7 +68,7 @@ class Registry:
 
     def plugin_of(self, name: str) -> str | None:
         """The plug-in that has registered ``name``, as it is to be kept; None for what is on board."""
-        return self._plugins.get(name)
+        return self._plugins.get(name) or plugin_in(self.get(name).__module__)
 
     def get(self, name: str) -> Callable[..., Any]:
         """The entry called ``name``.

@@ -131,6 +131,8 @@ def test_a_plugin_that_is_none(tmp_path, monkeypatch):
     ):
         with pytest.raises(PluginError, match=said):
             load_plugins([text])
+    with pytest.raises(PluginError, match=r"/a/me@home/mine.py, which is not there"):  # a folder's name, no module's
+        load_plugins(["/a/me@home/mine.py"], wanted_by="runs/a")
     with pytest.raises(PluginError, match=r"runs/a needs the plug-in gone@/a/gone.py, which cannot be loaded: .*; say"):
         load_plugins(["gone@/a/gone.py"], wanted_by="runs/a")
     monkeypatch.setenv("REGARD_PLUGINS", os.pathsep.join(["", "no_such_module"]))

@@ -8,5 +8,6 @@ from __future__ import annotations
 from regard.models.build import create_model, load
 from regard.models.contract import ReIDModel
 from regard.models.importers.released import import_released
+from regard.models.looks import Attention, HeadLayer
 
-__all__ = ["ReIDModel", "create_model", "import_released", "load"]
+__all__ = ["Attention", "HeadLayer", "ReIDModel", "create_model", "import_released", "load"]

@@ -52,7 +52,7 @@ from regard.registry import MODELS
 from regard.structures import Output
 from regard.widening import at_least_float32
 
-__all__ = ["DSP", "SA", "STRIPES", "DeeplySupervised"]
+__all__ = ["DSP", "SA"]
 
 STRIPES = 6
 """P, also the fewest rows the last map may have."""

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from regard.errors import ConfigError
-from regard.input_spec import InputSpec
 from regard.models.backbone import Backbone, tap
 from regard.models.saved import Described
 
@@ -33,6 +32,9 @@ Rows = Callable[[int], slice]
 GATE = "gate of each channel"
 
 STAGE = re.compile(r"^backbone\.stages\.(\d+)$")
+
+PROBE = (256, 128)
+"""Height and width of the picture for a network that does not know what it sees."""
 
 FLAT = 1e-3
 """Spread over positions, as a share of the mean, below which a gate is the same at all of them."""
@@ -149,11 +151,12 @@ def find_maps(model: Described) -> dict[str, nn.Module]:
     """
     modules = {path: one for path, one in model.named_modules() if path and not isinstance(one, Backbone)}
     with evaluating(model), torch.inference_mode(False), torch.enable_grad():
-        image = next(model.parameters()).new_zeros(1, 3, *(model.input or InputSpec()).size).requires_grad_()
+        image = next(model.parameters()).new_zeros(1, 3, *(model.input.size if model.input else PROBE))
         with watched(modules, copied=False) as seen:
-            answer = model(image).embedding.sum()
+            answer = model(image.requires_grad_()).embedding.sum()
         maps = {path: x for path, x in seen.items() if x.ndim == 4 and x.shape[2] * x.shape[3] > 1 and x.requires_grad}
-        moved = torch.autograd.grad(answer, list(maps.values()), allow_unused=True) if maps else ()
+        known = maps and answer.requires_grad
+        moved = torch.autograd.grad(answer, list(maps.values()), allow_unused=True) if known else ()
         found = [path for path, gradient in zip(maps, moved) if gradient is not None]
         found = [path for path in found if not any(path.startswith(f"{outer}.") for outer in found)]
         ends = (end for end in range(len(found), 0, -1) if _all_through(model, modules[found[end - 1]], image))

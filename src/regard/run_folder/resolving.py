@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from regard.config import Config, Overrides, lay_over, override
+from regard.config import Config, Overrides, lay_over, override, plugins_of
 from regard.data.datasets import detect
 from regard.data.sources import source_name
+from regard.plugins import load_plugins
 from regard.recipes import Recipe, list_recipes, read_recipe
 from regard.registry import MODELS
 from regard.run_folder.origin import changed_settings
@@ -49,6 +50,7 @@ def resolve(name: str, overrides: Overrides = ()) -> Resolved:
     Raises:
         ConfigError: there is no such recipe, or it or an override is wrong.
     """
+    load_plugins(plugins_of(override({}, overrides)) or ())
     if name not in MODELS or name in list_recipes():
         return _resolved(name, read_recipe(name), overrides)
     data = _data_of(overrides)
