@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,10 +128,17 @@ def _masked(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
             roots = label_roots(found[0], keypoint_root=None, tolerance=1, **told)
     if not roots:
         return samples
-    samples, coverage = attach_labels(samples, splits.root, roots)
-    places = places_of(roots) or splits.label
-    print(f"masks in {places}: {coverage.masks:,} of {count(coverage.photos, f'{arguments.split} picture')}")
-    return samples
+    if roots.mask_threshold and not roots.mask_root:
+        samples, _ = attach_labels(samples, splits.root, LabelRoots(mask_threshold=roots.mask_threshold))
+    if not places_of(roots):
+        return samples
+    named, coverage = attach_labels([replace(sample, mask=None) for sample in samples], splits.root, roots)
+    labeled = [found if has_label(found, "mask") else sample for found, sample in zip(named, samples)]
+    own = sum(has_label(sample, "mask") for sample in labeled) - coverage.masks
+    pictures = count(coverage.photos, f"{arguments.split} picture")
+    more = f"; {own:,} of the others have the data set's own" if own else ""
+    print(f"masks in {places_of(roots)}: {coverage.masks:,} of {pictures}{more}")
+    return labeled
 
 
 def places_of(roots: LabelRoots) -> str:

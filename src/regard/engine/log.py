@@ -2,8 +2,8 @@
 
 ``metrics.jsonl`` holds one JSON object a line. For every optimizer step: ``{"event": "step", "epoch", "step", "lr",
 "images_per_s", "loss", "loss/TERM" ..., "grad_norm"}``; for every evaluation: ``{"event": "eval", "epoch", "step",
-"mAP", "mINP", "rank1" ..., "precision"}``. Epochs and steps count from 1, on the screen and in the file; TensorBoard
-gets the same.
+"mAP", "mINP", "rank1" ..., "precision", "options"}``, where ``options`` is what changes the score, in words. Epochs
+and steps count from 1, on the screen and in the file; TensorBoard gets the same.
 A resumed run continues the file as if it had never stopped: what lies behind the checkpoint is cut off first.
 """
 

@@ -39,7 +39,8 @@ from regard.engine.step import Learner, check_pieces
 from regard.engine.stopping import Interrupted, StopRequest
 from regard.engine.training_state import TrainingState, machine_of, restore, save_state
 from regard.errors import ConfigError, RegardError
-from regard.evaluation.embed import embed_run, evaluate_splits, loader_workers, products_of
+from regard.evaluation.embed import embed_run, evaluate_splits, loader_workers, run_options
+from regard.evaluation.scoring import with_options
 from regard.input_spec import InputSpec
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
@@ -413,13 +414,13 @@ def evaluate(
         features = embed_run(model, splits, config, runtime, log.quiet)
 
         def score() -> None:
-            report = evaluate_splits(*features, splits, config.eval)
+            report = with_options(evaluate_splits(*features, splits, config.eval), run_options(config, runtime))
             figures = report.figures()
             scores = {name.replace("rank-", "rank"): value for name, value in figures.items()}
-            precision = products_of(config, runtime.device).precision
-            log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores, "precision": precision})
-            said = (f"{name} {100 * value:.1f}" for name, value in figures.items() if name != "mINP")
-            log.say(f"epoch {progress.epoch}: {', '.join(said)}", asked=True)
+            said = {"precision": report.options["precision"], "options": report.options}
+            log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores, **said})
+            shown = (f"{name} {100 * value:.1f}" for name, value in figures.items() if name != "mINP")
+            log.say(f"epoch {progress.epoch}: {', '.join(shown)}", asked=True)
             if report.mAP > progress.best:
                 model.save(folder / "best")
                 progress.best = report.mAP
