@@ -187,8 +187,9 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
         default=None, description="loader processes; None: by core count"
     )
-    cache: Literal["none", "ram", "disk"] = Field(
-        default="none", description="where decoded training pictures are kept"
+    cache: Annotated[Literal["none", "disk"], BeforeValidator(lambda kind: "disk" if kind == "ram" else kind)] = Field(
+        default="none",
+        description="disk: decoded training pictures in a file, which the system keeps in memory; ram is the same",
     )
     cache_folder: Place | None = Field(default=None, description="of cache=disk; None: in the run folder")
 

@@ -78,13 +78,14 @@ class StorageError(RegardError):
     """A write failed; what had been written before is intact."""
 
 
-def require(package: str, what: str, install: str) -> ModuleType:
+def require(package: str, what: str, extra: str, instead: str = "") -> ModuleType:
     """Import a package that only some of the work needs, before any of the work is done.
 
     Args:
         package: name of the module.
         what: what needs it.
-        install: what to give to ``pip install``.
+        extra: name of the extra of regard that brings it.
+        instead: what to do where it is not to be installed.
 
     Raises:
         ConfigError: it cannot be imported.
@@ -94,7 +95,8 @@ def require(package: str, what: str, install: str) -> ModuleType:
     except ImportError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"{what} needs {package}, which cannot be imported ({reason}); pip install {install}"
+            f"{what} needs {package}, which cannot be imported ({reason}); pip install 'regard[{extra}]'"
+            + (f", or {instead}" if instead else "")
         ) from None
     return sys.modules[package]
 

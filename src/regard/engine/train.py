@@ -362,12 +362,12 @@ def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime)
 
 def build_cache(config: Config, splits: Splits, folder: Path, runtime: Runtime) -> PictureCache | None:
     """The decoded pictures that the configuration asks for; one rank writes the file that all of them map."""
-    data = config.data
-    place = data.cache_folder or folder / "cache"
-    if data.cache == "disk" and not runtime.is_main:
+    if config.data.cache == "none":
+        return None
+    if not runtime.is_main:
         runtime.barrier()
-    cache = open_cache(data.cache, splits.train, place)
-    if data.cache == "disk" and runtime.is_main:
+    cache = open_cache(splits.train, config.data.cache_folder or folder / "cache")
+    if runtime.is_main:
         runtime.barrier()
     return cache
 

@@ -122,7 +122,7 @@ class Stages:
 
 
 def gather(
-    folders: Sequence[Path],
+    folders: Sequence[Path] | Mapping[str, Path],
     *,
     name: str | None = None,
     root: Path | None = None,
@@ -140,7 +140,7 @@ def gather(
     """Find out everything the page of some runs shows.
 
     Args:
-        folders: run folders or model folders.
+        folders: run folders or model folders, or label -> such a folder.
         name, root: data set for all; both None takes each run's own, which must be the same.
         changes: settings of the ``eval`` section for all. The form of AP is ``step`` for all unless said here.
         queries: random queries whose ranked lists are shown, and hardest failures besides.
@@ -159,7 +159,7 @@ def gather(
         DataError: a data set that is not there or not complete.
     """
     _check(without, {"queries": queries, "pictures": pictures, "people": people})
-    labels = run_labels(folders)
+    labels = folders if isinstance(folders, Mapping) else run_labels(folders)
     wanted = [section for section in SECTIONS if section not in without]
     if "map" in wanted:
         check_method(method)

@@ -180,7 +180,8 @@ def extract(release: Path, boxes: str, folder: Path) -> None:
     """Write every picture of one kind of boxes as PNG; the folder takes its name when all are written.
 
     Raises:
-        DataError: h5py is not installed, or the release is damaged.
+        ConfigError: h5py is not installed.
+        DataError: the release is damaged.
         StorageError: the disk refused.
     """
     from PIL import Image
@@ -211,7 +212,7 @@ def read_pictures(release: Path, boxes: str) -> Iterator[tuple[str, np.ndarray]]
         ConfigError: h5py is not installed.
         DataError: the file is damaged.
     """
-    h5py: Any = require("h5py", f"reading '{release}'", "h5py")
+    h5py: Any = require("h5py", f"reading '{release}'", "cuhk03")
     try:
         with h5py.File(release, "r") as file:
             for pair, reference in enumerate(np.asarray(file[boxes]).flatten(), start=1):

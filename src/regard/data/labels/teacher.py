@@ -104,7 +104,12 @@ def load_mask_model(name: str, weights: Path | None = None, device: str = "cpu",
 
 
 def in_torchvision(name: str) -> bool:
-    """Whether torchvision has a model of that name."""
+    """Whether torchvision has a model of that name.
+
+    Raises:
+        ConfigError: torchvision is not installed.
+    """
+    require("torchvision", "a model that finds joints and masks", "labels")
     from torchvision.models import list_models
 
     return name in list_models()
@@ -235,8 +240,9 @@ def load_hugging(name: str, kind: str, device: str) -> tuple[Any, Any]:
     """
     transformers: Any = require(
         "transformers",
-        f"'{name}' is no model of torchvision; one of Hugging Face's",
-        "transformers, or choose keypointrcnn_resnet50_fpn and deeplabv3_resnet50",
+        f"'{name}' is no model of torchvision, and one of Hugging Face",
+        "labels",
+        "choose keypointrcnn_resnet50_fpn and deeplabv3_resnet50",
     )
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(name, local_files_only=True)
