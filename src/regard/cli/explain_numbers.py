@@ -130,15 +130,17 @@ def _masked(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
         return samples
     if roots.mask_threshold and not roots.mask_root:
         samples, _ = attach_labels(samples, splits.root, LabelRoots(mask_threshold=roots.mask_threshold))
-    if not places_of(roots):
-        return samples
-    named, coverage = attach_labels([replace(sample, mask=None) for sample in samples], splits.root, roots)
-    labeled = [found if has_label(found, "mask") else sample for found, sample in zip(named, samples)]
-    own = sum(has_label(sample, "mask") for sample in labeled) - coverage.masks
+    elsewhere, own, more = places_of(roots), samples, ""
+    if elsewhere:
+        own = [replace(sample, mask=None) for sample in samples]
+    named, coverage = attach_labels(own, splits.root, roots)
+    if elsewhere:
+        named = [found if has_label(found, "mask") else sample for found, sample in zip(named, samples)]
+        rest = sum(has_label(sample, "mask") for sample in named) - coverage.masks
+        more = f"; {rest:,} of the others have the data set's own" if rest else ""
     pictures = count(coverage.photos, f"{arguments.split} picture")
-    more = f"; {own:,} of the others have the data set's own" if own else ""
-    print(f"masks in {places_of(roots)}: {coverage.masks:,} of {pictures}{more}")
-    return labeled
+    print(f"masks in {elsewhere or splits.label}: {coverage.masks:,} of {pictures}{more}")
+    return named
 
 
 def places_of(roots: LabelRoots) -> str:
