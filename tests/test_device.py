@@ -13,7 +13,7 @@ from regard.cli.main import main
 from regard.config import TrainConfig, load_config
 from regard.device import choose_device, prefer_device, preferred_device
 from regard.errors import ConfigError
-from regard.export.engines import fastest_engine, open_engine
+from regard.export.opening import fastest_engine, open_engine
 from regard.runtime.fabric import Runtime
 
 SMALL = {"model": {"name": "baseline"}, "losses": {"id": {"loss": "cross_entropy", "on": "logits.*"}}}

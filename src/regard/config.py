@@ -130,6 +130,11 @@ class DataConfig(Section):
     options: dict[str, dict[str, Any]] = Field(
         default={}, description="data set -> its options, such as cuhk03: {boxes: labeled}"
     )
+    val_ids: Annotated[int, Field(ge=2, le=10**6)] | None = Field(
+        default=None,
+        description="people held out of the training part, drawn by train.seed, on whom training is evaluated instead "
+        "of on the test part; null: everyone is trained on",
+    )
     height: Pixels = Field(default=256, description="pixels the crops are resized to")
     width: Pixels = Field(default=128, description="pixels the crops are resized to")
     ids_per_batch: Positive = Field(default=16, description="P of the P x K batch, over all ranks")
@@ -203,6 +208,12 @@ class DataConfig(Section):
     def _batch_that_fits(self) -> DataConfig:
         images = self.ids_per_batch * self.images_per_id
         check_batch(images, self.height, self.width, f"{self.ids_per_batch:,} x {self.images_per_id:,} pictures")
+        return self
+
+    @model_validator(mode="after")
+    def _held_out_of_one(self) -> DataConfig:
+        if self.val_ids and self.train:
+            raise ConfigError(f"val_ids is {self.val_ids}, but train names data sets to train on together; drop one")
         return self
 
     @model_validator(mode="after")
@@ -419,6 +430,19 @@ class Config(Section):
                 raise ConfigError(
                     f"losses.{name}.group is {group}, but a batch shows its people in rows of {drawn} (data.sampler "
                     f"{self.data.sampler}, data.images_per_id {self.data.images_per_id}); make them equal"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _held_out_as_query_and_gallery(self) -> Config:
+        for setting, wrong, why in (
+            ("protocol=lists", self.eval.protocol == "lists", "lists name pictures of the test part"),
+            ("ignore_cameras", self.eval.ignore_cameras, "a camera is what keeps a picture from being its own match"),
+        ):
+            if self.data.val_ids and wrong:
+                raise ConfigError(
+                    f"data.val_ids is {self.data.val_ids}, whose pictures are query and gallery at once, which does "
+                    f"not go with eval.{setting}: {why}; leave one of them out"
                 )
         return self
 

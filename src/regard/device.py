@@ -64,7 +64,7 @@ def is_there(name: str) -> bool:
 
     kind, _, number = name.partition(":")
     if kind == "cuda":
-        return torch.cuda.is_available() and int(number or 0) < torch.cuda.device_count()
+        return torch.cuda.is_available() and (not number or int(number) < torch.cuda.device_count())
     return kind == "cpu" or torch.backends.mps.is_available()
 
 

@@ -133,7 +133,7 @@ def _reproduce(
 ) -> Reproduction | None:
     """Do what :func:`reproduce` promises, for a recipe and into a folder that will do."""
     config = _configure(recipe, root, folder, overrides, quiet)
-    splits = open_data(config, quiet=quiet)
+    splits = open_data(load_config(config.to_dict(), ["data.val_ids=null"]), quiet=quiet)
     differing = _count_faults(recipe, config, splits)
     if differing and not other_data:
         raise DataError(

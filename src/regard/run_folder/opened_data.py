@@ -9,6 +9,7 @@ from regard.config import Config, LabelFilesConfig
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources
+from regard.data.validation import hold_out
 from regard.errors import ConfigError
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
@@ -22,16 +23,18 @@ CROWD = Path("runs") / "crowd"
 def open_data(config: Config, runtime: Runtime | None = None, quiet: bool = False) -> Splits:
     """Read the data of a configuration: the data set itself, or the training splits of all in ``data.train``.
 
-    Without a root, a crowd is made under runs/crowd first (once).
+    Without a root, a crowd is made under runs/crowd first (once). With ``data.val_ids``, query and gallery are people
+    held out of the training part, and everyone else is trained on.
 
     Raises:
         DataError: a data set is not there or not complete.
-        ConfigError: a data set is named twice.
+        ConfigError: a data set is named twice, or more people are to be held out than there are.
     """
     data = config.data
     home = find_data(tested_on(config), data.root, config, runtime, quiet)
     if not data.train:
-        return _labeled(home.read(), config, runtime, quiet)
+        whole = _labeled(home.read(), config, runtime, quiet)
+        return hold_out(whole, data.val_ids, config.train.seed) if data.val_ids else whole
     splits = home.read()
     sources = [find_data(text, data.root, config, runtime, quiet) for text in data.train]
     parts = [splits if source == home else source.read() for source in sources]
