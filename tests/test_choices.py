@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from regard.cli import gallery_verb
-from regard.data.cache import open_cache
 from regard.data.labels import LabeledSample, has_label, read_labels
 from regard.data.loaders import train_loader
 from regard.data.transforms import TestTransform
@@ -32,7 +31,6 @@ SAMPLE, LABELED = Sample(Path("a.jpg"), 1, 1), LabeledSample(Path("a.jpg"), 1, 1
 CHOICES: dict[str, Callable[[Any], object]] = {
     "action": lambda choice: gallery_verb.run(argparse.Namespace(action=choice, gallery="none")),
     "axis": lambda choice: correlate(np.ones((2, 2, 2)), choice),
-    "cache": lambda choice: open_cache(choice, [SAMPLE], Path()),
     "frame": lambda choice: framed(np.zeros((4, 4, 3), np.uint8), choice),
     "gating": lambda choice: AttentionPyramid([nn.Identity()], 4, gating=choice),
     "kernel": lambda choice: MapDecoder(4, [1], choice),

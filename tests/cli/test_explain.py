@@ -259,6 +259,12 @@ def test_precision_says_which_masks_are_the_data_sets_own(run, tmp_path, out, ca
         assert explain(*how, "--masks", where) == 0
         assert line in capsys.readouterr().out
 
+    for file in (root / "masks" / "query").iterdir():  # grays of the data set's own: any but 0, unless a threshold says
+        Image.fromarray(np.where(np.asarray(Image.open(file)) > 0, 200, 60).astype(np.uint8)).save(file)
+    for told, chance in (((), 1), (("--mask-threshold", "100"), 0.5)):
+        assert explain(*how, *told) == 0
+        assert json.loads((out / "precision.json").read_text())[0]["chance"] == chance
+
 
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
 def test_sheet(form, run, pictures, tmp_path):

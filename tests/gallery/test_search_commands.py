@@ -137,6 +137,18 @@ def test_whom_nobody_named_is_framed_as_nobody_in_particular(run, gallery, photo
     assert f"12 of 12 matches kept no thumbnail and are not in {tmp_path / 'n.png'}" in err
 
 
+def test_a_gallery_that_does_not_say_its_model_is_told_of(run, photos, model_folder, tmp_path):
+    """One made from Python, of descriptors of another program."""
+    photo = photos / "camera1" / "0003_c1s1_000000_00.jpg"
+    made = {"path": str(model_folder), "height": 64, "width": 32, "flip": True, "precision": "bf16"}
+    for name, model in {"none": {"name": "another"}, "half": made}.items():
+        Gallery.create(tmp_path / name, 24, model).close()
+        for more in ([], ["--model", model_folder]):
+            code, _, err = run("search", photo, "--gallery", tmp_path / name, *more)
+            assert (code, err.count("\n")) == (2, 1)
+            assert f"does not say with which {'engine' if name == 'half' else 'flip and height'}" in err
+
+
 def test_every_search_is_logged(run, gallery, photos):
     log = AuditLog(gallery / "audit.jsonl")
     before = len(log.path.read_text().splitlines()) if log.path.exists() else 0

@@ -128,6 +128,8 @@ def _masked(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
             roots = label_roots(found[0], keypoint_root=None, tolerance=1, **told)
     if not roots:
         return samples
+    if roots.mask_threshold and not roots.mask_root:
+        samples, _ = attach_labels(samples, splits.root, LabelRoots(mask_threshold=roots.mask_threshold))
     elsewhere, own, more = places_of(roots), samples, ""
     if elsewhere:
         own = [replace(sample, mask=None) for sample in samples]

@@ -104,7 +104,17 @@ class Embedder:
         Args:
             made_by: ``gallery.meta["model"]``.
             path: of the model; None takes it where it was.
+
+        Raises:
+            ConfigError: the gallery does not say what is needed for that.
         """
+        wanted = {"height", "width", "flip"} | (set() if path else {"path"})
+        wanted |= set() if made_by.get("precision", "fp32") == "fp32" else {"engine"}
+        if missing := sorted(wanted - made_by.keys()):
+            raise ConfigError(
+                f"the gallery does not say with which {' and '.join(missing)} its pictures were embedded, so no photo "
+                "can be compared with them; search with --id, or embed the pictures anew"
+            )
         size, precision = (made_by["height"], made_by["width"]), made_by.get("precision", "fp32")
         engine = None if precision == "fp32" else made_by["engine"]
         return cls(path or made_by["path"], size, flip=made_by["flip"], engine=engine, precision=precision)
