@@ -25,7 +25,7 @@ GROUND = {
 # What each room may import besides itself and the ground that all stand on.
 MAY_IMPORT = {
     "layers": set(),
-    "models": {"layers"},
+    "models": {"data", "layers"},
     "losses": set(),
     "data": set(),
     "metrics": set(),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from regard.data import load_dataset
     from regard.errors import RegardError
     from regard.evaluation.verify import compare
+    from regard.input_spec import InputSpec
     from regard.metrics import evaluate_ranking
     from regard.models import ReIDModel, create_model, import_released, load
     from regard.recipes import list_recipes
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Batch": "regard.structures",
+    "InputSpec": "regard.input_spec",
     "Output": "regard.structures",
     "Ranking": "regard.structures",
     "ReIDModel": "regard.models",
@@ -43,6 +45,7 @@ _HOME = {
 
 __all__ = [
     "Batch",
+    "InputSpec",
     "Output",
     "Ranking",
     "ReIDModel",

@@ -13,7 +13,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import torch
@@ -23,15 +22,14 @@ from regard.config import Config
 from regard.data import load_dataset
 from regard.data.crowd import make_crowd
 from regard.data.crowd.folder import is_complete, read_description
-from regard.data.image import read_image
-from regard.data.transforms import TestTransform, normalize
+from regard.data.pictures import network_input
 from regard.engine.log import read_history
 from regard.engine.run import resume_run, start_run
 from regard.engine.train import build_model
 from regard.engine.training_state import read_config, read_progress
 from regard.errors import CheckpointError
 from regard.evaluation.color_histogram import color_histograms
-from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_options
+from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_input, run_options
 from regard.evaluation.scoring import with_options
 from regard.explain import attention_layers, similarity_cam
 from regard.explain.figures.map_figures import figure_bytes
@@ -43,7 +41,7 @@ from regard.report import Command, Evaluation, HeatMaps, RankedList, Report, pic
 from regard.report.ranked_figure import ranked_figure
 from regard.runtime.fabric import Runtime
 from regard.storage import write_atomic
-from regard.structures import Ranking, Sample, Splits
+from regard.structures import Ranking, Splits
 from regard.wording import count
 
 __all__ = ["Demo", "run_demo"]
@@ -217,8 +215,9 @@ def _heat_maps(
     picks = pick_queries(ap, 6)
     pairs = [(q, int(ranking.indices[q, np.argmax(ranking.matches[q])])) for q in picks]
     device = next(model.parameters()).device
-    images = _images([splits.query[q] for q, _ in pairs], config).to(device)
-    partners = _images([splits.gallery[g] for _, g in pairs], config).to(device)
+    seen = run_input(config, model)
+    images = network_input([splits.query[q].path for q, _ in pairs], seen, device)
+    partners = network_input([splits.gallery[g].path for _, g in pairs], seen, device)
     layers = {"tap 3": attention_layers(model, 2)["P1"], **attention_layers(model)}
     maps = {name: similarity_cam(model, layer, images, partners) for name, layer in layers.items()}
     first = attention_layers(untrained)["P1"]
@@ -232,12 +231,6 @@ def _heat_maps(
         )
         for row, (q, g) in enumerate(pairs)
     ]
-
-
-def _images(samples: list[Sample], config: Config) -> torch.Tensor:
-    transform = TestTransform(config.data.height, config.data.width, config.data.interpolation)
-    pictures = [torch.as_tensor(transform(read_image(sample.path), Random(0))) for sample in samples]
-    return normalize(torch.stack(pictures))
 
 
 def _distances(ranking: Ranking) -> tuple[np.ndarray, np.ndarray]:

@@ -55,7 +55,8 @@ def test_a_calibration_is_that_of_the_data_and_stays_with_the_model(run, market,
     splits = regard.load_dataset("market1501", market)
     model = regard.load(run)
     query, gallery = (
-        extract(model, part, height=48, width=32, batch_size=16, workers=0) for part in (splits.query, splits.gallery)
+        extract(model, part, seen=regard.InputSpec(48, 32), batch_size=16, workers=0)
+        for part in (splits.query, splits.gallery)
     )
     fitted, _ = fit_calibration(sample_pairs(query, gallery, **protocol_labels(splits)), rates=(0.1,))
     np.testing.assert_allclose(found.calibration.knots, fitted.knots, atol=1e-5)
@@ -138,7 +139,7 @@ def test_pictures_come_in_any_form(calibrated, market):
     wanted = regard.compare(first, second, calibrated)
     calibration = Calibration.from_dict(calibrated.calibration)
     assert wanted.probability == pytest.approx(calibration.probability(wanted.similarity), abs=1e-12)
-    features = extract(calibrated, [splits.query[0], splits.gallery[3]], height=48, width=32, workers=0)
+    features = extract(calibrated, [splits.query[0], splits.gallery[3]], seen=regard.InputSpec(48, 32), workers=0)
     cosine = np.dot(*features) / np.linalg.norm(features, axis=1).prod()
     assert wanted.similarity == pytest.approx(cosine, abs=1e-6)
     for a, b in (

@@ -42,12 +42,14 @@ from regard.errors import DataError
 __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
+    "check_size",
     "decode_image",
     "measure_image",
     "open_image",
     "read_bytes",
     "read_image",
     "to_rgb",
+    "upright_rgb",
 ]
 
 MARKERS = 1 << 17
@@ -149,8 +151,31 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.
         return pixels_of(content, array, name)
     examine(content, name, max_pixels)
     with opened(content, name, max_pixels) as image:
-        turn = UPRIGHT.get(orientation(image))
-        return np.array(to_rgb(image if turn is None else image.transpose(turn), name))
+        return _upright(image, name)
+
+
+def upright_rgb(image: Image.Image, name: str = "the picture") -> np.ndarray:
+    """Return the pixels of an image that Pillow holds, as :func:`decode_image` returns those of its file.
+
+    Args:
+        image: of any mode that has colors; it stays as it is.
+        name: what to call it in an error.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        DataError: it has no area or too much, it is damaged, or its pixels have no one color on a screen.
+    """
+    with _damage_told(name):
+        check_size(image.height, image.width, name)
+        return _upright(image, name)
+
+
+def _upright(image: Image.Image, name: str) -> np.ndarray:
+    """(H, W, 3) of an image, turned as its EXIF orientation says."""
+    turn = UPRIGHT.get(orientation(image))
+    return np.array(to_rgb(image if turn is None else image.transpose(turn), name))
 
 
 def measure_image(path: str | Path) -> tuple[int, int]:
@@ -162,7 +187,7 @@ def measure_image(path: str | Path) -> tuple[int, int]:
     content, name = read_bytes(path), f"'{path}'"
     is_array = kind_of(content[:32]) == ARRAY
     header = read_array_header(content, name) if is_array else examine(content, name)
-    check_size(header.height, header.width, name, MAX_PIXELS)
+    check_size(header.height, header.width, name)
     return header.height, header.width
 
 
@@ -190,10 +215,21 @@ def opened(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Iterator[
     Raises:
         DataError: Pillow says that they are damaged, here or in the block.
     """
+    with _damage_told(name), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        check_size(image.height, image.width, name, max_pixels)
+        yield image
+
+
+@contextmanager
+def _damage_told(name: str) -> Iterator[None]:
+    """Turn whatever Pillow stumbles over in the block into one line.
+
+    Raises:
+        DataError: it stumbled.
+    """
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            check_size(image.height, image.width, name, max_pixels)
-            yield image
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except (MemoryError, DataError):
         raise
     except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
@@ -229,7 +265,7 @@ def examine(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
     return header
 
 
-def check_size(height: int, width: int, name: str, max_pixels: int) -> None:
+def check_size(height: int, width: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
     """Check that a picture has an area, and not too much of it.
 
     Raises:

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from regard.calibration.similarity import Calibration, check_prior
-from regard.data.image import read_image, to_rgb
-from regard.data.transforms import normalize
+from regard.data.pictures import read_picture
 from regard.errors import CheckpointError, DataError
-from regard.evaluation.embed import embed_views, view_transform
+from regard.evaluation.embed import embed_batch, view_transform
+from regard.input_spec import InputSpec
 from regard.metrics.distance import as_features, check_lengths, pair_distances
 from regard.metrics.pair_sampling import similarity_of
 from regard.models import ReIDModel, load
@@ -90,12 +90,8 @@ def compare(
 
 def _descriptor(item: Picture, model: ReIDModel, calibration: Calibration) -> Tensor:
     """(D,) float32 on the CPU."""
-    if isinstance(item, str | Path):
-        return _embed(read_image(item), model, calibration)
-    if isinstance(item, Image.Image):
-        return _embed(np.array(to_rgb(ImageOps.exif_transpose(item))), model, calibration)
-    if isinstance(item, np.ndarray) and item.ndim == 3 and item.shape[2] == 3 and item.dtype == np.uint8:
-        return _embed(item, model, calibration)
+    if isinstance(item, str | Path | Image.Image) or (isinstance(item, np.ndarray) and item.ndim == 3):
+        return _embed(read_picture(item), model, calibration)
     shape, kind = tuple(np.shape(item)), getattr(item, "dtype", type(item).__name__)
     if shape != (model.embed_dim,):
         raise DataError(
@@ -113,9 +109,7 @@ def _embed(picture: np.ndarray, model: ReIDModel, calibration: Calibration) -> T
             "the calibration does not say how pictures were embedded, so only descriptors can be compared; make it "
             "with 'regard calibrate RUN'"
         )
-    height, width = how["height"], how["width"]
-    transform = view_transform(height, width, how["five_crops"], how["interpolation"])
-    pixels = torch.from_numpy(np.ascontiguousarray(transform(picture)))[None]
-    images = normalize(pixels.to(next(model.parameters()).device, memory_format=torch.channels_last))
-    with Products("fp32", images.device):
-        return embed_views(model, images, height, width, how["flip"], how["five_crops"])[0].cpu()
+    seen = InputSpec.from_dict({key: value for key, value in how.items() if key != "five_crops"})
+    pixels = torch.from_numpy(np.ascontiguousarray(view_transform(seen, how["five_crops"])(picture)))[None]
+    with Products("fp32", next(model.parameters()).device):
+        return embed_batch(model, pixels, seen, how["five_crops"])[0].cpu()

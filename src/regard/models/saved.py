@@ -8,9 +8,11 @@ something made with them is kept; a calibration beside them holds it, and is use
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +21,13 @@ import torch
 from torch import Tensor, nn
 
 import regard
-from regard.errors import CheckpointError, ConfigError, RegardWarning, check_kind
+from regard.errors import CheckpointError, ConfigError, RegardWarning, StorageError, check_kind
 from regard.fingerprint import tensors_digest, values_digest
-from regard.input_spec import InputSpec
+from regard.input_spec import SIZED, InputSpec
 from regard.models.importers.tensor_file import read_tensors
-from regard.parsing import parse_json
+from regard.parsing import parse_json, parse_yaml
 from regard.registry import MODELS
-from regard.storage import read_regular, write_together
+from regard.storage import read_regular, write_atomic, write_together
 
 if TYPE_CHECKING:
     from regard.models.contract import ReIDModel
@@ -49,6 +51,10 @@ __all__ = [
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
+SETTINGS = "config.yaml"
+
+UNTOLD = "input_by_default"
+"""Marks an input that nobody has set: the settings of a run that the model lies in, if any, know better."""
 
 
 def model_config(model: ReIDModel) -> dict[str, Any]:
@@ -59,7 +65,8 @@ def model_config(model: ReIDModel) -> dict[str, Any]:
             f"{type(model).__name__} is not a registered model, so it could not be loaded again; "
             f'put @MODELS.register("name") on the class'
         )
-    known = {"input": model.input and model.input.to_dict(), "imported": model.imported}
+    told = vars(model).get("input")
+    known = {"input": told and told.to_dict(), "imported": model.imported}
     return {
         "model": name,
         "num_ids": model.num_ids,
@@ -95,7 +102,9 @@ def from_config(config: Mapping[str, Any], source: str = "the model's descriptio
             f"{source} describes a model that regard {regard.__version__} cannot build "
             f"(written by {config.get('regard', 'an unknown version')}): {error}"
         ) from error
-    model.input, model.imported = _input(config, source), config.get("imported")
+    model.imported = config.get("imported")
+    if not config.get(UNTOLD) and (told := _input(config, source)):
+        model.input = told
     return model.strip() if stripped else model
 
 
@@ -112,12 +121,52 @@ def _input(config: Mapping[str, Any], source: str) -> InputSpec | None:
 
 
 def saved_input(folder: Path) -> InputSpec | None:
-    """What the network in a model folder sees; None where it was saved without.
+    """Return what the network in a model folder sees; None where nothing says it.
+
+    A folder that was saved before does not say all of it; what the settings of its run say is then kept in it.
 
     Raises:
         CheckpointError: there is no such folder, or it is damaged.
     """
-    return _input(_read_description(folder), str(folder / CONFIG))
+    return _input(_described(folder), str(folder / CONFIG))
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """``config.json`` with what the network sees, completed from its run's settings, once, where it lacks that."""
+    config = _read_description(folder)
+    known = _input(config, str(folder / CONFIG))
+    if known is not None and "flip" in config["input"] and not config.get(UNTOLD):
+        return config
+    told = _input_of_run(folder)
+    if told is None:
+        return config
+    seen = told if known is None or config.get(UNTOLD) else replace(known, flip=told.flip)
+    whole = {key: value for key, value in config.items() if key != UNTOLD} | {"input": seen.to_dict()}
+    if config.get("digest") == _description_digest(config):
+        whole["digest"] = _description_digest(whole)
+    elif "digest" in config:
+        return config  # changed by hand, which whoever builds the network says
+    with contextlib.suppress(StorageError):  # a folder that is only read: it is asked each time
+        write_atomic(folder / CONFIG, as_json(whole))
+    return whole
+
+
+def _input_of_run(folder: Path) -> InputSpec | None:
+    """What the settings of a run, beside a model or above it, say that it was trained to see; None without any."""
+    for place in (folder, folder.parent, *([folder.parent.parent] if folder.parent.name == "epochs" else [])):
+        settings = place / SETTINGS
+        if not settings.is_file():
+            continue
+        try:
+            tree = parse_yaml(read_regular(settings).decode(), str(settings))
+            told = {name: tree["data"][name] for name in SIZED if name in tree["data"]}
+            return InputSpec(**told, flip=tree.get("eval", {}).get("flip", True))
+        except (OSError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ConfigError) as error:
+            raise CheckpointError(
+                f"{settings} does not say what the network in {folder} sees ({error}); restore it, or move it away and "
+                "give --size HEIGHTxWIDTH"
+            ) from None
+    return None
 
 
 def was_imported(folder: Path) -> bool:
@@ -260,6 +309,8 @@ def _name(tensor: Tensor) -> str:
 def save(model: ReIDModel, folder: Path) -> None:
     """See :meth:`regard.models.ReIDModel.save`."""
     config = model_config(model)
+    if "input" not in config and model.input is not None:
+        config |= {"input": model.input.to_dict(), UNTOLD: True}
     files = {
         folder / WEIGHTS: serialize(model),
         folder / CONFIG: as_json(config | {"digest": _description_digest(config)}),
@@ -313,8 +364,10 @@ def load(path: Path | str) -> ReIDModel:
     """
     check_kind("path", path, (str, Path), "the folder of a model or of a run")
     folder = model_folder(Path(path))
-    config = _read_description(folder)
+    config = _described(folder)
     model = from_config(config, source=str(folder / CONFIG))
+    if config.get("input") is None:
+        model.input = None
     load_weights(model, read_tensors(folder / WEIGHTS), source=str(folder / WEIGHTS))
     if config.get("digest", (known := _description_digest(config))) != known:
         raise CheckpointError(
@@ -334,6 +387,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         config = parse_json(read_regular(path))
+        if not isinstance(config, dict):
+            raise ValueError("it describes nothing")
     except (OSError, ValueError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise CheckpointError(
