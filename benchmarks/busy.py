@@ -31,8 +31,8 @@ from pathlib import Path
 
 from results_file import table, write
 
-from regard.data.crowd import make_crowd
-from regard.engine.training_state import read_progress
+from regard.crowd import make_crowd
+from regard.run_folder.saved_state import read_progress
 from regard.threads import allowed_cores
 
 CORES = allowed_cores()

@@ -32,8 +32,8 @@ from safetensors.torch import load_file
 from torch.utils.tensorboard.writer import SummaryWriter  # noqa: F401 - imported once, not in every program
 
 from regard.cli.main import main as regard
-from regard.engine.log import read_history
 from regard.engine.run import start_run  # noqa: F401 - as above
+from regard.run_folder.history import read_history
 from regard.run_folder.saved_state import has_state
 
 EPOCHS, STEPS = 3, 6

@@ -23,16 +23,16 @@ import torch
 
 from regard import __version__
 from regard.config import Config
+from regard.crowd import make_crowd
 from regard.data import load_dataset
-from regard.data.crowd import make_crowd
 from regard.engine.run import resume_run, start_run
 from regard.engine.train import build_model
-from regard.engine.training_state import read_config
 from regard.evaluation.embed import embed_run, evaluate_splits
 from regard.metrics import RankingReport
 from regard.metrics.significance import over_seeds
 from regard.models import ReIDModel
 from regard.recipes import read_recipe
+from regard.run_folder.saved_state import read_config
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 from regard.threads import allowed_cores

@@ -17,12 +17,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from regard.data import load_dataset
+    from regard.engine.from_python import train
     from regard.errors import RegardError
-    from regard.evaluation.verify import compare
+    from regard.evaluation.verify import verify
     from regard.input_spec import InputSpec
     from regard.metrics import evaluate_ranking
     from regard.models import ReIDModel, create_model, import_released, load
     from regard.recipes import list_recipes
+    from regard.registry import list_datasets, list_models
     from regard.structures import Batch, Output, Ranking, Sample, Splits
 
 _HOME = {
@@ -34,14 +36,18 @@ _HOME = {
     "RegardError": "regard.errors",
     "Sample": "regard.structures",
     "Splits": "regard.structures",
-    "compare": "regard.evaluation.verify",
     "create_model": "regard.models",
     "evaluate_ranking": "regard.metrics",
     "import_released": "regard.models",
+    "list_datasets": "regard.registry",
+    "list_models": "regard.registry",
     "list_recipes": "regard.recipes",
     "load": "regard.models",
     "load_dataset": "regard.data",
+    "verify": "regard.evaluation.verify",
+    "train": "regard.engine.from_python",
 }
+_FORMERLY = {"compare": "verify"}  # until 0.3
 
 __all__ = [
     "Batch",
@@ -53,17 +59,21 @@ __all__ = [
     "Sample",
     "Splits",
     "__version__",
-    "compare",
     "create_model",
     "evaluate_ranking",
     "import_released",
+    "list_datasets",
+    "list_models",
     "list_recipes",
     "load",
     "load_dataset",
+    "train",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    name = _FORMERLY.get(name, name)
     if name not in _HOME:
         raise AttributeError(f"module 'regard' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -19,14 +19,12 @@ import torch
 
 from regard import __version__
 from regard.config import Config
+from regard.crowd import make_crowd
+from regard.crowd.dataset.crowd_folder import is_complete, read_description
 from regard.data import load_dataset
-from regard.data.crowd import make_crowd
-from regard.data.crowd.folder import is_complete, read_description
 from regard.data.pictures import network_input
-from regard.engine.log import read_history
 from regard.engine.run import resume_run, start_run
 from regard.engine.train import build_model
-from regard.engine.training_state import read_config, read_progress
 from regard.errors import CheckpointError
 from regard.evaluation.color_histogram import color_histograms
 from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_input, run_options
@@ -39,9 +37,12 @@ from regard.models import ReIDModel
 from regard.recipes import read_recipe
 from regard.report import Command, Evaluation, HeatMaps, RankedList, Report, pick_queries, ranked_lists, write_report
 from regard.report.ranked_figure import ranked_figure
+from regard.run_folder.history import read_history
+from regard.run_folder.saved_state import read_config, read_progress
 from regard.runtime.fabric import Runtime
 from regard.storage import write_atomic
 from regard.structures import Ranking, Splits
+from regard.threads import allowed_cores
 from regard.wording import count
 
 __all__ = ["Demo", "run_demo"]
@@ -167,7 +168,10 @@ def _make_crowd(root: Path, train_ids: int, test_ids: int, quiet: bool) -> bool:
     """Make the crowd, unless it is there to the byte; whether it was there as another one, or changed."""
     found = read_description(root)
     before = found if found and is_complete(root, found) else None
-    return make_crowd(root, train_ids=train_ids, test_ids=test_ids, progress=not quiet, overwrite=True) != before
+    made = make_crowd(
+        root, train_ids=train_ids, test_ids=test_ids, workers=allowed_cores(), progress=not quiet, overwrite=True
+    )
+    return made != before
 
 
 def _before(splits: Splits, config: Config, quiet: bool) -> tuple[list[Evaluation], ReIDModel]:

@@ -106,7 +106,7 @@ def check_kind(name: str, value: object, kinds: type | tuple[type, ...], wanted:
     """
     allowed = kinds if isinstance(kinds, tuple) else (kinds,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise ConfigError(f"{name} is {value!r}, wanted {wanted}")
+        raise ConfigError(f"{name} is {' '.join(repr(value).split())}, wanted {wanted}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from regard.errors import ConfigError, UnknownNameError, nearest
 
-__all__ = ["DATASETS", "LOSSES", "MODELS", "Registry"]
+__all__ = ["DATASETS", "LOSSES", "MODELS", "Registry", "list_datasets", "list_models"]
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -106,3 +106,13 @@ class Registry:
 MODELS = Registry("model", "regard.models")
 LOSSES = Registry("loss", "regard.losses")
 DATASETS = Registry("data set", "regard.data.datasets")
+
+
+def list_models() -> list[str]:
+    """Return the names of the systems, in order."""
+    return list(MODELS)
+
+
+def list_datasets() -> list[str]:
+    """Return the names of the data sets, in order."""
+    return list(DATASETS)

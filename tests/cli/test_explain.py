@@ -12,9 +12,9 @@ from PIL import Image
 
 import regard
 from regard.cli.main import main
-from regard.engine.run import resolve
 from regard.errors import CheckpointError
 from regard.explain.correlation import correlate
+from regard.run_folder.resolving import resolve
 
 TINY = "test_resnet.r160_in1k"
 SIZE = ["--size", "96x64"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from regard.engine.log import read_history
 from regard.engine.run import start_run
 from regard.errors import ConfigError
 from regard.recipes import read_recipe
+from regard.run_folder.history import read_history
 
 
 @pytest.mark.parametrize("folder", [None, "elsewhere"])

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from command_words import once
-from regard.engine.log import read_history
+from regard.run_folder.history import read_history
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 

@@ -8,9 +8,10 @@ from PIL import Image
 from test_runs import config_for
 
 from regard.data.labels import read_labels
-from regard.engine.run import open_data, start_run
+from regard.engine.run import start_run
 from regard.errors import ConfigError, DataError
 from regard.recipes import read_recipe
+from regard.run_folder.opened_data import open_data
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 
 from regard.cli.main import main
 from regard.config import Config, load_config
-from regard.engine.log import read_history
 from regard.engine.readiness import check_evaluation
-from regard.engine.run import open_data, resume_run, start_run
+from regard.engine.run import resume_run, start_run
 from regard.errors import CheckpointError, ConfigError, DataError
 from regard.recipes import read_recipe
+from regard.run_folder.history import read_history
+from regard.run_folder.opened_data import open_data
 from regard.run_folder.saved_state import read_saved, write_saved
 
 

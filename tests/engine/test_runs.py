@@ -21,16 +21,18 @@ import regard
 from command_words import once
 from regard.config import load_config
 from regard.engine.ema import Average
-from regard.engine.log import read_history
-from regard.engine.run import open_data, resolve, resume_run, start_run
-from regard.engine.run import tested_on as own_data
-from regard.engine.training_state import read_config, read_progress, save_state
+from regard.engine.run import resume_run, start_run
+from regard.engine.training_state import save_state
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
 from regard.evaluation.embed import loader_workers
 from regard.evaluation.evaluate import evaluate_run
 from regard.recipes import read_recipe
+from regard.run_folder.history import read_history
+from regard.run_folder.opened_data import open_data
+from regard.run_folder.opened_data import tested_on as own_data
 from regard.run_folder.origin import read_origin
-from regard.run_folder.saved_state import read_saved
+from regard.run_folder.resolving import resolve
+from regard.run_folder.saved_state import read_config, read_progress, read_saved
 
 
 def command(*arguments: str | Path) -> list[str]:

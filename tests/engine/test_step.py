@@ -18,7 +18,6 @@ import regard
 from regard.config import Config, TrainConfig, load_config
 from regard.data.transforms import normalize
 from regard.engine.frozen import leave_unreached
-from regard.engine.log import read_history
 from regard.engine.profile import Laps
 from regard.engine.recompute import recompute_blocks
 from regard.engine.run import start_run
@@ -29,6 +28,7 @@ from regard.layers.batch_norm_shares import share_batch_norm
 from regard.models import ReIDModel
 from regard.recipes import list_recipes, read_recipe
 from regard.registry import MODELS
+from regard.run_folder.history import read_history
 from regard.runtime.fabric import Runtime, own_shares
 from regard.structures import Batch, Output
 

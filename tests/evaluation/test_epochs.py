@@ -21,8 +21,9 @@ from regard.engine.stopping import Interrupted
 from regard.errors import CheckpointError, ConfigError, StorageError
 from regard.evaluation import epochs
 from regard.evaluation.epochs import find_checkpoints, score_epochs
-from regard.evaluation.evaluate import evaluate_on, evaluate_run, run_home
+from regard.evaluation.evaluate import evaluate_on, evaluate_run
 from regard.recipes import read_recipe
+from regard.run_folder.folders import run_home
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,14 @@ from PIL import Image
 import regard
 from regard.cli.main import main
 from regard.config import EvalConfig, load_config
-from regard.engine.run import open_data, resolve, start_run
+from regard.engine.run import start_run
 from regard.errors import ConfigError, DataError, UnknownNameError
 from regard.evaluation.embed import embed_run, evaluate_model
 from regard.evaluation.evaluate import evaluate_on, evaluate_run, run_config
 from regard.evaluation.transfer import mean_of_targets, transfer_dict, transfer_table
 from regard.recipes import read_recipe
+from regard.run_folder.opened_data import open_data
+from regard.run_folder.resolving import resolve
 from regard.runtime.fabric import Runtime
 
 

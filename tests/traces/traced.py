@@ -21,9 +21,9 @@ from torch import Tensor
 from regard.config import Config
 from regard.data import load_dataset
 from regard.engine import train as engine
-from regard.engine.log import read_history
 from regard.engine.step import Learner
 from regard.recipes import read_recipe
+from regard.run_folder.history import read_history
 from regard.runtime.fabric import Runtime
 from regard.structures import Batch
 

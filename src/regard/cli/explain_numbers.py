@@ -14,7 +14,6 @@ from regard.cli.explain_runs import names_of, open_runs, write_arrays, write_fig
 from regard.data.labels import LabelRoots, attach_labels, has_label
 from regard.data.sources import find_source
 from regard.errors import ConfigError, DataError
-from regard.evaluation.evaluate import own_config
 from regard.explain.attention_precision import (
     PrecisionRow,
     measure_precision,
@@ -26,6 +25,7 @@ from regard.explain.attention_precision import (
 from regard.explain.correlation import Correlation, correlate, correlation_figure
 from regard.explain.features import feature_maps
 from regard.models.saved import from_config, model_config
+from regard.run_folder.folders import own_config
 from regard.structures import Sample, Splits
 from regard.wording import count
 

@@ -12,11 +12,9 @@ import numpy as np
 
 from regard.cli.explain_runs import file_name, labels_of, write_figure, write_json
 from regard.config import EvalConfig
-from regard.engine.log import read_history
-from regard.engine.run import open_data
 from regard.errors import ConfigError
 from regard.evaluation.embed import embed_run, run_options
-from regard.evaluation.evaluate import run_config, run_home
+from regard.evaluation.evaluate import run_config
 from regard.evaluation.scoring import as_feature_sets, further_figures, lists_of, score_features, with_options
 from regard.explain.figures.svg import Chart, text_width
 from regard.metrics import FeatureSet, RankingReport
@@ -29,6 +27,9 @@ from regard.report.failures import hardest
 from regard.report.ranked import RankedList, find_queries, random_queries, ranked_lists, titled_queries
 from regard.report.ranked_figure import ranked_figure
 from regard.report.run_charts import training_charts
+from regard.run_folder.folders import run_home
+from regard.run_folder.history import read_history
+from regard.run_folder.opened_data import open_data
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 

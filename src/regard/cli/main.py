@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from regard import __version__
+from regard.device import prefer_device
 from regard.errors import RegardError, RegardWarning, UnknownNameError
 
 __all__ = ["VERBS", "main", "parse"]
@@ -67,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         run, parsed = parse(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _Teller()
-            return run(parsed) or 0
+            with prefer_device(getattr(parsed, "device", None), "--device"):
+                return run(parsed) or 0
     except RegardError as error:
         if debug:
             raise

@@ -19,13 +19,11 @@ from regard.config import EvalConfig, TrainConfig
 from regard.engine.training_state import TrainingState
 from regard.errors import ConfigError, DataError, StorageError
 from regard.evaluation.embed import evaluate_splits
+from regard.run_folder.folders import EPOCHS
 from regard.run_folder.saved_state import LAST, PREVIOUS
 from regard.structures import Sample, Splits
 
-__all__ = ["EPOCHS", "check_evaluation", "check_folder", "epochs_to_keep", "remove_leftovers", "weights_size"]
-
-EPOCHS = "epochs"
-"""Folder of a run with the networks of single epochs."""
+__all__ = ["check_evaluation", "check_folder", "epochs_to_keep", "remove_leftovers", "weights_size"]
 
 FEW = 1 << 20
 """Distances of a rehearsal; where there are more, a part of the persons stands for all."""

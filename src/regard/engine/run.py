@@ -10,149 +10,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
-from regard.config import Config, load_config, override, read_settings
-from regard.data.datasets import detect
-from regard.data.labels import LabelRoots, label_training
-from regard.data.sources import Source, find_source, merge_sources, no_training, source_name
+from regard.config import Config, load_config, read_settings
+from regard.data.sources import no_training
 from regard.engine.run_identity import check_settings
 from regard.engine.train import train
 from regard.errors import ConfigError, DataError, StorageError
 from regard.evaluation.embed import products_of
 from regard.models import ReIDModel
 from regard.models.saved import WEIGHTS
-from regard.recipes import Recipe, list_recipes, read_recipe
-from regard.registry import MODELS
-from regard.run_folder.origin import changed_settings, keep_recipe
+from regard.recipes import Recipe
+from regard.run_folder.opened_data import open_data
+from regard.run_folder.origin import keep_recipe
 from regard.run_folder.saved_state import Saved, has_state, read_saved
 from regard.runtime.fabric import Runtime
 from regard.storage import check_text
 from regard.structures import Splits
 
-__all__ = ["Resolved", "find_data", "open_data", "resolve", "resume_run", "start_run", "tested_on"]
-
-CROWD = Path("runs") / "crowd"
-
-
-BASE = "market1501"
-"""Data set whose recipe a system takes for data sets that it has none for."""
-
-
-class Resolved(NamedTuple):
-    """What ``regard train NAME`` stands for.
-
-    Attributes:
-        name: what the run is called by default.
-        config: the checked configuration.
-        recipe: where it comes from.
-        lines: which recipe that is, and what differs from it.
-    """
-
-    name: str
-    config: Config
-    recipe: Recipe
-    lines: tuple[str, ...]
-
-
-def resolve(name: str, overrides: Sequence[str] = ()) -> Resolved:
-    """The recipe meant by ``name`` and its configuration.
-
-    A bare system name takes its recipe for the data set that the overrides point at (``data.name=``, or what is found
-    in ``data.root=``), or its recipe for the crowd where they point at none. Where it has none for that data set, its
-    recipe for Market-1501 serves, and ``lines`` says so.
-
-    Raises:
-        ConfigError: there is no such recipe, or it or an override is wrong.
-    """
-    called, note, on_board = name, "", list_recipes()
-    if name in MODELS and name not in on_board:
-        data = _data_of(overrides)
-        called, base = f"{name}_{data}", f"{name}_{BASE}"
-        name = called
-        if called not in on_board and base in on_board:
-            name, note = base, f"{called.removesuffix(f'_{data}')} has no recipe for {data} and takes that for {BASE}"
-            several = override({}, overrides).get("data", {}).get("train")
-            overrides = (f"data.name={'null' if several else data}", *overrides)
-    recipe = read_recipe(name)
-    config = recipe.config(overrides)
-    said = f"recipe {name} ({recipe.kind})" + (f": {note}" if note else "")
-    changes = changed_settings(recipe, config)
-    return Resolved(Path(called).stem, config, recipe, (said, *([f"changed: {', '.join(changes)}"] if changes else ())))
-
-
-def _data_of(overrides: Sequence[str]) -> str:
-    """Name of the data set that overrides point at: ``data.name``, the first of ``data.train``, or what is in root."""
-    data = override({}, overrides).get("data")
-    data = data if isinstance(data, dict) else {}
-    if data.get("name"):
-        return source_name(str(data["name"]))
-    train = data.get("train")
-    if isinstance(train, list) and train:
-        return source_name(str(train[0]))
-    return detect(Path(str(data["root"])).expanduser()) if data.get("root") else "crowd"
-
-
-def open_data(config: Config, runtime: Runtime | None = None, quiet: bool = False) -> Splits:
-    """Read the data of a configuration: the data set itself, or the training splits of all in ``data.train``.
-
-    Without a root, a crowd is made under runs/crowd first (once).
-
-    Raises:
-        DataError: a data set is not there or not complete.
-        ConfigError: a data set is named twice.
-    """
-    data = config.data
-    home = find_data(tested_on(config), data.root, config, runtime, quiet)
-    if not data.train:
-        return _labeled(home.read(), config, runtime, quiet)
-    splits = home.read()
-    sources = [find_data(text, data.root, config, runtime, quiet) for text in data.train]
-    parts = [splits if source == home else source.read() for source in sources]
-    for name in data.label_files if data.labels else ():
-        places = [str(part.root) for part in parts if part.name == name]
-        if len(places) > 1:
-            raise ConfigError(
-                f"data.label_files says where labels of {name} are, but there are {len(places)}: {', '.join(places)}; "
-                "keep each one's labels in its own folder (regard data labels), and leave label_files out"
-            )
-    return merge_sources(splits, [_labeled(part, config, runtime, quiet) for part in parts])
-
-
-def _labeled(splits: Splits, config: Config, runtime: Runtime | None, quiet: bool) -> Splits:
-    """The data set with the labels the configuration trains on; one rank packs them, where they are to be packed."""
-    if not config.data.labels or not splits.train:
-        return splits
-    files = config.data.label_files.get(splits.name)
-    roots = LabelRoots(**files.model_dump(exclude={"pack"})) if files else None
-    if runtime and not runtime.is_main:
-        runtime.barrier()
-    labeled = label_training(splits, roots, files.pack if files else None, progress=not quiet)
-    if runtime and runtime.is_main:
-        runtime.barrier()
-    return labeled
-
-
-def tested_on(config: Config) -> str | None:
-    """What a configuration tests on, as a text; None is whatever lies in its root."""
-    return config.data.name or (config.data.train[0] if config.data.train else None)
-
-
-def find_data(
-    text: str | None, root: Path | None, config: Config, runtime: Runtime | None = None, quiet: bool = False
-) -> Source:
-    """The source of a text; None is whatever lies in ``root``, and the crowd needs none, it is made."""
-    if root is None and text in (None, "crowd"):
-        from regard.data.crowd import make_crowd
-
-        if runtime is None or runtime.is_main:
-            make_crowd(CROWD, progress=not quiet)
-        if runtime:
-            runtime.barrier()
-        text, root = "crowd", CROWD
-    return find_source(text or detect(root or CROWD), root, config.data.options)
+__all__ = ["resume_run", "standing", "start_run"]
 
 
 def start_run(
@@ -185,7 +62,7 @@ def start_run(
     check_text(folder)
     runtime = Runtime(config.train)
     try:
-        kind = runtime.broadcast(_standing(folder))
+        kind = runtime.broadcast(standing(folder))
         if kind == "run" and not go_on:
             raise ConfigError(
                 f"{folder} holds a run already; go on with it (--resume {folder}), or name another folder with -o"
@@ -214,7 +91,7 @@ def resume_run(folder: Path, overrides: Sequence[str] = (), quiet: bool = False)
         CheckpointError: there is nothing to go on from, or the training pictures are not those it was trained on.
     """
     saved = None
-    if _standing(folder) == "failed":
+    if standing(folder) == "failed":
         settings = folder / "config.yaml"
         config = load_config(read_settings(settings), overrides, source=str(settings))
     else:
@@ -262,7 +139,7 @@ def _train(
         ) from error
 
 
-def _standing(folder: Path) -> str:
+def standing(folder: Path) -> str:
     """What a folder is to a new run: "run" where weights lie in it, "failed" where one ended before, else empty."""
     models = (folder, folder / "best", folder / "final")
     if has_state(folder) or any((place / WEIGHTS).is_file() for place in models):

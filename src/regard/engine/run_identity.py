@@ -7,14 +7,14 @@ and so do the settings, but for those that say where things are, how fast they a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from regard.config import Config
+from regard.config import Config, flat_settings
 from regard.data.sources import split_options
 from regard.engine.optim import lr_factor
 from regard.errors import CheckpointError, ConfigError, DataError
@@ -23,7 +23,7 @@ from regard.registry import DATASETS
 from regard.run_folder.saved_state import Progress
 from regard.structures import Sample
 
-__all__ = ["check_pictures", "check_settings", "flat_settings", "is_free", "picture_digests", "settings_that_differ"]
+__all__ = ["check_pictures", "check_settings", "is_free", "picture_digests", "settings_that_differ"]
 
 FREE = (
     "data.root", "data.workers", "data.cache", "data.cache_folder", "data.label_files.*.mask_root",
@@ -156,15 +156,6 @@ def settings_that_differ(old: Config, new: Config) -> dict[str, tuple[Any, Any]]
         for key in sorted(olds.keys() | news.keys())
         if olds.get(key) != news.get(key)
     }
-
-
-def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat_settings(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _same_names(before: Any, after: Any) -> bool:

@@ -32,19 +32,12 @@ from regard.engine.optim import (
     step_criterion,
 )
 from regard.engine.profile import Laps
-from regard.engine.readiness import (
-    EPOCHS,
-    check_evaluation,
-    check_folder,
-    epochs_to_keep,
-    remove_leftovers,
-    weights_size,
-)
+from regard.engine.readiness import check_evaluation, check_folder, epochs_to_keep, remove_leftovers, weights_size
 from regard.engine.recompute import recompute_blocks
 from regard.engine.run_identity import check_pictures, picture_digests
 from regard.engine.step import Learner, check_pieces
 from regard.engine.stopping import Interrupted, StopRequest
-from regard.engine.training_state import Progress, TrainingState, machine_of, restore, save_state
+from regard.engine.training_state import TrainingState, machine_of, restore, save_state
 from regard.errors import ConfigError, RegardError
 from regard.evaluation.embed import embed_run, evaluate_splits, loader_workers, products_of, run_input
 from regard.input_spec import InputSpec
@@ -52,7 +45,8 @@ from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
 from regard.models.saved import WEIGHTS
 from regard.registry import LOSSES
-from regard.run_folder.saved_state import PICTURES, Saved, keep_good_one
+from regard.run_folder.folders import EPOCHS
+from regard.run_folder.saved_state import PICTURES, Progress, Saved, keep_good_one
 from regard.runtime.fabric import Network, Runtime
 from regard.storage import encode_text, write_atomic
 from regard.structures import Splits
@@ -355,8 +349,9 @@ def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime,
         labels.check(splits.train)
     return train_loader(
         splits.train, transform, ids_per_batch=data.ids_per_batch, images_per_id=data.images_per_id,
-        sampler=data.sampler, rounds=data.rounds, keep_last=data.keep_last, seed=config.train.seed,
-        rank=runtime.rank, world_size=runtime.world_size, workers=loader_workers(data.workers, runtime.world_size),
+        sampler=data.sampler, rounds=data.rounds, keep_last=data.keep_last, scarce=data.scarce,
+        distinct_ids=data.distinct_ids, seed=config.train.seed, rank=runtime.rank, world_size=runtime.world_size,
+        workers=loader_workers(data.workers, runtime.world_size),
         pin_memory=runtime.device.type == "cuda", labels=labels, cache=build_cache(config, splits, folder, runtime),
     )  # fmt: skip
 

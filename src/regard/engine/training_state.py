@@ -15,11 +15,11 @@ from regard.errors import CheckpointError
 from regard.losses import Criterion
 from regard.models import ReIDModel
 from regard.models.saved import load_weights
-from regard.run_folder.saved_state import PICTURES, Progress, Saved, has_state, part_of, read_saved, write_saved
+from regard.run_folder.saved_state import PICTURES, Progress, Saved, part_of, write_saved
 from regard.runtime.fabric import Runtime
 from regard.runtime.randomness import random_state, set_random_state
 
-__all__ = ["Progress", "TrainingState", "has_state", "read_config", "read_progress", "restore", "save_state"]
+__all__ = ["TrainingState", "restore", "save_state"]
 
 
 @dataclass
@@ -62,24 +62,6 @@ def save_state(folder: Path, state: TrainingState, config: Config, runtime: Runt
 def machine_of(runtime: Runtime) -> dict[str, object]:
     """What a training is computed on, as far as its last digits depend on it."""
     return {"processes": runtime.world_size, "device": runtime.device.type, "precision": runtime.precision}
-
-
-def read_config(folder: Path) -> Config:
-    """The configuration of the run whose state the folder holds.
-
-    Raises:
-        CheckpointError: the folder holds no training state that is whole.
-    """
-    return read_saved(folder).config
-
-
-def read_progress(folder: Path) -> Progress:
-    """How far the run in ``folder`` has come.
-
-    Raises:
-        CheckpointError: the folder holds no training state that is whole.
-    """
-    return read_saved(folder).progress
 
 
 def restore(saved: Saved, state: TrainingState, runtime: Runtime) -> None:

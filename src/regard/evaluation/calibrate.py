@@ -13,15 +13,16 @@ from regard.calibration.reliability import Reliability
 from regard.calibration.similarity import RATES, Calibration, fit_calibration, with_notes
 from regard.config import Config
 from regard.data.sources import find_source, source_name
-from regard.engine.run import CROWD, open_data
 from regard.errors import DataError
 from regard.evaluation.compare_runs import fingerprint
 from regard.evaluation.embed import extract, protocol_labels, run_input
-from regard.evaluation.evaluate import run_config, run_home
+from regard.evaluation.evaluate import run_config
 from regard.metrics.pair_sampling import sample_pairs
 from regard.models import ReIDModel, load
 from regard.models.saved import CALIBRATION, as_json, model_folder, sealed, weights_digest
 from regard.precision import Products
+from regard.run_folder.folders import run_home
+from regard.run_folder.opened_data import CROWD, open_data
 from regard.runtime.fabric import Runtime
 from regard.storage import write_atomic
 from regard.structures import Splits
@@ -61,7 +62,7 @@ def calibrate_run(
 ) -> Calibrated:
     """Calibrate a run or a model folder on query and gallery of a data set, and write ``calibration.json`` into it.
 
-    Descriptors are computed in float32, as :func:`regard.compare` does. People it was trained on are never used: they
+    Descriptors are computed in float32, as :func:`regard.verify` does. People it was trained on are never used: they
     are more alike to themselves than people it has not seen.
 
     Args:

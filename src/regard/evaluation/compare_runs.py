@@ -25,11 +25,10 @@ import torch
 
 import regard
 from regard.config import Config
-from regard.engine.run import open_data
 from regard.errors import ConfigError, StorageError
 from regard.evaluation.comparison import Comparison, Row
 from regard.evaluation.embed import embed_run, evaluate_splits, products_of, run_options
-from regard.evaluation.evaluate import run_config, run_home
+from regard.evaluation.evaluate import run_config
 from regard.evaluation.scoring import lists_of, with_options
 from regard.fingerprint import bytes_digest, samples_digest
 from regard.metrics import RankingReport
@@ -39,11 +38,16 @@ from regard.models.cost import Cost, inference_cost
 from regard.models.saved import model_folder, weights_digest
 from regard.naming import distinct
 from regard.parsing import parse_json
+from regard.run_folder.folders import run_home
+from regard.run_folder.opened_data import open_data
 from regard.runtime.fabric import Runtime
-from regard.storage import plain_text, write_atomic
+from regard.storage import plain_text, read_regular, write_atomic
 from regard.structures import Splits
 
 __all__ = ["code_digest", "compare_runs", "fingerprint", "measure_speed", "run_labels"]
+
+CODE = ("data", "evaluation", "layers", "metrics", "models", "runtime", ".")
+"""Rooms of the code that scores are made by."""
 
 KEPT = "eval"
 DIGITS = 32
@@ -258,9 +262,7 @@ def _key(folder: Path, config: Config, splits: Splits, digest: str, device: torc
 def code_digest() -> str:
     """Digest of the code that scores are made by."""
     home = Path(regard.__file__).parent
-    files = sorted(
-        file for room in ("data", "engine", "layers", "metrics", "models", ".") for file in home.glob(f"{room}/*.py")
-    )
+    files = sorted(file for room in CODE for file in home.glob(f"{room}/*.py"))
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -280,7 +282,7 @@ def _pack(report: RankingReport, cost: Cost) -> bytes:
 def _read(file: Path) -> tuple[RankingReport, Cost] | None:
     """What :func:`_pack` wrote; None where there is nothing, or not as it was written."""
     try:
-        packed = file.read_bytes()
+        packed = read_regular(file)
         if bytes_digest(packed[:-DIGITS]).encode() != packed[-DIGITS:]:
             return None
         with np.load(io.BytesIO(packed[:-DIGITS])) as content:

@@ -14,12 +14,10 @@ from typing import Any, NamedTuple
 
 from regard.config import Config
 from regard.data.sources import Source, place_of
-from regard.engine.readiness import EPOCHS
-from regard.engine.training_state import read_progress
 from regard.errors import CheckpointError, ConfigError
 from regard.evaluation.compare_runs import code_digest, fingerprint
 from regard.evaluation.embed import products_of
-from regard.evaluation.evaluate import open_sources, own_config, places_of, score_each, settings_of, trained_on
+from regard.evaluation.evaluate import open_sources, places_of, score_each, settings_of, trained_on
 from regard.evaluation.transfer import Score
 from regard.fingerprint import values_digest
 from regard.metrics.average_precision import RANKS
@@ -28,6 +26,8 @@ from regard.models import load
 from regard.models.saved import WEIGHTS, as_json, weights_digest
 from regard.naming import distinct
 from regard.parsing import parse_json
+from regard.run_folder.folders import EPOCHS, own_config
+from regard.run_folder.saved_state import read_progress
 from regard.runtime.fabric import Runtime
 from regard.storage import check_writable, read_regular, write_atomic
 from regard.structures import Splits

@@ -9,11 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regard.config import Config, load_config, read_settings
+from regard.config import Config, load_config
 from regard.data.datasets import detect
 from regard.data.sources import Source, find_source, place_of, same_pictures, split_options
-from regard.engine.readiness import EPOCHS
-from regard.engine.run import CROWD, find_data, resolve, tested_on
 from regard.errors import ConfigError, RegardError
 from regard.evaluation.embed import embed_run, run_options
 from regard.evaluation.scoring import Detail, Queries, as_feature_sets, as_one_list, score_sets, with_options
@@ -22,6 +20,9 @@ from regard.input_spec import known_input
 from regard.metrics import RankingReport
 from regard.models import ReIDModel, load
 from regard.models.saved import model_folder, saved_input, saved_system, was_imported
+from regard.run_folder.folders import own_config
+from regard.run_folder.opened_data import CROWD, find_data, tested_on
+from regard.run_folder.resolving import resolve
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 
@@ -29,10 +30,8 @@ __all__ = [
     "evaluate_on",
     "evaluate_run",
     "open_sources",
-    "own_config",
     "places_of",
     "run_config",
-    "run_home",
     "score_each",
     "settings_of",
     "trained_on",
@@ -216,13 +215,6 @@ def run_config(
     return load_config(tree)
 
 
-def run_home(folder: Path) -> Path:
-    """The run folder that a folder is, or is a part of; a model folder is its own."""
-    above = folder.parent.parent if folder.parent.name == EPOCHS else folder.parent
-    inside = (above != folder.parent or folder.name in ("final", "best")) and (above / "config.yaml").is_file()
-    return above if inside else folder
-
-
 def settings_of(
     folder: Path, own: Config | None, changes: Mapping[str, Any] | None = None, size: tuple[int, int] | None = None
 ) -> Config:
@@ -244,12 +236,6 @@ def settings_of(
     if tree["eval"]["precision"] == "auto" and (own is None or was_imported(place)):
         tree["eval"]["precision"] = "fp32"
     return load_config(tree)
-
-
-def own_config(folder: Path) -> Config | None:
-    """The configuration a run was trained with; None for the folder of a model alone."""
-    settings = run_home(folder) / "config.yaml"
-    return load_config(read_settings(settings), source=str(settings)) if settings.is_file() else None
 
 
 def trained_on(config: Config) -> list[Source | str]:

@@ -186,7 +186,7 @@ def _of_branches(model: DAAF, images: Tensor) -> dict[str, Attention]:
     last = seen[0]
     found = {"holistic": Attention(_array(last.mean(1)), "positions", "mean over the channels of the last map")}
     width = model.options["group_width"] or last.shape[1] // len(JOINT_GROUPS)
-    for number, group in enumerate(JOINT_GROUPS):
+    for number, group in enumerate(JOINT_GROUPS if model.options["grouped"] else ()):
         channels = last[:, number * width : (number + 1) * width]
         found[f"partial.{group}"] = Attention(
             _array(channels.mean(1)), "positions", f"mean over the channels of {group}"

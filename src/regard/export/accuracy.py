@@ -16,15 +16,16 @@ from regard.config import Config, EvalConfig
 from regard.data.listing import noting, walk_images
 from regard.data.loaders import test_loader
 from regard.data.transforms import TestTransform
-from regard.engine.run import open_data
 from regard.errors import ConfigError, DataError
 from regard.evaluation.embed import evaluate_splits, loader_workers
-from regard.evaluation.evaluate import own_config, run_config
+from regard.evaluation.evaluate import run_config
 from regard.evaluation.scoring import embedding_options, with_options
 from regard.export.engines import Engine, open_engine
 from regard.export.exporting import Exported, read_pictures
 from regard.export.manifest import card_file
 from regard.metrics import RankingReport
+from regard.run_folder.folders import own_config
+from regard.run_folder.opened_data import open_data
 from regard.storage import write_atomic
 from regard.structures import Sample, Splits
 

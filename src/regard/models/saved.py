@@ -205,7 +205,7 @@ def weights_digest(source: ReIDModel | Path) -> str:
     config = _read_description(source)
     try:
         parts = MODELS.get(config["model"]).dispensable_parts(config["options"])
-        return tensors_digest((source / WEIGHTS).read_bytes(), parts)
+        return tensors_digest(read_regular(source / WEIGHTS), parts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{source} holds no model that is whole ({error}); give a folder that model.save() or a training wrote"

@@ -28,13 +28,10 @@ from tqdm import tqdm
 from regard import __version__
 from regard.config import Config
 from regard.data.pictures import network_input
-from regard.engine.log import read_history
-from regard.engine.run import open_data
-from regard.engine.training_state import read_progress
 from regard.errors import CheckpointError, ConfigError, nearest
 from regard.evaluation.compare_runs import fingerprint, run_labels
 from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_input, run_options
-from regard.evaluation.evaluate import own_config, run_config, run_home
+from regard.evaluation.evaluate import run_config
 from regard.evaluation.scoring import as_feature_sets, lists_of, with_options
 from regard.explain.attention import attention_of
 from regard.explain.attention_precision import PrecisionRow, measure_precision, pair_up, precision_row
@@ -53,7 +50,11 @@ from regard.report.embedding_map import EmbeddingMap, MapMethod, aligned, check_
 from regard.report.failures import FailureKind, hardest
 from regard.report.ranked import RankedList, pick_queries, random_queries, ranked_lists
 from regard.report.runs_page import Match, RunFindings, RunsReport, ShownQuery
+from regard.run_folder.folders import own_config, run_home
+from regard.run_folder.history import read_history
+from regard.run_folder.opened_data import open_data
 from regard.run_folder.origin import read_origin
+from regard.run_folder.saved_state import read_progress
 from regard.runtime.fabric import Runtime
 from regard.structures import Ranking, Sample, Splits
 from regard.wording import count

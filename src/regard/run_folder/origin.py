@@ -10,8 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from regard.config import Config, load_config
-from regard.engine.run_identity import flat_settings
+from regard.config import Config, flat_settings, load_config
 from regard.errors import CheckpointError, ConfigError, RegardError
 from regard.parsing import parse_json
 from regard.recipes import UNSAID, About, Recipe

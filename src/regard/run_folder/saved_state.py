@@ -29,7 +29,10 @@ from regard.errors import CheckpointError, ConfigError, RegardError, StorageErro
 from regard.parsing import parse_json
 from regard.storage import write_atomic
 
-__all__ = ["Progress", "Saved", "has_state", "keep_good_one", "part_of", "read_saved", "write_saved"]
+__all__ = [
+    "Progress", "Saved", "has_state", "keep_good_one", "part_of", "read_config", "read_progress", "read_saved",
+    "write_saved",
+]  # fmt: skip
 
 LAST = "last.safetensors"
 PREVIOUS = "previous.safetensors"
@@ -152,6 +155,24 @@ def read_saved(folder: Path) -> Saved:
         except CheckpointError as error:
             faults.append(str(error))
     raise CheckpointError(f"{'; '.join(faults)}; restore it from a backup, or start a new run in another folder (-o)")
+
+
+def read_config(folder: Path) -> Config:
+    """The configuration of the run whose state the folder holds.
+
+    Raises:
+        CheckpointError: the folder holds no training state that is whole.
+    """
+    return read_saved(folder).config
+
+
+def read_progress(folder: Path) -> Progress:
+    """How far the run in ``folder`` has come.
+
+    Raises:
+        CheckpointError: the folder holds no training state that is whole.
+    """
+    return read_saved(folder).progress
 
 
 def keep_good_one(saved: Saved) -> None:

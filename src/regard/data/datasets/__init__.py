@@ -7,6 +7,9 @@ their file names, which no file system and no locale changes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ __all__ = [
     "count_differences",
     "detect",
     "find_datasets",
+    "judging_counts",
     "load_dataset",
     "published_counts",
     "shared_ids",
@@ -39,11 +43,14 @@ __all__ = [
 
 LOG = logging.getLogger(__name__)
 
+_said: set[str] = set()
+_judged: ContextVar[bool] = ContextVar("judged", default=False)
+
 
 def load_dataset(name: str, root: str | Path, *, strict: bool = False, **options: Any) -> Splits:
     """Read a data set from disk.
 
-    Counts that differ from the published ones are logged as a warning.
+    Counts that differ from the published ones are logged as a warning, once for each folder.
 
     Args:
         name: its name in the registry, such as ``"market1501"``.
@@ -69,8 +76,20 @@ def load_dataset(name: str, root: str | Path, *, strict: bool = False, **options
         )
         if strict:
             raise DataError(message)
-        LOG.warning(plain_text(message))
+        if message not in _said and not _judged.get():
+            _said.add(message)
+            LOG.warning(plain_text(message))
     return splits
+
+
+@contextmanager
+def judging_counts() -> Iterator[None]:
+    """Context of a caller that compares counts with the published ones itself: reading a data set logs nothing."""
+    token = _judged.set(True)
+    try:
+        yield
+    finally:
+        _judged.reset(token)
 
 
 def detect(root: str | Path) -> str:

@@ -22,7 +22,6 @@ from tqdm import tqdm
 from regard.config import EvalConfig
 from regard.data.corruptions import KINDS, SEVERITIES, Corruption, Mixed, Occlusion, Resolution, choose_kinds
 from regard.data.corruptions.loader import Corrupt, corrupted_loader
-from regard.engine.run import open_data
 from regard.errors import ConfigError, DataError
 from regard.evaluation.embed import (
     embed_batch,
@@ -40,6 +39,7 @@ from regard.evaluation.robustness.means import SIDES, Measured, RobustnessReport
 from regard.evaluation.scoring import embedding_options
 from regard.input_spec import InputSpec
 from regard.models import ReIDModel, load
+from regard.run_folder.opened_data import open_data
 from regard.runtime.fabric import Runtime
 from regard.structures import Sample, Splits
 from regard.wording import count
