@@ -61,9 +61,7 @@ def test_a_calibration_is_that_of_the_data_and_stays_with_the_model(run, market,
     fitted, _ = fit_calibration(sample_pairs(query, gallery, **protocol_labels(splits)), rates=(0.1,))
     np.testing.assert_allclose(found.calibration.knots, fitted.knots, atol=1e-5)
     assert model.calibration == json.loads(found.file.read_text()) == found.calibration.to_dict()
-    assert found.calibration.about["embedding"] == {
-        "height": 48, "width": 32, "interpolation": "bilinear", "flip": True, "five_crops": False,
-    }  # fmt: skip
+    assert found.calibration.about["embedding"] == {**regard.InputSpec(48, 32).to_dict(), "five_crops": False}
     model.strip().save(tmp_path / "copy")
     assert regard.load(tmp_path / "copy").calibration == model.calibration
 
@@ -190,7 +188,7 @@ def test_the_folder_of_a_model_will_do(run, market):
     [
         ("/not/there.jpg", "there is no image"),
         (np.zeros((4, 4), np.uint8), r"uint8 of shape \(4, 4\)"),
-        (np.zeros((4, 4, 3)), r"float64 of shape \(4, 4, 3\)"),
+        (np.zeros((4, 4, 3)), r"float64 and shape \(4, 4, 3\)"),
         (np.zeros(5, np.float32), r"float32 of shape \(5,\): give a path"),
         (np.full(96, np.nan, np.float32), "NaN"),
         (np.zeros(96, np.float32), "the first picture's features are zero in 1 of 1 rows"),

@@ -193,6 +193,11 @@ def test_a_folder_of_before_learns_from_its_run_once(run, tmp_path, picture):
     model.save(run / "best")
     assert regard.load(run / "best").input == regard.InputSpec(40, 20)
     assert Embedder(run / "best", device="cpu").seen == regard.InputSpec(40, 20)
+    assert regard.create_model("baseline", 7, pretrained=run / "best", backbone=TINY).input == model.input
+    model.input = (40, 20)  # pyright: ignore[reportAttributeAccessIssue]
+    for wrong in (lambda: model.save(run / "best"), lambda: model.embed_pictures([picture])):
+        with pytest.raises(ConfigError, match=r"model.input is \(40, 20\), wanted regard.InputSpec"):
+            wrong()
 
 
 def test_where_nothing_says_the_size_every_verb_asks_for_it(run, tmp_path, picture, capsys, market):
@@ -249,7 +254,8 @@ def test_an_image_of_any_mode_is_embedded_as_its_file(mode, model, picture, tmp_
     file = tmp_path / ("x.jpg" if mode in ("CMYK", "YCbCr") else "x.png")
     exif = Image.Exif()
     exif[0x0112] = TURNED
-    changed.save(file, exif=exif, **({"quality": 100} if file.suffix == ".jpg" else {}))
+    options: dict[str, Any] = {"quality": 100} if file.suffix == ".jpg" else {}
+    changed.save(file, exif=exif, **options)
     pair = [Image.open(file), file]
     np.testing.assert_array_equal(*model.embed_pictures(pair))
     upright = image.rotate(-90, expand=True)
@@ -272,7 +278,8 @@ def test_wrong_pictures_end_in_one_clear_line(model, picture, tmp_path):
         ([good.astype(np.float32)], r"ndarray of float32 and shape \(9, 5, 3\), wanted a path"),
         ([good[:, :, 0]], r"shape \(9, 5\)"),
         ([np.zeros((9, 5, 4), np.uint8)], r"shape \(9, 5, 4\)"),
-        ([good[:0]], "no area"),
+        ([good[:0], Image.new("RGB", (0, 9))], "picture of 0 x 5 pixels"),
+        ([Image.new("RGB", (0, 9))], "picture of 9 x 0 pixels"),
         ([good.transpose(2, 0, 1)], r"shape \(3, 9, 5\)"),
         ([good, None], "NoneType"),
         ([torch.zeros(9, 5, 3, dtype=torch.uint8)], "Tensor"),

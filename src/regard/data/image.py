@@ -42,7 +42,6 @@ from regard.errors import DataError
 __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
-    "check_size",
     "decode_image",
     "measure_image",
     "open_image",
@@ -165,10 +164,9 @@ def upright_rgb(image: Image.Image, name: str = "the picture") -> np.ndarray:
         (H, W, 3) uint8.
 
     Raises:
-        DataError: it has no area or too much, it is damaged, or its pixels have no one color on a screen.
+        DataError: it is damaged, or its pixels have no one color on a screen.
     """
     with _damage_told(name):
-        check_size(image.height, image.width, name)
         return _upright(image, name)
 
 
@@ -187,7 +185,7 @@ def measure_image(path: str | Path) -> tuple[int, int]:
     content, name = read_bytes(path), f"'{path}'"
     is_array = kind_of(content[:32]) == ARRAY
     header = read_array_header(content, name) if is_array else examine(content, name)
-    check_size(header.height, header.width, name)
+    check_size(header.height, header.width, name, MAX_PIXELS)
     return header.height, header.width
 
 
@@ -265,7 +263,7 @@ def examine(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
     return header
 
 
-def check_size(height: int, width: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
+def check_size(height: int, width: int, name: str, max_pixels: int) -> None:
     """Check that a picture has an area, and not too much of it.
 
     Raises:

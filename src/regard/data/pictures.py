@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regard.data.image import check_size, read_image, upright_rgb
+from regard.data.image import read_image, upright_rgb
 from regard.data.transforms import TestTransform, normalize
 from regard.errors import DataError, UnknownNameError
 from regard.input_spec import InputSpec
@@ -51,7 +51,6 @@ def read_picture(item: Picture, color: Color = "rgb", name: str = "the picture")
         return upright_rgb(item, name)
     if not isinstance(item, np.ndarray) or item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3:
         raise DataError(f"{name} is {_kind_of(item)}, wanted {WANTED}")
-    check_size(item.shape[0], item.shape[1], name)
     return np.ascontiguousarray(item[:, :, ::-1]) if color == "bgr" else item
 
 

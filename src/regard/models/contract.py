@@ -220,4 +220,6 @@ def create_model(name: str, num_ids: int, pretrained: bool | str | Path = False,
         return MODELS.create(name, num_ids=num_ids, pretrained=pretrained, **options)
     model = MODELS.create(name, num_ids=num_ids, pretrained=False, **options)
     model.start_report = take_weights(model, folder)
+    if "input" not in vars(model):
+        model.input = checkpoint.saved_input(folder)
     return model

@@ -66,6 +66,7 @@ def model_config(model: ReIDModel) -> dict[str, Any]:
             f'put @MODELS.register("name") on the class'
         )
     told = vars(model).get("input")
+    check_kind("model.input", told, (InputSpec, type(None)), "regard.InputSpec(HEIGHT, WIDTH)")
     known = {"input": told and told.to_dict(), "imported": model.imported}
     return {
         "model": name,
@@ -388,7 +389,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     try:
         config = parse_json(read_regular(path))
         if not isinstance(config, dict):
-            raise ValueError("it describes nothing")
+            raise ValueError("it does not describe a model")
     except (OSError, ValueError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise CheckpointError(
