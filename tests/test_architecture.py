@@ -19,7 +19,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 GROUND = {
     "structures", "device", "errors", "registry", "storage", "fingerprint", "input_spec", "naming", "parsing",
-    "precision", "threads", "widening", "wording",
+    "plugins", "precision", "threads", "widening", "wording",
 }  # fmt: skip
 
 # What each room may import besides itself and the ground that all stand on.
@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "config": set(),
     "recipes": {"config"},
     "runtime": {"config", "layers"},
-    "run_folder": {"config", "data", "recipes", "runtime"},
+    "run_folder": {"config", "crowd", "data", "recipes", "runtime"},
     "evaluation": {
         "calibration", "config", "data", "metrics", "models", "run_folder", "runtime",
     },
@@ -65,6 +65,7 @@ MAY_IMPORT = {
         "layers", "losses", "metrics", "models", "recipes", "report", "reproduce", "run_folder", "runtime", "service",
     },
     **{ground: set() for ground in GROUND},
+    "registry": {"plugins"},
 }  # fmt: skip
 
 # The crowd is a house of its own. Its ground is what lies beside its rooms; its door opens on all of them.

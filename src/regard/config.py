@@ -32,6 +32,7 @@ from pydantic import (
 from regard.device import check_device_name
 from regard.errors import ConfigError, nearest
 from regard.parsing import dump_yaml, parse_yaml
+from regard.plugins import load_plugins
 from regard.registry import DATASETS, LOSSES, MODELS, Registry
 from regard.storage import open_regular
 
@@ -186,15 +187,16 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
         default=None, description="loader processes; None: by core count"
     )
-    cache: Literal["none", "ram", "disk"] = Field(
-        default="none", description="where decoded training pictures are kept"
+    cache: Annotated[Literal["none", "disk"], BeforeValidator(lambda kind: "disk" if kind == "ram" else kind)] = Field(
+        default="none",
+        description="disk: decoded training pictures in a file, which the system keeps in memory; ram is the same",
     )
     cache_folder: Place | None = Field(default=None, description="of cache=disk; None: in the run folder")
 
     @model_validator(mode="after")
     def _known_options(self) -> DataConfig:
         for name, options in ({key: {} for key in self.label_files} | self.options).items():
-            _check_options(DATASETS, name, options, ())
+            _check_options(DATASETS, name, options, ("root",))
         return self
 
     @model_validator(mode="after")
@@ -393,6 +395,9 @@ class Config(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+    plugins: tuple[str, ...] = Field(
+        default=(), description="files and modules that are imported first: FILE.py, MODULE or MODULE@FILE"
+    )
 
     @model_validator(mode="after")
     def _last_batch_in_one_piece(self) -> Config:
@@ -478,12 +483,17 @@ def load_config(recipe: str | Mapping[str, Any], overrides: Overrides = (), sour
         source: what to call the recipe in error messages.
 
     Raises:
+        PluginError: a plug-in that it names is not there, or cannot be loaded.
         ConfigError: everything that is wrong, in one message.
     """
     tree = parse_yaml(recipe, source) if isinstance(recipe, str) else recipe
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{source} holds {type(tree).__name__}, not a mapping of sections; see 'regard recipes NAME'")
     tree = without_terms(override(tree, overrides), tree, source)
+    named = tree.get("plugins", ())
+    named = [named] if isinstance(named, str) else named
+    if isinstance(named, list | tuple) and all(isinstance(text, str) for text in named):
+        tree["plugins"] = load_plugins(named, wanted_by=source)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:

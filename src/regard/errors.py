@@ -6,6 +6,7 @@ command line exit with code 2 and no traceback (``--debug`` shows it)::
     RegardError
     ├── ConfigError        an option, a recipe or an override is wrong
     ├── UnknownNameError   a registered name is not known (answers with the nearest ones)
+    ├── PluginError        a plug-in is not there, or cannot be loaded
     ├── DataError          a data set, an image or a label file is not what was promised
     ├── CheckpointError    a checkpoint does not fit, or is not one
     └── StorageError       the disk refused a write; what was there before is intact
@@ -23,6 +24,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "PluginError",
     "RegardError",
     "RegardWarning",
     "StorageError",
@@ -59,6 +61,10 @@ class UnknownNameError(ConfigError):
         super().__init__(f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}")
 
 
+class PluginError(ConfigError):
+    """A plug-in is not there, or cannot be loaded."""
+
+
 class DataError(RegardError):
     """A data set, an image or a label file is not what was promised."""
 
@@ -71,13 +77,14 @@ class StorageError(RegardError):
     """A write failed; what had been written before is intact."""
 
 
-def require(package: str, what: str, install: str) -> ModuleType:
+def require(package: str, what: str, extra: str, instead: str = "") -> ModuleType:
     """Import a package that only some of the work needs, before any of the work is done.
 
     Args:
         package: name of the module.
         what: what needs it.
-        install: what to give to ``pip install``.
+        extra: name of the extra of regard that brings it.
+        instead: what to do where it is not to be installed.
 
     Raises:
         ConfigError: it cannot be imported.
@@ -87,7 +94,8 @@ def require(package: str, what: str, install: str) -> ModuleType:
     except ImportError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"{what} needs {package}, which cannot be imported ({reason}); pip install {install}"
+            f"{what} needs {package}, which cannot be imported ({reason}); pip install 'regard[{extra}]'"
+            + (f", or {instead}" if instead else "")
         ) from None
     return sys.modules[package]
 

@@ -96,7 +96,7 @@ def test_pictures_of_another_size_or_type(market_run, pictures):
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_an_engine_that_is_not_installed(market_run, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ConfigError, match=r'pip install "regard\[export\]"'):
+    with pytest.raises(ConfigError, match=r"pip install 'regard\[export\]'"):
         open_engine(market_run, name)
 
 

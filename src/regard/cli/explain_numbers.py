@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,10 +125,13 @@ def _masked(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
             roots = LabelRoots(**found[0].model_dump(include={"mask_root", "coco", "mask_threshold"}), tolerance=1)
     if not roots:
         return samples
-    samples, coverage = attach_labels(samples, splits.root, roots)
+    named, coverage = attach_labels([replace(sample, mask=None) for sample in samples], splits.root, roots)
+    labeled = [found if has_label(found, "mask") else sample for found, sample in zip(named, samples)]
+    own = sum(has_label(sample, "mask") for sample in labeled) - coverage.masks
     places = " and ".join(str(place) for place in (roots.mask_root, roots.coco) if place)
-    print(f"masks in {places}: {coverage.masks:,} of {count(coverage.photos, f'{arguments.split} picture')}")
-    return samples
+    more = f"; {own:,} of the others have the data set's own" if own else ""
+    print(f"masks in {places}: {coverage.masks:,} of {count(coverage.photos, f'{arguments.split} picture')}{more}")
+    return labeled
 
 
 def _wanted(name: str, patterns: list[str] | None) -> bool:

@@ -22,7 +22,7 @@ from regard.models import ReIDModel, load
 from regard.models.saved import model_folder, saved_input, saved_system, was_imported
 from regard.run_folder.folders import own_config
 from regard.run_folder.opened_data import CROWD, find_data, tested_on
-from regard.run_folder.resolving import resolve
+from regard.run_folder.resolving import recipe_for
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 
@@ -222,14 +222,14 @@ def settings_of(
 
     Args:
         folder: run folder or model folder.
-        own: the run's configuration; without one, they are those of its system's recipe for Market-1501. Pictures are
-            always made as the model says.
+        own: the run's configuration; without one, they are those of its system's recipe for Market-1501, or of the
+            baseline's. Pictures are always made as the model says.
         changes: settings of the ``eval`` section that differ. What then leaves the precision open means fp32 for a
             model without a run, and for one that was imported.
         size: height and width of the network's input, where they differ.
     """
     place = model_folder(folder)
-    tree = (own or resolve(f"{saved_system(place)}_market1501").config).to_dict()
+    tree = (own or recipe_for(saved_system(place)).config()).to_dict()
     seen = known_input(saved_input(place), size, folder)
     tree["data"] |= {"height": seen.height, "width": seen.width, "interpolation": seen.interpolation}
     tree["eval"] |= {"flip": seen.flip, **(changes or {})}

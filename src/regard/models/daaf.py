@@ -33,7 +33,7 @@ knows no identities.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -48,6 +48,7 @@ from regard.layers.map_decoder import DecoderKernel, MapDecoder
 from regard.layers.pooling import global_average
 from regard.models.backbone import Backbone
 from regard.models.contract import ReIDModel
+from regard.models.looks import Attention, HeadLayer, watched
 from regard.models.options import check_choice
 from regard.registry import MODELS
 from regard.structures import Output
@@ -228,6 +229,45 @@ class DAAF(ReIDModel):
 
     def _descriptor(self, images: Tensor) -> Tensor:
         return self.neck(global_average(self.backbone(self.pixels(images))))
+
+    def attention_on(self, images: Tensor) -> dict[str, Attention]:
+        """Means of the last map's channels, all and each group's; what the branches predict, where they are there.
+
+        The paper's pictures do not say which map they show; means over channels are our reading.
+        """
+        with watched({"last": self.backbone.stages[-1]}) as seen:
+            maps = self(images).maps
+        last = seen["last"]
+        found = {"holistic": Attention.of(last.mean(1), "positions", "mean over the channels of the last map")}
+        width = self.options["group_width"] or last.shape[1] // len(JOINT_GROUPS)
+        for group, channels in zip(JOINT_GROUPS if self.options["grouped"] else (), last.split(width, 1)):
+            found[f"partial.{group}"] = Attention.of(
+                channels.mean(1), "positions", f"mean over the channels of {group}"
+            )
+        if "hab" in maps:
+            found["mask"] = Attention.of(maps["hab"][:, 0], "positions", "predicted person mask")
+        for group, joints in JOINT_GROUPS.items() if "pab" in maps else ():
+            peak = maps["pab"][:, list(joints)].amax(1)
+            found[f"joints.{group}"] = Attention.of(peak, "positions", f"predicted heat maps of {group}, the highest")
+        if "pab" in maps:
+            found["keypoints"] = Attention.of(peaks(maps["pab"]), "points", "peaks of the predicted heat maps")
+        return found
+
+    def map_layers(self) -> Mapping[str, nn.Module | str]:
+        """The stages."""
+        return self.backbone.taps()
+
+    def head_layers(self) -> dict[str, HeadLayer]:
+        """The last map, in which the scores of ``bot`` are linear."""
+        linear = self.preset == "bot" and self.classifier is not None
+        return {"global": super().head_layers()["global"]._replace(linear=linear)}
+
+
+def peaks(heatmaps: Tensor) -> Tensor:
+    """Where each heat map is highest, and how high: (B, J, h, w) -> (B, J, 3)."""
+    height, width = heatmaps.shape[2:]
+    peak, place = heatmaps.flatten(2).max(-1)
+    return torch.stack([(place % width + 0.5) / width, (place // width + 0.5) / height, peak], -1)
 
 
 class HolisticBranch(nn.Module):

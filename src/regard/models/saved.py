@@ -26,6 +26,7 @@ from regard.fingerprint import tensors_digest, values_digest
 from regard.input_spec import SIZED, InputSpec
 from regard.models.importers.tensor_file import read_tensors
 from regard.parsing import parse_json, parse_yaml
+from regard.plugins import load_plugins
 from regard.registry import MODELS
 from regard.storage import read_regular, write_atomic, write_together
 
@@ -68,6 +69,7 @@ def model_config(model: ReIDModel) -> dict[str, Any]:
     told = vars(model).get("input")
     check_kind("model.input", told, (InputSpec, type(None)), "regard.InputSpec(HEIGHT, WIDTH)")
     known = {"input": told and told.to_dict(), "imported": model.imported}
+    known["plugin"] = MODELS.plugin_of(name)
     return {
         "model": name,
         "num_ids": model.num_ids,
@@ -96,8 +98,9 @@ def from_config(config: Mapping[str, Any], source: str = "the model's descriptio
             f"{source} does not describe a model (needs model, num_ids and options); give a folder that "
             f"model.save() or a training wrote"
         ) from error
+    _load_plugin(config, source)
     try:
-        model = MODELS.create(name, num_ids=num_ids, pretrained=False, **options)
+        model = MODELS.create(name, num_ids=num_ids, **options)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(
             f"{source} describes a model that regard {regard.__version__} cannot build "
@@ -107,6 +110,17 @@ def from_config(config: Mapping[str, Any], source: str = "the model's descriptio
     if not config.get(UNTOLD) and (told := _input(config, source)):
         model.input = told
     return model.strip() if stripped else model
+
+
+def _load_plugin(config: Mapping[str, Any], source: str) -> None:
+    """Import the plug-in that a described model is of, if it is of one.
+
+    Raises:
+        PluginError: it is not there, or cannot be loaded.
+    """
+    plugin = config.get("plugin")
+    if isinstance(plugin, str):
+        load_plugins([plugin], wanted_by=source)
 
 
 def _input(config: Mapping[str, Any], source: str) -> InputSpec | None:
@@ -204,6 +218,7 @@ def weights_digest(source: ReIDModel | Path) -> str:
     if isinstance(source, nn.Module):
         return tensors_digest(serialize(source), source.dispensable_parts(source.options))
     config = _read_description(source)
+    _load_plugin(config, str(source / CONFIG))
     try:
         parts = MODELS.get(config["model"]).dispensable_parts(config["options"])
         return tensors_digest(read_regular(source / WEIGHTS), parts)

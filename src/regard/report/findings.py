@@ -36,7 +36,7 @@ from regard.evaluation.scoring import as_feature_sets, lists_of, with_options
 from regard.explain.attention import attention_of
 from regard.explain.attention_precision import PrecisionRow, measure_precision, pair_up, precision_row
 from regard.explain.correlation import Correlation, correlate
-from regard.explain.features import feature_layers, feature_maps
+from regard.explain.features import feature_maps
 from regard.explain.heads import pair_heat
 from regard.metrics import RankingReport, evaluate_camera_pairs, rank
 from regard.metrics.pair_sampling import sample_pairs
@@ -117,7 +117,7 @@ class Stages:
 
 
 def gather(
-    folders: Sequence[Path],
+    folders: Sequence[Path] | Mapping[str, Path],
     *,
     name: str | None = None,
     root: Path | None = None,
@@ -135,7 +135,7 @@ def gather(
     """Find out everything the page of some runs shows.
 
     Args:
-        folders: run folders or model folders.
+        folders: run folders or model folders, or label -> such a folder.
         name, root: data set for all; both None takes each run's own, which must be the same.
         changes: settings of the ``eval`` section for all. The form of AP is ``step`` for all unless said here.
         queries: random queries whose ranked lists are shown, and hardest failures besides.
@@ -154,7 +154,7 @@ def gather(
         DataError: a data set that is not there or not complete.
     """
     _check(without, {"queries": queries, "pictures": pictures, "people": people})
-    labels = run_labels(folders)
+    labels = folders if isinstance(folders, Mapping) else run_labels(folders)
     wanted = [section for section in SECTIONS if section not in without]
     if "map" in wanted:
         check_method(method)
@@ -360,7 +360,7 @@ class Finder:
 
     def _correlation(self, run: Opened) -> dict[str, Correlation]:
         """Of the first picture, before and after the first and the last attention; of the last map without any."""
-        names = list(feature_layers(run.model))
+        names = list(run.model.map_layers())
         stems = [name.removesuffix(".before") for name in names if name.endswith(".before")]
         layers = [f"{stem}.{side}" for stem in dict.fromkeys(stems[:1] + stems[-1:]) for side in ("before", "after")]
         maps = feature_maps(run.model, run.input(self._pictures()[:1]), layers or names[-1:])

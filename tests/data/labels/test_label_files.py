@@ -165,6 +165,36 @@ def test_of_several_persons_the_largest_and_then_the_most_central(tmp_path):
     assert several == ["a.jpg"]
 
 
+SURE = [round(0.05 * joint, 2) for joint in range(17)]
+RESULTS = [
+    {"image_id": name, "category_id": 1, "score": score, "keypoints": [x for s in SURE for x in (3.5, 4.0, s)]}
+    for name, score in (("train/a.jpg", 0.9), ("train/b.jpg", 0.2), ("train/b.jpg", 0.7))
+]
+"""What a pose estimator writes: each joint with how sure it is."""
+
+
+@pytest.mark.parametrize("form", ["list", "annotations"])
+def test_what_a_pose_estimator_writes_is_read(tmp_path, form):
+    """By file name, or as annotations of images; joints are hidden from a score of 0.1 and seen from 0.3."""
+    results = [dict(result, keypoints=list(result["keypoints"])) for result in RESULTS]
+    results[1]["keypoints"][0] = 9.0  # of the person that is less sure
+    content = results
+    if form == "annotations":
+        images = [{"id": number, "file_name": f"train/{name}.jpg"} for number, name in enumerate("ab")]
+        content = {
+            "images": images,
+            "annotations": [{**r, "image_id": int(r["image_id"] != "train/a.jpg")} for r in results],
+        }
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    persons, several = read_coco(tmp_path / "results.json")
+    assert several == ["train/b.jpg"]
+    for name in ("train/a.jpg", "train/b.jpg"):
+        assert persons[name].scores == tuple(SURE)
+        assert [v for _, _, v in persons[name].keypoints] == [0, 0, *[1] * 4, *[2] * 11]
+        assert persons[name].keypoints[0] == (0, 0, 0)
+        assert persons[name].keypoints[16] == (3.5, 4, 2)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -179,6 +209,14 @@ def test_of_several_persons_the_largest_and_then_the_most_central(tmp_path):
         (coco_text(keypoint_scores=[1.5] * 17), "not 17 numbers from 0 to 1"),
         (coco_text(segmentation=[[0, 0, 1, 1, 2, 0]]).replace('"width": 32, ', ""), "no width and height"),
         (coco_text().replace('"train/a.jpg"', "7"), "file_name .* no text"),
+        (
+            json.dumps(RESULTS[:1]).replace('"train/a.jpg"', "7"),
+            "list of results by number of image, .* say what photos",
+        ),
+        ("[3]", "expected COCO JSON"),
+        ('[{"keypoints": []}]', "no entry 'image_id'"),
+        (coco_text(keypoints=[1, 1, 0.5, 1, 1, 1.5] * 8 + [1, 1, 0]), "not 17 numbers from 0 to 1"),
+        (coco_text(keypoints=[1, 1, 7] * 17), "neither visibility .* nor scores"),
     ],
 )
 def test_a_wrong_coco_file_is_named_in_one_line(tmp_path, text, message):

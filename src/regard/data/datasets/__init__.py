@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from regard.data.datasets.layout import LAYOUTS, Layout, describe_folders, find_homes, require_folder
+from regard.data.datasets.layout import LAYOUTS, Layout, dataset, describe_folders, find_homes, require_folder
 from regard.data.datasets.paths_check import (
     Counts,
     check_splits,
@@ -32,6 +32,7 @@ __all__ = [
     "check_splits",
     "count",
     "count_differences",
+    "dataset",
     "detect",
     "find_datasets",
     "judging_counts",
@@ -126,7 +127,7 @@ def find_datasets(root: str | Path) -> dict[Path, str]:
     """
     root = Path(root)
     found: dict[Path, str] = {}
-    names = sorted(DATASETS, key=lambda name: precedence(LAYOUTS[name]))
+    names = sorted(set(DATASETS) & LAYOUTS.keys(), key=lambda name: (precedence(LAYOUTS[name]), name))
     read_as = [name for name in names if root.suffix.lower() in LAYOUTS[name].endings]
     if read_as and root.is_file():
         return {root: read_as[0]}
@@ -150,5 +151,5 @@ def published_counts(name: str, **options: Any) -> Counts | None:
         UnknownNameError: no data set of that name.
     """
     DATASETS.get(name)
-    published = LAYOUTS[name].published
+    published = LAYOUTS[name].published if name in LAYOUTS else None
     return published(**options) if callable(published) else published

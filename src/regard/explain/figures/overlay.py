@@ -20,7 +20,7 @@ from regard.data.image import read_image
 from regard.errors import DataError
 from regard.explain.figures.svg import PALETTE
 
-__all__ = ["Picture", "data_uri", "framed", "heat_colors", "heat_over", "open_picture", "sheet"]
+__all__ = ["Picture", "data_uri", "framed", "heat_over", "open_picture", "sheet"]
 
 Picture = Image.Image | np.ndarray | Path | str
 """A PIL image, (H, W, 3) uint8, or a file."""
@@ -70,12 +70,6 @@ def heat_over(picture: Picture, heat: np.ndarray, strength: float = 0.75, height
     base = np.asarray(Image.blend(image, gray, 0.5), dtype=np.float32)
     color = 255 * matplotlib.colormaps[COLORMAP](level[..., 0])[..., :3]
     return Image.fromarray((alpha * color + (1 - alpha) * base + 0.5).astype(np.uint8))
-
-
-def heat_colors(count: int = 8) -> list[str]:
-    """Hex colors of the heat scale from 0 to 1, for a legend."""
-    colors = matplotlib.colormaps[COLORMAP](np.linspace(0, 1, count))[:, :3]
-    return ["#" + "".join(f"{round(255 * channel):02x}" for channel in color) for color in colors]
 
 
 def framed(
