@@ -188,7 +188,7 @@ def test_the_folder_of_a_model_will_do(run, market):
     [
         ("/not/there.jpg", "there is no image"),
         (np.zeros((4, 4), np.uint8), r"uint8 of shape \(4, 4\)"),
-        (np.zeros((4, 4, 3)), r"float64 and shape \(4, 4, 3\)"),
+        (np.zeros((4, 4, 3)), r"float64 of shape \(4, 4, 3\)"),
         (np.zeros(5, np.float32), r"float32 of shape \(5,\): give a path"),
         (np.full(96, np.nan, np.float32), "NaN"),
         (np.zeros(96, np.float32), "the first picture's features are zero in 1 of 1 rows"),

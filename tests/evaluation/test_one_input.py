@@ -22,7 +22,7 @@ from regard.data.image import read_image
 from regard.errors import CheckpointError, ConfigError, DataError, RegardError
 from regard.evaluation.embed import embed_run
 from regard.evaluation.evaluate import settings_of
-from regard.export.engines import open_engine
+from regard.export import open_engine
 from regard.export.exporting import export_run, resized
 from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery
@@ -272,17 +272,17 @@ def test_wrong_pictures_end_in_one_clear_line(model, picture, tmp_path):
         (str(picture), "one picture, wanted a list"),
         (picture, "one picture, wanted a list"),
         (Image.new("RGB", (4, 4)), "one picture, wanted a list"),
-        (good, r"ndarray of uint8 and shape \(9, 5, 3\), wanted a list"),
+        (good, "one picture, wanted a list"),
         (b"", "bytes, wanted a list"),
         (3, "int, wanted a list"),
-        ([good.astype(np.float32)], r"ndarray of float32 and shape \(9, 5, 3\), wanted a path"),
+        ([good.astype(np.float32)], r"float32 of shape \(9, 5, 3\), expected the path"),
         ([good[:, :, 0]], r"shape \(9, 5\)"),
         ([np.zeros((9, 5, 4), np.uint8)], r"shape \(9, 5, 4\)"),
-        ([good[:0], Image.new("RGB", (0, 9))], "picture of 0 x 5 pixels"),
-        ([Image.new("RGB", (0, 9))], "picture of 9 x 0 pixels"),
+        ([good[:0]], "0 x 5 pixels have no area"),
+        ([Image.new("RGB", (0, 9))], "9 x 0 pixels have no area"),
         ([good.transpose(2, 0, 1)], r"shape \(3, 9, 5\)"),
         ([good, None], "NoneType"),
-        ([torch.zeros(9, 5, 3, dtype=torch.uint8)], "Tensor"),
+        ([torch.zeros(9, 5, 3, dtype=torch.uint8)], "torch.uint8 of shape"),
         ([tmp_path / "nothing.jpg"], "there is no image of that name"),
         ([torn], "damaged"),
     ]

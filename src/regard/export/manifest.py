@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import regard
 from regard.errors import CheckpointError
 from regard.fingerprint import bytes_digest, values_digest
 from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation
 from regard.parsing import parse_json
 from regard.storage import read_regular
+from regard.version import __version__
 
 __all__ = ["Card", "Precision", "card_file", "read_card", "read_export", "with_files"]
 
@@ -65,7 +65,7 @@ class Card:
     l2_normalized: bool = False
     flip_averaged: bool = False
     flip: bool = True
-    regard: str = regard.__version__
+    regard: str = __version__
 
     @classmethod
     def of(cls, system: str, embed_dim: int, seen: InputSpec, weights: str, precision: Precision = "fp32") -> Card:

@@ -21,8 +21,9 @@ from regard.data.pictures import network_input
 from regard.data.transforms import TestTransform
 from regard.device import choose_device
 from regard.errors import CheckpointError, ConfigError
-from regard.export.engines import Engine, EngineName, open_engine
+from regard.export.engines import Engine
 from regard.export.manifest import Precision
+from regard.export.opening import EngineName, open_engine
 from regard.gallery.query import unit_rows
 from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, known_input
 from regard.models import ReIDModel, load

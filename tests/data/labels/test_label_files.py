@@ -29,10 +29,10 @@ from regard.data.labels import (
     stack_targets,
 )
 from regard.data.labels.coco import Person, read_coco, write_coco
-from regard.data.labels.labeled import Outline
+from regard.data.labels.labeled import Outline, read_gray
 from regard.data.labels.mask import draw_polygons, draw_runs, draw_segmentation, runs_of, unpack_runs
 from regard.errors import ConfigError, DataError
-from regard.structures import Splits
+from regard.structures import Sample, Splits
 
 KEYPOINTS = tuple((1.5 * j, 3.25 * j, (2, 1, 0)[j % 3]) for j in range(17))
 
@@ -328,6 +328,28 @@ def test_wrong_roots(tmp_path, photos, released):
     for options in ({"tolerance": 1.5}, {"mask_threshold": 0}):
         with pytest.raises(ConfigError, match=f"{next(iter(options))} is"):
             LabelRoots(**options)
+
+
+def test_a_data_sets_own_masks_are_read_by_their_kind_of_file_or_by_the_threshold(tmp_path):
+    """JPEG scatters grays around an edge, which are nobody; a PNG of ones is the person; a turned mask is upright."""
+    mask = np.zeros((40, 20), np.uint8)
+    mask[10:30, 5:15] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(mask).save(tmp_path / "scattered.jpg", quality=50)
+    Image.fromarray(np.rot90(mask)).save(tmp_path / "turned.jpg", quality=50, exif=exif)
+    Image.fromarray(mask // 255).save(tmp_path / "ones.png")
+    Image.fromarray(np.where(mask, 200, 60).astype(np.uint8)).save(tmp_path / "levels.png")
+    own = [Sample(tmp_path / f"of_{name}", 1, 1, mask=tmp_path / name)
+           for name in ("scattered.jpg", "turned.jpg", "ones.png", "levels.png")]  # fmt: skip
+    assert [(read_labels(sample).mask > 0).sum() for sample in own] == [200, 200, 200, 800]
+    for sample in own[:3]:
+        np.testing.assert_array_equal(read_labels(sample).mask, mask)
+    told, _ = attach_labels(own, tmp_path, LabelRoots(mask_threshold=100))
+    assert [(read_labels(sample).mask > 0).sum() for sample in told] == [200, 200, 0, 200]
+    packed = pack_labels(own[:3], tmp_path / "labels.pack")
+    assert [(read_labels(sample).mask > 0).sum() for sample in packed] == [200, 200, 200]
+    np.testing.assert_array_equal(read_gray(tmp_path / "turned.jpg") > 127, mask > 0)
 
 
 # Packs
