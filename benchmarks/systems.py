@@ -27,7 +27,7 @@ from regard.crowd import make_crowd
 from regard.data import load_dataset
 from regard.engine.run import resume_run, start_run
 from regard.engine.train import build_model
-from regard.evaluation.embed import evaluate_model, products_of
+from regard.evaluation.embed import embed_run, evaluate_splits
 from regard.metrics import RankingReport
 from regard.metrics.significance import over_seeds
 from regard.models import ReIDModel
@@ -59,11 +59,8 @@ def configure(system: str, crowd: Path, options: argparse.Namespace, seed: int =
 def score(model: ReIDModel, splits: Splits, config: Config) -> RankingReport:
     """The model's scores on the crowd."""
     runtime = Runtime.for_scoring(config)
-    size = {"height": config.data.height, "width": config.data.width, "workers": config.data.workers}
-    products = products_of(config, runtime.device)
-    return evaluate_model(model.to(runtime.device).eval(), splits, config.eval, **size, autocast=products, quiet=True)[
-        0
-    ]
+    features = embed_run(model.to(runtime.device), splits, config, runtime, quiet=True)
+    return evaluate_splits(*features, splits, config.eval)
 
 
 def train(config: Config, folder: Path) -> ReIDModel:

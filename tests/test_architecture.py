@@ -27,7 +27,7 @@ GROUND = {
 # What each room may import besides itself and the ground that all stand on.
 MAY_IMPORT = {
     "layers": set(),
-    "models": {"layers"},
+    "models": {"data", "layers"},
     "losses": set(),
     "crowd": set(),
     "data": set(),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from regard.engine.from_python import train
     from regard.errors import RegardError
     from regard.evaluation.verify import verify
+    from regard.input_spec import InputSpec
     from regard.metrics import evaluate_ranking
     from regard.models import ReIDModel, create_model, import_released, load
     from regard.recipes import list_recipes
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Batch": "regard.structures",
+    "InputSpec": "regard.input_spec",
     "Output": "regard.structures",
     "Ranking": "regard.structures",
     "ReIDModel": "regard.models",
@@ -49,6 +51,7 @@ _FORMERLY = {"compare": "verify"}  # until 0.3
 
 __all__ = [
     "Batch",
+    "InputSpec",
     "Output",
     "Ranking",
     "ReIDModel",

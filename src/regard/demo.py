@@ -11,7 +11,6 @@ import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import torch
@@ -20,13 +19,12 @@ from regard.config import Config
 from regard.crowd import make_crowd
 from regard.crowd.dataset.crowd_folder import is_complete, read_description
 from regard.data import load_dataset
-from regard.data.image import read_image
-from regard.data.transforms import TestTransform, normalize
+from regard.data.pictures import network_input
 from regard.engine.run import resume_run, start_run
 from regard.engine.train import build_model
 from regard.errors import CheckpointError
 from regard.evaluation.color_histogram import color_histograms
-from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_options
+from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_input, run_options
 from regard.evaluation.scoring import with_options
 from regard.explain import attention_layers, similarity_cam
 from regard.explain.figures.map_figures import figure_bytes
@@ -39,7 +37,7 @@ from regard.report.ranked_figure import ranked_figure
 from regard.run_folder.saved_state import read_config, read_progress
 from regard.runtime.fabric import Runtime
 from regard.storage import write_atomic
-from regard.structures import Ranking, Sample, Splits
+from regard.structures import Ranking, Splits
 from regard.threads import allowed_cores
 from regard.version import __version__
 
@@ -211,7 +209,9 @@ def _draw(
     ]
     model, untrained = models
     device = next(model.parameters()).device
-    images, partners = (_images(list(side), config).to(device) for side in zip(*pairs))
+    images, partners = (
+        network_input([sample.path for sample in side], run_input(config, model), device) for side in zip(*pairs)
+    )
     layers = [attention_layers(model, 2)["P1"], *attention_layers(model).values()]
     maps = [similarity_cam(untrained, attention_layers(untrained)["P1"], images, partners)]
     maps += [similarity_cam(model, layer, images, partners) for layer in layers]
@@ -224,12 +224,6 @@ def _draw(
         for row, (query, partner) in enumerate(pairs)
     ]
     sheet(rows).save(folder / "attention.png")
-
-
-def _images(samples: list[Sample], config: Config) -> torch.Tensor:
-    transform = TestTransform(config.data.height, config.data.width, config.data.interpolation)
-    pictures = [torch.as_tensor(transform(read_image(sample.path), Random(0))) for sample in samples]
-    return normalize(torch.stack(pictures))
 
 
 def _metrics(reports: dict[str, RankingReport], splits: Splits, config: Config, seconds: float) -> dict[str, object]:

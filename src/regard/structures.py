@@ -22,15 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "IMAGENET_MEAN", "IMAGENET_STD", "MINDSPORE_MEAN", "Batch", "MatchLists", "Output", "Ranking", "Sample", "Splits",
+    "Batch", "MatchLists", "Output", "Ranking", "Sample", "Splits",
 ]  # fmt: skip
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""What every network's pixels are normalized with, in fractions of white."""
-
-MINDSPORE_MEAN = (0.486, 0.459, 0.408)
-"""The mean that DAAF's MindSpore code takes off instead."""
 
 JUNK = -1
 """pid of a detection that is neither right nor wrong: never ranked (Market-1501 protocol)."""

@@ -69,10 +69,10 @@ from regard.run_folder.opened_data import open_data
 from regard.runtime.fabric import Runtime
 
 run, out = map(Path, sys.argv[1:])
-config = read_config(run)
+config, seen = read_config(run), regard.InputSpec(48, 32)
 runtime = Runtime(config.train)
 query, gallery = embed_splits(
-    regard.load(run), open_data(config), config.eval, height=48, width=32, workers=0, runtime=runtime, quiet=True
+    regard.load(run), open_data(config), config.eval, seen=seen, workers=0, runtime=runtime, quiet=True
 )
 np.savez(out / f"{runtime.rank}_of_{runtime.world_size}.npz", query=query, gallery=gallery)
 runtime.close()

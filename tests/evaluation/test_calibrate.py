@@ -55,14 +55,13 @@ def test_a_calibration_is_that_of_the_data_and_stays_with_the_model(run, market,
     splits = regard.load_dataset("market1501", market)
     model = regard.load(run)
     query, gallery = (
-        extract(model, part, height=48, width=32, batch_size=16, workers=0) for part in (splits.query, splits.gallery)
+        extract(model, part, seen=regard.InputSpec(48, 32), batch_size=16, workers=0)
+        for part in (splits.query, splits.gallery)
     )
     fitted, _ = fit_calibration(sample_pairs(query, gallery, **protocol_labels(splits)), rates=(0.1,))
     np.testing.assert_allclose(found.calibration.knots, fitted.knots, atol=1e-5)
     assert model.calibration == json.loads(found.file.read_text()) == found.calibration.to_dict()
-    assert found.calibration.about["embedding"] == {
-        "height": 48, "width": 32, "interpolation": "bilinear", "flip": True, "five_crops": False,
-    }  # fmt: skip
+    assert found.calibration.about["embedding"] == {**regard.InputSpec(48, 32).to_dict(), "five_crops": False}
     model.strip().save(tmp_path / "copy")
     assert regard.load(tmp_path / "copy").calibration == model.calibration
 
@@ -139,7 +138,7 @@ def test_pictures_come_in_any_form(calibrated, market):
     assert regard.compare is regard.verify  # its name until 0.3
     calibration = Calibration.from_dict(calibrated.calibration)
     assert wanted.probability == pytest.approx(calibration.probability(wanted.similarity), abs=1e-12)
-    features = extract(calibrated, [splits.query[0], splits.gallery[3]], height=48, width=32, workers=0)
+    features = extract(calibrated, [splits.query[0], splits.gallery[3]], seen=regard.InputSpec(48, 32), workers=0)
     cosine = np.dot(*features) / np.linalg.norm(features, axis=1).prod()
     assert wanted.similarity == pytest.approx(cosine, abs=1e-6)
     for a, b in (

@@ -160,12 +160,12 @@ def test_runs_of_one_name_are_called_by_their_place():
         labels_of([Path("apnet"), Path("apnet").absolute()])
 
 
-def test_a_model_folder_takes_its_systems_recipe(runs, market, tmp_path):
+def test_a_model_folder_takes_its_systems_recipe_and_its_own_size(runs, market, tmp_path):
     regard.load(runs[0]).save(tmp_path / "alone")
     with pytest.raises(ConfigError, match="names no data set; say --root FOLDER"):
         run_config(tmp_path / "alone")
     config = run_config(tmp_path / "alone", root=market)
-    assert (config.model.name, config.data.height, config.data.root) == ("baseline", 256, market)
+    assert (config.model.name, config.data.height, config.data.root) == ("baseline", 48, market)
     (tmp_path / "alone" / "config.json").write_text("[]")
     with pytest.raises(CheckpointError, match="does not describe a model"):
         run_config(tmp_path / "alone", root=market)

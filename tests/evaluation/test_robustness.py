@@ -48,7 +48,7 @@ def run_folder(tmp_path, model, tiny_overrides) -> Path:
     return tmp_path / "run"
 
 
-SIZE: dict[str, Any] = {"height": 48, "width": 32, "workers": 0, "quiet": True}
+SIZE: dict[str, Any] = {"seen": regard.InputSpec(48, 32), "workers": 0, "quiet": True}
 
 
 def written(splits: Splits, parts: tuple[str, ...], corrupt, folder: Path) -> Splits:

@@ -73,7 +73,7 @@ def test_scores_on_many_are_the_scores_on_each(folder, shelf):
     for score, options in zip(scores, every):
         splits = regard.load_dataset(score.source.name, shelf, **options)
         assert splits == score.splits
-        report, _, _ = evaluate_model(model, splits, settings, height=24, width=12, workers=0, quiet=True)
+        report, _, _ = evaluate_model(model, splits, settings, seen=regard.InputSpec(24, 12), workers=0, quiet=True)
         assert report.to_dict() == score.report.to_dict()
         splits, alone = evaluate_run(folder, str(score.source).replace(" (", ",").rstrip(")"), shelf, quiet=True)
         assert alone.to_dict() == report.to_dict()
@@ -247,7 +247,7 @@ def test_a_score_is_computed_in_the_precision_it_says(folder, shelf, precision, 
     run = regard.load(folder)
     splits = evaluate_on(folder, [f"viper={shelf}"], quiet=True)[0].splits
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    how = {"height": 24, "width": 12, "workers": 0}
+    how = {"seen": regard.InputSpec(24, 12), "workers": 0}
     cast = torch.autocast("cpu", half) if half else None
     wanted = evaluate_model(run, splits, EvalConfig(), **how, autocast=cast)[1]
     config = run_config(folder, "viper", shelf, {"precision": precision})

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 import regard
 from regard.data.labels import read_labels, read_mask
-from regard.data.transforms import TestTransform
 from regard.errors import DataError
 from regard.explain.attention_precision import (
     attention_mass,
@@ -23,6 +22,7 @@ from regard.explain.attention_precision import (
     precision_table,
 )
 from regard.explain.figures.map_figures import figure_bytes
+from regard.input_spec import InputSpec
 from regard.layers.self_attention import DeepSelfAttention
 from regard.structures import Sample
 
@@ -101,9 +101,9 @@ def test_masks_of_any_size_mean_the_same():
 
 def test_a_network_made_to_look_at_the_person_has_all_its_mass_there(samples):
     pairs = pair_up(samples, samples, 8)
-    transform = TestTransform(96, 64)
-    on = measure_precision(looking(inside=True), pairs, transform)
-    off = measure_precision(looking(inside=False), pairs, transform)
+    shown = InputSpec(96, 64)
+    on = measure_precision(looking(inside=True), pairs, shown)
+    off = measure_precision(looking(inside=False), pairs, shown)
     assert {"chance", "tap2.spatial", "tap4.spatial", "last map", "Grad-CAM tap2"} <= set(on)
     np.testing.assert_allclose(on["chance"], 0.25)
     for tap in ("tap2", "tap3", "tap4"):

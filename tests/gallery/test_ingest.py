@@ -167,7 +167,7 @@ def test_what_an_earlier_version_embedded_is_embedded_once_more(embedder, photos
 
 def test_a_gallery_of_an_earlier_version_fits_while_its_weights_file_is_unchanged(embedder, model_folder, tmp_path):
     file = (model_folder / "model.safetensors").read_bytes()
-    text = f"{hashlib.sha256(file).hexdigest()[:16]} {embedder._transform} {embedder.flip}"
+    text = f"{hashlib.sha256(file).hexdigest()[:16]} {embedder._transform} {embedder.seen.flip}"
     old = embedder.describe() | {"fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16]}
     with Gallery.create(tmp_path / "g", embedder.dim, old) as gallery:
         embedder.check_fits(gallery)

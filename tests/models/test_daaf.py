@@ -380,7 +380,7 @@ def test_ten_views(market):
     """Five crops and their mirror images of the picture at 9/8 of the size, as TriNet was tested."""
     model = create(preset="trinet").eval()
     samples = regard.load_dataset("market1501", market).query[:3]
-    found = extract(model, samples, height=64, width=32, five_crops=True, workers=0)
+    found = extract(model, samples, seen=regard.InputSpec(64, 32), five_crops=True, workers=0)
     for sample, embedding in zip(samples, found):
         pixels = torch.from_numpy(TestTransform(72, 36)(read_image(sample.path)).copy())[None]
         image = regard.data.normalize(pixels)

@@ -26,8 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, help="run folder, or a folder a model was saved in")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="gallery (folder or URL), or FILE.parquet")
     parser.add_argument("--meta", type=Path, metavar="FILE", help="CSV, JSON lines or Parquet with a column path")
-    parser.add_argument("--size", metavar="HxW", help="input size (default: the model's own, else 256x128)")
-    parser.add_argument("--no-flip", action="store_true", help="do not average with the mirrored picture")
+    parser.add_argument("--size", metavar="HxW", help="input size (default: the model's own)")
+    parser.add_argument(
+        "--flip", action=argparse.BooleanOptionalAction,
+        help="average with the mirrored picture (default: as the model is scored)",
+    )  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures at a time (%(default)s)")
     parser.add_argument(
         "--engine", choices=("auto", "torch", "onnxruntime", "openvino"), default="auto",
@@ -63,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
         embedder = Embedder(
             arguments.model,
             parse_size(arguments.size),
-            flip=not arguments.no_flip,
+            flip=arguments.flip,
             batch_size=arguments.batch_size,
             engine=arguments.engine,
             precision=arguments.precision,

@@ -100,8 +100,8 @@ def precision(arguments: argparse.Namespace) -> None:
         torch.manual_seed(arguments.seed)
         untrained = from_config(model_config(opened.model))
         with tqdm(total=2 * len(pairs), desc=opened.label, unit="image", disable=arguments.quiet, leave=False) as bar:
-            after = measure_precision(opened.model, pairs, opened.transform, bar.update)
-            before = measure_precision(untrained, pairs, opened.transform, bar.update)
+            after = measure_precision(opened.model, pairs, opened.seen, bar.update)
+            before = measure_precision(untrained, pairs, opened.seen, bar.update)
         names = [name for name in after if name != "chance" and _wanted(name, arguments.map)]
         rows += [precision_row(opened.label, name, before, after, pids) for name in names]
     if not rows:

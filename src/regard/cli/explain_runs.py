@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from regard.cli.search_verb import parse_size
-from regard.data.image import read_image
-from regard.data.transforms import TestTransform, normalize
+from regard.data.pictures import network_input
 from regard.errors import ConfigError
 from regard.explain.figures.map_figures import figure_bytes
-from regard.export.exporting import input_of
+from regard.input_spec import InputSpec, known_input
 from regard.models import ReIDModel, load
-from regard.models.saved import model_config, model_folder
+from regard.models.saved import model_config
 from regard.naming import distinct
 from regard.storage import plain_text, write_atomic
 
@@ -35,26 +33,25 @@ class OpenRun(NamedTuple):
         label: the run's name in figures.
         system: name of the model.
         model: as loaded.
-        transform: resizes to its input.
+        seen: what it is shown.
     """
 
     label: str
     system: str
     model: ReIDModel
-    transform: TestTransform
+    seen: InputSpec
 
     def input(self, paths: Sequence[Path]) -> Tensor:
         """Pictures as normalized network input, (B, 3, H, W)."""
-        pictures = [np.ascontiguousarray(self.transform(read_image(path))) for path in paths]
-        return normalize(torch.from_numpy(np.stack(pictures)))
+        return network_input(paths, self.seen)
 
     def describe(self) -> dict[str, Any]:
         """What the JSON says of it."""
         return {
             "run": self.label,
             "system": self.system,
-            "height": self.transform.height,
-            "width": self.transform.width,
+            "height": self.seen.height,
+            "width": self.seen.width,
         }
 
 
@@ -68,16 +65,14 @@ def open_runs(paths: Sequence[Path], size: str | None = None, transposed: bool =
 
     Raises:
         CheckpointError: there is no model, or it is damaged.
-        ConfigError: the size is none, or a run is given twice.
+        ConfigError: the size is none or neither given nor known, or a run is given twice.
     """
     runs = []
     for path, label in zip(paths, labels_of(paths)):
-        folder = model_folder(path)
-        model, seen = load(folder), input_of(folder).resized(parse_size(size))
-        height, width = seen.size
-        height, width = (width, height) if transposed else (height, width)
-        transform = TestTransform(height, width, seen.interpolation)
-        runs.append(OpenRun(label, str(model_config(model)["model"]), model, transform))
+        model = load(path)
+        seen = known_input(model.input, parse_size(size), path)
+        seen = seen.resized((seen.width, seen.height)) if transposed else seen
+        runs.append(OpenRun(label, str(model_config(model)["model"]), model, seen))
     return runs
 
 

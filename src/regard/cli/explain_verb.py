@@ -210,7 +210,7 @@ def _sheet(verbs: Any) -> None:
     )
     sheet.add_argument("--width", type=_inches, default=7.0, metavar="INCHES", help="of the sheet (%(default)s)")
     sheet.add_argument("--dpi", type=between(1, MAX_DPI), default=300, help="dots per inch (%(default)s)")
-    sheet.add_argument("--size", metavar="HxW", help="input size (default: each model's own, else 256x128)")
+    sheet.add_argument("--size", metavar="HxW", help="input size (default: each model's own)")
 
 
 def _action(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -239,4 +239,4 @@ def _output(parser: argparse.ArgumentParser, size: bool = True) -> None:
     )
     parser.add_argument("--dpi", type=between(1, MAX_DPI), default=160, help="dots per inch of figures (%(default)s)")
     if size:
-        parser.add_argument("--size", metavar="HxW", help="input size (default: each model's own, else 256x128)")
+        parser.add_argument("--size", metavar="HxW", help="input size (default: each model's own)")

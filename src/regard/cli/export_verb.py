@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="run folder, or a folder a model was saved in")
     parser.add_argument("--to", required=True, metavar="FORMAT", help="onnx, openvino or torch-export")
     parser.add_argument("-o", "--output", type=output_file, metavar="FILE", help="to write (default: in RUN/exports)")
-    parser.add_argument("--size", metavar="HxW", help="input size (default: the model's own, else 256x128)")
+    parser.add_argument("--size", metavar="HxW", help="input size (default: the model's own)")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="real pictures (default: the run's data set's)")
     parser.add_argument("--tolerance", type=float, metavar="T", help="largest relative difference (default: 0.0001)")
     parser.add_argument("--int8", action="store_true", help="compute in int8, and score it")

@@ -23,8 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from regard.errors import ConfigError, DataError
-from regard.input_spec import Interpolation
-from regard.structures import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN
+from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN, InputSpec, Interpolation
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -408,6 +407,11 @@ class TestTransform:
     def __post_init__(self):
         check_size(self.height, self.width)
         check_interpolation(self.interpolation)
+
+    @classmethod
+    def of(cls, seen: InputSpec) -> TestTransform:
+        """Return the transform to what a network sees."""
+        return cls(seen.height, seen.width, seen.interpolation)
 
     def __call__(
         self, picture: np.ndarray, generator: random.Random | None = None, out: np.ndarray | None = None

@@ -20,6 +20,7 @@ from regard.config import Config
 from regard.data.transforms import normalize
 from regard.engine.profile import Laps
 from regard.errors import ConfigError
+from regard.input_spec import InputSpec
 from regard.layers.batchnorm_frozen import statistics_kept
 from regard.losses import Criterion, Term
 from regard.runtime.fabric import Network, Runtime
@@ -67,15 +68,19 @@ class Learner:
     ):
         self.network, self.model, self.criterion, self.runtime = network, model, criterion, runtime
         self.pieces, self.laps = pieces, laps
+        self._seen: InputSpec = getattr(model, "input", None) or InputSpec()
         self._gather = runtime.gather if runtime.world_size > 1 else None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and terms of a batch on the device, as of :class:`~regard.losses.Criterion`; gradients are added."""
         if self.pieces > 1:
             return self._in_pieces(batch)
-        output = self.network(normalize(batch.images))
+        output = self.network(self._normal(batch.images))
         self.laps("forward")
         return self._losses(output, batch)
+
+    def _normal(self, images: Tensor) -> Tensor:
+        return normalize(images, self._seen.mean, self._seen.std)
 
     def _losses(self, output: Output, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Take the losses of the batch's output, and their gradients."""
@@ -91,7 +96,7 @@ class Learner:
         with torch.no_grad():
             for piece in pieces:
                 states.append(random_state(piece.device))
-                output = self.network(normalize(piece))
+                output = self.network(self._normal(piece))
                 embeddings.append(output.embedding)
                 parts.append(self._wanted(output))
         self.laps("forward")
@@ -102,7 +107,7 @@ class Learner:
             for number, (piece, state) in enumerate(zip(pieces, states)):
                 set_random_state(state, piece.device)
                 with self.runtime.summing(apart=number < self.pieces - 1):
-                    part = self._wanted(self.network(normalize(piece)))
+                    part = self._wanted(self.network(self._normal(piece)))
                     products = [(part[key] * gradient[number]).sum() for key, gradient in gradients.items()]
                     self.runtime.backward(torch.stack(products).sum())
         self.laps("backward")

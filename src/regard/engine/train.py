@@ -39,7 +39,7 @@ from regard.engine.step import Learner, check_pieces
 from regard.engine.stopping import Interrupted, StopRequest
 from regard.engine.training_state import TrainingState, machine_of, restore, save_state
 from regard.errors import ConfigError, RegardError
-from regard.evaluation.embed import embed_run, evaluate_splits, loader_workers, run_options
+from regard.evaluation.embed import embed_run, evaluate_splits, loader_workers, run_input, run_options
 from regard.evaluation.scoring import with_options
 from regard.input_spec import InputSpec
 from regard.losses import Criterion, Term
@@ -94,7 +94,7 @@ def train(
     criterion, criterion_optimizer = state.criterion, build_criterion_optimizer(state.criterion)
     model, optimizer, done = state.model, state.optimizer, state.progress
     start(state, config, splits, folder, runtime, resume)
-    loader = build_loader(config, splits, folder, runtime)
+    loader = build_loader(config, splits, folder, runtime, run_input(config, model))
     laps = Laps(folder, config.train.profile if runtime.is_main else 0, runtime.device)
     learn = Learner(network, model, criterion, runtime, check_pieces(config, runtime), laps)
     clock = time.perf_counter()
@@ -292,7 +292,7 @@ def build_model(config: Config, num_ids: int, started: bool = False) -> ReIDMode
         )
     pretrained = False if started else config.model.pretrained
     model = create_model(config.model.name, classes, pretrained=pretrained, **config.model.options)
-    model.input = InputSpec(config.data.height, config.data.width, config.data.interpolation)
+    model.input = run_input(config, model)
     return model
 
 
@@ -333,17 +333,17 @@ def output_length(config: Config, model: ReIDModel, name: str) -> int:
     return values[0].shape[1]
 
 
-def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime) -> Any:
-    """The training loader of this rank.
+def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime, seen: InputSpec | None = None) -> Any:
+    """The training loader of this rank, for a network that sees ``seen``; None takes what the configuration says.
 
     Raises:
         DataError: the recipe trains on labels of which the data set has none, or a picture to cache cannot be read.
     """
-    data = config.data
+    data, seen = config.data, seen or run_input(config)
     transform = TrainTransform(
         data.height, data.width, flip=data.flip, pad=data.pad, erasing=data.erasing, erasing_fill=data.erasing_fill,
-        erasing_area=data.erasing_area, enlarge=data.enlarge, interpolation=data.interpolation,
-        enlarge_probability=data.enlarge_probability,
+        erasing_area=data.erasing_area, enlarge=data.enlarge, interpolation=data.interpolation, mean=seen.mean,
+        std=seen.std, enlarge_probability=data.enlarge_probability,
     )  # fmt: skip
     labels = None
     if data.labels:

@@ -15,7 +15,7 @@ from regard.config import Config
 from regard.data.sources import find_source, source_name
 from regard.errors import DataError
 from regard.evaluation.compare_runs import fingerprint
-from regard.evaluation.embed import extract, protocol_labels
+from regard.evaluation.embed import extract, protocol_labels, run_input
 from regard.evaluation.evaluate import run_config
 from regard.metrics.pair_sampling import sample_pairs
 from regard.models import ReIDModel, load
@@ -81,17 +81,12 @@ def calibrate_run(
     config = run_config(folder, name, root)
     splits = open_data(config, quiet=quiet)
     runtime = Runtime.for_scoring(config)
-    query, gallery = _features(load(home).to(runtime.device), splits, config, quiet)
+    model = load(home).to(runtime.device)
+    query, gallery = _features(model, splits, config, quiet)
     metric = config.eval.metric
     pairs = sample_pairs(query, gallery, metric=metric, limit=limit, seed=seed, **protocol_labels(splits))
     fitted, found = fit_calibration(pairs, curve=curve, prior=prior, metric=metric, rates=rates, seed=seed)
-    embedding = {
-        "height": config.data.height,
-        "width": config.data.width,
-        "interpolation": config.data.interpolation,
-        "flip": config.eval.flip,
-        "five_crops": config.eval.five_crops,
-    }
+    embedding = run_input(config, model).to_dict() | {"five_crops": config.eval.five_crops}
     fitted = with_notes(fitted, data=str(splits), fingerprint=fingerprint(splits), embedding=embedding)
     content = sealed(fitted.to_dict(), weights_digest(home))
     file = home / CALIBRATION
@@ -121,10 +116,9 @@ def _features(model: ReIDModel, splits: Splits, config: Config, quiet: bool) -> 
         with torch.inference_mode(), Products("fp32", next(model.parameters()).device):
             both.append(
                 extract(
-                    model, samples, height=config.data.height, width=config.data.width,
-                    interpolation=config.data.interpolation, flip=config.eval.flip,
-                    five_crops=config.eval.five_crops, batch_size=config.eval.batch_size,
-                    workers=config.data.workers, progress=None if quiet else f"embedding {part}",
+                    model, samples, seen=run_input(config, model), five_crops=config.eval.five_crops,
+                    batch_size=config.eval.batch_size, workers=config.data.workers,
+                    progress=None if quiet else f"embedding {part}",
                 )
             )  # fmt: skip
     return both[0], both[1]

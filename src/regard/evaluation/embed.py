@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from regard.config import Config, EvalConfig
 from regard.data.loaders import test_loader
-from regard.data.transforms import Interpolation, TestTransform, normalize
+from regard.data.transforms import TestTransform, normalize
 from regard.errors import DataError
 from regard.evaluation.scoring import as_feature_sets, embedding_options, score_features, with_options
+from regard.input_spec import InputSpec
 from regard.metrics import RankingReport
 from regard.models import ReIDModel
 from regard.precision import Products, resolve_precision
@@ -28,9 +29,9 @@ from regard.structures import Sample, Splits
 from regard.threads import Threads, allowed_cores, check_processes
 
 __all__ = [
+    "embed_batch",
     "embed_run",
     "embed_splits",
-    "embed_views",
     "evaluate_model",
     "evaluate_splits",
     "extract",
@@ -38,6 +39,7 @@ __all__ = [
     "precision_in",
     "products_of",
     "protocol_labels",
+    "run_input",
     "run_options",
     "view_transform",
 ]
@@ -58,10 +60,7 @@ def extract(
     model: ReIDModel,
     samples: Sequence[Sample],
     *,
-    height: int,
-    width: int,
-    interpolation: Interpolation = "bilinear",
-    flip: bool = True,
+    seen: InputSpec,
     five_crops: bool = False,
     batch_size: int = 128,
     workers: int | None = None,
@@ -73,9 +72,7 @@ def extract(
     Args:
         model: on the device to compute on.
         samples: images on disk.
-        height, width: pixels the crops are resized to.
-        interpolation: how they are resized.
-        flip: average with the descriptor of the mirrored image.
+        seen: what the network sees.
         five_crops: average over center and corners of the image at 9/8 of the size.
         batch_size: images at a time.
         workers: loader processes; None decides by core count.
@@ -86,7 +83,7 @@ def extract(
         (N, D) float32, not L2-normalized.
     """
     device = next(model.parameters()).device
-    transform = view_transform(height, width, five_crops, interpolation)
+    transform = view_transform(seen, five_crops)
     pinned = device.type == "cuda"
     loader = test_loader(samples, transform, batch_size=batch_size, workers=loader_workers(workers), pin_memory=pinned)
     out = np.empty((len(samples), model.embed_dim), np.float32)
@@ -94,28 +91,25 @@ def extract(
     bar = tqdm(total=len(samples), desc=progress, unit="image", disable=progress is None, leave=False)
     with bar, Threads(device.type == "cpu") as threads:
         for batch in threads.each(loader):
-            images = normalize(batch.images.to(device, non_blocking=True, memory_format=torch.channels_last))
             with autocast or nullcontext():
-                embedding = embed_views(model, images, height, width, flip, five_crops)
-            out[done : done + len(images)] = embedding.cpu().numpy()
-            done += len(images)
-            bar.update(len(images))
+                embedding = embed_batch(model, batch.images, seen, five_crops)
+            out[done : done + len(embedding)] = embedding.cpu().numpy()
+            done += len(embedding)
+            bar.update(len(embedding))
     return out
 
 
-def view_transform(height: int, width: int, five_crops: bool, interpolation: Interpolation) -> TestTransform:
-    """Resizing of the pictures that :func:`embed_views` takes its views from."""
-    size = (enlarged(height), enlarged(width)) if five_crops else (height, width)
-    return TestTransform(*size, interpolation)
+def view_transform(seen: InputSpec, five_crops: bool) -> TestTransform:
+    """Return what resizes the pictures that :func:`embed_batch` takes its views from."""
+    return TestTransform.of(seen.resized((enlarged(seen.height), enlarged(seen.width))) if five_crops else seen)
 
 
-def embed_views(
-    model: ReIDModel, images: torch.Tensor, height: int, width: int, flip: bool, five_crops: bool
-) -> torch.Tensor:
-    """Descriptors (B, D) of normalized (B, 3, H', W') images: the mean over their views of height x width."""
-    views = crops(images, height, width) if five_crops else [images]
-    views += [view.flip(3) for view in views] if flip else []
-    return torch.stack([model.embed(view) for view in views]).mean(0)
+def embed_batch(model: ReIDModel, images: torch.Tensor, seen: InputSpec, five_crops: bool) -> torch.Tensor:
+    """Return the mean of the descriptors, (B, D), of the views of (B, 3, H', W') uint8 images."""
+    device = next(model.parameters()).device
+    images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+    images = normalize(images, seen.mean, seen.std)
+    return model.embed_views(crops(images, *seen.size) if five_crops else [images], seen.flip)
 
 
 def protocol_labels(splits: Splits) -> dict[str, Any]:
@@ -158,10 +152,7 @@ def evaluate_model(
         DataError: the data set has no query or no gallery.
     """
     query, gallery = embed_splits(model, splits, config, **how)
-    options = embedding_options(
-        config, height=how["height"], width=how["width"], interpolation=how.get("interpolation", "bilinear"),
-        precision=precision_in(how.get("autocast")),
-    )  # fmt: skip
+    options = embedding_options(config, how["seen"], precision_in(how.get("autocast")))
     report = with_options(evaluate_splits(query, gallery, splits, config), options)
     return report, query, gallery
 
@@ -186,24 +177,24 @@ def products_of(config: Config, device: torch.device) -> Products:
     return Products(resolve_precision(name, device.type, setting), device)
 
 
+def run_input(config: Config, model: ReIDModel | None = None) -> InputSpec:
+    """Return what a network is shown under a configuration; its pixels are centered as the network says."""
+    data, known = config.data, (model and model.input) or InputSpec()
+    return InputSpec(data.height, data.width, data.interpolation, known.mean, known.std, config.eval.flip)
+
+
 def run_options(config: Config, runtime: Runtime) -> dict[str, str]:
     """What changes the descriptors of a run besides its weights, in words: of those that :func:`embed_run` makes."""
-    data = config.data
-    return embedding_options(
-        config.eval, height=data.height, width=data.width, interpolation=data.interpolation,
-        precision=products_of(config, runtime.device).precision,
-    )  # fmt: skip
+    return embedding_options(config.eval, run_input(config), products_of(config, runtime.device).precision)
 
 
 def embed_run(
     model: ReIDModel, splits: Splits, config: Config, runtime: Runtime, quiet: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embed query and gallery as a run's configuration says; see :func:`embed_splits`. Rank 0 shows the progress."""
-    data = config.data
     return embed_splits(
-        model, splits, config.eval, height=data.height, width=data.width, interpolation=data.interpolation,
-        workers=data.workers, autocast=products_of(config, runtime.device), runtime=runtime,
-        quiet=quiet or not runtime.is_main,
+        model, splits, config.eval, seen=run_input(config, model), workers=config.data.workers,
+        autocast=products_of(config, runtime.device), runtime=runtime, quiet=quiet or not runtime.is_main,
     )  # fmt: skip
 
 
@@ -212,9 +203,7 @@ def embed_splits(
     splits: Splits,
     config: EvalConfig,
     *,
-    height: int,
-    width: int,
-    interpolation: Interpolation = "bilinear",
+    seen: InputSpec,
     workers: int | None = None,
     autocast: Any = None,
     runtime: Runtime | None = None,
@@ -234,8 +223,7 @@ def embed_splits(
         if not samples:
             raise DataError(f"the {split} of {splits.root} is empty, so there is nothing to evaluate; add images to it")
         embed = partial(
-            extract, model, height=height, width=width, interpolation=interpolation, flip=config.flip,
-            five_crops=config.five_crops, batch_size=config.batch_size, autocast=autocast,
+            extract, model, seen=seen, five_crops=config.five_crops, batch_size=config.batch_size, autocast=autocast,
             workers=loader_workers(workers, runtime.world_size if runtime else 1),
             progress=None if quiet else f"embedding {split}",
         )  # fmt: skip

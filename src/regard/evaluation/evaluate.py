@@ -16,6 +16,7 @@ from regard.errors import ConfigError, RegardError
 from regard.evaluation.embed import embed_run, run_options
 from regard.evaluation.scoring import Detail, Queries, as_feature_sets, as_one_list, score_sets, with_options
 from regard.evaluation.transfer import Score
+from regard.input_spec import known_input
 from regard.metrics import RankingReport
 from regard.models import ReIDModel, load
 from regard.models.saved import model_folder, saved_input, saved_system, was_imported
@@ -221,20 +222,17 @@ def settings_of(
 
     Args:
         folder: run folder or model folder.
-        own: the run's configuration. Without one, they are those of its system's recipe for Market-1501, or of the
-            baseline's, with pictures of the size the model was saved with.
+        own: the run's configuration; without one, they are those of its system's recipe for Market-1501, or of the
+            baseline's. Pictures are always made as the model says.
         changes: settings of the ``eval`` section that differ. What then leaves the precision open means fp32 for a
             model without a run, and for one that was imported.
         size: height and width of the network's input, where they differ.
     """
     place = model_folder(folder)
     tree = (own or recipe_for(saved_system(place)).config()).to_dict()
-    seen = saved_input(place)
-    if own is None and seen is not None:
-        tree["data"] |= seen.to_dict()
-    tree["eval"] |= dict(changes or {})
-    if size is not None:
-        tree["data"]["height"], tree["data"]["width"] = size
+    seen = known_input(saved_input(place), size, folder)
+    tree["data"] |= {"height": seen.height, "width": seen.width, "interpolation": seen.interpolation}
+    tree["eval"] |= {"flip": seen.flip, **(changes or {})}
     if tree["eval"]["precision"] == "auto" and (own is None or was_imported(place)):
         tree["eval"]["precision"] = "fp32"
     return load_config(tree)

@@ -11,6 +11,7 @@ import numpy as np
 from regard.config import EvalConfig
 from regard.data.datasets.gt_query import find_lists
 from regard.errors import ConfigError, DataError
+from regard.input_spec import InputSpec
 from regard.metrics import (
     FeatureSet,
     RankingReport,
@@ -46,14 +47,12 @@ FROM_FILES = {"descriptors": "from files"}
 """What :func:`embedding_options` has to say of descriptors that were made elsewhere."""
 
 
-def embedding_options(
-    how: EvalConfig, *, height: int, width: int, interpolation: str, precision: str = "fp32"
-) -> dict[str, str]:
+def embedding_options(how: EvalConfig, seen: InputSpec, precision: str = "fp32") -> dict[str, str]:
     """What changes descriptors besides the weights they are made with, in words."""
     return {
-        "size": f"{height} x {width}",
-        "resize": interpolation,
-        "mirrored": "averaged" if how.flip else "no",
+        "size": f"{seen.height} x {seen.width}",
+        "resize": seen.interpolation,
+        "mirrored": "averaged" if seen.flip else "no",
         "crops": "five" if how.five_crops else "one",
         "precision": precision,
     }

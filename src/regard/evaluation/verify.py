@@ -16,9 +16,9 @@ from torch import Tensor
 
 from regard.calibration.similarity import Calibration, check_prior
 from regard.data.image import Picture, read_picture
-from regard.data.transforms import normalize
 from regard.errors import CheckpointError, DataError
-from regard.evaluation.embed import embed_views, view_transform
+from regard.evaluation.embed import embed_batch, view_transform
+from regard.input_spec import InputSpec
 from regard.metrics.distance import as_features, check_lengths, pair_distances
 from regard.metrics.pair_sampling import similarity_of
 from regard.models import ReIDModel, load
@@ -111,9 +111,7 @@ def _embed(picture: np.ndarray, model: ReIDModel, calibration: Calibration) -> T
             "the calibration does not say how pictures were embedded, so only descriptors can be compared; make it "
             "with 'regard calibrate RUN'"
         )
-    height, width = how["height"], how["width"]
-    transform = view_transform(height, width, how["five_crops"], how["interpolation"])
-    pixels = torch.from_numpy(np.ascontiguousarray(transform(picture)))[None]
-    images = normalize(pixels.to(next(model.parameters()).device, memory_format=torch.channels_last))
-    with Products("fp32", images.device):
-        return embed_views(model, images, height, width, how["flip"], how["five_crops"])[0].cpu()
+    seen = InputSpec.from_dict({key: value for key, value in how.items() if key != "five_crops"})
+    pixels = torch.from_numpy(np.ascontiguousarray(view_transform(seen, how["five_crops"])(picture)))[None]
+    with Products("fp32", next(model.parameters()).device):
+        return embed_batch(model, pixels, seen, how["five_crops"])[0].cpu()

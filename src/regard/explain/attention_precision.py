@@ -25,15 +25,15 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from regard.data.image import read_image
 from regard.data.labels import has_label, read_labels
 from regard.data.labels.mask import person_of
-from regard.data.transforms import TestTransform, normalize
+from regard.data.pictures import network_input
 from regard.errors import DataError
 from regard.explain.attention import attention_of, holistic_map, spatial_map
 from regard.explain.figures.map_figures import FONT, INK, LINE, MUTED, SMALL, canvas
 from regard.explain.figures.svg import SERIES
 from regard.explain.gradcam import attention_layers, similarity_cam
+from regard.input_spec import InputSpec
 from regard.models import ReIDModel
 from regard.structures import DISTRACTOR, Sample
 
@@ -133,7 +133,7 @@ def pair_up(samples: Sequence[Sample], others: Sequence[Sample], most: int) -> l
 def measure_precision(
     model: ReIDModel,
     pairs: Sequence[tuple[Sample, Sample]],
-    transform: TestTransform,
+    seen: InputSpec,
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, np.ndarray]:
     """The precision of everything a network says about positions.
@@ -141,7 +141,7 @@ def measure_precision(
     Args:
         model: evaluated in evaluation mode, left in its own.
         pairs: as :func:`pair_up` gives them.
-        transform: resizes to the network's input.
+        seen: what the network sees.
         progress: told the number of pictures after each batch.
 
     Returns:
@@ -154,7 +154,7 @@ def measure_precision(
     parts: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(pairs), 32):
         batch = pairs[start : start + 32]
-        images, partners = (_input([pair[side].path for pair in batch], transform, device) for side in (0, 1))
+        images, partners = (network_input([pair[side].path for pair in batch], seen, device) for side in (0, 1))
         masks = [_mask(sample) for sample, _ in batch]
         parts.setdefault("chance", []).append(np.array([float(person_of(mask).mean()) for mask in masks]))
         for name, maps in _maps(model, images, partners).items():
@@ -249,11 +249,6 @@ def _maps(model: ReIDModel, images: Tensor, partners: Tensor) -> dict[str, np.nd
     for name, layer in attention_layers(model).items():
         found[f"Grad-CAM {name}"] = similarity_cam(model, layer, images, partners).cpu().numpy()
     return found
-
-
-def _input(paths: Sequence[Any], transform: TestTransform, device: torch.device) -> Tensor:
-    pictures = [np.ascontiguousarray(transform(read_image(path))) for path in paths]
-    return normalize(torch.from_numpy(np.stack(pictures)).to(device))
 
 
 def _mask(sample: Sample) -> np.ndarray:

@@ -132,17 +132,15 @@ def score_engine(engine: Engine, splits: Splits, config: EvalConfig, quiet: bool
     title = None if quiet else f"scoring {engine.precision}"
     query, gallery = (embed_samples(engine, part, config, title) for part in (splits.query, splits.gallery))
     card = engine.card
-    options = embedding_options(
-        config.model_copy(update={"five_crops": False}), height=card.height, width=card.width,
-        interpolation=card.interpolation, precision=card.precision,
-    )  # fmt: skip
+    seen = replace(card.seen, flip=config.flip)
+    options = embedding_options(config.model_copy(update={"five_crops": False}), seen, card.precision)
     return with_options(evaluate_splits(query, gallery, splits, config), options)
 
 
 def embed_samples(engine: Engine, samples: Sequence[Sample], config: EvalConfig, title: str | None) -> np.ndarray:
     """Descriptors (N, D) of images on disk, by an engine."""
     card = engine.card
-    transform = TestTransform(card.height, card.width, card.interpolation)
+    transform = TestTransform.of(card.seen)
     loader = test_loader(samples, transform, batch_size=min(config.batch_size, 32), workers=loader_workers(None))
     parts = []
     with tqdm(total=len(samples), desc=title, unit="image", disable=title is None, leave=False) as bar:

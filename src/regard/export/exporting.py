@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from regard.config import load_config, read_settings
 from regard.data.image import read_image
 from regard.data.transforms import TestTransform
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
@@ -23,12 +22,12 @@ from regard.export.graph import trace
 from regard.export.manifest import Card, Precision, card_file, read_export, with_files
 from regard.export.parity import Parity, check_parity, made_pictures, measure_parity, reference
 from regard.export.quantize import PLANS, quantize
-from regard.input_spec import InputSpec
+from regard.input_spec import known_input
 from regard.models import ReIDModel, load
 from regard.models.saved import model_config, model_folder, saved_input, saved_system, weights_digest
 from regard.storage import write_together
 
-__all__ = ["Exported", "describe", "export_run", "exported_onnx", "exports_folder", "input_of", "read_pictures"]
+__all__ = ["Exported", "describe", "export_run", "exported_onnx", "exports_folder", "read_pictures"]
 
 OPENVINO_ENDINGS: tuple[str, ...] = (".xml", ".bin")
 
@@ -48,21 +47,6 @@ class Exported:
     parity: dict[str, Parity]
 
 
-def input_of(folder: Path) -> InputSpec:
-    """What the network in a model folder sees: by the settings beside it, as it was saved, by its run's settings.
-
-    A model that was made in Python and never told takes crops as most papers do.
-    """
-    beside, above = folder / "config.yaml", folder.parent / "config.yaml"
-    for settings, found in ((beside, None), (above, saved_input(folder))):
-        if found:
-            return found
-        if settings.is_file():
-            data = load_config(read_settings(settings), source=str(settings)).data
-            return InputSpec(data.height, data.width, data.interpolation)
-    return InputSpec()
-
-
 def exports_folder(folder: Path) -> Path:
     """Where a run's exports are kept, or a saved model's."""
     folder = model_folder(folder)
@@ -70,16 +54,15 @@ def exports_folder(folder: Path) -> Path:
 
 
 def describe(source: ReIDModel | Path | str, size: tuple[int, int] | None = None) -> tuple[ReIDModel, Card]:
-    """A model with its card; of a folder the model is read, and stripped."""
-    if isinstance(source, ReIDModel):
-        model, digest, own = source, weights_digest(source), source.input or InputSpec()
-    else:
-        folder = model_folder(Path(source))
-        model, digest = load(folder).strip(), weights_digest(folder)
-        own = input_of(folder)
-    seen = own.resized(size)
-    name = str(model_config(model)["model"])
-    return model, Card(name, model.embed_dim, seen.height, seen.width, seen.interpolation, digest)
+    """Return a model with its card; of a folder the model is read, and stripped.
+
+    Raises:
+        CheckpointError: there is no model, or it is damaged.
+        ConfigError: neither model nor caller says the size.
+    """
+    model = source if isinstance(source, ReIDModel) else load(source).strip()
+    seen = known_input(model.input, size, "the model" if isinstance(source, ReIDModel) else source)
+    return model, Card.of(str(model_config(model)["model"]), model.embed_dim, seen, weights_digest(model))
 
 
 def exported_onnx(
@@ -113,9 +96,8 @@ def exported_onnx(
 def find_export(folder: Path, size: tuple[int, int] | None, precision: Precision) -> Path | None:
     """The ONNX export of the weights in a run, or model folder; None where there is none that is whole."""
     weights = model_folder(folder)
-    seen = input_of(weights).resized(size)
-    digest = weights_digest(weights)
-    card = Card(saved_system(weights), 0, seen.height, seen.width, seen.interpolation, digest, precision)
+    seen = known_input(saved_input(weights), size, folder)
+    card = Card.of(saved_system(weights), 0, seen, weights_digest(weights), precision)
     path = exports_folder(folder) / f"{card.stem}.onnx"
     try:
         kept, _ = read_export(path)
@@ -140,7 +122,7 @@ def export_run(
         folder: of the run or the model.
         to: one of ``FORMATS``.
         output: file to write; None names one in the run's ``exports``.
-        size: height and width of the pictures; None takes the model's own, else 256 x 128.
+        size: height and width of the pictures; None takes the model's own.
         pictures: (h, w, 3) uint8 each, of any size: real ones to compare, besides made-up ones, and to calibrate on.
         int8: compute in int8, with ranges of ``pictures``.
         tolerance: see :func:`~regard.export.parity.check_parity`.
@@ -244,7 +226,7 @@ def try_files(
 
 def resized(pictures: Sequence[np.ndarray] | np.ndarray, card: Card) -> np.ndarray:
     """Pictures (h, w, 3) of any size as (N, H, W, 3) of the network's."""
-    transform = TestTransform(card.height, card.width, card.interpolation)
+    transform = TestTransform.of(card.seen)
     return np.stack([transform(picture).transpose(1, 2, 0) for picture in pictures])
 
 

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from regard.data.transforms import IMAGENET_MEAN, IMAGENET_STD, affine
+from regard.data.transforms import affine
 from regard.errors import ConfigError
+from regard.input_spec import InputSpec
 from regard.models import ReIDModel
 from regard.models.saved import model_config
 
@@ -47,7 +48,8 @@ class Descriptor(nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model).strip().eval()
         weight = next(model.parameters())
-        for name, value in zip(("scale", "shift"), affine(IMAGENET_MEAN, IMAGENET_STD, weight.device)):
+        seen = model.input or InputSpec()
+        for name, value in zip(("scale", "shift"), affine(seen.mean, seen.std, weight.device)):
             self.register_buffer(name, value.clone().to(weight.dtype))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from regard.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Interpolation
 from regard.errors import CheckpointError
 from regard.fingerprint import bytes_digest, values_digest
+from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation
 from regard.parsing import parse_json
 from regard.storage import read_regular
 from regard.version import __version__
@@ -40,6 +40,7 @@ class Card:
         layout, dtype, color: of the input.
         mean, std: per channel, in fractions of white; applied inside the graph.
         l2_normalized, flip_averaged: whether the graph does that; regard does both after it.
+        flip: the network is scored with the descriptor averaged with that of the mirrored picture.
         regard: version that made the file.
     """
 
@@ -59,11 +60,25 @@ class Card:
     layout: str = "NHWC"
     dtype: str = "uint8"
     color: str = "RGB"
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
     l2_normalized: bool = False
     flip_averaged: bool = False
+    flip: bool = True
     regard: str = __version__
+
+    @classmethod
+    def of(cls, system: str, embed_dim: int, seen: InputSpec, weights: str, precision: Precision = "fp32") -> Card:
+        """Return the card of a network that sees ``seen``."""
+        return cls(
+            system, embed_dim, seen.height, seen.width, seen.interpolation, weights, precision,
+            mean=seen.mean, std=seen.std, flip=seen.flip,
+        )  # fmt: skip
+
+    @property
+    def seen(self) -> InputSpec:
+        """What the network sees."""
+        return InputSpec(self.height, self.width, self.interpolation, self.mean, self.std, self.flip)
 
     @property
     def stem(self) -> str:
@@ -75,6 +90,8 @@ class Card:
     def fingerprint(self) -> str:
         """Changes where descriptors change by more than rounding."""
         what = (self.weights, self.height, self.width, self.interpolation, self.precision, self.calibrated)
+        if (self.mean, self.std) != (IMAGENET_MEAN, IMAGENET_STD):
+            what = (*what, self.mean, self.std)
         return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
@@ -127,7 +144,8 @@ def read_card(path: Path) -> Card:
         content = parse_json(read_regular(place))
         if "files" not in content:
             raise ValueError("an earlier version wrote it, without a digest of the file; export it again")
-        given: dict[str, Any] = {each.name: content[each.name] for each in fields(Card)}
+        given: dict[str, Any] = {each.name: content[each.name] for each in fields(Card) if each.name != "flip"}
+        given["flip"] = content.get("flip", True)  # which earlier versions did not write
         given |= {name: tuple(given[name]) for name in ("mean", "std")}
         card = Card(**given)
         if content["digest"] != values_digest(content):

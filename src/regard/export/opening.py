@@ -49,7 +49,7 @@ def open_engine(
         engine: what computes; "auto" takes the fastest that is installed and takes the source.
         precision: of the products. "int8" wants a file that ``regard export --int8`` made.
         threads: CPU threads; None takes as many as PyTorch (``OMP_NUM_THREADS``).
-        size: height and width of the pictures; None takes the model's own, else 256 x 128.
+        size: height and width of the pictures; None takes the model's own.
         device: of the engine torch; None takes a GPU where there is one.
         compile: let ``torch.compile`` generate the engine torch's code; takes minutes, and a C++ compiler.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,14 +17,15 @@ import torch
 from torch import Tensor
 
 from regard.config import check_batch
-from regard.data.transforms import TestTransform, normalize
+from regard.data.pictures import network_input
+from regard.data.transforms import TestTransform
 from regard.device import choose_device
 from regard.errors import CheckpointError, ConfigError
 from regard.export.engines import Engine
-from regard.export.exporting import input_of
 from regard.export.manifest import Precision
 from regard.export.opening import EngineName, open_engine
 from regard.gallery.query import unit_rows
+from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, known_input
 from regard.models import ReIDModel, load
 from regard.models.saved import WEIGHTS, model_config, model_folder, weights_digest
 from regard.precision import Products
@@ -41,8 +43,8 @@ class Embedder:
 
     Args:
         path: folder of a run, or a folder a model was saved in.
-        size: height and width of the network's input; None takes the model's own, else 256 x 128.
-        flip: average with the descriptor of the mirrored picture.
+        size: height and width of the network's input; None takes the model's own.
+        flip: average with the descriptor of the mirrored picture; None does as the model was scored.
         batch_size: B.
         device: where to compute, as of :func:`regard.device.choose_device`; None takes a GPU where there is one.
         engine: what computes (:func:`regard.export.open_engine`); None runs the network as it is, for which nothing has
@@ -50,7 +52,7 @@ class Embedder:
         precision: of the engine's products.
 
     Attributes:
-        model: the network.
+        model: the network; its ``input`` is what it is shown here.
         engine: what computes; None for the network itself.
         note: why the engine asked for is not used; empty where it is.
         calibration: what turns cosines into probabilities; None where the model has none.
@@ -58,14 +60,15 @@ class Embedder:
 
     Raises:
         CheckpointError: there is no model, or it is damaged.
-        ConfigError: the engine is not installed, or does not compute in that precision.
+        ConfigError: the engine is not installed or does not compute in that precision, or neither model nor caller
+            says the size.
     """
 
     def __init__(
         self,
         path: Path | str,
         size: tuple[int, int] | None = None,
-        flip: bool = True,
+        flip: bool | None = None,
         batch_size: int = 32,
         device: str | None = None,
         engine: EngineName | None = None,
@@ -76,14 +79,14 @@ class Embedder:
         self.device = choose_device(device, "device")
         self.model.to(self.device)
         self.calibration = read_calibration(self.model)
-        self.flip = flip
         self.batch_size = batch_size
         self.path = folder.absolute().as_posix()
         self.name = str(model_config(self.model)["model"])
-        seen = input_of(folder).resized(size)
+        seen = known_input(self.model.input, size, folder)
+        self.seen = self.model.input = seen if flip is None else replace(seen, flip=flip)
         self.height, self.width = seen.size
         check_batch(batch_size, self.height, self.width, f"{batch_size:,} pictures at a time")
-        self._transform = TestTransform(self.height, self.width, seen.interpolation)
+        self._transform = TestTransform.of(seen)
         self._weights = weights_digest(self.model)
         with open_regular(folder / WEIGHTS) as file:
             self._file = hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -138,7 +141,8 @@ class Embedder:
 
     def describe(self) -> dict[str, Any]:
         """What a gallery remembers of the model; what changes descriptors changes the fingerprint."""
-        facts = {"name": self.name, "path": self.path, "height": self.height, "width": self.width, "flip": self.flip}
+        facts = {"name": self.name, "path": self.path, "height": self.height, "width": self.width}
+        facts |= {"flip": self.seen.flip}
         engine, precision = "torch", "fp32"
         if self.engine:
             engine, precision = self.engine.name, self.engine.precision
@@ -147,7 +151,9 @@ class Embedder:
 
     def _fingerprint(self, weights: str) -> str:
         """Digest of what decides the descriptors, with the weights called so."""
-        text = f"{weights} {self._transform} {self.flip}"
+        text = f"{weights} {self._transform} {self.seen.flip}"
+        if (self.seen.mean, self.seen.std) != (IMAGENET_MEAN, IMAGENET_STD):
+            text += f" {self.seen.mean} {self.seen.std}"
         if self.engine and self.engine.precision != "fp32":  # in fp32 the engines differ by rounding
             text += f" {self.engine.fingerprint_with(weights)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -169,8 +175,7 @@ class Embedder:
 
     def batch(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """Pictures (H', W', 3) uint8 as normalized network input (N, 3, H, W) on the model's device."""
-        images = np.stack([np.ascontiguousarray(self._transform(picture)) for picture in pictures])
-        return normalize(torch.from_numpy(images).to(self.device))
+        return network_input(pictures, self.seen, self.device)
 
     def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """Descriptors of pictures.
@@ -192,14 +197,12 @@ class Embedder:
             for place, picture in zip(resized, pictures):
                 self._transform(picture, out=place)
             with self.busy, self._threads, self._threads.step():
-                return self.engine.embed(resized, self.flip)[: len(pictures)]
+                return self.engine.embed(resized, self.seen.flip)[: len(pictures)]
         images = self.batch(pictures)
         missing = images.new_zeros(self.batch_size - len(images), *images.shape[1:])
         images = torch.cat([images, missing]).contiguous(memory_format=torch.channels_last)
         with self.busy, self._threads, self._threads.step(), torch.inference_mode(), self._products:
-            out = self.model.embed(images)
-            if self.flip:
-                out = (out + self.model.embed(images.flip(3))) / 2
+            out = self.model.embed_views([images], self.seen.flip)
         return out[: len(pictures)].cpu().numpy()
 
 
@@ -217,4 +220,5 @@ def summary(model: Any) -> str:
     """A model in a few words."""
     size, how = f"{model.get('height')} x {model.get('width')}", model.get("precision", "fp32")
     reduced = "" if how == "fp32" else f" in {how} by {model.get('engine')}"
-    return f"{model.get('name')} at {size}{reduced}, {model.get('fingerprint')}"
+    mirrored = "with" if model.get("flip") else "without"
+    return f"{model.get('name')} at {size} {mirrored} its mirror image{reduced}, {model.get('fingerprint')}"

@@ -45,6 +45,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from regard.errors import ConfigError, DataError, check_choice
+from regard.input_spec import InputSpec
 from regard.layers.pyramid import AttentionPyramid, Order
 from regard.layers.rga import ChannelRelationAttention, RelationAttention, RelationPair
 from regard.layers.se import SqueezeExcitation
@@ -125,6 +126,8 @@ class APNet(GlobalDescriptor):
             attention = _relation_attention(stages, agent, level, order, height, width)
         super().__init__(num_ids, stages, attention)
         self.image_size = (height, width) if level and agent in RELATIONS else None
+        if self.image_size:
+            self.input = InputSpec(*self.image_size)
         self.descriptor = descriptor
         if descriptor == "logits":
             self.embed_dim = num_ids

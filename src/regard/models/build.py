@@ -11,6 +11,7 @@ from regard.models.contract import ReIDModel
 from regard.models.importers.tensor_file import read_tensors
 from regard.models.saved import (
     CONFIG,
+    UNTOLD,
     WEIGHTS,
     description_digest,
     input_in,
@@ -18,7 +19,8 @@ from regard.models.saved import (
     load_weights,
     model_folder,
     read_calibration,
-    read_description,
+    saved_input,
+    whole_description,
 )
 from regard.models.start import start_folder, take_weights
 from regard.registry import MODELS
@@ -57,6 +59,8 @@ def create_model(name: str, num_ids: int, pretrained: bool | str | Path = False,
         return model
     model = MODELS.create(name, num_ids=num_ids, **options)
     model.start_report = take_weights(model, folder)
+    if "input" not in vars(model):
+        model.input = saved_input(folder)
     return model
 
 
@@ -86,7 +90,9 @@ def from_config(config: Mapping[str, Any], source: str = "the model's descriptio
             f"{source} describes a model that regard {__version__} cannot build "
             f"(written by {config.get('regard', 'an unknown version')}): {error}"
         ) from error
-    model.input, model.imported = input_in(config, source), config.get("imported")
+    model.imported = config.get("imported")
+    if not config.get(UNTOLD) and (told := input_in(config, source)):
+        model.input = told
     return model.strip() if stripped else model
 
 
@@ -105,8 +111,10 @@ def load(path: Path | str) -> ReIDModel:
     """
     check_kind("path", path, (str, Path), "the folder of a model or of a run")
     folder = model_folder(Path(path))
-    config = read_description(folder)
+    config = whole_description(folder)
     model = from_config(config, source=str(folder / CONFIG))
+    if config.get("input") is None:
+        model.input = None
     load_weights(model, read_tensors(folder / WEIGHTS), source=str(folder / WEIGHTS))
     if config.get("digest", (known := description_digest(config))) != known:
         raise CheckpointError(

@@ -6,17 +6,22 @@ Shapes: B images in a batch, H x W pixels, D descriptor length.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regard.errors import ConfigError
+from regard.data.image import Picture
+from regard.data.pictures import Color, listed, network_input
+from regard.errors import ConfigError, DataError
+from regard.input_spec import known_input
 from regard.models.importers.translation import ImportReport
 from regard.models.looks import Attention, HeadLayer, evaluating, find_maps, gate_attention
 from regard.models.saved import Described, save
+from regard.precision import Products
 from regard.structures import Output
 
 __all__ = ["ReIDModel"]
@@ -46,7 +51,8 @@ class ReIDModel(Described):
         stripped: whether :meth:`strip` has been called.
         calibration: how similarity reads as probability, where that has been measured: the content of
             ``calibration.json``, which :class:`regard.calibration.similarity.Calibration` reads.
-        input: what the network was trained to see; None where nobody has said.
+        input: what the network sees; a recipe, an importer or whoever has the model in hand sets it. None where it was
+            loaded from a folder of before, which does not say.
         imported: name of the released network whose checkpoint the weights are; None for weights trained here.
         import_report: what became of the tensors, where the model was made by ``import_released``.
         start_report: what was taken over, where the model started from another's weights.
@@ -96,6 +102,57 @@ class ReIDModel(Described):
         """
         with evaluating(self), torch.no_grad():
             return self._descriptor(images).float()
+
+    def embed_views(self, views: Sequence[Tensor], flip: bool) -> Tensor:
+        """Return the mean of the descriptors of several views of the same pictures.
+
+        Args:
+            views: normalized, (B, 3, H, W) each.
+            flip: every view counts mirrored too.
+
+        Returns:
+            (B, D) float32, before any L2 normalization.
+        """
+        mirrored = [view.flip(3) for view in views] if flip else []
+        return torch.stack([self.embed(view) for view in (*views, *mirrored)]).mean(0)
+
+    def embed_pictures(self, pictures: Iterable[Picture], *, batch_size: int = 32, color: Color = "rgb") -> np.ndarray:
+        """Return the descriptors of pictures, as ``regard embed`` stores them.
+
+        Read, resized, normalized and mirrored as :attr:`input` says, computed in float32 where the model is.
+
+        Args:
+            pictures: paths, Pillow images of any mode (turned upright by their EXIF orientation, as files are), and
+                (h, w, 3) uint8 arrays of any size, also mixed.
+            batch_size: pictures at a time.
+            color: order of the channels of arrays, "rgb" or "bgr".
+
+        Returns:
+            (N, D) float32, each row of length 1.
+
+        Raises:
+            ConfigError: the model does not say what it sees, or the batch size is below 1.
+            DataError: a picture cannot be read, is something else, or its descriptor is zero or not finite.
+
+        >>> model = create_model("baseline", num_ids=10, backbone="test_resnet.r160_in1k")
+        >>> model.input = InputSpec(64, 32)
+        >>> model.embed_pictures([np.zeros((90, 40, 3), np.uint8)]).shape
+        (1, 96)
+        """
+        seen, given = known_input(self.input, whose="the model"), listed(pictures)
+        if type(batch_size) is not int or batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size!r}, wanted 1 or more pictures at a time")
+        weight = next(self.parameters())
+        rows = [np.empty((0, self.embed_dim), np.float32)]
+        for start in range(0, len(given), batch_size):
+            images = network_input(given[start : start + batch_size], seen, weight.device, color).to(weight.dtype)
+            with Products("fp32", weight.device):
+                rows.append(self.embed_views([images], seen.flip).cpu().numpy())
+        vectors = np.concatenate(rows)
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+        if not (np.isfinite(lengths).all() and lengths.all()):
+            raise DataError("got a descriptor that is zero or not finite; check the picture and the model")
+        return (vectors / lengths).astype(np.float32)
 
     def _descriptor(self, images: Tensor) -> Tensor:
         """The embedding alone, (B, D); for systems that can have it for less than a whole :meth:`forward`."""

@@ -42,6 +42,7 @@ import torch
 from torch import Tensor, nn
 
 from regard.errors import ConfigError, check_choice
+from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN
 from regard.layers.bnneck import bnneck, identity_classifier
 from regard.layers.map_decoder import DecoderKernel, MapDecoder
 from regard.layers.pooling import global_average
@@ -49,7 +50,7 @@ from regard.models.backbone import Backbone
 from regard.models.contract import ReIDModel
 from regard.models.looks import Attention, HeadLayer, watched
 from regard.registry import MODELS
-from regard.structures import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN, Output
+from regard.structures import Output
 
 __all__ = ["DAAF", "JOINT_GROUPS", "DAAFPreset", "DecoderStart", "HabTap"]
 

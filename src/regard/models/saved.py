@@ -8,9 +8,11 @@ wherever something made with them is kept; a calibration beside them holds it, a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,13 +20,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from regard.errors import CheckpointError, ConfigError, RegardWarning
+from regard.errors import CheckpointError, ConfigError, RegardWarning, StorageError, check_kind
 from regard.fingerprint import tensors_digest, values_digest
-from regard.input_spec import InputSpec
-from regard.parsing import parse_json
+from regard.input_spec import SIZED, InputSpec
+from regard.parsing import parse_json, parse_yaml
 from regard.plugins import load_plugins
 from regard.registry import MODELS
-from regard.storage import read_regular, write_together
+from regard.storage import read_regular, write_atomic, write_together
 from regard.version import __version__
 
 __all__ = [
@@ -45,11 +47,16 @@ __all__ = [
     "serialize",
     "was_imported",
     "weights_digest",
+    "whole_description",
 ]
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
+SETTINGS = "config.yaml"
+
+UNTOLD = "input_by_default"
+"""Marks an input that nobody has set: the settings of a run that the model lies in, if any, know better."""
 
 
 class Described(nn.Module):
@@ -62,7 +69,7 @@ class Described(nn.Module):
     stripped: bool
     options: dict[str, Any]
     calibration: dict[str, Any] | None = None
-    input: InputSpec | None = None
+    input: InputSpec | None = InputSpec()
     imported: str | None = None
 
     @classmethod
@@ -79,7 +86,9 @@ def model_config(model: Described) -> dict[str, Any]:
             f"{type(model).__name__} is not a registered model, so it could not be loaded again; "
             f'put @MODELS.register("name") on the class'
         )
-    known = {"input": model.input and model.input.to_dict(), "imported": model.imported}
+    told = vars(model).get("input")
+    check_kind("model.input", told, (InputSpec, type(None)), "regard.InputSpec(HEIGHT, WIDTH)")
+    known = {"input": told and told.to_dict(), "imported": model.imported}
     known["plugin"] = MODELS.plugin_of(name)
     return {
         "model": name,
@@ -115,12 +124,52 @@ def input_in(config: Mapping[str, Any], source: str) -> InputSpec | None:
 
 
 def saved_input(folder: Path) -> InputSpec | None:
-    """What the network in a model folder sees; None where it was saved without.
+    """Return what the network in a model folder sees; None where nothing says it.
+
+    A folder that was saved before does not say all of it; what the settings of its run say is then kept in it.
 
     Raises:
         CheckpointError: there is no such folder, or it is damaged.
     """
-    return input_in(read_description(folder), str(folder / CONFIG))
+    return input_in(whole_description(folder), str(folder / CONFIG))
+
+
+def whole_description(folder: Path) -> dict[str, Any]:
+    """``config.json`` with what the network sees, completed from its run's settings, once, where it lacks that."""
+    config = read_description(folder)
+    known = input_in(config, str(folder / CONFIG))
+    if known is not None and "flip" in config["input"] and not config.get(UNTOLD):
+        return config
+    told = _input_of_run(folder)
+    if told is None:
+        return config
+    seen = told if known is None or config.get(UNTOLD) else replace(known, flip=told.flip)
+    whole = {key: value for key, value in config.items() if key != UNTOLD} | {"input": seen.to_dict()}
+    if config.get("digest") == description_digest(config):
+        whole["digest"] = description_digest(whole)
+    elif "digest" in config:
+        return config  # changed by hand, which whoever builds the network says
+    with contextlib.suppress(StorageError):  # a folder that is only read: it is asked each time
+        write_atomic(folder / CONFIG, as_json(whole))
+    return whole
+
+
+def _input_of_run(folder: Path) -> InputSpec | None:
+    """What the settings of a run, beside a model or above it, say that it was trained to see; None without any."""
+    for place in (folder, folder.parent, *([folder.parent.parent] if folder.parent.name == "epochs" else [])):
+        settings = place / SETTINGS
+        if not settings.is_file():
+            continue
+        try:
+            tree = parse_yaml(read_regular(settings).decode(), str(settings))
+            told = {name: tree["data"][name] for name in SIZED if name in tree["data"]}
+            return InputSpec(**told, flip=tree.get("eval", {}).get("flip", True))
+        except (OSError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ConfigError) as error:
+            raise CheckpointError(
+                f"{settings} does not say what the network in {folder} sees ({error}); restore it, or move it away and "
+                "give --size HEIGHTxWIDTH"
+            ) from None
+    return None
 
 
 def was_imported(folder: Path) -> bool:
@@ -264,6 +313,8 @@ def _name(tensor: Tensor) -> str:
 def save(model: Described, folder: Path) -> None:
     """See :meth:`regard.models.ReIDModel.save`."""
     config = model_config(model)
+    if "input" not in config and model.input is not None:
+        config |= {"input": model.input.to_dict(), UNTOLD: True}
     files = {
         folder / WEIGHTS: serialize(model),
         folder / CONFIG: as_json(config | {"digest": description_digest(config)}),
@@ -311,6 +362,8 @@ def read_description(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         config = parse_json(read_regular(path))
+        if not isinstance(config, dict):
+            raise ValueError("it does not describe a model")
     except (OSError, ValueError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise CheckpointError(

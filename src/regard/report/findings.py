@@ -26,12 +26,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from regard.config import Config
-from regard.data.image import read_image
 from regard.data.labels import has_label
-from regard.data.transforms import TestTransform, normalize
+from regard.data.pictures import network_input
 from regard.errors import CheckpointError, ConfigError, nearest
 from regard.evaluation.compare_runs import fingerprint, run_labels
-from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_options
+from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_input, run_options
 from regard.evaluation.evaluate import run_config
 from regard.evaluation.scoring import as_feature_sets, lists_of, with_options
 from regard.explain.attention import attention_of
@@ -97,10 +96,8 @@ class Opened:
 
     def input(self, samples: Sequence[Sample]) -> Tensor:
         """Pictures as the network takes them, (N, 3, H, W)."""
-        data = self.config.data
-        transform = TestTransform(data.height, data.width, data.interpolation)
-        pictures = [np.ascontiguousarray(transform(read_image(sample.path))) for sample in samples]
-        return normalize(torch.from_numpy(np.stack(pictures)).to(next(self.model.parameters()).device))
+        device = next(self.model.parameters()).device
+        return network_input([sample.path for sample in samples], run_input(self.config, self.model), device)
 
 
 class Stages:
@@ -377,12 +374,11 @@ class Finder:
             return []
         pairs = pair_up(self.splits.query, self.splits.gallery, MASKED_IN_FULL if self.full else MASKED)
         pids = np.array([sample.pid for sample, _ in pairs])
-        data = run.config.data
-        transform = TestTransform(data.height, data.width, data.interpolation)
+        seen = run_input(run.config, run.model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             untrained = from_config(model_config(run.model)).to(next(run.model.parameters()).device)
-        after, before = (measure_precision(model, pairs, transform) for model in (run.model, untrained))
+        after, before = (measure_precision(model, pairs, seen) for model in (run.model, untrained))
         return [precision_row(run.label, name, before, after, pids) for name in after if name != "chance"]
 
 

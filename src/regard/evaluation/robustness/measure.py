@@ -22,21 +22,22 @@ from tqdm import tqdm
 from regard.config import EvalConfig
 from regard.data.corruptions import KINDS, SEVERITIES, Corruption, Mixed, Occlusion, Resolution, choose_kinds
 from regard.data.corruptions.loader import Corrupt, corrupted_loader
-from regard.data.transforms import Interpolation, normalize
 from regard.errors import ConfigError, DataError
 from regard.evaluation.embed import (
-    embed_views,
+    embed_batch,
     evaluate_splits,
     extract,
     loader_workers,
     precision_in,
     products_of,
+    run_input,
     run_options,
     view_transform,
 )
 from regard.evaluation.evaluate import run_config
 from regard.evaluation.robustness.means import SIDES, Measured, RobustnessReport
 from regard.evaluation.scoring import embedding_options
+from regard.input_spec import InputSpec
 from regard.models import ReIDModel, load
 from regard.run_folder.opened_data import open_data
 from regard.runtime.fabric import Runtime
@@ -159,11 +160,10 @@ def robustness_of(
     config = run_config(folder, name, root, changes, size)
     splits = open_data(config, quiet=quiet)
     runtime = Runtime.for_scoring(config)
-    data = config.data
+    model = load(folder).to(runtime.device)
     found = measure_robustness(
-        load(folder).to(runtime.device), splits, config.eval, plan, height=data.height, width=data.width,
-        interpolation=data.interpolation, workers=data.workers, autocast=products_of(config, runtime.device),
-        quiet=quiet,
+        model, splits, config.eval, plan, seen=run_input(config, model), workers=config.data.workers,
+        autocast=products_of(config, runtime.device), quiet=quiet,
     )  # fmt: skip
     return replace(found, options=found.options | run_options(config, runtime))
 
@@ -174,9 +174,7 @@ def measure_robustness(
     config: EvalConfig,
     plan: Plan,
     *,
-    height: int,
-    width: int,
-    interpolation: Interpolation = "bilinear",
+    seen: InputSpec,
     workers: int | None = None,
     autocast: Any = None,
     quiet: bool = False,
@@ -188,7 +186,7 @@ def measure_robustness(
         splits: whose query and gallery are used.
         config: how descriptors are made and compared.
         plan: what to measure.
-        height, width, interpolation: of the network's input.
+        seen: what the network sees.
         workers: loader processes, in which pictures are made worse; None decides by core count.
         autocast: context manager to compute in, for mixed precision.
         quiet: no progress bar.
@@ -204,8 +202,8 @@ def measure_robustness(
     worse = {"query": kept.query, "gallery": kept.gallery}.get("".join(plan.sides), everything)
     conditions = plan.conditions()
     how: dict[str, Any] = {
-        "height": height, "width": width, "interpolation": interpolation, "flip": config.flip,
-        "five_crops": config.five_crops, "batch_size": config.batch_size, "workers": workers, "autocast": autocast,
+        "seen": seen, "five_crops": config.five_crops, "batch_size": config.batch_size, "workers": workers,
+        "autocast": autocast,
     }  # fmt: skip
     with torch.inference_mode():
         title = None if quiet else "embedding as they are"
@@ -224,13 +222,7 @@ def measure_robustness(
     part = f"{count(len(everything), 'image')} of {count(len({sample.pid for sample in kept.query}), 'random id')}"
     note = "" if len(everything) == len(splits.query) + len(splits.gallery) else f"{part}, no distractors"
     reference = Measured("clean", "clean", 0, "", clean.figures())
-    made = embedding_options(
-        config,
-        height=height,
-        width=width,
-        interpolation=interpolation,
-        precision=precision_in(autocast),
-    )
+    made = embedding_options(config, seen, precision_in(autocast))
     data = f"{splits}; {splits.root}"
     return RobustnessReport(data, note, str(plan), reference, measured, {**made, **clean.options})
 
@@ -263,10 +255,7 @@ def extract_corrupted(
     corruptions: Sequence[Corrupt],
     bar: Any,
     *,
-    height: int,
-    width: int,
-    interpolation: Interpolation,
-    flip: bool,
+    seen: InputSpec,
     five_crops: bool,
     batch_size: int,
     workers: int | None,
@@ -279,16 +268,15 @@ def extract_corrupted(
     """
     device = next(model.parameters()).device
     loader = corrupted_loader(
-        samples, view_transform(height, width, five_crops, interpolation), corruptions, batch_size=batch_size,
+        samples, view_transform(seen, five_crops), corruptions, batch_size=batch_size,
         workers=loader_workers(workers), pin_memory=device.type == "cuda",
     )  # fmt: skip
     waiting = torch.empty(0, model.embed_dim)
     for batch in loader:
-        images = normalize(batch.images.to(device, non_blocking=True, memory_format=torch.channels_last))
         with torch.inference_mode(), autocast or nullcontext():
-            embedding = embed_views(model, images, height, width, flip, five_crops)
+            embedding = embed_batch(model, batch.images, seen, five_crops)
         waiting = torch.cat([waiting, embedding.float().cpu()])
-        bar.update(len(images))
+        bar.update(len(embedding))
         while len(waiting) >= len(samples):
             yield waiting[: len(samples)].numpy()
             waiting = waiting[len(samples) :]

@@ -78,7 +78,7 @@ def import_released(
             raise CheckpointError(f"{origin} does not tell the size of its pictures: {told}")
         size, options = told, {"height": told[0], "width": told[1], **options}
     model = create_model(translation.model, translation.num_ids, **{**translation.options, **options})
-    model.input, model.imported = INPUTS.get(network, InputSpec()).resized(size), network
+    model.input, model.imported = INPUTS[network].resized(size), network
     model.import_report = _fit(model, tensors, translation, origin)
     return model.eval()
 
@@ -168,13 +168,14 @@ IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {
 
 INPUTS: dict[str, InputSpec] = {
     "apnet": InputSpec(384, 192),
-    "daaf": InputSpec(256, 128),
+    "daaf": InputSpec(256, 128, flip=False),
     "daaf-mindspore": InputSpec(256, 128),
-    "dsp": InputSpec(384, 128),
-    "pcb": InputSpec(384, 128),
-    "sa": InputSpec(384, 128),
+    "dsp": InputSpec(384, 128, flip=False),
+    "pcb": InputSpec(384, 128, flip=False),
+    "resnet": InputSpec(256, 128, flip=False),
+    "sa": InputSpec(384, 128, flip=False),
     "msea": InputSpec(384, 192),
     "mudeep": InputSpec(384, 192, "bicubic"),
-    "rga": InputSpec(256, 128),
+    "rga": InputSpec(256, 128, flip=False),
 }
-"""Released network -> what its authors' code trains it to see, which no tensor tells; 256 x 128 where none is here."""
+"""Released network -> what its authors' code shows it in training and test, which no tensor tells."""
