@@ -192,8 +192,8 @@ def test_the_folder_of_a_model_will_do(run, market):
         (np.zeros(5, np.float32), r"float32 of shape \(5,\): give a path"),
         (np.full(96, np.nan, np.float32), "NaN"),
         (np.zeros(96, np.float32), "the first picture's features are zero in 1 of 1 rows"),
-        (np.zeros((0, 4, 3), np.uint8), "a picture of 0 x 4 pixels"),
-        (Image.new("RGB", (0, 9)), "a picture of 9 x 0 pixels"),
+        (np.zeros((0, 4, 3), np.uint8), "0 x 4 pixels have no area"),
+        (Image.new("RGB", (0, 9)), "9 x 0 pixels have no area"),
         (None, "NoneType of shape"),
     ],
 )
