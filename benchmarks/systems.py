@@ -27,13 +27,12 @@ from regard.data import load_dataset
 from regard.data.crowd import make_crowd
 from regard.engine.run import resume_run, start_run
 from regard.engine.train import build_model
-from regard.evaluation.embed import evaluate_model, products_of
+from regard.evaluation.run import Run
 from regard.metrics import RankingReport
 from regard.metrics.significance import over_seeds
 from regard.models import ReIDModel
 from regard.recipes import read_recipe
 from regard.run_folder.saved_state import read_config
-from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 from regard.threads import allowed_cores
 
@@ -58,12 +57,7 @@ def configure(system: str, crowd: Path, options: argparse.Namespace, seed: int =
 
 def score(model: ReIDModel, splits: Splits, config: Config) -> RankingReport:
     """The model's scores on the crowd."""
-    runtime = Runtime.for_scoring(config)
-    size = {"height": config.data.height, "width": config.data.width, "workers": config.data.workers}
-    products = products_of(config, runtime.device)
-    return evaluate_model(model.to(runtime.device).eval(), splits, config.eval, **size, autocast=products, quiet=True)[
-        0
-    ]
+    return Run.of(model.eval(), splits, config, quiet=True).report()
 
 
 def train(config: Config, folder: Path) -> ReIDModel:

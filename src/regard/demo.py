@@ -13,7 +13,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import torch
@@ -23,27 +22,24 @@ from regard.config import Config
 from regard.data import load_dataset
 from regard.data.crowd import make_crowd
 from regard.data.crowd.folder import is_complete, read_description
-from regard.data.image import read_image
-from regard.data.transforms import TestTransform, normalize
 from regard.engine.run import resume_run, start_run
 from regard.engine.train import build_model
 from regard.errors import CheckpointError
 from regard.evaluation.color_histogram import color_histograms
-from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_options
-from regard.evaluation.scoring import with_options
+from regard.evaluation.embed import evaluate_splits
+from regard.evaluation.run import Run
 from regard.explain import attention_layers, similarity_cam
 from regard.explain.figures.map_figures import figure_bytes
 from regard.explain.figures.overlay import framed, heat_over, sheet
-from regard.metrics import RankingReport, rank
+from regard.metrics import rank
 from regard.models import ReIDModel
 from regard.recipes import read_recipe
 from regard.report import Command, Evaluation, HeatMaps, RankedList, Report, pick_queries, ranked_lists, write_report
 from regard.report.ranked_figure import ranked_figure
 from regard.run_folder.history import read_history
 from regard.run_folder.saved_state import read_config, read_progress
-from regard.runtime.fabric import Runtime
 from regard.storage import write_atomic
-from regard.structures import Ranking, Sample, Splits
+from regard.structures import Ranking, Splits
 from regard.wording import count
 
 __all__ = ["Demo", "run_demo"]
@@ -96,16 +92,17 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
     say("3/4  training; stop with Ctrl-C at any time, the same command goes on")
     model = _trained(config, folder / "run", quiet)
     say("4/4  measuring, and looking at what was learned")
-    trained, query, gallery = _evaluate(model, splits, config, quiet)
-    evaluations.append(Evaluation("trained apnet", trained))
+    run = Run.of(model, splits, config, "trained apnet", quiet)
+    evaluations.append(Evaluation(run.label, run.report()))
     seconds = read_progress(folder / "run").seconds
     scores = {found.label: {"mAP": found.report.mAP, "rank1": found.report.rank(1)} for found in evaluations}
     metrics = folder / "metrics.json"
     page: Path | None = folder / "report.html"
     write_atomic(metrics, json.dumps(_metrics(evaluations, splits, config, seconds), indent=2).encode())
-    ranking = rank(query, gallery, k=len(gallery), metric=config.eval.metric, **protocol_labels(splits))
+    gallery = run.features("gallery")
+    ranking = rank(run.features("query"), gallery, k=len(gallery), metric=config.eval.metric)
     try:
-        _show(folder, evaluations, splits, config, (model, untrained), ranking, seconds)
+        _show(folder, evaluations, run, untrained, ranking, seconds)
     except Exception as error:  # whatever it is, a training and its figures are not to end in it
         page = None
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -120,17 +117,16 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
 def _show(
     folder: Path,
     evaluations: list[Evaluation],
-    splits: Splits,
-    config: Config,
-    models: tuple[ReIDModel, ReIDModel],
+    run: Run,
+    untrained: Run,
     ranking: Ranking,
     seconds: float,
 ) -> None:
-    """Write the page and its pictures; ``models`` are the trained and the untrained one."""
-    model, untrained = models
+    """Write the page and its pictures."""
+    splits = run.splits
     ap = evaluations[-1].report.ap
     lists = ranked_lists(ranking, splits.query, splits.gallery, ap)
-    heat = _heat_maps(model, untrained, splits, ranking, ap, config)
+    heat = _heat_maps(run, untrained, ranking, ap)
     people = (len({sample.pid for sample in part}) for part in (splits.train, splits.query))
     lead = (
         "A small attention network (apnet) was trained on {} synthetic people and then asked to find {} others, whom "
@@ -146,7 +142,7 @@ def _show(
             ranked=lists,
             heat=heat,
             levels=LEVELS,
-            facts=_facts(splits, config, model, seconds),
+            facts=_facts(run, seconds),
             command="regard demo",
             next_commands=NEXT,
         ),
@@ -172,7 +168,7 @@ def _make_crowd(root: Path, train_ids: int, test_ids: int, quiet: bool) -> bool:
     return make_crowd(root, train_ids=train_ids, test_ids=test_ids, progress=not quiet, overwrite=True) != before
 
 
-def _before(splits: Splits, config: Config, quiet: bool) -> tuple[list[Evaluation], ReIDModel]:
+def _before(splits: Splits, config: Config, quiet: bool) -> tuple[list[Evaluation], Run]:
     """The two things learning is compared with, and the untrained network."""
     found = []
     for label, masked in (("color histogram", False), ("color histogram, true masks", True)):
@@ -182,9 +178,9 @@ def _before(splits: Splits, config: Config, quiet: bool) -> tuple[list[Evaluatio
         )
         found.append(Evaluation(label, evaluate_splits(query, gallery, splits, config.eval)))
     torch.manual_seed(config.train.seed)
-    model = build_model(config, splits.num_ids).eval()
-    found.append(Evaluation("untrained apnet", _evaluate(model, splits, config, quiet)[0]))
-    return found, model
+    run = Run.of(build_model(config, splits.num_ids).eval(), splits, config, "untrained apnet", quiet)
+    found.append(Evaluation(run.label, run.report()))
+    return found, run
 
 
 def _trained(config: Config, run: Path, quiet: bool) -> ReIDModel:
@@ -200,29 +196,18 @@ def _trained(config: Config, run: Path, quiet: bool) -> ReIDModel:
     return start_run(config, run, quiet=quiet)
 
 
-def _evaluate(
-    model: ReIDModel, splits: Splits, config: Config, quiet: bool
-) -> tuple[RankingReport, np.ndarray, np.ndarray]:
-    runtime = Runtime.for_scoring(config)
-    query, gallery = embed_run(model.to(runtime.device), splits, config, runtime, quiet)
-    report = with_options(evaluate_splits(query, gallery, splits, config.eval), run_options(config, runtime))
-    return report, query, gallery
-
-
-def _heat_maps(
-    model: ReIDModel, untrained: ReIDModel, splits: Splits, ranking: Ranking, ap: np.ndarray, config: Config
-) -> list[HeatMaps]:
+def _heat_maps(run: Run, untrained: Run, ranking: Ranking, ap: np.ndarray) -> list[HeatMaps]:
     """Where the network looks in six queries to find them similar to their nearest right match."""
     assert ranking.matches is not None
+    model, splits = run.model, run.splits
     picks = pick_queries(ap, 6)
     pairs = [(q, int(ranking.indices[q, np.argmax(ranking.matches[q])])) for q in picks]
-    device = next(model.parameters()).device
-    images = _images([splits.query[q] for q, _ in pairs], config).to(device)
-    partners = _images([splits.gallery[g] for _, g in pairs], config).to(device)
+    images = run.batch([splits.query[q].path for q, _ in pairs])
+    partners = run.batch([splits.gallery[g].path for _, g in pairs])
     layers = {"tap 3": attention_layers(model, 2)["P1"], **attention_layers(model)}
     maps = {name: similarity_cam(model, layer, images, partners) for name, layer in layers.items()}
-    first = attention_layers(untrained)["P1"]
-    maps = {"untrained": similarity_cam(untrained, first, images, partners), **maps}
+    first = attention_layers(untrained.model)["P1"]
+    maps = {"untrained": similarity_cam(untrained.model, first, images, partners), **maps}
     return [
         HeatMaps(
             splits.query[q].path,
@@ -234,18 +219,13 @@ def _heat_maps(
     ]
 
 
-def _images(samples: list[Sample], config: Config) -> torch.Tensor:
-    transform = TestTransform(config.data.height, config.data.width, config.data.interpolation)
-    pictures = [torch.as_tensor(transform(read_image(sample.path), Random(0))) for sample in samples]
-    return normalize(torch.stack(pictures))
-
-
 def _distances(ranking: Ranking) -> tuple[np.ndarray, np.ndarray]:
     assert ranking.matches is not None
     return ranking.distances[ranking.matches], ranking.distances[~ranking.matches & (ranking.indices >= 0)]
 
 
-def _facts(splits: Splits, config: Config, model: ReIDModel, seconds: float) -> dict[str, object]:
+def _facts(run: Run, seconds: float) -> dict[str, object]:
+    splits, config, model = run.splits, run.config, run.model
     parameters = sum(p.numel() for p in model.parameters())
     query, gallery = count(len(splits.query), "query"), count(len(splits.gallery), "image")
     trained, epochs = count(len(splits.train), "image"), count(config.train.epochs, "epoch")

@@ -25,7 +25,7 @@ from regard.engine.run import resume_run, start_run
 from regard.engine.training_state import save_state
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
 from regard.evaluation.embed import loader_workers
-from regard.evaluation.evaluate import evaluate_run
+from regard.evaluation.run import open_run
 from regard.recipes import read_recipe
 from regard.run_folder.history import read_history
 from regard.run_folder.opened_data import open_data
@@ -141,7 +141,7 @@ def test_losses_are_logged_as_they_add_up(finished):
 
 def test_evaluating_the_folder_gives_the_logged_score(finished):
     folder, _, _ = finished
-    _, report = evaluate_run(folder, quiet=True)
+    report = open_run(folder, quiet=True).report()
     last = [record for record in read_history(folder) if record["event"] == "eval"][-1]
     assert report.mAP == pytest.approx(last["mAP"], abs=1e-9)
     assert report.rank(1) == pytest.approx(last["rank1"], abs=1e-9)

@@ -21,7 +21,8 @@ from regard.engine.stopping import Interrupted
 from regard.errors import CheckpointError, ConfigError, StorageError
 from regard.evaluation import epochs
 from regard.evaluation.epochs import find_checkpoints, score_epochs
-from regard.evaluation.evaluate import evaluate_on, evaluate_run
+from regard.evaluation.evaluate import evaluate_on
+from regard.evaluation.run import open_run
 from regard.recipes import read_recipe
 from regard.run_folder.folders import run_home
 
@@ -137,7 +138,7 @@ def test_all_epochs_are_scored_into_one_table_and_one_curve(copied, market, caps
         assert [row["model"] for row in found["epochs"]] == ["0002", "0004", "final"]
     first = next(iter(content.values()))["epochs"]
     for row, place in zip(first, ("epochs/0002", "epochs/0004", "final"), strict=True):
-        report = evaluate_run(copied / place, quiet=True)[1]
+        report = open_run(copied / place, quiet=True).report()
         assert (row["mAP"], row["options"]) == (report.mAP, report.options)
         assert row["cmc"] == report.cmc.tolist()
         figures = "".join(f"{100 * value:>9.2f}" for value in report.figures().values())
@@ -188,7 +189,7 @@ def test_a_folder_of_models_is_scored_by_the_numbers_of_their_names(run, market,
     for number, epoch in ((10, "0002"), (9, "0004")):
         shutil.copytree(run / "epochs" / epoch, tmp_path / f"market_{number}")
     assert [each.epoch for each in find_checkpoints(tmp_path)] == [9, 10]
-    with pytest.raises(ConfigError, match="models without a run, so they name no data set; say --root FOLDER"):
+    with pytest.raises(ConfigError, match="a model without a run, so it names no data set; say --root FOLDER"):
         score_epochs(tmp_path, quiet=True)
     found = score_epochs(tmp_path, root=market, quiet=True)[0]
     wanted = evaluate_on(tmp_path / "market_9", root=market, quiet=True)[0].report

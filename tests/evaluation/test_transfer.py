@@ -14,16 +14,15 @@ from PIL import Image
 
 import regard
 from regard.cli.main import main
-from regard.config import EvalConfig, load_config
 from regard.engine.run import start_run
 from regard.errors import ConfigError, DataError, UnknownNameError
-from regard.evaluation.embed import embed_run, evaluate_model
-from regard.evaluation.evaluate import evaluate_on, evaluate_run, run_config
+from regard.evaluation.embed import extract
+from regard.evaluation.evaluate import evaluate_on
+from regard.evaluation.run import open_run
 from regard.evaluation.transfer import mean_of_targets, transfer_dict, transfer_table
 from regard.recipes import read_recipe
 from regard.run_folder.opened_data import open_data
 from regard.run_folder.resolving import resolve
-from regard.runtime.fabric import Runtime
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +67,15 @@ def test_scores_on_many_are_the_scores_on_each(folder, shelf):
     scores = evaluate_on(folder, ["market1501", "viper,split=1", f"occluded_reid={shelf}"], quiet=True)
     assert [str(score.source) for score in scores] == ["market1501", "viper (split=1)", "occluded_reid"]
     assert [score.seen for score in scores] == [True, False, False]
-    model, settings = regard.load(folder), load_config((folder / "config.yaml").read_text()).eval
+    run = open_run(folder, quiet=True)
     every: list[dict[str, Any]] = [{}, {"split": 1}, {}]
     for score, options in zip(scores, every):
         splits = regard.load_dataset(score.source.name, shelf, **options)
         assert splits == score.splits
-        report, _, _ = evaluate_model(model, splits, settings, height=24, width=12, workers=0, quiet=True)
+        report = run.on(splits).report()
         assert report.to_dict() == score.report.to_dict()
-        splits, alone = evaluate_run(folder, str(score.source).replace(" (", ",").rstrip(")"), shelf, quiet=True)
-        assert alone.to_dict() == report.to_dict()
+        alone = open_run(folder, str(score.source).replace(" (", ",").rstrip(")"), shelf, quiet=True)
+        assert alone.report().to_dict() == report.to_dict()
 
 
 def test_the_table_has_every_data_set_and_the_mean_of_the_targets(folder):
@@ -249,10 +248,10 @@ def test_a_score_is_computed_in_the_precision_it_says(folder, shelf, precision, 
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     how = {"height": 24, "width": 12, "workers": 0}
     cast = torch.autocast("cpu", half) if half else None
-    wanted = evaluate_model(run, splits, EvalConfig(), **how, autocast=cast)[1]
-    config = run_config(folder, "viper", shelf, {"precision": precision})
-    runtime = Runtime.for_scoring(config)
-    assert np.array_equal(embed_run(run, splits, config, runtime, quiet=True)[0], wanted)
+    with torch.inference_mode():
+        wanted = extract(run, splits.query, **how, autocast=cast)
+    opened = open_run(folder, "viper", shelf, {"precision": precision}, quiet=True)
+    assert np.array_equal(opened.features("query").embeddings, wanted)
     assert main(["eval", str(folder), "--data", f"viper={shelf}", "-q", "--precision", precision]) == 0
     assert f"precision {precision}" in capsys.readouterr().out
 
@@ -330,6 +329,6 @@ def test_a_run_learns_from_two_sources(tiny_overrides, shelf, tmp_path):
     assert model.num_ids == 10
     scores = evaluate_on(tmp_path / "run", ["market1501", "viper", "occluded_reid"], quiet=True)
     assert [score.seen for score in scores] == [True, True, False]
-    own, report = evaluate_run(tmp_path / "run", quiet=True)
-    assert own.name == "market1501"
-    assert report.mAP == scores[0].report.mAP
+    own = open_run(tmp_path / "run", quiet=True)
+    assert own.splits.name == "market1501"
+    assert own.report().mAP == scores[0].report.mAP

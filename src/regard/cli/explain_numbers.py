@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from regard.cli.explain_runs import names_of, open_runs, write_arrays, write_figure, write_json
+from regard.cli.explain_runs import names_of, opened_runs, write_arrays, write_figure, write_json
 from regard.data.labels import LabelRoots, attach_labels, has_label
 from regard.data.sources import find_source
+from regard.data.transforms import TestTransform
 from regard.errors import ConfigError, DataError
 from regard.explain.attention_precision import (
     PrecisionRow,
@@ -65,8 +66,8 @@ def _maps(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     if not images:
         raise ConfigError(f"got the run {folder} without pictures; say which, or give maps as .npy files")
     maps = {}
-    for opened in open_runs([folder, *arguments.compare], arguments.size, arguments.legacy_transposed):
-        found = feature_maps(opened.model, opened.input(images), arguments.layer)
+    for opened in opened_runs([folder, *arguments.compare], arguments.size, arguments.legacy_transposed):
+        found = feature_maps(opened.model, opened.batch(images), arguments.layer)
         for index, name in enumerate(names_of(images)):
             for layer, values in found.items():
                 maps[f"{opened.label} {name} {layer}"] = values[index : index + 1]
@@ -93,12 +94,13 @@ def precision(arguments: argparse.Namespace) -> None:
     pairs = pair_up(shown, others, arguments.images)
     pids = np.array([sample.pid for sample, _ in pairs])
     rows: list[PrecisionRow] = []
-    for opened in open_runs(arguments.runs, arguments.size):
+    for opened in opened_runs(arguments.runs, arguments.size):
+        transform, described = TestTransform(*opened.input.size, opened.input.interpolation), model_config(opened.model)
         torch.manual_seed(arguments.seed)
-        untrained = from_config(model_config(opened.model))
+        untrained = from_config(described).to(opened.runtime.device)
         with tqdm(total=2 * len(pairs), desc=opened.label, unit="image", disable=arguments.quiet, leave=False) as bar:
-            after = measure_precision(opened.model, pairs, opened.transform, bar.update)
-            before = measure_precision(untrained, pairs, opened.transform, bar.update)
+            after = measure_precision(opened.model, pairs, transform, bar.update)
+            before = measure_precision(untrained, pairs, transform, bar.update)
         names = [name for name in after if name != "chance" and _wanted(name, arguments.map)]
         rows += [precision_row(opened.label, name, before, after, pids) for name in names]
     if not rows:

@@ -39,7 +39,8 @@ from regard.engine.step import Learner, check_pieces
 from regard.engine.stopping import Interrupted, StopRequest
 from regard.engine.training_state import TrainingState, machine_of, restore, save_state
 from regard.errors import ConfigError, RegardError
-from regard.evaluation.embed import embed_run, evaluate_splits, loader_workers, products_of
+from regard.evaluation.embed import embed_run, loader_workers, products_of
+from regard.evaluation.scoring import score_features
 from regard.input_spec import InputSpec
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
@@ -409,7 +410,7 @@ def evaluate(
         features = embed_run(model, splits, config, runtime, log.quiet)
 
         def score() -> None:
-            report = evaluate_splits(*features, splits, config.eval)
+            report = score_features(*features, config.eval, splits)
             figures = report.figures()
             scores = {name.replace("rank-", "rank"): value for name, value in figures.items()}
             precision = products_of(config, runtime.device).precision
