@@ -22,7 +22,7 @@ from results_file import table, write
 from systems import SYSTEMS, configure, train
 
 from regard.config import load_config
-from regard.data.crowd import make_crowd
+from regard.crowd import make_crowd
 from regard.evaluation.compare_runs import compare_runs
 
 MODES = {

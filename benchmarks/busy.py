@@ -31,7 +31,7 @@ from pathlib import Path
 
 from results_file import table, write
 
-from regard.data.crowd import make_crowd
+from regard.crowd import make_crowd
 from regard.run_folder.saved_state import read_progress
 from regard.threads import allowed_cores
 

@@ -21,18 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from regard.data.crowd import make_crowd
+from regard.crowd import make_crowd
 from regard.threads import allowed_cores
 
 RESULTS = Path(__file__).parent / "results" / "crowd.json"
 SIZES = ((128, 64), (256, 128))
 STAGES = {
-    "textures": ("body.py", "build_body"),
-    "poses": ("body.py", "pose"),
+    "textures": ("mesh.py", "build_body"),
+    "poses": ("mesh.py", "pose"),
     "surroundings": ("shoot.py", "surroundings"),
     "shadows": ("shoot.py", "shadow"),
     "drawing": ("raster.py", "draw"),
-    "photograph": ("photo.py", "develop"),
+    "photograph": ("camera_pipeline.py", "develop"),
     "files": ("worker.py", "write"),
 }
 """Functions whose time, with all they call, is reported, cameras and their walkers included."""

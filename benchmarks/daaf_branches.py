@@ -32,8 +32,8 @@ from systems import configure, summary
 from torch import Tensor, nn
 
 from regard.config import Config, load_config
+from regard.crowd import make_crowd
 from regard.data import load_dataset
-from regard.data.crowd import make_crowd
 from regard.engine.run import start_run
 from regard.engine.train import build_loader
 from regard.models.daaf import DAAF

@@ -27,7 +27,7 @@ import torch
 from results_file import seconds, table, write
 
 import regard
-from regard.data.crowd import make_crowd
+from regard.crowd import make_crowd
 from regard.errors import RegardError
 from regard.evaluation.embed import loader_workers
 from regard.gallery.embedder import Embedder

@@ -35,8 +35,8 @@ from results_file import table, write
 from torch import nn
 
 from regard.config import Config
+from regard.crowd import make_crowd
 from regard.data import load_dataset
-from regard.data.crowd import make_crowd
 from regard.data.transforms import normalize
 from regard.engine.optim import build_optimizer
 from regard.engine.profile import Laps

@@ -34,8 +34,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import io, transforms
 
+from regard.crowd import make_crowd
 from regard.data.cache import PictureCache, open_cache
-from regard.data.crowd import make_crowd
 from regard.data.image import read_image
 from regard.data.loaders import train_loader
 from regard.data.transforms import IMAGENET_MEAN, IMAGENET_STD, TrainTransform, normalize

@@ -23,8 +23,8 @@ import torch
 
 from regard import __version__
 from regard.config import Config
+from regard.crowd import make_crowd
 from regard.data import load_dataset
-from regard.data.crowd import make_crowd
 from regard.engine.run import resume_run, start_run
 from regard.engine.train import build_model
 from regard.evaluation.run import Run

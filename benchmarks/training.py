@@ -22,8 +22,8 @@ import reference
 import torch
 from results_file import table, write
 
+from regard.crowd import make_crowd
 from regard.data import load_dataset
-from regard.data.crowd import make_crowd
 from regard.engine.train import train
 from regard.evaluation.embed import loader_workers
 from regard.recipes import read_recipe

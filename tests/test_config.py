@@ -193,3 +193,39 @@ def test_a_recipe_that_is_no_text_is_one_line(tmp_path):
     for name, reason in (("a", "no text in UTF-8"), ("b", "no regular file"), ("c", "No such file")):
         with pytest.raises(ConfigError, match=f"{name}.yaml: .*{reason}"):
             read_recipe(tmp_path / f"{name}.yaml")
+
+
+def test_settings_as_values_are_laid_over_like_a_recipe():
+    below = {"model": {"name": "baseline"}, "losses": {"id": {"loss": "cross_entropy", "on": "logits.*"}}}
+    values = {
+        "optim": {"lr": 1e-4, "lr_scale": {"backbone.stages.0": 0.1}},
+        "losses.id.weight": 2.0,
+        "data.root": Path("x"),
+        "data": {"erasing_area": (0.1, 0.2), "options": {"cuhk03": {"boxes": "labeled"}}},
+        "eval.flip": False,
+    }
+    config = load_config(below, values)
+    texts = [
+        "optim.lr=1e-4", "optim.lr_scale={backbone.stages.0: 0.1}", "losses.id.weight=2", "data.root=x",
+        "data.erasing_area=[0.1, 0.2]", "data.options.cuhk03.boxes=labeled", "eval.flip=false",
+    ]  # fmt: skip
+    assert config == load_config(below, texts)
+    assert config.losses["id"].loss == "cross_entropy"
+    assert config.optim.lr_scale == {"backbone.stages.0": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"optim": {"lr": 1}, "optim.lr": 2}, "optim.lr is given twice; give it once"),
+        ({"losses.id": None, "losses": {"id": {"weight": 1}}}, "losses.id is given twice; give it once"),
+        ({"train.": 1}, "cannot read override 'train.'; it wants a section or a dotted name, such as optim.lr"),
+        ({"base": "apnet"}, "base is said in a recipe's file, not beside it"),
+        ({"trian.epochs": 1}, "trian: no such key, did you mean 'train'"),
+        ({"train": 3}, "train: got 3, wanted a section, such as train.epochs=VALUE"),
+    ],
+)
+def test_faults_of_settings_as_values(values, line):
+    below = {"model": {"name": "baseline"}, "losses": {"id": {"loss": "cross_entropy", "on": "logits.*"}}}
+    with pytest.raises(ConfigError, match=re.escape(line)):
+        load_config(below, values)

@@ -104,6 +104,7 @@ def test_what_the_page_of_papers_names_is_there():
         for name in (
             "daaf_market1501",
             "daaf_mindspore_market1501",
+            "mudeep_market1501",
             "sa_market1501",
             "dsp_market1501",
             "apnet_market1501",

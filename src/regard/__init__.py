@@ -17,50 +17,72 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from regard.data import load_dataset
+    from regard.engine.from_python import train
     from regard.errors import RegardError
-    from regard.evaluation.verify import compare
-    from regard.metrics import evaluate_ranking
+    from regard.evaluation.run import Run, open_run
+    from regard.evaluation.verify import verify
+    from regard.gallery import Gallery
+    from regard.metrics import FeatureSet, evaluate_ranking, rank
     from regard.models import ReIDModel, create_model, import_released, load
     from regard.recipes import list_recipes
+    from regard.registry import list_datasets, list_models
     from regard.structures import Batch, Output, Ranking, Sample, Splits
 
 _HOME = {
     "Batch": "regard.structures",
+    "FeatureSet": "regard.metrics",
+    "Gallery": "regard.gallery",
     "Output": "regard.structures",
     "Ranking": "regard.structures",
     "ReIDModel": "regard.models",
     "RegardError": "regard.errors",
+    "Run": "regard.evaluation.run",
     "Sample": "regard.structures",
     "Splits": "regard.structures",
-    "compare": "regard.evaluation.verify",
     "create_model": "regard.models",
     "evaluate_ranking": "regard.metrics",
     "import_released": "regard.models",
+    "list_datasets": "regard.registry",
+    "list_models": "regard.registry",
     "list_recipes": "regard.recipes",
     "load": "regard.models",
     "load_dataset": "regard.data",
+    "open_run": "regard.evaluation.run",
+    "rank": "regard.metrics",
+    "verify": "regard.evaluation.verify",
+    "train": "regard.engine.from_python",
 }
+_FORMERLY = {"compare": "verify"}  # until 0.3
 
 __all__ = [
     "Batch",
+    "FeatureSet",
+    "Gallery",
     "Output",
     "Ranking",
     "ReIDModel",
     "RegardError",
+    "Run",
     "Sample",
     "Splits",
     "__version__",
-    "compare",
     "create_model",
     "evaluate_ranking",
     "import_released",
+    "list_datasets",
+    "list_models",
     "list_recipes",
     "load",
     "load_dataset",
+    "open_run",
+    "rank",
+    "train",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    name = _FORMERLY.get(name, name)
     if name not in _HOME:
         raise AttributeError(f"module 'regard' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -18,16 +18,39 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
+from regard.device import check_device_name
 from regard.errors import ConfigError, nearest
 from regard.parsing import dump_yaml, parse_yaml
+from regard.plugins import load_plugins
 from regard.registry import DATASETS, LOSSES, MODELS, Registry
+from regard.storage import open_regular
 
 __all__ = [
-    "Config", "check_batch", "describe_fault", "flat_settings", "load_config", "override", "read_settings",
+    "Config",
+    "Overrides",
+    "check_batch",
+    "describe_fault",
+    "flat_settings",
+    "lay_over",
+    "load_config",
+    "override",
+    "read_settings",
     "without_terms",
-]  # fmt: skip
+]
+
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Settings that differ: texts of the command line, ``KEY=VALUE``; or values by section or dotted name, from Python."""
 
 MAX_BATCH_BYTES = 1 << 31
 """Pixels of a batch in bytes; 256 pictures of 384 x 192 have 57 million."""
@@ -124,6 +147,14 @@ class DataConfig(Section):
     keep_last: bool = Field(
         default=False, description="what does not fill a batch at the end of an epoch is a smaller one, not dropped"
     )
+    scarce: Literal["draw", "repeat"] = Field(
+        default="draw",
+        description="of pk: who has fewer than K images draws K with replacement, or repeats them all until there are "
+        "K or more and draws from those",
+    )
+    distinct_ids: bool = Field(
+        default=True, description="of rounds: no identity comes twice in a batch, not even where a round ends in it"
+    )
     interpolation: Literal["bilinear", "bicubic"] = Field(
         default="bilinear", description="how pictures are resized, in training and evaluation"
     )
@@ -164,7 +195,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _known_options(self) -> DataConfig:
         for name, options in ({key: {} for key in self.label_files} | self.options).items():
-            _check_options(DATASETS, name, options, ())
+            _check_options(DATASETS, name, options, ("root",))
         return self
 
     @model_validator(mode="after")
@@ -180,6 +211,14 @@ class DataConfig(Section):
         if self.keep_last and self.sampler == "pk" and not self.rounds:
             raise ConfigError(
                 "keep_last is true, but an epoch of sampler pk has a last batch only where it has rounds; set rounds"
+            )
+        if self.scarce == "repeat" and self.sampler != "pk":
+            raise ConfigError(
+                f"scarce is repeat, but sampler {self.sampler} takes every image once; leave one of them out"
+            )
+        if not self.distinct_ids and not self.rounds:
+            raise ConfigError(
+                "distinct_ids is false, but identities come twice in a batch only around the end of a round; set rounds"
             )
         return self
 
@@ -282,7 +321,9 @@ class TrainConfig(Section):
     devices: Annotated[int, Field(gt=0, le=256)] = Field(
         default=1, description="processes on this machine; torchrun decides where it is used"
     )
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    accelerator: Annotated[str, BeforeValidator(check_device_name)] = Field(
+        default="auto", description="where to compute: cpu, cuda, cuda:1 (a GPU by its number), mps; auto: a GPU if any"
+    )
     precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
         default="auto", description="of products; auto: bf16 autocast where the hardware multiplies in it"
     )
@@ -353,6 +394,9 @@ class Config(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+    plugins: tuple[str, ...] = Field(
+        default=(), description="files and modules that are imported first: FILE.py, MODULE or MODULE@FILE"
+    )
 
     @model_validator(mode="after")
     def _last_batch_in_one_piece(self) -> Config:
@@ -362,6 +406,18 @@ class Config(Section):
                 raise ConfigError(
                     f"data.keep_last is true, but train.{setting} is {pieces}, and a smaller last batch does not make "
                     "as many equal pieces; leave one of them out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _rows_of_a_batch(self) -> Config:
+        drawn = self.data.images_per_id if self.data.sampler == "pk" else 1
+        for name, term in self.losses.items():
+            group = term.options.get("group") if term.loss == "triplet" else None
+            if group not in (None, drawn):
+                raise ConfigError(
+                    f"losses.{name}.group is {group}, but a batch shows its people in rows of {drawn} (data.sampler "
+                    f"{self.data.sampler}, data.images_per_id {self.data.images_per_id}); make them equal"
                 )
         return self
 
@@ -409,29 +465,34 @@ def read_settings(path: Path) -> str:
         ConfigError: it is missing, no regular file, or no text in UTF-8.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"cannot read {path}: it is no regular file, wanted a recipe in YAML; name a file")
-        return path.read_text(encoding="utf-8")
+        with open_regular(path, "r", encoding="utf-8") as file:
+            return file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no text in UTF-8"
         raise ConfigError(f"cannot read recipe {path}: {reason}; 'regard recipes' lists those on board") from None
 
 
-def load_config(recipe: str | Mapping[str, Any], overrides: Sequence[str] = (), source: str = "recipe") -> Config:
+def load_config(recipe: str | Mapping[str, Any], overrides: Overrides = (), source: str = "recipe") -> Config:
     """Read, override and check a configuration.
 
     Args:
         recipe: YAML text, or the mapping it would parse to.
-        overrides: ``"optim.lr=1e-4"``: a dotted key, ``=``, a YAML value; ``"losses.center=null"`` takes a term out.
+        overrides: ``"optim.lr=1e-4"``: a dotted key, ``=``, a YAML value; ``"losses.center=null"`` takes a term out. Or
+            values, ``{"optim": {"lr": 1e-4}, "losses.center": None}``, laid over as a recipe is over its base.
         source: what to call the recipe in error messages.
 
     Raises:
+        PluginError: a plug-in that it names is not there, or cannot be loaded.
         ConfigError: everything that is wrong, in one message.
     """
     tree = parse_yaml(recipe, source) if isinstance(recipe, str) else recipe
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{source} holds {type(tree).__name__}, not a mapping of sections; see 'regard recipes NAME'")
     tree = without_terms(override(tree, overrides), tree, source)
+    named = tree.get("plugins", ())
+    named = [named] if isinstance(named, str) else named
+    if isinstance(named, list | tuple) and all(isinstance(text, str) for text in named):
+        tree["plugins"] = load_plugins(named, wanted_by=source)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -439,12 +500,14 @@ def load_config(recipe: str | Mapping[str, Any], overrides: Sequence[str] = (), 
         raise ConfigError(f"{source}: " + "; ".join(faults)) from None
 
 
-def override(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def override(tree: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
     """A copy of the settings ``tree`` with ``overrides`` in it, unchecked.
 
     Raises:
-        ConfigError: an override has no key or no value, or goes into what is no section.
+        ConfigError: an override has no key or no value, or goes into what is no section; of values, one is given twice.
     """
+    if isinstance(overrides, Mapping):
+        return lay_over(_copy(tree), _by_section(overrides))
     changed: dict[str, Any] = _copy(tree)
     for text in overrides:
         _apply(changed, text)
@@ -458,6 +521,49 @@ def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
             yield from flat_settings(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others laid over them: mappings are joined key by key, everything else replaces."""
+    joined = dict(below)
+    for key, value in above.items():
+        under = joined.get(key)
+        joined[key] = lay_over(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return joined
+
+
+def _by_section(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by section or dotted name as a tree of sections; below them a dot is a part of a name."""
+    tree: dict[str, Any] = {}
+    for dotted, value in values.items():
+        keys = _keys_of(dotted, dotted)
+        if not all(keys):
+            raise ConfigError(f"cannot read override {dotted!r}; it wants a section or a dotted name, such as optim.lr")
+        for key in reversed(keys):
+            value = {key: value}
+        tree = _join_once(tree, _plain(value), "")
+    return tree
+
+
+def _join_once(first: Mapping[str, Any], second: Mapping[str, Any], inside: str) -> dict[str, Any]:
+    """Join two parts of what was given, none of which may undo the other unsaid."""
+    joined = dict(first)
+    for key, value in second.items():
+        if key in joined:
+            if not (isinstance(joined[key], Mapping) and isinstance(value, Mapping)):
+                raise ConfigError(f"{inside}{key} is given twice; give it once")
+            value = _join_once(joined[key], value, f"{inside}{key}.")
+        joined[key] = value
+    return joined
+
+
+def _plain(value: Any) -> Any:
+    """A value of Python as YAML would have it: paths are texts, tuples are lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(under) for key, under in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def without_terms(tree: Mapping[str, Any], before: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -490,9 +596,7 @@ def _copy(tree: Any) -> Any:
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     dotted, sign, text = override.partition("=")
-    keys = dotted.split(".")
-    if keys[0] in ("base", "about"):
-        raise ConfigError(f"override {override!r}: {keys[0]} is said in a recipe's file, not beside it; leave it out")
+    keys = _keys_of(dotted, override)
     if not sign or not all(keys):
         raise ConfigError(f"cannot read override {override!r}; it wants section.key=value, for example optim.lr=1e-4")
     for key in keys[:-1]:
@@ -501,6 +605,13 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             raise ConfigError(f"override {override!r}: {key!r} holds a value, not a section")
     plain = _is_place(keys) and text[:1] not in ("", "'", '"') and text not in ("~", "null", "true", "false")
     tree[keys[-1]] = text if plain else parse_yaml(text, f"override {override!r}")
+
+
+def _keys_of(dotted: str, override: str) -> list[str]:
+    keys = dotted.split(".")
+    if keys[0] in ("base", "about"):
+        raise ConfigError(f"override {override!r}: {keys[0]} is said in a recipe's file, not beside it; leave it out")
+    return keys
 
 
 def _is_place(keys: Sequence[str]) -> bool:

@@ -19,9 +19,9 @@ import torch
 
 from regard import __version__
 from regard.config import Config
+from regard.crowd import make_crowd
+from regard.crowd.dataset.crowd_folder import is_complete, read_description
 from regard.data import load_dataset
-from regard.data.crowd import make_crowd
-from regard.data.crowd.folder import is_complete, read_description
 from regard.engine.run import resume_run, start_run
 from regard.engine.train import build_model
 from regard.errors import CheckpointError
@@ -40,6 +40,7 @@ from regard.run_folder.history import read_history
 from regard.run_folder.saved_state import read_config, read_progress
 from regard.storage import write_atomic
 from regard.structures import Ranking, Splits
+from regard.threads import allowed_cores
 from regard.wording import count
 
 __all__ = ["Demo", "run_demo"]
@@ -165,7 +166,10 @@ def _make_crowd(root: Path, train_ids: int, test_ids: int, quiet: bool) -> bool:
     """Make the crowd, unless it is there to the byte; whether it was there as another one, or changed."""
     found = read_description(root)
     before = found if found and is_complete(root, found) else None
-    return make_crowd(root, train_ids=train_ids, test_ids=test_ids, progress=not quiet, overwrite=True) != before
+    made = make_crowd(
+        root, train_ids=train_ids, test_ids=test_ids, workers=allowed_cores(), progress=not quiet, overwrite=True
+    )
+    return made != before
 
 
 def _before(splits: Splits, config: Config, quiet: bool) -> tuple[list[Evaluation], Run]:

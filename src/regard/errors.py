@@ -6,6 +6,7 @@ command line exit with code 2 and no traceback (``--debug`` shows it)::
     RegardError
     ├── ConfigError        an option, a recipe or an override is wrong
     ├── UnknownNameError   a registered name is not known (answers with the nearest ones)
+    ├── PluginError        a plug-in is not there, or cannot be loaded
     ├── DataError          a data set, an image or a label file is not what was promised
     ├── CheckpointError    a checkpoint does not fit, or is not one
     └── StorageError       the disk refused a write; what was there before is intact
@@ -23,6 +24,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "PluginError",
     "RegardError",
     "RegardWarning",
     "StorageError",
@@ -57,6 +59,10 @@ class UnknownNameError(ConfigError):
     def __init__(self, kind: str, name: str, known: Iterable[str]):
         known = sorted(known)
         super().__init__(f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+
+
+class PluginError(ConfigError):
+    """A plug-in is not there, or cannot be loaded."""
 
 
 class DataError(RegardError):
@@ -106,7 +112,7 @@ def check_kind(name: str, value: object, kinds: type | tuple[type, ...], wanted:
     """
     allowed = kinds if isinstance(kinds, tuple) else (kinds,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise ConfigError(f"{name} is {value!r}, wanted {wanted}")
+        raise ConfigError(f"{name} is {' '.join(repr(value).split())}, wanted {wanted}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from regard.parsing import parse_json
+from regard.storage import open_regular
 from regard.structures import Sample
 
 __all__ = [
@@ -43,7 +44,7 @@ def file_digest(path: Path | str) -> str:
     Raises:
         OSError: the file cannot be read.
     """
-    with open(path, "rb") as file:  # noqa: PTH123 - a name may be text or a path
+    with open_regular(path) as file:
         return stream_digest(file)
 
 

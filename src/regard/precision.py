@@ -9,9 +9,12 @@ import torch
 
 from regard.errors import ConfigError
 
-__all__ = ["Precision", "Products", "resolve_precision"]
+__all__ = ["DIGITS", "Precision", "Products", "precision_of", "resolve_precision"]
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+
+DIGITS = 8
+"""Roundings of a sum, in units of the last digit of its terms, that add up on the way to a map."""
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -33,6 +36,13 @@ def resolve_precision(name: str, device: str, setting: str) -> Precision:
     if name == "tf32" and device != "cuda":
         raise ConfigError(f"{setting} is tf32, which {device} does not have; use fp32, bf16 or auto")
     return next(known for known in get_args(Precision) if known == name)
+
+
+def precision_of(values: torch.Tensor) -> float:
+    """Relative rounding of the numbers a network computed with, from their type and device."""
+    short = values.is_cuda and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+    own = torch.finfo(values.dtype).eps
+    return max(own, 2**-10) if short and values.dtype == torch.float32 else own
 
 
 class Products:

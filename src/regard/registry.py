@@ -9,6 +9,7 @@ is asked for, so that nothing heavy is imported before it is needed::
     MODELS.get("apnet")  # -> APNet
     MODELS.get("apnat")  # -> UnknownNameError: unknown model 'apnat', did you mean 'apnet'?; known: ...
 
+What a plug-in registers (:mod:`regard.plugins`) stands beside it, under names of its own.
 A constructor's signature is its option schema: :meth:`Registry.options` reads it.
 """
 
@@ -21,8 +22,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from regard.errors import ConfigError, UnknownNameError, nearest
+from regard.plugins import being_loaded, load_plugins
 
-__all__ = ["DATASETS", "LOSSES", "MODELS", "Registry"]
+__all__ = ["DATASETS", "LOSSES", "MODELS", "Registry", "list_datasets", "list_models"]
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -39,17 +41,32 @@ class Registry:
         self.kind = kind
         self.package = package
         self._entries: dict[str, Callable[..., Any]] = {}
+        self._plugins: dict[str, str] = {}
         self._discovered = False
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that files a class or function under ``name``."""
+        """Decorator that files a class or function under ``name``.
+
+        Raises:
+            ConfigError: from the decorator: another one has that name.
+        """
 
         def file(entry: T) -> T:
-            if self._entries.setdefault(name, entry) is not entry:
-                raise AssertionError(f"{self.kind} {name!r} is registered twice")
+            if (plugin := being_loaded()) and not entry.__module__.startswith("regard."):
+                self._discover()
+                self._plugins[name] = plugin
+            if (other := self._entries.setdefault(name, entry)) is not entry:
+                raise ConfigError(
+                    f"{self.kind} {name!r} is registered twice, by {other.__module__} and by {entry.__module__}; "
+                    "choose another name"
+                )
             return entry
 
         return file
+
+    def plugin_of(self, name: str) -> str | None:
+        """The plug-in that has registered ``name``, as it is to be kept; None for what is on board."""
+        return self._plugins.get(name)
 
     def get(self, name: str) -> Callable[..., Any]:
         """The entry called ``name``.
@@ -101,8 +118,19 @@ class Registry:
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
+        load_plugins()
 
 
 MODELS = Registry("model", "regard.models")
 LOSSES = Registry("loss", "regard.losses")
 DATASETS = Registry("data set", "regard.data.datasets")
+
+
+def list_models() -> list[str]:
+    """Return the names of the systems, in order."""
+    return list(MODELS)
+
+
+def list_datasets() -> list[str]:
+    """Return the names of the data sets, in order."""
+    return list(DATASETS)

@@ -8,17 +8,19 @@
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from regard import __version__
 from regard.config import Config, flat_settings, load_config, override
-from regard.data.crowd import make_crowd
-from regard.data.datasets import Counts, count_differences, published_counts
-from regard.engine.run import start_run
+from regard.crowd import make_crowd
+from regard.data.datasets import Counts, count_differences, judging_counts, published_counts
+from regard.engine.run import standing, start_run
 from regard.engine.run_identity import is_free
 from regard.engine.stopping import Interrupted
 from regard.errors import ConfigError, DataError
@@ -32,6 +34,7 @@ from regard.run_folder.opened_data import open_data
 from regard.run_folder.saved_state import read_progress
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
+from regard.threads import allowed_cores
 from regard.wording import count
 
 __all__ = ["find_recipe", "reproduce"]
@@ -104,14 +107,31 @@ def reproduce(
         What came out; None on ranks that do not print.
 
     Raises:
-        ConfigError: no such recipe, no published score, no root, fewer than one seed, or a setting that is not the
-            caller's to give.
+        ConfigError: no such recipe, no published score, no root, fewer than one seed, a setting that is not the
+            caller's to give, or the folder is that of a run.
         DataError: the data set is not complete, or its counts are not those of the publication.
         Interrupted: it was asked to stop; what is done is saved.
     """
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}, expected 1 or more")
     recipe = find_recipe(system, data, released)
+    if standing(folder):
+        raise ConfigError(f"{folder} is the folder of a run, wanted one for a run per seed; name another with -o")
+    with judging_counts():
+        return _reproduce(recipe, folder, root, seeds, overrides, other_data, command, quiet)
+
+
+def _reproduce(
+    recipe: Recipe,
+    folder: Path,
+    root: Path | None,
+    seeds: int,
+    overrides: Sequence[str],
+    other_data: bool,
+    command: str,
+    quiet: bool,
+) -> Reproduction | None:
+    """Do what :func:`reproduce` promises, for a recipe and into a folder that will do."""
     config = _configure(recipe, root, folder, overrides, quiet)
     splits = open_data(config, quiet=quiet)
     differing = _count_faults(recipe, config, splits)
@@ -160,7 +180,7 @@ def _configure(recipe: Recipe, root: Path | None, folder: Path, overrides: Seque
     if root is None and data == CROWD:
         root = folder / CROWD
         train_ids, test_ids = _about(recipe).people or (200, 200)
-        make_crowd(root, train_ids=train_ids, test_ids=test_ids, progress=not quiet)
+        make_crowd(root, train_ids=train_ids, test_ids=test_ids, workers=allowed_cores(), progress=not quiet)
     if root is None:
         raise ConfigError(f"where {data} lies is not said; give --root FOLDER")
     return recipe.config([*_about(recipe).settings, f"data.root={root}", *overrides])
@@ -168,7 +188,7 @@ def _configure(recipe: Recipe, root: Path | None, folder: Path, overrides: Seque
 
 def _count_faults(recipe: Recipe, config: Config, splits: Splits) -> list[str]:
     """Counts of the data set that are not those the score was published for."""
-    published = published_counts(splits.name, **config.data.options)
+    published = published_counts(splits.name, **splits.options)
     if published is None and _about(recipe).counts:
         published = Counts(**_about(recipe).counts)
     return count_differences(splits, published) if published else []
@@ -199,12 +219,8 @@ def _figures(recipe: Recipe, runs: Sequence[SeedRun], bootstrap: str) -> tuple[l
 def _departures(recipe: Recipe, config: Config, counts: Sequence[str], seeds: int) -> Iterator[Departure]:
     """Everything known in which ours is not what was published."""
     yield from (Departure("published score", text) for text in _about(recipe).against)
-    yield from (Departure("recipe", text) for text in _about(recipe).changes)
+    yield from _changes(recipe, config)
     yield from (Departure("data", text) for text in counts)
-    own = dict(flat_settings(recipe.config([*_about(recipe).settings, f"data.root={config.data.root}"]).to_dict()))
-    for key, value in flat_settings(config.to_dict()):
-        if own.get(key) != value and not is_free(key):
-            yield Departure("settings", f"{key} is {value!r}, the recipe has {own.get(key)!r}")
     runtime = Runtime(config.train)
     if config.data.name == CROWD:
         if runtime.device.type != "cpu":
@@ -216,6 +232,51 @@ def _departures(recipe: Recipe, config: Config, counts: Sequence[str], seeds: in
         yield Departure("computation", "trained on a processor, not on a GPU; sums are rounded differently")
     if seeds == 1:
         yield Departure("computation", "one seed; what was published is of an unknown number of them")
+
+
+def _changes(recipe: Recipe, config: Config) -> Iterator[Departure]:
+    """What the recipe changes, as far as no override has undone it, and what overrides change besides.
+
+    A recipe's text is told as long as one of its settings is as the recipe has it; those that are not are named behind
+    it. An override that gives a setting back the value of the released twin is no departure.
+    """
+    recipes = _as_it_is(recipe, config)
+    own, ours = _flat(recipes, config), _flat(config, recipes)
+    released = f"{recipe.name}{RELEASED}"
+    theirs = _flat(_as_it_is(read_recipe(released), config), config) if released in list_recipes() else None
+    differ = [key for key in {**own, **ours} if own.get(key) != ours.get(key)]
+    told: set[str] = set()
+    for text in _about(recipe).changes:
+        keys = [key for clause in text.split("; ") if ": " in clause for key in clause.partition(": ")[0].split(", ")]
+        touched = {key: [other for other in differ if f"{other}.".startswith(f"{key}.")] for key in keys}
+        told.update(*touched.values())
+        if not keys or not all(touched.values()):
+            here = [f"here {other} is {_said(ours, other)}" for others in touched.values() for other in others]
+            yield Departure("recipe", f"{text} ({', '.join(here)})" if here else text)
+    for key in differ:
+        undone = theirs is not None and ours.get(key) == theirs.get(key)
+        if not undone and (key in told or not is_free(key)):
+            yield Departure("settings", f"{key} is {_said(ours, key)}, the recipe has {_said(own, key)}")
+
+
+def _flat(settings: Config, others: Config) -> dict[str, Any]:
+    """Settings by dotted name; a loss term that others lack is one of them as a whole."""
+    flat = dict(flat_settings(settings.to_dict()))
+    for name in settings.losses.keys() - others.losses.keys():
+        flat = {key: value for key, value in flat.items() if not key.startswith(f"losses.{name}.")}
+        flat[f"losses.{name}"] = "a term"
+    return flat
+
+
+def _said(settings: Mapping[str, Any], key: str) -> str:
+    """A value as a recipe writes it."""
+    value = settings.get(key, "none")
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _as_it_is(recipe: Recipe, config: Config) -> Config:
+    """A recipe's configuration on the same data, as its score was measured."""
+    return recipe.config([*_about(recipe).settings, f"data.root={config.data.root}"])
 
 
 def _facts(config: Config, runs: Sequence[SeedRun], row: Row, data: str) -> dict[str, object]:

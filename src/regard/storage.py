@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,27 +51,33 @@ def check_writable(path: Path | str, folder: bool = False) -> None:
         raise StorageError(f"cannot write {path}: {error.strerror or error}; give another place") from error
 
 
-def open_regular(path: Path, mode: str = "rb", **options: Any) -> Any:
-    """Open a file for reading; a pipe, a socket or a device is never waited for.
+def open_regular(path: Path | str, mode: str = "rb", *, private: bool = False, **options: Any) -> Any:
+    """Open a file, to read it or to add to it; a pipe, a socket or a device is never waited for.
 
     Args:
         path: the file.
         mode, options: as for :func:`open`.
+        private: a file that is made is its owner's alone.
 
     Raises:
         OSError: it cannot be opened, or is no regular file.
     """
-    return open(path, mode, opener=_regular, **options)
+    return open(path, mode, opener=partial(_regular, rights=0o600 if private else 0o666), **options)
 
 
-def read_regular(path: Path) -> bytes:
+def read_regular(path: Path | str) -> bytes:
     """The bytes of a file; see :func:`open_regular`."""
     with open_regular(path) as file:
         return file.read()
 
 
-def _regular(path: str, flags: int) -> int:
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
+def _regular(path: str, flags: int, rights: int) -> int:
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK, rights)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a pipe that nobody reads, or a socket
+            raise
+        raise OSError(errno.EINVAL, "it is no regular file", path) from None
     kind = os.fstat(descriptor).st_mode
     if stat.S_ISREG(kind):
         return descriptor

@@ -36,13 +36,15 @@ def allowed_cores(root: Path = Path("/")) -> int:
     return max(1, math.ceil(min([len(_allowed_cpus()), *_quotas(root)])))
 
 
-def check_processes(wanted: int, option: str, least: int = 1) -> int:
-    """Return a number of processes that somebody asked for.
+def check_processes(wanted: int | None, option: str, least: int = 1) -> int:
+    """Return a number of processes that somebody asked for; one per core where nobody did.
 
     Raises:
         ConfigError: it is less than ``least``, or so large that they would only fill this machine's memory.
     """
     cores = allowed_cores()
+    if wanted is None:
+        return cores
     if not least <= wanted <= max(16, 4 * cores):
         raise ConfigError(
             f"{option} is {wanted}, but this process may use {cores} cores; choose one per core, or fewer"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,8 @@ from regard.engine.stopping import Interrupted
 from regard.errors import ConfigError
 from regard.recipes import list_recipes, read_recipe
 from regard.report.reproduction import Compared
-from regard.reproduce import _departures, find_recipe
+from regard.reproduce import _changes, _configure, _departures, find_recipe
+from regard.structures import Splits
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,12 @@ def test_every_listed_row_is_found_by_its_whole_name():
         (["baseline", "market1501", "train={seed: 1}"], "train.seed is not a setting of reproduce"),
         (["baseline", "market1501", "data.name=dukemtmc"], "data.name is not a setting of reproduce"),
         (["baseline", "data.root=x", "market1501"], "data.root is not a setting of reproduce; give --root FOLDER"),
+        (["train.epochs=2", "baseline", "market1501"], "give --root FOLDER"),
+        (
+            [],
+            "wants a system and a data set, or a recipe: regard reproduce apnet market1501 --root FOLDER; 'regard",
+        ),
+        (["train.epochs=2", "--data", "market1501"], "wants a system and a data set, or a recipe: regard reproduce"),
     ],
 )
 def test_the_row_is_named_once_and_nothing_of_it_is_changed_unsaid(words, said, capsys):
@@ -89,17 +97,59 @@ def test_a_row_of_our_own_is_not_held_against_authors():
         assert [text[: len(start)] for text, start in zip(texts, expected, strict=True)] == expected
 
 
-def test_other_counts_than_the_published_ones_are_refused_before_anything_is_trained(market, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("name", "overrides", "gone", "told"),
+    [
+        ("daaf_trinet_market1501", ["data.swap_on_flip=false", "losses.hab.missing=zero"], "data.swap_on_flip, ", []),
+        ("daaf_trinet_market1501", ["data.swap_on_flip=false"], "", ["recipe: data.swap_on_flip, losses.hab.missing: "
+         "mirrored joints change sides; unknown labels count for nothing (here data.swap_on_flip is false)"]),
+        ("dsp_market1501", ["data.erasing=0"], "data.erasing: ", []),
+        ("dsp_market1501", ["data.erasing=0.2"], "data.erasing: ", [
+         "settings: data.erasing is 0.2, the recipe has 0.5"]),
+        ("baseline_market1501", ["losses.center=null", "train.devices=2"], "", [
+         "settings: losses.center is none, the recipe has a term"]),
+        ("daaf_mindspore_8_market1501", ["train.devices=1"], "train.devices: ", [
+         "settings: train.devices is 1, the recipe has 8"]),
+    ],
+)  # fmt: skip
+def test_an_override_that_undoes_a_change_takes_its_text_out(name, overrides, gone, told):
+    recipe = read_recipe(name)
+    before = [str(change) for change in recipe.about.changes]
+    found = [f"{d.of}: {d.text}" for d in _changes(recipe, _configure(recipe, Path("x"), Path("y"), overrides, True))]
+    kept = [f"recipe: {text}" for text in before if not (gone and text.startswith(gone))]
+    assert [text for text in found if text not in kept] == told
+    assert len(found) == len([text for text in kept if text in found]) + len(told)
+
+
+@pytest.mark.parametrize("words", [["apnet", "market1501", "--released"], ["baseline", "cuhk03"], ["apnet", "msmt17"]])
+def test_the_counts_compared_are_those_of_the_row_with_its_options(words, monkeypatch, capsys, tmp_path):
+    """Options of a data set in a recipe: without its distractors, labeled boxes, without its validation list."""
+    published = {"market1501": 12_936, "cuhk03": 7_368, "msmt17": 30_248}
+
+    def opened(config, quiet):
+        return Splits(config.data.name, tmp_path, [], [], [], config.data.options.get(config.data.name, {}))
+
+    monkeypatch.setattr("regard.reproduce.open_data", opened)
+    assert main(["reproduce", *words, "--root", str(tmp_path), "-o", str(tmp_path / "out")]) == 2
+    assert f"train images: 0 found, {published[words[1]]:,} published" in capsys.readouterr().err
+
+
+def test_other_counts_than_the_published_ones_are_refused_before_anything_is_trained(market, tmp_path, capsys, caplog):
     assert main(["reproduce", "baseline", "market1501", "--root", str(market), "-o", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "train images: 36 found, 12,936 published" in said
     assert "--other-data" in said
+    assert caplog.records == []  # nothing else says so
     assert not (tmp_path / "out").exists()
     assert main(["reproduce", "baseline", "market1501", "-o", str(tmp_path / "out")]) == 2
     assert "--root" in capsys.readouterr().err
     assert main(["reproduce", "baseline", "-o", str(tmp_path / "out")]) == 2
     assert "got no data set" in capsys.readouterr().err
+    (tmp_path / "run" / "final").mkdir(parents=True)
+    (tmp_path / "run" / "final" / "model.safetensors").touch()
+    assert main(["reproduce", "baseline", "market1501", "--root", str(market), "-o", str(tmp_path / "run")]) == 2
+    assert "run is the folder of a run, wanted one for a run per seed; name another" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regard.data.crowd.body import Body
-from regard.data.crowd.folder import CAMERAS
-from regard.data.crowd.identity import roster
-from regard.data.crowd.plan import Shot, plan_jobs
-from regard.data.crowd.request import Request, checked_request
-from regard.data.crowd.shoot import Take
-from regard.data.crowd.view import Figure
-from regard.data.crowd.worker import Scene, Studio, Task
+from regard.crowd.body.mesh import Body
+from regard.crowd.camera.view import Figure
+from regard.crowd.clothes.roster import roster
+from regard.crowd.dataset.crowd_folder import CAMERAS
+from regard.crowd.dataset.plan import Shot, plan_jobs
+from regard.crowd.dataset.request import Request, checked_request
+from regard.crowd.dataset.worker import Scene, Studio, Task
+from regard.crowd.render.shoot import Take
 
 SMALL = {"train_ids": 3, "test_ids": 1, "cameras": 2, "per_camera": 2, "cameras_per_id": (2, 2)}
 CLEAR = {

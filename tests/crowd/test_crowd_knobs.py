@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from regard.data.crowd.identity import roster
-from regard.data.crowd.knobs import PRESETS, Knobs, resolve
-from regard.data.crowd.worker import bounds, encode_picture
+from regard.crowd.clothes.roster import roster
+from regard.crowd.dataset.worker import bounds, encode_picture
+from regard.crowd.knobs import PRESETS, Knobs, resolve
 from regard.errors import ConfigError
 
 

@@ -9,9 +9,9 @@ import pytest
 from crowd_album import CLEAR
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from regard.data.crowd.canvas import LABELS
-from regard.data.crowd.record import JOINTS
-from regard.data.crowd.worker import bounds
+from regard.crowd.clothes.canvas import LABELS
+from regard.crowd.dataset.label_files import JOINTS
+from regard.crowd.dataset.worker import bounds
 
 
 def shown(studio, sitting):

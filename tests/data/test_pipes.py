@@ -7,15 +7,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from regard.data.crowd.folder import read_description
-from regard.data.crowd.sheet import contact_sheet
+from regard.config import read_settings
+from regard.crowd.dataset.contact_sheet import contact_sheet
+from regard.crowd.dataset.crowd_folder import read_description
 from regard.data.datasets.keypoints import read_keypoints
 from regard.data.labels.coco import read_coco
+from regard.data.labels.make import make_labels
+from regard.data.labels.pack import LabelPack
 from regard.data.rows import read_rows
 from regard.errors import RegardError
+from regard.gallery.audit import AuditLog
+from regard.gallery.lock import FolderLock
+from regard.recipes import read_recipe
 from regard.run_folder.history import read_history
+from regard.service.feedback import Marks, Pair
+from regard.service.training_runs import read_records
 from regard.storage import open_regular, read_regular
 
 
@@ -28,6 +37,15 @@ from regard.storage import open_regular, read_regular
         ("table.csv", lambda pipe: list(read_rows(pipe, ["path"]))),
         ("table.jsonl", lambda pipe: list(read_rows(pipe, ["path"]))),
         ("table.parquet", lambda pipe: list(read_rows(pipe, ["path"]))),
+        ("own.yaml", read_recipe),
+        ("own.yaml", read_settings),
+        ("keypoints.json.partial", lambda pipe: make_labels({}, pipe.parent, lambda _: np.zeros((17, 3)), None, "x")),
+        ("marks.jsonl", lambda pipe: Marks(pipe.parent).all()),
+        ("marks.jsonl", lambda pipe: Marks(pipe.parent).set(Pair("a", "b", "g"), True, b"jpeg")),
+        ("audit.jsonl", lambda pipe: AuditLog(pipe).append(query="x")),
+        ("labels.pack", LabelPack),
+        ("lock", lambda pipe: FolderLock(pipe.parent)),
+        ("metrics.jsonl", read_records),
     ],
 )
 def test_a_pipe_is_never_waited_for(name: str, read: Callable[[Path], Any], tmp_path):
@@ -55,3 +73,18 @@ def test_only_files_are_opened(tmp_path):
         read_regular(Path("/dev/zero"))
     with pytest.raises(FileNotFoundError):
         read_regular(tmp_path / "none")
+
+
+def test_files_are_made_and_added_to_as_whoever_opens_them_says(tmp_path):
+    for name, private, rights in (("own", True, 0o600), ("all", False, 0o666 & ~umask())):
+        for text in ("a\n", "b\n"):
+            with open_regular(tmp_path / name, "a", private=private, encoding="utf-8") as file:
+                file.write(text)
+        assert read_regular(tmp_path / name) == b"a\nb\n"
+        assert (tmp_path / name).stat().st_mode & 0o777 == rights
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

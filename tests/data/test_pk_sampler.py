@@ -206,6 +206,7 @@ def test_groups_shuffle_within_the_identity():
         ({"images_per_id": 0}, ["0 images", "1 or more"]),
         ({"rank": 2, "world_size": 2}, ["rank 2", "0 to 1"]),
         ({"seed": -1}, ["seed is -1", "0 or more"]),
+        ({"scarce": "again"}, ["scarce is 'again'", "draw or repeat"]),
     ],
 )
 def test_bad_numbers_are_told_in_one_line(options, words):

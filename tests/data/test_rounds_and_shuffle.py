@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -27,8 +28,20 @@ def problems(draw):
     return pids, p, k, rounds, draw(st.integers(0, 2**40)), ranks, draw(st.integers(0, 50))
 
 
-def naive_rounds(pids: list[int], p: int, k: int, rounds: int, seed: int, epoch: int) -> list[list[int]]:
-    """MuDeep's released sampler with lists and loops, drawing from the generator in the same order."""
+def naive_group(own: list[int], k: int, scarce: str, rng: np.random.Generator) -> list[int]:
+    """K pictures of one person, who has them in random order."""
+    if len(own) >= k:
+        return own[:k]
+    if scarce == "draw":
+        return [own[rng.integers(len(own))] for _ in range(k)]
+    keys = [rng.random() for _ in range(2 * k)]
+    repeated = own * math.ceil(k / len(own))
+    return [repeated[place] for place in sorted(range(len(repeated)), key=lambda place: keys[place])[:k]]
+
+
+def naive_rounds(problem, scarce: str, distinct: bool) -> list[list[int]]:
+    """MuDeep's and TriNet's released samplers with lists and loops, drawing from the generator in the same order."""
+    pids, p, k, rounds, seed, _, epoch = problem
     rng = np.random.default_rng((seed, epoch, 0))
     ids = sorted(set(pids))
     groups: list[tuple[int, list[int]]] = []
@@ -37,12 +50,9 @@ def naive_rounds(pids: list[int], p: int, k: int, rounds: int, seed: int, epoch:
         images = defaultdict(list)
         for index in sorted(range(len(pids)), key=lambda index: keys[index]):
             images[pids[index]].append(index)
-        chosen = {}
-        for pid in ids:
-            own = images[pid]
-            chosen[pid] = own[:k] if len(own) >= k else [own[rng.integers(len(own))] for _ in range(k)]
+        chosen = {pid: naive_group(images[pid], k, scarce, rng) for pid in ids}
         waiting = [ids[number] for number in rng.permutation(len(ids))]
-        while len(groups) % p:
+        while distinct and len(groups) % p:
             begun = {pid for pid, _ in groups[len(groups) // p * p :]}
             pid = next(pid for pid in waiting if pid not in begun)
             waiting.remove(pid)
@@ -58,9 +68,9 @@ def indices(batches) -> list[list[int]]:
     return [[draw.index for draw in batch] for batch in batches]
 
 
-def rounds_of(problem, rank: int = 0, ranks: int = 1, keep_last: bool = False) -> PKBatchSampler:
+def rounds_of(problem, rank: int = 0, ranks: int = 1, keep_last: bool = False, **options) -> PKBatchSampler:
     pids, p, k, rounds, seed, _, epoch = problem
-    sampler = PKBatchSampler(pids, p, k, seed, rank, ranks, rounds, keep_last)
+    sampler = PKBatchSampler(pids, p, k, seed, rank, ranks, rounds, keep_last, **options)
     sampler.set_epoch(epoch)
     return sampler
 
@@ -80,10 +90,33 @@ def shuffle_of(problem, rank: int = 0, ranks: int = 1, keep_last: bool = False) 
 
 
 @settings(max_examples=60, deadline=None)
-@given(problems())
-def test_rounds_equal_the_naive_twin(problem):
-    pids, p, k, rounds, seed, _, epoch = problem
-    assert indices(rounds_of(problem)) == naive_rounds(pids, p, k, rounds, seed, epoch)
+@given(problems(), st.sampled_from(["draw", "repeat"]), st.booleans())
+def test_rounds_equal_the_naive_twin(problem, scarce, distinct):
+    sampler = rounds_of(problem, scarce=scarce, distinct_ids=distinct)
+    assert indices(sampler) == naive_rounds(problem, scarce, distinct)
+
+
+@pytest.mark.parametrize("rounds", [None, 2])
+def test_few_pictures_repeated_come_about_equally_often(rounds):
+    """Of 3 pictures, 5 drawn are two of each but one; and each of them is the one as often."""
+    pids, missed = [1] * 3 + [2] * 5, Counter()
+    for seed in range(300):
+        sampler = PKBatchSampler(pids, 2, 5, seed, rounds=rounds, scarce="repeat")
+        for batch in indices(sampler):
+            drawn = Counter(index for index in batch if index < 3)
+            assert sorted(drawn.values()) == [1, 2, 2]
+            missed[min(drawn, key=drawn.__getitem__)] += 1
+    assert min(missed.values()) > 0.7 * max(missed.values())
+
+
+@pytest.mark.slow
+def test_mudeep_s_own_batches_hold_a_person_twice_once_in_14_epochs():
+    pids, found = np.repeat(np.arange(751), 6), 0
+    for seed in range(140):
+        batches = indices(PKBatchSampler(pids, 12, 6, seed, rounds=3, distinct_ids=False))
+        assert len(batches) == 187
+        found += sum(len(set(pids[batch])) < 12 for batch in batches)
+    assert 4 <= found <= 18
 
 
 @settings(max_examples=60, deadline=None)
@@ -153,9 +186,13 @@ def test_the_mindspore_form_s_epoch_on_market1501_has_the_published_length(p, ra
         (["data.keep_last=true"], "keep_last is true, but an epoch of sampler pk has a last batch only where it has"),
         (["data.keep_last=true", "data.rounds=1", "train.accumulate=2"], "train.accumulate is 2, and a smaller last"),
         (["data.keep_last=true", "data.rounds=1", "train.bn_share=2"], "train.bn_share is 2, and a smaller last"),
+        (["data.scarce=repeat", "data.sampler=shuffle"], "scarce is repeat, but sampler shuffle takes every image"),
+        (["data.distinct_ids=false"], "distinct_ids is false, but .* set rounds"),
+        (["losses.triplet.group=6"], "losses.triplet.group is 6, but a batch shows its people in rows of 4"),
+        (["losses.triplet.group=4", "data.sampler=shuffle"], "losses.triplet.group is 4, but .* rows of 1 "),
     ],
 )
-def test_a_last_batch_that_cannot_be_kept(changes, words):
+def test_an_epoch_that_cannot_be_planned(changes, words):
     with pytest.raises(ConfigError, match=words):
         read_recipe("baseline_market1501").config(changes)
 

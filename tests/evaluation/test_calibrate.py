@@ -137,7 +137,8 @@ def test_other_data_are_not_the_runs_own(run, market, tmp_path):
 def test_pictures_come_in_any_form(calibrated, market):
     splits = regard.load_dataset("market1501", market)
     first, second = splits.query[0].path, splits.gallery[3].path
-    wanted = regard.compare(first, second, calibrated)
+    wanted = regard.verify(first, second, calibrated)
+    assert regard.compare is regard.verify  # its name until 0.3
     calibration = Calibration.from_dict(calibrated.calibration)
     assert wanted.probability == pytest.approx(calibration.probability(wanted.similarity), abs=1e-12)
     features = extract(calibrated, [splits.query[0], splits.gallery[3]], height=48, width=32, workers=0)
@@ -150,15 +151,15 @@ def test_pictures_come_in_any_form(calibrated, market):
         (features[0].astype(np.float64), second),
         (second, first),
     ):
-        assert regard.compare(a, b, calibrated).similarity == pytest.approx(wanted.similarity, abs=1e-5)
-    assert regard.compare(first, first, calibrated).probability >= wanted.probability
+        assert regard.verify(a, b, calibrated).similarity == pytest.approx(wanted.similarity, abs=1e-5)
+    assert regard.verify(first, first, calibrated).probability >= wanted.probability
 
 
 def test_prior_cameras_and_thresholds_are_used(calibrated, market):
     splits = regard.load_dataset("market1501", market)
     pair = splits.query[0].path, splits.gallery[3].path
     content = json.loads(json.dumps(calibrated.calibration))
-    similarity = regard.compare(*pair, calibrated).similarity
+    similarity = regard.verify(*pair, calibrated).similarity
     content["cameras"] = [[1, 2, 3.0, 1.0]]
     content["thresholds"] = [
         {"rate": 0.1, "similarity": similarity - 0.01, "low": 0, "high": 1, "hits": 1},
@@ -167,22 +168,22 @@ def test_prior_cameras_and_thresholds_are_used(calibrated, market):
     calibrated_again = regard.create_model("baseline", 6, backbone="test_resnet.r160_in1k")
     calibrated_again.load_state_dict(calibrated.state_dict())
     calibrated_again.calibration = content
-    even = regard.compare(*pair, calibrated_again)
-    rare = regard.compare(*pair, calibrated_again, prior=0.01)
+    even = regard.verify(*pair, calibrated_again)
+    rare = regard.verify(*pair, calibrated_again, prior=0.01)
     odds = [p / (1 - p) for p in (even.probability, rare.probability)]
     assert odds[0] / odds[1] == pytest.approx(99)
     assert (even.prior, rare.prior) == (0.5, 0.01)
     assert even.same == rare.same == {0.1: True, 0.01: False}
-    seen = regard.compare(*pair, calibrated_again, cameras=(2, 1)).probability
+    seen = regard.verify(*pair, calibrated_again, cameras=(2, 1)).probability
     assert seen / (1 - seen) == pytest.approx(odds[0] * np.exp(3))
     with pytest.raises(ConfigError, match="prior is 1"):
-        regard.compare(*pair, calibrated_again, prior=1)
+        regard.verify(*pair, calibrated_again, prior=1)
 
 
 def test_the_folder_of_a_model_will_do(run, market):
     calibrate_run(run, rates=(), quiet=True)
     path = regard.load_dataset("market1501", market).query[0].path
-    assert regard.compare(path, path, run) == regard.compare(path, path, regard.load(run))
+    assert regard.verify(path, path, run) == regard.verify(path, path, regard.load(run))
 
 
 @pytest.mark.parametrize(
@@ -201,13 +202,13 @@ def test_the_folder_of_a_model_will_do(run, market):
 )
 def test_what_is_no_picture_is_refused(calibrated, item, wanted):
     with pytest.raises(DataError, match=wanted):
-        regard.compare(item, np.ones(96, np.float32), calibrated)
+        regard.verify(item, np.ones(96, np.float32), calibrated)
 
 
 def test_a_model_without_calibration_says_what_to_do(run):
     model = regard.load(run)
     with pytest.raises(CheckpointError, match=r"not calibrated.*run 'regard calibrate RUN'"):
-        regard.compare(np.ones(96), np.ones(96), model)
+        regard.verify(np.ones(96), np.ones(96), model)
 
 
 def test_the_verb_stores_prints_and_draws(run, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,30 @@ def test_scores_on_many_are_the_scores_on_each(folder, shelf):
         assert report.to_dict() == score.report.to_dict()
         alone = open_run(folder, str(score.source).replace(" (", ",").rstrip(")"), shelf, quiet=True)
         assert alone.report().to_dict() == report.to_dict()
+
+
+def test_an_opened_run_has_everything_of_it(folder, shelf, tmp_path):
+    run = regard.open_run(folder, root=shelf / "viper", quiet=True)
+    assert (run.label, run.system, run.input.size, os.fspath(run)) == (folder.name, "baseline", (24, 12), str(folder))
+    assert run.own == load_config((folder / "config.yaml").read_text())
+    assert run.splits.name == "viper"
+    query, gallery, train = (run.features(part) for part in ("query", "gallery", "train"))
+    assert [len(part) for part in (query, gallery, train)] == [
+        len(part) for part in (run.splits.query, run.splits.gallery, run.splits.train)
+    ]
+    assert query.names == [str(sample.path) for sample in run.splits.query]
+    assert run.features("query") is query
+    arrays = [getattr(side, key) for key in ("embeddings", "pids", "camids") for side in (query, gallery)]
+    assert run.report().mAP == regard.evaluate_ranking(*arrays).mAP
+    ranking = regard.rank(query, gallery)
+    assert (ranking.top(1).matches[:, 0].mean()) == run.report().rank(1)
+    ranking.top(4).plot(run.splits, queries=[1]).savefig(tmp_path / "ranked.png")
+    with pytest.raises(ConfigError, match="there is no query 99"):
+        ranking.plot(run.splits, queries=[99])
+    with pytest.raises(ConfigError, match="pass the gallery it was made from|pass all three from the same evaluation"):
+        ranking.plot(regard.open_run(folder, quiet=True).splits)
+    with pytest.raises(ConfigError, match="got split 'test', wanted one of: query, gallery, train"):
+        run.features("test")
 
 
 def test_the_table_has_every_data_set_and_the_mean_of_the_targets(folder):

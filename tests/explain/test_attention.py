@@ -149,6 +149,8 @@ def test_daaf_shows_means_of_the_groups_channels(images):
     assert peak == joint.max()
     assert joint[int(y * joint.shape[0]), int(x * joint.shape[1])] == peak
     assert not {"mask", "keypoints"} & set(attention_of(model.strip(), images))
+    ungrouped = attention_of(build("daaf", grouped=False), images)
+    assert found.keys() - ungrouped.keys() == {f"partial.{group}" for group in JOINT_GROUPS}
 
 
 def test_the_holistic_map_is_what_is_pooled(images):

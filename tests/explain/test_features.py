@@ -8,7 +8,7 @@ import torch
 
 import regard
 from regard.errors import ConfigError
-from regard.explain.features import feature_layers, feature_maps, gray_levels, reduce_channels
+from regard.explain.features import feature_maps, gray_levels, reduce_channels
 from regard.explain.figures.feature_figure import MapRow, feature_grid, feature_pictures
 from regard.registry import MODELS
 
@@ -34,7 +34,7 @@ def build(name, **options):
 def test_maps_of_every_system(name, images):
     model = build(name).train()
     found = feature_maps(model, images)
-    assert list(found) == list(feature_layers(model))
+    assert list(found) == list(model.map_layers())
     assert all(value.ndim == 4 and value.dtype == np.float32 and len(value) == 2 for value in found.values())
     assert model.training
     assert not any(module._forward_hooks for module in model.modules())

@@ -12,6 +12,7 @@ from regard.explain.gradcam import attention_layers, class_cam, similarity_cam
 from regard.layers.pyramid import AttentionPyramid
 from regard.layers.se import SqueezeExcitation
 from regard.layers.split_attention import SplitAttention
+from regard.models import ReIDModel
 from regard.structures import Output
 
 REGION = (..., slice(2, 5), slice(1, 3))
@@ -42,11 +43,11 @@ class Toy(nn.Module):
         return Output(embedding, {"global": embedding}, {"global": self.classifier(embedding)}, {})
 
 
-class Pyramid(nn.Module):
+class Pyramid(ReIDModel):
     """A stage, a pyramid of two levels, average pooling."""
 
     def __init__(self, order="fine_to_coarse"):
-        super().__init__()
+        super().__init__(num_ids=5, embed_dim=8)
         self.stage = nn.Conv2d(3, 8, 4, stride=4)
         agents = [SqueezeExcitation(8, 4), SplitAttention(8, radix=2)]
         self.attention = nn.ModuleDict({"tap1": AttentionPyramid(agents, 8, order=order)})
@@ -54,6 +55,10 @@ class Pyramid(nn.Module):
     def forward(self, images: Tensor) -> Output:
         x, gates = self.attention["tap1"](self.stage(images))
         return Output(x.mean(dim=(2, 3)), {}, {}, {f"tap1.{name}": gate for name, gate in gates.items()})
+
+    def heat_layers(self):
+        levels = self.attention["tap1"].in_order()
+        return {"tap1": {f"P{name.removeprefix('level')}": level for name, level in levels.items()}}
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import regard
-from regard.data.crowd import make_crowd
+from regard.crowd import make_crowd
 from regard.data.image import read_image
 from regard.data.sources import find_source
 from regard.data.transforms import TestTransform, normalize

@@ -58,11 +58,11 @@ def slow_cross_entropy(logits, labels, smoothing, num_ids):
     return total / len(logits)
 
 
-def slow_triplet(features, labels, margin):
+def slow_triplet(features, labels, margin, under_root=0.0):
     total = 0.0
     rows = features.double()
     for i in range(len(rows)):
-        distances = [(rows[i] - row).norm().item() for row in rows]
+        distances = [math.sqrt((rows[i] - row).square().sum().item() + under_root) for row in rows]
         positive = max(d for d, label in zip(distances, labels) if label == labels[i])
         negative = min((d for d, label in zip(distances, labels) if label != labels[i]), default=math.inf)
         gap = positive - negative
@@ -84,6 +84,21 @@ def test_losses_equal_their_slow_twins(seed, margin):
     for smoothing, ids in [(0.0, None), (0.1, None), (0.2, 11)]:
         expected = slow_cross_entropy(logits, labels, smoothing, ids or 7)
         assert CrossEntropy(smoothing, ids)(logits, labels).item() == pytest.approx(expected, abs=2e-6)
+
+
+def test_triplet_of_groups_by_their_place_as_mudeep_has_it():
+    """A person drawn twice is its own negative; something stands under every root; rows show one person each."""
+    pids = torch.tensor([3, 3, 3, 3, 1, 1, 2, 2])
+    loss = BatchHardTriplet(0.3, under_root=0.5, group=2)
+    by_place = slow_triplet(FEATURES, [0, 0, 1, 1, 2, 2, 3, 3], 0.3, under_root=0.5)
+    assert loss(FEATURES, pids).item() == pytest.approx(by_place, rel=1e-5)
+    assert by_place != pytest.approx(slow_triplet(FEATURES, pids.tolist(), 0.3, under_root=0.5), rel=1e-3)
+    for size in (3, 4):
+        with pytest.raises(ConfigError, match=f"group is {size}, but .* set it to data.images_per_id"):
+            BatchHardTriplet(group=size)(FEATURES, pids)
+    for wrong in ({"group": 0}, {"under_root": -1e-8}):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is .*, wanted"):
+            BatchHardTriplet(**wrong)
 
 
 def test_triplet_has_finite_gradients_on_coinciding_features():

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -151,3 +153,36 @@ def test_bad_input_is_refused_in_one_line(change, error, says):
     with pytest.raises(error, match=says) as caught:
         rank(*sets(**small_set() | {key: value for key, value in change.items() if key != "k"}), k=change.get("k", 3))
     assert "\n" not in str(caught.value)
+
+
+def test_a_ranking_is_cut_and_made_a_table_of():
+    query, gallery = sets(**small_set())
+    names = [f"{row}.jpg" for row in range(30)]
+    ranking = rank(query, replace(gallery, names=names), metric="euclidean")
+    top = ranking.top(3)
+    np.testing.assert_array_equal(top.indices, rank(query, gallery, k=3, metric="euclidean").indices)
+    np.testing.assert_array_equal(top.matches, ranking.matches[:, :3])
+    table = ranking.to_pandas()
+    assert list(table) == ["query", "rank", "gallery", "distance", "match", "gallery_name"]
+    assert len(table) == (ranking.indices >= 0).sum() < ranking.indices.size  # the gallery ran out
+    assert (table["gallery_name"] == [names[row] for row in table["gallery"]]).all()
+    first = table[table["rank"] <= 3].groupby("query")["gallery"].agg(list)
+    assert first.tolist() == top.indices.tolist()
+    for k in (0, 101, 2.5):
+        with pytest.raises(ConfigError, match=f"top {k} asked of a ranking of 100 ranks"):
+            ranking.top(k)
+
+
+def test_a_missing_pandas_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigError, match="to_pandas needs pandas, .*; pip install pandas"):
+        rank(*sets(**small_set()), k=2).to_pandas()
+
+
+def test_sets_are_cut_and_joined():
+    query, gallery = sets(**small_set())
+    both = query + gallery
+    assert len(both) == 42
+    np.testing.assert_array_equal(both[12:].pids, gallery.pids)
+    np.testing.assert_array_equal(both[[3, 1]].embeddings, query.embeddings[[3, 1]])
+    assert both.names is both[:2].tracklets is None

@@ -124,6 +124,7 @@ def test_images_do_not_depend_on_their_batch(model, images):
         ("mudeep", {"attention": "self"}),
         ("mudeep", {"scales": 4, "stripes": 6}),
         ("daaf", {"preset": "trinet"}),
+        ("daaf", {"preset": "trinet", "hab_tap": "layer4_half", "grouped": False, "end_norm": True}),
         ("pcb", {"descriptor": "reduced"}),
         ("pcb", {"stripes": 4, "part_conv": "shared"}),
         ("dsp", {"mode": "code", "part_classifiers": False}),

@@ -56,6 +56,9 @@ def test_sizes_on_resnet50():
     assert count(trinet.neck) == 2_230_400
     assert not trinet.hab.copied
     assert trinet.pab.channels == 340
+    released = regard.create_model("daaf", 751, preset="trinet", hab_tap="layer4_half", grouped=False)
+    assert (released.hab.first, released.hab.decoder.channels) == (1020, 1028)
+    assert (released.pab.channels, released.pab.outputs) == (2048, [17])
     assert count(trinet.strip()) == 25_738_432
 
 
@@ -139,17 +142,31 @@ def test_a_group_s_loss_touches_only_its_channels(group, nonlinear):
     assert [head.weight.grad.any().item() for head in decoder.heads] == [number == group for number in range(6)]
 
 
+def test_which_channels_the_released_trinet_s_branches_read(images):
+    """Every joint all, the mask the second half of the tiny trunk's 96."""
+    model = create(preset="trinet", hab_tap="layer4_half", grouped=False, end_norm=True)
+    touched = {}
+    for branch in (model.pab, model.hab):
+        x = torch.randn(4, 96, 2, 2, requires_grad=True)
+        (branch(x)[:, 0] * torch.randn(4, 32, 32)).sum().backward()
+        touched[branch] = (x.grad.abs().amax((0, 2, 3)) > 0).tolist()
+    assert touched[model.pab] == [True] * 96
+    assert touched[model.hab] == [False] * 48 + [True] * 48
+    assert "pab.heads.0.bias" not in model.state_dict()
+    assert not [name for name in create(preset="trinet").state_dict() if "end_norms" in name]
+
+
 def test_groups_are_the_joints_of_coco_in_order():
     assert [joint for group in JOINT_GROUPS.values() for joint in group] == list(range(17))
     assert sum(len(group) / 17 for group in JOINT_GROUPS.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("tap", ["layer1_copy", "layer4"])
+@pytest.mark.parametrize("tap", ["layer1_copy", "layer4", "layer4_half"])
 def test_where_the_mask_s_loss_reaches(tap, images):
     model = create(hab_tap=tap)
     model(images).maps["hab"].square().mean().backward()
     reached = [any(p.grad is not None and p.grad.any() for p in stage.parameters()) for stage in model.backbone.stages]
-    assert reached == [True, True, *[tap == "layer4"] * 3]
+    assert reached == [True, True, *[tap != "layer1_copy"] * 3]
     assert all(p.grad is None for p in (*model.pab.parameters(), *model.neck.parameters()))
     assert all(p.grad is not None for p in model.hab.parameters())
 
@@ -182,16 +199,19 @@ def test_one_linear_map_is_the_five_layers(kernel, outputs):
         torch.testing.assert_close(one, other)
 
 
-def test_the_nonlinear_decoder_is_its_formula():
+@pytest.mark.parametrize("end", [False, True])
+def test_the_nonlinear_decoder_is_its_formula(end):
     torch.manual_seed(0)
-    decoder = MapDecoder(6, [1], nonlinear=True)
+    decoder = MapDecoder(6, [1], nonlinear=True, end_norm=end)
     x = torch.randn(3, 6, 2, 2)
     hidden = x
     for number, (double, norm) in enumerate(zip(decoder.doublings, decoder.norms)):
         hidden = F.conv_transpose2d(hidden, double.weight, stride=2, padding=1, output_padding=1)
         hidden = F.batch_norm(hidden, None, None, norm.weight, norm.bias, training=True)
         hidden = hidden.relu() if number < 3 else hidden
-    torch.testing.assert_close(decoder(x), decoder.heads[0](hidden).sigmoid())
+    logits = decoder.heads[0](hidden)
+    logits = (logits - logits.mean()) / (logits.var(correction=0) + 1e-5).sqrt() if end else logits
+    torch.testing.assert_close(decoder(x), logits.sigmoid())
 
 
 def naive_map_mse(maps, wanted, valid) -> float:
@@ -291,7 +311,9 @@ def test_map_loss_refuses_what_does_not_fit(loss, shape, message):
     [
         ({"preset": "mgn"}, "preset is 'mgn', wanted one of: bot, trinet"),
         ({"decoder": "4x4"}, "decoder is '4x4', wanted one of: 3x3, 2x2"),
-        ({"hab_tap": "layer2"}, "hab_tap is 'layer2', wanted one of: layer1_copy, layer4"),
+        ({"hab_tap": "layer2"}, "hab_tap is 'layer2', wanted one of: layer1_copy, layer4, layer4_half"),
+        ({"end_norm": True}, "end_norm is true, but it is of nonlinear decoders; set nonlinear=true"),
+        ({"group_width": 16, "grouped": False}, "group_width is 16, but grouped is false and all joints read all"),
         ({"group_width": 17}, "group_width is 17, but 6 groups of 96 channels hold 1 to 16 each"),
         ({"group_width": 0}, "group_width is 0"),
     ],

@@ -125,10 +125,19 @@ def test_pixels_are_centered_on_the_port_s_mean():
     assert "pixels.shift" not in port.state_dict()
 
 
-@pytest.mark.parametrize("mean", [(0.5, 0.5), (0.5, 0.5, 1.5), (123.7, 116.8, 103.9)])
-def test_a_mean_that_is_none(mean):
-    with pytest.raises(regard.RegardError, match=r"pixel_mean is .* wanted three numbers from 0 to 1") as caught:
-        create(pixel_mean=mean)
+def test_pixels_in_gray_levels_as_tensorflow_s_trunk_wants_them():
+    pixels = torch.randint(0, 256, (2, 3, 8, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean = torch.tensor([123.68, 116.78, 103.94])
+    model = create(preset="trinet", pixel_mean=(mean / 255).tolist(), pixel_std=(1 / 255,) * 3)
+    wanted = pixels - mean.view(3, 1, 1)
+    torch.testing.assert_close(model.pixels(normalize(pixels)), wanted, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [(0.5, 0.5), (0.5, 0.5, 1.5), (123.7, 116.8, 103.9)])
+@pytest.mark.parametrize(("option", "words"), [("pixel_mean", "from 0 to 1"), ("pixel_std", "above 0 and up to 1")])
+def test_pixels_that_are_none(option, words, wrong):
+    with pytest.raises(regard.RegardError, match=rf"{option} is .* wanted three numbers {words}") as caught:
+        create(**{option: wrong})
     assert "\n" not in str(caught.value)
 
 

@@ -33,13 +33,17 @@ def until_exhausted(pids: Sequence[int], people: int, each: int, draw: random.Ra
     return batches
 
 
-def in_rounds(pids: Sequence[int], people: int, each: int, rounds: int, draw: random.Random) -> Epoch:
+def in_rounds(
+    pids: Sequence[int], people: int, each: int, rounds: int, draw: random.Random, scarce: str = "draw"
+) -> Epoch:
     """MuDeep, TriNet, RGA: rounds of K pictures of everybody in random order, cut into batches; the rest is dropped."""
     row = []
     own = owners(pids)
     for _ in range(rounds):
         for pid in draw.sample(list(own), len(own)):
             pictures = own[pid]
+            if scarce == "repeat":
+                pictures = pictures * math.ceil(each / len(pictures))
             row += draw.choices(pictures, k=each) if len(pictures) < each else draw.sample(pictures, each)
     size = people * each
     return [row[at : at + size] for at in range(0, len(row) - size + 1, size)]

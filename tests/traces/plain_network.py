@@ -26,6 +26,9 @@ Seen = tuple[Named, Named, Named]
 SHARES = ContextVar("shares", default=1)
 """Equal parts of a batch that batch statistics are of: as many as the authors had devices."""
 
+MINDSPORE = ContextVar("mindspore", default=False)
+"""Whether layers are MindSpore's: padded at the bottom and right alone where they halve, with an epsilon of 1e-4."""
+
 
 def norm(w: Weights, name: str, x: Tensor) -> Tensor:
     """Batch normalization in training, of every share of the images by itself; the first share's statistics stay."""
@@ -44,7 +47,7 @@ def norm_share(w: Weights, name: str, x: Tensor) -> Tensor:
     with torch.no_grad():
         w[f"{name}.running_mean"] = 0.9 * w[f"{name}.running_mean"] + 0.1 * mean
         w[f"{name}.running_var"] = 0.9 * w[f"{name}.running_var"] + 0.1 * variance * count / (count - 1)
-    y = (x - mean.view(shape)) / (variance.view(shape) + 1e-5).sqrt()
+    y = (x - mean.view(shape)) / (variance.view(shape) + (1e-4 if MINDSPORE.get() else 1e-5)).sqrt()
     return y * w[f"{name}.weight"].view(shape) + w[f"{name}.bias"].view(shape)
 
 
@@ -55,7 +58,10 @@ def linear(w: Weights, name: str, x: Tensor) -> Tensor:
 
 def conv(w: Weights, name: str, x: Tensor, stride: int = 1) -> Tensor:
     kernel = w[f"{name}.weight"]
-    return F.conv2d(x, kernel, w.get(f"{name}.bias"), stride, kernel.shape[2] // 2)
+    pad = kernel.shape[2] // 2
+    if MINDSPORE.get() and stride == 2:
+        x, pad = F.pad(x, (0, 1, 0, 1)), 0
+    return F.conv2d(x, kernel, w.get(f"{name}.bias"), stride, pad)
 
 
 def relu(x: Tensor) -> Tensor:
@@ -99,7 +105,8 @@ def stem(w: Weights, x: Tensor, activation: bool) -> Tensor:
     x = relu(norm(w, f"{name}.conv1.1", conv(w, f"{name}.conv1.0", x, 2)))
     x = relu(norm(w, f"{name}.conv1.4", conv(w, f"{name}.conv1.3", x)))
     x = norm(w, f"{name}.bn1", conv(w, f"{name}.conv1.6", x))
-    return F.max_pool2d(relu(x) if activation else x, 3, 2, 1)
+    x = relu(x) if activation else x
+    return F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-torch.inf), 3, 2) if MINDSPORE.get() else F.max_pool2d(x, 3, 2, 1)
 
 
 def stage(w: Weights, number: int, x: Tensor, last_stride: int = 1, where: str = "") -> Tensor:
@@ -296,8 +303,8 @@ def double(w: Weights, name: str, x: Tensor) -> Tensor:
     return F.conv_transpose2d(x, kernel, w.get(f"{name}.bias"), stride=2, padding=pad, output_padding=pad)
 
 
-def decode(w: Weights, name: str, groups: list[Tensor], nonlinear: bool) -> Tensor:
-    """Four doublings that the groups share, and a last convolution of each group's own."""
+def decode(w: Weights, name: str, groups: list[Tensor], nonlinear: bool, end: bool = False) -> Tensor:
+    """Four doublings that the groups share, a last convolution of each group's own, at the ``end`` perhaps a norm."""
     maps = []
     for number, x in enumerate(groups):
         for step in range(4):
@@ -306,6 +313,7 @@ def decode(w: Weights, name: str, groups: list[Tensor], nonlinear: bool) -> Tens
                 x = norm(w, f"{name}.norms.{step}", x)
                 x = relu(x) if step < 3 else x
         x = conv(w, f"{name}.heads.{number}", x)
+        x = norm(w, f"{name}.end_norms.{number}", x) if end else x
         maps.append(torch.sigmoid(x) if nonlinear else x)
     return torch.cat(maps, 1)
 
@@ -315,21 +323,49 @@ def in_groups(x: Tensor) -> list[Tensor]:
     return [x[:, group * width : (group + 1) * width] for group in range(6)]
 
 
-def daaf_bot(w: Weights, x: Tensor) -> Seen:
+def branched(w: Weights, x: Tensor, last_stride: int, activation: bool) -> tuple[Tensor, Named]:
+    """The last map, and both branches' maps, of linear decoders."""
     maps: Named = {}
 
     def attend(tap: int, x: Tensor) -> Tensor:
         if tap == 2:  # HAB reads the first residual stage through copies of the others
             y = x
             for copy, number in enumerate((2, 3, 4)):
-                y = stage(w, number, y, 1, where=f"hab.copied.{copy}.layer{number}.0")
+                y = stage(w, number, y, last_stride, where=f"hab.copied.{copy}.layer{number}.0")
             maps["hab"] = decode(w, "hab.decoder", [y], nonlinear=False)
         return x
 
-    x = trunk(w, x, attend=attend)
+    x = trunk(w, x, last_stride=last_stride, activation=activation, attend=attend)
     maps["pab"] = decode(w, "pab", in_groups(x), nonlinear=False)
+    return x, maps
+
+
+def daaf_bot(w: Weights, x: Tensor) -> Seen:
+    x, maps = branched(w, x, last_stride=1, activation=False)
     features, logits, _ = necked(w, x)
     return features, logits, maps
+
+
+def daaf_mindspore(w: Weights, x: Tensor) -> Seen:
+    """Pixels centered on a mean of its own, a ReLU behind the 512 numbers, a classifier with bias."""
+    other = [(0.485 - 0.486) / 0.229, (0.456 - 0.459) / 0.224, (0.406 - 0.408) / 0.225]
+    x = x + torch.tensor(other, dtype=torch.float32).to(x.dtype).view(3, 1, 1)  # kept in single precision
+    token = MINDSPORE.set(True)
+    x, maps = branched(w, x, last_stride=2, activation=True)
+    MINDSPORE.reset(token)
+    f = relu(norm(w, "neck.norm", linear(w, "neck.conv", average(x))))
+    return {"global": f}, {"global": linear(w, "classifier", f)}, maps
+
+
+def trinet(w: Weights, x: Tensor) -> Seen:
+    """The network underneath, without branches."""
+    return embedded(w, trunk(w, x, last_stride=2, activation=True)), {}, {}
+
+
+def embedded(w: Weights, x: Tensor) -> Named:
+    """TriNet's two layers behind the last map."""
+    hidden = relu(norm(w, "neck.1", linear(w, "neck.0", average(x))))
+    return {"global": linear(w, "neck.3", hidden)}
 
 
 def daaf_trinet(w: Weights, x: Tensor) -> Seen:
@@ -338,15 +374,17 @@ def daaf_trinet(w: Weights, x: Tensor) -> Seen:
         "hab": decode(w, "hab.decoder", [x], nonlinear=True),
         "pab": decode(w, "pab", in_groups(x), nonlinear=True),
     }
-    hidden = relu(norm(w, "neck.1", linear(w, "neck.0", average(x))))
-    return {"global": linear(w, "neck.3", hidden)}, {}, maps
+    return embedded(w, x), {}, maps
 
 
-def trinet(w: Weights, x: Tensor) -> Seen:
-    """The network underneath, without branches."""
+def daaf_trinet_released(w: Weights, x: Tensor) -> Seen:
+    """HAB reads what six groups of a twelfth leave; all joints read everything, so that their six heads are one."""
     x = trunk(w, x, last_stride=2, activation=True)
-    hidden = relu(norm(w, "neck.1", linear(w, "neck.0", average(x))))
-    return {"global": linear(w, "neck.3", hidden)}, {}, {}
+    maps = {
+        "hab": decode(w, "hab.decoder", [x[:, 6 * (x.shape[1] // 12) :]], nonlinear=True, end=True),
+        "pab": decode(w, "pab", [x], nonlinear=True, end=True),
+    }
+    return embedded(w, x), {}, maps
 
 
 # ---- DSP and SA -----------------------------------------------------------------------------------------------------
@@ -369,16 +407,19 @@ def pcb(w: Weights, x: Tensor) -> Seen:
     return {}, logits, {}
 
 
-def six_stripes(w: Weights, x: Tensor) -> tuple[Named, Named]:
-    """Dropout, one reduction for all, a classifier for each stripe and one for their mean."""
+def six_stripes(w: Weights, x: Tensor, classified: bool = True) -> tuple[Named, Named]:
+    """Dropout, one reduction for all, a classifier for each stripe (if wanted) and one for their mean."""
     seen = stripes_of(x).transpose(1, 2).flatten(0, 1)
     z = relu(norm(w, "parts.reductions.0.norm", linear(w, "parts.reductions.0.linear", seen)))
     z = z.view(x.shape[0], 6, -1)
     vectors = {f"part{i}": z[:, i] for i in range(6)} | {"global": z.mean(1)}
-    return vectors, {name: linear(w, f"parts.classifiers.{name}", v) for name, v in vectors.items()}
+    named = vectors if classified else ["global"]
+    return vectors, {name: linear(w, f"parts.classifiers.{name}", vectors[name]) for name in named}
 
 
-def supervised(w: Weights, x: Tensor, attention: Callable[[str, Tensor], tuple[Tensor, Tensor]]) -> Seen:
+def supervised(
+    w: Weights, x: Tensor, attention: Callable[[str, Tensor], tuple[Tensor, Tensor]], stripes: bool = True
+) -> Seen:
     """``attention(name, x)`` gives the map for the next stage and the map for the classifier of this one."""
     early: Named = {}
 
@@ -391,7 +432,7 @@ def supervised(w: Weights, x: Tensor, attention: Callable[[str, Tensor], tuple[T
         return x
 
     x = trunk(w, x, attend=attend, activation=True)
-    features, logits = six_stripes(w, x)
+    features, logits = six_stripes(w, x, stripes)
     return features, logits | early, {}
 
 
@@ -415,7 +456,7 @@ def channel_gate(w: Weights, name: str, x: Tensor) -> Tensor:
     return (1 + torch.tanh(w[f"{name}.gamma"] * relative + w[f"{name}.beta"]))[:, :, None, None]
 
 
-def dsp(w: Weights, x: Tensor) -> Seen:
+def dsp(w: Weights, x: Tensor, stripes: bool = True) -> Seen:
     def gates(name: str, x: Tensor) -> tuple[Tensor, Tensor]:
         strength = ((x**2).sum(1, keepdim=True) + 1e-5).sqrt()
         relative = strength / ((strength**2).mean((2, 3), keepdim=True) + 1e-5).sqrt()
@@ -423,7 +464,12 @@ def dsp(w: Weights, x: Tensor) -> Seen:
         y = x * channel_gate(w, f"{name}.channel", x) * (1 + torch.tanh(alpha * mu * relative + omega))
         return y, y
 
-    return supervised(w, x, gates)
+    return supervised(w, x, gates, stripes)
+
+
+def dsp_no_parts(w: Weights, x: Tensor) -> Seen:
+    """Classified are the mean of the stripes and the three maps."""
+    return dsp(w, x, stripes=False)
 
 
 def dsp_code(w: Weights, x: Tensor) -> Seen:
@@ -449,6 +495,7 @@ NETWORKS: dict[str, Callable[[Weights, Tensor], Any]] = {
     if name
     in (
         "baseline", "apnet", "apnet_s", "rga_s", "rga_sc", "pcb", "msea_2023", "msea_head", "msea_lite", "mudeep",
-        "daaf_bot", "daaf_trinet", "trinet", "sa", "sa_released", "dsp", "dsp_code", "dsp_released",
+        "daaf_bot", "daaf_mindspore", "daaf_trinet", "daaf_trinet_released", "trinet", "sa", "sa_released",
+        "dsp", "dsp_code", "dsp_no_parts", "dsp_released",
     )
 }  # fmt: skip

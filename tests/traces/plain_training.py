@@ -32,13 +32,19 @@ def cross_entropy(logits: Tensor, pids: Tensor, smoothing: float, smoothing_ids:
     return total / len(pids)
 
 
-def triplet(features: Tensor, pids: Tensor, margin: float | None, normalized: bool = False) -> Tensor:
-    """The farthest of the same person, oneself included, against the nearest of others; without margin, softly."""
+def triplet(
+    features: Tensor, pids: Tensor, margin: float | None, normalized: bool = False, added: float = 0.0
+) -> Tensor:
+    """The farthest of the same person, oneself included, against the nearest of others; without margin, softly.
+
+    ``added`` to the squares under the roots; without it they are at least 1e-12.
+    """
     if normalized:
         features = features / (features**2).sum(1, keepdim=True).sqrt()
     total = features.new_zeros(())
     for anchor, pid in zip(features, pids):
-        distance = ((features - anchor) ** 2).sum(1).clamp(min=1e-12).sqrt()
+        squares = ((features - anchor) ** 2).sum(1)
+        distance = (squares + added if added else squares.clamp(min=1e-12)).sqrt()
         excess = distance[pids == pid].max() - distance[pids != pid].min()
         total = total + ((1 + excess.exp()).log() if margin is None else (excess + margin).clamp(min=0))
     return total / len(pids)
@@ -48,13 +54,18 @@ def center(features: Tensor, pids: Tensor, centers: Tensor) -> Tensor:
     return sum(((f - centers[pid]) ** 2).sum() for f, pid in zip(features, pids)) / len(pids)
 
 
-def squared_error(maps: Tensor, label: tuple[Tensor, Tensor], missing: str) -> Tensor:
-    """Mean over all pixels; of the maps that have a label, or with those without held against zeros."""
+def squared_error(
+    maps: Tensor, label: tuple[Tensor, Tensor], missing: str, joints: Sequence[int] = (), white: float = 1.0
+) -> Tensor:
+    """Mean over all pixels; of the maps that have a label, or with those without held against zeros.
+
+    Of some ``joints`` only, where they are named; labels run to ``white``.
+    """
     wanted, valid = label
     errors = [
-        ((maps[b, j] - wanted[b, j]) ** 2)
+        ((maps[b, j] - white * wanted[b, j]) ** 2)
         for b in range(len(maps))
-        for j in range(maps.shape[1])
+        for j in joints or range(maps.shape[1])
         if valid[b, j] or missing == "zero"
     ]
     return torch.stack(errors).mean()
@@ -93,12 +104,16 @@ class Drawn:
         people, each: P and K of a batch.
         rounds: groups of K of everyone in an epoch; 0 until fewer than P have groups left, None any pictures once.
         fixed: whether those are read by person, in the same order in every epoch.
+        scarce: whether who has fewer than K pictures draws with replacement ("draw"), or repeats them first ("repeat").
+        distinct: whether nobody comes twice in a batch.
     """
 
     people: int
     each: int
     rounds: int | None = 0
     fixed: bool = False
+    scarce: str = "draw"
+    distinct: bool = True
 
 
 @dataclass(frozen=True)

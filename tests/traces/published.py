@@ -7,6 +7,7 @@ header), none is read from regard. A recipe, or a default that it leans on, that
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from plain_training import (
     Drawn,
@@ -33,8 +34,8 @@ def hard(margin: float | None) -> TermOf:
     return lambda seen, batch, _: triplet(seen[0]["global"], batch.pids, margin)
 
 
-def maps(name: str, label: str, missing: str = "ignore") -> TermOf:
-    return lambda seen, batch, _: squared_error(seen[2][name], batch.extra[label], missing)
+def maps(name: str, label: str, missing: str = "ignore", joints: tuple[int, ...] = (), white: float = 1.0) -> TermOf:
+    return lambda seen, batch, _: squared_error(seen[2][name], batch.extra[label], missing, joints, white)
 
 
 def all_scores(seen, batch, _):
@@ -42,9 +43,10 @@ def all_scores(seen, batch, _):
     return sum(cross_entropy(logits, batch.pids, 0.0) for logits in seen[1].values())
 
 
-def three_scales(seen, batch, _):
+def three_scales(seen, batch, _, added: float = 0.0):
     """Of the global vectors on the unit sphere, one term per scale."""
-    return sum(triplet(seen[0][f"scale{scale}.global"], batch.pids, 1.0, normalized=True) for scale in (1, 2, 3))
+    vectors = [seen[0][f"scale{scale}.global"] for scale in (1, 2, 3)]
+    return sum(triplet(vector, batch.pids, 1.0, normalized=True, added=added) for vector in vectors)
 
 
 TRICKS: Terms = {
@@ -56,6 +58,21 @@ BRANCHES: Terms = {"pab": (65.0, maps("pab", "keypoints")), "hab": (20.0, maps("
 COUNTED: Terms = {"pab": (65.0, maps("pab", "keypoints", "zero")), "hab": (20.0, maps("hab", "mask", "zero"))}
 """A label that is missing counts as zeros."""
 
+GRAY: Terms = {
+    "hab": (0.0157, maps("hab", "mask", "zero")),
+    "pab_head": (0.03855, maps("pab", "keypoints", "zero", tuple(range(5)), 255)),
+    "pab_pairs": (0.02467, maps("pab", "keypoints", "zero", (5, 6, 7, 8, 13, 14, 15, 16), 255)),
+    "pab_wrists_hips": (0.02467, maps("pab", "keypoints", "zero", (9, 10, 11, 12), 255)),
+}
+"""Half sums over 64 maps of 128 x 64, 6e-8 of the masks' and 1e-7 n / 17 of those of a group of n joints, as means:
+times 262,144, and n for a group. Joints in gray levels, held against a sigmoid."""
+
+MINDSPORE: Terms = {
+    "id": (1.0, smoothed(smoothing=0.0)),
+    "triplet": (1.0, hard(1.2)),
+    "pab": (1e-5, maps("pab", "keypoints", "zero", white=255)),
+    "hab": (1e-5, maps("hab", "mask", "zero")),
+}
 PAIR: Terms = {"id": (1.0, smoothed()), "triplet": (1.0, hard(0.3))}
 SIXTEEN: Terms = {"id": (0.5, all_scores), "triplet": (1.0, three_scales)}
 SUM: Terms = {"id": (1.0, all_scores)}
@@ -63,6 +80,16 @@ SUM: Terms = {"id": (1.0, all_scores)}
 HOLE = (124, 116, 104)
 """The mean color, zero after normalization; (152, 142, 127), the default here, is what comes of writing the mean into a
 normalized picture: mean + std * mean."""
+
+
+def in_mindspore(rate: float, milestones: list[int], epochs: int) -> Training:
+    """DAAF's port to MindSpore; its channels are 340 of 2048 there, and a sixth of the tiny trunk's here."""
+    optimizer, pictures = Optimizer("adam", rate, 5e-4), Pictures((256, 128), pad=0)
+    narrow = ("model.group_width=16", "train.devices=1")
+    drawn = Drawn(12, 4, 1)
+    return Training(
+        "daaf_mindspore", MINDSPORE, optimizer, dropping(milestones), epochs, drawn, pictures, narrow, (64, 64)
+    )
 
 
 def strong(network: str, terms: Terms, epochs: int, **more) -> Training:
@@ -154,10 +181,25 @@ TRAININGS: dict[str, Training] = {
 
 VARIANTS: dict[str, Training] = {
     "apnet_market1501_released": replace(TRAININGS["apnet_market1501"], shares=2),
-    "mudeep_market1501_released": replace(TRAININGS["mudeep_market1501"], shares=2),
+    "mudeep_market1501_released": replace(
+        TRAININGS["mudeep_market1501"],
+        terms=SIXTEEN | {"triplet": (1.0, partial(three_scales, added=1e-8))},
+        overrides=(*TRAININGS["mudeep_market1501"].overrides, "data.images_per_id=2", "losses.triplet.group=2"),
+        drawn=Drawn(12, 6, 3, distinct=False),
+        shares=2,
+    ),
     "daaf_market1501_released": replace(
         TRAININGS["daaf_market1501"], terms=TRICKS | COUNTED, overrides=("model.group_width=16",)
     ),
+    "daaf_trinet_market1501_released": replace(
+        TRAININGS["daaf_trinet_market1501"],
+        network="daaf_trinet_released",
+        terms={"triplet": (1.0, hard(None))} | GRAY,
+        drawn=Drawn(16, 4, 1, scarce="repeat"),
+    ),
+    "daaf_mindspore_market1501": in_mindspore(1.5e-4, [320, 380], 400),
+    "daaf_mindspore_8_market1501": in_mindspore(2.5e-4, [640, 760], 800),
+    "dsp_no_parts_market1501": supervised("dsp_no_parts", [40], 50),
     "trinet_market1501": replace(
         TRAININGS["daaf_trinet_market1501"], network="trinet", terms={"triplet": (1.0, hard(None))}
     ),

@@ -20,7 +20,7 @@ import test_start
 import test_three_steps
 import test_trace_epochs
 import torch
-from published import TRAININGS
+from published import TRAININGS, VARIANTS
 
 from regard import config
 from regard.data import samplers
@@ -91,6 +91,7 @@ class Mutation(NamedTuple):
 
 BASE, APNET, DEEP, DAAF = "baseline_market1501", "apnet_market1501", "mudeep_market1501", "daaf_market1501"
 RGA, TRINET, SA, DSP = "apnet_rga_cuhk03", "daaf_trinet_market1501", "sa_market1501", "dsp_market1501"
+TO_THE_LETTER, PORT = "daaf_trinet_market1501_released", "daaf_mindspore_market1501"
 MUTATIONS = [
     Mutation("smoothing", "steps", BASE, "losses.id.smoothing=0.2", True),
     Mutation("smoothing by default", "steps", SA, "losses.id={loss: cross_entropy, on: logits.*, reduction: sum}"),
@@ -133,6 +134,14 @@ MUTATIONS = [
         "TriNet's decoders", "steps", TRINET,
         lambda: patch.dict(daaf.PRESETS, {"trinet": daaf.PRESETS["trinet"]._replace(nonlinear=False)}),
     ),
+    Mutation("channels of the mask", "steps", TO_THE_LETTER, "model.hab_tap=layer4"),
+    Mutation("channels of the joints", "steps", TO_THE_LETTER, "model.grouped=true"),
+    Mutation("end of the decoders", "steps", TO_THE_LETTER, "model.end_norm=false", True),
+    Mutation("gray levels", "steps", PORT, "losses.pab.scale=1", True),
+    Mutation("epsilon", "steps", PORT, instead(daaf, "MINDSPORE_EPS", 1e-5)),
+    Mutation("pixels", "steps", PORT, "model.pixel_mean=[0.485, 0.456, 0.406]"),
+    Mutation("classifiers of stripes", "steps", "dsp_no_parts_market1501", "model.part_classifiers=true"),
+    Mutation("under the root", "steps", "mudeep_market1501_released", "losses.triplet.under_root=0", True),
     Mutation("shift of the neck", "steps", BASE, instead(bnneck, "without_shift", lambda norm: norm)),
     Mutation("shift between levels", "steps", APNET, instead(pyramid, "without_shift", lambda norm: norm)),
     Mutation("epsilon under the energies", "steps", DSP, instead(channel_gate, "EPS", 1e-3)),
@@ -149,6 +158,7 @@ MUTATIONS = [
     Mutation("P", "epochs", APNET, "data.ids_per_batch=16"),
     Mutation("rounds", "epochs", DEEP, "data.rounds=2", True),
     Mutation("default of rounds", "epochs", BASE, setting("data", rounds=1)),
+    Mutation("scarce", "epochs", TO_THE_LETTER, "data.scarce=draw", True),
     Mutation("sampler", "epochs", SA, "data.sampler=pk", True),
     Mutation(
         "left-over pictures", "epochs", BASE,
@@ -172,6 +182,7 @@ MUTATIONS = [
     Mutation("default of the decoder", "start", DAAF, default(daaf.DAAF, decoder="2x2")),
     Mutation("default of head_dim", "start", SA, default(dsp.SA, head_dim=128), True),
     Mutation("default of guidance", "start", DEEP, default(mudeep.MuDeep, guidance=256)),
+    Mutation("start of TriNet", "start", TO_THE_LETTER, "model.decoder_start=torch", True),
     Mutation("momentum of batch statistics", "start", BASE, torchs("BatchNorm1d", momentum=0.2)),
     Mutation(
         "start of the classifier", "start", BASE,
@@ -181,7 +192,7 @@ MUTATIONS = [
 
 TRACES: dict[str, Callable[[str, list[str], Path, Path], None]] = {
     "steps": lambda recipe, overrides, market, folder: test_three_steps.trace(
-        recipe, TRAININGS[recipe], market, folder, overrides
+        recipe, (TRAININGS | VARIANTS)[recipe], market, folder, overrides
     ),
     "rates": test_rates.check,
     "epochs": lambda recipe, overrides, _, folder: test_trace_epochs.check(recipe, overrides, folder),

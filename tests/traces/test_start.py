@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from published import TRAININGS
+from published import TRAININGS, VARIANTS
 from torch import Tensor, nn
 from traced import TINY
 
@@ -49,6 +49,17 @@ def torchs(x: Tensor, weight: Tensor) -> bool:
     most = weight[0].numel() ** -0.5
     few = x.numel() < 30
     return float(x.abs().max()) <= most + 1e-6 and (few or near(float(x.std()), most / 3**0.5, x.numel()))
+
+
+def glorots(x: Tensor, _: Tensor) -> bool:
+    """Evenly within the root of six over inputs and outputs."""
+    return near(float(x.std()), (2 / sum(x.shape)) ** 0.5, x.numel())
+
+
+def scaled(x: Tensor, _: Tensor) -> bool:
+    """TensorFlow's variance scaling of convolutions, cut off at twice a standard deviation chosen for that."""
+    count = x[0].numel()
+    return float(x.abs().max()) <= 2 * (2.6 / count) ** 0.5 and fan("in")(x, x)
 
 
 def orthogonal(x: Tensor, _: Tensor) -> bool:
@@ -104,6 +115,13 @@ STARTS: dict[str, dict[str, Rule]] = {
         r"neck\.1\.bias": ZERO,
         r"neck\.3\.weight": orthogonal,
         r"neck\.3\.bias": ZERO,
+    },
+    "daaf_trinet_released": {
+        r"norms\.\d\.weight|neck\.1\.weight": ONE,
+        r"norms\.\d\.bias|neck\.[13]\.bias": ZERO,
+        r"(doublings|heads)\.\d\.weight": scaled,
+        r"neck\.0\.weight": glorots,
+        r"neck\.3\.weight": orthogonal,
     },
     "pcb": PARTS,
     "sa": PARTS,
@@ -162,6 +180,12 @@ SHAPES: dict[str, Shapes] = {
     },
     "daaf_bot": DECODER,
     "daaf_trinet": DECODER | {"neck.0.weight": (1024, 96), "neck.3.weight": (128, 1024)},
+    "daaf_trinet_released": {
+        "hab.decoder.doublings.0.weight": (48, 64, 3, 3),
+        "pab.doublings.0.weight": (96, 64, 3, 3),
+        "pab.heads.0.weight": (17, 64, 1, 1),
+        "pab.end_norms.0.weight": (17,),
+    },
     "pcb": {f"parts.reductions.{n}.linear.weight": (256, 96) for n in range(6)},
     "sa": REDUCED,
     "sa_released": REDUCED,
@@ -176,7 +200,7 @@ def check(recipe: str, overrides: list[str]) -> None:
     Raises:
         AssertionError: a size differs, a weight starts otherwise, or there is one that nothing is known of.
     """
-    training = TRAININGS[recipe]
+    training = (TRAININGS | VARIANTS)[recipe]
     config = read_recipe(recipe).config([*TINY, *overrides])
     torch.manual_seed(0)
     model = build_model(config, IDS)
@@ -198,6 +222,6 @@ def check(recipe: str, overrides: list[str]) -> None:
         assert normal(1.0)(center.detach(), center)
 
 
-@pytest.mark.parametrize("recipe", TRAININGS)
+@pytest.mark.parametrize("recipe", [*TRAININGS, "daaf_trinet_market1501_released"])
 def test_trainings_start_as_published(recipe):
     check(recipe, [])

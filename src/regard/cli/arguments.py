@@ -14,6 +14,7 @@ from regard.storage import check_writable
 __all__ = [
     "MAX_DPI",
     "SEEDS",
+    "add_device",
     "between",
     "output_file",
     "output_folder",
@@ -68,6 +69,13 @@ def refuse_repeats(settings: Iterable[str]) -> None:
                 inner, outer = sorted((key, other), key=len, reverse=True)
                 raise ConfigError(f"{inner} is given beside {outer}, which it is part of; give one of the two")
         given.append(key)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--device``, which the command line prefers for as long as the verb runs."""
+    parser.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1 (a GPU by its number), mps (default: a GPU, if any)"
+    )
 
 
 def between(low: int, high: int) -> Callable[[str], int]:

@@ -5,7 +5,7 @@
   regard calibrate runs/apnet --prior 0.01 --png reliability.png
 
 Pictures of one person by two cameras are compared with pictures of two. The curve, its thresholds and how far both can
-be trusted go into the model's calibration.json; regard.load reads it, regard.compare(a, b, model) uses it.
+be trusted go into the model's calibration.json; regard.load reads it, regard.verify(a, b, model) uses it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regard.cli.arguments import SEEDS, between, output_file
+from regard.cli.arguments import SEEDS, add_device, between, output_file
 from regard.errors import require
 from regard.wording import count
 
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=between(*SEEDS), default=0, help="of the drawing, and of the split of people")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write calibration and reliability to a file")
     parser.add_argument("--png", type=output_file, metavar="FILE", help="draw the reliability and the curve")
+    add_device(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
 
 

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from regard.cli.arguments import between, output_file
+from regard.cli.arguments import add_device, between, output_file
 from regard.errors import require
 
 
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=output_file, metavar="FILE", help="write a line per run and figure")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write everything")
     parser.add_argument("--png", type=output_file, metavar="FILE", help="draw the intervals")
+    add_device(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
 
 

@@ -77,8 +77,9 @@ def add_check(verbs: Any) -> None:
 def make(arguments: argparse.Namespace) -> None:
     """Make the crowd and say what it holds."""
     from regard.cli.closing import close_with
+    from regard.crowd import make_crowd
     from regard.data import load_dataset
-    from regard.data.crowd import make_crowd
+    from regard.threads import check_processes
 
     refuse_repeats(arguments.set)
     make_crowd(
@@ -95,7 +96,7 @@ def make(arguments: argparse.Namespace) -> None:
         width=arguments.width,
         distractors=arguments.distractors,
         junk=arguments.junk,
-        workers=arguments.workers,
+        workers=check_processes(arguments.workers, "workers"),
         progress=not arguments.quiet,
     )
     print(load_dataset("crowd", arguments.root))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.arguments import output_file
+from regard.cli.arguments import add_device, output_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("fp32", "bf16", "int8"), default="fp32", help="of products (%(default)s)"
     )
+    add_device(parser)
     parser.add_argument("--blur-heads", action="store_true", help="make heads unrecognizable in thumbnails")
     parser.add_argument("--no-thumbnails", action="store_true", help="keep no thumbnails in the gallery")
     parser.add_argument("--unreadable", type=output_file, metavar="FILE", help="write what was left out, and why")

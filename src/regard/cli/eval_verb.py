@@ -23,7 +23,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from regard.cli.arguments import output_file
+from regard.cli.arguments import add_device, output_file
 from regard.cli.eval_epochs import run_epochs
 from regard.cli.robustness_options import add_robustness_arguments, run_robustness, wants_robustness
 from regard.errors import ConfigError
@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "tf32", "bf16", "fp16"), help="of products (default: the run's)"
     )
+    add_device(parser)
     parser.add_argument("--metric", choices=("cosine", "euclidean"), help="distance")
     parser.add_argument("--ap", choices=("step", "trapezoid"), help="form of the average precision")
     switch: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
@@ -149,7 +150,7 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
     from regard.evaluation.scoring import FROM_FILES, pool_tracklets, score_sets, with_options
     from regard.metrics import read_features
 
-    for name in ("size", "precision", "flip", "five_crops", "root", "data"):
+    for name in ("size", "precision", "device", "flip", "five_crops", "root", "data"):
         if getattr(arguments, name) not in (None, []):
             raise ConfigError(
                 f"--{name.replace('_', '-')} says how pictures are embedded; descriptors are there already"

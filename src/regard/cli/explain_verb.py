@@ -24,7 +24,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from regard.cli.arguments import MAX_DPI, SEEDS, between, output_file, output_folder
+from regard.cli.arguments import MAX_DPI, SEEDS, add_device, between, output_file, output_folder
 from regard.parsing import parse_yaml
 
 
@@ -184,6 +184,7 @@ def _searched(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders or model folders")
     parser.add_argument("--root", type=Path, help="folder of the data set (default: each run's)")
     parser.add_argument("--data", metavar="NAME", help="its name (default: looked up in --root, or each run's)")
+    add_device(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
 
 

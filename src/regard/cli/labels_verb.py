@@ -95,7 +95,7 @@ def add_make(verbs: Any) -> None:
     make.add_argument(
         "--size", type=between(16, 4096), default=512, metavar="PIXELS", help="height torchvision sees (%(default)s)"
     )
-    make.add_argument("--device", default="cpu", help="cpu, cuda, mps (%(default)s)")
+    make.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (a GPU by its number), mps (%(default)s)")
     add_thresholds(make)
 
 
@@ -200,6 +200,7 @@ def make(arguments: argparse.Namespace) -> None:
     """Label pictures with models."""
     from regard.data.labels.make import make_labels
     from regard.data.labels.teacher import load_mask_model, load_pose_model
+    from regard.device import choose_device
 
     photos = photos_of(arguments)
     if arguments.pose is None and arguments.mask is None:
@@ -207,7 +208,7 @@ def make(arguments: argparse.Namespace) -> None:
             "no model is named; add --pose keypointrcnn_resnet50_fpn, --mask deeplabv3_resnet50 or both, or the folder "
             "of a model of Hugging Face"
         )
-    options = {"device": arguments.device, "size": arguments.size}
+    options = {"device": str(choose_device(arguments.device, "--device")), "size": arguments.size}
     pose = load_pose_model(arguments.pose, arguments.pose_weights, **options) if arguments.pose else None
     silhouette = load_mask_model(arguments.mask, arguments.mask_weights, **options) if arguments.mask else None
     models = ", ".join(name for name in (arguments.pose, arguments.mask) if name)

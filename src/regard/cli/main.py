@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from regard import __version__
+from regard.device import prefer_device
 from regard.errors import RegardError, RegardWarning, UnknownNameError
+from regard.plugins import load_plugins
 
 __all__ = ["VERBS", "main", "parse"]
 
@@ -41,6 +43,9 @@ VERBS = {
 }
 
 
+OPTION = "--plugin"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -55,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # names of files need not be text; see storage.encode_text
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given
-    arguments = [argument for argument in given if argument != "--debug"]  # wherever it stands
+    plugins, arguments = _plugins_of([argument for argument in given if argument != "--debug"])  # wherever they stand
     verb = arguments[0] if arguments else "--help"
     if verb in ("-h", "--help"):
         print(_overview())
@@ -64,10 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"regard {__version__}")
         return 0
     try:
+        load_plugins(plugins)
         run, parsed = parse(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _Teller()
-            return run(parsed) or 0
+            with prefer_device(getattr(parsed, "device", None), "--device"):
+                return run(parsed) or 0
     except RegardError as error:
         if debug:
             raise
@@ -82,6 +89,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug or failure is None or failure.group is None:
             raise
         return _failed(error, failure.describe(error, failure.group), 1)
+
+
+def _plugins_of(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What follows ``--plugin``, wherever that stands, and all other arguments."""
+    plugins, others = [], []
+    words = iter(arguments)
+    for word in words:
+        name, sign, value = word.partition("=")
+        if name != OPTION:
+            others.append(word)
+        else:
+            plugins.append(value if sign else next(words, ""))
+    return plugins, others
 
 
 def _failed(error: BaseException, text: str, code: int) -> int:
@@ -113,6 +133,7 @@ def parse(arguments: Sequence[str]) -> tuple[Callable[[argparse.Namespace], int 
     parser = _Parser(prog=f"regard {verb}", description=module.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument(OPTION, action="append", metavar="FILE.py|MODULE", help="import it first; repeatable")
     module.add_arguments(parser)
     return module.run, parser.parse_args(list(arguments[1:]))
 
@@ -212,6 +233,7 @@ def _overview() -> str:
         "",
         "  --version  print the version",
         "  --debug    after any command: show the traceback of an error",
+        "  --plugin FILE.py|MODULE    after any command: import it first, what it registers is known then",
         "",
         "New here? 'regard demo' needs no data and no GPU.",
     ]

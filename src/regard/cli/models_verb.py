@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from regard.models import ReIDModel
     from regard.models.cost import Cost
 
+SHOWN = "market1501"
+"""Data set whose recipe says how a system is built and what it sees."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -52,11 +55,16 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _show(name: str) -> None:
+    from regard.recipes import list_recipes
+    from regard.run_folder.resolving import PLAIN
+
     model, config = _as_published(name)
     cost = _cost(model, config)
-    print(inspect.getdoc(inspect.getmodule(MODELS.get(name))))
+    print(_about(name))
+    said = "As published" if f"{name}_{SHOWN}" in list_recipes() else f"With {PLAIN}'s recipe"
+    backbone = f"{config.model.options['backbone']}, " if "backbone" in config.model.options else ""
     print(
-        f"\nAs published ({config.data.height} x {config.data.width}, {config.model.options.get('backbone')}, "
+        f"\n{said} ({config.data.height} x {config.data.width}, {backbone}"
         f"{count(model.num_ids, 'identity')}): {cost.inference_parameters:,} parameters to embed an image "
         f"({cost.parameters:,} in training), {cost.gflops:.3f} GFLOPs"
         f"{f' ({cost.published_gflops:.3f} as the authors compute it)' if _differs(cost) else ''}, "
@@ -83,9 +91,9 @@ def _as_published(name: str) -> tuple[ReIDModel, Config]:
     """The system as its recipe for Market-1501 builds it, with weights that mean nothing."""
     from regard.models import create_model
     from regard.models.cost import constant_weights
-    from regard.recipes import read_recipe
+    from regard.run_folder.resolving import resolve
 
-    config = read_recipe(f"{name}_market1501").config()
+    config = resolve(name, [f"data.name={SHOWN}"]).config
     with constant_weights():
         return create_model(name, 751, **config.model.options), config
 
@@ -102,4 +110,9 @@ def _differs(cost: Cost) -> bool:
 
 
 def _title(name: str) -> str:
-    return (inspect.getdoc(inspect.getmodule(MODELS.get(name))) or "").splitlines()[0]
+    return _about(name).partition("\n")[0]
+
+
+def _about(name: str) -> str:
+    """The docstring of the file that a system is in."""
+    return inspect.getdoc(inspect.getmodule(MODELS.get(name))) or ""

@@ -16,7 +16,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from regard.cli.arguments import SEEDS, between, output_file
+from regard.cli.arguments import SEEDS, add_device, between, output_file
 
 PARTS = "training curves cameras map lists attention pairs correlation precision"
 
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true", help="attention precision on 200 queries instead of 24")
     parser.add_argument("--without", nargs="+", default=[], metavar="PART", help=f"leave out: {PARTS}")
     parser.add_argument("--seed", type=between(*SEEDS), default=0, help="of all draws (%(default)s)")
+    add_device(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
 
 

@@ -25,8 +25,10 @@ from regard.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("system", help="system, a recipe's name up to the data set, or the whole of it")
-    parser.add_argument("words", nargs="*", metavar="DATASET KEY=VALUE", help="the row's data set; settings to differ")
+    parser.add_argument(
+        "words", nargs="*", metavar="SYSTEM DATASET KEY=VALUE",
+        help="system, recipe's name up to the data set, or the whole of it; the row's data set; settings to differ",
+    )  # fmt: skip
     parser.add_argument("--data", metavar="DATASET", help="another way to name the data set")
     parser.add_argument("--root", type=Path, help="folder of the data set; a crowd is made where none is given")
     parser.add_argument("--released", action="store_true", help="the authors' code to the letter")
@@ -48,19 +50,24 @@ def run(arguments: argparse.Namespace) -> None:
 
     overrides = [word for word in arguments.words if "=" in word]
     refuse_repeats(overrides)
-    named = [word for word in arguments.words if "=" not in word]
+    system, *named = [word for word in arguments.words if "=" not in word] or [""]
     named += [] if arguments.data is None else [arguments.data]
-    whole = not named and arguments.system in list_recipes()
+    if not system:
+        raise ConfigError(
+            "reproduce wants a system and a data set, or a recipe: regard reproduce apnet market1501 --root FOLDER; "
+            "'regard recipes' lists those with a published score"
+        )
+    whole = not named and system in list_recipes()
     if len(named) != 1 and not whole:
         raise ConfigError(
             f"reproduce got {' and '.join(named) or 'no data set'}, wanted one data set: "
-            f"regard reproduce {arguments.system} market1501 --root FOLDER"
+            f"regard reproduce {system} market1501 --root FOLDER"
         )
     dataset = None if whole else named[0]
-    recipe = find_recipe(arguments.system, dataset, arguments.released)
+    recipe = find_recipe(system, dataset, arguments.released)
     folder = arguments.output or Path("runs") / "reproduce" / recipe.name
     found = reproduce(
-        arguments.system,
+        system,
         dataset,
         folder,
         root=arguments.root,

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import output_file
+from regard.cli.arguments import add_device, output_file
 from regard.wording import count
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", type=_json, metavar="FILE", help="write matches as JSON; - prints it instead of the table"
     )
+    add_device(parser)
     parser.add_argument("--picture", type=output_file, metavar="FILE", help="write query and matches as a picture")
 
 

@@ -15,6 +15,8 @@ import argparse
 import os
 from pathlib import Path
 
+from regard.cli.arguments import add_device
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -28,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="probability of a match before looking (default: one in the people it may be)",
     )
+    add_device(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on, 0 for any (%(default)s)")
     parser.add_argument("--max-mb", type=float, default=20, metavar="MB", help="of one request (%(default)s)")

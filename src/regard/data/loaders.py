@@ -24,7 +24,14 @@ from torch.utils.data import DataLoader, Dataset
 from regard.data.cache import PictureCache
 from regard.data.image import read_image
 from regard.data.labels import stack_targets
-from regard.data.samplers import Draw, PKBatchSampler, PlannedBatchSampler, ShuffleBatchSampler, SortedBatchSampler
+from regard.data.samplers import (
+    Draw,
+    PKBatchSampler,
+    PlannedBatchSampler,
+    Scarce,
+    ShuffleBatchSampler,
+    SortedBatchSampler,
+)
 from regard.errors import ConfigError, DataError
 from regard.structures import Batch, Sample
 
@@ -249,6 +256,8 @@ def train_loader(
     sampler: Literal["pk", "shuffle", "sorted"] = "pk",
     rounds: int | None = None,
     keep_last: bool = False,
+    scarce: Scarce = "draw",
+    distinct_ids: bool = True,
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -267,7 +276,7 @@ def train_loader(
         ids_per_batch, images_per_id: P (over all ranks) and K.
         sampler: "pk" for P identities with K images each, "shuffle" for any P x K images, "sorted" for those that
             follow one another by identity.
-        rounds: of "pk", see :class:`~regard.data.samplers.PKBatchSampler`.
+        rounds, scarce, distinct_ids: of "pk", see :class:`~regard.data.samplers.PKBatchSampler`.
         keep_last: whether what does not fill a batch at the end of an epoch is a smaller batch.
         seed: of the order of the samples and of their augmentation.
         rank, world_size: this process among how many; it gets its share of every batch.
@@ -291,7 +300,9 @@ def train_loader(
     elif sampler == "sorted":
         batches = SortedBatchSampler(pids, ids_per_batch * images_per_id, seed, rank, world_size, keep_last)
     else:
-        batches = PKBatchSampler(pids, ids_per_batch, images_per_id, seed, rank, world_size, rounds, keep_last)
+        batches = PKBatchSampler(
+            pids, ids_per_batch, images_per_id, seed, rank, world_size, rounds, keep_last, scarce, distinct_ids
+        )
     crops = Crops(samples, pids, transform, labels, cache)
     return Loader(crops, batches, seed=seed, workers=workers, pin_memory=pin_memory)
 

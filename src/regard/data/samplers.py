@@ -10,14 +10,17 @@ have drawn, and an epoch can be entered in the middle.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from regard.errors import ConfigError
 
-__all__ = ["Draw", "PKBatchSampler", "PlannedBatchSampler", "ShuffleBatchSampler", "SortedBatchSampler"]
+__all__ = ["Draw", "PKBatchSampler", "PlannedBatchSampler", "Scarce", "ShuffleBatchSampler", "SortedBatchSampler"]
 
+Scarce = Literal["draw", "repeat"]
+"""How an identity with fewer than K images comes to K: by drawing with replacement, or by repeating all its images as
+often as it takes and drawing K of those, so that none of them comes much oftener than another."""
 
 ABSENT = -1
 """Stands in the plan of an epoch where its last batch has no image."""
@@ -115,15 +118,14 @@ class PKBatchSampler(PlannedBatchSampler):
     """Batch sampler for metric losses: every batch is full, the K images of an identity are neighbours.
 
     Without ``rounds``, the images of an identity are shuffled in each epoch and cut into groups of K (an identity with
-    fewer draws K with replacement; what is left over waits for another epoch). While at least P identities still have
-    groups, a batch is one group from each of P identities picked at random. (APNet's sampler, as many others'.)
+    fewer has one group, see ``scarce``; what is left over waits for another epoch). While at least P identities still
+    have groups, a batch is one group from each of P identities picked at random. (APNet's sampler, as many others'.)
 
-    With ``rounds``, an epoch is so many rounds of one group of K from every identity in random order, an identity with
-    fewer than K images again drawing with replacement. P groups in a row are a batch, across the border of two rounds
-    too; what does not fill a batch at the end is dropped, or with ``keep_last`` is a smaller batch. (3 rounds are
-    MuDeep's sampler. 1 round is TriNet's, which gives an identity with fewer than K images each of them about equally
-    often.) Around a border MuDeep's own batches can hold an identity twice. Here the next round starts with those that
-    the batch does not hold yet, and the number of batches is the same.
+    With ``rounds``, an epoch is so many rounds of one group of K from every identity in random order. P groups in a row
+    are a batch, across the border of two rounds too; what does not fill a batch at the end is dropped, or with
+    ``keep_last`` is a smaller batch. (3 rounds are MuDeep's sampler, 1 round is TriNet's.) Around a border the next
+    round starts with those identities that the batch does not hold yet; without ``distinct_ids``, as in MuDeep's own
+    code, it does not look, and a batch can hold an identity twice. The number of batches is the same.
 
     Args:
         pids: identity of every sample.
@@ -133,6 +135,8 @@ class PKBatchSampler(PlannedBatchSampler):
         rank, world_size: this process among R; it takes identities [rank * P / R, (rank + 1) * P / R) of each batch.
         rounds: rounds of an epoch; None for as many groups as an identity has.
         keep_last: whether groups left over at the end of the rounds are a batch, as far as they divide among the R.
+        scarce: how an identity with fewer than K images comes to K, see :data:`Scarce` ("repeat" is TriNet's).
+        distinct_ids: whether the identities of every batch of ``rounds`` differ; without rounds they always do.
 
     Raises:
         ConfigError: fewer than P identities, P not divisible by R, a number out of range, or a last batch that cannot
@@ -154,6 +158,8 @@ class PKBatchSampler(PlannedBatchSampler):
         world_size: int = 1,
         rounds: int | None = None,
         keep_last: bool = False,
+        scarce: Scarce = "draw",
+        distinct_ids: bool = True,
     ):
         super().__init__(seed, rank, world_size)
         self.pids = np.asarray(pids, dtype=np.int64)
@@ -161,12 +167,16 @@ class PKBatchSampler(PlannedBatchSampler):
         self.images_per_id = images_per_id
         self.rounds = rounds
         self.keep_last = keep_last
+        self.scarce: Scarce = scarce
+        self.distinct_ids = distinct_ids
         self._check()
 
     def _check(self) -> None:
         p, k = self.ids_per_batch, self.images_per_id
         if p < 1 or k < 1:
             raise ConfigError(f"a batch of {p} identities with {k} images each is empty; set both to 1 or more")
+        if self.scarce not in get_args(Scarce):
+            raise ConfigError(f"scarce is {self.scarce!r}, wanted {' or '.join(get_args(Scarce))}")
         if self.rounds is not None and self.rounds < 1:
             raise ConfigError(f"an epoch of {self.rounds} rounds is empty; set rounds to 1 or more, or leave it out")
         if p % self.world_size:
@@ -186,11 +196,12 @@ class PKBatchSampler(PlannedBatchSampler):
 
     def plan(self, rng: np.random.Generator) -> np.ndarray:
         """(batches, P, K) sample indices of an epoch."""
+        p, k = self.ids_per_batch, self.images_per_id
         if self.rounds:
-            groups = draw_rounds(self.pids, self.ids_per_batch, self.images_per_id, self.rounds, rng)
-            return cut_batches(groups, self.ids_per_batch, self.keep_last, self.world_size)
-        groups, first, size = cut_groups(self.pids, self.images_per_id, rng)
-        return groups[pick_groups(first, size, self.ids_per_batch, rng)]
+            groups = draw_rounds(self.pids, p if self.distinct_ids else None, k, self.rounds, rng, self.scarce)
+            return cut_batches(groups, p, self.keep_last, self.world_size)
+        groups, first, size = cut_groups(self.pids, k, rng, self.scarce)
+        return groups[pick_groups(first, size, p, rng)]
 
 
 class ShuffleBatchSampler(PlannedBatchSampler):
@@ -320,11 +331,14 @@ def cut_batches(units: np.ndarray, size: int, keep_last: bool, ranks: int) -> np
     return np.concatenate([batches, last.reshape(1, size, -1)])
 
 
-def cut_groups(pids: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cut_groups(
+    pids: np.ndarray, k: int, rng: np.random.Generator, scarce: Scarce = "draw"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Shuffle the images of every identity and cut them into groups of K.
 
     Args:
         pids: (n,) identities.
+        scarce: what becomes of identities with fewer.
 
     Returns:
         (g, K) sample indices, the groups of an identity being neighbours; and for every identity, in ascending order,
@@ -335,9 +349,26 @@ def cut_groups(pids: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.n
     first = np.cumsum(size) - size
     owner = np.repeat(np.arange(len(size)), size)
     offset = (np.arange(len(owner)) - first[owner])[:, None] * k + np.arange(k)
-    scarce = images[owner] < k
-    offset[scarce] = rng.integers(images[owner][scarce, None], size=(scarce.sum(), k))
+    few = images[owner] < k
+    offset[few] = fill_up(images[owner][few], k, rng, scarce)
     return shuffled[start[owner][:, None] + offset], first, size
+
+
+def fill_up(images: np.ndarray, k: int, rng: np.random.Generator, scarce: Scarce) -> np.ndarray:
+    """Draw K times among the few images of each identity.
+
+    Args:
+        images: (n,) how many each has, fewer than K.
+
+    Returns:
+        (n, K) positions among the images of an identity.
+    """
+    if scarce == "draw":
+        return rng.integers(images[:, None], size=(len(images), k))
+    repeated = -(-k // images) * images
+    keys = rng.random((len(images), 2 * k))
+    keys[np.arange(2 * k) >= repeated[:, None]] = np.inf
+    return np.argsort(keys, axis=1)[:, :k] % images[:, None]
 
 
 def shuffle_within(pids: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -372,8 +403,15 @@ def pick_groups(first: np.ndarray, size: np.ndarray, p: int, rng: np.random.Gene
     return np.array(batches)
 
 
-def draw_rounds(pids: np.ndarray, p: int, k: int, rounds: int, rng: np.random.Generator) -> np.ndarray:
-    """Rounds of one group of K images from every identity, ordered so that the P groups of every batch differ.
+def draw_rounds(
+    pids: np.ndarray, p: int | None, k: int, rounds: int, rng: np.random.Generator, scarce: Scarce = "draw"
+) -> np.ndarray:
+    """Rounds of one group of K images from every identity in random order.
+
+    Args:
+        pids: (n,) identities.
+        p: P where the rounds are to be ordered so that the groups of every batch differ in identity.
+        scarce: what becomes of identities with fewer than K images.
 
     Returns:
         (rounds * identities, K) sample indices.
@@ -384,10 +422,11 @@ def draw_rounds(pids: np.ndarray, p: int, k: int, rounds: int, rng: np.random.Ge
     for done in range(rounds):
         shuffled, start, images = shuffle_within(pids, rng)
         place = np.tile(np.arange(k), (ids, 1))
-        scarce = images < k
-        place[scarce] = rng.integers(images[scarce, None], size=(scarce.sum(), k))
-        begun = done * ids % p
-        order = order_round(rng.permutation(ids), order[len(order) - begun :], p)
+        few = images < k
+        place[few] = fill_up(images[few], k, rng, scarce)
+        before, order = order, rng.permutation(ids)
+        if p:
+            order = order_round(order, before[len(before) - done * ids % p :], p)
         groups.append(shuffled[start[order][:, None] + place[order]])
     return np.concatenate(groups)
 

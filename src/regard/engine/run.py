@@ -29,7 +29,7 @@ from regard.runtime.fabric import Runtime
 from regard.storage import check_text
 from regard.structures import Splits
 
-__all__ = ["resume_run", "start_run"]
+__all__ = ["resume_run", "standing", "start_run"]
 
 
 def start_run(
@@ -62,7 +62,7 @@ def start_run(
     check_text(folder)
     runtime = Runtime(config.train)
     try:
-        kind = runtime.broadcast(_standing(folder))
+        kind = runtime.broadcast(standing(folder))
         if kind == "run" and not go_on:
             raise ConfigError(
                 f"{folder} holds a run already; go on with it (--resume {folder}), or name another folder with -o"
@@ -91,7 +91,7 @@ def resume_run(folder: Path, overrides: Sequence[str] = (), quiet: bool = False)
         CheckpointError: there is nothing to go on from, or the training pictures are not those it was trained on.
     """
     saved = None
-    if _standing(folder) == "failed":
+    if standing(folder) == "failed":
         settings = folder / "config.yaml"
         config = load_config(read_settings(settings), overrides, source=str(settings))
     else:
@@ -139,7 +139,7 @@ def _train(
         ) from error
 
 
-def _standing(folder: Path) -> str:
+def standing(folder: Path) -> str:
     """What a folder is to a new run: "run" where weights lie in it, "failed" where one ended before, else empty."""
     models = (folder, folder / "best", folder / "final")
     if has_state(folder) or any((place / WEIGHTS).is_file() for place in models):

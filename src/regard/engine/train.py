@@ -164,8 +164,11 @@ def build_state(
     optimizer = build_optimizer(model, config.optim)
     if runtime.world_size > 1:
         leave_unreached(model, criterion, config.data.height, config.data.width)
-    if config.train.checkpointing:
-        recompute_blocks(model)
+    if config.train.checkpointing and not recompute_blocks(model):
+        raise ConfigError(
+            f"train.checkpointing is true, but {config.model.name} has no block that can be computed again: neither "
+            "regard's backbone nor its attention is in it; leave it out"
+        )
     network, optimizer = runtime.setup(model, optimizer)
     average = Average(model, config.train.ema) if config.train.ema else None
     state = TrainingState(model, criterion, optimizer, average, Progress())
@@ -350,8 +353,9 @@ def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime)
         labels.check(splits.train)
     return train_loader(
         splits.train, transform, ids_per_batch=data.ids_per_batch, images_per_id=data.images_per_id,
-        sampler=data.sampler, rounds=data.rounds, keep_last=data.keep_last, seed=config.train.seed,
-        rank=runtime.rank, world_size=runtime.world_size, workers=loader_workers(data.workers, runtime.world_size),
+        sampler=data.sampler, rounds=data.rounds, keep_last=data.keep_last, scarce=data.scarce,
+        distinct_ids=data.distinct_ids, seed=config.train.seed, rank=runtime.rank, world_size=runtime.world_size,
+        workers=loader_workers(data.workers, runtime.world_size),
         pin_memory=runtime.device.type == "cuda", labels=labels, cache=build_cache(config, splits, folder, runtime),
     )  # fmt: skip
 

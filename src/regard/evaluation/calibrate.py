@@ -52,7 +52,7 @@ def calibrate_run(
 ) -> Calibrated:
     """Calibrate a run or a model folder on query and gallery of a data set, and write ``calibration.json`` into it.
 
-    Descriptors are computed in float32, as :func:`regard.compare` does. People it was trained on are never used: they
+    Descriptors are computed in float32, as :func:`regard.verify` does. People it was trained on are never used: they
     are more alike to themselves than people it has not seen.
 
     Args:

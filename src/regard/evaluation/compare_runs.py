@@ -36,7 +36,7 @@ from regard.models.cost import Cost
 from regard.models.saved import model_folder, weights_digest
 from regard.parsing import parse_json
 from regard.run_folder.folders import run_home
-from regard.storage import write_atomic
+from regard.storage import read_regular, write_atomic
 
 __all__ = ["code_digest", "compare_runs", "measure_speed"]
 
@@ -223,7 +223,7 @@ def _pack(report: RankingReport, cost: Cost) -> bytes:
 def _read(file: Path) -> tuple[RankingReport, Cost] | None:
     """What :func:`_pack` wrote; None where there is nothing, or not as it was written."""
     try:
-        packed = file.read_bytes()
+        packed = read_regular(file)
         if bytes_digest(packed[:-DIGITS]).encode() != packed[-DIGITS:]:
             return None
         with np.load(io.BytesIO(packed[:-DIGITS])) as content:

@@ -29,7 +29,6 @@ from regard.models import ReIDModel, load
 from regard.models.cost import Cost, inference_cost
 from regard.models.saved import model_config, model_folder, saved_input, saved_system, was_imported
 from regard.naming import distinct, file_name
-from regard.recipes import list_recipes
 from regard.run_folder.folders import own_config, run_home
 from regard.run_folder.opened_data import open_data, tested_on
 from regard.run_folder.resolving import resolve
@@ -58,6 +57,10 @@ class Run:
     own: Config | None = None
     quiet: bool = False
     _features: dict[str, FeatureSet] = field(default_factory=dict, init=False, repr=False)
+
+    def __fspath__(self) -> str:
+        """Return the folder, so that a run stands for it wherever a path is taken."""
+        return str(self.folder)
 
     @classmethod
     def of(cls, model: ReIDModel, splits: Splits, config: Config, label: str = "", quiet: bool = False) -> Run:
@@ -187,7 +190,7 @@ def open_run(
     """
     folder = Path(folder)
     place, own = model_folder(folder), own_config(folder)
-    tree = (own or _recipe_of(saved_system(place))).to_dict()
+    tree = (own or resolve(saved_system(place), ["data.name=market1501"]).config).to_dict()
     data, seen = tree["data"], saved_input(place)
     if own is None and seen is not None:
         data |= {key: getattr(seen, key) for key in ("height", "width", "interpolation")}
@@ -233,9 +236,3 @@ def run_labels(folders: Sequence[Path], baseline: Path | None = None) -> dict[st
 def fingerprint(splits: Splits) -> str:
     """Digest of the contents, identities and cameras of query and gallery: equal for what can be paired."""
     return "".join(samples_digest(part, splits.root) for part in (splits.query, splits.gallery))
-
-
-def _recipe_of(system: str) -> Config:
-    """Settings to score a model without a run by; a system without a recipe takes those of the baseline."""
-    name = f"{system}_market1501"
-    return resolve(name if name in list_recipes() else "baseline_market1501").config

@@ -24,7 +24,7 @@ from regard.metrics.pair_sampling import similarity_of
 from regard.models import ReIDModel, load
 from regard.precision import Products
 
-__all__ = ["Verdict", "compare"]
+__all__ = ["Verdict", "verify"]
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -45,7 +45,7 @@ class Verdict(NamedTuple):
     same: dict[float, bool]
 
 
-def compare(
+def verify(
     first: Picture,
     second: Picture,
     model: ReIDModel | str | Path,

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 from regard.data.image import read_image
 from regard.data.labels import has_label, read_labels
@@ -33,6 +33,7 @@ from regard.explain.attention import attention_of, holistic_map, spatial_map
 from regard.explain.figures.map_figures import FONT, INK, LINE, MUTED, SMALL, canvas
 from regard.explain.figures.svg import SERIES
 from regard.explain.gradcam import attention_layers, similarity_cam
+from regard.models import ReIDModel
 from regard.structures import DISTRACTOR, Sample
 
 __all__ = [
@@ -126,7 +127,7 @@ def pair_up(samples: Sequence[Sample], others: Sequence[Sample], most: int) -> l
 
 
 def measure_precision(
-    model: nn.Module,
+    model: ReIDModel,
     pairs: Sequence[tuple[Sample, Sample]],
     transform: TestTransform,
     progress: Callable[[int], object] | None = None,
@@ -236,7 +237,7 @@ def precision_figure(rows: Sequence[PrecisionRow]) -> Figure:
     return figure
 
 
-def _maps(model: nn.Module, images: Tensor, partners: Tensor) -> dict[str, np.ndarray]:
+def _maps(model: ReIDModel, images: Tensor, partners: Tensor) -> dict[str, np.ndarray]:
     """Everything that is said about positions, (B, h, w) each."""
     shown = {name: spatial_map(attention) for name, attention in attention_of(model, images).items()}
     found = {name: values for name, values in shown.items() if values is not None and name != "holistic"}

@@ -2,56 +2,40 @@
 
 Shapes: B images, C channels, h x w positions.
 
-Maps are taken on a whole forward pass, so that every layer sees what it saw in training. Layers go by the names of the
-taps: ``"tap2.before"`` is what stage 1 (a ResNet's layer1) returns, ``"tap2.after"`` what attention makes of it, and
-``"tap2"`` both, or the stage's map where no attention follows. MuDeep has ``"scale1.before"`` and so on instead of its
-last tap. ``"stem"`` and ``"layer1"`` are read as ``"tap1"`` and ``"tap2"``; any dotted path of a submodule will do too.
+Maps are taken on a whole forward pass, so that every layer sees what it saw in training. Layers go by the names that a
+model gives them in its ``map_layers()``: ``"tap2.before"`` is what stage 1 (a ResNet's layer1) returns,
+``"tap2.after"`` what attention makes of it, and ``"tap2"`` both, or the stage's map where no attention follows.
+``"stem"`` and ``"layer1"`` are read as ``"tap1"`` and ``"tap2"``; any dotted path of a submodule will do too.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from regard.errors import ConfigError, nearest
-from regard.explain.attention import watched
-from regard.explain.gradcam import evaluating, find_layer
+from regard.explain.gradcam import find_layer
 from regard.explain.rounding import varies
-from regard.models.mudeep import MuDeep
+from regard.models import ReIDModel
+from regard.models.looks import evaluating, watched
 
-__all__ = ["REDUCTIONS", "feature_layers", "feature_maps", "gray_levels", "reduce_channels"]
+__all__ = ["REDUCTIONS", "feature_maps", "gray_levels", "reduce_channels"]
 
 REDUCTIONS = ("mean", "l2", "max")
 """Ways to make one map of C; a number takes that channel."""
 
 
-def feature_layers(model: nn.Module) -> dict[str, nn.Module | None]:
-    """Name -> the layer that returns the map, in order; None for MuDeep's attended maps, which no layer returns."""
-    layers: dict[str, nn.Module | None] = {}
-    attention = getattr(model, "attention", None)
-    attention = attention if isinstance(attention, nn.ModuleDict) else {}
-    for number, stage in enumerate(find_layer(model, "backbone.stages").children(), start=1):
-        tap = f"tap{number}"
-        layers[f"{tap}.before" if tap in attention else tap] = stage
-        if tap in attention:
-            layers[f"{tap}.after"] = attention[tap]
-    if isinstance(model, MuDeep):
-        for scale, stream in model.streams.items():
-            layers |= {f"{scale}.before": stream, f"{scale}.after": None}
-    return layers
-
-
-def feature_maps(model: nn.Module, images: Tensor, layers: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+def feature_maps(model: ReIDModel, images: Tensor, layers: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The maps of some layers.
 
     Args:
         model: returns an ``Output``; evaluated in evaluation mode, and left in the mode it was in.
         images: (B, 3, H, W) normalized images.
-        layers: names, see the head of this file; None takes all of :func:`feature_layers`.
+        layers: names, see the head of this file; None takes all of the model's ``map_layers()``.
 
     Returns:
         Name -> (B, C, h, w) float32.
@@ -59,14 +43,14 @@ def feature_maps(model: nn.Module, images: Tensor, layers: Sequence[str] | None 
     Raises:
         ConfigError: no such layer, or what it returns is no map.
     """
-    known = feature_layers(model)
+    known = model.map_layers()
     names = list(dict.fromkeys(name for layer in layers or known for name in _expanded(model, layer, known)))
-    modules = {name: known[name] if name in known else find_layer(model, name) for name in names}
-    hooked = {name: module for name, module in modules.items() if module is not None}
-    with watched(list(hooked.values())) as seen, evaluating(model), torch.no_grad():
-        attended = model.in_full(images).maps if isinstance(model, MuDeep) else model(images).maps
-    found: dict[str, Tensor] = {name: seen[place] for place, name in enumerate(hooked) if place in seen}
-    found |= {name: attended[name.partition(".")[0]] for name, module in modules.items() if module is None}
+    places = {name: known[name] if name in known else find_layer(model, name) for name in names}
+    told = {name: place for name, place in places.items() if isinstance(place, str)}
+    hooked = {name: place for name, place in places.items() if not isinstance(place, str)}
+    with watched(hooked) as found, evaluating(model), torch.no_grad():
+        maps = (model.in_full if told else model)(images).maps
+    found |= {name: maps[place] for name, place in told.items()}
     for name in names:
         if name not in found or found[name].ndim != 4:
             shape = tuple(found[name].shape) if name in found else "nothing"
@@ -110,7 +94,7 @@ def gray_levels(values: np.ndarray, limits: tuple[float, float] | None = None) -
     return np.rint(255 * ((values - low) / (high - low)).clip(0, 1)).astype(np.uint8)
 
 
-def _expanded(model: nn.Module, layer: str, known: dict[str, nn.Module | None]) -> list[str]:
+def _expanded(model: ReIDModel, layer: str, known: Collection[str]) -> list[str]:
     """The names that a name stands for."""
     name = re.sub(r"^stem\b", "tap1", re.sub(r"^layer(\d+)", lambda match: f"tap{int(match[1]) + 1}", layer))
     both = [place for place in (name, f"{name}.before", f"{name}.after") if place in known]

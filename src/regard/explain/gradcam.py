@@ -31,19 +31,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regard.errors import ConfigError, nearest
-from regard.explain.rounding import DIGITS, LEVELS, above, alike, precision_of, rounded_otherwise, summed_otherwise
-from regard.layers.pyramid import AttentionPyramid
-from regard.layers.self_attention import DeepSelfAttention
+from regard.explain.rounding import LEVELS, above, alike, rounded_otherwise, summed_otherwise
+from regard.models import ReIDModel
+from regard.models.looks import Rows, evaluating
+from regard.precision import DIGITS, precision_of
 from regard.structures import Output
 
 __all__ = [
     "Layer",
-    "Rows",
     "activation_and_gradient",
     "attention_layers",
     "class_cam",
     "class_score",
-    "evaluating",
     "find_layer",
     "frozen",
     "similarity_cam",
@@ -52,49 +51,23 @@ __all__ = [
 Layer = str | nn.Module | tuple[str | nn.Module, ...]
 """A layer by its path or as the module; or several side by side, whose maps count as one."""
 
-Rows = Callable[[int], slice]
-"""From the height of a map to the rows of it that count."""
 
-
-def attention_layers(model: nn.Module, tap: int = -1) -> dict[str, nn.Module]:
-    """The layers of a model that are worth looking at, by the name to show them under.
-
-    All of them are on the way to the embedding. Attention that only training needs is none of them.
+def attention_layers(model: ReIDModel, tap: int | None = -1) -> dict[str, nn.Module]:
+    """The layers of a model that are worth looking at, by the name to show them under: its ``heat_layers()``.
 
     Args:
-        model: any model; one with attention pyramids has one per tap.
-        tap: which of the pyramids, the last one unless told: deepest, and closest to the answer.
-
-    Returns:
-        ``{"P2": ..., "P1": ...}`` in the order in which the levels act; where there is no pyramid, the streams
-        (``{"scale1": ...}``), or the blocks of self-attention after the stages (``{"tap2": ...}``) and the
-        ``"last stage"`` of the backbone, which is all that other models have.
+        model: any model.
+        tap: which place of the network, the last one unless told: deepest, and closest to the answer. None takes all.
 
     Raises:
-        ConfigError: there is no such tap.
+        ConfigError: there is no such place.
     """
-    pyramids = [module for module in model.modules() if isinstance(module, AttentionPyramid)]
-    if not pyramids:
-        return _layers_without_pyramid(model)
-    if not -len(pyramids) <= tap < len(pyramids):
-        raise ConfigError(f"got tap {tap}, the model has {len(pyramids)}: 0 to {len(pyramids) - 1}")
-    levels = list(pyramids[tap].levels.items())
-    if pyramids[tap].order == "fine_to_coarse":
-        levels.reverse()
-    return {f"P{name.removeprefix('level')}": level for name, level in levels}
-
-
-def _layers_without_pyramid(model: nn.Module) -> dict[str, nn.Module]:
-    parts = dict(model.named_children())
-    if "streams" in parts:
-        return dict(parts["streams"].named_children())
-    blocks = {
-        path.rpartition(".")[2]: module
-        for path, module in model.named_modules()
-        if isinstance(module, DeepSelfAttention)
-    }
-    *_, last = find_layer(model, "backbone.stages").children()
-    return {**blocks, "last stage": last}
+    places = model.heat_layers()
+    if tap is None:
+        return {f"{place} {name}".strip(): one for place, found in places.items() for name, one in found.items()}
+    if not -len(places) <= tap < len(places):
+        raise ConfigError(f"got tap {tap}, the model has {len(places)}: 0 to {len(places) - 1}")
+    return list(places.values())[tap]
 
 
 def similarity_cam(
@@ -316,18 +289,6 @@ def find_layer(model: nn.Module, layer: str | nn.Module) -> nn.Module:
             f"its parts: {', '.join(name for name, _ in model.named_children())}"
         )
     return known[layer]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode while inside; every submodule gets its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

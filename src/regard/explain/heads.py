@@ -5,41 +5,33 @@ Shapes: B images, C channels, h x w positions, N identities.
 Grad-CAM is a linearization. A head that is linear in its map needs none: with A the map that is pooled and
 s = w · A + b the score, the contribution of position (i, j) is the part of the sum that it brings, Σ_c w_c A_c(i, j),
 positive or negative, and all contributions and b add up to s (B. Zhou et al., "Learning Deep Features for
-Discriminative Localization", CVPR 2016, equations 1 and 2). Linear are the deep-supervision heads of dsp and sa, and,
-in evaluation, average pooling, BNNeck and classifier, which all systems with one global descriptor have.
+Discriminative Localization", CVPR 2016, equations 1 and 2). Which heads are linear, in
+evaluation, a model says in its ``head_layers()``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from regard.errors import ConfigError, nearest
-from regard.explain.attention import last_layer
 from regard.explain.gradcam import (
     Layer,
-    Rows,
     activation_and_gradient,
     attention_layers,
     class_cam,
     class_score,
-    evaluating,
     frozen,
     similarity_cam,
 )
-from regard.layers.pyramid import AttentionLevel, AttentionPyramid
-from regard.models.daaf import DAAF
-from regard.models.dsp import STRIPES, DeeplySupervised
-from regard.models.global_descriptor import GlobalDescriptor
-from regard.models.mudeep import MuDeep
-from regard.models.pcb import PCB
+from regard.models import ReIDModel
+from regard.models.looks import HeadLayer, evaluating
 
-__all__ = ["ExactCam", "HeadHeat", "PairHeat", "exact_cam", "exact_heads", "head_heat", "head_layers", "pair_heat"]
+__all__ = ["ExactCam", "HeadHeat", "PairHeat", "exact_cam", "exact_heads", "head_heat", "pair_heat"]
 
 
 class PairHeat(NamedTuple):
@@ -87,7 +79,7 @@ class HeadHeat(NamedTuple):
 
 
 def pair_heat(
-    model: nn.Module, first: Tensor, second: Tensor, tap: int | None = -1, heads: bool = False
+    model: ReIDModel, first: Tensor, second: Tensor, tap: int | None = -1, heads: bool = False
 ) -> dict[str, PairHeat]:
     """Why two pictures match: heat on both, per attention layer of the network, or per head.
 
@@ -107,24 +99,25 @@ def pair_heat(
     found: dict[str, PairHeat] = {}
     if not heads:
         similarity = _cosine(output.embedding)
-        for name, layer in _layers(model, tap).items():
+        for name, layer in attention_layers(model, tap).items():
             maps = similarity_cam(model, layer, pair, swapped).cpu().numpy()
             found[name] = PairHeat(similarity, maps[0], maps[1])
         return found
     if not output.features:
         raise ConfigError("the model has no heads, it was stripped; give one that was not, or leave heads out")
-    for name, layer in head_layers(model, list(output.features)).items():
-        maps = similarity_cam(model, layer, pair, swapped, feature=name, rows=_rows(model, name)).cpu().numpy()
+    for name in output.features:
+        head = _head(model, name)
+        maps = similarity_cam(model, head.layers, pair, swapped, feature=name, rows=head.rows).cpu().numpy()
         found[name] = PairHeat(_cosine(output.features[name]), maps[0], maps[1])
     return found
 
 
 def head_heat(
-    model: nn.Module, images: Tensor, heads: list[str] | None = None, label: int | None = None
+    model: ReIDModel, images: Tensor, heads: list[str] | None = None, label: int | None = None
 ) -> dict[str, HeadHeat]:
     """What speaks for an identity, per head: exact where the head is linear, Grad-CAM elsewhere.
 
-    A pyramid of attention is looked at once per level besides, by Grad-CAM: ``"global P2"``, ``"global P1"``.
+    Further levels that a head names are looked at besides, by Grad-CAM: ``"global P2"``, ``"global P1"``.
 
     Args:
         model: returns an ``Output`` with ``logits``.
@@ -137,53 +130,33 @@ def head_heat(
     """
     with evaluating(model), torch.no_grad():
         logits = model(images).logits
-    known, exact = ", ".join(logits) or "none, it was stripped", exact_heads(model)
+    known = ", ".join(logits) or "none, it was stripped"
     found: dict[str, HeadHeat] = {}
     for name in heads or list(logits) or [""]:
         if name not in logits:
             raise ConfigError(f"the model has no classifier {name!r}{nearest(name, logits)}; it has: {known}")
         labels = logits[name].argmax(1) if label is None else torch.full((len(images),), label)
-        if name in exact:
+        head = _head(model, name)
+        exact = head.linear and name in exact_heads(model)
+        if exact:
             maps = exact_cam(model, images, labels, name).maps
         else:
-            layer = head_layers(model, [name])[name]
-            maps = class_cam(model, layer, images, labels, name, _rows(model, name)).cpu().numpy()
+            maps = class_cam(model, head.layers, images, labels, name, head.rows).cpu().numpy()
         scores = logits[name].gather(1, labels.to(logits[name].device)[:, None])[:, 0]
         asked = labels.cpu().numpy(), scores.cpu().numpy()
-        found[name] = HeadHeat(maps, *asked, exact=name in exact)
-        for level, layer in attention_layers(model).items() if isinstance(model, GlobalDescriptor) else ():
-            if isinstance(layer, AttentionLevel):
-                maps = class_cam(model, layer, images, labels, name).cpu().numpy()
-                found[f"{name} {level}"] = HeadHeat(maps, *asked, exact=False)
+        found[name] = HeadHeat(maps, *asked, exact)
+        for level, layer in head.levels.items():
+            maps = class_cam(model, layer, images, labels, name).cpu().numpy()
+            found[f"{name} {level}"] = HeadHeat(maps, *asked, exact=False)
     return found
 
 
-def head_layers(model: nn.Module, names: list[str]) -> dict[str, Layer]:
-    """The last layers with positions on the way to each head, by the names in ``Output.features``.
-
-    That is one layer; but of mudeep's ``"global"``, which holds a vector of every scale, all the streams side by side.
-    """
-    layers: dict[str, Layer] = {}
-    for name in names:
-        if isinstance(model, MuDeep):
-            scale = name.partition(".")[0]
-            layers[name] = model.streams[scale] if scale in model.streams else tuple(model.streams.values())
-        elif isinstance(model, DeeplySupervised) and name.startswith("ds"):
-            layers[name] = _supervised_layer(model, name)
-        else:
-            layers[name] = last_layer(model)
-    return layers
-
-
-def exact_heads(model: nn.Module) -> dict[str, nn.Module]:
+def exact_heads(model: ReIDModel) -> dict[str, Layer]:
     """The heads that are linear in a map, and the layer that returns it; empty where there is none."""
-    if isinstance(model, DeeplySupervised) and model.supervision is not None:
-        return {head: _supervised_layer(model, head) for head in model.supervised.values()}
-    bot = isinstance(model, GlobalDescriptor) or (isinstance(model, DAAF) and model.preset == "bot")
-    return {"global": last_layer(model)} if bot and getattr(model, "classifier", None) is not None else {}
+    return {name: head.layers for name, head in model.head_layers().items() if head.linear}
 
 
-def exact_cam(model: nn.Module, images: Tensor, labels: Tensor, head: str | None = None) -> ExactCam:
+def exact_cam(model: ReIDModel, images: Tensor, labels: Tensor, head: str | None = None) -> ExactCam:
     """The exact class activation map of a linear head.
 
     Args:
@@ -210,37 +183,10 @@ def exact_cam(model: nn.Module, images: Tensor, labels: Tensor, head: str | None
     return ExactCam(*(x.cpu().numpy() for x in (maps, offset, scores)))
 
 
-def _layers(model: nn.Module, tap: int | None) -> Mapping[str, nn.Module]:
-    """The layers to show: those of one tap, or of all."""
-    pyramids = [path for path, module in model.named_modules() if isinstance(module, AttentionPyramid)]
-    if tap is not None or not pyramids:
-        return attention_layers(model, -1 if tap is None else tap)
-    return {
-        f"{path.rpartition('.')[2]} {level}": layer
-        for number, path in enumerate(pyramids)
-        for level, layer in attention_layers(model, number).items()
-    }
-
-
-def _supervised_layer(model: DeeplySupervised, head: str) -> nn.Module:
-    """The attention whose map a deep-supervision head pools."""
-    assert model.attention is not None
-    return model.attention[next(tap for tap, name in model.supervised.items() if name == head)]
-
-
-def _rows(model: nn.Module, head: str) -> Rows | None:
-    """The rows that the head of a part pools; None where a head pools the whole map."""
-    part = head.rpartition("part")[2]
-    if not part.isdecimal():
-        return None
-    number = int(part)
-    if isinstance(model, MuDeep):
-        stripes = model.stripes
-        return lambda height: slice(number * height // stripes, -(-(number + 1) * height // stripes))
-    stripes = model.stripes if isinstance(model, PCB) else STRIPES
-    return lambda height: slice(
-        number * (height // stripes), number * (height // stripes) + height - (stripes - 1) * (height // stripes)
-    )
+def _head(model: ReIDModel, name: str) -> HeadLayer:
+    """What a head looks at."""
+    heads = model.head_layers()
+    return heads.get(name, heads["global"])
 
 
 def _cosine(vectors: Tensor) -> float:

@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from regard.data.transforms import IMAGENET_STD
+from regard.precision import DIGITS, precision_of
 
 __all__ = [
-    "DIGITS",
     "LEVELS",
     "NOTHING",
     "above",
     "alike",
-    "precision_of",
     "rounded_otherwise",
     "rounding",
     "summed_otherwise",
@@ -36,18 +35,8 @@ NOTHING = "nothing above rounding"
 LEVELS = 2
 """How many times as high a map has to be as the map of a picture and itself, rounded otherwise."""
 
-DIGITS = 8
-"""Roundings of a sum, in units of the last digit of its terms, that add up on the way to a map."""
-
 LEVEL = tuple(1 / 255 / deviation for deviation in IMAGENET_STD)
 """One gray level of a normalized picture, per channel."""
-
-
-def precision_of(values: Tensor) -> float:
-    """Relative rounding of the numbers a network computed with, from their type and device."""
-    short = values.is_cuda and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
-    own = torch.finfo(values.dtype).eps
-    return max(own, 2**-10) if short and values.dtype == torch.float32 else own
 
 
 def rounding(kind: np.dtype) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from regard.device import choose_device, preferred_device
 from regard.errors import CheckpointError, ConfigError, RegardError, UnknownNameError
 from regard.export.formats import install, is_installed, load_program
 from regard.export.graph import one_line, program_module, trace
@@ -108,7 +109,7 @@ class Engine:
 
 def fastest_engine() -> str:
     """The fastest engine that is installed: on a GPU PyTorch, else the first of ``ENGINES``."""
-    if torch.cuda.is_available():
+    if preferred_device() not in (None, "cpu") or choose_device("auto", "device").type == "cuda":
         return "torch"
     return next(name for name in ENGINES if name == "torch" or is_installed(name))
 
@@ -149,12 +150,14 @@ def open_engine(
     name = fastest_engine() if engine == "auto" else engine
     if name != "torch":
         install(name)
+        if preferred_device() not in (None, "cpu"):
+            raise ConfigError(f"{name} computes on the processor, not on {preferred_device()}; use the engine torch")
     from regard.export import exporting as make
 
     if name == "torch":
         if precision == "int8":
             raise ConfigError("the engine torch has no int8; use --engine openvino or onnxruntime")
-        place = _device(device)
+        place = choose_device(device, "device")
         model, card = make.describe(source, size)
         module = program_module(trace(model.to(place), card.height, card.width))
         return torch_engine(module, card, precision, threads, place, compile)
@@ -215,10 +218,6 @@ def open_files(
             f"{name} does not take {card.system} at {card.height} x {card.width} ({one_line(error)}); "
             "export it again, or use another engine"
         ) from error
-
-
-def _device(name: str | None) -> torch.device:
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def torch_engine(

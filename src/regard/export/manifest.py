@@ -104,7 +104,7 @@ def read_export(path: Path) -> tuple[Card, tuple[bytes, ...]]:
     for ending, digest in card.files.items():
         file = path.with_suffix(ending)
         try:
-            content = file.read_bytes()
+            content = read_regular(file)
         except OSError as error:
             raise CheckpointError(f"cannot read {file} ({error.strerror}); export it again") from error
         if bytes_digest(content) != digest:

@@ -17,6 +17,7 @@ from typing import Any
 
 from regard.errors import StorageError
 from regard.parsing import parse_json
+from regard.storage import open_regular, read_regular
 
 __all__ = ["AuditLog"]
 
@@ -47,7 +48,7 @@ class AuditLog:
                 self._write({"time": now, **facts})
             except OSError as error:
                 raise StorageError(
-                    f"the search could not be logged in {self.path} ({error.strerror}), so it was not made; make room"
+                    f"the search could not be logged in {self.path} ({error.strerror}), so it was not made; mend that"
                 ) from error
 
     def count(self) -> int:
@@ -68,11 +69,11 @@ class AuditLog:
         return None
 
     def _lines(self) -> list[bytes]:
-        return self.path.read_bytes().splitlines() if self.path.exists() else []
+        return read_regular(self.path).splitlines() if self.path.exists() else []
 
     def _write(self, facts: dict[str, Any]) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
+        with open_regular(self.path, "ab", private=True, buffering=0) as file:
+            descriptor = file.fileno()
             wait_for(descriptor)
             size = os.fstat(descriptor).st_size
             if self._end is None or self._end[0] != size:  # the first line, or another process wrote one
@@ -87,8 +88,6 @@ class AuditLog:
                 os.ftruncate(descriptor, size)
                 raise
             self._end = size + len(line) + 1, digest(line)
-        finally:
-            os.close(descriptor)
 
 
 def wait_for(descriptor: int) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from regard.config import check_batch
 from regard.data.transforms import TestTransform, normalize
+from regard.device import choose_device
 from regard.errors import CheckpointError, ConfigError
 from regard.export.engines import Engine, EngineName, open_engine
 from regard.export.exporting import input_of
@@ -25,6 +26,7 @@ from regard.gallery.query import unit_rows
 from regard.models import ReIDModel, load
 from regard.models.saved import WEIGHTS, model_config, model_folder, weights_digest
 from regard.precision import Products
+from regard.storage import open_regular
 from regard.threads import Threads
 
 __all__ = ["Embedder"]
@@ -41,7 +43,7 @@ class Embedder:
         size: height and width of the network's input; None takes the model's own, else 256 x 128.
         flip: average with the descriptor of the mirrored picture.
         batch_size: B.
-        device: where to compute; None takes a GPU where there is one.
+        device: where to compute, as of :func:`regard.device.choose_device`; None takes a GPU where there is one.
         engine: what computes (:func:`regard.export.open_engine`); None runs the network as it is, for which nothing has
             to be made ready, the best for a few pictures. "auto" runs it so too where it cannot be exported.
         precision: of the engine's products.
@@ -70,7 +72,7 @@ class Embedder:
     ):
         folder = model_folder(Path(path))
         self.model: ReIDModel = load(folder).strip()
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = choose_device(device, "device")
         self.model.to(self.device)
         self.calibration = read_calibration(self.model)
         self.flip = flip
@@ -82,7 +84,7 @@ class Embedder:
         check_batch(batch_size, self.height, self.width, f"{batch_size:,} pictures at a time")
         self._transform = TestTransform(self.height, self.width, seen.interpolation)
         self._weights = weights_digest(self.model)
-        with (folder / WEIGHTS).open("rb") as file:
+        with open_regular(folder / WEIGHTS) as file:
             self._file = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         self._products = Products("fp32", self.device)
         self.note = ""
@@ -111,7 +113,7 @@ class Embedder:
             return None
         try:
             size = (self.height, self.width)
-            return open_engine(folder, engine or "auto", precision, size=size, device=self.device.type)
+            return open_engine(folder, engine or "auto", precision, size=size, device=str(self.device))
         except (ConfigError, CheckpointError) as error:
             if engine != "auto" or precision != "fp32":
                 raise

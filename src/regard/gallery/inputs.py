@@ -25,7 +25,7 @@ from regard.data.rows import MAX_COLUMNS, read_rows
 from regard.errors import DataError
 from regard.gallery.record import Record, record_id
 from regard.parsing import parse_json
-from regard.storage import plain_text
+from regard.storage import open_regular, plain_text
 
 __all__ = ["Source", "list_sources", "read_table"]
 
@@ -251,7 +251,7 @@ def tidy(name: str) -> str:
 def read_slice(path: Path, start: int, size: int) -> bytes:
     """The bytes of a member of a tar shard."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(start)
             return file.read(size)
     except OSError as error:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from regard.errors import StorageError
+from regard.storage import open_regular
 
 __all__ = ["FolderLock"]
 
@@ -20,23 +21,24 @@ class FolderLock:
     def __init__(self, folder: Path):
         path = folder / "lock"
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._file = open_regular(path, "a+b", private=True, buffering=0)
+            self._file.seek(0)  # where every process locks the same byte
         except OSError as error:
             raise StorageError(f"cannot open {folder} ({error.strerror}); check the path and its permissions") from None
         try:
-            _lock(self._descriptor)
+            _lock(self._file.fileno())
         except OSError:
-            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
-            os.close(self._descriptor)
+            holder = os.pread(self._file.fileno(), 32, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
+            self._file.close()
             raise StorageError(
                 f"{folder} is in use by process {holder or 'unknown'}; end it first, or ask it over HTTP (regard serve)"
             ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, str(os.getpid()).encode())
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()).encode())
 
     def release(self) -> None:
         """Let the next one in."""
-        os.close(self._descriptor)
+        self._file.close()
 
 
 def _lock(descriptor: int) -> None:

@@ -62,6 +62,11 @@ class ChannelAttention(nn.Module):
         """A · values: leader (B, G, H, W) and values (B, C, V) -> (B, C, V), at least float32."""
         return mix_channels(self.rows(leader).flatten(2), self.columns(leader).flatten(2), values)
 
+    def matrix(self, leader: Tensor) -> Tensor:
+        """A itself, for looking at: (B, G, H, W) -> (B, C, C) float32."""
+        rows, columns = (conv(leader).flatten(2).float() for conv in (self.rows, self.columns))
+        return (rows @ columns.mT).softmax(-1)
+
 
 def mix_channels(rows: Tensor, columns: Tensor, values: Tensor) -> Tensor:
     """softmax(rows · columnsᵀ) · values, without ever holding the C x C matrix of logits.

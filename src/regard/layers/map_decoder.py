@@ -45,9 +45,17 @@ class MapDecoder(nn.Module):
         kernel: taps of the doublings.
         nonlinear: batch normalization after every doubling, ReLU after all but the last, a sigmoid at the end.
             Statistics are taken of each group by itself, so that groups stay independent in training too.
+        end_norm: of a nonlinear decoder, whether the last convolution is normalized too, before the sigmoid.
     """
 
-    def __init__(self, channels: int, outputs: Sequence[int], kernel: DecoderKernel = "3x3", nonlinear: bool = False):
+    def __init__(
+        self,
+        channels: int,
+        outputs: Sequence[int],
+        kernel: DecoderKernel = "3x3",
+        nonlinear: bool = False,
+        end_norm: bool = False,
+    ):
         super().__init__()
         self.channels = channels
         self.outputs = list(outputs)
@@ -55,7 +63,8 @@ class MapDecoder(nn.Module):
         widths = [channels, *[HIDDEN] * (DOUBLINGS - 1)]
         self.doublings = nn.ModuleList(doubling(width, kernel, bias=not nonlinear) for width in widths)
         self.norms = nn.ModuleList(nn.BatchNorm2d(HIDDEN) for _ in range(DOUBLINGS if nonlinear else 0))
-        self.heads = nn.ModuleList(nn.Conv2d(HIDDEN, count, 1) for count in self.outputs)
+        self.heads = nn.ModuleList(nn.Conv2d(HIDDEN, count, 1, bias=not end_norm) for count in self.outputs)
+        self.end_norms = nn.ModuleList(nn.BatchNorm2d(count) for count in self.outputs if end_norm)
 
     def start_narrow(self, std: float) -> None:
         """Draw every convolution's weights from N(0, std²) and set its biases to zero."""
@@ -63,6 +72,17 @@ class MapDecoder(nn.Module):
             nn.init.normal_(layer.get_parameter("weight"), std=std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.get_parameter("bias"))
+
+    def start_scaled(self) -> None:
+        """Draw the weights of every convolution as TensorFlow's variance scaling does, of a nonlinear decoder.
+
+        They are normal of variance 2 / n, cut off at two standard deviations of 2.6 / n, where n is taps times the
+        inputs of a convolution, but times the outputs of a transposed one.
+        """
+        for layer in (*self.doublings, *self.heads):
+            weight = layer.get_parameter("weight")
+            std = (2.6 / weight[0].numel()) ** 0.5
+            nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, at least G * w, H, W) -> (B, N, 16 H, 16 W), group after group."""
@@ -73,6 +93,8 @@ class MapDecoder(nn.Module):
     def layer_by_layer(self, groups: Sequence[Tensor]) -> list[Tensor]:
         """The maps of each group: G times (B, w, H, W) -> (B, n_g, 16 H, 16 W)."""
         maps = [head(self._hidden(x)) for x, head in zip(groups, self.heads)]
+        if self.end_norms:
+            maps = [norm(logits) for norm, logits in zip(self.end_norms, maps)]
         return [torch.sigmoid(logits) for logits in maps] if self.nonlinear else maps
 
     def _hidden(self, x: Tensor) -> Tensor:

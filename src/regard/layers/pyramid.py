@@ -77,8 +77,12 @@ class AttentionPyramid(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The attended map (B, C, H, W) and the gates by level, ``"level1"`` being the coarsest."""
-        levels = list(self.levels.items())
         gates = {}
-        for name, level in levels if self.order == "coarse_to_fine" else reversed(levels):
+        for name, level in self.in_order().items():
             x, gates[name] = level(x)
         return x, gates
+
+    def in_order(self) -> dict[str, AttentionLevel]:
+        """The levels by name, in the order in which they act."""
+        levels = {name: level for name, level in self.levels.items() if isinstance(level, AttentionLevel)}
+        return levels if self.order == "coarse_to_fine" else dict(reversed(levels.items()))

@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["hardest_pairs", "pairwise_euclidean"]
 
 
-def pairwise_euclidean(a: Tensor, b: Tensor) -> Tensor:
+def pairwise_euclidean(a: Tensor, b: Tensor, under_root: float = 0.0) -> Tensor:
     """Euclidean distance of every row of ``a`` to every row of ``b``.
 
     The square root is taken of at least 1e-12, so that the gradient at coinciding points is finite. The product is
@@ -20,6 +20,7 @@ def pairwise_euclidean(a: Tensor, b: Tensor) -> Tensor:
     Args:
         a: (B, D) features.
         b: (M, D) features.
+        under_root: what is added to the squares of the distances first.
 
     Returns:
         (B, M) distances, in the type of ``a``.
@@ -28,7 +29,7 @@ def pairwise_euclidean(a: Tensor, b: Tensor) -> Tensor:
     if a.device.type != "mps":
         a, b = a.double(), b.double()
     squared = a.square().sum(1, keepdim=True) + b.square().sum(1) - 2 * a @ b.T
-    return squared.clamp(min=1e-12).sqrt().to(kind)
+    return (squared + under_root).clamp(min=1e-12).sqrt().to(kind)
 
 
 def hardest_pairs(distances: Tensor, anchor_pids: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,10 +29,15 @@ from regard.models.importers.mindspore_names import in_torch_words, of_mindspore
 from regard.models.importers.tensor_file import read_tensors
 from regard.models.saved import load_weights
 
-__all__ = ["Backbone"]
+__all__ = ["Backbone", "tap"]
 
 PROBE = 64
 """Side in pixels of the square image that measures channels and strides."""
+
+
+def tap(stage: int) -> str:
+    """Name of the place after stage ``stage`` (0 is the stem), as the papers count: ``tap(0) == "tap1"``."""
+    return f"tap{stage + 1}"
 
 
 class Backbone(nn.Module):
@@ -96,6 +101,21 @@ class Backbone(nn.Module):
         for stage in self.stages:
             x = stage(x)
         return x
+
+    def taps(self, attention: nn.ModuleDict | None = None) -> dict[str, nn.Module]:
+        """The layers that return the map of each stage, in order, by :func:`tap`.
+
+        Args:
+            attention: what follows a tap; its map is ``"tap2.after"`` then, and the stage's ``"tap2.before"``.
+        """
+        layers: dict[str, nn.Module] = {}
+        for number, stage in enumerate(self.stages):
+            name = tap(number)
+            if attention is not None and name in attention:
+                layers |= {f"{name}.before": stage, f"{name}.after": attention[name]}
+            else:
+                layers[name] = stage
+        return layers
 
 
 def _create(name: str, pretrained: bool | str | Path) -> nn.Module:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from regard.errors import ConfigError, check_kind
 from regard.input_spec import InputSpec
 from regard.models import saved as checkpoint
+from regard.models.looks import Attention, HeadLayer, evaluating, find_maps, gate_attention
 from regard.models.start import start_folder, take_weights
 from regard.registry import MODELS
 from regard.structures import Output
@@ -36,8 +37,10 @@ beside the options, and where the first weights came from no longer matters once
 class ReIDModel(nn.Module):
     """A person re-identification network.
 
-    A subclass is registered with ``@MODELS.register("name")``, takes ``num_ids``, ``pretrained`` and its options by
-    name, implements :meth:`forward` and lists in ``training_parts`` what inference can do without.
+    A subclass is registered with ``@MODELS.register("name")``, takes ``num_ids`` and its options by name (and, where
+    its backbone can start from weights, ``pretrained``, False unless told), and implements :meth:`forward`. It lists
+    in ``training_parts`` what inference can do without, and says in :meth:`attention_on`, :meth:`map_layers`,
+    :meth:`heat_layers` and :meth:`head_layers` what of it can be looked at, where that differs from what stands here.
 
     Args:
         num_ids: identities to classify in training.
@@ -57,7 +60,7 @@ class ReIDModel(nn.Module):
         ConfigError: ``num_ids`` is not a positive number.
     """
 
-    training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
+    training_parts: ClassVar[tuple[str, ...]] = ()
     """Names of the submodules that only training needs."""
 
     published_whole: ClassVar[bool] = False
@@ -103,18 +106,44 @@ class ReIDModel(nn.Module):
 
         Always in evaluation mode and without gradient; every submodule's mode is restored.
         """
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
-            with torch.no_grad():
-                return self._descriptor(images).float()
-        finally:
-            for module, training in modes:
-                module.training = training
+        with evaluating(self), torch.no_grad():
+            return self._descriptor(images).float()
 
     def _descriptor(self, images: Tensor) -> Tensor:
         """The embedding alone, (B, D); for systems that can have it for less than a whole :meth:`forward`."""
         return self(images).embedding
+
+    def attention_on(self, images: Tensor) -> dict[str, Attention]:
+        """What the network says about what matters in pictures (B, 3, H, W), by name, in the order it is computed.
+
+        Called in evaluation mode and without gradient. Here these are the gates in :attr:`Output.maps`; a network
+        whose maps are something else says here what they are.
+        """
+        return {name: gate_attention(gate) for name, gate in self(images).maps.items()}
+
+    def map_layers(self) -> Mapping[str, nn.Module | str]:
+        """The layers whose maps can be looked at, by name, in order; the last one is the map that is pooled.
+
+        A map that no layer returns is told by its name in the ``maps`` of :meth:`in_full`. What attention changes is
+        called ``NAME.before`` and ``NAME.after``. Here they are found by running the network once.
+        """
+        return find_maps(self)
+
+    def heat_layers(self) -> dict[str, dict[str, nn.Module]]:
+        """The layers that heat is drawn at: place in the network -> name -> layer, both in the order they act.
+
+        All of them are on the way to the embedding; attention that only training needs is none. The last place is
+        looked at unless another is asked for. A network with one place alone leaves its name empty.
+        """
+        return {"": {"last stage": self.head_layers()["global"].layers[-1]}}
+
+    def head_layers(self) -> dict[str, HeadLayer]:
+        """What each head looks at, by its name in ``Output.features`` and ``Output.logits``.
+
+        ``"global"``, which is always there, stands for the embedding and for every head that is not named.
+        """
+        *_, last = (layer for layer in self.map_layers().values() if isinstance(layer, nn.Module))
+        return {"global": HeadLayer((last,))}
 
     @classmethod
     def dispensable_parts(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -162,7 +191,10 @@ def create_model(name: str, num_ids: int, pretrained: bool | str | Path = False,
     check_kind("pretrained", pretrained, (bool, str, Path), "true, false, or a file or folder of weights")
     folder = None if isinstance(pretrained, bool) else start_folder(Path(pretrained))
     if folder is None:
-        return MODELS.create(name, num_ids=num_ids, pretrained=pretrained, **options)
-    model = MODELS.create(name, num_ids=num_ids, pretrained=False, **options)
+        given = {"pretrained": pretrained} if pretrained else {}
+        model = MODELS.create(name, num_ids=num_ids, **given, **options)
+        check_kind(f"model {name!r}", model, ReIDModel, "a network that is a regard.ReIDModel")
+        return model
+    model = MODELS.create(name, num_ids=num_ids, **options)
     model.start_report = take_weights(model, folder)
     return model

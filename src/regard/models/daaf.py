@@ -14,15 +14,17 @@ knows no identities.
 **Departures**
 
 - The released codes compute both branches in evaluation too; ``embed`` does not.
-- Groups of channels: a sixth of them, 341 of 2048, as in the authors' table; their codes slice 340 (``group_width``).
+- Groups of channels: a sixth of them, 341 of 2048, as in the authors' table; their codes slice 340 (``group_width``),
+  and the released ``trinet`` lets every group read all (``grouped``).
 - Doublings of 3 x 3 as in the table; the released ``bot`` has 2 x 2 (``decoder``), and so has ``mindspore`` here.
 - The released ``bot`` and ``mindspore`` decode linearly, the released ``trinet`` with normalizations and a sigmoid.
-  Each is its preset's default, ``nonlinear`` changes it. The normalization between the last convolution and the sigmoid
-  is left out.
+  Each is its preset's default, ``nonlinear`` changes it. The normalization that the latter has between its last
+  convolution and the sigmoid is left out (``end_norm``).
 - HAB branches off after the first residual stage into a private copy of the others, as in the released ``bot`` and
   ``mindspore``. The released ``trinet`` reads about half the channels of the last map; here it reads all (``hab_tap``).
 - The released ``bot`` starts its PAB from weights so small that they decay faster than the branch's gradients move them
-  (and, by a slip, not its HAB); here both start from PyTorch's initialization (``decoder_start``).
+  (and, by a slip, not its HAB), the released ``trinet`` from TensorFlow's; here all start from PyTorch's initialization
+  (``decoder_start``).
 - Left and right joints change places when a picture is flipped, which no released code does, see
   :mod:`regard.data.labels`.
 - Any staged timm backbone, not ResNet-50 alone.
@@ -31,7 +33,8 @@ knows no identities.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -44,6 +47,7 @@ from regard.layers.map_decoder import DecoderKernel, MapDecoder
 from regard.layers.pooling import global_average
 from regard.models.backbone import Backbone
 from regard.models.contract import ReIDModel
+from regard.models.looks import Attention, HeadLayer, watched
 from regard.models.options import check_choice
 from regard.registry import MODELS
 from regard.structures import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN, Output
@@ -51,7 +55,7 @@ from regard.structures import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN, Outpu
 __all__ = ["DAAF", "JOINT_GROUPS", "DAAFPreset", "DecoderStart", "HabTap"]
 
 DAAFPreset = Literal["bot", "trinet", "mindspore"]
-HabTap = Literal["layer1_copy", "layer4"]
+HabTap = Literal["layer1_copy", "layer4", "layer4_half"]
 DecoderStart = Literal["torch", "released"]
 
 JOINT_GROUPS = {
@@ -81,6 +85,7 @@ class Choices(NamedTuple):
     last_stride: int
     stem_relu: bool
     pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
 
 
 PRESETS: dict[DAAFPreset, Choices] = {
@@ -91,9 +96,14 @@ PRESETS: dict[DAAFPreset, Choices] = {
     ),
 }
 
-RELEASED_START: dict[DAAFPreset, dict[str, float]] = {"bot": {"pab": 0.001}, "mindspore": {"pab": 0.01, "hab": 0.01}}
+RELEASED_START: dict[DAAFPreset, dict[str, float | None]] = {
+    "bot": {"pab": 0.001},
+    "trinet": {"pab": None, "hab": None},
+    "mindspore": {"pab": 0.01, "hab": 0.01},
+}
 """Preset -> branch -> standard deviation of the normal distribution that all its decoder's weights are drawn from, with
-biases of zero. What is not named starts as PyTorch starts it: ``bot`` re-initializes PAB where it means HAB."""
+biases of zero; None is TensorFlow's variance scaling. What is not named starts as PyTorch starts it: ``bot``
+re-initializes PAB where it means HAB."""
 
 
 @MODELS.register("daaf")
@@ -110,17 +120,21 @@ class DAAF(ReIDModel):
         hab: whether a branch predicts the person mask, ``maps["hab"]`` (B, 1, h, w).
         pab: whether a branch predicts joint heat maps, ``maps["pab"]`` (B, 17, h, w).
         hab_tap: what HAB reads: ``"layer1_copy"``, the map after the first residual stage through a private copy of
-            the stages that follow, or ``"layer4"``, the last map.
+            the stages that follow, ``"layer4"``, the last map, or ``"layer4_half"``, of the last map what six groups of
+            a twelfth leave: channels 1020 to 2047 of 2048, as in the released ``trinet``.
         group_width: channels of each of PAB's six groups; ``None`` is a sixth of the last map's (341 of 2048).
+        grouped: whether each of PAB's groups reads its own channels; ``False`` lets all read all.
         decoder: taps of the decoders' transposed convolutions, ``"3x3"`` or ``"2x2"``.
         nonlinear: whether the decoders have normalizations, activations and a final sigmoid.
+        end_norm: of nonlinear decoders, whether there is a normalization before the sigmoid too.
         decoder_start: weights the decoders start from: ``"torch"``, PyTorch's own, or ``"released"``, the released
-            code's, :data:`RELEASED_START`.
+            code's, :data:`RELEASED_START`; of ``trinet`` also those of its head's first layer (Glorot's).
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
         pixel_mean: mean color, in fractions of white, that the network's pixels are centered on. Images come centered
             on ImageNet's as for every model; the difference is added to them.
+        pixel_std: deviation that they are divided by, in fractions of white; 1 / 255 leaves gray levels.
 
     Predicted maps are 16 times the last map: the size of the input at stride 16, half of it at stride 32.
 
@@ -140,37 +154,43 @@ class DAAF(ReIDModel):
         pab: bool = True,
         hab_tap: HabTap | None = None,
         group_width: int | None = None,
+        grouped: bool = True,
         decoder: DecoderKernel | None = None,
         nonlinear: bool | None = None,
+        end_norm: bool = False,
         decoder_start: DecoderStart = "torch",
         backbone: str = "resnet50",
         last_stride: int | None = None,
         stem_relu: bool | None = None,
         pixel_mean: tuple[float, float, float] | None = None,
+        pixel_std: tuple[float, float, float] | None = None,
     ):
         check_choice("preset", preset, DAAFPreset)
         check_choice("decoder_start", decoder_start, DecoderStart)
         given = {"hab_tap": hab_tap, "decoder": decoder, "nonlinear": nonlinear, "last_stride": last_stride}
-        given |= {"stem_relu": stem_relu, "pixel_mean": pixel_mean}
+        given |= {"stem_relu": stem_relu, "pixel_mean": pixel_mean, "pixel_std": pixel_std}
         chosen = PRESETS[preset]._replace(**{name: value for name, value in given.items() if value is not None})
         check_choice("decoder", chosen.decoder, DecoderKernel)
         check_choice("hab_tap", chosen.hab_tap, HabTap)
+        if end_norm and not chosen.nonlinear:
+            raise ConfigError("end_norm is true, but it is of nonlinear decoders; set nonlinear=true")
         port = {"same_padding": True, "norm_eps": MINDSPORE_EPS} if preset == "mindspore" else {}
         stages = Backbone(backbone, pretrained, chosen.last_stride, chosen.stem_relu, **port)
         channels = stages.channels[-1]
         super().__init__(num_ids, {"bot": channels, "trinet": TRINET_DIM, "mindspore": MINDSPORE_DIM}[preset])
-        self.preset = preset
-        self.pixels = Recenter(chosen.pixel_mean)
+        self.preset: DAAFPreset = preset
+        self.pixels = Recenter(chosen.pixel_mean, chosen.pixel_std)
         self.backbone = stages
         self.neck, self.classifier = head(preset, channels, num_ids)
+        decoder_of = partial(MapDecoder, kernel=chosen.decoder, nonlinear=chosen.nonlinear, end_norm=end_norm)
         self.hab: HolisticBranch | None = None
         if hab:
             copied = stages.stages[FIRST_RESIDUAL_STAGE + 1 :] if chosen.hab_tap == "layer1_copy" else []
-            self.hab = HolisticBranch(copied, MapDecoder(channels, [1], chosen.decoder, chosen.nonlinear))
+            first = channels // (2 * len(JOINT_GROUPS)) * len(JOINT_GROUPS) if chosen.hab_tap == "layer4_half" else 0
+            self.hab = HolisticBranch(copied, decoder_of(channels - first, [1]), first)
         self.pab: MapDecoder | None = None
         if pab:
-            joints = [len(group) for group in JOINT_GROUPS.values()]
-            self.pab = MapDecoder(_group_width(group_width, channels), joints, chosen.decoder, chosen.nonlinear)
+            self.pab = decoder_of(*_groups(grouped, group_width, channels))
         if decoder_start == "released":
             self._start_as_released()
 
@@ -194,24 +214,59 @@ class DAAF(ReIDModel):
         return Output(embedding=f, features={"global": g if self.preset == "bot" else f}, logits=logits, maps=maps)
 
     def _start_as_released(self) -> None:
-        """Draw the decoders' weights anew as the preset's released code does.
-
-        Raises:
-            ConfigError: the preset's released code has no start of its own.
-        """
-        if self.preset not in RELEASED_START:
-            raise ConfigError(
-                f"decoder_start is 'released', which preset {self.preset} has none of its own; wanted torch, or one of "
-                f"the presets {', '.join(RELEASED_START)}"
-            )
+        """Draw weights anew as the preset's released code does."""
         for name, std in RELEASED_START[self.preset].items():
             branch = getattr(self, name)
             if branch is not None:
                 decoder = branch.decoder if isinstance(branch, HolisticBranch) else branch
-                decoder.start_narrow(std)
+                if std is None:
+                    decoder.start_scaled()
+                else:
+                    decoder.start_narrow(std)
+        if self.preset == "trinet":
+            nn.init.xavier_uniform_(self.neck.get_parameter("0.weight"))
 
     def _descriptor(self, images: Tensor) -> Tensor:
         return self.neck(global_average(self.backbone(self.pixels(images))))
+
+    def attention_on(self, images: Tensor) -> dict[str, Attention]:
+        """Means of the last map's channels, all and each group's; what the branches predict, where they are there.
+
+        The paper's pictures do not say which map they show; means over channels are our reading.
+        """
+        with watched({"last": self.backbone.stages[-1]}) as seen:
+            maps = self(images).maps
+        last = seen["last"]
+        found = {"holistic": Attention.of(last.mean(1), "positions", "mean over the channels of the last map")}
+        width = self.options["group_width"] or last.shape[1] // len(JOINT_GROUPS)
+        for group, channels in zip(JOINT_GROUPS if self.options["grouped"] else (), last.split(width, 1)):
+            found[f"partial.{group}"] = Attention.of(
+                channels.mean(1), "positions", f"mean over the channels of {group}"
+            )
+        if "hab" in maps:
+            found["mask"] = Attention.of(maps["hab"][:, 0], "positions", "predicted person mask")
+        for group, joints in JOINT_GROUPS.items() if "pab" in maps else ():
+            peak = maps["pab"][:, list(joints)].amax(1)
+            found[f"joints.{group}"] = Attention.of(peak, "positions", f"predicted heat maps of {group}, the highest")
+        if "pab" in maps:
+            found["keypoints"] = Attention.of(peaks(maps["pab"]), "points", "peaks of the predicted heat maps")
+        return found
+
+    def map_layers(self) -> Mapping[str, nn.Module | str]:
+        """The stages."""
+        return self.backbone.taps()
+
+    def head_layers(self) -> dict[str, HeadLayer]:
+        """The last map, in which the scores of ``bot`` are linear."""
+        linear = self.preset == "bot" and self.classifier is not None
+        return {"global": super().head_layers()["global"]._replace(linear=linear)}
+
+
+def peaks(heatmaps: Tensor) -> Tensor:
+    """Where each heat map is highest, and how high: (B, J, h, w) -> (B, J, 3)."""
+    height, width = heatmaps.shape[2:]
+    peak, place = heatmaps.flatten(2).max(-1)
+    return torch.stack([(place % width + 0.5) / width, (place // width + 0.5) / height, peak], -1)
 
 
 class HolisticBranch(nn.Module):
@@ -220,40 +275,48 @@ class HolisticBranch(nn.Module):
     Args:
         stages: of the trunk; the branch gets a copy of them, with weights that go their own way.
         decoder: reads the mask.
+        first: channel of the map that it reads from, up to the last.
     """
 
-    def __init__(self, stages: nn.ModuleList | list[nn.Module], decoder: MapDecoder):
+    def __init__(self, stages: nn.ModuleList | list[nn.Module], decoder: MapDecoder, first: int = 0):
         super().__init__()
         self.copied = nn.ModuleList(copy.deepcopy(stage) for stage in stages)
         self.decoder = decoder
+        self.first = first
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 1, h, w)."""
         for stage in self.copied:
             x = stage(x)
-        return self.decoder(x)
+        return self.decoder(x[:, self.first :])
 
 
 class Recenter(nn.Module):
-    """From pixels centered on ImageNet's mean to pixels centered on another, with ImageNet's deviations.
+    """From pixels normalized with ImageNet's mean and deviations to pixels normalized with others.
 
     Args:
         mean: of red, green and blue, in fractions of white.
+        std: of the same.
     """
 
+    scale: Tensor
     shift: Tensor
 
-    def __init__(self, mean: Sequence[float]):
+    def __init__(self, mean: Sequence[float], std: Sequence[float] = IMAGENET_STD):
         super().__init__()
         if len(mean) != 3 or not all(0 <= value <= 1 for value in mean):
             raise ConfigError(f"pixel_mean is {list(mean)}, wanted three numbers from 0 to 1; 0.5 is a middle gray")
-        shift = [(old - new) / std for old, new, std in zip(IMAGENET_MEAN, mean, IMAGENET_STD)]
+        if len(std) != 3 or not all(0 < value <= 1 for value in std):
+            raise ConfigError(f"pixel_std is {list(std)}, wanted three numbers above 0 and up to 1; 0.25 is usual")
+        scale = [old / new for old, new in zip(IMAGENET_STD, std)]
+        shift = [(old - new) / spread for old, new, spread in zip(IMAGENET_MEAN, mean, std)]
+        self.register_buffer("scale", torch.tensor(scale).view(3, 1, 1), persistent=False)
         self.register_buffer("shift", torch.tensor(shift).view(3, 1, 1), persistent=False)
-        self.idle = not any(shift)
+        self.idle = not any(shift) and set(scale) == {1.0}
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> the same size; the images themselves where the mean is ImageNet's."""
-        return images if self.idle else images + self.shift
+        """(B, 3, H, W) -> the same size; the images themselves where mean and deviations are ImageNet's."""
+        return images if self.idle else images * self.scale + self.shift
 
 
 def head(preset: DAAFPreset, channels: int, num_ids: int) -> tuple[nn.Module, nn.Linear | None]:
@@ -296,13 +359,18 @@ def trinet_head(channels: int) -> nn.Sequential:
     )
 
 
-def _group_width(wanted: int | None, channels: int) -> int:
-    """Channels of one group of PAB."""
-    groups = len(JOINT_GROUPS)
+def _groups(grouped: bool, wanted: int | None, channels: int) -> tuple[int, list[int]]:
+    """Channels of one group of PAB, and how many maps are read from each; ungrouped, all 17 from all channels."""
+    joints = [len(group) for group in JOINT_GROUPS.values()]
+    if not grouped:
+        if wanted is not None:
+            raise ConfigError(f"group_width is {wanted}, but grouped is false and all joints read all; leave one out")
+        return channels, [sum(joints)]
+    groups = len(joints)
     most = channels // groups
     if most < 1:
         raise ConfigError(f"pab cuts channels into {groups} groups, the last map has {channels}; set pab=false")
     width = most if wanted is None else wanted
     if not 1 <= width <= most:
         raise ConfigError(f"group_width is {width}, but {groups} groups of {channels} channels hold 1 to {most} each")
-    return width
+    return width, joints

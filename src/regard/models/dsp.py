@@ -30,6 +30,7 @@ mean, and three more at the maps of the stages before.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -42,10 +43,11 @@ from regard.layers.part_heads import PartHeads, Sharing, part_names
 from regard.layers.self_attention import AttentionMode, DeepSelfAttention
 from regard.layers.spatial import SpatialAttention, SpatialMode
 from regard.layers.stripes import stripe_averages
-from regard.models.backbone import Backbone
+from regard.models.backbone import Backbone, tap
 from regard.models.contract import ReIDModel
-from regard.models.global_descriptor import tap
+from regard.models.looks import HeadLayer
 from regard.models.options import check_choice, check_part_options
+from regard.models.pcb import stripe_heads
 from regard.registry import MODELS
 from regard.structures import Output
 from regard.widening import at_least_float32
@@ -138,6 +140,18 @@ class DeeplySupervised(ReIDModel):
             features, logits = part_features | features, part_logits | logits
         return Output(embedding, features, logits, maps)
 
+    def map_layers(self) -> Mapping[str, nn.Module | str]:
+        """Every tap, before and after its attention."""
+        return self.backbone.taps(self.attention)
+
+    def head_layers(self) -> dict[str, HeadLayer]:
+        """Stripes look at their rows of the last map, the classifiers half-way, which are linear, at attended maps."""
+        heads = stripe_heads(super().head_layers()["global"], STRIPES)
+        if self.supervision is not None and self.attention is not None:
+            attended = ((head, self.attention[name]) for name, head in self.supervised.items())
+            heads |= {head: HeadLayer((layer,), linear=True) for head, layer in attended}
+        return heads
+
 
 @MODELS.register("dsp")
 class DSP(DeeplySupervised):
@@ -185,6 +199,11 @@ class DSP(DeeplySupervised):
         assert self.attention is not None
         attended, gates = self.attention[name](x)
         return attended, attended, gates
+
+    def heat_layers(self) -> dict[str, dict[str, nn.Module]]:
+        """The three blocks of attention, and the last stage."""
+        assert self.attention is not None
+        return {"": {**dict(self.attention.items()), "last stage": self.backbone.stages[-1]}}
 
 
 @MODELS.register("sa")

@@ -5,21 +5,23 @@ Shapes: B images in a batch, H x W pixels, D descriptor length, N identities.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from regard.layers.bnneck import bnneck, identity_classifier
 from regard.layers.pooling import global_average
-from regard.layers.pyramid import AttentionPyramid
-from regard.models.backbone import Backbone
+from regard.layers.pyramid import AttentionLevel, AttentionPyramid
+from regard.layers.split_attention import EfficientSplitAttention, SplitAttention
+from regard.models.backbone import Backbone, tap
 from regard.models.contract import ReIDModel
+from regard.models.looks import GATE, Attention, HeadLayer, gate_attention
 from regard.structures import Output
 
-__all__ = ["GlobalDescriptor", "tap"]
+__all__ = ["GlobalDescriptor"]
 
-
-def tap(stage: int) -> str:
-    """Name of the place after stage ``stage`` (0 is the stem), as the papers count: ``tap(0) == "tap1"``."""
-    return f"tap{stage + 1}"
+COMPETING = "competing groups of channels"
 
 
 class GlobalDescriptor(ReIDModel):
@@ -32,6 +34,8 @@ class GlobalDescriptor(ReIDModel):
         backbone: the stages.
         attention: pyramids by :func:`tap`; a tap without one passes its map on.
     """
+
+    training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
 
     def __init__(self, num_ids: int, backbone: Backbone, attention: dict[str, AttentionPyramid]):
         super().__init__(num_ids, embed_dim=backbone.channels[-1])
@@ -52,3 +56,37 @@ class GlobalDescriptor(ReIDModel):
         f = self.neck(g)
         logits = {} if self.classifier is None else {"global": self.classifier(f)}
         return Output(embedding=f, features={"global": g}, logits=logits, maps=maps)
+
+    def attention_on(self, images: Tensor) -> dict[str, Attention]:
+        """The gates of every level at every tap."""
+        meanings = {
+            f"{name}.{level}": COMPETING
+            for name, levels in self._levels().items()
+            for level, gate in levels.items()
+            if isinstance(gate.agent, SplitAttention | EfficientSplitAttention)
+        }
+        gates = self(images).maps
+        return {name: gate_attention(gate, meanings.get(name, GATE)) for name, gate in gates.items()}
+
+    def map_layers(self) -> Mapping[str, nn.Module | str]:
+        """Every tap, before and after its attention."""
+        return self.backbone.taps(self.attention)
+
+    def heat_layers(self) -> dict[str, dict[str, nn.Module]]:
+        """By tap the levels of its pyramid, after their normalization, in the order in which they act."""
+        taps: dict[str, dict[str, nn.Module]] = {
+            name: {f"P{level.removeprefix('level')}": gate for level, gate in levels.items()}
+            for name, levels in self._levels().items()
+        }
+        return taps or super().heat_layers()
+
+    def head_layers(self) -> dict[str, HeadLayer]:
+        """The classifier, linear in the last map; the levels of the last pyramid are on the way to it."""
+        found = super().head_layers()["global"]
+        levels = next(reversed(self.heat_layers().values())) if len(self.attention) else {}
+        return {"global": found._replace(linear=self.classifier is not None, levels=levels)}
+
+    def _levels(self) -> dict[str, dict[str, AttentionLevel]]:
+        """Tap -> the levels of its pyramid."""
+        pyramids = self.attention.items()
+        return {name: pyramid.in_order() for name, pyramid in pyramids if isinstance(pyramid, AttentionPyramid)}

@@ -44,8 +44,8 @@ from regard.errors import ConfigError
 from regard.layers.eca import EfficientChannelAttention, adaptive_kernel
 from regard.layers.pyramid import AttentionPyramid, Gating, Order
 from regard.layers.split_attention import EfficientSplitAttention, SplitAttention
-from regard.models.backbone import Backbone
-from regard.models.global_descriptor import GlobalDescriptor, tap
+from regard.models.backbone import Backbone, tap
+from regard.models.global_descriptor import GlobalDescriptor
 from regard.models.options import check_choice
 from regard.registry import MODELS
 

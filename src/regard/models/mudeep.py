@@ -28,6 +28,8 @@ descriptor.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -40,13 +42,15 @@ from regard.layers.leader import ChannelAttention, Guide
 from regard.layers.streams import cut_streams
 from regard.models.backbone import Backbone
 from regard.models.contract import ReIDModel
+from regard.models.looks import Attention, HeadLayer
 from regard.models.options import check_choice
+from regard.precision import DIGITS, precision_of
 from regard.registry import MODELS
 from regard.structures import Output
 
 __all__ = ["MuDeep"]
 
-Attention = Literal["leader", "self", "none"]
+Leading = Literal["leader", "self", "none"]
 
 SCALES = range(1, 5)
 
@@ -76,6 +80,7 @@ class MuDeep(ReIDModel):
         ConfigError: an option out of range.
     """
 
+    training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
     published_whole: ClassVar[bool] = True
 
     def __init__(
@@ -86,7 +91,7 @@ class MuDeep(ReIDModel):
         scales: int = 3,
         stripes: int = 3,
         guidance: int = 512,
-        attention: Attention = "leader",
+        attention: Leading = "leader",
         feature_dim: int = 512,
         dropout: float = 0.5,
         whole_maps: bool = False,
@@ -144,8 +149,7 @@ class MuDeep(ReIDModel):
         """γ A v + v for vectors v of one scale, (B, C, V): its positions, or means over any of them."""
         if name not in self.attention:
             return values
-        guide = guides["leader"] if "leader" in guides else guides[name]
-        return self.gamma[name] * self.attention[name](guide, values) + values
+        return self.gamma[name] * self.attention[name](_guide(guides, name), values) + values
 
     def _describe(self, means: dict[str, Tensor], maps: dict[str, Tensor]) -> Output:
         """From every scale's attended means, (B, C, V), to the output."""
@@ -159,12 +163,67 @@ class MuDeep(ReIDModel):
         embedding = torch.cat(list(features.values()), 1)
         return Output(embedding, {"global": whole, **features}, logits, maps)
 
+    def attention_on(self, images: Tensor) -> dict[str, Attention]:
+        """Of each scale the strength of its map before and after attention and of what this added, how much each
+        channel is asked for, and the matrix that mixes them."""
+        maps, guides = self._see(images)
+        layers, found = dict(self.attention.items()), dict[str, Attention]()
+        for name, before in maps.items():
+            after = self._attend(name, before.flatten(2), guides).view(before.shape)
+            found[f"{name}.before"] = _strength(before, "strength of the map before attention")
+            found[f"{name}.after"] = _strength(after, "strength of the map after attention")
+            if isinstance(layer := layers.get(name), ChannelAttention):
+                added = after - before
+                added = added * (added.abs() > DIGITS * precision_of(after) * after.abs())  # less is rounding
+                mixing = layer.matrix(_guide(guides, name))
+                asked = "how much all channels together take of each"
+                found[f"{name}.added"] = _strength(added, "strength of what attention added")
+                found[f"{name}.asked"] = Attention.of(mixing.sum(1), "channels", asked)
+                found[f"{name}.mixing"] = Attention.of(mixing, "mixing", "what goes into each channel")
+        return found
+
+    def map_layers(self) -> Mapping[str, nn.Module | str]:
+        """The taps before the streams, and each stream's map before and after attention."""
+        layers: dict[str, nn.Module | str] = {**self.backbone.taps()}
+        for name, stream in self.streams.items():
+            layers |= {f"{name}.before": stream, f"{name}.after": name}
+        return layers
+
+    def heat_layers(self) -> dict[str, dict[str, nn.Module]]:
+        """The streams."""
+        return {"": dict(self.streams.items())}
+
+    def head_layers(self) -> dict[str, HeadLayer]:
+        """Each head its scale's map, those of stripes their rows; ``"global"`` those of all scales side by side."""
+        heads = {"global": HeadLayer(tuple(self.streams.values()))}
+        for name in self.vectors:
+            scale, region = name.split(".")
+            number = region.removeprefix("part")
+            rows = partial(_rows, number=int(number), stripes=self.stripes) if number != region else None
+            heads[name] = HeadLayer((self.streams[scale],), rows)
+        return heads
+
+
+def _guide(guides: dict[str, Tensor], name: str) -> Tensor:
+    """What guides the attention to a scale."""
+    return guides["leader"] if "leader" in guides else guides[name]
+
+
+def _strength(x: Tensor, meaning: str) -> Attention:
+    """Length of the vector at each position."""
+    return Attention.of(x.norm(dim=1), "positions", meaning)
+
+
+def _rows(height: int, number: int, stripes: int) -> slice:
+    """The rows of a map that one of its stripes averages."""
+    return slice(number * height // stripes, -(-(number + 1) * height // stripes))
+
 
 def _check(scales: int, stripes: int, guidance: int, attention: str, feature_dim: int, dropout: float) -> None:
     """Raise a ConfigError for an option out of range."""
     if scales not in SCALES:
         raise ConfigError(f"scales is {scales}, wanted {SCALES[0]} to {SCALES[-1]} streams")
-    check_choice("attention", attention, Attention)
+    check_choice("attention", attention, Leading)
     for option, value, least in (("stripes", stripes, 0), ("guidance", guidance, 1), ("feature_dim", feature_dim, 1)):
         if value < least:
             raise ConfigError(f"{option} is {value}, wanted {least} or more")

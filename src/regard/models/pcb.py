@@ -22,23 +22,25 @@ SA (:mod:`regard.models.dsp`) stand on it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard.errors import ConfigError
 from regard.layers.part_heads import PartHeads, Sharing, part_names
-from regard.layers.stripes import stripe_averages
+from regard.layers.stripes import stripe_averages, stripe_rows
 from regard.models.backbone import Backbone
 from regard.models.contract import ReIDModel
+from regard.models.looks import HeadLayer
 from regard.models.options import check_choice, check_part_options
 from regard.registry import MODELS
 from regard.structures import Output
 
-__all__ = ["PCB"]
+__all__ = ["PCB", "stripe_heads"]
 
 Descriptor = Literal["stripes", "reduced"]
 
@@ -109,7 +111,28 @@ class PCB(ReIDModel):
         compared = g if self.descriptor == "stripes" else torch.stack(list(features.values())[: self.stripes], dim=2)
         return Output(F.normalize(compared.float(), dim=1).flatten(1), features, logits, maps={})
 
+    def map_layers(self) -> Mapping[str, nn.Module | str]:
+        """The stages."""
+        return self.backbone.taps()
+
+    def head_layers(self) -> dict[str, HeadLayer]:
+        """The last map, a stripe's head its own rows."""
+        return stripe_heads(super().head_layers()["global"], self.stripes)
+
     @classmethod
     def dispensable_parts(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
         """The reductions and classifiers, unless what is reduced is the descriptor."""
         return cls.training_parts if options.get("descriptor", "stripes") == "stripes" else ("parts.classifiers",)
+
+
+def stripe_heads(whole: HeadLayer, stripes: int) -> dict[str, HeadLayer]:
+    """What the heads of stripes look at, and ``"global"``, which pools them all.
+
+    Args:
+        whole: what the latter looks at.
+        stripes: P.
+    """
+    heads = {"global": whole}
+    for number, name in enumerate(part_names(stripes)):
+        heads[name] = whole._replace(rows=partial(stripe_rows, number=number, count=stripes))
+    return heads

@@ -24,6 +24,7 @@ from regard.fingerprint import tensors_digest, values_digest
 from regard.input_spec import InputSpec
 from regard.models.importers.tensor_file import read_tensors
 from regard.parsing import parse_json
+from regard.plugins import load_plugins
 from regard.registry import MODELS
 from regard.storage import read_regular, write_together
 
@@ -60,6 +61,7 @@ def model_config(model: ReIDModel) -> dict[str, Any]:
             f'put @MODELS.register("name") on the class'
         )
     known = {"input": model.input and model.input.to_dict(), "imported": model.imported}
+    known["plugin"] = MODELS.plugin_of(name)
     return {
         "model": name,
         "num_ids": model.num_ids,
@@ -88,8 +90,9 @@ def from_config(config: Mapping[str, Any], source: str = "the model's descriptio
             f"{source} does not describe a model (needs model, num_ids and options); give a folder that "
             f"model.save() or a training wrote"
         ) from error
+    _load_plugin(config, source)
     try:
-        model = MODELS.create(name, num_ids=num_ids, pretrained=False, **options)
+        model = MODELS.create(name, num_ids=num_ids, **options)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(
             f"{source} describes a model that regard {regard.__version__} cannot build "
@@ -97,6 +100,17 @@ def from_config(config: Mapping[str, Any], source: str = "the model's descriptio
         ) from error
     model.input, model.imported = _input(config, source), config.get("imported")
     return model.strip() if stripped else model
+
+
+def _load_plugin(config: Mapping[str, Any], source: str) -> None:
+    """Import the plug-in that a described model is of, if it is of one.
+
+    Raises:
+        PluginError: it is not there, or cannot be loaded.
+    """
+    plugin = config.get("plugin")
+    if isinstance(plugin, str):
+        load_plugins([plugin], wanted_by=source)
 
 
 def _input(config: Mapping[str, Any], source: str) -> InputSpec | None:
@@ -154,9 +168,10 @@ def weights_digest(source: ReIDModel | Path) -> str:
     if isinstance(source, nn.Module):
         return tensors_digest(serialize(source), source.dispensable_parts(source.options))
     config = _read_description(source)
+    _load_plugin(config, str(source / CONFIG))
     try:
         parts = MODELS.get(config["model"]).dispensable_parts(config["options"])
-        return tensors_digest((source / WEIGHTS).read_bytes(), parts)
+        return tensors_digest(read_regular(source / WEIGHTS), parts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{source} holds no model that is whole ({error}); give a folder that model.save() or a training wrote"

@@ -13,7 +13,7 @@ line is a comment, the title. Two keys beside the settings belong to the recipe 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from regard.config import Config, describe_fault, load_config, read_settings, without_terms
+from regard.config import Config, Overrides, describe_fault, lay_over, load_config, read_settings, without_terms
 from regard.errors import ConfigError, UnknownNameError
 from regard.parsing import parse_yaml
 
@@ -118,7 +118,7 @@ class Recipe:
         """Its ``about.kind``; :data:`UNSAID` where it does not say."""
         return self.about.kind if self.about else UNSAID
 
-    def config(self, overrides: Sequence[str] = ()) -> Config:
+    def config(self, overrides: Overrides = ()) -> Config:
         """The checked configuration; of a released training, scored in fp32 unless it says otherwise.
 
         Args:
@@ -129,7 +129,7 @@ class Recipe:
         """
         settings = self.settings
         if self.kind == "released" and isinstance(settings.get("eval", {}), Mapping):
-            settings = _over({"eval": {"precision": "fp32"}}, settings)
+            settings = lay_over({"eval": {"precision": "fp32"}}, settings)
         return load_config(settings, overrides, source=self.name)
 
 
@@ -195,17 +195,8 @@ def _assemble(name: str, text: str, folder: Path | None = None, seen: tuple[Path
             base = _read_named(said)
     except ConfigError as error:
         raise ConfigError(f"{name}: base: {error}") from None
-    settings = without_terms(_over(base.settings, tree), base.settings, name)
+    settings = without_terms(lay_over(base.settings, tree), base.settings, name)
     return Recipe(name, text, (base.name, *base.bases), about, settings)
-
-
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with others laid over them."""
-    joined = dict(below)
-    for key, value in above.items():
-        under = joined.get(key)
-        joined[key] = _over(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
-    return joined
 
 
 def _read_about(about: Any, name: str) -> About:

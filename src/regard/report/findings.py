@@ -32,7 +32,7 @@ from regard.evaluation.run import Run, open_runs
 from regard.explain.attention import attention_of
 from regard.explain.attention_precision import PrecisionRow, measure_precision, pair_up, precision_row
 from regard.explain.correlation import Correlation, correlate
-from regard.explain.features import feature_layers, feature_maps
+from regard.explain.features import feature_maps
 from regard.explain.heads import pair_heat
 from regard.metrics import evaluate_camera_pairs, rank
 from regard.metrics.pair_sampling import sample_pairs
@@ -301,7 +301,7 @@ class Finder:
 
     def _correlation(self, run: Run) -> dict[str, Correlation]:
         """Of the first picture, before and after the first and the last attention; of the last map without any."""
-        names = list(feature_layers(run.model))
+        names = list(run.model.map_layers())
         stems = [name.removesuffix(".before") for name in names if name.endswith(".before")]
         layers = [f"{stem}.{side}" for stem in dict.fromkeys(stems[:1] + stems[-1:]) for side in ("before", "after")]
         maps = feature_maps(run.model, run.batch([self._pictures()[0].path]), layers or names[-1:])

@@ -11,6 +11,7 @@ from regard.data.sources import Source, find_source, merge_sources
 from regard.errors import ConfigError
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
+from regard.threads import allowed_cores
 
 __all__ = ["find_data", "open_data", "tested_on"]
 
@@ -67,10 +68,10 @@ def find_data(
 ) -> Source:
     """The source of a text; None is whatever lies in ``root``, and the crowd needs none, it is made."""
     if root is None and text in (None, "crowd"):
-        from regard.data.crowd import make_crowd
+        from regard.crowd import make_crowd
 
         if runtime is None or runtime.is_main:
-            make_crowd(CROWD, progress=not quiet)
+            make_crowd(CROWD, workers=allowed_cores(), progress=not quiet)
         if runtime:
             runtime.barrier()
         text, root = "crowd", CROWD

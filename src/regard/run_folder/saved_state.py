@@ -25,7 +25,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from regard.config import Config, load_config
-from regard.errors import CheckpointError, ConfigError, RegardError, StorageError
+from regard.errors import CheckpointError, ConfigError, PluginError, RegardError, StorageError
 from regard.parsing import parse_json
 from regard.storage import write_atomic
 
@@ -225,6 +225,8 @@ def _read(path: Path) -> Saved:
         groups = _parse(metadata, "optimizer", _groups)
         machine = {} if kind == UNSIGNED else _parse(metadata, "machine", _mapping)
         _check_tensors(tensors)
+    except PluginError as error:
+        raise PluginError(f"{path}: {error}") from None
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} is damaged: {reason}") from None
@@ -263,6 +265,8 @@ def _parse(metadata: Mapping[str, str], key: str, read: Callable[[Any], Any]) ->
         raise ValueError(f"its {key} is missing")
     try:
         return read(parse_json(metadata[key]))
+    except PluginError:
+        raise
     except (RegardError, ValueError, TypeError) as error:
         raise ValueError(f"its {key} cannot be read ({error})") from None
 

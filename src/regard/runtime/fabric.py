@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
 from regard.config import Config, TrainConfig
+from regard.device import choose_device, is_there, preferred_device
 from regard.errors import ConfigError, RegardError
 from regard.layers.batch_norm_shares import share_batch_norm
 from regard.layers.collective import all_gather
@@ -57,14 +58,20 @@ class Runtime:
         from lightning_fabric import Fabric
 
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-        accelerator = _accelerator(config.accelerator)
+        place = choose_device(config.accelerator, "train.accelerator")
+        accelerator = place.type
         devices, machines = _places(config.devices)
         several = devices * machines > 1
+        if several and place.index is not None:
+            raise ConfigError(
+                f"{place} is one device, but {devices * machines} processes take one each; say cuda without a number, "
+                "or CUDA_VISIBLE_DEVICES=NUMBERS before the command"
+            )
         precision = resolve_precision(config.precision, accelerator, "train.precision")
         threads = _share_cores(devices) if several and accelerator == "cpu" else None
         self._fabric = Fabric(
             accelerator=accelerator,
-            devices=devices,
+            devices=devices if place.index is None else [place.index],
             num_nodes=machines,
             strategy="ddp" if several else "auto",
             precision="bf16-mixed" if precision == "bf16" else "32-true",
@@ -93,10 +100,13 @@ class Runtime:
         """One process on this machine to score a run in, where torchrun has not started more.
 
         What is of training alone does not matter here: shares of a batch, which these processes may not divide, and the
-        precision, which this machine may not have (how descriptors are computed is said where they are, see
-        :func:`regard.evaluation.embed.products_of`).
+        precision and the device, which this machine may not have (how descriptors are computed is said where they are,
+        see :func:`regard.evaluation.embed.products_of`). A preferred device is taken before the run's.
         """
-        return cls(config.train.model_copy(update={"devices": 1, "precision": "fp32", "bn_share": 1}))
+        trained = config.train.accelerator
+        device = preferred_device() or (trained if trained == "auto" or is_there(trained) else "auto")
+        changes = {"devices": 1, "precision": "fp32", "bn_share": 1, "accelerator": device}
+        return cls(config.train.model_copy(update=changes))
 
     def threads(self) -> Threads:
         """The choice of the number of threads to train with: measured where one process computes on the CPU."""
@@ -281,12 +291,3 @@ def _meet_again(backend: str) -> None:
     store, rank, size = next(rendezvous("env://"))
     store = PrefixStore(f"restart{restart}", store)
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
-
-
-def _accelerator(name: str) -> str:
-    found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name == "auto":
-        return found
-    if name in ("cuda", "mps") and name != found:
-        raise ConfigError(f"train.accelerator is {name!r}, but torch sees no such device here; use auto or cpu")
-    return name

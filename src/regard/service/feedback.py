@@ -20,7 +20,7 @@ from typing import Any
 
 from regard.errors import DataError, StorageError
 from regard.parsing import parse_json
-from regard.storage import write_atomic
+from regard.storage import open_regular, read_regular, write_atomic
 
 __all__ = ["Marks", "Pair", "people_of"]
 
@@ -71,20 +71,29 @@ class Marks:
             if not picture.exists():
                 write_atomic(picture, photo)
             try:
-                descriptor = os.open(self.folder / "marks.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-                try:
-                    os.write(descriptor, json.dumps(line).encode() + b"\n")
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                with open_regular(self.folder / "marks.jsonl", "ab", private=True) as file:
+                    file.write(json.dumps(line).encode() + b"\n")
+                    file.flush()
+                    os.fsync(file.fileno())
             except OSError as error:
-                raise StorageError(f"the mark could not be written ({error.strerror}); make room, then mark") from error
+                raise StorageError(
+                    f"the mark could not be written to {self.folder / 'marks.jsonl'} ({error.strerror}); mend that, "
+                    "then mark"
+                ) from error
 
     def all(self) -> dict[Pair, bool]:
-        """The last word on every pair; those taken back are left out."""
+        """The last word on every pair; those taken back are left out.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
         path = self.folder / "marks.jsonl"
         words: dict[Pair, bool | None] = {}
-        for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines = read_regular(path).decode(errors="replace").splitlines() if path.exists() else []
+        except OSError as error:
+            raise StorageError(f"the marks in {path} cannot be read ({error.strerror}); mend that first") from error
+        for text in lines:
             try:
                 line: dict[str, Any] = parse_json(text)
                 pair = Pair(line["query"], line["match"], line["gallery"], line["camera"])
@@ -136,7 +145,7 @@ class Marks:
             if pair.query in people:
                 path = f"query/{pair.query.replace(':', '-')}.jpg"
                 rows[path] = (path, people[pair.query], own.get(pair.query, len(cameras) + 1), "query")
-                pictures[path] = self._photo(pair.query).read_bytes()
+                pictures[path] = read_regular(self._photo(pair.query))
         return zipped(list(rows.values()), pictures, marks)
 
     def _photo(self, query: str) -> Path:

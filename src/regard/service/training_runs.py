@@ -10,6 +10,7 @@ from regard.metrics.average_precision import RANKS
 from regard.parsing import parse_json
 from regard.run_folder.history import from_one
 from regard.service.state import GoneError
+from regard.storage import read_regular
 
 __all__ = ["list_runs", "read_run"]
 
@@ -67,7 +68,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """The lines of a log, epochs from 1; one that is still being written is passed over."""
     records = []
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_regular(path).decode(errors="replace")
     except OSError as error:
         raise GoneError(f"the log of that run cannot be read ({error.strerror})") from None
     for line in text.splitlines():

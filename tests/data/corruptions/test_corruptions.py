@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from regard.crowd import make_crowd
 from regard.data.corruptions import FAMILIES, KINDS, SEVERITIES, Corruption, Mixed, Occlusion, Resolution, choose_kinds
 from regard.data.corruptions.filters import blend, disk, gaussian, plasma, resample, smooth_noise, streak, warp
 from regard.data.corruptions.loader import corrupted_loader
-from regard.data.crowd import make_crowd
 from regard.data.datasets import load_dataset
 from regard.data.image import read_image
 from regard.data.transforms import TestTransform

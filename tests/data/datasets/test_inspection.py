@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from regard.cli.main import main
+from regard.crowd import make_crowd
 from regard.data import load_dataset
-from regard.data.crowd import make_crowd
 from regard.data.datasets.inspection import Inspection, inspect, inspect_all
 from regard.errors import DataError, UnknownNameError
 

@@ -7,10 +7,13 @@ their file names, which no file system and no locale changes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from regard.data.datasets.layout import LAYOUTS, Layout, describe_folders, find_homes, require_folder
+from regard.data.datasets.layout import LAYOUTS, Layout, dataset, describe_folders, find_homes, require_folder
 from regard.data.datasets.paths_check import (
     Counts,
     check_splits,
@@ -29,8 +32,10 @@ __all__ = [
     "check_splits",
     "count",
     "count_differences",
+    "dataset",
     "detect",
     "find_datasets",
+    "judging_counts",
     "load_dataset",
     "published_counts",
     "shared_ids",
@@ -39,11 +44,14 @@ __all__ = [
 
 LOG = logging.getLogger(__name__)
 
+_said: set[str] = set()
+_judged: ContextVar[bool] = ContextVar("judged", default=False)
+
 
 def load_dataset(name: str, root: str | Path, *, strict: bool = False, **options: Any) -> Splits:
     """Read a data set from disk.
 
-    Counts that differ from the published ones are logged as a warning.
+    Counts that differ from the published ones are logged as a warning, once for each folder.
 
     Args:
         name: its name in the registry, such as ``"market1501"``.
@@ -69,8 +77,20 @@ def load_dataset(name: str, root: str | Path, *, strict: bool = False, **options
         )
         if strict:
             raise DataError(message)
-        LOG.warning(plain_text(message))
+        if message not in _said and not _judged.get():
+            _said.add(message)
+            LOG.warning(plain_text(message))
     return splits
+
+
+@contextmanager
+def judging_counts() -> Iterator[None]:
+    """Context of a caller that compares counts with the published ones itself: reading a data set logs nothing."""
+    token = _judged.set(True)
+    try:
+        yield
+    finally:
+        _judged.reset(token)
 
 
 def detect(root: str | Path) -> str:
@@ -107,7 +127,7 @@ def find_datasets(root: str | Path) -> dict[Path, str]:
     """
     root = Path(root)
     found: dict[Path, str] = {}
-    names = sorted(DATASETS, key=lambda name: precedence(LAYOUTS[name]))
+    names = sorted(set(DATASETS) & LAYOUTS.keys(), key=lambda name: (precedence(LAYOUTS[name]), name))
     read_as = [name for name in names if root.suffix.lower() in LAYOUTS[name].endings]
     if read_as and root.is_file():
         return {root: read_as[0]}
@@ -131,5 +151,5 @@ def published_counts(name: str, **options: Any) -> Counts | None:
         UnknownNameError: no data set of that name.
     """
     DATASETS.get(name)
-    published = LAYOUTS[name].published
+    published = LAYOUTS[name].published if name in LAYOUTS else None
     return published(**options) if callable(published) else published

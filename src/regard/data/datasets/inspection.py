@@ -33,7 +33,7 @@ from regard.data.listing import OTHER, Skipped, list_folders, noting
 from regard.errors import DataError
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, JUNK, Sample, Splits
-from regard.threads import allowed_cores, check_processes
+from regard.threads import check_processes
 from regard.wording import count
 
 __all__ = ["Inspection", "Part", "inspect", "inspect_all"]
@@ -227,7 +227,7 @@ def look_at(paths: Iterable[Path], quick: bool, workers: int | None, progress: b
     from tqdm import tqdm
 
     paths = list(paths)
-    workers = allowed_cores() if workers is None else check_processes(workers, "workers")
+    workers = check_processes(workers, "workers")
     if workers > 1 and len(paths) > FEW:
         looked = look_in_processes(paths, quick, workers)
     else:

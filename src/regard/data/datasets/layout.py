@@ -111,8 +111,9 @@ def dataset(
             check_splits(splits, described.test_only or (described.may_lack_train and not splits.train))
             return replace(splits, options=options)
 
+        DATASETS.register(name)(load)
         LAYOUTS[name] = described
-        return DATASETS.register(name)(load)
+        return load
 
     return file
 

@@ -24,6 +24,7 @@ from regard.data.labels.convert import PRESENT, VISIBLE, write_gray
 from regard.errors import ConfigError, DataError, StorageError
 from regard.fingerprint import file_digest
 from regard.parsing import parse_json
+from regard.storage import open_regular, read_regular, write_atomic
 
 __all__ = ["make_labels"]
 
@@ -68,7 +69,7 @@ def make_labels(
     done = read_diary(diary, description, photos)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with diary.open("a", encoding="utf-8") as file:
+        with open_regular(diary, "a", encoding="utf-8") as file:
             if file.tell() == 0:
                 file.write(json.dumps({"description": description}) + "\n")
             for name, photo in tqdm(photos.items(), "label", unit="photo", disable=not progress):
@@ -83,7 +84,7 @@ def make_labels(
                 file.flush()
     except OSError as error:
         raise StorageError(
-            f"could not write {diary}: {error.strerror or error}; what is done is kept; make room and call again"
+            f"could not write {diary}: {error.strerror or error}; what is done is kept; mend that and call again"
         ) from error
     persons = [(name, person_of(done[name], visible, present)) for name in photos]
     write_coco(path, persons, description)
@@ -97,13 +98,16 @@ def read_diary(diary: Path, description: str, photos: Mapping[str, Path]) -> dic
     The last line may be cut off.
 
     Raises:
-        DataError: that call was made with other models.
+        DataError: that call was made with other models, or what it has left cannot be read.
     """
-    if not diary.exists():
+    try:
+        lines = read_regular(diary).decode(errors="replace").splitlines(keepends=True)
+    except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise DataError(f"cannot read {diary} ({error.strerror}); delete it to begin anew") from error
     done: dict[str, tuple[int, int, Joints | None]] = {}
     contents: dict[str, str | None] = {}
-    lines = diary.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     whole: list[str] = []
     for line in lines:
         try:
@@ -122,7 +126,7 @@ def read_diary(diary: Path, description: str, photos: Mapping[str, Path]) -> dic
                 "delete the file to begin anew"
             )
         whole.append(line)
-    diary.write_text("".join(whole), encoding="utf-8")
+    write_atomic(diary, "".join(whole).encode())
     return {
         name: entry
         for name, entry in done.items()

@@ -33,6 +33,7 @@ from regard.data.transforms import resize
 from regard.errors import DataError, StorageError
 from regard.fingerprint import bytes_digest, file_digest, stream_digest
 from regard.parsing import parse_json
+from regard.storage import open_regular
 from regard.structures import Sample
 
 __all__ = ["HEATMAP_SIZE", "LabelPack", "open_pack", "pack_labels"]
@@ -69,7 +70,7 @@ class LabelPack:
     def __init__(self, path: Path, checked: bool = False):
         self.path = path
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 size = int.from_bytes(file.read(8), "little")
                 if size > path.stat().st_size:
                     raise ValueError("cut short, or not a pack")

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from regard.errors import CheckpointError
+from regard.storage import open_regular
 
 __all__ = ["is_mindspore", "read_mindspore"]
 
@@ -105,7 +106,7 @@ class _Slice(NamedTuple):
 
 def is_mindspore(path: Path) -> bool:
     """Return whether a file is to be read as a checkpoint of MindSpore: by its first bytes, or by its suffix."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(4)
     return head.startswith(b"\n") or head in CIPHERS or (path.suffix == SUFFIX and not head.startswith(OF_TORCH))
 
@@ -122,7 +123,7 @@ def read_mindspore(path: Path | str) -> dict[str, Tensor]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = _checked_size(file)
             slices = _slices(_Message(file, 0, size))
             return {name: _tensor(name, list(parts), size) for name, parts in groupby(slices, key=_name)}

@@ -1,0 +1,12 @@
+"""The crowd: synthetic pedestrians, drawn by a small software renderer and written as a data set.
+
+Importing this package needs NumPy, Pillow and tqdm, not torch.
+"""
+
+from __future__ import annotations
+
+from regard.crowd.dataset.contact_sheet import contact_sheet
+from regard.crowd.dataset.generate import make_crowd
+from regard.crowd.knobs import PRESETS, Knobs
+
+__all__ = ["PRESETS", "Knobs", "contact_sheet", "make_crowd"]

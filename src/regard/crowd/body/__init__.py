@@ -1,0 +1,1 @@
+"""People as shapes: bones, tubes around them, and the mesh that is drawn."""

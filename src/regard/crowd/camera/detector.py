@@ -1,0 +1,62 @@
+"""The boxes of a pedestrian detector: around the person, more or less."""
+
+from __future__ import annotations
+
+from regard.crowd.camera.view import Box
+from regard.crowd.knobs import Knobs
+from regard.crowd.rng import Rng
+
+__all__ = ["detect", "misplaced"]
+
+CARE = 0.45
+"""Errors of the person who drew the boxes of the queries, against a detector's."""
+FAULTS = (("feet", 4.0), ("head", 1.0), ("side", 2.0), ("loose", 3.0))
+
+
+def detect(figure: Box, rng: Rng, knobs: Knobs, *, by_hand: bool, shape: float) -> Box:
+    """Draw a box around a figure, shifted, scaled and sometimes cut.
+
+    Args:
+        figure: around the whole figure.
+        rng: stream of the errors.
+        knobs: how large and how frequent they are.
+        by_hand: whether somebody drew the box, with less than half the error and nothing cut.
+        shape: width over height of the pictures; boxes are about as wide.
+    """
+    tall = figure[3] - figure[1]
+    wide = max(figure[2] - figure[0], 0.36 * tall)
+    error = knobs.detector_jitter * (CARE if by_hand else 1.0)
+    height = tall * (1.06 + abs(rng.normal(0, 0.05)) * error)
+    width = max(min(wide * 1.12, 1.32 * shape * tall), (0.91 * shape + rng.normal(0, 0.025)) * height)
+    x = 0.5 * (figure[0] + figure[2]) + rng.normal(0, 0.045) * error * wide
+    y = 0.5 * (figure[1] + figure[3]) + rng.normal(0, 0.022) * error * tall
+    height *= max(0.3, 1 + rng.normal(0, 0.035) * error)
+    width *= max(0.3, 1 + rng.normal(0, 0.06) * error)
+    box = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    if not by_hand and rng.chance(knobs.truncation):
+        return cut(box, rng)
+    return box
+
+
+def cut(box: Box, rng: Rng) -> Box:
+    """Return the box with the feet, the head or a side missing, or much too large."""
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    fault = rng.weighted(FAULTS)
+    if fault == "feet":
+        return left, top, right, bottom - rng.uniform(0.08, 0.30) * height
+    if fault == "head":
+        return left, top + rng.uniform(0.05, 0.12) * height, right, bottom
+    if fault == "side":
+        missing = rng.uniform(0.1, 0.28) * width
+        return (left + missing, top, right, bottom) if rng.chance(0.5) else (left, top, right - missing, bottom)
+    room = rng.uniform(0.08, 0.22)
+    above, below = room * height * rng.uniform(), room * height * rng.uniform()
+    return left - room * width, top - above, right + room * width, bottom + below
+
+
+def misplaced(box: Box, rng: Rng) -> Box:
+    """Return a box that shows half of the person, or less: junk."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    x, y = rng.sign() * rng.uniform(0.45, 0.8) * width, rng.normal(0, 0.25) * height
+    return box[0] + x, box[1] + y, box[2] + x, box[3] + y

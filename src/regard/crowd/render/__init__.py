@@ -1,0 +1,1 @@
+"""From people, places and cameras to the pixels of one picture."""

@@ -1,0 +1,167 @@
+"""A renderer in plain NumPy: dice the cells that face the camera into samples, splat them, shade the nearest.
+
+The idea is that of Reyes (Cook, Carpenter and Catmull, "The Reyes image rendering architecture", 1987) without
+micropolygons: samples are so dense that every one is a pixel of a picture finer than the one wanted. Depth and the
+sample's texel are packed into one 32-bit number, so that the depth test is a scattered minimum and picks the same
+sample whatever the order.
+
+Shapes: V vertices, N cells, n visible cells, D samples along a cell's side, T texels along it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from regard.crowd.body.mesh import Body
+from regard.crowd.camera.view import Box, Figure, Light
+
+__all__ = ["Drawing", "draw"]
+
+EMPTY = np.uint32(0xFFFFFFFF)
+CELL = 1 / 80
+"""A typical cell's side as a share of the figure's height."""
+DENSITY = 0.92
+"""Largest distance of two samples, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure drawn on a fine grid.
+
+    Attributes:
+        body: who it shows.
+        keys: (rows, columns) uint32, depth level above texel, ``EMPTY`` where nobody is.
+        texel_bits: bits of a key below its depth.
+        at: (P,) places of the pixels that show the person, row by row.
+        color: (3, P) linear RGB of those pixels, float32.
+        nearest, level: meters of depth level 0, and per level.
+    """
+
+    body: Body
+    keys: np.ndarray
+    texel_bits: int
+    at: np.ndarray
+    color: np.ndarray
+    nearest: float
+    level: float
+
+    def depth(self, down: float, across: float) -> float:
+        """Return the distance in meters at a place, 0 to 1 down and across the picture; infinite where nobody is."""
+        rows, columns = self.keys.shape
+        key = int(self.keys[int(down * rows), int(across * columns)])
+        return math.inf if key == EMPTY else self.nearest + (key >> self.texel_bits) * self.level
+
+    def labels(self, height: int, width: int) -> np.ndarray:
+        """Return the labels at the middle of every pixel of a picture; (height, width) uint8, see ``canvas.LABELS``."""
+        rows, columns = self.keys.shape
+        row, column = ((np.arange(n) * 2 + 1) * have // (2 * n) for n, have in ((height, rows), (width, columns)))
+        keys = self.keys[row[:, None], column]
+        texel = np.minimum(keys & np.uint32((1 << self.texel_bits) - 1), len(self.body.labels) - 1)
+        return np.where(keys == EMPTY, np.uint8(0), self.body.labels[texel])
+
+    def reduced(self, factor: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return premultiplied RGB (3, h, w) and coverage (h, w) on a grid ``factor`` times as coarse."""
+        h, w = self.keys.shape[0] // factor, self.keys.shape[1] // factor
+        row, column = np.divmod(self.at, self.keys.shape[1])
+        place = (row // factor) * w + column // factor
+        share = np.float32(1 / (factor * factor))
+        sums = [np.bincount(place, weights, minlength=h * w) for weights in (*self.color, None)]
+        red, green, blue, count = (a.astype(np.float32).reshape(h, w) * share for a in sums)
+        return np.stack([red, green, blue]), count
+
+
+def draw(body: Body, figure: Figure, box: Box, *, rows: int, columns: int, light: Light) -> Drawing:
+    """Draw what ``box`` shows of a figure on a grid of ``rows`` x ``columns`` pixels."""
+    x = (figure.x - np.float32(box[0])) * np.float32(columns / (box[2] - box[0]))
+    y = (figure.y - np.float32(box[1])) * np.float32(rows / (box[3] - box[1]))
+    nearest, farthest = float(figure.depth.min()), float(figure.depth.max())
+    texel_bits = (len(body.labels) - 1).bit_length()
+    levels = np.float32((1 << (32 - texel_bits)) - 2)
+    depth = (figure.depth - np.float32(nearest)) * (levels / np.float32(farthest - nearest + 1e-6))
+    buffer = np.full((rows + 2, columns + 2), EMPTY, np.uint32)
+    scale = rows * (figure.box[3] - figure.box[1]) / (box[3] - box[1])
+    splat(buffer, body, (x, y, depth), texel_bits, math.ceil(scale * CELL / DENSITY))
+    keys = closed(buffer)
+    at = np.flatnonzero(keys != EMPTY)
+    texel = (keys.ravel()[at] & np.uint32((1 << texel_bits) - 1)).astype(np.intp)
+    color = shaded(body, figure, texel, light)
+    return Drawing(body, keys, texel_bits, at, color, nearest, (farthest - nearest + 1e-6) / float(levels))
+
+
+def splat(
+    buffer: np.ndarray,
+    body: Body,
+    vertices: tuple[np.ndarray, np.ndarray, np.ndarray],
+    texel_bits: int,
+    fineness: int,
+) -> None:
+    """Write the nearest sample of every pixel into a buffer with a border of one pixel.
+
+    Args:
+        buffer: (height, width) keys, depth above texel; its border takes everything outside the picture.
+        body: whose cells they are.
+        vertices: (V,) each: column, row and depth level.
+        texel_bits: bits of a key below its depth.
+        fineness: D of cells of usual size; larger ones are diced twice as finely.
+    """
+    height, width = buffer.shape
+    x, y = (values.take(body.corners) for values in vertices[:2])
+    area = (x[3] - x[0]) * (y[1] - y[2]) - (y[3] - y[0]) * (x[1] - x[2])
+    seen = np.flatnonzero(area * body.outward > 0)
+    x, y, depth = x.take(seen, axis=1), y.take(seen, axis=1), vertices[2].take(body.corners.take(seen, axis=1))
+    extent = np.maximum(
+        np.maximum(np.abs(x[1] - x[0]), np.abs(y[1] - y[0])), np.maximum(np.abs(x[2] - x[0]), np.abs(y[2] - y[0]))
+    )
+    large = extent > fineness * DENSITY
+    for part, samples in ((~large, fineness), (large, 2 * fineness)):
+        chosen = np.flatnonzero(part)
+        if not len(chosen):
+            continue
+        cells = seen[chosen]
+        row, column = dice(y.take(chosen, axis=1) + 1, samples), dice(x.take(chosen, axis=1) + 1, samples)
+        place = np.floor(row.clip(0, height - 1, out=row), out=row) * np.float32(width)
+        place += np.floor(column.clip(0, width - 1, out=column), out=column)
+        line = np.arange(samples) * body.texels // samples
+        texel = (line[:, None] * body.texels + line)[..., None]
+        keys = dice(depth.take(chosen, axis=1), samples).astype(np.uint32) << np.uint32(texel_bits)
+        keys |= cells.astype(np.uint32) + (texel * body.torn.size).astype(np.uint32)
+        torn = np.flatnonzero(body.torn[cells])
+        keys[:, :, torn] |= np.where(body.alive[texel, cells[torn]], np.uint32(0), EMPTY)
+        np.minimum.at(buffer.reshape(-1), place.astype(np.intp).ravel(), keys.ravel())
+
+
+def dice(corners: np.ndarray, samples: int) -> np.ndarray:
+    """Sample a value given at the corners of cells; (4, n) to (D, D, n)."""
+    upper_left, upper_right, lower_left, lower_right = corners
+    t = ((np.arange(samples, dtype=np.float32) + np.float32(0.5)) / np.float32(samples))[:, None]
+    left = upper_left + (lower_left - upper_left) * t
+    span = upper_right + (lower_right - upper_right) * t - left
+    return left[:, None] + span[:, None] * t[None]
+
+
+def closed(keys: np.ndarray) -> np.ndarray:
+    """Return the picture without its border, holes of one pixel filled with the nearest of the pixels beside them."""
+    keys[0] = keys[-1] = EMPTY
+    keys[:, 0] = keys[:, -1] = EMPTY
+    inner = keys[1:-1, 1:-1]
+    sides = keys[:-2, 1:-1], keys[2:, 1:-1], keys[1:-1, :-2], keys[1:-1, 2:]
+    hits = [side != EMPTY for side in sides]
+    a, b, c, d = hits
+    three = ((a & b) & (c | d)) | ((c & d) & (a | b))
+    nearest = np.minimum(np.minimum(sides[0], sides[1]), np.minimum(sides[2], sides[3]))
+    return np.where((inner == EMPTY) & three, nearest, inner)
+
+
+def shaded(body: Body, figure: Figure, texel: np.ndarray, light: Light) -> np.ndarray:
+    """Return the linear RGB of texels in a light; (P,) to (3, P) float32."""
+    sky = np.float32(0.62) + np.float32(0.38) * figure.normals[1]
+    facing = figure.towards(light.direction) + np.float32(light.wrap)
+    sun = np.maximum(facing * np.float32(1 / (1 + light.wrap)), 0)
+    sky, sun = (dice(values.take(body.corners), body.texels).ravel().take(texel) for values in (sky, sun))
+    color = body.albedo.take(texel, axis=1)
+    for channel, ambient, direct in zip(color, light.ambient, light.sun):
+        channel *= sky * np.float32(ambient) + sun * np.float32(direct)
+    return color

@@ -1,0 +1,1 @@
+"""Places: grounds, walls and the things that stand about."""
