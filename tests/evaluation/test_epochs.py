@@ -19,7 +19,6 @@ from regard.engine.readiness import epochs_to_keep
 from regard.engine.run import resume_run, start_run
 from regard.engine.stopping import Interrupted
 from regard.errors import CheckpointError, ConfigError, StorageError
-from regard.evaluation import epochs
 from regard.evaluation.epochs import find_checkpoints, score_epochs
 from regard.evaluation.evaluate import evaluate_on
 from regard.evaluation.run import open_run
@@ -147,13 +146,13 @@ def test_all_epochs_are_scored_into_one_table_and_one_curve(copied, market, caps
     with Image.open(copied / "epochs" / "scores.png") as picture:
         assert picture.width > 900
     before = (copied / "epochs" / "scores.txt").read_bytes()
-    monkeypatch.setattr(epochs, "load", lambda _: pytest.fail("scored before"))
+    monkeypatch.setattr("regard.evaluation.run.load", lambda _: pytest.fail("scored before"))
     assert main([*asked, str(json_file), "-q"]) == 0
     assert (copied / "epochs" / "scores.txt").read_bytes() == before
 
 
 def test_ended_on_the_way_it_goes_on_and_other_questions_are_asked_anew(copied, monkeypatch):
-    loaded, load = [], epochs.load
+    loaded, load = [], regard.load
 
     def some(folder: Path) -> Any:
         loaded.append(folder.name)
@@ -161,7 +160,7 @@ def test_ended_on_the_way_it_goes_on_and_other_questions_are_asked_anew(copied, 
             raise CheckpointError("ended here")
         return load(folder)
 
-    monkeypatch.setattr(epochs, "load", some)
+    monkeypatch.setattr("regard.evaluation.run.load", some)
     with pytest.raises(CheckpointError, match="ended here"):
         score_epochs(copied, quiet=True)
     found = score_epochs(copied, quiet=True)[0]
