@@ -51,7 +51,7 @@ def configure_arm(arm: str, seed: int, crowd: Path, options: Namespace) -> Confi
     settings = configure("daaf", crowd, options, seed).to_dict()
     settings["model"] |= {"decoder": "2x2", **ARMS[arm]}
     settings["optim"] |= {"name": "adam", "weight_decay": 5e-4}
-    settings["data"] |= {"height": options.height, "width": options.height // 2, "workers": 0, "cache": "ram"}
+    settings["data"] |= {"height": options.height, "width": options.height // 2, "workers": 0, "cache": "disk"}
     if arm == "off":
         del settings["losses"]["pab"]
     return load_config(settings)

@@ -194,9 +194,9 @@ def main() -> None:
             },
             options.rounds,
         )
-        cache = open_cache("ram", samples, Path(temporary))
-        caches: dict[str, PictureCache | None] = {"none": None, "ram": cache}
-        kept = fastest({"regard, cache=ram": lambda: read_ours(samples, options.images, cache)}, options.rounds)
+        cache = open_cache(samples, Path(temporary))
+        caches: dict[str, PictureCache | None] = {"none": None, "disk": cache}
+        kept = fastest({"regard, cache=disk": lambda: read_ours(samples, options.images, cache)}, options.rounds)
         kept |= {f"a worker, cache={kind}": worker_rate(samples, kept_in) for kind, kept_in in caches.items()}
         clock = {
             f"{workers} workers, cache={kind}": wall_rate(samples, pictures, workers, options.rounds)

@@ -13,8 +13,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from regard.data import load_dataset
     from regard.engine.from_python import train
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from regard.recipes import list_recipes
     from regard.registry import list_datasets, list_models
     from regard.structures import Batch, Output, Ranking, Sample, Splits
+    from regard.version import __version__
 
 _HOME = {
     "Batch": "regard.structures",
@@ -51,6 +50,7 @@ _HOME = {
     "rank": "regard.metrics",
     "verify": "regard.evaluation.verify",
     "train": "regard.engine.from_python",
+    "__version__": "regard.version",
 }
 _FORMERLY = {"compare": "verify"}  # until 0.3
 

@@ -187,8 +187,9 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
         default=None, description="loader processes; None: by core count"
     )
-    cache: Literal["none", "ram", "disk"] = Field(
-        default="none", description="where decoded training pictures are kept"
+    cache: Annotated[Literal["none", "disk"], BeforeValidator(lambda kind: "disk" if kind == "ram" else kind)] = Field(
+        default="none",
+        description="disk: decoded training pictures in a file, which the system keeps in memory; ram is the same",
     )
     cache_folder: Place | None = Field(default=None, description="of cache=disk; None: in the run folder")
 
@@ -595,16 +596,17 @@ def _copy(tree: Any) -> Any:
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
+    said = f"override {override!r:.90}"
     dotted, sign, text = override.partition("=")
     keys = _keys_of(dotted, override)
     if not sign or not all(keys):
-        raise ConfigError(f"cannot read override {override!r}; it wants section.key=value, for example optim.lr=1e-4")
+        raise ConfigError(f"cannot read {said}; it wants section.key=value, for example optim.lr=1e-4")
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"override {override!r}: {key!r} holds a value, not a section")
+            raise ConfigError(f"{said}: {key!r} holds a value, not a section")
     plain = _is_place(keys) and text[:1] not in ("", "'", '"') and text not in ("~", "null", "true", "false")
-    tree[keys[-1]] = text if plain else parse_yaml(text, f"override {override!r}")
+    tree[keys[-1]] = text if plain else parse_yaml(text, said)
 
 
 def _keys_of(dotted: str, override: str) -> list[str]:
@@ -675,6 +677,8 @@ def describe_fault(fault: Any, schema: type[BaseModel] = Config, inside: str = "
         known = _keys_at(schema, fault["loc"])
         keys = f" (keys: {', '.join(known)})" if known else ""
         return f"{where}: got {fault['input']!r}, wanted {_wanted_below(where, known)}{keys}"
+    if fault["type"] in ("tuple_type", "list_type"):
+        return f"{where}: got {fault['input']!r}, wanted a list, such as {where}=[{fault['input']}]"
     return f"{where}: got {fault['input']!r}; {fault['msg'][0].lower()}{fault['msg'][1:]}"
 
 

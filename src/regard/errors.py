@@ -18,7 +18,7 @@ import difflib
 import sys
 from collections.abc import Iterable
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar, get_args
 
 __all__ = [
     "CheckpointError",
@@ -29,6 +29,7 @@ __all__ = [
     "RegardWarning",
     "StorageError",
     "UnknownNameError",
+    "check_choice",
     "check_kind",
     "nearest",
     "require",
@@ -77,13 +78,14 @@ class StorageError(RegardError):
     """A write failed; what had been written before is intact."""
 
 
-def require(package: str, what: str, install: str) -> ModuleType:
+def require(package: str, what: str, extra: str, instead: str = "") -> ModuleType:
     """Import a package that only some of the work needs, before any of the work is done.
 
     Args:
         package: name of the module.
         what: what needs it.
-        install: what to give to ``pip install``.
+        extra: name of the extra of regard that brings it.
+        instead: what to do where it is not to be installed.
 
     Raises:
         ConfigError: it cannot be imported.
@@ -93,7 +95,8 @@ def require(package: str, what: str, install: str) -> ModuleType:
     except ImportError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"{what} needs {package}, which cannot be imported ({reason}); pip install {install}"
+            f"{what} needs {package}, which cannot be imported ({reason}); pip install 'regard[{extra}]'"
+            + (f", or {instead}" if instead else "")
         ) from None
     return sys.modules[package]
 
@@ -113,6 +116,24 @@ def check_kind(name: str, value: object, kinds: type | tuple[type, ...], wanted:
     allowed = kinds if isinstance(kinds, tuple) else (kinds,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise ConfigError(f"{name} is {' '.join(repr(value).split())}, wanted {wanted}")
+
+
+def check_choice(name: str, value: object, literal: Any) -> None:
+    """Refuse a value that is not one of a ``Literal`` type's, which whoever reads it would take for another.
+
+    Args:
+        name: of the argument.
+        value: what was given for it.
+        literal: the type.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    choices = get_args(literal)
+    texts = [choice for choice in choices if isinstance(choice, str)]
+    if not any(value is choice for choice in choices) and not (isinstance(value, str) and value in texts):
+        known = ", ".join(map(str, choices))
+        raise ConfigError(f"{name} is {value!r}{nearest(str(value), map(str, choices))}, wanted one of: {known}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

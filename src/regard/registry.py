@@ -52,14 +52,16 @@ class Registry:
         """
 
         def file(entry: T) -> T:
-            if (plugin := being_loaded()) and not entry.__module__.startswith("regard."):
+            plugin = None if entry.__module__.startswith("regard.") else being_loaded()
+            if plugin:
                 self._discover()
-                self._plugins[name] = plugin
             if (other := self._entries.setdefault(name, entry)) is not entry:
                 raise ConfigError(
                     f"{self.kind} {name!r} is registered twice, by {other.__module__} and by {entry.__module__}; "
                     "choose another name"
                 )
+            if plugin:
+                self._plugins[name] = plugin
             return entry
 
         return file

@@ -6,12 +6,11 @@ None of the runs, pictures and data sets named here exists, so a command that lo
 from __future__ import annotations
 
 import os
-import sys
 
 import pytest
 
 from regard.cli.main import main
-from regard.errors import ConfigError, StorageError, require
+from regard.errors import ConfigError, StorageError
 from regard.storage import check_writable, write_atomic
 
 OUTPUTS = [
@@ -94,32 +93,6 @@ def test_a_pipe_or_a_device_is_written_to_and_stays_one(tmp_path):
     with pytest.raises(StorageError, match=r"could not write .*full: No space left"):
         write_atomic(tmp_path / "full", b"scores")
     assert (tmp_path / "full").is_char_device()
-
-
-MISSING = [
-    ("umap", ["report", "RUN", "--map", "umap"], "UMAP is not installed.*pip install umap-learn"),
-    ("sklearn.manifold", ["report", "RUN"], "a map by t-SNE needs sklearn.manifold.*pip install scikit-learn"),
-    ("matplotlib", ["compare", "RUN", "--png", "a.png"], "--png needs matplotlib"),
-    ("matplotlib", ["calibrate", "RUN", "--png", "a.png"], "--png needs matplotlib"),
-    ("onnx", ["export", "RUN", "--to", "onnx"], r"needs onnx.*pip install \"regard\[export\]\""),
-    ("openvino", ["export", "RUN", "--to", "openvino"], r"needs openvino.*pip install \"regard\[export\]\""),
-    ("pymilvus", ["search", "a.jpg", "--gallery", "http://localhost:1/x"], r"needs pymilvus.*\"regard\[milvus\]\""),
-]
-
-
-@pytest.mark.parametrize(("package", "arguments", "message"), MISSING, ids=[" ".join(m[1][:1]) + m[0] for m in MISSING])
-def test_a_missing_package(package, arguments, message, tmp_path, monkeypatch, capsys):
-    import re
-
-    monkeypatch.setitem(sys.modules, package, None)
-    assert main([str(tmp_path / one) if one == "RUN" else one for one in arguments]) == 2
-    assert re.search(message, line(capsys))
-
-
-def test_require_gives_the_module():
-    assert require("json", "this", "nothing") is sys.modules["json"]
-    with pytest.raises(ConfigError, match=r"that needs no_such_package_here, which cannot be.*install it"):
-        require("no_such_package_here", "that", "it")
 
 
 def test_a_run_folder_whose_name_is_no_text(tmp_path, monkeypatch, capsys):

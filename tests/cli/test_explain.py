@@ -246,6 +246,20 @@ def test_precision_with_masks_kept_elsewhere(run, tmp_path, out, capsys):
     assert f"masks in {masks}: 3 of 4 query pictures" in capsys.readouterr().out
 
 
+def test_precision_says_which_masks_are_the_data_sets_own(run, tmp_path, out, capsys):
+    root, masks = write_crowd(tmp_path / "crowd"), tmp_path / "some"
+    (masks / "query").mkdir(parents=True)
+    for file in sorted((root / "masks" / "query").iterdir())[:3]:
+        Image.fromarray(np.full((48, 24), 255, np.uint8)).save(masks / "query" / file.name)
+    how = ("precision", run("sa"), "--map", "last map", "--root", root, "--data", "crowd", "-q", "-o", out, *SIZE)
+    for where, line in {
+        masks: f"masks in {masks}: 3 of 4 query pictures; 1 of the others have the data set's own\n",
+        root / "masks": f"masks in {root / 'masks'}: 4 of 4 query pictures\n",
+    }.items():
+        assert explain(*how, "--masks", where) == 0
+        assert line in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
 def test_sheet(form, run, pictures, tmp_path):
     path = tmp_path / f"sheet.{form}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,13 +13,11 @@ from PIL import Image
 
 from regard.data import TrainTransform, load_dataset, read_image, train_loader
 from regard.data import cache as caching
-from regard.data.cache import CacheKind, PictureCache, cache_file, open_cache
+from regard.data.cache import cache_file, open_cache
 from regard.data.samplers import PlannedBatchSampler
-from regard.errors import ConfigError, DataError, StorageError
+from regard.errors import DataError, StorageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
-
-KINDS: list[CacheKind] = ["ram", "disk"]
 
 
 @pytest.fixture
@@ -32,12 +29,6 @@ def samples(market):
         Image.fromarray(pixels).save(sample.path, format="PNG")
     Image.fromarray(np.arange(48, dtype=np.uint8).reshape(8, 6)).save(train[7].path, format="PNG")
     return train
-
-
-def opened(kind: CacheKind, samples, folder) -> PictureCache:
-    cache = open_cache(kind, samples, folder)
-    assert cache is not None
-    return cache
 
 
 def batches(samples, cache, workers=0, epoch=0):
@@ -55,86 +46,56 @@ def same(some, others) -> bool:
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_picture_is_as_decoded(kind, samples, tmp_path):
-    cache = opened(kind, samples, tmp_path)
+def test_every_picture_is_as_decoded(samples, tmp_path):
+    cache = open_cache(samples, tmp_path)
     assert len(cache) == len(samples)
     for index, sample in enumerate(samples):
         assert (cache[index] == read_image(sample.path)).all()
-    assert cache.num_bytes == sum(read_image(sample.path).nbytes for sample in samples)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-@pytest.mark.parametrize("kind", KINDS)
-def test_batches_are_the_same_with_and_without(kind, workers, samples, tmp_path):
-    cache = opened(kind, samples, tmp_path)
+def test_batches_are_the_same_with_and_without(workers, samples, tmp_path):
+    cache = open_cache(samples, tmp_path)
     for epoch in range(2):
         assert same(batches(samples, cache, workers, epoch), batches(samples, None, 0, epoch))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_batches_need_no_files_any_more(kind, samples, tmp_path):
+def test_batches_need_no_files_any_more(samples, tmp_path):
     expected = batches(samples, None)
-    cache = opened(kind, samples, tmp_path)
+    cache = open_cache(samples, tmp_path)
     shutil.rmtree(samples[0].path.parent)
     assert same(batches(samples, cache, workers=2), expected)
 
 
-def test_none_is_none(samples, tmp_path):
-    assert set(get_args(CacheKind)) == {"none", *KINDS}
-    assert open_cache("none", samples, tmp_path / "new") is None
-    assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_spawned_workers_map_the_same_pixels(kind, samples, tmp_path):
+def test_spawned_workers_map_the_same_pixels(samples, tmp_path):
     from multiprocessing.reduction import ForkingPickler
 
-    cache = opened(kind, samples, tmp_path)
+    cache = open_cache(samples, tmp_path)
     copy = pickle.loads(ForkingPickler.dumps(cache))
     for index in range(len(samples)):
         assert (copy[index] == cache[index]).all()
-    if kind == "ram":
-        copy.blocks[0][0] += 1
-        assert copy[0][0, 0, 0] == cache[0][0, 0, 0]
-
-
-def test_memory_is_taken_in_pieces(samples, tmp_path, monkeypatch):
-    monkeypatch.setattr(caching, "CHUNK", 1000)
-    cache = opened("ram", samples, tmp_path)
-    assert len(cache.blocks) > 5
-    for index, sample in enumerate(samples):
-        assert (cache[index] == read_image(sample.path)).all()
-
-
-def test_too_little_shared_memory_is_said_before_it_is_touched(samples, tmp_path, monkeypatch):
-    monkeypatch.setattr(caching, "SHARED", tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(ConfigError, match=r"no shared memory is left .* 0 of 30 pictures .* data.cache=disk") as caught:
-        open_cache("ram", samples, tmp_path)
-    assert "\n" not in str(caught.value)
 
 
 def test_the_file_is_written_once(samples, tmp_path, monkeypatch):
     folder = tmp_path / "cache"
-    first = opened("disk", samples, folder)
+    first = open_cache(samples, folder)
     (file,) = folder.iterdir()
     assert file == cache_file(samples, folder)
     monkeypatch.setattr(caching, "read_image", lambda _: pytest.fail("decoded again"))
-    again = opened("disk", samples, folder)
+    again = open_cache(samples, folder)
     assert all((first[index] == again[index]).all() for index in range(len(samples)))
 
 
 def test_other_pictures_are_another_file(samples, tmp_path):
-    opened("disk", samples, tmp_path / "cache")
-    part = opened("disk", samples[3:], tmp_path / "cache")
+    open_cache(samples, tmp_path / "cache")
+    part = open_cache(samples[3:], tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 2
     assert (part[0] == read_image(samples[3].path)).all()
 
 
 @pytest.mark.parametrize("change", ["content", "time", "nothing but the content"])
 def test_a_changed_picture_is_decoded_again(change, samples, tmp_path, monkeypatch):
-    opened("disk", samples, tmp_path)
+    open_cache(samples, tmp_path)
     path = samples[4].path
     before = path.stat()
     Image.fromarray(np.full((30, 12, 3), 77, np.uint8)).save(path, format="PNG")
@@ -147,7 +108,7 @@ def test_a_changed_picture_is_decoded_again(change, samples, tmp_path, monkeypat
         path.write_bytes(path.read_bytes().ljust(before.st_size, b"\0"))
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    cache = opened("disk", samples, tmp_path)
+    cache = open_cache(samples, tmp_path)
     assert cache[4].shape == (30, 12, 3)
     assert (cache[4] == 77).all()
     assert (cache[5] == read_image(samples[5].path)).all()
@@ -169,28 +130,27 @@ def flipped(content: bytes, place: int) -> bytes:
     ids=["empty", "cut", "no header", "longer", "other file", "no places", "last pixel", "a pixel", "a place"],
 )
 def test_a_damaged_file_is_written_anew(damage, samples, tmp_path):
-    opened("disk", samples, tmp_path / "cache")
+    open_cache(samples, tmp_path / "cache")
     file = cache_file(samples, tmp_path / "cache")
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
-    opened("disk", samples, tmp_path / "cache")
+    open_cache(samples, tmp_path / "cache")
     assert file.read_bytes() == whole
 
 
 def test_what_is_written_to_a_picture_never_reaches_the_file(samples, tmp_path):
-    cache = opened("disk", samples, tmp_path)
+    cache = open_cache(samples, tmp_path)
     before = cache_file(samples, tmp_path).read_bytes()
     cache[0][:] = 0
     assert cache_file(samples, tmp_path).read_bytes() == before
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("damage", ["missing", "broken"])
-def test_a_broken_picture_is_named_and_leaves_nothing(kind, damage, samples, tmp_path):
+def test_a_broken_picture_is_named_and_leaves_nothing(damage, samples, tmp_path):
     path = samples[5].path
     path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(DataError) as caught:
-        open_cache(kind, samples, tmp_path / "cache")
+        open_cache(samples, tmp_path / "cache")
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())
@@ -199,10 +159,8 @@ def test_a_broken_picture_is_named_and_leaves_nothing(kind, damage, samples, tmp
 def test_a_folder_that_cannot_be_written(samples, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"could not write the picture cache .*; make room, name another folder"):
-        open_cache("disk", samples, tmp_path / "file" / "cache")
+        open_cache(samples, tmp_path / "file" / "cache")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_pictures_are_a_cache_too(kind, tmp_path):
-    cache = opened(kind, [], tmp_path)
-    assert len(cache) == len(opened(kind, [], tmp_path)) == cache.num_bytes == 0
+def test_no_pictures_are_a_cache_too(tmp_path):
+    assert len(open_cache([], tmp_path)) == len(open_cache([], tmp_path)) == 0

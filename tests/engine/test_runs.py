@@ -87,6 +87,7 @@ def test_a_run_leaves_everything_it_promises(finished):
     evaluations = [record for record in history if record["event"] == "eval"]
     assert len(evaluations) == 2
     assert evaluations[0].keys() >= {f"rank{k}" for k in (1, 5, 10, 15, 20)}
+    assert evaluations[1]["options"] == open_run(folder, quiet=True).report().options
     steps = losses(folder)
     assert [s["step"] for s in steps] == list(range(1, len(steps) + 1))
     assert {"loss", "loss/id", "loss/triplet"} <= set(steps[0])

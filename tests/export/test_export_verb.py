@@ -218,7 +218,7 @@ def test_a_missing_package_is_named_before_any_work(market_run, monkeypatch, cap
     assert main(["export", str(market_run), "--to", "openvino"]) == 2
     error = capsys.readouterr().err
     assert package in error
-    assert 'pip install "regard[export]"' in error
+    assert "pip install 'regard[export]'" in error
 
 
 def test_what_onnx_has_not_is_told(market_run, monkeypatch, capsys):

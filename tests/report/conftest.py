@@ -12,8 +12,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from regard.metrics import RankingReport
-from regard.report.demo_page import Command, Evaluation, HeatMaps, Report
+from regard.report.charts import pair_histogram
 from regard.report.ranked import ranked_lists
+from regard.report.runs_page import Command, RunFindings, RunsReport, ShownQuery
 from regard.structures import Ranking, Sample
 
 
@@ -100,12 +101,12 @@ def rank(query: list[Sample], gallery: list[Sample], noise: float) -> tuple[Rank
     return Ranking(np.where(np.isinf(distances), -1, order), distances, matches), np.array(precisions)
 
 
-def evaluation(label: str, ranking: Ranking, ap: np.ndarray) -> Evaluation:
+def evaluation(ranking: Ranking, ap: np.ndarray) -> RankingReport:
     """The ranking, measured."""
     hit = np.where(np.isnan(ap), -1, ranking.matches.argmax(axis=1) + 1)
     cmc = np.array([np.mean((hit > 0) & (hit <= k)) for k in range(1, 31)])
     mean = float(np.nanmean(ap))
-    return Evaluation(label, RankingReport(mean, mean / 2, cmc, ap, ap / 2, hit, {"ap": "step"}))
+    return RankingReport(mean, mean / 2, cmc, ap, ap / 2, hit, {"ap": "step", "unmatched": "skip"})
 
 
 def history(epochs: int = 10, steps: int = 12) -> list[dict[str, Any]]:
@@ -125,8 +126,8 @@ def history(epochs: int = 10, steps: int = 12) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def report(tmp_path_factory) -> Report:
-    """A run with everything a page can show, hostile names included."""
+def report(tmp_path_factory) -> RunsReport:
+    """A run and what it is compared with, hostile names included."""
     folder = tmp_path_factory.mktemp("crops")
     samples = [
         paint_person(folder / f"{pid:04d}_c{camid}s1_{take:06d}_00.jpg", pid, camid, 4 * (take - 1))
@@ -137,21 +138,22 @@ def report(tmp_path_factory) -> Report:
     query, gallery = samples[::3], [s for i, s in enumerate(samples) if i % 3]
     before, after = rank(query, gallery, 3.0), rank(query, gallery, 0.35)
     ranking, ap = after
-    y, x = np.mgrid[0:8, 0:4]
-    blob = np.exp(-(((y - 3) / 2) ** 2) - ((x - 1.5) / 1.2) ** 2)
-    return Report(
+    trained = RunFindings(
+        "trained",
+        evaluation(*after),
+        history=history(),
+        pairs=pair_histogram(ranking.distances[ranking.matches], ranking.distances[~ranking.matches]),
+        lists=ranked_lists(ranking, query, gallery, ap),
+        facts={"System": "apnet"},
+    )
+    return RunsReport(
         title="A made-up run <b>shows</b> everything",
         lead="Eight painted people, three cameras & no network.",
-        evaluations=[evaluation("color histogram", *before), evaluation("trained", *after)],
-        history=history(),
-        distances=(ranking.distances[ranking.matches], ranking.distances[~ranking.matches]),
-        ranked=ranked_lists(ranking, query, gallery, ap),
-        heat=[
-            HeatMaps(q.path, {"P2": blob, "P1": blob**0.5}, f"person {q.pid}", partner=gallery[0].path)
-            for q in query[:3]
-        ],
-        levels={"P2": "after the halves", "P1": "after the whole"},
-        facts={"System": "apnet", "Parameters": 11_234_567},
+        runs=[trained],
+        query_pids=np.array([sample.pid for sample in query]),
+        baselines={"color histogram": evaluation(*before)},
+        queries=[ShownQuery(found.query, "a random query") for found in trained.lists],
+        facts={"Parameters": 11_234_567},
         command="regard demo --seed 0",
         next_commands=[Command("regard train apnet data.root=PATH", "Train on your own pictures.")],
     )

@@ -11,7 +11,7 @@ import pytest
 from matplotlib import rcParams
 
 from regard.explain.figures.svg import PALETTE, Chart
-from regard.report.charts import accuracy_chart, ap_histogram, cmc_chart, distance_histogram, loss_chart
+from regard.report.charts import accuracy_chart, ap_histogram, cmc_chart, histogram_chart, loss_chart, pair_histogram
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -26,12 +26,14 @@ def texts(chart: Chart) -> list[str]:
 
 @pytest.fixture(scope="module")
 def charts(report) -> dict[str, Chart]:
+    run = report.runs[0]
+    scores = {run.label: run.report} | report.baselines
     made = [
-        loss_chart(report.history),
-        accuracy_chart(report.history, {"color histogram": 0.12}),
-        cmc_chart({e.label: e.report.cmc for e in report.evaluations}),
-        ap_histogram({e.label: e.report.ap for e in report.evaluations}),
-        distance_histogram(*report.distances),
+        loss_chart(run.history),
+        accuracy_chart(run.history, {"color histogram": 0.12}),
+        cmc_chart({label: found.cmc for label, found in scores.items()}),
+        ap_histogram({label: found.ap for label, found in scores.items()}),
+        histogram_chart(run.pairs),
     ]
     return {chart.name: chart for chart in made if chart}
 
@@ -72,7 +74,8 @@ def test_colors_of_the_palette_are_told_apart():
 
 
 def test_the_same_chart_gives_the_same_text(report):
-    assert loss_chart(report.history).svg() == loss_chart(report.history).svg()
+    history = report.runs[0].history
+    assert loss_chart(history).svg() == loss_chart(history).svg()
 
 
 def test_nothing_global_changes(charts):
@@ -162,17 +165,17 @@ def test_nothing_to_show_is_no_chart():
     assert accuracy_chart([step(1, 0), step(2, 0)]) is None
     assert cmc_chart({}) is None
     assert ap_histogram({"trained": np.array([np.nan])}) is None
-    assert distance_histogram(np.array([0.1]), np.array([np.inf, np.nan])) is None
+    assert pair_histogram(np.array([0.1]), np.array([np.inf, np.nan])) is None
 
 
 def test_constant_values_do_not_warn():
     assert loss_chart([step(1, 0, loss=0.0, lr=0.0), step(2, 0, loss=0.0, lr=0.0)])
-    assert distance_histogram(np.array([0.5]), np.array([0.5])).svg()
+    assert histogram_chart(pair_histogram(np.array([0.5]), np.array([0.5]))).svg()
     assert ap_histogram({"trained": np.ones(3)}).svg()
     assert cmc_chart({"trained": np.ones(1)}).svg()
 
 
 def test_distances_are_summed_up_rightly():
-    chart = distance_histogram(np.array([0.1, 0.2, 0.6]), np.array([0.3, 0.5, 0.7, 0.9]))
+    chart = histogram_chart(pair_histogram(np.array([0.1, 0.2, 0.6]), np.array([0.3, 0.5, 0.7, 0.9])))
     # right pairs beat 4, 4 and 2 of the 4 wrong ones
     assert f"closer than {100 * 10 / 12:.1f} % of the pairs showing two" in chart.summary

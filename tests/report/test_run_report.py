@@ -145,7 +145,7 @@ def test_the_overlap_of_a_planted_histogram():
 
 
 def test_a_planted_cmc_is_drawn_as_it_is():
-    chart = cmc_chart({"one": np.array([0.5, 0.75, 1.0]), "two": np.array([0.25, 0.25, 0.5])}, 50, foremost="first")
+    chart = cmc_chart({"one": np.array([0.5, 0.75, 1.0]), "two": np.array([0.25, 0.25, 0.5])}, 50)
     assert chart.tips["cmc-0"] == ["one, rank 1: 50.0 %", "one, rank 2: 75.0 %", "one, rank 3: 100.0 %"]
     assert "50.0 % (one), 25.0 % (two)" in chart.summary
 

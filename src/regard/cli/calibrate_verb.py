@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regard.cli.arguments import SEEDS, add_device, between, output_file
-from regard.errors import require
 from regard.wording import count
 
 if TYPE_CHECKING:
@@ -55,8 +54,6 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.evaluation.calibrate import calibrate_run
     from regard.storage import write_atomic
 
-    if arguments.png:
-        require("matplotlib", "--png", "matplotlib")
     found = calibrate_run(
         arguments.run,
         arguments.data,

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from regard.cli.arguments import add_device, between, output_file
-from regard.errors import require
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +52,6 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.evaluation.compare_runs import compare_runs
     from regard.storage import encode_text, write_atomic
 
-    if arguments.png:
-        require("matplotlib", "--png", "matplotlib")
     changes = {
         name: getattr(arguments, name) for name in ("precision", "metric", "ap", "flip", "rerank", "ignore_cameras")
     }

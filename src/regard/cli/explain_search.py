@@ -123,7 +123,7 @@ def curves(arguments: argparse.Namespace) -> None:
     content: dict[str, Any] = {label: {"evaluations": _evaluations(histories[label])} for label in labels}
     if not arguments.no_eval:
         found = search_runs(arguments, {})
-        charts += [cmc_chart({label: run.report().cmc for label, run in found.items()}, foremost="first")]
+        charts += [cmc_chart({label: run.report().cmc for label, run in found.items()})]
         for label, run in found.items():
             counted = _distances(run)
             content[label] |= run.report().to_dict() | {"distances": _plain(counted)}

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from regard.models import ReIDModel
     from regard.models.cost import Cost
 
-SHOWN = "market1501"
-"""Data set whose recipe says how a system is built and what it sees."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -43,6 +40,9 @@ def run(arguments: argparse.Namespace) -> None:
         f"{'size':<9} paper"
     )
     for name in MODELS:
+        if wanted := _without_default(name):
+            print(f"{name:<10} wants {', '.join(wanted)}  {_title(name)}")
+            continue
         model, config = _as_published(name)
         cost = _cost(model, config)
         size = f"{config.data.height} x {config.data.width}"
@@ -55,13 +55,23 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _show(name: str) -> None:
-    from regard.recipes import list_recipes
-    from regard.run_folder.resolving import PLAIN
+    print(_about(name))
+    if not _without_default(name):
+        _show_cost(name)
+    print("\nOptions (regard train NAME model.OPTION=VALUE):")
+    meanings = option_meanings(MODELS.get(name))
+    for option, parameter in MODELS.options(name).items():
+        if option != "num_ids":
+            default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+            print(f"  {option}{default}\n      {meanings.get(option, '')}")
+
+
+def _show_cost(name: str) -> None:
+    from regard.run_folder.resolving import recipe_for
 
     model, config = _as_published(name)
-    cost = _cost(model, config)
-    print(_about(name))
-    said = "As published" if f"{name}_{SHOWN}" in list_recipes() else f"With {PLAIN}'s recipe"
+    cost, recipe = _cost(model, config), recipe_for(name).name
+    said = "As published" if recipe.startswith(f"{name}_") else f"As {recipe} has it"
     backbone = f"{config.model.options['backbone']}, " if "backbone" in config.model.options else ""
     print(
         f"\n{said} ({config.data.height} x {config.data.width}, {backbone}"
@@ -70,11 +80,11 @@ def _show(name: str) -> None:
         f"{f' ({cost.published_gflops:.3f} as the authors compute it)' if _differs(cost) else ''}, "
         f"descriptor of {model.embed_dim:,}"
     )
-    print("\nOptions (regard train NAME model.OPTION=VALUE):")
-    meanings = option_meanings(MODELS.get(name))
-    for option, parameter in MODELS.options(name).items():
-        if option != "num_ids":
-            print(f"  {option} = {parameter.default!r}\n      {meanings.get(option, '')}")
+
+
+def _without_default(name: str) -> list[str]:
+    """Options of a system that have to be given."""
+    return [option for option, one in MODELS.options(name).items() if option != "num_ids" and one.default is one.empty]
 
 
 def option_meanings(entry: Any) -> dict[str, str]:
@@ -91,9 +101,9 @@ def _as_published(name: str) -> tuple[ReIDModel, Config]:
     """The system as its recipe for Market-1501 builds it, with weights that mean nothing."""
     from regard.models import create_model
     from regard.models.cost import constant_weights
-    from regard.run_folder.resolving import resolve
+    from regard.run_folder.resolving import BASE, resolve
 
-    config = resolve(name, [f"data.name={SHOWN}"]).config
+    config = resolve(name, [f"data.name={BASE}"]).config
     with constant_weights():
         return create_model(name, 751, **config.model.options), config
 

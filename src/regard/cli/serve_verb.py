@@ -42,10 +42,13 @@ def run(arguments: argparse.Namespace) -> None:
     import signal
     import socket
 
+    from regard.errors import ConfigError, require
+
+    for package in ("python_multipart", "fastapi", "uvicorn"):
+        require(package, "regard serve", "serve")
     import uvicorn
 
     from regard.calibration.similarity import check_prior
-    from regard.errors import ConfigError
     from regard.service.app import create_app
     from regard.service.feedback import Marks
     from regard.service.guard import check_address

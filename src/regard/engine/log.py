@@ -2,8 +2,8 @@
 
 ``metrics.jsonl`` holds one JSON object a line. For every optimizer step: ``{"event": "step", "epoch", "step", "lr",
 "images_per_s", "loss", "loss/TERM" ..., "grad_norm"}``; for every evaluation: ``{"event": "eval", "epoch", "step",
-"mAP", "mINP", "rank1" ..., "precision"}``. Epochs and steps count from 1, on the screen and in the file; TensorBoard
-gets the same.
+"mAP", "mINP", "rank1" ..., "precision", "options"}``, where ``options`` is what changes the score, in words. Epochs
+and steps count from 1, on the screen and in the file; TensorBoard gets the same.
 A resumed run continues the file as if it had never stopped: what lies behind the checkpoint is cut off first.
 """
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, require
 from regard.run_folder.history import read_history
 from regard.runtime.fabric import Runtime
 from regard.storage import write_atomic
@@ -64,14 +64,23 @@ class TrainingLog:
         self.last: dict[str, Any] = {}
         self._file = self._board = None
         if runtime.is_main:
-            from torch.utils.tensorboard.writer import SummaryWriter
-
             path = folder / "metrics.jsonl"
             ends = {"step": step, "eval": step - evaluating}
             kept = [record for record in read_history(folder) if record["step"] <= ends.get(record["event"], step)]
             write_atomic(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
             self._file = path.open("a", encoding="utf-8")
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+            self._board = self._open_board(folder / "tensorboard", step)
+
+    def _open_board(self, folder: Path, step: int) -> Any:
+        """TensorBoard's writer; None, and a line, where the package is not installed."""
+        try:
+            require("tensorboard", "the run's folder tensorboard/", "tensorboard")
+        except ConfigError as missing:
+            self.warn(f"{missing}; the training goes on, and metrics.jsonl holds the same figures")
+            return None
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        return SummaryWriter(str(folder), purge_step=step + 1)
 
     def progress(self, loader: Iterable[Any], total: int, done: int, title: str) -> Iterator[Any]:
         """Iterate over an epoch's batches behind a progress bar."""

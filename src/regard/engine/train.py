@@ -39,8 +39,8 @@ from regard.engine.step import Learner, check_pieces
 from regard.engine.stopping import Interrupted, StopRequest
 from regard.engine.training_state import TrainingState, machine_of, restore, save_state
 from regard.errors import ConfigError, RegardError
-from regard.evaluation.embed import embed_run, loader_workers, products_of
-from regard.evaluation.scoring import score_features
+from regard.evaluation.embed import embed_run, loader_workers, run_options
+from regard.evaluation.scoring import score_features, with_options
 from regard.input_spec import InputSpec
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
@@ -362,12 +362,12 @@ def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime)
 
 def build_cache(config: Config, splits: Splits, folder: Path, runtime: Runtime) -> PictureCache | None:
     """The decoded pictures that the configuration asks for; one rank writes the file that all of them map."""
-    data = config.data
-    place = data.cache_folder or folder / "cache"
-    if data.cache == "disk" and not runtime.is_main:
+    if config.data.cache == "none":
+        return None
+    if not runtime.is_main:
         runtime.barrier()
-    cache = open_cache(data.cache, splits.train, place)
-    if data.cache == "disk" and runtime.is_main:
+    cache = open_cache(splits.train, config.data.cache_folder or folder / "cache")
+    if runtime.is_main:
         runtime.barrier()
     return cache
 
@@ -414,13 +414,13 @@ def evaluate(
         features = embed_run(model, splits, config, runtime, log.quiet)
 
         def score() -> None:
-            report = score_features(*features, config.eval, splits)
+            report = with_options(score_features(*features, config.eval, splits), run_options(config, runtime))
             figures = report.figures()
             scores = {name.replace("rank-", "rank"): value for name, value in figures.items()}
-            precision = products_of(config, runtime.device).precision
-            log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores, "precision": precision})
-            said = (f"{name} {100 * value:.1f}" for name, value in figures.items() if name != "mINP")
-            log.say(f"epoch {progress.epoch}: {', '.join(said)}", asked=True)
+            said = {"precision": report.options["precision"], "options": report.options}
+            log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores, **said})
+            shown = (f"{name} {100 * value:.1f}" for name, value in figures.items() if name != "mINP")
+            log.say(f"epoch {progress.epoch}: {', '.join(shown)}", asked=True)
             if report.mAP > progress.best:
                 model.save(folder / "best")
                 progress.best = report.mAP

@@ -31,7 +31,7 @@ from regard.models.saved import model_config, model_folder, saved_input, saved_s
 from regard.naming import distinct, file_name
 from regard.run_folder.folders import own_config, run_home
 from regard.run_folder.opened_data import open_data, tested_on
-from regard.run_folder.resolving import resolve
+from regard.run_folder.resolving import recipe_for
 from regard.runtime.fabric import Runtime
 from regard.storage import plain_text
 from regard.structures import Splits
@@ -190,7 +190,7 @@ def open_run(
     """
     folder = Path(folder)
     place, own = model_folder(folder), own_config(folder)
-    tree = (own or resolve(saved_system(place), ["data.name=market1501"]).config).to_dict()
+    tree = (own or recipe_for(saved_system(place)).config()).to_dict()
     data, seen = tree["data"], saved_input(place)
     if own is None and seen is not None:
         data |= {key: getattr(seen, key) for key in ("height", "width", "interpolation")}
@@ -205,9 +205,11 @@ def open_run(
     return Run(folder, label or next(iter(run_labels([folder]))), load_config(tree), own, quiet)
 
 
-def open_runs(folders: Sequence[Path], *arguments: Any, baseline: Path | None = None, **options: Any) -> list[Run]:
-    """Open several, each with a label of its own (:func:`run_labels`); further arguments are of :func:`open_run`."""
-    labels = run_labels(folders, baseline)
+def open_runs(
+    folders: Sequence[Path] | Mapping[str, Path], *arguments: Any, baseline: Path | None = None, **options: Any
+) -> list[Run]:
+    """Open several, by label or each labeled by :func:`run_labels`; further arguments are of :func:`open_run`."""
+    labels = folders if isinstance(folders, Mapping) else run_labels(folders, baseline)
     return [open_run(folder, *arguments, label=label, **options) for label, folder in labels.items()]
 
 

@@ -20,9 +20,10 @@ from regard.errors import ConfigError, DataError
 from regard.evaluation.embed import evaluate_splits, loader_workers
 from regard.evaluation.run import Run, open_run
 from regard.evaluation.scoring import embedding_options, with_options
-from regard.export.engines import Engine, open_engine
+from regard.export.engines import Engine
 from regard.export.exporting import Exported, read_pictures
 from regard.export.manifest import card_file
+from regard.export.opening import open_engine
 from regard.metrics import RankingReport
 from regard.storage import write_atomic
 from regard.structures import Sample, Splits

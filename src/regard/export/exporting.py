@@ -226,7 +226,7 @@ def try_files(
     suffix = next(iter(files))
     names = [name for name in engines.RUNS[suffix] if name == "torch" or is_installed(name)]
     if not names:
-        raise ConfigError('neither onnxruntime nor openvino is there to try the file; pip install "regard[export]"')
+        raise ConfigError("neither onnxruntime nor openvino is there to try the file; pip install 'regard[export]'")
     wanted = {kind: reference(model, images) for kind, images in pictures.items()}
     parity, faults = {}, []
     for name in names:

@@ -36,8 +36,6 @@ __all__ = [
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
 """Name of a format -> how its file names end."""
 
-EXTRA = '"regard[export]"'
-
 
 def check_format(name: str, int8: bool = False) -> None:
     """Check that there is a format, and that what it takes is installed.
@@ -64,7 +62,7 @@ def install(name: str) -> ModuleType:
     Raises:
         ConfigError: it is not installed.
     """
-    return require(name, "this format", EXTRA)
+    return require(name, "this format", "export")
 
 
 def is_installed(name: str) -> bool:

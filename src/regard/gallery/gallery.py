@@ -330,7 +330,7 @@ def open_engine(where: str | Path, dim: int | None = None, progress: Any = None)
         ConfigError: its client library is not installed.
     """
     if is_url(where):
-        require("pymilvus", "a gallery on a server", '"regard[milvus]"')
+        require("pymilvus", "a gallery on a server", "milvus")
         from regard.gallery.milvus import MilvusEngine
 
         return MilvusEngine(str(where), dim)

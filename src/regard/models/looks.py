@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -21,9 +21,7 @@ from torch import Tensor, nn
 from regard.errors import ConfigError
 from regard.input_spec import InputSpec
 from regard.models.backbone import Backbone, tap
-
-if TYPE_CHECKING:
-    from regard.models.contract import ReIDModel
+from regard.models.saved import Described
 
 __all__ = ["GATE", "Attention", "HeadLayer", "Over", "Rows", "evaluating", "find_maps", "gate_attention", "watched"]
 
@@ -139,29 +137,44 @@ def watched(layers: Mapping[Any, nn.Module], copied: bool = True) -> Iterator[di
             handle.remove()
 
 
-def find_maps(model: ReIDModel) -> dict[str, nn.Module]:
+def find_maps(model: Described) -> dict[str, nn.Module]:
     """The outermost parts of a network that return a map on the way to its embedding, by path, in order of the calls.
 
-    Of ``backbone``, a :class:`~regard.models.backbone.Backbone`, these are the stages, called taps. What is narrower
-    than the widest and comes after it, as a gate over positions, is left out: the last one is the map that is pooled.
-    The network is run once, on a picture of its own size.
+    Of ``backbone``, a :class:`~regard.models.backbone.Backbone`, these are the stages, called taps. The last one is the
+    last that all of the way leads through, where there is one: a gate beside it is left out. For this the network is
+    run on a picture of its own size.
 
     Raises:
         ConfigError: there is none.
     """
     modules = {path: one for path, one in model.named_modules() if path and not isinstance(one, Backbone)}
-    own = next(model.parameters())
-    image = own.new_zeros(1, 3, *(model.input or InputSpec()).size)
-    with evaluating(model), torch.inference_mode(False), torch.enable_grad(), watched(modules, copied=False) as seen:
-        answer = model(image.clone().requires_grad_()).embedding.sum()
+    with evaluating(model), torch.inference_mode(False), torch.enable_grad():
+        image = next(model.parameters()).new_zeros(1, 3, *(model.input or InputSpec()).size).requires_grad_()
+        with watched(modules, copied=False) as seen:
+            answer = model(image).embedding.sum()
         maps = {path: x for path, x in seen.items() if x.ndim == 4 and x.shape[2] * x.shape[3] > 1 and x.requires_grad}
         moved = torch.autograd.grad(answer, list(maps.values()), allow_unused=True) if maps else ()
-    outer = {path: x for (path, x), part in zip(maps.items(), moved) if part is not None}
-    outer = {path: x.shape[1] for path, x in outer.items() if not any(path.startswith(f"{up}.") for up in outer)}
-    if not outer:
+        found = [path for path, gradient in zip(maps, moved) if gradient is not None]
+        found = [path for path in found if not any(path.startswith(f"{outer}.") for outer in found)]
+        ends = (end for end in range(len(found), 0, -1) if _all_through(model, modules[found[end - 1]], image))
+        found = found[: next(ends, len(found))]
+    if not found:
         raise ConfigError(
             f"no part of {type(model).__name__} returns a (B, C, h, w) map on the way to the embedding, so there is "
             "none to look at; name those that do in its map_layers()"
         )
-    last = max(number for number, width in enumerate(outer.values()) if width == max(outer.values()))
-    return {STAGE.sub(lambda found: tap(int(found[1])), path): modules[path] for path in list(outer)[: last + 1]}
+    return {STAGE.sub(lambda match: tap(int(match[1])), path): modules[path] for path in found}
+
+
+def _all_through(model: Described, layer: nn.Module, image: Tensor) -> bool:
+    """Return whether the embedding of an image depends on it by what a layer returns alone."""
+
+    def cut(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        return (output[0].detach(), *output[1:]) if isinstance(output, tuple) else output.detach()
+
+    handle = layer.register_forward_hook(cut)
+    try:
+        answer = model(image).embedding.sum()
+    finally:
+        handle.remove()
+    return not answer.requires_grad or torch.autograd.grad(answer, image, allow_unused=True)[0] is None

@@ -2,23 +2,19 @@
 
 from regard.report.answers import answers
 from regard.report.camera_pairs import camera_pair_table
-from regard.report.demo_page import Command, Evaluation, HeatMaps, Report, write_report
 from regard.report.embedding_map import EmbeddingMap, embedding_map
 from regard.report.failures import Failure, hardest
 from regard.report.findings import SECTIONS, gather
 from regard.report.ranked import RankedList, pick_queries, ranked_lists
 from regard.report.ranked_figure import ranked_figure
-from regard.report.runs_page import RunFindings, RunsReport, render_runs, write_runs
+from regard.report.runs_page import Command, RunFindings, RunsReport, render_runs, write_runs
 
 __all__ = [
     "SECTIONS",
     "Command",
     "EmbeddingMap",
-    "Evaluation",
     "Failure",
-    "HeatMaps",
     "RankedList",
-    "Report",
     "RunFindings",
     "RunsReport",
     "answers",
@@ -30,6 +26,5 @@ __all__ = [
     "ranked_figure",
     "ranked_lists",
     "render_runs",
-    "write_report",
     "write_runs",
 ]

@@ -7,7 +7,7 @@ object interface is used throughout, so no global figure is left behind.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,7 +23,6 @@ __all__ = [
     "accuracy_chart",
     "ap_histogram",
     "cmc_chart",
-    "distance_histogram",
     "histogram_chart",
     "loss_chart",
     "pair_histogram",
@@ -124,15 +123,12 @@ def accuracy_chart(history: Sequence[Record], references: Mapping[str, float] | 
     return Chart("accuracy", "Retrieval accuracy over epochs", summary, figure, tips)
 
 
-def cmc_chart(
-    curves: Mapping[str, np.ndarray], depth: int = 20, foremost: Literal["first", "last"] = "last"
-) -> Chart | None:
+def cmc_chart(curves: Mapping[str, np.ndarray], depth: int = 20) -> Chart | None:
     """Cumulative match characteristic: how often a right answer is among the first r.
 
     Args:
-        curves: label -> (R,) fractions, the first for rank 1.
+        curves: label -> (R,) fractions, the first for rank 1; the first label has the first color.
         depth: ranks shown.
-        foremost: which label is the one to look at and has the first color.
 
     Returns:
         The chart, None where there is no curve.
@@ -144,7 +140,7 @@ def cmc_chart(
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.subplots()
     ends, tips, short = [], {}, shortened(curves)
-    for i, (label, curve) in enumerate(reversed(curves.items()) if foremost == "last" else curves.items()):
+    for i, (label, curve) in enumerate(curves.items()):
         ranks = np.arange(1, len(curve) + 1)
         _line(axes, ranks, curve, i, f"cmc-{i}")
         tips[f"cmc-{i}"] = [f"{label}, rank {r}: {v:.1f} %" for r, v in zip(ranks, curve)]
@@ -163,15 +159,13 @@ def cmc_chart(
     return Chart("cmc", "Cumulative match characteristic", summary, figure, tips)
 
 
-def ap_histogram(
-    precisions: Mapping[str, np.ndarray], bins: int = 10, foremost: Literal["first", "last"] = "last"
-) -> Chart | None:
+def ap_histogram(precisions: Mapping[str, np.ndarray], bins: int = 10) -> Chart | None:
     """How the queries spread between hopeless and perfect.
 
     Args:
-        precisions: label -> (Q,) average precision per query as fractions, NaN where unmatched.
+        precisions: label -> (Q,) average precision per query as fractions, NaN where unmatched; the first is drawn
+            solid, the others as outlines.
         bins: bars between 0 and 100 %.
-        foremost: which label is drawn solid; the others are outlines.
 
     Returns:
         The chart, None where there is no query.
@@ -184,7 +178,7 @@ def ap_histogram(
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.subplots()
     tips, handles, short = {}, [], shortened(values)
-    for i, (label, ap) in enumerate(reversed(values.items()) if foremost == "last" else values.items()):
+    for i, (label, ap) in enumerate(values.items()):
         share = np.histogram(100 * ap, edges)[0] / len(ap) * 100
         color = SERIES[i % len(SERIES)]
         if i == 0:
@@ -198,7 +192,7 @@ def ap_histogram(
             f"{label}: {part:.1f} % of queries at {low:g} to {low + 100 / bins:g} %" for part, low in zip(share, edges)
         ]
     _dress(axes, "of queries", "average precision of the query")
-    _legend(axes, handles if foremost == "last" else handles[::-1])
+    _legend(axes, handles[::-1])
     axes.set_xlim(0, 100)
     axes.set_ylim(bottom=0, top=axes.get_ylim()[1] * 1.12)
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -270,16 +264,6 @@ def pair_histogram(
         medians=(float(np.median(right)), float(np.median(wrong))),
         quantity=quantity,
     )
-
-
-def distance_histogram(right: np.ndarray, wrong: np.ndarray, bins: int = 50) -> Chart | None:
-    """Distances between pictures of one person, and of two; see :func:`pair_histogram`.
-
-    Returns:
-        The chart, None where one of the two kinds is missing.
-    """
-    found = pair_histogram(right, wrong, bins)
-    return found and histogram_chart(found)
 
 
 def histogram_chart(

@@ -136,8 +136,8 @@ def check_method(method: MapMethod) -> ModuleType | None:
         ConfigError: it is not installed.
     """
     if method == "umap":
-        return require("umap", "UMAP is not installed: the map", "umap-learn, or take the method tsne")
-    return require("sklearn.manifold", "a map by t-SNE", "scikit-learn") if method == "tsne" else None
+        return require("umap", "a map by UMAP", "umap", "take the method tsne or pca")
+    return require("sklearn.manifold", "a map by t-SNE", "report", "take the method pca") if method == "tsne" else None
 
 
 def aligned(places: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from regard import __version__
 from regard.config import Config
+from regard.data.labels import has_label
 from regard.data.transforms import TestTransform
 from regard.errors import CheckpointError, ConfigError, nearest
 from regard.evaluation.run import Run, open_runs
@@ -37,7 +37,8 @@ from regard.explain.heads import pair_heat
 from regard.metrics import evaluate_camera_pairs, rank
 from regard.metrics.pair_sampling import sample_pairs
 from regard.metrics.score_options import option_lines
-from regard.models.saved import WEIGHTS, from_config, model_config, model_folder
+from regard.models.build import from_config
+from regard.models.saved import WEIGHTS, model_config, model_folder
 from regard.report.answers import run_answers
 from regard.report.charts import PairHistogram, pair_histogram
 from regard.report.embedding_map import EmbeddingMap, MapMethod, aligned, check_method, embedding_map, pick_people
@@ -49,6 +50,7 @@ from regard.run_folder.history import read_history
 from regard.run_folder.origin import read_origin
 from regard.run_folder.saved_state import read_progress
 from regard.structures import Sample, Splits
+from regard.version import __version__
 from regard.wording import count
 
 __all__ = ["SECTIONS", "gather"]
@@ -82,7 +84,7 @@ class Stages:
 
 
 def gather(
-    folders: Sequence[Path],
+    folders: Sequence[Path] | Mapping[str, Path],
     *,
     name: str | None = None,
     root: Path | None = None,
@@ -100,7 +102,7 @@ def gather(
     """Find out everything the page of some runs shows.
 
     Args:
-        folders: run folders or model folders.
+        folders: run folders or model folders, or label -> such a folder.
         name, root: data set for all; both None takes each run's own, which must be the same.
         changes: settings of the ``eval`` section for all. The form of AP is ``step`` for all unless said here.
         queries: random queries whose ranked lists are shown, and hardest failures besides.
@@ -309,7 +311,7 @@ class Finder:
 
     def _precision(self, run: Run) -> list[PrecisionRow]:
         """Before and after training; nothing where the data has no masks."""
-        if not any(sample.mask for sample in self.splits.query):
+        if not any(has_label(sample, "mask") for sample in self.splits.query):
             return []
         pairs = pair_up(self.splits.query, self.splits.gallery, MASKED_IN_FULL if self.full else MASKED)
         pids = np.array([sample.pid for sample, _ in pairs])

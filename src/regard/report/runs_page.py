@@ -48,9 +48,22 @@ from regard.storage import encode_text, write_atomic
 from regard.structures import Sample
 from regard.wording import count
 
-__all__ = ["Match", "RunFindings", "RunsReport", "ShownQuery", "render_runs", "write_runs"]
+__all__ = ["Command", "Match", "RunFindings", "RunsReport", "ShownQuery", "render_runs", "write_runs"]
 
 CMC_DEPTH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something to type next.
+
+    Attributes:
+        line: the command line.
+        purpose: what it does, a short sentence.
+    """
+
+    line: str
+    purpose: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,8 @@ class RunFindings:
         report: its scores.
         parameters: of the network as it searches.
         gflops: of one picture.
-        history: records of its ``metrics.jsonl``, as :class:`~regard.report.demo_page.Report` has them.
+        history: records of its ``metrics.jsonl``, in order: ``{"event": "step", "epoch": 1, "step": 12, "lr": ...,
+            "loss": ..., "loss/id": ...}`` and ``{"event": "eval", "epoch": 4, "step": 260, "mAP": ..., "rank1": ...}``.
         pairs: how alike pairs of one person and of two are.
         cameras: scores by query camera and gallery camera.
         places: embedding map of ``RunsReport.mapped``.
@@ -127,22 +141,26 @@ class RunsReport:
         lead: a sentence or two below it.
         runs: in the order to show them; the same color and dashes stand for a run all over the page.
         query_pids: (Q,) who the queries show.
+        baselines: what the runs are compared with: label of another method -> its scores; the first one foremost.
         queries: those whose ranked lists are shown.
         mapped: pictures of the embedding maps.
         pictures: those that attention is shown for.
         facts: what was measured, on what, with which versions.
         command: the command line that made the page.
+        next_commands: what to try next.
     """
 
     title: str
     runs: Sequence[RunFindings]
     query_pids: np.ndarray
+    baselines: Mapping[str, RankingReport] = field(default_factory=dict)
     lead: str = ""
     queries: Sequence[ShownQuery] = ()
     mapped: Sequence[Sample] = ()
     pictures: Sequence[Sample] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
     command: str = ""
+    next_commands: Sequence[Command] = ()
 
 
 def write_runs(report: RunsReport, path: Path | str) -> Path:
@@ -167,22 +185,23 @@ def render_runs(report: RunsReport) -> str:
         DataError: a picture cannot be read.
     """
     runs = report.runs
-    labels = [run.label for run in runs]
+    scores = {run.label: run.report for run in runs} | dict(report.baselines)
     best = max(range(len(runs)), key=lambda number: runs[number].report.mAP)
     return render_page(
         "runs.html",
         report=report,
         figures=FIGURES,
-        cells=score_cells({run.label: run.report for run in runs}, report.query_pids),
-        marks=dict(zip(labels, map(run_mark, range(len(runs))))),
+        scores=scores,
+        cells=score_cells(scores, report.query_pids),
+        marks=dict(zip(scores, map(run_mark, range(len(scores))))),
         best=runs[best],
         costs=_costs(runs),
-        training=_training(runs),
+        training=_training(runs, report.baselines),
         finding=[
             chart
             for chart in (
-                cmc_chart({run.label: run.report.cmc for run in runs}, CMC_DEPTH, foremost="first"),
-                ap_histogram({run.label: query_scores(run.report)["mAP"] for run in runs}, foremost="first"),
+                cmc_chart({label: found.cmc for label, found in scores.items()}, CMC_DEPTH),
+                ap_histogram({label: query_scores(found)["mAP"] for label, found in scores.items()}),
             )
             if chart
         ],
@@ -224,10 +243,11 @@ def _costs(runs: Sequence[RunFindings]) -> dict[str, list[tuple[str, bool]]]:
     return costs
 
 
-def _training(runs: Sequence[RunFindings]) -> dict[str, list[Chart]]:
+def _training(runs: Sequence[RunFindings], baselines: Mapping[str, RankingReport]) -> dict[str, list[Chart]]:
     """Charts of learning: the main ones, and small ones of every term."""
     if len(runs) == 1:
-        charts = [loss_chart(runs[0].history), accuracy_chart(runs[0].history)]
+        foremost = {label: found.mAP for label, found in [*baselines.items()][:1]}
+        charts = [loss_chart(runs[0].history), accuracy_chart(runs[0].history, foremost)]
         return {"main": [chart for chart in charts if chart], "terms": []}
     charts = training_charts({run.label: run.history for run in runs})
     main = [chart for chart in charts if chart.name in ("run-loss", "run-accuracy")]

@@ -11,7 +11,7 @@ from regard.storage import read_regular
 
 __all__ = ["from_one", "read_history"]
 
-TEXTS = ("event", "precision")
+KINDS = {"event": str, "precision": str, "options": dict}
 """What a record says in words; the rest are numbers."""
 
 
@@ -44,7 +44,7 @@ def _check(record: Any) -> None:
     if missing := sorted(wanted - record.keys()):
         raise ValueError(f"it has no {', '.join(missing)}")
     for key, value in record.items():
-        kind: Any = str if key in TEXTS else int if key in ("epoch", "step") else (int, float)
+        kind: Any = int if key in ("epoch", "step") else KINDS.get(key, (int, float))
         if not isinstance(value, kind) or (key in ("epoch", "step") and value < 0):
             raise ValueError(f"{key} is {value!r}")
 

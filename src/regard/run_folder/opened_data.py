@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from regard.config import Config
+from regard.config import Config, LabelFilesConfig
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources
@@ -13,7 +14,7 @@ from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 from regard.threads import allowed_cores
 
-__all__ = ["find_data", "open_data", "tested_on"]
+__all__ = ["find_data", "label_roots", "open_data", "tested_on"]
 
 CROWD = Path("runs") / "crowd"
 
@@ -49,13 +50,26 @@ def _labeled(splits: Splits, config: Config, runtime: Runtime | None, quiet: boo
     if not config.data.labels or not splits.train:
         return splits
     files = config.data.label_files.get(splits.name)
-    roots = LabelRoots(**files.model_dump(exclude={"pack"})) if files else None
+    roots = label_roots(files) if files else None
     if runtime and not runtime.is_main:
         runtime.barrier()
     labeled = label_training(splits, roots, files.pack if files else None, progress=not quiet)
     if runtime and runtime.is_main:
         runtime.barrier()
     return labeled
+
+
+def label_roots(files: LabelFilesConfig, **others: Any) -> LabelRoots:
+    """Return where a run's settings say that labels are; the usual threshold is of the masks in ``mask_root`` alone.
+
+    Args:
+        files: the settings.
+        others: what is to be otherwise.
+    """
+    said = files.model_dump(exclude={"pack"})
+    if not files.mask_root and files.mask_threshold == LabelFilesConfig().mask_threshold:
+        said["mask_threshold"] = None
+    return LabelRoots(**said | others)
 
 
 def tested_on(config: Config) -> str | None:

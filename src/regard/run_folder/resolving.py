@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from regard.recipes import Recipe, list_recipes, read_recipe
 from regard.registry import MODELS
 from regard.run_folder.origin import changed_settings
 
-__all__ = ["Resolved", "resolve"]
+__all__ = ["BASE", "Resolved", "recipe_for", "resolve"]
 
 BASE = "market1501"
 """Data set whose recipe a system takes for data sets that it has none for."""
@@ -48,26 +49,40 @@ def resolve(name: str, overrides: Overrides = ()) -> Resolved:
     Raises:
         ConfigError: there is no such recipe, or it or an override is wrong.
     """
-    called, note, on_board = name, "", list_recipes()
-    if name in MODELS and name not in on_board:
-        data, system = _data_of(overrides), name
-        called = f"{system}_{data}"
-        own, plain = ([f"{one}_{kind}" for kind in (data, BASE)] for one in (system, PLAIN))
-        name = next(one for one in (*own, *plain) if one in on_board)
-        if name != called:
-            whose = "that" if name in own else f"{PLAIN}'s"
-            note = f"{system} has no recipe for {data} and takes {whose} for {name.rpartition('_')[2]}"
-            given = override({}, overrides)
-            called_so = None if given.get("data", {}).get("train") else data
-            model = {} if name in own else {"model": {"name": system}}
-            if isinstance(overrides, Mapping):
-                overrides = lay_over({**model, "data": {"name": called_so}}, given)
-            else:
-                texts = [f"model={{name: {system}}}"] if model else []
-                overrides = (*texts, f"data.name={called_so or 'null'}", *overrides)
-    recipe = read_recipe(name)
+    if name not in MODELS or name in list_recipes():
+        return _resolved(name, read_recipe(name), overrides)
+    data = _data_of(overrides)
+    recipe = recipe_for(name, data)
+    if recipe.name == f"{name}_{data}":
+        return _resolved(recipe.name, recipe, overrides)
+    own, _, base = recipe.name.rpartition("_")
+    note = f": {name} has no recipe for {data} and takes {'that' if own == name else f'that of {PLAIN}'} for {base}"
+    if own != name:  # and what is known of that one's scores says nothing of this
+        recipe = replace(recipe, about=None, settings={**recipe.settings, "model": {"name": name}})
+    given = override({}, overrides)
+    called = None if given.get("data", {}).get("train") else data
+    if isinstance(overrides, Mapping):
+        overrides = lay_over({"data": {"name": called}}, given)
+    else:
+        overrides = (f"data.name={called or 'null'}", *overrides)
+    return _resolved(f"{name}_{data}", recipe, overrides, note)
+
+
+def recipe_for(system: str, data: str = BASE) -> Recipe:
+    """The recipe that a system takes for a data set: its own for that one or for Market-1501, or the baseline's.
+
+    Args:
+        system: name of a registered model.
+        data: name of the data set.
+    """
+    on_board = list_recipes()
+    names = (f"{one}_{kind}" for one in (system, PLAIN) for kind in (data, BASE))
+    return read_recipe(next(name for name in names if name in on_board))
+
+
+def _resolved(called: str, recipe: Recipe, overrides: Overrides, note: str = "") -> Resolved:
     config = recipe.config(overrides)
-    said = f"recipe {name} ({recipe.kind})" + (f": {note}" if note else "")
+    said = f"recipe {recipe.name} ({recipe.kind}){note}"
     changes = changed_settings(recipe, config)
     return Resolved(Path(called).stem, config, recipe, (said, *([f"changed: {', '.join(changes)}"] if changes else ())))
 

@@ -111,7 +111,7 @@ def test_missing_weights_say_what_to_fetch(tmp_path, monkeypatch, load, name):
 
 def test_other_names_are_hugging_face_s(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    with pytest.raises(ConfigError, match=r"'somebody/vitpose' is no model of torchvision.* install transformers"):
+    with pytest.raises(ConfigError, match=r"'somebody/vitpose' is no model of torchvision.*needs transformers.*regard"):
         load_pose_model("somebody/vitpose")
 
 

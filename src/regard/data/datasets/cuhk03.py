@@ -35,7 +35,7 @@ from regard.data.datasets.layout import dataset, first_image, list_images
 from regard.data.datasets.market1501 import FOLDERS, read_split
 from regard.data.datasets.paths_check import Counts
 from regard.data.datasets.random_splits import choice
-from regard.errors import ConfigError, DataError, StorageError
+from regard.errors import ConfigError, DataError, StorageError, require
 from regard.structures import Sample, Splits
 
 __all__ = ["cuhk03"]
@@ -180,7 +180,8 @@ def extract(release: Path, boxes: str, folder: Path) -> None:
     """Write every picture of one kind of boxes as PNG; the folder takes its name when all are written.
 
     Raises:
-        DataError: h5py is not installed, or the release is damaged.
+        ConfigError: h5py is not installed.
+        DataError: the release is damaged.
         StorageError: the disk refused.
     """
     from PIL import Image
@@ -208,12 +209,10 @@ def read_pictures(release: Path, boxes: str) -> Iterator[tuple[str, np.ndarray]]
     person has fewer. HDF5 holds cells as references and every array transposed.
 
     Raises:
-        DataError: h5py is not installed, or the file is damaged.
+        ConfigError: h5py is not installed.
+        DataError: the file is damaged.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise DataError(f"reading '{release}' needs h5py; install it: pip install h5py") from error
+    h5py: Any = require("h5py", f"reading '{release}'", "cuhk03")
     try:
         with h5py.File(release, "r") as file:
             for pair, reference in enumerate(np.asarray(file[boxes]).flatten(), start=1):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regard.data.transforms import normalize
-from regard.errors import CheckpointError, ConfigError
+from regard.errors import CheckpointError, ConfigError, require
 
 __all__ = ["load_mask_model", "load_pose_model"]
 
@@ -104,7 +104,12 @@ def load_mask_model(name: str, weights: Path | None = None, device: str = "cpu",
 
 
 def in_torchvision(name: str) -> bool:
-    """Whether torchvision has a model of that name."""
+    """Whether torchvision has a model of that name.
+
+    Raises:
+        ConfigError: torchvision is not installed.
+    """
+    require("torchvision", "a model that finds joints and masks", "labels")
     from torchvision.models import list_models
 
     return name in list_models()
@@ -233,13 +238,12 @@ def load_hugging(name: str, kind: str, device: str) -> tuple[Any, Any]:
         CheckpointError: there is no such model on this machine, or it is of another kind.
         ConfigError: transformers is not installed.
     """
-    try:
-        import transformers  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ConfigError(
-            f"'{name}' is no model of torchvision, and Hugging Face's are read with transformers, which is not "
-            "installed; install transformers, or choose keypointrcnn_resnet50_fpn and deeplabv3_resnet50"
-        ) from error
+    transformers: Any = require(
+        "transformers",
+        f"'{name}' is no model of torchvision, and one of Hugging Face",
+        "labels",
+        "choose keypointrcnn_resnet50_fpn and deeplabv3_resnet50",
+    )
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(name, local_files_only=True)
         model = getattr(transformers, kind).from_pretrained(name, local_files_only=True)
