@@ -68,7 +68,6 @@ MAY_IMPORT = {
     },
     **{ground: set() for ground in GROUND},
     "registry": {"plugins"},
-    "structures": {"report"},  # what Ranking.plot opens when it is called
 }  # fmt: skip
 
 # The crowd is a house of its own. Its ground is what lies beside its rooms; its door opens on all of them.

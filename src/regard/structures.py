@@ -9,6 +9,7 @@ returns, a :class:`Ranking` what every search and evaluation speaks of. :class:`
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -201,7 +202,7 @@ class Ranking:
         Raises:
             ConfigError: pandas is not installed.
         """
-        pandas = require("pandas", "Ranking.to_pandas", "pandas")
+        pandas = require("pandas", "Ranking.to_pandas", "pandas", "read indices and distances")
         query, place = np.nonzero(self.indices >= 0)
         gallery = self.indices[query, place]
         columns = {"query": query, "rank": place + 1, "gallery": gallery, "distance": self.distances[query, place]}
@@ -227,6 +228,5 @@ class Ranking:
             ConfigError: the ranking is of another data set, or there is no such query.
             DataError: a picture cannot be read.
         """
-        from regard.report.ranked_figure import plot_ranking
-
-        return plot_ranking(self, samples, queries, depth)
+        figures = importlib.import_module("regard.report.ranked_figure")  # by name, as a registry finds its rooms
+        return figures.plot_ranking(self, samples, queries, depth)

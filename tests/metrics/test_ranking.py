@@ -175,7 +175,7 @@ def test_a_ranking_is_cut_and_made_a_table_of():
 
 def test_a_missing_pandas_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ConfigError, match=r"to_pandas needs pandas, .*; pip install pandas"):
+    with pytest.raises(ConfigError, match=r"to_pandas needs pandas, .*; pip install 'regard\[pandas\]', or read"):
         rank(*sets(**small_set()), k=2).to_pandas()
 
 
