@@ -121,10 +121,10 @@ def gather(
         DataError: a data set that is not there or not complete.
     """
     _check(without, {"queries": queries, "pictures": pictures, "people": people})
-    opened = open_runs(folders, name, root, {"ap": "step"} | dict(changes or {}), quiet=quiet)
     wanted = [section for section in SECTIONS if section not in without]
     if "map" in wanted:
         check_method(method)
+    opened = open_runs(folders, name, root, {"ap": "step"} | dict(changes or {}), quiet=quiet)
     stages = Stages(len(opened) * (1 + len(wanted)), quiet)
     try:
         splits = _score(opened, stages)
