@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 import zlib
 from dataclasses import replace
 from typing import Any
@@ -171,12 +170,6 @@ def test_a_ranking_is_cut_and_made_a_table_of():
     for k in (0, 101, 2.5):
         with pytest.raises(ConfigError, match=f"top {k} asked of a ranking of 100 ranks"):
             ranking.top(k)
-
-
-def test_a_missing_pandas_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ConfigError, match=r"to_pandas needs pandas, .*; pip install 'regard\[pandas\]', or read"):
-        rank(*sets(**small_set()), k=2).to_pandas()
 
 
 def test_sets_are_cut_and_joined():
