@@ -27,13 +27,12 @@ from regard.crowd import make_crowd
 from regard.data import load_dataset
 from regard.engine.run import resume_run, start_run
 from regard.engine.train import build_model
-from regard.evaluation.embed import embed_run, evaluate_splits
+from regard.evaluation.run import Run
 from regard.metrics import RankingReport
 from regard.metrics.significance import over_seeds
 from regard.models import ReIDModel
 from regard.recipes import read_recipe
 from regard.run_folder.saved_state import read_config
-from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 from regard.threads import allowed_cores
 
@@ -58,9 +57,7 @@ def configure(system: str, crowd: Path, options: argparse.Namespace, seed: int =
 
 def score(model: ReIDModel, splits: Splits, config: Config) -> RankingReport:
     """The model's scores on the crowd."""
-    runtime = Runtime.for_scoring(config)
-    features = embed_run(model.to(runtime.device), splits, config, runtime, quiet=True)
-    return evaluate_splits(*features, splits, config.eval)
+    return Run.of(model.eval(), splits, config, quiet=True).report()
 
 
 def train(config: Config, folder: Path) -> ReIDModel:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
@@ -21,6 +22,7 @@ from regard.data.labels.teacher import load_mask_model, load_pose_model
 from regard.engine.log import TrainingLog
 from regard.errors import RegardError, require
 from regard.export import open_engine
+from regard.structures import Ranking
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(regard.__file__).parent
@@ -48,6 +50,7 @@ ASKING = [
     ("pymilvus", "milvus", ["search", "a.jpg", "--gallery", "http://localhost:1/x"]),
     ("pymilvus", "milvus", ["gallery", "list", "http://localhost:1/x"]),
     ("h5py", "cuhk03", lambda folder: next(read_pictures(folder / "cuhk-03.mat", "detected"))),
+    ("pandas", "pandas", lambda folder: Ranking(np.zeros((1, 1), int), np.zeros((1, 1))).to_pandas()),
     ("torchvision", "labels", lambda folder: load_pose_model("keypointrcnn_resnet50_fpn")),
     ("torchvision", "labels", lambda folder: load_mask_model("deeplabv3_resnet50")),
     ("transformers", "labels", lambda folder: load_pose_model("somebody/vitpose")),

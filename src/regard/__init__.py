@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from regard.data import load_dataset
     from regard.engine.from_python import train
     from regard.errors import RegardError
+    from regard.evaluation.run import Run, open_run
     from regard.evaluation.verify import verify
+    from regard.gallery import Gallery
     from regard.input_spec import InputSpec
-    from regard.metrics import evaluate_ranking
+    from regard.metrics import FeatureSet, evaluate_ranking, rank
     from regard.models import ReIDModel, create_model, import_released, load
     from regard.recipes import list_recipes
     from regard.registry import list_datasets, list_models
@@ -28,11 +30,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Batch": "regard.structures",
+    "FeatureSet": "regard.metrics",
+    "Gallery": "regard.gallery",
     "InputSpec": "regard.input_spec",
     "Output": "regard.structures",
     "Ranking": "regard.structures",
     "ReIDModel": "regard.models",
     "RegardError": "regard.errors",
+    "Run": "regard.evaluation.run",
     "Sample": "regard.structures",
     "Splits": "regard.structures",
     "create_model": "regard.models",
@@ -43,6 +48,8 @@ _HOME = {
     "list_recipes": "regard.recipes",
     "load": "regard.models",
     "load_dataset": "regard.data",
+    "open_run": "regard.evaluation.run",
+    "rank": "regard.metrics",
     "verify": "regard.evaluation.verify",
     "train": "regard.engine.from_python",
     "__version__": "regard.version",
@@ -51,11 +58,14 @@ _FORMERLY = {"compare": "verify"}  # until 0.3
 
 __all__ = [
     "Batch",
+    "FeatureSet",
+    "Gallery",
     "InputSpec",
     "Output",
     "Ranking",
     "ReIDModel",
     "RegardError",
+    "Run",
     "Sample",
     "Splits",
     "__version__",
@@ -67,6 +77,8 @@ __all__ = [
     "list_recipes",
     "load",
     "load_dataset",
+    "open_run",
+    "rank",
     "train",
     "verify",
 ]

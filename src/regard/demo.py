@@ -19,13 +19,12 @@ from regard.config import Config
 from regard.crowd import make_crowd
 from regard.crowd.dataset.crowd_folder import is_complete, read_description
 from regard.data import load_dataset
-from regard.data.pictures import network_input
 from regard.engine.run import resume_run, start_run
 from regard.engine.train import build_model
 from regard.errors import CheckpointError
 from regard.evaluation.color_histogram import color_histograms
-from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_input, run_options
-from regard.evaluation.scoring import with_options
+from regard.evaluation.embed import evaluate_splits
+from regard.evaluation.run import Run
 from regard.explain import attention_layers, similarity_cam
 from regard.explain.figures.map_figures import figure_bytes
 from regard.explain.figures.overlay import framed, heat_over, sheet
@@ -35,7 +34,6 @@ from regard.recipes import read_recipe
 from regard.report import Command, RankedList, gather, pick_queries, ranked_lists, write_runs
 from regard.report.ranked_figure import ranked_figure
 from regard.run_folder.saved_state import read_config, read_progress
-from regard.runtime.fabric import Runtime
 from regard.storage import write_atomic
 from regard.structures import Ranking, Splits
 from regard.threads import allowed_cores
@@ -86,15 +84,17 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
     say("3/4  training; stop with Ctrl-C at any time, the same command goes on")
     model = _trained(config, folder / "run", quiet)
     say("4/4  measuring, and looking at what was learned")
-    reports[TRAINED], query, gallery = _evaluate(model, splits, config, quiet)
+    run = Run.of(model, splits, config, TRAINED, quiet)
+    reports[TRAINED] = run.report()
     seconds = read_progress(folder / "run").seconds
     scores = {label: {"mAP": report.mAP, "rank1": report.rank(1)} for label, report in reports.items()}
     metrics = folder / "metrics.json"
     page: Path | None = folder / "report.html"
     write_atomic(metrics, json.dumps(_metrics(reports, splits, config, seconds), indent=2).encode())
-    ranking = rank(query, gallery, k=len(gallery), metric=config.eval.metric, **protocol_labels(splits))
+    gallery = run.features("gallery")
+    ranking = rank(run.features("query"), gallery, k=len(gallery), metric=config.eval.metric)
     try:
-        _draw(folder, splits, config, (model, untrained), ranking, reports[TRAINED].ap)
+        _draw(folder, run, untrained, ranking)
         _write_page(folder, reports, splits, quiet)
     except Exception as error:  # whatever it is, a training and its figures are not to end in it
         page = None
@@ -146,7 +146,7 @@ def _make_crowd(root: Path, train_ids: int, test_ids: int, quiet: bool) -> bool:
     return made != before
 
 
-def _before(splits: Splits, config: Config, quiet: bool) -> tuple[dict[str, RankingReport], ReIDModel]:
+def _before(splits: Splits, config: Config, quiet: bool) -> tuple[dict[str, RankingReport], Run]:
     """Scores of what learning is compared with, and the untrained network."""
     found = {}
     for label, masked in (("color histogram", False), ("color histogram, true masks", True)):
@@ -156,9 +156,9 @@ def _before(splits: Splits, config: Config, quiet: bool) -> tuple[dict[str, Rank
         )
         found[label] = evaluate_splits(query, gallery, splits, config.eval)
     torch.manual_seed(config.train.seed)
-    model = build_model(config, splits.num_ids).eval()
-    found[UNTRAINED] = _evaluate(model, splits, config, quiet)[0]
-    return found, model
+    run = Run.of(build_model(config, splits.num_ids).eval(), splits, config, UNTRAINED, quiet)
+    found[UNTRAINED] = run.report()
+    return found, run
 
 
 def _trained(config: Config, run: Path, quiet: bool) -> ReIDModel:
@@ -174,32 +174,15 @@ def _trained(config: Config, run: Path, quiet: bool) -> ReIDModel:
     return start_run(config, run, quiet=quiet)
 
 
-def _evaluate(
-    model: ReIDModel, splits: Splits, config: Config, quiet: bool
-) -> tuple[RankingReport, np.ndarray, np.ndarray]:
-    runtime = Runtime.for_scoring(config)
-    query, gallery = embed_run(model.to(runtime.device), splits, config, runtime, quiet)
-    report = with_options(evaluate_splits(query, gallery, splits, config.eval), run_options(config, runtime))
-    return report, query, gallery
-
-
-def _draw(
-    folder: Path,
-    splits: Splits,
-    config: Config,
-    models: tuple[ReIDModel, ReIDModel],
-    ranking: Ranking,
-    ap: np.ndarray,
-) -> None:
+def _draw(folder: Path, run: Run, untrained: Run, ranking: Ranking) -> None:
     """Draw ranked.png, and attention.png: why six queries are similar to their nearest right match.
 
     Args:
         folder: receives them.
-        splits, config: what was searched, and how.
-        models: the trained and the untrained network.
+        run, untrained: of the trained and the untrained network.
         ranking: of the trained one.
-        ap: (Q,) its average precision.
     """
+    splits, ap = run.splits, run.report().ap
     lists: list[RankedList] = ranked_lists(ranking, splits.query, splits.gallery, ap)
     write_atomic(folder / "ranked.png", figure_bytes(ranked_figure({"apnet": lists})))
     assert ranking.matches is not None
@@ -207,14 +190,10 @@ def _draw(
         (splits.query[q], splits.gallery[ranking.indices[q, np.argmax(ranking.matches[q])]])
         for q in pick_queries(ap, 6)
     ]
-    model, untrained = models
-    device = next(model.parameters()).device
-    images, partners = (
-        network_input([sample.path for sample in side], run_input(config, model), device) for side in zip(*pairs)
-    )
-    layers = [attention_layers(model, 2)["P1"], *attention_layers(model).values()]
-    maps = [similarity_cam(untrained, attention_layers(untrained)["P1"], images, partners)]
-    maps += [similarity_cam(model, layer, images, partners) for layer in layers]
+    images, partners = (run.batch([sample.path for sample in side]) for side in zip(*pairs))
+    layers = [attention_layers(run.model, 2)["P1"], *attention_layers(run.model).values()]
+    maps = [similarity_cam(untrained.model, attention_layers(untrained.model)["P1"], images, partners)]
+    maps += [similarity_cam(run.model, layer, images, partners) for layer in layers]
     rows = [
         [
             framed(query.path, "query", height=256),

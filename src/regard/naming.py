@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["distinct"]
+__all__ = ["distinct", "file_name"]
 
 
 def distinct(names: Sequence[str], places: Sequence[str | Path], form: str = "{name} ({place})") -> list[str]:
@@ -40,3 +40,8 @@ def distinct(names: Sequence[str], places: Sequence[str | Path], form: str = "{n
             labels[row] = f"{label} #{number}"
         taken.add(labels[row])
     return labels
+
+
+def file_name(label: str) -> str:
+    """A label as the name of one file or folder."""
+    return "_".join(part for part in Path(label).parts if part not in ("/", "..", "."))

@@ -9,16 +9,20 @@ returns, a :class:`Ranking` what every search and evaluation speaks of. :class:`
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from regard.errors import ConfigError, require
 from regard.wording import count, named_with
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
     from torch import Tensor
 
 __all__ = [
@@ -157,11 +161,65 @@ class Ranking:
         indices: (Q, K) int64 gallery indices, nearest first, -1 where the gallery ran out.
         distances: (Q, K) float32, +inf where the gallery ran out.
         matches: (Q, K) bool, whether that gallery image shows the query's person; None where identities are unknown.
+        query_names, gallery_names: what Q and G images are called; None where they have no names.
     """
 
     indices: np.ndarray
     distances: np.ndarray
     matches: np.ndarray | None = None
+    query_names: Sequence[str] | None = None
+    gallery_names: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def top(self, k: int) -> Ranking:
+        """The same ranking cut after the first ``k``.
+
+        Raises:
+            ConfigError: it does not hold as many, or ``k`` is no number from 1 on.
+        """
+        held = self.indices.shape[1]
+        if not hasattr(k, "__index__") or not 1 <= k <= held:
+            raise ConfigError(f"top {k} asked of a ranking of {held} ranks; rank with k={k}, or ask for 1 to {held}")
+        matches = None if self.matches is None else self.matches[:, :k]
+        return replace(self, indices=self.indices[:, :k], distances=self.distances[:, :k], matches=matches)
+
+    def to_pandas(self) -> DataFrame:
+        """One row per query and gallery image, nearest first, without the places where the gallery ran out.
+
+        Returns:
+            The columns ``query`` and ``gallery`` (row numbers), ``rank`` from 1, ``distance``, and where they are known
+            ``match``, ``query_name`` and ``gallery_name``.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        pandas = require("pandas", "Ranking.to_pandas", "pandas", "read indices and distances")
+        query, place = np.nonzero(self.indices >= 0)
+        gallery = self.indices[query, place]
+        columns = {"query": query, "rank": place + 1, "gallery": gallery, "distance": self.distances[query, place]}
+        if self.matches is not None:
+            columns["match"] = self.matches[query, place]
+        for side, names, rows in (("query", self.query_names, query), ("gallery", self.gallery_names, gallery)):
+            if names is not None:
+                columns[f"{side}_name"] = np.asarray(names, object)[rows]
+        return pandas.DataFrame(columns)
+
+    def plot(self, samples: Splits, queries: Sequence[int] | None = None, depth: int = 10) -> Figure:
+        """Draw the answers to some queries.
+
+        Args:
+            samples: the data set whose query and gallery were ranked.
+            queries: rows of them; None draws the first three.
+            depth: pictures per query.
+
+        Returns:
+            A Matplotlib figure.
+
+        Raises:
+            ConfigError: the ranking is of another data set, or there is no such query.
+            DataError: a picture cannot be read.
+        """
+        figures = importlib.import_module("regard.report.ranked_figure")  # by name, as a registry finds its rooms
+        return figures.plot_ranking(self, samples, queries, depth)

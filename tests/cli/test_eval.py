@@ -14,7 +14,7 @@ from test_commands import run
 import regard
 from command_words import once
 from regard.data import load_dataset
-from regard.metrics import evaluate_camera_pairs, evaluate_open_set, pool_features
+from regard.metrics import evaluate_camera_pairs, evaluate_open_set, pool_features, read_features
 
 
 @pytest.fixture
@@ -56,6 +56,10 @@ def arrays(files):
             gallery["camids"]]  # fmt: skip
 
 
+def sets(files):
+    return [read_features(file) for file in files]
+
+
 def test_files_are_scored_like_arrays(files, tmp_path, capsys):
     out_file = tmp_path / "scores.json"
     code, out, err = run(
@@ -66,8 +70,8 @@ def test_files_are_scored_like_arrays(files, tmp_path, capsys):
     found = json.loads(out_file.read_text())
     expected = regard.evaluate_ranking(*arrays(files), ap="trapezoid", cmc="allshots")
     assert found["mAP"] == expected.mAP
-    assert found["cameras"] == evaluate_camera_pairs(*arrays(files), ap="trapezoid").to_dict()
-    assert found["open_set"] == json.loads(json.dumps(evaluate_open_set(*arrays(files)).to_dict()))
+    assert found["cameras"] == evaluate_camera_pairs(*sets(files), ap="trapezoid").to_dict()
+    assert found["open_set"] == json.loads(json.dumps(evaluate_open_set(*sets(files)).to_dict()))
     assert found["averages"]["micro"]["mAP"] == pytest.approx(expected.mAP)
     for words in ("query 30, gallery 45 descriptors", "CMC allshots", "false alarms", "query camera", "mean over"):
         assert words in out

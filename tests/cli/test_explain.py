@@ -325,10 +325,12 @@ def test_mistakes(run, pictures, out, tmp_path, capsys):
 def test_runs_and_pictures_of_one_name_have_files_of_their_own(tmp_path):
     from pathlib import Path
 
-    from regard.cli.explain_runs import file_name, labels_of, names_of
+    from regard.cli.explain_runs import names_of
+    from regard.evaluation.run import run_labels
+    from regard.naming import file_name
 
     runs = [Path("a/x"), Path("b/x"), Path("a_x"), Path("c/final"), Path("C/best")]
-    labels = labels_of(runs)
+    labels = list(run_labels(runs))
     assert len(set(labels)) == len(runs)
     assert len({file_name(label).lower() for label in labels}) == len(runs)
     pictures = [Path("a/p.jpg"), Path("b/p.jpg"), Path("0_p.jpg")]

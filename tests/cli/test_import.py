@@ -12,10 +12,10 @@ import timm
 import torch
 
 import regard
-from regard.cli.explain_runs import open_runs
 from regard.cli.main import main
 from regard.errors import CheckpointError
-from regard.evaluation.evaluate import evaluate_on, run_config
+from regard.evaluation.evaluate import evaluate_on
+from regard.evaluation.run import open_run
 from regard.export.exporting import describe
 from regard.gallery.embedder import Embedder
 from regard.models.saved import saved_input
@@ -137,12 +137,12 @@ def test_the_size_of_an_imported_network_holds_for_all_that_is_done_with_it(tmp_
     path, _ = write("mudeep", tmp_path)
     folder = tmp_path / "model"
     assert main(["import", str(path), "--network", "mudeep", "-o", str(folder), "--size", "96x32"]) == 0
-    config = run_config(folder, "market1501", market)
+    config = open_run(folder, "market1501", market).config
     assert (config.data.height, config.data.width, config.data.interpolation) == (96, 32, "bicubic")
-    assert (run_config(folder, "market1501", market, size=(64, 32)).data.height) == 64
+    assert open_run(folder, "market1501", market, size=(64, 32)).input.size == (64, 32)
     embedder = Embedder(folder)
     assert str(embedder.seen) == "96 x 32, bicubic"
-    assert open_runs([folder])[0].seen == embedder.seen
+    assert open_run(folder).input == embedder.seen
     _, card = describe(folder)
     assert (card.height, card.width, card.interpolation) == (96, 32, "bicubic")
     score = evaluate_on(folder, ["market1501"], market, {"flip": False}, quiet=True)[0]

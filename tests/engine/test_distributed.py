@@ -64,17 +64,15 @@ from pathlib import Path
 import numpy as np
 import regard
 from regard.engine.training_state import read_config
-from regard.evaluation.embed import embed_splits
+from regard.evaluation.embed import embed_run
 from regard.run_folder.opened_data import open_data
 from regard.runtime.fabric import Runtime
 
 run, out = map(Path, sys.argv[1:])
-config, seen = read_config(run), regard.InputSpec(48, 32)
+config = read_config(run)
 runtime = Runtime(config.train)
-query, gallery = embed_splits(
-    regard.load(run), open_data(config), config.eval, seen=seen, workers=0, runtime=runtime, quiet=True
-)
-np.savez(out / f"{runtime.rank}_of_{runtime.world_size}.npz", query=query, gallery=gallery)
+query, gallery = embed_run(regard.load(run), open_data(config), config, runtime, quiet=True)
+np.savez(out / f"{runtime.rank}_of_{runtime.world_size}.npz", query=query.embeddings, gallery=gallery.embeddings)
 runtime.close()
 """
 

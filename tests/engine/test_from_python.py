@@ -12,10 +12,9 @@ import torch
 import regard
 from regard.cli.main import main
 from regard.config import load_config
-from regard.engine.log import read_history
 from regard.errors import ConfigError
-from regard.evaluation.evaluate import evaluate_run
 from regard.models.saved import weights_digest
+from regard.run_folder.history import read_history
 from regard.run_folder.resolving import resolve
 
 QUICK = {"height": 48, "width": 32, "ids_per_batch": 4, "images_per_id": 2, "workers": 0, "pad": 2}
@@ -44,16 +43,16 @@ def test_it_is_the_run_of_the_command_line(given, market, tmp_path, capsys):
     assert (run.folder / "recipe.json").read_bytes() == (tmp_path / "typed" / "recipe.json").read_bytes()
     assert weights_digest(run.model) == weights_digest(regard.load(tmp_path / "typed"))
     assert os.fspath(run) == str(run.folder)
-    assert run.config.train.seed == 3
+    assert run.own.train.seed == 3
     assert not run.model.training
     score = [record for record in read_history(run.folder) if record["event"] == "eval"][-1]
-    assert evaluate_run(run.folder, quiet=True)[1].mAP == pytest.approx(score["mAP"], abs=1e-6)
+    assert run.report().mAP == pytest.approx(score["mAP"], abs=1e-6)
     capsys.readouterr()
-    again = regard.train(run.config, folder=run, go_on=True, quiet=True)
+    again = regard.train(run.own, folder=run, go_on=True, quiet=True)
     assert capsys.readouterr().out == ""
     torch.testing.assert_close(again.model.state_dict(), run.model.state_dict())
     with pytest.raises(ConfigError, match="holds a run already"):
-        regard.train(run.config.to_dict(), folder=run.folder, quiet=True)
+        regard.train(run.own.to_dict(), folder=run.folder, quiet=True)
 
 
 def test_faults_are_told_before_anything_is_written(given, tmp_path, monkeypatch):

@@ -62,7 +62,7 @@ FULL = OSError(28, "No space left on device")
 STAGES = {
     "a picture of the query": ("regard.engine.train.embed_run", failing(DataError("cannot read q.jpg")), True),
     "memory": ("regard.engine.train.embed_run", failing(RuntimeError("out of\nmemory")), True),
-    "the scores": ("regard.engine.train.evaluate_splits", failing(DataError("no query has a match")), True),
+    "the scores": ("regard.engine.train.score_features", failing(DataError("no query has a match")), True),
     "best/": (
         "regard.models.ReIDModel.save",
         failing(FULL, lambda _, folder: folder.name == "best", save_model),

@@ -25,7 +25,7 @@ from regard.engine.run import resume_run, start_run
 from regard.engine.training_state import save_state
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
 from regard.evaluation.embed import loader_workers
-from regard.evaluation.evaluate import evaluate_run
+from regard.evaluation.run import open_run
 from regard.recipes import read_recipe
 from regard.run_folder.history import read_history
 from regard.run_folder.opened_data import open_data
@@ -87,7 +87,7 @@ def test_a_run_leaves_everything_it_promises(finished):
     evaluations = [record for record in history if record["event"] == "eval"]
     assert len(evaluations) == 2
     assert evaluations[0].keys() >= {f"rank{k}" for k in (1, 5, 10, 15, 20)}
-    assert evaluations[1]["options"] == evaluate_run(folder, quiet=True)[1].options
+    assert evaluations[1]["options"] == open_run(folder, quiet=True).report().options
     steps = losses(folder)
     assert [s["step"] for s in steps] == list(range(1, len(steps) + 1))
     assert {"loss", "loss/id", "loss/triplet"} <= set(steps[0])
@@ -142,7 +142,7 @@ def test_losses_are_logged_as_they_add_up(finished):
 
 def test_evaluating_the_folder_gives_the_logged_score(finished):
     folder, _, _ = finished
-    _, report = evaluate_run(folder, quiet=True)
+    report = open_run(folder, quiet=True).report()
     last = [record for record in read_history(folder) if record["event"] == "eval"][-1]
     assert report.mAP == pytest.approx(last["mAP"], abs=1e-9)
     assert report.rank(1) == pytest.approx(last["rank1"], abs=1e-9)

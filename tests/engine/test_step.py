@@ -323,7 +323,7 @@ def test_no_loss_waits_for_the_device(recipe, tmp_path):
     if "group_width" in read_recipe(recipe).config().model.options:
         size.append("model.group_width=null")  # of a wider network
     if (read_recipe(recipe).config().to_dict()["losses"].get("triplet") or {}).get("group"):
-        size.append("losses.triplet.group=2")  # pictures of a person in the batch below
+        size += ["losses.triplet.group=2", "data.images_per_id=2"]  # pictures of a person in the batch below
     config = read_recipe(recipe).config([f"model.backbone={TINY}", "model.pretrained=false", *size])
     model, batch = model_and_batch(config)
     criterion = build_criterion(config, model)

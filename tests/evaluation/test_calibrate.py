@@ -18,7 +18,8 @@ from regard.config import load_config
 from regard.data.image import read_image
 from regard.errors import CheckpointError, ConfigError, DataError, RegardWarning
 from regard.evaluation.calibrate import calibrate_run
-from regard.evaluation.embed import extract, protocol_labels
+from regard.evaluation.embed import extract
+from regard.metrics import FeatureSet
 from regard.metrics.pair_sampling import sample_pairs
 from regard.models.saved import weights_digest
 from regard.recipes import read_recipe
@@ -54,11 +55,11 @@ def test_a_calibration_is_that_of_the_data_and_stays_with_the_model(run, market,
     assert found.own_data
     splits = regard.load_dataset("market1501", market)
     model = regard.load(run)
-    query, gallery = (
-        extract(model, part, seen=regard.InputSpec(48, 32), batch_size=16, workers=0)
+    sides = (
+        FeatureSet.of(extract(model, part, seen=regard.InputSpec(48, 32), batch_size=16, workers=0), part)
         for part in (splits.query, splits.gallery)
     )
-    fitted, _ = fit_calibration(sample_pairs(query, gallery, **protocol_labels(splits)), rates=(0.1,))
+    fitted, _ = fit_calibration(sample_pairs(*sides), rates=(0.1,))
     np.testing.assert_allclose(found.calibration.knots, fitted.knots, atol=1e-5)
     assert model.calibration == json.loads(found.file.read_text()) == found.calibration.to_dict()
     assert found.calibration.about["embedding"] == {**regard.InputSpec(48, 32).to_dict(), "five_crops": False}

@@ -15,13 +15,12 @@ import pytest
 import torch
 
 import regard
-from regard.cli.explain_runs import labels_of
 from regard.cli.main import main
 from regard.config import load_config
 from regard.errors import CheckpointError, ConfigError, StorageError
 from regard.evaluation import compare_runs as compare
-from regard.evaluation.compare_runs import compare_runs, fingerprint, measure_speed, run_labels
-from regard.evaluation.evaluate import evaluate_run, run_config
+from regard.evaluation.compare_runs import compare_runs, measure_speed
+from regard.evaluation.run import fingerprint, open_run, run_labels
 from regard.metrics.significance import holm, intervals, paired_differences, query_scores
 from regard.recipes import read_recipe
 
@@ -43,7 +42,7 @@ def runs(tmp_path, tiny_overrides) -> list[Path]:
 def test_figures_are_those_of_evaluating_each(runs):
     found = compare_runs(runs, resamples=200, speed=False, quiet=True)
     assert [row.label for row in found.rows] == ["one", "two", "three"]
-    reports = [evaluate_run(run, quiet=True)[1] for run in runs]
+    reports = [open_run(run, quiet=True).report() for run in runs]
     pids = np.repeat([7, 8, 9, 10], 2)
     for row, report in zip(found.rows, reports):
         assert row.figures["mAP"].value == pytest.approx(report.mAP, abs=1e-9)
@@ -154,21 +153,20 @@ def test_baseline_labels_and_mistakes(runs, tmp_path):
 def test_runs_of_one_name_are_called_by_their_place():
     folders = [Path("/w/one/apnet"), Path("/w/two/apnet"), Path("/w/two/dsp"), Path("/w/three/../three/dsp/x/..")]
     assert list(run_labels(folders)) == ["one/apnet", "two/apnet", "two/dsp", "three/dsp"]
-    assert labels_of(folders) == ["one/apnet", "two/apnet", "two/dsp", "three/dsp"]
     assert list(run_labels([Path()])) == [Path.cwd().name]
     with pytest.raises(ConfigError, match="given twice"):
-        labels_of([Path("apnet"), Path("apnet").absolute()])
+        run_labels([Path("apnet"), Path("apnet").absolute()])
 
 
 def test_a_model_folder_takes_its_systems_recipe_and_its_own_size(runs, market, tmp_path):
     regard.load(runs[0]).save(tmp_path / "alone")
     with pytest.raises(ConfigError, match="names no data set; say --root FOLDER"):
-        run_config(tmp_path / "alone")
-    config = run_config(tmp_path / "alone", root=market)
+        open_run(tmp_path / "alone").report()
+    config = open_run(tmp_path / "alone", root=market).config
     assert (config.model.name, config.data.height, config.data.root) == ("baseline", 48, market)
     (tmp_path / "alone" / "config.json").write_text("[]")
     with pytest.raises(CheckpointError, match="does not describe a model"):
-        run_config(tmp_path / "alone", root=market)
+        open_run(tmp_path / "alone", root=market)
 
 
 def test_speed_is_the_median_of_interleaved_rounds():
@@ -254,8 +252,8 @@ def test_a_run_on_several_data_sets_is_scored_on_the_one_it_tests_on(runs, marke
     text = (runs[0] / "config.yaml").read_text()
     config = load_config(text, [f"data.train=[market1501={market}, grid={tmp_path}]", "data.name=null"])
     (runs[0] / "config.yaml").write_text(config.to_yaml())
-    assert run_config(runs[0]).data.train == ()
-    assert run_config(runs[0]).data.name == f"market1501={market}"
+    assert open_run(runs[0]).config.data.train == ()
+    assert open_run(runs[0]).config.data.name == f"market1501={market}"
     assert compare_runs(runs[:2], resamples=50, speed=False, quiet=True).differences
 
 

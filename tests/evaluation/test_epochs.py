@@ -19,9 +19,9 @@ from regard.engine.readiness import epochs_to_keep
 from regard.engine.run import resume_run, start_run
 from regard.engine.stopping import Interrupted
 from regard.errors import CheckpointError, ConfigError, StorageError
-from regard.evaluation import epochs
 from regard.evaluation.epochs import find_checkpoints, score_epochs
-from regard.evaluation.evaluate import evaluate_on, evaluate_run
+from regard.evaluation.evaluate import evaluate_on
+from regard.evaluation.run import open_run
 from regard.recipes import read_recipe
 from regard.run_folder.folders import run_home
 
@@ -137,7 +137,7 @@ def test_all_epochs_are_scored_into_one_table_and_one_curve(copied, market, caps
         assert [row["model"] for row in found["epochs"]] == ["0002", "0004", "final"]
     first = next(iter(content.values()))["epochs"]
     for row, place in zip(first, ("epochs/0002", "epochs/0004", "final"), strict=True):
-        report = evaluate_run(copied / place, quiet=True)[1]
+        report = open_run(copied / place, quiet=True).report()
         assert (row["mAP"], row["options"]) == (report.mAP, report.options)
         assert row["cmc"] == report.cmc.tolist()
         figures = "".join(f"{100 * value:>9.2f}" for value in report.figures().values())
@@ -146,13 +146,13 @@ def test_all_epochs_are_scored_into_one_table_and_one_curve(copied, market, caps
     with Image.open(copied / "epochs" / "scores.png") as picture:
         assert picture.width > 900
     before = (copied / "epochs" / "scores.txt").read_bytes()
-    monkeypatch.setattr(epochs, "load", lambda _: pytest.fail("scored before"))
+    monkeypatch.setattr("regard.evaluation.run.load", lambda _: pytest.fail("scored before"))
     assert main([*asked, str(json_file), "-q"]) == 0
     assert (copied / "epochs" / "scores.txt").read_bytes() == before
 
 
 def test_ended_on_the_way_it_goes_on_and_other_questions_are_asked_anew(copied, monkeypatch):
-    loaded, load = [], epochs.load
+    loaded, load = [], regard.load
 
     def some(folder: Path) -> Any:
         loaded.append(folder.name)
@@ -160,7 +160,7 @@ def test_ended_on_the_way_it_goes_on_and_other_questions_are_asked_anew(copied, 
             raise CheckpointError("ended here")
         return load(folder)
 
-    monkeypatch.setattr(epochs, "load", some)
+    monkeypatch.setattr("regard.evaluation.run.load", some)
     with pytest.raises(CheckpointError, match="ended here"):
         score_epochs(copied, quiet=True)
     found = score_epochs(copied, quiet=True)[0]
@@ -188,7 +188,7 @@ def test_a_folder_of_models_is_scored_by_the_numbers_of_their_names(run, market,
     for number, epoch in ((10, "0002"), (9, "0004")):
         shutil.copytree(run / "epochs" / epoch, tmp_path / f"market_{number}")
     assert [each.epoch for each in find_checkpoints(tmp_path)] == [9, 10]
-    with pytest.raises(ConfigError, match="models without a run, so they name no data set; say --root FOLDER"):
+    with pytest.raises(ConfigError, match="a model without a run, so it names no data set; say --root FOLDER"):
         score_epochs(tmp_path, quiet=True)
     found = score_epochs(tmp_path, root=market, quiet=True)[0]
     wanted = evaluate_on(tmp_path / "market_9", root=market, quiet=True)[0].report

@@ -21,10 +21,11 @@ from regard.data.corruptions.loader import picture_name
 from regard.data.datasets import load_dataset
 from regard.data.image import read_image
 from regard.errors import ConfigError, DataError
-from regard.evaluation.embed import evaluate_model
 from regard.evaluation.robustness.means import Measured, RobustnessReport
 from regard.evaluation.robustness.measure import Plan, measure_robustness, robustness_of, some_people
+from regard.evaluation.run import Run
 from regard.recipes import read_recipe
+from regard.run_folder.resolving import resolve
 from regard.structures import Splits
 
 
@@ -49,6 +50,12 @@ def run_folder(tmp_path, model, tiny_overrides) -> Path:
 
 
 SIZE: dict[str, Any] = {"seen": regard.InputSpec(48, 32), "workers": 0, "quiet": True}
+
+
+def scored(model, splits, how):
+    overrides = ["data.height=48", "data.width=32", "data.workers=0", "train.precision=fp32", "train.accelerator=cpu"]
+    config = resolve("baseline_market1501", overrides).config.model_copy(update={"eval": how})
+    return Run.of(model, splits, config, quiet=True).report()
 
 
 def written(splits: Splits, parts: tuple[str, ...], corrupt, folder: Path) -> Splits:
@@ -77,11 +84,11 @@ def test_figures_are_those_of_evaluating_corrupted_files(model, splits, plan, co
     sides = {"query": ("query",), "gallery": ("gallery",), "both": ("query", "gallery")}
     config = EvalConfig(batch_size=7, five_crops=bool(plan.resolutions))
     found = measure_robustness(model, splits, config, replace(plan, sides=tuple(sides)), **SIZE)
-    clean, _, _ = evaluate_model(model, splits, config, **SIZE)
+    clean = scored(model, splits, config)
     assert found.clean.mAP == pytest.approx(clean.mAP, abs=1e-6)
     for one in found.measured:
         worse = written(splits, sides[one.side], corrupt, tmp_path / one.side)
-        report, _, _ = evaluate_model(model, worse, config, **SIZE)
+        report = scored(model, worse, config)
         assert one.figures == pytest.approx(report.figures(), abs=1e-6)
     assert found.sides() == list(sides)
     for side in sides:  # one side alone embeds only that side
@@ -95,7 +102,7 @@ def test_mixed_draws_are_those_of_their_seeds(model, splits, tmp_path):
     for one in found.select("mixed", "both"):
         corrupt = Mixed(("contrast", "jpeg_compression"), (1, 5), 4 + int(one.level))
         worse = written(splits, ("query", "gallery"), corrupt, tmp_path / f"{one.level}")
-        assert one.mAP == pytest.approx(evaluate_model(model, worse, EvalConfig(), **SIZE)[0].mAP, abs=1e-6)
+        assert one.mAP == pytest.approx(scored(model, worse, EvalConfig()).mAP, abs=1e-6)
     assert [one.level for one in found.select("mixed", "both")] == [1, 2]
 
 

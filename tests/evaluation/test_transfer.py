@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,15 @@ from PIL import Image
 
 import regard
 from regard.cli.main import main
-from regard.config import EvalConfig, load_config
 from regard.engine.run import start_run
 from regard.errors import ConfigError, DataError, UnknownNameError
-from regard.evaluation.embed import embed_run, evaluate_model
-from regard.evaluation.evaluate import evaluate_on, evaluate_run, run_config
+from regard.evaluation.embed import extract
+from regard.evaluation.evaluate import evaluate_on
+from regard.evaluation.run import open_run
 from regard.evaluation.transfer import mean_of_targets, transfer_dict, transfer_table
 from regard.recipes import read_recipe
 from regard.run_folder.opened_data import open_data
 from regard.run_folder.resolving import resolve
-from regard.runtime.fabric import Runtime
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +68,39 @@ def test_scores_on_many_are_the_scores_on_each(folder, shelf):
     scores = evaluate_on(folder, ["market1501", "viper,split=1", f"occluded_reid={shelf}"], quiet=True)
     assert [str(score.source) for score in scores] == ["market1501", "viper (split=1)", "occluded_reid"]
     assert [score.seen for score in scores] == [True, False, False]
-    model, settings = regard.load(folder), load_config((folder / "config.yaml").read_text()).eval
+    run = open_run(folder, quiet=True)
     every: list[dict[str, Any]] = [{}, {"split": 1}, {}]
     for score, options in zip(scores, every):
         splits = regard.load_dataset(score.source.name, shelf, **options)
         assert splits == score.splits
-        report, _, _ = evaluate_model(model, splits, settings, seen=regard.InputSpec(24, 12), workers=0, quiet=True)
+        report = run.on(splits).report()
         assert report.to_dict() == score.report.to_dict()
-        splits, alone = evaluate_run(folder, str(score.source).replace(" (", ",").rstrip(")"), shelf, quiet=True)
-        assert alone.to_dict() == report.to_dict()
+        alone = open_run(folder, str(score.source).replace(" (", ",").rstrip(")"), shelf, quiet=True)
+        assert alone.report().to_dict() == report.to_dict()
+
+
+def test_an_opened_run_has_everything_of_it(folder, shelf, tmp_path):
+    run = regard.open_run(folder, quiet=True)
+    assert (run.label, run.system, run.input.size, os.fspath(run)) == (folder.name, "baseline", (24, 12), str(folder))
+    assert run.own.to_yaml() == (folder / "config.yaml").read_text()
+    assert run.splits.name == "market1501"
+    query, gallery, train = (run.features(part) for part in ("query", "gallery", "train"))
+    assert [len(part) for part in (query, gallery, train)] == [
+        len(part) for part in (run.splits.query, run.splits.gallery, run.splits.train)
+    ]
+    assert query.names == [str(sample.path) for sample in run.splits.query]
+    assert run.features("query") is query
+    arrays = [getattr(side, key) for key in ("embeddings", "pids", "camids") for side in (query, gallery)]
+    assert run.report().mAP == regard.evaluate_ranking(*arrays).mAP
+    ranking = regard.rank(query, gallery)
+    assert (ranking.top(1).matches[:, 0].mean()) == run.report().rank(1)
+    ranking.top(4).plot(run.splits, queries=[1]).savefig(tmp_path / "ranked.png")
+    with pytest.raises(ConfigError, match="there is no query 99"):
+        ranking.plot(run.splits, queries=[99])
+    with pytest.raises(ConfigError, match="from the same evaluation"):
+        ranking.plot(regard.open_run(folder, "viper", shelf).splits)
+    with pytest.raises(ConfigError, match="got split 'test', wanted one of: query, gallery, train"):
+        run.features("test")
 
 
 def test_the_table_has_every_data_set_and_the_mean_of_the_targets(folder):
@@ -249,10 +273,10 @@ def test_a_score_is_computed_in_the_precision_it_says(folder, shelf, precision, 
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     how = {"seen": regard.InputSpec(24, 12), "workers": 0}
     cast = torch.autocast("cpu", half) if half else None
-    wanted = evaluate_model(run, splits, EvalConfig(), **how, autocast=cast)[1]
-    config = run_config(folder, "viper", shelf, {"precision": precision})
-    runtime = Runtime.for_scoring(config)
-    assert np.array_equal(embed_run(run, splits, config, runtime, quiet=True)[0], wanted)
+    with torch.inference_mode():
+        wanted = extract(run, splits.query, **how, autocast=cast)
+    opened = open_run(folder, "viper", shelf, {"precision": precision}, quiet=True)
+    assert np.array_equal(opened.features("query").embeddings, wanted)
     assert main(["eval", str(folder), "--data", f"viper={shelf}", "-q", "--precision", precision]) == 0
     assert f"precision {precision}" in capsys.readouterr().out
 
@@ -330,6 +354,6 @@ def test_a_run_learns_from_two_sources(tiny_overrides, shelf, tmp_path):
     assert model.num_ids == 10
     scores = evaluate_on(tmp_path / "run", ["market1501", "viper", "occluded_reid"], quiet=True)
     assert [score.seen for score in scores] == [True, True, False]
-    own, report = evaluate_run(tmp_path / "run", quiet=True)
-    assert own.name == "market1501"
-    assert report.mAP == scores[0].report.mAP
+    own = open_run(tmp_path / "run", quiet=True)
+    assert own.splits.name == "market1501"
+    assert own.report().mAP == scores[0].report.mAP

@@ -13,6 +13,7 @@ from PIL import Image
 import regard
 from regard.cli.main import main
 from regard.evaluation.evaluate import evaluate_on
+from regard.evaluation.run import open_runs
 
 
 @pytest.fixture(scope="module")
@@ -149,14 +150,11 @@ def test_mistakes(runs, market, tmp_path, capsys):
 def test_runs_on_other_pictures_are_not_set_side_by_side(runs, market, tmp_path, capsys, monkeypatch):
     from regard.cli import explain_search
 
-    search = explain_search._search
-
-    def shorter(folder, arguments, changes):
-        found = search(folder, arguments, changes)
-        if folder == runs[1]:
-            found.splits.query.reverse()
+    def turned(*arguments, **options):
+        found = open_runs(*arguments, **options)
+        found[1].splits.query.reverse()
         return found
 
-    monkeypatch.setattr(explain_search, "_search", shorter)
+    monkeypatch.setattr(explain_search, "open_runs", turned)
     assert explain("ranked", *runs, "--root", market, "-q", "-o", tmp_path) == 2
     assert "apnet is tested on other pictures" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def test_triplet_of_groups_by_their_place_as_mudeep_has_it():
     by_place = slow_triplet(FEATURES, [0, 0, 1, 1, 2, 2, 3, 3], 0.3, under_root=0.5)
     assert loss(FEATURES, pids).item() == pytest.approx(by_place, rel=1e-5)
     assert by_place != pytest.approx(slow_triplet(FEATURES, pids.tolist(), 0.3, under_root=0.5), rel=1e-3)
-    with pytest.raises(ConfigError, match="group is 3, but .* set it to data.images_per_id"):
+    with pytest.raises(ConfigError, match=r"group is 3, but .* set it to data\.images_per_id"):
         BatchHardTriplet(group=3)(FEATURES, pids)
     for wrong in ({"group": 0}, {"under_root": -1e-8}):
         with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is .*, wanted"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from regard.metrics import distance_blocks
+from regard.metrics import FeatureSet, distance_blocks
 
 
 def case(seed, queries=20, gallery=60, persons=6, cameras=3, integer=False, dim=8) -> dict[str, Any]:
@@ -35,3 +35,8 @@ def labels(data):
 
 def distances(data, metric="sqeuclidean"):
     return np.concatenate([b.numpy() for _, b in distance_blocks(data["query"], data["gallery"], metric=metric)])
+
+
+def sets(query, gallery, query_pids=None, gallery_pids=None, query_camids=None, gallery_camids=None):
+    """Six arrays as a query and a gallery."""
+    return FeatureSet(query, query_pids, query_camids), FeatureSet(gallery, gallery_pids, gallery_camids)

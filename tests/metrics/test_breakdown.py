@@ -7,7 +7,7 @@ import pytest
 import ranking_twin as twin
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranking_cases import case, distances, labels
+from ranking_cases import case, distances, labels, sets
 
 from regard.errors import DataError
 from regard.metrics import average, evaluate_camera_pairs, evaluate_ranking
@@ -18,7 +18,7 @@ from regard.metrics.by_camera import Averages
 @settings(deadline=None, max_examples=15)
 def test_a_cell_is_the_evaluation_of_its_cameras_alone(seed, integer):
     data = case(seed, queries=30, integer=integer, dim=3)
-    table = evaluate_camera_pairs(**data, metric="sqeuclidean")
+    table = evaluate_camera_pairs(*sets(**data), metric="sqeuclidean")
     matrix = distances(data)
     query_pids, gallery_pids, query_camids, gallery_camids = labels(data)
     for row, a in enumerate(table.query_cameras):
@@ -36,7 +36,7 @@ def test_a_cell_is_the_evaluation_of_its_cameras_alone(seed, integer):
 
 
 def test_the_table_reads_well_and_goes_through_json():
-    table = evaluate_camera_pairs(**case(1))
+    table = evaluate_camera_pairs(*sets(**case(1)))
     rows = json.loads(json.dumps(table.to_dict(), allow_nan=False))["pairs"]
     assert sum(row["num_queries"] for row in rows) == table.num_queries.sum()
     assert str(table).splitlines()[0].split()[:4] == ["query", "camera", "in", "1"]
@@ -44,7 +44,7 @@ def test_the_table_reads_well_and_goes_through_json():
 
 def test_without_cameras_there_is_no_table():
     with pytest.raises(DataError, match="needs query_camids and gallery_camids"):
-        evaluate_camera_pairs(**case(1) | {"query_camids": None, "gallery_camids": None})
+        evaluate_camera_pairs(*sets(**case(1) | {"query_camids": None, "gallery_camids": None}))
 
 
 @given(seed=st.integers(0, 10**6))

@@ -7,7 +7,7 @@ import pytest
 import ranking_twin as twin
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranking_cases import case, distances, labels
+from ranking_cases import case, distances, labels, sets
 
 from regard.errors import ConfigError
 from regard.metrics import evaluate_open_set
@@ -19,7 +19,7 @@ RATES = (0.0, 0.003, 0.05, 0.3, 1.0)
 @settings(deadline=None, max_examples=12)
 def test_rates_are_those_counted_at_the_thresholds(seed, integer, memory_mb):
     data = case(seed, integer=integer, dim=3)
-    got = evaluate_open_set(**data, metric="sqeuclidean", rates=RATES, memory_mb=memory_mb)
+    got = evaluate_open_set(*sets(**data), metric="sqeuclidean", rates=RATES, memory_mb=memory_mb)
     right, wrong = twin.pairs(distances(data), *labels(data))
     assert (got.num_right, got.num_wrong) == (len(right), len(wrong))
     for point in got.verification:
@@ -43,7 +43,7 @@ def test_rates_are_those_counted_at_the_thresholds(seed, integer, memory_mb):
 def test_leaving_one_out_within_a_list_is_the_same_with_the_others_as_gallery(ignore_cameras):
     whole = case(7, dim=3)
     features, pids, camids = whole["gallery"], whole["gallery_pids"], whole["gallery_camids"]
-    one = evaluate_open_set(features, features, pids, pids, camids, camids, metric="sqeuclidean", rates=RATES,
+    one = evaluate_open_set(*sets(features, features, pids, pids, camids, camids), metric="sqeuclidean", rates=RATES,
                             ignore_cameras=ignore_cameras, leave_one_out=True)  # fmt: skip
     apart = distances({"query": features, "gallery": features})
     np.fill_diagonal(apart, np.inf)
@@ -57,7 +57,7 @@ def test_leaving_one_out_within_a_list_is_the_same_with_the_others_as_gallery(ig
 
 def test_thresholds_are_in_the_metric_asked_for():
     data = case(3)
-    root, square = (evaluate_open_set(**data, metric=metric) for metric in ("euclidean", "sqeuclidean"))
+    root, square = (evaluate_open_set(*sets(**data), metric=metric) for metric in ("euclidean", "sqeuclidean"))
     for ours, theirs in zip(root.identification + root.verification, square.identification + square.verification):
         assert ours.threshold**2 == pytest.approx(theirs.threshold)
         assert ours.true_rate == theirs.true_rate
@@ -65,17 +65,17 @@ def test_thresholds_are_in_the_metric_asked_for():
 
 def test_without_unknown_queries_there_is_no_identification():
     pids = [1, 2, 3]
-    got = evaluate_open_set(np.eye(3), np.eye(3), pids, pids)
+    got = evaluate_open_set(*sets(np.eye(3), np.eye(3), pids, pids))
     assert got.identification == ()
     assert got.verification[0].true_rate == 1
     assert "-" in str(got)
 
 
 def test_reads_well_and_goes_through_json():
-    got = evaluate_open_set(**case(4))
+    got = evaluate_open_set(*sets(**case(4)))
     assert json.loads(json.dumps(got.to_dict(), allow_nan=False))["verification"][1]["wanted"] == 0.01
     assert "queries with a match" in str(got)
-    strangers = evaluate_open_set(**case(4) | {"query_pids": np.full(20, 99)})
+    strangers = evaluate_open_set(*sets(**case(4) | {"query_pids": np.full(20, 99)}))
     assert json.loads(json.dumps(strangers.to_dict(), allow_nan=False))["identification"][0]["true_rate"] is None
     assert strangers.num_known == 0
 
@@ -83,4 +83,4 @@ def test_reads_well_and_goes_through_json():
 @pytest.mark.parametrize("rates", [(), (1.5,), (-0.1,)])
 def test_rates_that_are_none_are_refused(rates):
     with pytest.raises(ConfigError, match="false alarm rates"):
-        evaluate_open_set(**case(0), rates=rates)
+        evaluate_open_set(*sets(**case(0)), rates=rates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ranking_cases import sets
 
 from regard.errors import ConfigError, DataError
 from regard.metrics.pair_sampling import sample_pairs
@@ -43,7 +44,7 @@ def test_without_a_limit_it_is_the_double_loop(metric, cameras):
     data = a_set()
     if not cameras:
         del data["query_camids"], data["gallery_camids"]
-    pairs = sample_pairs(**data, metric=metric, limit=10**6)
+    pairs = sample_pairs(*sets(**data), metric=metric, limit=10**6)
     wanted = twin(**data, metric=metric)
     order = np.argsort(pairs.similarity)
     np.testing.assert_allclose(pairs.similarity[order], [similarity for similarity, _, _ in wanted], atol=1e-5)
@@ -57,7 +58,7 @@ def test_without_a_limit_it_is_the_double_loop(metric, cameras):
 
 def test_people_are_named_and_every_distractor_is_its_own():
     data = a_set()
-    pairs = sample_pairs(**data, limit=10**6)
+    pairs = sample_pairs(*sets(**data), limit=10**6)
     assert (pairs.people[pairs.same, 0] == pairs.people[pairs.same, 1]).all()
     assert (pairs.people[~pairs.same, 0] != pairs.people[~pairs.same, 1]).all()
     kept = data["gallery_pids"][data["gallery_pids"] != -1]
@@ -67,21 +68,23 @@ def test_people_are_named_and_every_distractor_is_its_own():
 @pytest.mark.parametrize("limit", [50, 400, 1500])
 def test_a_limit_keeps_all_pairs_of_one_person_and_draws_the_others_evenly(limit):
     data = a_set(60, 150)
-    whole, part = sample_pairs(**data, limit=10**6), sample_pairs(**data, limit=limit)
+    whole, part = sample_pairs(*sets(**data), limit=10**6), sample_pairs(*sets(**data), limit=limit)
     assert part.share == whole.share
     assert part.same.sum() == whole.same.sum()
     np.testing.assert_array_equal(np.sort(part.similarity[part.same]), np.sort(whole.similarity[whole.same]))
     assert (~part.same).sum() == limit
     assert len(np.unique(part.similarity[~part.same])) == len(part.similarity[~part.same])
     assert np.isin(part.similarity[~part.same].round(5), whole.similarity[~whole.same].round(5)).all()
-    drawn = [sample_pairs(**data, limit=limit, seed=seed).similarity[part.same.sum() :].mean() for seed in range(20)]
+    drawn = [
+        sample_pairs(*sets(**data), limit=limit, seed=seed).similarity[part.same.sum() :].mean() for seed in range(20)
+    ]
     spread = whole.similarity[~whole.same].std() / np.sqrt(20 * limit)
     assert abs(np.mean(drawn) - whole.similarity[~whole.same].mean()) < 4 * spread
 
 
 def test_the_seed_fixes_the_sample():
     data = a_set(60, 150)
-    one, two, three = (sample_pairs(**data, limit=100, seed=seed) for seed in (1, 1, 2))
+    one, two, three = (sample_pairs(*sets(**data), limit=100, seed=seed) for seed in (1, 1, 2))
     assert np.array_equal(one.similarity, two.similarity)
     assert not np.array_equal(one.similarity, three.similarity)
 
@@ -101,5 +104,7 @@ def test_the_seed_fixes_the_sample():
     ],
 )
 def test_a_mistake_is_said_in_one_line(change, error, wanted):
+    options = {key: change[key] for key in change if key == "metric"}
+    change = {key: change[key] for key in change if key != "metric"}
     with pytest.raises(error, match=wanted.replace("?", r"\?")):
-        sample_pairs(**(a_set() | change))
+        sample_pairs(*sets(**(a_set() | change)), **options)

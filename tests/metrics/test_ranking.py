@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import ranking_twin as twin
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ranking_cases import sets
 
 import regard
 from regard.errors import ConfigError, DataError
@@ -103,7 +105,7 @@ def small_set(seed=0) -> dict[str, Any]:
 @pytest.mark.parametrize("memory_mb", [256, 1e-6])
 def test_ranking_leaves_out_junk_breaks_ties_by_index_and_pads(k, memory_mb):
     case = small_set()
-    got = rank(**case, k=k, metric="euclidean", memory_mb=memory_mb)
+    got = rank(*sets(**case), k=k, metric="euclidean", memory_mb=memory_mb)
     squared = ((case["query"][:, None] - case["gallery"]) ** 2).sum(-1)
     same_person = case["query_pids"][:, None] == case["gallery_pids"]
     junk = same_person & (case["query_camids"][:, None] == case["gallery_camids"]) | (case["gallery_pids"] == -1)
@@ -119,7 +121,7 @@ def test_ranking_leaves_out_junk_breaks_ties_by_index_and_pads(k, memory_mb):
 
 def test_ranking_without_identities_keeps_everything():
     case = small_set()
-    got = rank(case["query"], case["gallery"], k=3, metric="sqeuclidean")
+    got = rank(*sets(case["query"], case["gallery"]), k=3, metric="sqeuclidean")
     squared = ((case["query"][:, None] - case["gallery"]) ** 2).sum(-1)
     np.testing.assert_array_equal(got.indices, twin.first(squared, 3, np.zeros_like(squared)))
     assert got.matches is None
@@ -127,13 +129,13 @@ def test_ranking_without_identities_keeps_everything():
 
 def test_roots_that_round_to_the_same_number_are_no_tie():
     gallery = np.array([[4095, 90, 9, 3, 0], [4095, 90, 9, 2, 2]])  # squares 16,777,215 and 16,777,214
-    ranking = rank(np.zeros((1, 5)), gallery, k=2, metric="euclidean")
+    ranking = rank(*sets(np.zeros((1, 5)), gallery), k=2, metric="euclidean")
     assert ranking.distances[0, 0] == ranking.distances[0, 1]
     assert ranking.indices.tolist() == [[1, 0]]
 
 
 def test_a_distractor_is_nobodys_match():
-    ranking = rank(np.eye(2), np.eye(2), k=2, query_pids=[0, 1], gallery_pids=[0, 1])
+    ranking = rank(*sets(np.eye(2), np.eye(2), [0, 1], [0, 1]), k=2)
     np.testing.assert_array_equal(ranking.matches, [[False, False], [True, False]])
 
 
@@ -141,12 +143,39 @@ def test_a_distractor_is_nobodys_match():
     ("change", "error", "says"),
     [
         ({"k": 0}, ConfigError, "k is 0"),
-        ({"query_pids": None}, DataError, "identities of one side only"),
+        ({"query_pids": None}, DataError, "query_pids is missing: give the identities of both sides"),
         ({"query_camids": None}, DataError, "query_camids is missing"),
         ({"gallery_pids": np.full(30, -1)}, DataError, "all 30 gallery images are junk"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(change, error, says):
     with pytest.raises(error, match=says) as caught:
-        rank(**small_set() | change)
+        rank(*sets(**small_set() | {key: value for key, value in change.items() if key != "k"}), k=change.get("k", 3))
     assert "\n" not in str(caught.value)
+
+
+def test_a_ranking_is_cut_and_made_a_table_of():
+    query, gallery = sets(**small_set())
+    names = [f"{row}.jpg" for row in range(30)]
+    ranking = rank(query, replace(gallery, names=names), metric="euclidean")
+    top = ranking.top(3)
+    np.testing.assert_array_equal(top.indices, rank(query, gallery, k=3, metric="euclidean").indices)
+    np.testing.assert_array_equal(top.matches, ranking.matches[:, :3])
+    table = ranking.to_pandas()
+    assert list(table) == ["query", "rank", "gallery", "distance", "match", "gallery_name"]
+    assert len(table) == (ranking.indices >= 0).sum() < ranking.indices.size  # the gallery ran out
+    assert (table["gallery_name"] == [names[row] for row in table["gallery"]]).all()
+    first = table[table["rank"] <= 3].groupby("query")["gallery"].agg(list)
+    assert first.tolist() == top.indices.tolist()
+    for k in (0, 101, 2.5):
+        with pytest.raises(ConfigError, match=f"top {k} asked of a ranking of 100 ranks"):
+            ranking.top(k)
+
+
+def test_sets_are_cut_and_joined():
+    query, gallery = sets(**small_set())
+    both = query + gallery
+    assert len(both) == 42
+    np.testing.assert_array_equal(both[12:].pids, gallery.pids)
+    np.testing.assert_array_equal(both[[3, 1]].embeddings, query.embeddings[[3, 1]])
+    assert both.names is both[:2].tracklets is None

@@ -33,8 +33,7 @@ def test_precision_read_off_the_answers_is_that_of_the_evaluation(metric, rerank
 
 
 def test_without_options_it_is_the_plain_order():
-    plain = rank(*ARRAYS[:2], k=7, metric="euclidean", **dict(zip(
-        ("query_pids", "gallery_pids", "query_camids", "gallery_camids"), ARRAYS[2:])))  # fmt: skip
+    plain = rank(QUERY, GALLERY, k=7, metric="euclidean")
     found = answers(QUERY, GALLERY, 7, metric="euclidean")
     np.testing.assert_array_equal(found.indices, plain.indices)
     np.testing.assert_array_equal(found.distances, plain.distances)

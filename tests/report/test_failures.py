@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regard.errors import ConfigError
-from regard.metrics import RankingReport, evaluate_ranking, rank
+from regard.metrics import FeatureSet, RankingReport, evaluate_ranking, rank
 from regard.report.failures import hardest
 from regard.structures import Ranking
 
@@ -54,9 +54,8 @@ def test_against_a_slow_search():
     random = np.random.default_rng(0)
     query, gallery = random.normal(size=(40, 8)).round(1), random.normal(size=(60, 8)).round(1)
     pids = random.integers(1, 12, 40), random.integers(1, 10, 60)  # some queries have no match
-    labels = {"query_pids": pids[0], "gallery_pids": pids[1]}
     report = evaluate_ranking(query, gallery, pids[0], pids[1])
-    ranking = rank(query, gallery, k=60, **labels)
+    ranking = rank(FeatureSet(query, pids[0]), FeatureSet(gallery, pids[1]), k=60)
     expected = []
     for q in range(40):
         right = np.flatnonzero(ranking.matches[q])

@@ -105,12 +105,10 @@ def test_scores_are_those_of_the_runs(found, page_file):
 
 def test_pairs_and_curve_are_counted_as_by_hand(found, runs, market):
     """Embed again, compare every pair by a loop, and find the same histogram and the same CMC."""
-    from regard.evaluation.embed import embed_splits, run_input
-    from regard.evaluation.evaluate import run_config
-    from regard.models import load
+    from regard.evaluation.run import open_run
 
-    splits, config = load_dataset("market1501", market), run_config(runs[0])
-    query, gallery = embed_splits(load(runs[0]), splits, config.eval, seen=run_input(config), workers=0, quiet=True)
+    splits, run = load_dataset("market1501", market), open_run(runs[0], quiet=True)
+    query, gallery = (run.features(part).embeddings for part in ("query", "gallery"))
     same, different, ranks = [], [], []
     for q, asked in enumerate(splits.query):
         near = []

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from regard.cli.explain_runs import OpenRun, file_name, names_of, open_runs, write_arrays, write_figure, write_json
+from regard.cli.explain_runs import described, names_of, opened_runs, write_arrays, write_figure, write_json
 from regard.errors import ConfigError
+from regard.evaluation.run import Run
 from regard.explain.attention import attention_of, spatial_map
 from regard.explain.features import feature_maps, reduce_channels
 from regard.explain.figures.attention_figure import attention_figure
@@ -20,6 +21,7 @@ from regard.explain.figures.pair_figure import pair_figure
 from regard.explain.figures.paper_sheet import paper_sheet
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.explain.heads import head_heat, pair_heat
+from regard.naming import file_name
 from regard.storage import plain_text, write_atomic
 
 __all__ = ["attention", "cam", "features", "pair", "sheet"]
@@ -27,8 +29,8 @@ __all__ = ["attention", "cam", "features", "pair", "sheet"]
 
 def attention(arguments: argparse.Namespace) -> None:
     """Per picture a figure and its arrays; one JSON file for all."""
-    (opened,) = open_runs([arguments.run], arguments.size)
-    found = attention_of(opened.model, opened.input(arguments.images))
+    (opened,) = opened_runs([arguments.run], arguments.size)
+    found = attention_of(opened.model, opened.batch(arguments.images))
     said = {}
     for index, (path, name) in enumerate(zip(arguments.images, names_of(arguments.images))):
         write_figure(attention_figure(path, found, index), arguments.output / name, arguments)
@@ -42,13 +44,13 @@ def attention(arguments: argparse.Namespace) -> None:
             }
             for key, value in found.items()
         }
-    write_json(arguments.output / "attention.json", {**opened.describe(), "pictures": said})
+    write_json(arguments.output / "attention.json", {**described(opened), "pictures": said})
 
 
 def pair(arguments: argparse.Namespace) -> None:
     """A figure of both pictures, the maps, and how similar they are."""
-    (opened,) = open_runs([arguments.run], arguments.size)
-    first, second = opened.input([arguments.first, arguments.second])
+    (opened,) = opened_runs([arguments.run], arguments.size)
+    first, second = opened.batch([arguments.first, arguments.second])
     tap = None if arguments.all_taps else -1
     found = pair_heat(opened.model, first, second, tap=tap, heads=arguments.heads)
     embeddings = opened.model.embed(torch.stack([first, second]))
@@ -60,7 +62,7 @@ def pair(arguments: argparse.Namespace) -> None:
     maps = {f"{name}.{side}": getattr(heat, side) for name, heat in found.items() for side in ("first", "second")}
     write_arrays(arguments.output / "pair.npz", maps)
     content = {
-        **opened.describe(),
+        **described(opened),
         "first": str(arguments.first),
         "second": str(arguments.second),
         "cosine": cosine,
@@ -71,8 +73,8 @@ def pair(arguments: argparse.Namespace) -> None:
 
 def cam(arguments: argparse.Namespace) -> None:
     """Per picture and head the map as an array and as pictures of four kinds; a grid of all, a line per picture."""
-    (opened,) = open_runs([arguments.run], arguments.size)
-    images = opened.input(arguments.images)
+    (opened,) = opened_runs([arguments.run], arguments.size)
+    images = opened.batch(arguments.images)
     found = head_heat(opened.model, images, arguments.head, arguments.label)
     names = names_of(arguments.images)
     rows = [
@@ -95,7 +97,7 @@ def cam(arguments: argparse.Namespace) -> None:
         head: {"exact": heat.exact, "labels": heat.labels.tolist(), "scores": heat.scores.tolist()}
         for head, heat in found.items()
     }
-    write_json(arguments.output / "cam.json", {**opened.describe(), "pictures": names, "heads": said})
+    write_json(arguments.output / "cam.json", {**described(opened), "pictures": names, "heads": said})
 
 
 def features(arguments: argparse.Namespace) -> None:
@@ -104,8 +106,8 @@ def features(arguments: argparse.Namespace) -> None:
     if limits and limits[1] <= limits[0]:
         raise ConfigError(f"--range {limits[0]:g} {limits[1]:g} is empty, wanted the lower value first")
     rows, said = [], []
-    for opened in open_runs([arguments.run, *arguments.compare], arguments.size, arguments.legacy_transposed):
-        maps = feature_maps(opened.model, opened.input(arguments.images), arguments.layer)
+    for opened in opened_runs([arguments.run, *arguments.compare], arguments.size, arguments.legacy_transposed):
+        maps = feature_maps(opened.model, opened.batch(arguments.images), arguments.layer)
         for index, (path, name) in enumerate(zip(arguments.images, names_of(arguments.images))):
             values = {layer: reduce_channels(found[index], arguments.channel) for layer, found in maps.items()}
             rows.append(MapRow(f"{opened.label}\n{name}", path, values))
@@ -113,7 +115,7 @@ def features(arguments: argparse.Namespace) -> None:
                 stem = arguments.output / file_name(opened.label) / f"{name}.{layer}"
                 write_arrays(stem.with_name(f"{stem.name}.npy"), found[index : index + 1])
                 _write_pictures(stem, path, values[layer], limits)
-                said.append({**opened.describe(), "picture": name, "layer": layer, "shape": found[index].shape,
+                said.append({**described(opened), "picture": name, "layer": layer, "shape": found[index].shape,
                              **_figures(found[index])})  # fmt: skip
     write_figure(feature_grid(rows, limits), arguments.output / "grid", arguments)
     write_json(arguments.output / "features.json", {"channel": arguments.channel, "maps": said})
@@ -132,7 +134,7 @@ def sheet(arguments: argparse.Namespace) -> None:
     form = arguments.output.suffix.removeprefix(".").lower()
     if form not in FORMATS:
         raise ConfigError(f"-o {arguments.output} ends in {form!r}, wanted .png, .svg or .pdf")
-    systems = {run.label: _shown(run, arguments) for run in open_runs(arguments.runs, arguments.size)}
+    systems = {run.label: _shown(run, arguments) for run in opened_runs(arguments.runs, arguments.size)}
     partner = arguments.partner.name if arguments.partner else "the mirrored picture"
     notes = {
         "cam": f"Grad-CAM of the similarity to {partner}",
@@ -146,9 +148,9 @@ def sheet(arguments: argparse.Namespace) -> None:
     print(arguments.output)
 
 
-def _shown(opened: OpenRun, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
+def _shown(opened: Run, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     """Level -> maps (B, h, w) of what the sheet is about."""
-    images = opened.input(arguments.images)
+    images = opened.batch(arguments.images)
     if arguments.show == "attention":
         maps = {name: spatial_map(found) for name, found in attention_of(opened.model, images).items()}
         shown = {name: values for name, values in maps.items() if values is not None}
@@ -158,9 +160,9 @@ def _shown(opened: OpenRun, arguments: argparse.Namespace) -> dict[str, np.ndarr
     if arguments.show == "features":
         return {layer: reduce_channels(found) for layer, found in feature_maps(opened.model, images).items()}
     mirrored = images.flip(3)
-    partners = opened.input([arguments.partner]).expand_as(images) if arguments.partner else mirrored
+    partners = opened.batch([arguments.partner]).expand_as(images) if arguments.partner else mirrored
     return {
-        name: similarity_cam(opened.model, layer, images, partners).numpy()
+        name: similarity_cam(opened.model, layer, images, partners).cpu().numpy()
         for name, layer in attention_layers(opened.model).items()
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from regard.cli.explain_runs import names_of, open_runs, write_arrays, write_figure, write_json
+from regard.cli.explain_runs import names_of, opened_runs, write_arrays, write_figure, write_json
 from regard.data.labels import LabelRoots, attach_labels, has_label
 from regard.data.sources import find_source
 from regard.errors import ConfigError, DataError
@@ -68,8 +68,8 @@ def _maps(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     if not images:
         raise ConfigError(f"got the run {folder} without pictures; say which, or give maps as .npy files")
     maps = {}
-    for opened in open_runs([folder, *arguments.compare], arguments.size, arguments.legacy_transposed):
-        found = feature_maps(opened.model, opened.input(images), arguments.layer)
+    for opened in opened_runs([folder, *arguments.compare], arguments.size, arguments.legacy_transposed):
+        found = feature_maps(opened.model, opened.batch(images), arguments.layer)
         for index, name in enumerate(names_of(images)):
             for layer, values in found.items():
                 maps[f"{opened.label} {name} {layer}"] = values[index : index + 1]
@@ -96,12 +96,12 @@ def precision(arguments: argparse.Namespace) -> None:
     pairs = pair_up(shown, others, arguments.images)
     pids = np.array([sample.pid for sample, _ in pairs])
     rows: list[PrecisionRow] = []
-    for opened in open_runs(arguments.runs, arguments.size):
+    for opened in opened_runs(arguments.runs, arguments.size):
         torch.manual_seed(arguments.seed)
-        untrained = from_config(model_config(opened.model))
+        untrained = from_config(model_config(opened.model)).to(opened.runtime.device)
         with tqdm(total=2 * len(pairs), desc=opened.label, unit="image", disable=arguments.quiet, leave=False) as bar:
-            after = measure_precision(opened.model, pairs, opened.seen, bar.update)
-            before = measure_precision(untrained, pairs, opened.seen, bar.update)
+            after = measure_precision(opened.model, pairs, opened.input, bar.update)
+            before = measure_precision(untrained, pairs, opened.input, bar.update)
         names = [name for name in after if name != "chance" and _wanted(name, arguments.map)]
         rows += [precision_row(opened.label, name, before, after, pids) for name in names]
     if not rows:

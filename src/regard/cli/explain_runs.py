@@ -7,56 +7,22 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from regard.cli.search_verb import parse_size
-from regard.data.pictures import network_input
-from regard.errors import ConfigError
+from regard.evaluation.run import Run, open_run, open_runs
 from regard.explain.figures.map_figures import figure_bytes
-from regard.input_spec import InputSpec, known_input
-from regard.models import ReIDModel, load
-from regard.models.saved import model_config
 from regard.naming import distinct
 from regard.storage import plain_text, write_atomic
 
-__all__ = ["OpenRun", "file_name", "labels_of", "names_of", "open_runs", "write_arrays", "write_figure", "write_json"]
+__all__ = ["described", "names_of", "opened_runs", "write_arrays", "write_figure", "write_json"]
 
 
-class OpenRun(NamedTuple):
-    """A trained model and how its pictures are made.
-
-    Attributes:
-        label: the run's name in figures.
-        system: name of the model.
-        model: as loaded.
-        seen: what it is shown.
-    """
-
-    label: str
-    system: str
-    model: ReIDModel
-    seen: InputSpec
-
-    def input(self, paths: Sequence[Path]) -> Tensor:
-        """Pictures as normalized network input, (B, 3, H, W)."""
-        return network_input(paths, self.seen)
-
-    def describe(self) -> dict[str, Any]:
-        """What the JSON says of it."""
-        return {
-            "run": self.label,
-            "system": self.system,
-            "height": self.seen.height,
-            "width": self.seen.width,
-        }
-
-
-def open_runs(paths: Sequence[Path], size: str | None = None, transposed: bool = False) -> list[OpenRun]:
-    """Load runs, each with its own input size unless told.
+def opened_runs(paths: Sequence[Path], size: str | None = None, transposed: bool = False) -> list[Run]:
+    """Open runs, each with its own input size unless told.
 
     Args:
         paths: run folders or model folders.
@@ -67,34 +33,15 @@ def open_runs(paths: Sequence[Path], size: str | None = None, transposed: bool =
         CheckpointError: there is no model, or it is damaged.
         ConfigError: the size is none or neither given nor known, or a run is given twice.
     """
-    runs = []
-    for path, label in zip(paths, labels_of(paths)):
-        model = load(path)
-        seen = known_input(model.input, parse_size(size), path)
-        seen = seen.resized((seen.width, seen.height)) if transposed else seen
-        runs.append(OpenRun(label, str(model_config(model)["model"]), model, seen))
-    return runs
+    runs = open_runs(paths, size=parse_size(size))
+    if not transposed:
+        return runs
+    return [open_run(run.folder, size=(run.input.width, run.input.height), label=run.label) for run in runs]
 
 
-def labels_of(paths: Sequence[Path]) -> list[str]:
-    """What runs are called in figures: the name of the folder, with as much of its path as tells it from others.
-
-    Raises:
-        ConfigError: a run is given twice.
-    """
-    places = [path.resolve() for path in paths]
-    if len(set(places)) < len(places):
-        raise ConfigError(f"a run is given twice among {', '.join(map(str, paths))}; give each once")
-    labels = [place.parent.name if place.name in ("final", "best") else place.name for place in places]
-    labels = [plain_text(label) for label in distinct(labels, places, "{place}")]
-    files = [file_name(label).lower() for label in labels]
-    return [label if files.count(file) == 1 else f"{number} {label}"
-            for number, (label, file) in enumerate(zip(labels, files), start=1)]  # fmt: skip
-
-
-def file_name(label: str) -> str:
-    """A label as the name of one file or folder."""
-    return "_".join(part for part in Path(label).parts if part not in ("/", "..", "."))
+def described(run: Run) -> dict[str, Any]:
+    """What the JSON says of a run."""
+    return {"run": run.label, "system": run.system, "height": run.input.height, "width": run.input.width}
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:

@@ -5,22 +5,18 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from regard.cli.explain_runs import file_name, labels_of, write_figure, write_json
-from regard.config import EvalConfig
+from regard.cli.explain_runs import write_figure, write_json
 from regard.errors import ConfigError
-from regard.evaluation.embed import embed_run, run_options
-from regard.evaluation.evaluate import run_config
-from regard.evaluation.scoring import as_feature_sets, further_figures, lists_of, score_features, with_options
+from regard.evaluation.run import Run, open_runs, run_labels
+from regard.evaluation.scoring import further_figures
 from regard.explain.figures.svg import Chart, text_width
-from regard.metrics import FeatureSet, RankingReport
 from regard.metrics.pair_sampling import sample_pairs
-from regard.models import load
-from regard.report.answers import answers
+from regard.naming import file_name
+from regard.report.answers import run_answers
 from regard.report.camera_pairs import camera_pair_table
 from regard.report.charts import FONT, INK, PairHistogram, cmc_chart, histogram_chart, pair_histogram
 from regard.report.failures import hardest
@@ -29,9 +25,6 @@ from regard.report.ranked_figure import ranked_figure
 from regard.report.run_charts import training_charts
 from regard.run_folder.folders import run_home
 from regard.run_folder.history import read_history
-from regard.run_folder.opened_data import open_data
-from regard.runtime.fabric import Runtime
-from regard.structures import Splits
 
 __all__ = ["cameras", "curves", "ranked"]
 
@@ -39,44 +32,19 @@ DEEP = 100
 """Ranks that are kept, so that a failure can say how far away the right answer was."""
 
 
-class Searched(NamedTuple):
-    """A run and what it finds.
-
-    Attributes:
-        splits: what it was tested on.
-        query, gallery: descriptors.
-        report: their figures.
-        settings: how they were found.
-    """
-
-    splits: Splits
-    query: FeatureSet
-    gallery: FeatureSet
-    report: RankingReport
-    settings: EvalConfig
-
-
-def search_runs(arguments: argparse.Namespace, changes: dict[str, Any]) -> dict[str, Searched]:
-    """Embed and score runs on their own data or the one that was asked for: label -> what each finds.
+def search_runs(arguments: argparse.Namespace, changes: dict[str, Any]) -> dict[str, Run]:
+    """Embed and score runs on their own data or the one that was asked for: label -> run.
 
     Raises:
         CheckpointError: no such run and no such model.
         ConfigError: a model folder alone does not say which data to use.
         DataError: the data set is not there or not complete.
     """
-    return {
-        label: _search(folder, arguments, changes) for folder, label in zip(arguments.runs, labels_of(arguments.runs))
-    }
-
-
-def _search(folder: Path, arguments: argparse.Namespace, changes: dict[str, Any]) -> Searched:
-    config = run_config(folder, arguments.data, arguments.root, changes)
-    splits = open_data(config, quiet=arguments.quiet)
-    runtime = Runtime.for_scoring(config)
-    features = embed_run(load(folder).to(runtime.device), splits, config, runtime, arguments.quiet)
-    query, gallery = as_feature_sets(*features, splits)
-    report = with_options(score_features(query, gallery, config.eval, splits), run_options(config, runtime))
-    return Searched(splits, query, gallery, report, config.eval)
+    runs = open_runs(arguments.runs, arguments.data, arguments.root, changes, quiet=arguments.quiet)
+    for run in runs:
+        run.report()
+        vars(run).pop("model")  # figures alone are looked at
+    return {run.label: run for run in runs}
 
 
 def ranked(arguments: argparse.Namespace) -> None:
@@ -96,51 +64,49 @@ def ranked(arguments: argparse.Namespace) -> None:
             for (index, title), note in zip(picks.items(), notes or [""] * len(picks))
         ],
         "runs": {
-            label: {"options": run.report.options, "lists": [one.to_dict() for one in lists[label]]}
+            label: {"options": run.report().options, "lists": [one.to_dict() for one in lists[label]]}
             for label, run in found.items()
         },
     }
     write_json(arguments.output / "ranked.json", content)
 
 
-def _picks(arguments: argparse.Namespace, run: Searched) -> tuple[dict[int, str], list[str]]:
+def _picks(arguments: argparse.Namespace, run: Run) -> tuple[dict[int, str], list[str]]:
     """Index of a query -> what it is shown for; and a note on each, where there are any."""
     picks = dict.fromkeys(find_queries(arguments.query, run.splits.query), "")
     notes: dict[int, str] = {}
     if arguments.hardest:
-        depth = min(max(DEEP, arguments.depth), len(run.gallery.pids))
-        for failure in hardest(answers(run.query, run.gallery, depth, **_order(run)), run.report, arguments.hardest):
+        depth = min(max(DEEP, arguments.depth), len(run.features("gallery")))
+        for failure in hardest(run_answers(run, depth), run.report(), arguments.hardest):
             picks[failure.query] = " and ".join(failure.kinds)
             notes[failure.query] = str(failure)
     if arguments.random:
-        chosen = random_queries(run.report.ap, arguments.random, arguments.seed)
+        chosen = random_queries(run.report().ap, arguments.random, arguments.seed)
         picks |= {index: "at random" for index in chosen if index not in picks}
     if not picks and arguments.hardest:
         raise ConfigError("no query failed: every one has its right answers first; leave --hardest out")
-    picks = picks or titled_queries(run.report.ap, arguments.count)
+    picks = picks or titled_queries(run.report().ap, arguments.count)
     titles = {index: f"query {index}" + (f", {why}" if why else "") for index, why in picks.items()}
     return titles, [notes.get(index, "") for index in picks] if notes else []
 
 
-def _lists(run: Searched, picks: dict[int, str], arguments: argparse.Namespace) -> list[RankedList]:
-    ranking = answers(run.query, run.gallery, arguments.depth, show_junk=arguments.junk, **_order(run))
+def _lists(run: Run, picks: dict[int, str], arguments: argparse.Namespace) -> list[RankedList]:
+    ranking = run_answers(run, arguments.depth, show_junk=arguments.junk)
     splits = run.splits
     return ranked_lists(
-        ranking, splits.query, splits.gallery, run.report.ap, depth=arguments.depth, picks=picks, junk=arguments.junk
+        ranking, splits.query, splits.gallery, run.report().ap, depth=arguments.depth, picks=picks, junk=arguments.junk
     )
-
-
-def _order(run: Searched) -> dict[str, Any]:
-    """The settings that answers depend on."""
-    settings = run.settings.model_dump(include={"metric", "rerank", "expansion", "junk", "ignore_cameras"})
-    return {**settings, "lists": lists_of(run.splits, run.settings)}
 
 
 def cameras(arguments: argparse.Namespace) -> None:
     """Rank-1 and mAP by query and gallery camera, as a figure, as JSON and as text."""
     found = {}
     for label, run in search_runs(arguments, {}).items():
-        found |= {label: further_figures(run.query, run.gallery, run.settings, run.report, ["cameras"])["cameras"]}
+        found |= {
+            label: further_figures(
+                run.features("query"), run.features("gallery"), run.config.eval, run.report(), ["cameras"]
+            )["cameras"]
+        }
         print(f"{label}\n{found[label]}\n")
     chart = camera_pair_table(found)
     assert chart is not None  # scoring has found a match
@@ -151,16 +117,16 @@ def cameras(arguments: argparse.Namespace) -> None:
 
 def curves(arguments: argparse.Namespace) -> None:
     """How runs learned, the CMC curves, and distances within and between people: a figure each, and JSON of all."""
-    labels = labels_of(arguments.runs)
-    histories = {label: read_history(run_home(folder)) for folder, label in zip(arguments.runs, labels)}
+    histories = {label: read_history(run_home(folder)) for label, folder in run_labels(arguments.runs).items()}
+    labels = list(histories)
     charts = training_charts(histories)
     content: dict[str, Any] = {label: {"evaluations": _evaluations(histories[label])} for label in labels}
     if not arguments.no_eval:
         found = search_runs(arguments, {})
-        charts += [cmc_chart({label: run.report.cmc for label, run in found.items()})]
+        charts += [cmc_chart({label: run.report().cmc for label, run in found.items()})]
         for label, run in found.items():
             counted = _distances(run)
-            content[label] |= run.report.to_dict() | {"distances": _plain(counted)}
+            content[label] |= run.report().to_dict() | {"distances": _plain(counted)}
             charts.append(histogram_chart(counted, title=f"Distances, {file_name(label)}"))
     charts = [chart for chart in charts if chart]
     if not charts:
@@ -197,11 +163,10 @@ def _plain(counted: PairHistogram) -> dict[str, Any]:
     return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in counted._asdict().items()}
 
 
-def _distances(run: Searched) -> PairHistogram:
+def _distances(run: Run) -> PairHistogram:
     """Distances of all pairs of one person, and of a sample of the pairs of two."""
-    sides = (run.query.pids, run.gallery.pids, run.query.camids, run.gallery.camids)
-    pairs = sample_pairs(run.query.embeddings, run.gallery.embeddings, *sides, metric=run.settings.metric)
-    distances = (run.settings.metric == "cosine") - pairs.similarity
+    pairs = sample_pairs(run.features("query"), run.features("gallery"), metric=run.config.eval.metric)
+    distances = (run.config.eval.metric == "cosine") - pairs.similarity
     counted = pair_histogram(distances[pairs.same], distances[~pairs.same])
     assert counted is not None  # sample_pairs has found both kinds
     return counted

@@ -40,18 +40,18 @@ def run(arguments: argparse.Namespace) -> None:
     """Export, compare and say how far the export is from the network."""
     from regard.cli.closing import close_with
     from regard.cli.search_verb import parse_size
-    from regard.export.accuracy import find_pictures, int8_loss, open_splits
+    from regard.export.accuracy import find_pictures, int8_loss, open_scored
     from regard.export.exporting import export_run
     from regard.export.formats import check_format
 
     check_format(arguments.to, arguments.int8)
-    found = open_splits(arguments.run, arguments.data, arguments.root, arguments.quiet)
+    found = open_scored(arguments.run, arguments.data, arguments.root, arguments.quiet)
     exported = export_run(
         arguments.run,
         arguments.to,
         arguments.output,
         size=parse_size(arguments.size),
-        pictures=find_pictures(arguments.pictures, found[1] if found else None, arguments.int8),
+        pictures=find_pictures(arguments.pictures, found.splits if found else None, arguments.int8),
         int8=arguments.int8,
         tolerance=arguments.tolerance,
     )
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.int8 or arguments.no_score:
         return
     if found:
-        print(f"{found[1].name}: {int8_loss(arguments.run, exported, *found, quiet=arguments.quiet)}")
+        print(f"{found.splits.name}: {int8_loss(found, exported)}")
     else:
         print("no data set to score it on, so what int8 costs is not known; name one with --root FOLDER")
 

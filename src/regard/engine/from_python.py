@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,30 +17,11 @@ from typing import Any
 from regard.config import Config, load_config
 from regard.engine.run import start_run
 from regard.errors import ConfigError
-from regard.models import ReIDModel
+from regard.evaluation.run import Run, open_run
 from regard.recipes import Recipe
 from regard.run_folder.resolving import resolve
 
-__all__ = ["Trained", "train"]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A run as training has left it.
-
-    Attributes:
-        folder: the run's, for whatever takes one: ``regard.load``, ``regard eval``.
-        config: every setting.
-        model: the trained network on its device, in evaluation mode.
-    """
-
-    folder: Path
-    config: Config
-    model: ReIDModel
-
-    def __fspath__(self) -> str:
-        """Return the folder, so that a run stands for it wherever a path is taken."""
-        return str(self.folder)
+__all__ = ["train"]
 
 
 def train(
@@ -51,7 +31,7 @@ def train(
     go_on: bool = False,
     quiet: bool = False,
     **overrides: Any,
-) -> Trained:
+) -> Run:
     """Train a system in a new run folder.
 
     Args:
@@ -63,6 +43,9 @@ def train(
         overrides: settings that differ, by section (``train={"epochs": 60}``) or by dotted name
             (``**{"train.epochs": 60}``). Mappings are joined key by key with the recipe's, everything else replaces;
             None takes a term out of ``losses``.
+
+    Returns:
+        The opened run: the trained ``model`` on its device, in evaluation mode, and ``own``, every setting.
 
     Raises:
         ConfigError: there is no such recipe, a setting is wrong or given twice, or the folder is not said or holds
@@ -81,4 +64,6 @@ def train(
         folder = Path("runs") / name if folder is None else folder
     place = Path(folder).expanduser()
     model = start_run(config, place, quiet=quiet, go_on=go_on, about=lines, recipe=origin)
-    return Trained(place, config, model)
+    run = open_run(place, quiet=quiet)
+    run.model = model
+    return run

@@ -39,8 +39,8 @@ from regard.engine.step import Learner, check_pieces
 from regard.engine.stopping import Interrupted, StopRequest
 from regard.engine.training_state import TrainingState, machine_of, restore, save_state
 from regard.errors import ConfigError, RegardError
-from regard.evaluation.embed import embed_run, evaluate_splits, loader_workers, run_input, run_options
-from regard.evaluation.scoring import with_options
+from regard.evaluation.embed import embed_run, loader_workers, run_input, run_options
+from regard.evaluation.scoring import score_features, with_options
 from regard.input_spec import InputSpec
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
@@ -414,7 +414,7 @@ def evaluate(
         features = embed_run(model, splits, config, runtime, log.quiet)
 
         def score() -> None:
-            report = with_options(evaluate_splits(*features, splits, config.eval), run_options(config, runtime))
+            report = with_options(score_features(*features, config.eval, splits), run_options(config, runtime))
             figures = report.figures()
             scores = {name.replace("rank-", "rank"): value for name, value in figures.items()}
             said = {"precision": report.options["precision"], "options": report.options}

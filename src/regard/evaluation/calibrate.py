@@ -6,24 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import torch
-
 from regard.calibration.reliability import Reliability
 from regard.calibration.similarity import RATES, Calibration, fit_calibration, with_notes
-from regard.config import Config
 from regard.data.sources import find_source, source_name
-from regard.errors import DataError
-from regard.evaluation.compare_runs import fingerprint
-from regard.evaluation.embed import extract, protocol_labels, run_input
-from regard.evaluation.evaluate import run_config
+from regard.evaluation.run import open_run
 from regard.metrics.pair_sampling import sample_pairs
-from regard.models import ReIDModel, load
 from regard.models.saved import CALIBRATION, as_json, model_folder, sealed, weights_digest
-from regard.precision import Products
 from regard.run_folder.folders import run_home
-from regard.run_folder.opened_data import CROWD, open_data
-from regard.runtime.fabric import Runtime
+from regard.run_folder.opened_data import CROWD
 from regard.storage import write_atomic
 from regard.structures import Splits
 
@@ -78,16 +68,13 @@ def calibrate_run(
         DataError: the data set is not there, or too small.
     """
     home = model_folder(folder)
-    config = run_config(folder, name, root)
-    splits = open_data(config, quiet=quiet)
-    runtime = Runtime.for_scoring(config)
-    model = load(home).to(runtime.device)
-    query, gallery = _features(model, splits, config, quiet)
+    run = open_run(folder, name, root, {"precision": "fp32"}, quiet=quiet)
+    splits, config = run.splits, run.config
     metric = config.eval.metric
-    pairs = sample_pairs(query, gallery, metric=metric, limit=limit, seed=seed, **protocol_labels(splits))
+    pairs = sample_pairs(run.features("query"), run.features("gallery"), metric=metric, limit=limit, seed=seed)
     fitted, found = fit_calibration(pairs, curve=curve, prior=prior, metric=metric, rates=rates, seed=seed)
-    embedding = run_input(config, model).to_dict() | {"five_crops": config.eval.five_crops}
-    fitted = with_notes(fitted, data=str(splits), fingerprint=fingerprint(splits), embedding=embedding)
+    embedding = run.input.to_dict() | {"five_crops": config.eval.five_crops}
+    fitted = with_notes(fitted, data=str(splits), fingerprint=run.fingerprint, embedding=embedding)
     content = sealed(fitted.to_dict(), weights_digest(home))
     file = home / CALIBRATION
     write_atomic(file, as_json(content))
@@ -99,26 +86,8 @@ def _is_own(folder: Path, splits: Splits) -> bool:
     """Whether the data set is the one the run is scored on."""
     if not (run_home(folder) / "config.yaml").is_file():
         return False
-    own = run_config(folder).data
+    own = open_run(folder).config.data
     named = own.name is not None and "=" in own.name  # NAME=FOLDER
     root = find_source(str(own.name), own.root, own.options).root if named else own.root or CROWD
     here = splits.root.resolve()
     return (own.name is None or source_name(own.name) == splits.name) and root.resolve() in (here, *here.parents)
-
-
-def _features(model: ReIDModel, splits: Splits, config: Config, quiet: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(Q, D) and (G, D) descriptors in float32."""
-    both = []
-    for part in ("query", "gallery"):
-        samples = getattr(splits, part)
-        if not samples:
-            raise DataError(f"the {part} of {splits.root} is empty, so there is nothing to calibrate on; add images")
-        with torch.inference_mode(), Products("fp32", next(model.parameters()).device):
-            both.append(
-                extract(
-                    model, samples, seen=run_input(config, model), five_crops=config.eval.five_crops,
-                    batch_size=config.eval.batch_size, workers=config.data.workers,
-                    progress=None if quiet else f"embedding {part}",
-                )
-            )  # fmt: skip
-    return both[0], both[1]

@@ -15,7 +15,6 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,27 +22,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from regard.config import Config
-from regard.errors import ConfigError, StorageError
+from regard.errors import StorageError
 from regard.evaluation.comparison import Comparison, Row
-from regard.evaluation.embed import embed_run, evaluate_splits, products_of, run_options
-from regard.evaluation.evaluate import run_config
-from regard.evaluation.scoring import lists_of, with_options
-from regard.fingerprint import bytes_digest, samples_digest
+from regard.evaluation.embed import products_of
+from regard.evaluation.run import Run, open_runs
+from regard.evaluation.scoring import lists_of
+from regard.fingerprint import bytes_digest
 from regard.metrics import RankingReport
 from regard.metrics.significance import Difference, holm, intervals, paired_differences, query_scores
 from regard.models import ReIDModel, load
-from regard.models.cost import Cost, inference_cost
+from regard.models.cost import Cost
 from regard.models.saved import model_folder, weights_digest
-from regard.naming import distinct
 from regard.parsing import parse_json
 from regard.run_folder.folders import run_home
-from regard.run_folder.opened_data import open_data
-from regard.runtime.fabric import Runtime
-from regard.storage import plain_text, read_regular, write_atomic
-from regard.structures import Splits
+from regard.storage import read_regular, write_atomic
 
-__all__ = ["code_digest", "compare_runs", "fingerprint", "measure_speed", "run_labels"]
+__all__ = ["code_digest", "compare_runs", "measure_speed"]
 
 CODE = ("data", "evaluation", "layers", "metrics", "models", "runtime", ".")
 """Rooms of the code that scores are made by."""
@@ -59,31 +53,6 @@ UNPAIRED = (
     "the runs were scored on different pictures, so they are not tested against each other; give all the same data "
     "with --root FOLDER"
 )
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A run and how it did on a data set.
-
-    Attributes:
-        label: what the run is called.
-        folder: where it lies.
-        config: its settings, as evaluated.
-        data: what it was scored on, in words.
-        fingerprint: of what it was scored on.
-        pids: (Q,) identity of each query.
-        report: what was found.
-        cost: of one image.
-    """
-
-    label: str
-    folder: Path
-    config: Config
-    data: str
-    fingerprint: str
-    pids: np.ndarray
-    report: RankingReport
-    cost: Cost
 
 
 def compare_runs(
@@ -114,45 +83,44 @@ def compare_runs(
         CheckpointError: a folder without a model.
         DataError: a data set that is not there or not complete.
     """
-    labels = run_labels(folders, baseline)
-    opened: dict[tuple[Any, ...], tuple[Splits, str]] = {}
-    runs = [
-        _score(label, folder, run_config(folder, name, root, {"ap": "step"} | dict(changes or {})), opened, quiet)
-        for label, folder in labels.items()
-    ]
+    runs = open_runs(folders, name, root, {"ap": "step"} | dict(changes or {}), baseline=baseline, quiet=quiet)
+    read: dict[tuple[Any, ...], Run] = {}
+    scores: dict[str, tuple[RankingReport, Cost]] = {}
+    for run in runs:
+        data = run.config.data
+        first = read.setdefault((data.name, data.root, str(data.options)), run)
+        run.splits, run.fingerprint = first.splits, first.fingerprint
+        scores[run.label] = _score(run)
     rates = _speeds(runs) if speed else {}
     settings: dict[str, Any] = {"method": method, "resamples": resamples}
-    rows = [
-        Row(
-            run.label,
-            str(run.folder),
-            intervals(query_scores(run.report), run.pids, **settings),
-            len(np.unique(run.pids[run.report.first_hit > 0])),
-            run.cost,
-            rates.get(run.label),
-            run.report.options,
-        )
-        for run in runs
-    ]
+    rows = []
+    for run in runs:
+        report, cost = scores[run.label]
+        pids = _pids(run)
+        figures, people = intervals(query_scores(report), pids, **settings), len(np.unique(pids[report.first_hit > 0]))
+        rows.append(Row(run.label, str(run.folder), figures, people, cost, rates.get(run.label), report.options))
     start = runs[0] if baseline is None else next(run for run in runs if run.folder == baseline)
     others = [run for run in runs if run is not start]
     fits = all(run.fingerprint == start.fingerprint for run in others)
-    differences = {run.label: _difference(start, run, settings) for run in others} if fits else {}
+    queries = {run.label: query_scores(scores[run.label][0]) for run in runs}
+    differences = {
+        run.label: paired_differences(queries[start.label], queries[run.label], _pids(start), **settings)
+        for run in (others if fits else ())
+    }
     return Comparison(
-        data=list(dict.fromkeys(run.data for run in runs)),
+        data=list(dict.fromkeys(f"{run.splits}; {run.splits.root}" for run in runs)),
         rows=rows,
         baseline=start.label,
         differences=differences,
         corrected=_holm(differences),
         intervals=f"95 % {'BCa' if method == 'bca' else method} bootstrap over identities, {resamples:,} resamples",
-        speed=_speed_conditions(runs) if speed else "",
+        speed=_speed_conditions(runs[0]) if speed else "",
         unpaired="" if fits else UNPAIRED,
     )
 
 
-def fingerprint(splits: Splits) -> str:
-    """Digest of the contents, identities and cameras of query and gallery: equal for what can be paired."""
-    return "".join(samples_digest(part, splits.root) for part in (splits.query, splits.gallery))
+def _pids(run: Run) -> np.ndarray:
+    return np.array([sample.pid for sample in run.splits.query], np.int64)
 
 
 def measure_speed(
@@ -201,59 +169,32 @@ def _now(device: torch.device, clock: Callable[[], float]) -> float:
     return clock()
 
 
-def run_labels(folders: Sequence[Path], baseline: Path | None = None) -> dict[str, Path]:
-    """Short names that tell the folders apart.
-
-    Raises:
-        ConfigError: no folder, one twice, or a baseline that is not among them.
-    """
-    if not folders:
-        raise ConfigError("there is no run to compare; give one or more run folders")
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise ConfigError(f"a run is given twice among {', '.join(map(str, folders))}; give each once")
-    if baseline is not None and baseline not in folders:
-        raise ConfigError(f"baseline {baseline} is not among the runs {', '.join(map(str, folders))}; give it as a run")
-    places = [folder.resolve() for folder in folders]
-    short = [place.name if run_home(place) == place else "/".join(place.parts[-2:]) for place in places]
-    return dict(zip(map(plain_text, distinct(short, places, "{place}")), folders))
-
-
-def _score(
-    label: str, folder: Path, config: Config, opened: dict[tuple[Any, ...], tuple[Splits, str]], quiet: bool
-) -> Scored:
-    """Score one run, or read what it scored."""
-    place = (config.data.name, config.data.root, str(config.data.options))
-    if place not in opened:
-        splits = open_data(config, quiet=quiet)
-        opened[place] = splits, fingerprint(splits)
-    splits, digest = opened[place]
-    runtime = Runtime.for_scoring(config)
-    file = run_home(folder) / KEPT / f"{_key(folder, config, splits, digest, runtime.device)}.npz"
+def _score(run: Run) -> tuple[RankingReport, Cost]:
+    """Score a run, or read what it scored."""
+    file = run_home(run.folder) / KEPT / f"{_key(run)}.npz"
     kept = _read(file)
     if kept is None:
-        if not quiet:
-            print(f"scoring {label} on {splits.label}")
-        model = load(folder)
-        cost = inference_cost(model, config.data.height, config.data.width)
-        features = embed_run(model.to(runtime.device), splits, config, runtime, quiet)
-        report = evaluate_splits(*features, splits, config.eval)
-        kept = with_options(report, run_options(config, runtime)), cost
+        if not run.quiet:
+            print(f"scoring {run.label} on {run.splits.label}")
+        kept = run.report(), run.cost
+        run.release()
         with contextlib.suppress(StorageError):  # a folder that cannot be written to can still be compared
             write_atomic(file, _pack(*kept))
-    pids = np.array([sample.pid for sample in splits.query], np.int64)
-    return Scored(label, folder, config, f"{splits}; {splits.root}", digest, pids, *kept)
+    return kept
 
 
-def _key(folder: Path, config: Config, splits: Splits, digest: str, device: torch.device) -> str:
+def _key(run: Run) -> str:
     """File name of what a run scored: changes with everything that changes a score."""
-    weights = weights_digest(model_folder(folder))
+    weights = weights_digest(model_folder(run.folder))
+    config, splits = run.config, run.splits
     size = config.data.height, config.data.width, config.data.interpolation
     how = config.eval.model_dump(exclude={"batch_size", "precision"})
     lists = lists_of(splits, config.eval)
     parts = () if lists is None else (*lists.good, *lists.junk)
     listed = bytes_digest(b"".join(len(rows).to_bytes(4) + rows.tobytes() for rows in parts))
-    precision = products_of(config, device).precision
-    content = json.dumps([code_digest(), weights, splits.label, digest, listed, size, how, precision], sort_keys=True)
+    precision = products_of(config, run.runtime.device).precision
+    seen = [splits.label, run.fingerprint, listed]
+    content = json.dumps([code_digest(), weights, *seen, size, how, precision], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -293,31 +234,23 @@ def _read(file: Path) -> tuple[RankingReport, Cost] | None:
         return None
 
 
-def _speeds(runs: Sequence[Scored]) -> dict[str, float]:
-    runtime = Runtime.for_scoring(runs[0].config)
-    models = {
-        run.label: (load(run.folder).strip().to(runtime.device), run.config.data.height, run.config.data.width)
-        for run in runs
-    }
+def _speeds(runs: Sequence[Run]) -> dict[str, float]:
+    device = runs[0].runtime.device
+    models = {run.label: (load(run.folder).strip().to(device), *run.input.size) for run in runs}
     for model, _, _ in models.values():
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    products = products_of(runs[0].config, runtime.device)
+    products = products_of(runs[0].config, device)
     return measure_speed(models, autocast=lambda: products)
 
 
-def _speed_conditions(runs: Sequence[Scored]) -> str:
-    runtime = Runtime.for_scoring(runs[0].config)
-    precision = products_of(runs[0].config, runtime.device).precision
+def _speed_conditions(run: Run) -> str:
+    device = run.runtime.device
     threads = torch.get_num_threads()
-    where = f"{threads} CPU thread{'s' * (threads > 1)}" if runtime.device.type == "cpu" else runtime.device.type
+    where = f"{threads} CPU thread{'s' * (threads > 1)}" if device.type == "cpu" else device.type
     return (
-        f"images/s: embedding only, one view, batches of {BATCH} in {precision} on {where}, "
-        f"median of 3 to {ROUNDS} interleaved rounds"
+        f"images/s: embedding only, one view, batches of {BATCH} in {products_of(run.config, device).precision} on "
+        f"{where}, median of 3 to {ROUNDS} interleaved rounds"
     )
-
-
-def _difference(start: Scored, run: Scored, settings: Mapping[str, Any]) -> dict[str, Difference]:
-    return paired_differences(query_scores(start.report), query_scores(run.report), start.pids, **settings)
 
 
 def _holm(differences: Mapping[str, Mapping[str, Difference]]) -> dict[str, dict[str, float]]:

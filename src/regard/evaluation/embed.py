@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,10 +18,10 @@ from tqdm import tqdm
 from regard.config import Config, EvalConfig
 from regard.data.loaders import test_loader
 from regard.data.transforms import TestTransform, normalize
-from regard.errors import DataError
-from regard.evaluation.scoring import as_feature_sets, embedding_options, score_features, with_options
+from regard.errors import ConfigError, DataError
+from regard.evaluation.scoring import embedding_options, score_features
 from regard.input_spec import InputSpec
-from regard.metrics import RankingReport
+from regard.metrics import FeatureSet, RankingReport
 from regard.models import ReIDModel
 from regard.precision import Products, resolve_precision
 from regard.runtime.fabric import Runtime
@@ -29,20 +29,22 @@ from regard.structures import Sample, Splits
 from regard.threads import Threads, allowed_cores, check_processes
 
 __all__ = [
+    "SplitName",
     "embed_batch",
     "embed_run",
-    "embed_splits",
-    "evaluate_model",
+    "embed_split",
     "evaluate_splits",
     "extract",
     "loader_workers",
     "precision_in",
     "products_of",
-    "protocol_labels",
     "run_input",
     "run_options",
     "view_transform",
 ]
+
+
+SplitName = Literal["query", "gallery", "train"]
 
 
 def loader_workers(wanted: int | None, world_size: int = 1) -> int:
@@ -112,15 +114,6 @@ def embed_batch(model: ReIDModel, images: torch.Tensor, seen: InputSpec, five_cr
     return model.embed_views(crops(images, *seen.size) if five_crops else [images], seen.flip)
 
 
-def protocol_labels(splits: Splits) -> dict[str, Any]:
-    """Identities and cameras of query and gallery, under the names the metrics take them by."""
-    return {
-        f"{part}_{key}s": np.array([getattr(sample, key) for sample in getattr(splits, part)], np.int64)
-        for key in ("pid", "camid")
-        for part in ("query", "gallery")
-    }
-
-
 def enlarged(length: int) -> int:
     """Side of an image to take five crops of the length from: 288 for 256, as TriNet was tested (arXiv:1703.07737)."""
     return round(length * 9 / 8)
@@ -137,24 +130,8 @@ def evaluate_splits(
     query: np.ndarray, gallery: np.ndarray, splits: Splits, config: EvalConfig, **options: Any
 ) -> RankingReport:
     """Score the descriptors of a data set's query and gallery under its protocol."""
-    return score_features(*as_feature_sets(query, gallery, splits), config, splits, **options)
-
-
-def evaluate_model(
-    model: ReIDModel, splits: Splits, config: EvalConfig, **how: Any
-) -> tuple[RankingReport, np.ndarray, np.ndarray]:
-    """Embed query and gallery and score them; arguments as of :func:`embed_splits`.
-
-    Returns:
-        The report, the query descriptors (Q, D) and the gallery descriptors (G, D).
-
-    Raises:
-        DataError: the data set has no query or no gallery.
-    """
-    query, gallery = embed_splits(model, splits, config, **how)
-    options = embedding_options(config, how["seen"], precision_in(how.get("autocast")))
-    report = with_options(evaluate_splits(query, gallery, splits, config), options)
-    return report, query, gallery
+    sides = FeatureSet.of(query, splits.query), FeatureSet.of(gallery, splits.gallery)
+    return score_features(*sides, config, splits, **options)
 
 
 def precision_in(context: Any) -> str:
@@ -190,47 +167,37 @@ def run_options(config: Config, runtime: Runtime) -> dict[str, str]:
 
 def embed_run(
     model: ReIDModel, splits: Splits, config: Config, runtime: Runtime, quiet: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Embed query and gallery as a run's configuration says; see :func:`embed_splits`. Rank 0 shows the progress."""
-    return embed_splits(
-        model, splits, config.eval, seen=run_input(config, model), workers=config.data.workers,
-        autocast=products_of(config, runtime.device), runtime=runtime, quiet=quiet or not runtime.is_main,
-    )  # fmt: skip
+) -> tuple[FeatureSet, FeatureSet]:
+    """Embed query and gallery as a run's configuration says; see :func:`embed_split`."""
+    query, gallery = (embed_split(model, splits, part, config, runtime, quiet) for part in get_args(SplitName)[:2])
+    return query, gallery
 
 
-def embed_splits(
-    model: ReIDModel,
-    splits: Splits,
-    config: EvalConfig,
-    *,
-    seen: InputSpec,
-    workers: int | None = None,
-    autocast: Any = None,
-    runtime: Runtime | None = None,
-    quiet: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Embed query and gallery; ``runtime`` shares the work out among its ranks, each of which gets the result.
+def embed_split(
+    model: ReIDModel, splits: Splits, split: SplitName, config: Config, runtime: Runtime, quiet: bool = False
+) -> FeatureSet:
+    """Embed a part of a data set as a run's configuration says.
 
-    Returns:
-        The query descriptors (Q, D) and the gallery descriptors (G, D).
+    The ranks of ``runtime`` share the work, and each gets the result; rank 0 shows the progress.
 
     Raises:
-        DataError: the data set has no query or no gallery.
+        ConfigError: there is no such split.
+        DataError: it is empty.
     """
-    features = []
-    for split in ("query", "gallery"):
-        samples: list[Sample] = getattr(splits, split)
-        if not samples:
-            raise DataError(f"the {split} of {splits.root} is empty, so there is nothing to evaluate; add images to it")
-        embed = partial(
-            extract, model, seen=seen, five_crops=config.five_crops, batch_size=config.batch_size, autocast=autocast,
-            workers=loader_workers(workers, runtime.world_size if runtime else 1),
-            progress=None if quiet else f"embedding {split}",
-        )  # fmt: skip
-        with torch.inference_mode():
-            features.append(share(embed, samples, config.batch_size, runtime) if runtime else embed(samples))
-    query, gallery = features
-    return query, gallery
+    if split not in get_args(SplitName):
+        raise ConfigError(f"got split {split!r}, wanted one of: {', '.join(get_args(SplitName))}")
+    samples: list[Sample] = getattr(splits, split)
+    if not samples:
+        raise DataError(f"the {split} of {splits.root} is empty, so there is nothing to evaluate; add images to it")
+    data, how = config.data, config.eval
+    embed = partial(
+        extract, model, seen=run_input(config, model), five_crops=how.five_crops,
+        batch_size=how.batch_size, autocast=products_of(config, runtime.device),
+        workers=loader_workers(data.workers, runtime.world_size),
+        progress=None if quiet or not runtime.is_main else f"embedding {split}",
+    )  # fmt: skip
+    with torch.inference_mode():
+        return FeatureSet.of(share(embed, samples, how.batch_size, runtime), samples)
 
 
 def share(

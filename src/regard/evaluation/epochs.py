@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 
 from regard.config import Config
 from regard.data.sources import Source, place_of
-from regard.errors import CheckpointError, ConfigError
-from regard.evaluation.compare_runs import code_digest, fingerprint
+from regard.errors import CheckpointError
+from regard.evaluation.compare_runs import code_digest
 from regard.evaluation.embed import products_of
-from regard.evaluation.evaluate import open_sources, places_of, score_each, settings_of, trained_on
+from regard.evaluation.evaluate import open_sources, places_of, score_each
+from regard.evaluation.run import fingerprint, open_run
 from regard.evaluation.transfer import Score
 from regard.fingerprint import values_digest
 from regard.metrics.average_precision import RANKS
 from regard.metrics.score_options import in_words
-from regard.models import load
 from regard.models.saved import WEIGHTS, as_json, weights_digest
 from regard.naming import distinct
 from regard.parsing import parse_json
@@ -35,7 +35,6 @@ from regard.structures import Splits
 __all__ = ["Checkpoint", "EpochScores", "epochs_folder", "find_checkpoints", "score_epochs"]
 
 SCORES = "scores.json"
-MODEL_ALONE = "{} are models without a run, so they name no data set; say --root FOLDER"
 
 
 class Checkpoint(NamedTuple):
@@ -159,28 +158,24 @@ def score_epochs(
         DataError: a data set is not there or not complete.
         StorageError: the scores cannot be written.
     """
-    checkpoints, own = find_checkpoints(folder), own_config(folder)
-    if own is None and root is None and not data:
-        raise ConfigError(MODEL_ALONE.format(folder))
+    checkpoints = find_checkpoints(folder)
     asked = {"queries": "single", "leave_one_out": False, **(how or {}), "details": ()}
-    configs = [settings_of(each.folder, own_config(each.folder), changes, size) for each in checkpoints]
-    runtime = Runtime.for_scoring(configs[0])
+    runs = [open_run(each.folder, None, root, changes, size=size, quiet=quiet) for each in checkpoints]
+    runtime = runs[0].runtime
     try:
-        opened = open_sources(configs[0], own, data, root, runtime, quiet)
-        seen = places_of(trained_on(own) if own else [], opened)
+        opened = open_sources(runs[0], data)
+        seen = places_of(runs[0], opened)
         store = Store(epochs_folder(folder) / SCORES, runtime)
         rows: list[list[dict[str, Any]]] = [[] for _ in opened]
         prints = [fingerprint(splits) for _, splits in opened]
-        for checkpoint, config in zip(checkpoints, configs):
-            keys = [_key(checkpoint, config, digest, asked, runtime) for digest in prints]
-            lacking = [place for place, key in enumerate(keys) if key not in store.rows]
-            model = load(checkpoint.folder).to(runtime.device) if lacking else None
-            for place in lacking:
-                assert model is not None
+        for checkpoint, run in zip(checkpoints, runs):
+            run.runtime = runtime
+            keys = [_key(checkpoint, run.config, digest, asked, runtime) for digest in prints]
+            for place in (place for place, key in enumerate(keys) if key not in store.rows):
                 if not quiet and runtime.is_main:
                     print(f"scoring epoch {checkpoint.epoch} on {opened[place][1].name}")
-                scores = score_each(model, config, [opened[place]], seen, runtime, quiet, asked)
-                store.add(keys[place], checkpoint, scores)
+                store.add(keys[place], checkpoint, score_each(run, [opened[place]], seen, asked))
+            run.release()
             for found, key in zip(rows, keys):
                 found += [store.rows[key]] if runtime.is_main else []
         return _named(opened, rows) if runtime.is_main else []

@@ -9,54 +9,18 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regard.config import Config, load_config
+from regard.config import Config
 from regard.data.datasets import detect
 from regard.data.sources import Source, find_source, place_of, same_pictures, split_options
 from regard.errors import ConfigError, RegardError
 from regard.evaluation.embed import embed_run, run_options
-from regard.evaluation.scoring import Detail, Queries, as_feature_sets, as_one_list, score_sets, with_options
+from regard.evaluation.run import Run, open_run
+from regard.evaluation.scoring import Detail, Queries, score_sets, with_options
 from regard.evaluation.transfer import Score
-from regard.input_spec import known_input
-from regard.metrics import RankingReport
-from regard.models import ReIDModel, load
-from regard.models.saved import model_folder, saved_input, saved_system, was_imported
-from regard.run_folder.folders import own_config
-from regard.run_folder.opened_data import CROWD, find_data, tested_on
-from regard.run_folder.resolving import recipe_for
-from regard.runtime.fabric import Runtime
+from regard.run_folder.opened_data import CROWD, find_data
 from regard.structures import Splits
 
-__all__ = [
-    "evaluate_on",
-    "evaluate_run",
-    "open_sources",
-    "places_of",
-    "run_config",
-    "score_each",
-    "settings_of",
-    "trained_on",
-]
-
-DATALESS = "{} is a model without a run, so it names no data set; say --root FOLDER"
-
-
-def evaluate_run(
-    folder: Path,
-    name: str | None = None,
-    root: Path | None = None,
-    changes: Mapping[str, Any] | None = None,
-    quiet: bool = False,
-) -> tuple[Splits, RankingReport]:
-    """Score a run, or a saved model, on its own data set or another: :func:`evaluate_on` for one.
-
-    Args:
-        folder: run folder or model folder.
-        name, root: data set; both None takes the run's own.
-        changes: settings of the ``eval`` section that differ from the run's.
-        quiet: no progress bars.
-    """
-    score = evaluate_on(folder, [name] if name else [], root, changes, quiet=quiet)[0]
-    return score.splits, score.report
+__all__ = ["evaluate_on", "open_sources", "places_of", "score_each", "trained_on"]
 
 
 def evaluate_on(
@@ -94,33 +58,27 @@ def evaluate_on(
             go together.
         DataError: a data set is not there or not complete.
     """
-    model = load(folder)
-    own = own_config(folder)
-    if own is None and root is None and not data:
-        raise ConfigError(DATALESS.format(folder))
-    config = settings_of(folder, own, changes, size)
-    runtime = Runtime.for_scoring(config)
+    run = open_run(folder, None, root, changes, size=size, quiet=quiet)
     try:
-        opened = open_sources(config, own, data, root, runtime, quiet)
+        opened = open_sources(run, data)
         how: dict[str, Any] = {"queries": queries, "details": details, "leave_one_out": leave_one_out}
-        seen = places_of(trained_on(own) if own else [], opened)
-        scores = score_each(model.to(runtime.device), config, opened, seen, runtime, quiet, how)
-        return runtime.broadcast(scores)
+        scores = score_each(run, opened, places_of(run, opened), how)
+        return run.runtime.broadcast(scores)
     finally:
-        runtime.close()
+        run.runtime.close()
 
 
-def open_sources(
-    config: Config, own: Config | None, data: Sequence[str], root: Path | None, runtime: Runtime, quiet: bool
-) -> list[tuple[Source, Splits]]:
-    """Find and read the data sets that :func:`evaluate_on` is asked for.
+def open_sources(run: Run, data: Sequence[str]) -> list[tuple[Source, Splits]]:
+    """Find and read the data sets that :func:`evaluate_on` is asked for; none takes the one the run is scored on.
 
     Raises:
-        ConfigError: two of them are the same.
+        ConfigError: two of them are the same, or nothing says which.
         DataError: one is not there or not complete.
     """
-    texts = list(data) or [tested_on(config) if root is None else None]
-    sources = [find_data(text, root or (own and own.data.root), config, runtime, quiet) for text in texts]
+    if not data:
+        run.check_data()
+    own = run.config.data
+    sources = [find_data(text, own.root, run.config, run.runtime, run.quiet) for text in list(data) or [own.name]]
     return list(zip(sources, _read_each(sources)))
 
 
@@ -141,23 +99,17 @@ def _read_each(sources: Sequence[Source]) -> list[Splits]:
 
 
 def score_each(
-    model: ReIDModel,
-    config: Config,
+    run: Run,
     opened: Sequence[tuple[Source, Splits]],
     trained: Collection[tuple[str, Path | None]],
-    runtime: Runtime,
-    quiet: bool,
     how: Mapping[str, Any],
 ) -> list[Score]:
-    """Score a model on data sets that were read, as :func:`evaluate_on` does.
+    """Score a run on data sets that were read, as :func:`evaluate_on` does; every rank embeds a part of the pictures.
 
     Args:
-        model: on its device.
-        config: settings to score by, see :func:`settings_of`.
+        run: with its settings.
         opened: the data sets.
         trained: names and places of those it was trained on, see :func:`places_of`.
-        runtime: every rank embeds a part of the pictures.
-        quiet: no progress bars.
         how: ``queries``, ``details`` and ``leave_one_out`` of :func:`evaluate_on`.
 
     Returns:
@@ -165,77 +117,16 @@ def score_each(
     """
     scores = []
     for source, splits in opened:
-        features = embed_run(model, splits, config, runtime, quiet)
-        if not runtime.is_main:
+        query, gallery = embed_run(run.model, splits, run.config, run.runtime, run.quiet)
+        if not run.runtime.is_main:
             continue
-        query, gallery = as_feature_sets(*features, splits)
         if how["leave_one_out"]:
-            query = gallery = as_one_list(query, gallery)
-        report, further = score_sets(query, gallery, config.eval, splits=splits, **how)
-        report = with_options(report, run_options(config, runtime))
+            query = gallery = query + gallery
+        report, further = score_sets(query, gallery, run.config.eval, splits=splits, **how)
+        report = with_options(report, run_options(run.config, run.runtime))
         seen = place_of(source, splits) in trained or (source.name, None) in trained
         scores.append(Score(source, splits, report, seen, further))
     return scores
-
-
-def run_config(
-    folder: Path,
-    name: str | None = None,
-    root: Path | None = None,
-    changes: Mapping[str, Any] | None = None,
-    size: tuple[int, int] | None = None,
-) -> Config:
-    """The settings to evaluate a run or a model folder with, on one data set.
-
-    Args:
-        folder: run folder (or the ``final`` or ``best`` in it), or model folder, which takes its system's recipe for
-            Market-1501.
-        name, root: data set, as :func:`regard.data.sources.find_source` reads it; both None takes the run's own, and a
-            name alone is looked for where that lies.
-        changes: settings of the ``eval`` section that differ.
-        size: height and width of the network's input, where they differ.
-
-    Raises:
-        CheckpointError: no such run and no such model.
-        ConfigError: a model folder alone does not say which data to use.
-    """
-    own = own_config(folder)
-    if own is None and root is None:
-        model_folder(folder)
-        raise ConfigError(DATALESS.format(folder))
-    tree = settings_of(folder, own, changes, size).to_dict()
-    data = tree["data"]
-    if root or name:
-        data["name"] = name
-        data["root"] = str(root) if root else data["root"]
-    else:
-        assert own is not None
-        data["name"] = tested_on(own)
-    data["train"], data["labels"], data["val_ids"] = [], [], None  # only what is tested on is read
-    return load_config(tree)
-
-
-def settings_of(
-    folder: Path, own: Config | None, changes: Mapping[str, Any] | None = None, size: tuple[int, int] | None = None
-) -> Config:
-    """The settings to score a model by.
-
-    Args:
-        folder: run folder or model folder.
-        own: the run's configuration; without one, they are those of its system's recipe for Market-1501, or of the
-            baseline's. Pictures are always made as the model says.
-        changes: settings of the ``eval`` section that differ. What then leaves the precision open means fp32 for a
-            model without a run, and for one that was imported.
-        size: height and width of the network's input, where they differ.
-    """
-    place = model_folder(folder)
-    tree = (own or recipe_for(saved_system(place)).config()).to_dict()
-    seen = known_input(saved_input(place), size, folder)
-    tree["data"] |= {"height": seen.height, "width": seen.width, "interpolation": seen.interpolation}
-    tree["eval"] |= {"flip": seen.flip, **(changes or {})}
-    if tree["eval"]["precision"] == "auto" and (own is None or was_imported(place)):
-        tree["eval"]["precision"] = "fp32"
-    return load_config(tree)
 
 
 def trained_on(config: Config) -> list[Source | str]:
@@ -255,12 +146,15 @@ def trained_on(config: Config) -> list[Source | str]:
     return found
 
 
-def places_of(trained: Sequence[Source | str], opened: Sequence[tuple[Source, Splits]]) -> set[tuple[str, Path | None]]:
-    """Name and place of those trained on that bear the name of one that is opened; None where the place is gone."""
+def places_of(run: Run, opened: Sequence[tuple[Source, Splits]]) -> set[tuple[str, Path | None]]:
+    """Name and place of those a run was trained on that bear the name of one that is opened.
+
+    The place is None where it is gone.
+    """
     read = {(source.name, source.root): place_of(source, splits) for source, splits in opened}
     names = {name for name, _ in read}
     found: set[tuple[str, Path | None]] = set()
-    for source in trained:
+    for source in trained_on(run.own) if run.own else ():
         if isinstance(source, str):
             found.add((source, None))
         elif source.name in names:

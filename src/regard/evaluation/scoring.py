@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from regard.config import EvalConfig
 from regard.data.datasets.gt_query import find_lists
 from regard.errors import ConfigError, DataError
@@ -27,8 +25,6 @@ from regard.threads import Threads
 __all__ = [
     "Detail",
     "Queries",
-    "as_feature_sets",
-    "as_one_list",
     "embedding_options",
     "further_figures",
     "lists_of",
@@ -63,17 +59,6 @@ def with_options(report: RankingReport, options: dict[str, str]) -> RankingRepor
     return replace(report, options={**options, **report.options})
 
 
-def as_feature_sets(query: np.ndarray, gallery: np.ndarray, splits: Splits) -> tuple[FeatureSet, FeatureSet]:
-    """Descriptors (Q, D) and (G, D) together with whom and what camera they show."""
-    query_set, gallery_set = (
-        FeatureSet(
-            features, *(np.array([getattr(sample, key) for sample in part], np.int64) for key in ("pid", "camid"))
-        )
-        for features, part in ((query, splits.query), (gallery, splits.gallery))
-    )
-    return query_set, gallery_set
-
-
 def pool_queries(query: FeatureSet, queries: Queries) -> FeatureSet:
     """The queries as they are ("single"), or one of each person and camera: the mean or the maximum of its images.
 
@@ -95,15 +80,8 @@ def pool_tracklets(features: FeatureSet, name: str) -> FeatureSet:
     """
     if features.tracklets is None:
         raise DataError(f"the {name} has no tracklets to pool; add an array 'tracklets' to its file, or leave this out")
-    return FeatureSet(*pool_features(*features)[:3])
-
-
-def as_one_list(query: FeatureSet, gallery: FeatureSet) -> FeatureSet:
-    """Both behind one another, for leaving one out."""
-    parts: list[Any] = [
-        None if a is None or b is None else np.concatenate([a, b]) for a, b in zip(query, gallery, strict=True)
-    ]
-    return FeatureSet(*parts)
+    pooled = pool_features(features.embeddings, features.pids, features.camids, features.tracklets)
+    return FeatureSet(*pooled[:3])
 
 
 def lists_of(splits: Splits | None, config: EvalConfig) -> MatchLists | None:
@@ -133,7 +111,8 @@ def score_features(
     """
     with Threads():
         report = evaluate_ranking(
-            *_arrays(query, gallery), metric=config.metric, rerank=config.rerank, expansion=config.expansion,
+            query.embeddings, gallery.embeddings, query.pids, gallery.pids, query.camids, gallery.camids,
+            metric=config.metric, rerank=config.rerank, expansion=config.expansion,
             cmc=config.cmc, ap=config.ap, unmatched=config.unmatched, junk=config.junk,
             ignore_cameras=config.ignore_cameras, lists=lists_of(splits, config), **options,
         )  # fmt: skip
@@ -186,11 +165,10 @@ def further_figures(
     if "cameras" in wanted and (config.ignore_cameras or leave_one_out):
         name = "ignored cameras" if config.ignore_cameras else "leave-one-out"
         raise ConfigError(f"a table by cameras does not go with {name}; leave one of them out")
-    arrays = _arrays(query, gallery)
     how: dict[str, Any] = {"ignore_cameras": config.ignore_cameras, "leave_one_out": leave_one_out}
     makers = {
-        "open_set": lambda: evaluate_open_set(*arrays, metric=config.metric, **how),
-        "cameras": lambda: evaluate_camera_pairs(*arrays, metric=config.metric, ap=config.ap),
+        "open_set": lambda: evaluate_open_set(query, gallery, metric=config.metric, **how),
+        "cameras": lambda: evaluate_camera_pairs(query, gallery, metric=config.metric, ap=config.ap),
         "averages": lambda: average(report, query.pids, query.camids),
     }
     return {name: makers[name]() for name in wanted}
@@ -202,7 +180,3 @@ def _check_lists(config: EvalConfig, wanted: Sequence[Detail], pooled: bool = Fa
     for name in ("pooled queries",) * pooled + tuple(names[one] for one in wanted if one in names):
         if config.protocol == "lists":
             raise ConfigError(f"eval.protocol=lists does not go with {name}, which go by identity; leave one out")
-
-
-def _arrays(query: FeatureSet, gallery: FeatureSet) -> tuple[Any, ...]:
-    return query.embeddings, gallery.embeddings, query.pids, gallery.pids, query.camids, gallery.camids

@@ -12,25 +12,23 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from regard.config import Config, EvalConfig
+from regard.config import EvalConfig
 from regard.data.listing import noting, walk_images
 from regard.data.loaders import test_loader
 from regard.data.transforms import TestTransform
 from regard.errors import ConfigError, DataError
 from regard.evaluation.embed import evaluate_splits, loader_workers
-from regard.evaluation.evaluate import run_config
+from regard.evaluation.run import Run, open_run
 from regard.evaluation.scoring import embedding_options, with_options
 from regard.export.engines import Engine
 from regard.export.exporting import Exported, read_pictures
 from regard.export.manifest import card_file
 from regard.export.opening import open_engine
 from regard.metrics import RankingReport
-from regard.run_folder.folders import own_config
-from regard.run_folder.opened_data import open_data
 from regard.storage import write_atomic
 from regard.structures import Sample, Splits
 
-__all__ = ["Loss", "find_pictures", "int8_loss", "open_splits", "score_engine"]
+__all__ = ["Loss", "find_pictures", "int8_loss", "open_scored", "score_engine"]
 
 COMPARED = 32
 CALIBRATED = 128
@@ -59,20 +57,17 @@ def _points(difference: float) -> str:
     return f"{100 * difference:+.2f} points"
 
 
-def open_splits(
-    folder: Path, name: str | None = None, root: Path | None = None, quiet: bool = False
-) -> tuple[Config, Splits] | None:
-    """The data set to score a run on; None where nothing says which, or where the run's own is gone.
+def open_scored(folder: Path, name: str | None = None, root: Path | None = None, quiet: bool = False) -> Run | None:
+    """The run with the data set to score it on; None where nothing says which, or where the run's own is gone.
 
     Raises:
         DataError: one was named and is not there.
     """
-    own = own_config(folder)
-    if root is None and name is None and (own is None or own.data.root is None):
+    run = open_run(folder, name, root, quiet=quiet)
+    if root is None and name is None and (run.own is None or run.own.data.root is None):
         return None
-    config = run_config(folder, name, root)
     try:
-        return config, open_data(config, quiet=quiet)
+        return run if run.splits else None
     except DataError:
         if root or name:
             raise
@@ -100,7 +95,7 @@ def find_pictures(folder: Path | None, splits: Splits | None, int8: bool) -> lis
     return read_pictures([sample.path for sample in splits.train or splits.gallery], count)
 
 
-def int8_loss(folder: Path, exported: Exported, config: Config, splits: Splits, quiet: bool = False) -> Loss:
+def int8_loss(run: Run, exported: Exported) -> Loss:
     """Score the network and its int8 export, and write both into the JSON beside the export.
 
     Raises:
@@ -110,9 +105,10 @@ def int8_loss(folder: Path, exported: Exported, config: Config, splits: Splits, 
     if exported.card.precision != "int8":
         raise ConfigError(f"{exported.files[0]} is {exported.card.precision}, wanted an int8 export")
     size = (exported.card.height, exported.card.width)
-    network = open_engine(folder, "torch", size=size)
+    network = open_engine(run.folder, "torch", size=size)
     quantized = open_engine(exported.files[0], precision="int8")
-    loss = Loss(*(score_engine(engine, splits, config.eval, quiet) for engine in (network, quantized)))
+    splits, how = run.splits, run.config.eval
+    loss = Loss(*(score_engine(engine, splits, how, run.quiet) for engine in (network, quantized)))
     scores = {name: {"mAP": float(each.mAP), "rank1": float(each.cmc[0])} for name, each in vars(loss).items()}
     about = {"data": splits.label, "root": str(splits.root), "options": dict(next(iter(vars(loss).values())).options)}
     card = replace(exported.card, scores={**about, **scores})

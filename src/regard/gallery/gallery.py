@@ -39,7 +39,7 @@ LARGE = 200_000
 
 
 class Gallery:
-    """See the module. Made by :meth:`create` or :meth:`open`; a context manager, or call :meth:`close`.
+    """See the module. ``Gallery(where)`` opens one as :meth:`open` does; a context manager, or call :meth:`close`.
 
     Attributes:
         name: folder or URL.
@@ -47,10 +47,20 @@ class Gallery:
         audit: log of the searches; None on a server, where the searching side keeps its own.
     """
 
-    def __init__(self, name: str, engine: Engine, meta: dict[str, Any], audit: AuditLog | None):
-        self.name = name
+    def __init__(self, where: str | Path, progress: Callable[[int, int], None] | None = None):
+        if not is_url(where) and not (Path(where) / "gallery.json").exists():
+            raise DataError(f"there is no gallery in {where}; make one: regard embed IMAGES -o {where}")
+        engine = open_engine(where, progress=progress)
+        meta = engine.read_meta()
+        if meta.get("format") != FORMAT:
+            engine.close()
+            raise DataError(f"{where} has format {meta.get('format')!r}, wanted {FORMAT}; embed the images anew")
+        self._hold(where, engine, meta)
+
+    def _hold(self, where: str | Path, engine: Engine, meta: dict[str, Any]) -> None:
+        self.name = str(where)
         self.meta = meta
-        self.audit = audit
+        self.audit: AuditLog | None = log_of(where)
         self._engine = engine
         self._people: tuple[int, int] | None = None
 
@@ -76,7 +86,9 @@ class Gallery:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         meta = {"format": FORMAT, "dim": dim, "model": dict(model), "created": now, "index": None}
         engine.write_meta(meta)
-        return cls(str(where), engine, meta, log_of(where))
+        gallery = cls.__new__(cls)
+        gallery._hold(where, engine, meta)
+        return gallery
 
     @classmethod
     def open(cls, where: str | Path, progress: Callable[[int, int], None] | None = None) -> Self:
@@ -90,14 +102,7 @@ class Gallery:
             DataError: there is none, or it is damaged.
             StorageError: another process has it open.
         """
-        if not is_url(where) and not (Path(where) / "gallery.json").exists():
-            raise DataError(f"there is no gallery in {where}; make one: regard embed IMAGES -o {where}")
-        engine = open_engine(where, progress=progress)
-        meta = engine.read_meta()
-        if meta.get("format") != FORMAT:
-            engine.close()
-            raise DataError(f"{where} has format {meta.get('format')!r}, wanted {FORMAT}; embed the images anew")
-        return cls(str(where), engine, meta, log_of(where))
+        return cls(where, progress)
 
     @property
     def dim(self) -> int:

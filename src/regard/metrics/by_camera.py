@@ -12,8 +12,9 @@ import torch
 
 from regard.errors import DataError
 from regard.metrics.average_precision import Scores, score_ranks
-from regard.metrics.distance import Array, comparable, distance_blocks, ordering
-from regard.metrics.protocol import Ids, Protocol, as_ids, as_pids, read_protocol
+from regard.metrics.distance import comparable, distance_blocks, ordering
+from regard.metrics.feature_set import FeatureSet, Ids, as_ids, as_pids
+from regard.metrics.protocol import Protocol, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.ranking_report import RankingReport
 from regard.structures import JUNK
@@ -111,12 +112,8 @@ def _macro(values: np.ndarray, groups: np.ndarray) -> float:
 
 
 def evaluate_camera_pairs(
-    query: Array,
-    gallery: Array,
-    query_pids: Ids,
-    gallery_pids: Ids,
-    query_camids: Ids,
-    gallery_camids: Ids,
+    query: FeatureSet,
+    gallery: FeatureSet,
     *,
     metric: str = "cosine",
     ap: str = "step",
@@ -126,18 +123,18 @@ def evaluate_camera_pairs(
     """mAP and rank-1 of each query camera in the gallery of each camera alone, by the same protocol.
 
     Args:
-        query, gallery, query_pids, gallery_pids, query_camids, gallery_camids, metric, ap, memory_mb, device: as for
-            :func:`regard.evaluate_ranking`; cameras are needed.
+        query, gallery: Q and G descriptors with cameras.
+        metric, ap, memory_mb, device: as for :func:`regard.evaluate_ranking`.
 
     Raises:
         ConfigError: an option is wrong.
         DataError: the arrays do not fit each other, are not finite, or there are no cameras.
     """
-    if query_camids is None or gallery_camids is None:
+    if query.camids is None or gallery.camids is None:
         raise DataError("a table by cameras needs query_camids and gallery_camids: give the cameras of both sides")
     order = ordering(metric)
-    queries, targets = comparable(query, gallery, metric, device)
-    whole = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
+    queries, targets = comparable(query.embeddings, gallery.embeddings, metric, device)
+    whole = read_protocol(query, gallery)
     assert whole.query_camids is not None
     assert whole.gallery_camids is not None
     asked, by_query = np.unique(whole.query_camids, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Descriptors from files, so that other people's models can be scored.
+"""Descriptors with what is known of their images: of a network here, or from files, of other people's models.
 
 A ``.npz`` holds the arrays ``embeddings`` (N, D), ``pids`` (N,) and, if there are any, ``camids`` and ``tracklets``
 (N,). A ``.parquet`` file holds one row per image with a list of D numbers in the column ``embedding`` (or
@@ -8,34 +8,106 @@ A ``.npz`` holds the arrays ``embeddings`` (N, D), ``pids`` (N,) and, if there a
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from regard.errors import ConfigError, DataError
-from regard.metrics.distance import as_features
-from regard.metrics.protocol import as_ids, as_pids
+from regard.metrics.distance import Array, as_array, as_features
+from regard.structures import DISTRACTOR, JUNK, Sample
 
-__all__ = ["FeatureSet", "read_features"]
+__all__ = ["FeatureSet", "Ids", "as_ids", "as_pids", "read_features"]
+
+Ids = np.ndarray | Tensor | Sequence[int]
+
+MOST = np.iinfo(np.int64).max
 
 _REQUIRED = ("embeddings", "pids")
 _OPTIONAL = ("camids", "tracklets")
 
 
-class FeatureSet(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureSet:
     """Descriptors with what is known of their images.
 
     Attributes:
-        embeddings: (N, D) float32.
-        pids: (N,) int64.
-        camids, tracklets: (N,) int64, None where the file has none.
+        embeddings: (N, D) numbers.
+        pids: (N,) identities: -1 is junk, 0 a distractor; None where they are unknown.
+        camids, tracklets: (N,) numbers; None where there are none.
+        names: what N images are called, such as their files; None where they have no names.
     """
 
-    embeddings: np.ndarray
-    pids: np.ndarray
-    camids: np.ndarray | None = None
-    tracklets: np.ndarray | None = None
+    embeddings: Any
+    pids: Any = None
+    camids: Any = None
+    tracklets: Any = None
+    names: Any = None
+
+    @classmethod
+    def of(cls, embeddings: Array, samples: Sequence[Sample]) -> FeatureSet:
+        """The descriptors (N, D) of N samples."""
+        pids, camids = (np.array([getattr(one, key) for one in samples], np.int64) for key in ("pid", "camid"))
+        return cls(embeddings, pids, camids, names=[str(one.path) for one in samples])
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def __getitem__(self, rows: Any) -> FeatureSet:
+        """Some of the images: a slice, a mask, or row numbers (n,)."""
+        chosen = np.arange(len(self))[rows]
+        parts = [None if part is None else np.asarray(part)[chosen] for part in self._parts()]
+        return FeatureSet(*parts)
+
+    def __add__(self, other: FeatureSet) -> FeatureSet:
+        """The images of both, one set behind the other; what one of them lacks, all lack."""
+        both = zip(self._parts(), other._parts(), strict=True)
+        return FeatureSet(*(None if a is None or b is None else np.concatenate([a, b]) for a, b in both))
+
+    def _parts(self) -> list[Any]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+
+def as_ids(ids: Ids, count: int, name: str) -> np.ndarray:
+    """(count,) int64 identities or cameras.
+
+    Raises:
+        DataError: not one integer per row, or one that int64 does not hold.
+    """
+    if isinstance(ids, Tensor):
+        values = ids.detach().cpu()
+        values = values.double().numpy() if values.is_floating_point() else values.numpy()
+    else:
+        values = as_array(ids, name)
+    if values.shape != (count,):
+        raise DataError(f"{name} has shape {values.shape} for {count} feature rows: give one integer per row")
+    if values.dtype.kind not in "iu":
+        raise DataError(
+            f"{name} is of type {values.dtype}: give integers from -2^63 to 2^63 - 1, for example "
+            f"numpy.asarray(ids, int)"
+        )
+    if values.dtype.kind == "u" and count and values.max() > MOST:
+        raise DataError(f"{name} holds {values.max()}, wanted integers up to 2^63 - 1: number them anew, from 1")
+    return values.astype(np.int64)
+
+
+def as_pids(ids: Ids, count: int, name: str) -> np.ndarray:
+    """(count,) int64 identities.
+
+    Raises:
+        DataError: as of :func:`as_ids`, or one below -1, which is neither a person nor junk.
+    """
+    values = as_ids(ids, count, name)
+    low = values < JUNK
+    if low.any():
+        raise DataError(
+            f"{name} holds {values.min()} ({low.sum()} of {count} below {JUNK}), wanted {JUNK} for junk, {DISTRACTOR} "
+            f"for distractors, persons from 1: number persons from 1"
+        )
+    return values
 
 
 def read_features(path: str | Path) -> FeatureSet:

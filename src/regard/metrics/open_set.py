@@ -24,8 +24,9 @@ import numpy as np
 import torch
 
 from regard.errors import ConfigError
-from regard.metrics.distance import Array, comparable, distance_blocks, ordering
-from regard.metrics.protocol import Ids, read_protocol
+from regard.metrics.distance import comparable, distance_blocks, ordering
+from regard.metrics.feature_set import FeatureSet
+from regard.metrics.protocol import read_protocol
 from regard.metrics.ranking import mask_pairs, thin_blocks
 from regard.wording import count
 
@@ -94,12 +95,8 @@ class OpenSet(NamedTuple):
 
 
 def evaluate_open_set(
-    query: Array,
-    gallery: Array,
-    query_pids: Ids,
-    gallery_pids: Ids,
-    query_camids: Ids | None = None,
-    gallery_camids: Ids | None = None,
+    query: FeatureSet,
+    gallery: FeatureSet,
     *,
     metric: str = "cosine",
     rates: Sequence[float] = FALSE_ALARM_RATES,
@@ -111,9 +108,9 @@ def evaluate_open_set(
     """ROC over all pairs and DIR over all queries, at fixed false alarm rates.
 
     Args:
-        query, gallery, query_pids, gallery_pids, query_camids, gallery_camids, metric, memory_mb, device,
-            ignore_cameras, leave_one_out: as for :func:`regard.evaluate_ranking`. Queries of a pid that the gallery
-            lacks, and distractors (0), are the unknown ones; junk queries (-1) are left out.
+        query, gallery: Q and G descriptors. Queries of a pid that the gallery lacks, and distractors (0), are the
+            unknown ones; junk queries (-1) are left out.
+        metric, memory_mb, device, ignore_cameras, leave_one_out: as for :func:`regard.evaluate_ranking`.
         rates: false alarm rates wanted, each from 0 to 1.
 
     Raises:
@@ -123,10 +120,8 @@ def evaluate_open_set(
     if not rates or not all(0 <= rate <= 1 for rate in rates):
         raise ConfigError(f"false alarm rates are {list(rates)}: give fractions from 0 to 1, for example 0.01")
     order = ordering(metric)
-    queries, targets = comparable(query, gallery, metric, device)
-    labels = query_pids, gallery_pids, query_camids, gallery_camids
-    how: dict[str, Any] = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out}
-    protocol = read_protocol(len(queries), len(targets), *labels, **how)
+    queries, targets = comparable(query.embeddings, gallery.embeddings, metric, device)
+    protocol = read_protocol(query, gallery, ignore_cameras=ignore_cameras, leave_one_out=leave_one_out)
     asked = np.flatnonzero(protocol.query_pids != -1)
     protocol = protocol.of_queries(asked)
     queries, targets = queries[torch.from_numpy(asked).to(targets.device)], protocol.without_junk(targets)

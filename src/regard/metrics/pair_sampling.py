@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from regard.errors import DataError
-from regard.metrics.distance import Array, check_metric, comparable, pair_distances
-from regard.metrics.protocol import Ids, Protocol, read_protocol
+from regard.metrics.distance import check_metric, comparable, pair_distances
+from regard.metrics.feature_set import FeatureSet
+from regard.metrics.protocol import Protocol, read_protocol
 from regard.structures import DISTRACTOR
 
 __all__ = ["PairSample", "sample_pairs", "similarity_of"]
@@ -51,12 +52,8 @@ def similarity_of(distance: np.ndarray, metric: str) -> np.ndarray:
 
 
 def sample_pairs(
-    query: Array,
-    gallery: Array,
-    query_pids: Ids,
-    gallery_pids: Ids,
-    query_camids: Ids | None = None,
-    gallery_camids: Ids | None = None,
+    query: FeatureSet,
+    gallery: FeatureSet,
     *,
     metric: str = "cosine",
     limit: int = 200_000,
@@ -65,9 +62,7 @@ def sample_pairs(
     """All pairs of one person and at most ``limit`` pairs of two.
 
     Args:
-        query, gallery: (Q, D) and (G, D) descriptors.
-        query_pids, gallery_pids: (Q,) and (G,) identities; -1 in the gallery is junk, 0 a distractor.
-        query_camids, gallery_camids: (Q,) and (G,) cameras; None for both if there are none.
+        query, gallery: Q and G descriptors with identities.
         metric: "cosine" or "euclidean".
         limit: pairs of two people to draw.
         seed: of the drawing.
@@ -77,8 +72,8 @@ def sample_pairs(
         DataError: the arrays do not fit each other, or there are no pairs of one kind.
     """
     check_metric(metric)
-    queries, targets = comparable(query, gallery, metric)
-    protocol = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
+    queries, targets = comparable(query.embeddings, gallery.embeddings, metric)
+    protocol = read_protocol(query, gallery)
     if not protocol.any_match():
         raise DataError(protocol.explain_no_match())
     right = protocol.pairs(slice(0, len(queries)))[0]

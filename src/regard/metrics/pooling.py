@@ -15,7 +15,7 @@ import torch
 
 from regard.errors import ConfigError, nearest
 from regard.metrics.distance import Array, as_features, check_lengths, inverse_lengths
-from regard.metrics.protocol import Ids, as_ids, as_pids
+from regard.metrics.feature_set import Ids, as_ids, as_pids
 
 __all__ = ["POOLINGS", "Pooled", "pool_features"]
 

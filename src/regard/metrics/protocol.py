@@ -23,18 +23,14 @@ import torch
 from torch import Tensor
 
 from regard.errors import ConfigError, DataError
-from regard.metrics.distance import as_array
+from regard.metrics.feature_set import FeatureSet, as_ids, as_pids
 from regard.structures import DISTRACTOR, JUNK, MatchLists
 
-__all__ = ["Ids", "Pairs", "Protocol", "read_protocol"]
+__all__ = ["Pairs", "Protocol", "read_protocol"]
 
 _STEP = 256
 
-MOST = np.iinfo(np.int64).max
-
 ONE_LIST = "leave-one-out compares a list with itself, but query and gallery differ; give the same list twice"
-
-Ids = np.ndarray | Tensor | list[int]
 
 
 class Pairs(NamedTuple):
@@ -47,45 +43,6 @@ class Pairs(NamedTuple):
 
     rows: np.ndarray
     columns: np.ndarray
-
-
-def as_ids(ids: Ids, count: int, name: str) -> np.ndarray:
-    """(count,) int64 identities or cameras.
-
-    Raises:
-        DataError: not one integer per row, or one that int64 does not hold.
-    """
-    if isinstance(ids, Tensor):
-        values = ids.detach().cpu()
-        values = values.double().numpy() if values.is_floating_point() else values.numpy()
-    else:
-        values = as_array(ids, name)
-    if values.shape != (count,):
-        raise DataError(f"{name} has shape {values.shape} for {count} feature rows: give one integer per row")
-    if values.dtype.kind not in "iu":
-        raise DataError(
-            f"{name} is of type {values.dtype}: give integers from -2^63 to 2^63 - 1, for example "
-            f"numpy.asarray(ids, int)"
-        )
-    if values.dtype.kind == "u" and count and values.max() > MOST:
-        raise DataError(f"{name} holds {values.max()}, wanted integers up to 2^63 - 1: number them anew, from 1")
-    return values.astype(np.int64)
-
-
-def as_pids(ids: Ids, count: int, name: str) -> np.ndarray:
-    """(count,) int64 identities.
-
-    Raises:
-        DataError: as of :func:`as_ids`, or one below -1, which is neither a person nor junk.
-    """
-    values = as_ids(ids, count, name)
-    low = values < JUNK
-    if low.any():
-        raise DataError(
-            f"{name} holds {values.min()} ({low.sum()} of {count} below {JUNK}), wanted {JUNK} for junk, {DISTRACTOR} "
-            f"for distractors, persons from 1: number persons from 1"
-        )
-    return values
 
 
 @dataclass(frozen=True)
@@ -224,12 +181,8 @@ class Protocol:
 
 
 def read_protocol(
-    num_queries: int,
-    num_gallery: int,
-    query_pids: Ids,
-    gallery_pids: Ids,
-    query_camids: Ids | None,
-    gallery_camids: Ids | None,
+    query: FeatureSet,
+    gallery: FeatureSet,
     *,
     ignore_cameras: bool = False,
     leave_one_out: bool = False,
@@ -238,37 +191,39 @@ def read_protocol(
     """Check and convert what a caller gave.
 
     Args:
-        num_queries, num_gallery: rows of descriptors.
-        query_pids, gallery_pids, query_camids, gallery_camids: as for :class:`Protocol`.
+        query, gallery: Q and G descriptors with identities, and cameras of both or of neither.
         ignore_cameras: images of a person by one camera count as right.
         leave_one_out: query and gallery are one list, and an image is not asked about itself.
         lists: what is right and what is junk for each query, in place of identities and cameras.
 
     Raises:
         ConfigError: lists together with an option that changes what identities and cameras say.
-        DataError: lists that do not fit the queries and the gallery, not one integer per row, a pid below -1, cameras
-            of one side only, or nothing but junk.
+        DataError: lists that do not fit the queries and the gallery, not one integer per row, a pid below -1,
+            identities or cameras of one side only, or nothing but junk.
     """
-    if (query_camids is None) != (gallery_camids is None):
-        missing = "query_camids" if query_camids is None else "gallery_camids"
-        raise DataError(f"{missing} is missing: give the cameras of both sides, or None for both if there are none")
-    pids = as_pids(query_pids, num_queries, "query_pids"), as_pids(gallery_pids, num_gallery, "gallery_pids")
-    camids = None, None
-    if query_camids is not None and gallery_camids is not None:
-        camids = (
-            as_ids(query_camids, num_queries, "query_camids"),
-            as_ids(gallery_camids, num_gallery, "gallery_camids"),
-        )
-    if leave_one_out and not all(np.array_equal(*pair) for pair in (pids, camids) if pair[0] is not None):
+    if query.pids is None or gallery.pids is None:
+        side = "query" if query.pids is None else "gallery"
+        raise DataError(f"{side}_pids is missing: give the identities of both sides")
+    if (query.camids is None) != (gallery.camids is None):
+        side = "query" if query.camids is None else "gallery"
+        raise DataError(f"{side}_camids is missing: give the cameras of both sides, or None for both if there are none")
+    sizes = (query, len(query), "query"), (gallery, len(gallery), "gallery")
+    pids = [as_pids(side.pids, count, f"{name}_pids") for side, count, name in sizes]
+    camids: list[np.ndarray | None] = [None, None]
+    if query.camids is not None:
+        camids = [as_ids(side.camids, count, f"{name}_camids") for side, count, name in sizes]
+    same = [np.array_equal(a, b) for a, b in (pids, camids) if a is not None and b is not None]
+    if leave_one_out and not all(same):
         raise DataError(ONE_LIST)
     if ignore_cameras:
-        camids = None, None
+        camids = [None, None]
     if lists is not None:
         for name, chosen in (("ignored cameras", ignore_cameras), ("leave-one-out", leave_one_out)):
             if chosen:
                 raise ConfigError(f"lists of right images do not go with {name}; leave one of them out")
-        lists = _checked(lists, num_queries, num_gallery)
-    return Protocol(*pids, *camids, np.arange(num_queries) if leave_one_out else None, lists)
+        lists = _checked(lists, len(query), len(gallery))
+    own = np.arange(len(query)) if leave_one_out else None
+    return Protocol(pids[0], pids[1], camids[0], camids[1], own, lists)
 
 
 def _checked(lists: MatchLists, num_queries: int, num_gallery: int) -> MatchLists:

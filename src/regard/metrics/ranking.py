@@ -12,14 +12,16 @@ them, a histogram says how many landed before each, and its running sum is the r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from regard.errors import ConfigError, DataError
-from regard.metrics.distance import Array, comparable, distance_blocks, ordering
-from regard.metrics.protocol import Ids, Pairs, Protocol, read_protocol
+from regard.errors import ConfigError
+from regard.metrics.distance import comparable, distance_blocks, ordering
+from regard.metrics.feature_set import FeatureSet
+from regard.metrics.protocol import Pairs, Protocol, read_protocol
 from regard.structures import Ranking
 
 __all__ = ["keep_nearest", "mask_pairs", "nearest_images", "positive_ranks", "rank", "ranks_in_block", "thin_blocks"]
@@ -122,14 +124,10 @@ def nearest_images(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def rank(
-    query: Array,
-    gallery: Array,
+    query: FeatureSet,
+    gallery: FeatureSet,
     *,
-    k: int = 10,
-    query_pids: Ids | None = None,
-    gallery_pids: Ids | None = None,
-    query_camids: Ids | None = None,
-    gallery_camids: Ids | None = None,
+    k: int = 100,
     metric: str = "cosine",
     memory_mb: float = 256,
     device: torch.device | str | None = None,
@@ -137,13 +135,9 @@ def rank(
     """The k nearest gallery images of every query.
 
     Args:
-        query: (Q, D) descriptors.
-        gallery: (G, D) descriptors.
-        k: ranks to keep; may exceed G.
-        query_pids, gallery_pids: (Q,) and (G,) identities, both or neither. Given both, junk is left out and
-            ``matches`` filled.
-        query_camids, gallery_camids: (Q,) and (G,) cameras, both or neither. Given both and the identities, images
-            of the query's person by the query's camera are left out.
+        query, gallery: Q and G descriptors. Where both have identities, junk is left out and ``matches`` filled; where
+            both have cameras besides, images of the query's person by the query's camera are left out.
+        k: ranks to keep; those beyond the gallery are -1.
         metric, memory_mb, device: as for :func:`regard.metrics.distance_blocks`.
 
     Returns:
@@ -151,24 +145,21 @@ def rank(
 
     Raises:
         ConfigError: an option is wrong.
-        DataError: the arrays do not fit each other or are not finite.
+        DataError: the arrays do not fit each other or are not finite, or one side alone has identities or cameras.
     """
     order = ordering(metric)
-    if k < 1:
+    if not hasattr(k, "__index__") or k < 1:
         raise ConfigError(f"k is {k}: ask for at least one rank")
-    queries, targets = comparable(query, gallery, metric, device)
+    queries, targets = comparable(query.embeddings, gallery.embeddings, metric, device)
     protocol, kept = None, np.arange(len(targets))
-    if query_pids is not None and gallery_pids is not None:
-        protocol = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
+    if query.pids is not None or gallery.pids is not None:
+        protocol = read_protocol(query, gallery)
         targets, kept = protocol.without_junk(targets), protocol.kept
-    elif query_pids is not None or gallery_pids is not None:
-        raise DataError("identities of one side only: give both query_pids and gallery_pids, or neither")
-
     blocks = distance_blocks(queries, targets, metric=order, memory_mb=memory_mb)
     found = keep_nearest(blocks, (len(queries), k), kept, protocol, memory_mb)
     if order != metric:
         np.sqrt(found.distances, out=found.distances)
-    return found
+    return replace(found, query_names=query.names, gallery_names=gallery.names)
 
 
 def keep_nearest(

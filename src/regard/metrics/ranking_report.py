@@ -18,7 +18,8 @@ from regard.metrics.average_precision import AP_FORMS, CMC_FLAVORS, RANKS, Score
 from regard.metrics.cmc_cuhk03 import SingleShot
 from regard.metrics.distance import Array, comparable, distance_blocks, ordering
 from regard.metrics.expansion import QueryExpansion, expand_queries
-from regard.metrics.protocol import ONE_LIST, Ids, Protocol, read_protocol
+from regard.metrics.feature_set import FeatureSet, Ids
+from regard.metrics.protocol import ONE_LIST, Protocol, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.rerank import KReciprocal, rerank_blocks
 from regard.metrics.score_options import in_words
@@ -165,11 +166,11 @@ def evaluate_ranking(
     if leave_one_out:
         _check_one_list(rerank, expansion, cmc, cameras=query_camids is not None and not ignore_cameras)
     queries, targets = comparable(query, gallery, metric, device)
-    labels = query_pids, gallery_pids, query_camids, gallery_camids
+    sides = FeatureSet(query, query_pids, query_camids), FeatureSet(gallery, gallery_pids, gallery_camids)
     if lists is not None and cmc == "cuhk03":
         raise ConfigError("lists of right images do not go with cmc 'cuhk03', which draws by identity; drop one")
     how: dict[str, Any] = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out, "lists": lists}
-    protocol = read_protocol(len(queries), len(targets), *labels, **how)
+    protocol = read_protocol(*sides, **how)
     if leave_one_out and not torch.equal(queries, targets):
         raise DataError(ONE_LIST)
     if not protocol.any_match():

@@ -23,7 +23,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 from regard.errors import ConfigError, DataError, nearest
 from regard.metrics.average_precision import RANKS
-from regard.metrics.protocol import Ids, as_ids
+from regard.metrics.feature_set import Ids, as_ids
 from regard.metrics.ranking_report import RankingReport
 
 __all__ = [

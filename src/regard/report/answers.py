@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from regard.errors import ConfigError
+from regard.evaluation.run import Run
+from regard.evaluation.scoring import lists_of
 from regard.metrics import FeatureSet, QueryExpansion, distance_blocks, rerank_blocks
 from regard.metrics.distance import comparable, ordering
 from regard.metrics.expansion import expand_queries
@@ -16,7 +18,7 @@ from regard.metrics.protocol import read_protocol
 from regard.metrics.ranking import keep_nearest
 from regard.structures import MatchLists, Ranking
 
-__all__ = ["answers"]
+__all__ = ["answers", "run_answers"]
 
 
 def answers(
@@ -60,8 +62,7 @@ def answers(
     if show_junk and junk == "before" and (rerank or expansion):
         raise ConfigError("junk has no place in an order that was made without it; choose junk='query' to show it")
     queries, targets = comparable(query.embeddings, gallery.embeddings, metric)
-    people, cameras = (query.pids, gallery.pids), (query.camids, gallery.camids)
-    protocol = read_protocol(len(queries), len(targets), *people, *cameras, ignore_cameras=ignore_cameras, lists=lists)
+    protocol = read_protocol(query, gallery, ignore_cameras=ignore_cameras, lists=lists)
     whole = show_junk or junk == "query"
     if not whole:
         targets = protocol.without_junk(targets)
@@ -76,3 +77,11 @@ def answers(
     if order != metric and not rerank:
         np.sqrt(found.distances, out=found.distances)
     return found
+
+
+def run_answers(run: Run, k: int, show_junk: bool = False) -> Ranking:
+    """The k first gallery images of every query of a run, as its own evaluation orders them; see :func:`answers`."""
+    how = run.config.eval
+    order = how.model_dump(include={"metric", "rerank", "expansion", "junk", "ignore_cameras"})
+    sides = run.features("query"), run.features("gallery")
+    return answers(*sides, k, show_junk=show_junk, lists=lists_of(run.splits, how), **order)

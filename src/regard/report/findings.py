@@ -22,42 +22,33 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from regard.config import Config
 from regard.data.labels import has_label
-from regard.data.pictures import network_input
 from regard.errors import CheckpointError, ConfigError, nearest
-from regard.evaluation.compare_runs import fingerprint, run_labels
-from regard.evaluation.embed import embed_run, evaluate_splits, protocol_labels, run_input, run_options
-from regard.evaluation.evaluate import run_config
-from regard.evaluation.scoring import as_feature_sets, lists_of, with_options
+from regard.evaluation.run import Run, open_runs
 from regard.explain.attention import attention_of
 from regard.explain.attention_precision import PrecisionRow, measure_precision, pair_up, precision_row
 from regard.explain.correlation import Correlation, correlate
 from regard.explain.features import feature_maps
 from regard.explain.heads import pair_heat
-from regard.metrics import RankingReport, evaluate_camera_pairs, rank
+from regard.metrics import evaluate_camera_pairs, rank
 from regard.metrics.pair_sampling import sample_pairs
 from regard.metrics.score_options import option_lines
-from regard.models import ReIDModel, load
 from regard.models.build import from_config
-from regard.models.cost import inference_cost
 from regard.models.saved import WEIGHTS, model_config, model_folder
-from regard.report.answers import answers
+from regard.report.answers import run_answers
 from regard.report.charts import PairHistogram, pair_histogram
 from regard.report.embedding_map import EmbeddingMap, MapMethod, aligned, check_method, embedding_map, pick_people
 from regard.report.failures import FailureKind, hardest
 from regard.report.ranked import RankedList, pick_queries, random_queries, ranked_lists
 from regard.report.runs_page import Match, RunFindings, RunsReport, ShownQuery
-from regard.run_folder.folders import own_config, run_home
+from regard.run_folder.folders import run_home
 from regard.run_folder.history import read_history
-from regard.run_folder.opened_data import open_data
 from regard.run_folder.origin import read_origin
 from regard.run_folder.saved_state import read_progress
-from regard.runtime.fabric import Runtime
-from regard.structures import Ranking, Sample, Splits
+from regard.structures import Sample, Splits
 from regard.version import __version__
 from regard.wording import count
 
@@ -71,33 +62,6 @@ LENGTH = 12
 
 MASKED, MASKED_IN_FULL = 24, 200
 """Queries that attention precision is measured on."""
-
-
-@dataclass
-class Opened:
-    """A run that is looked at.
-
-    Attributes:
-        label: what it is called.
-        folder: where it lies.
-        config: how it is evaluated.
-        model: on its device.
-        query, gallery: (Q, D) and (G, D) descriptors.
-        report: its scores.
-    """
-
-    label: str
-    folder: Path
-    config: Config
-    model: ReIDModel
-    query: np.ndarray
-    gallery: np.ndarray
-    report: RankingReport
-
-    def input(self, samples: Sequence[Sample]) -> Tensor:
-        """Pictures as the network takes them, (N, 3, H, W)."""
-        device = next(self.model.parameters()).device
-        return network_input([sample.path for sample in samples], run_input(self.config, self.model), device)
 
 
 class Stages:
@@ -156,30 +120,30 @@ def gather(
         DataError: a data set that is not there or not complete.
     """
     _check(without, {"queries": queries, "pictures": pictures, "people": people})
-    labels = folders if isinstance(folders, Mapping) else run_labels(folders)
     wanted = [section for section in SECTIONS if section not in without]
     if "map" in wanted:
         check_method(method)
-    stages = Stages(len(labels) * (1 + len(wanted)), quiet)
+    opened = open_runs(folders, name, root, {"ap": "step"} | dict(changes or {}), quiet=quiet)
+    stages = Stages(len(opened) * (1 + len(wanted)), quiet)
     try:
-        runs, splits = _open(labels, name, root, {"ap": "step"} | dict(changes or {}), stages, quiet)
-        shown = _queries(runs, splits, queries, seed) if "lists" in wanted else {}
-        looked = pick_queries(np.mean([run.report.ap for run in runs], axis=0), pictures)
+        splits = _score(opened, stages)
+        shown = _queries(opened, splits, queries, seed) if "lists" in wanted else {}
+        looked = pick_queries(np.mean([run.report().ap for run in opened], axis=0), pictures)
         mapped = pick_people(splits.gallery, people, seed=seed) if "map" in wanted else []
         finder = Finder(splits, stages, wanted, list(shown), looked, mapped, method, seed, full)
-        found = [finder.look_at(run) for run in runs]
+        found = [finder.look_at(run) for run in opened]
     finally:
         stages.close()
     attended = {"attention", "pairs", "correlation"} & set(wanted)
     return RunsReport(
-        title=_title([run.label for run in runs]),
+        title=_title([run.label for run in opened]),
         lead=f"Trained, measured and looked into on {splits}.",
         runs=_turned(found),
         query_pids=np.array([sample.pid for sample in splits.query], np.int64),
         queries=list(shown.values()),
         mapped=[splits.gallery[index] for index in mapped],
         pictures=[splits.query[index] for index in looked] if attended else [],
-        facts=_facts(splits, runs),
+        facts=_facts(splits, opened),
         command=command,
     )
 
@@ -194,50 +158,32 @@ def _check(without: Sequence[str], numbers: Mapping[str, int]) -> None:
             raise ConfigError(f"{what} is {number}, wanted 1 or more; to leave a part out, use without")
 
 
-def _open(
-    labels: Mapping[str, Path],
-    name: str | None,
-    root: Path | None,
-    changes: Mapping[str, Any],
-    stages: Stages,
-    quiet: bool,
-) -> tuple[list[Opened], Splits]:
-    """Load and score the runs, all on the same pictures."""
-    configs = {label: run_config(folder, name, root, changes) for label, folder in labels.items()}
-    read = {label: open_data(config, quiet=quiet) for label, config in configs.items()}
-    first, *others = labels
-    prints = {label: fingerprint(splits) for label, splits in read.items()} if others else {}
-    for label in others:
-        if prints[label] != prints[first]:
+def _score(runs: Sequence[Run], stages: Stages) -> Splits:
+    """Read and score the runs, all on the same pictures, which are returned."""
+    first, *others = runs
+    for run in others:
+        if run.fingerprint != first.fingerprint:
             raise ConfigError(
-                f"{first} and {label} are evaluated on different pictures ({read[first].root}, {read[label].root}); "
-                "give all the same data with --root FOLDER"
+                f"{first.label} and {run.label} are evaluated on different pictures ({first.splits.root}, "
+                f"{run.splits.root}); give all the same data with --root FOLDER"
             )
-    runs = []
-    for label, folder in labels.items():
-        with stages.stage(f"{label}: scores"):
-            runs.append(_opened(label, folder, configs[label], read[first], quiet))
-    return runs, read[first]
+        run.splits = first.splits
+    for run in runs:
+        with stages.stage(f"{run.label}: scores"):
+            run.report()
+    return first.splits
 
 
-def _opened(label: str, folder: Path, config: Config, splits: Splits, quiet: bool) -> Opened:
-    runtime = Runtime.for_scoring(config)
-    model = load(folder).to(runtime.device)
-    query, gallery = embed_run(model, splits, config, runtime, quiet)
-    report = with_options(evaluate_splits(query, gallery, splits, config.eval), run_options(config, runtime))
-    return Opened(label, folder, config, model, query, gallery, report)
-
-
-def _queries(runs: Sequence[Opened], splits: Splits, count: int, seed: int) -> dict[int, ShownQuery]:
+def _queries(runs: Sequence[Run], splits: Splits, count: int, seed: int) -> dict[int, ShownQuery]:
     """Random queries, then the hardest failures: in turn from the runs, and in turn of both kinds."""
-    drawn = random_queries(runs[0].report.ap, count, seed)
+    drawn = random_queries(runs[0].report().ap, count, seed)
     shown = {index: ShownQuery(splits.query[index], "a random query") for index in drawn}
     said: list[tuple[FailureKind, str]] = [("buried", "right answers come late"), ("fooled", "wrong, and sure of it")]
     found = []
     for turn in range(len(said)):
         for number, run in enumerate(runs):
             kind, text = said[(number + turn) % len(said)]
-            failures = hardest(_answers(run, splits, 1), run.report, count, (kind,))
+            failures = hardest(run_answers(run, 1), run.report(), count, (kind,))
             found.append([(failure.query, f"hard for {run.label}: {text}") for failure in failures])
     most = len(shown) + count
     for turn in zip_longest(*found):
@@ -245,13 +191,6 @@ def _queries(runs: Sequence[Opened], splits: Splits, count: int, seed: int) -> d
             if query not in shown and len(shown) < most:
                 shown[query] = ShownQuery(splits.query[query], why)
     return shown
-
-
-def _answers(run: Opened, splits: Splits, k: int, junk: bool = False) -> Ranking:
-    """The first gallery pictures of every query, as the run's evaluation orders them."""
-    order = run.config.eval.model_dump(include={"metric", "rerank", "expansion", "junk", "ignore_cameras"})
-    lists = lists_of(splits, run.config.eval)
-    return answers(*as_feature_sets(run.query, run.gallery, splits), k, show_junk=junk, lists=lists, **order)
 
 
 @dataclass
@@ -280,7 +219,7 @@ class Finder:
     seed: int
     full: bool
 
-    def look_at(self, run: Opened) -> RunFindings:
+    def look_at(self, run: Run) -> RunFindings:
         """Everything the page says of a run."""
         makers = {
             "training": ("history", lambda: read_history(run_home(run.folder))),
@@ -288,7 +227,10 @@ class Finder:
             "cameras": ("cameras", lambda: self._cameras(run)),
             "map": ("places", lambda: self._places(run)),
             "lists": ("lists", lambda: self._lists(run)),
-            "attention": ("attention", lambda: attention_of(run.model, run.input(self._pictures()))),
+            "attention": (
+                "attention",
+                lambda: attention_of(run.model, run.batch([one.path for one in self._pictures()])),
+            ),
             "pairs": ("matches", lambda: self._matches(run)),
             "correlation": ("correlation", lambda: self._correlation(run)),
             "precision": ("precision", lambda: self._precision(run)),
@@ -298,83 +240,81 @@ class Finder:
             attribute, make = makers[section]
             with self.stages.stage(f"{run.label}: {section}"):
                 found[attribute] = make()
-        cost = inference_cost(run.model, run.config.data.height, run.config.data.width)
-        own = own_config(run.folder)
         return RunFindings(
             label=run.label,
-            report=run.report,
-            parameters=cost.inference_parameters,
-            gflops=cost.gflops,
-            facts=_run_facts(run, own),
-            settings=own.to_yaml() if own else "",
+            report=run.report(),
+            parameters=run.cost.inference_parameters,
+            gflops=run.cost.gflops,
+            facts=_run_facts(run),
+            settings=run.own.to_yaml() if run.own else "",
             **found,
         )
 
     def _pictures(self) -> list[Sample]:
         return [self.splits.query[index] for index in self.looked]
 
-    def _pairs(self, run: Opened) -> PairHistogram | None:
+    def _pairs(self, run: Run) -> PairHistogram | None:
         metric = run.config.eval.metric
-        labels = protocol_labels(self.splits)
-        pairs = sample_pairs(run.query, run.gallery, **labels, metric=metric, seed=self.seed)
+        pairs = sample_pairs(run.features("query"), run.features("gallery"), metric=metric, seed=self.seed)
         if metric == "cosine":
             values, quantity = pairs.similarity, "cosine similarity"
         else:
             values, quantity = -pairs.similarity, "distance"
         return pair_histogram(values[pairs.same], values[~pairs.same], quantity=quantity)
 
-    def _cameras(self, run: Opened) -> Any:
-        labels, settings = protocol_labels(self.splits), run.config.eval
-        return evaluate_camera_pairs(run.query, run.gallery, **labels, metric=settings.metric, ap=settings.ap)
+    def _cameras(self, run: Run) -> Any:
+        metric, ap = run.config.eval.metric, run.config.eval.ap
+        return evaluate_camera_pairs(run.features("query"), run.features("gallery"), metric=metric, ap=ap)
 
-    def _places(self, run: Opened) -> EmbeddingMap:
+    def _places(self, run: Run) -> EmbeddingMap:
         index = list(self.mapped)
         pids = np.array([self.splits.gallery[i].pid for i in index])
         metric = run.config.eval.metric
-        return embedding_map(run.gallery[index], pids, metric=metric, method=self.method, seed=self.seed)
+        return embedding_map(
+            run.features("gallery").embeddings[index], pids, metric=metric, method=self.method, seed=self.seed
+        )
 
-    def _lists(self, run: Opened) -> list[RankedList]:
+    def _lists(self, run: Run) -> list[RankedList]:
         """Answers as the evaluation orders them, junk where it stands unless the order was made without it."""
         settings = run.config.eval
         junk = settings.junk == "query" or not (settings.rerank or settings.expansion)
-        ranking = _answers(run, self.splits, LENGTH, junk)
+        ranking = run_answers(run, LENGTH, show_junk=junk)
         picks = dict.fromkeys(self.listed, "")
         return ranked_lists(
-            ranking, self.splits.query, self.splits.gallery, run.report.ap, depth=LENGTH, picks=picks, junk=junk
+            ranking, self.splits.query, self.splits.gallery, run.report().ap, depth=LENGTH, picks=picks, junk=junk
         )
 
-    def _matches(self, run: Opened) -> list[Match | None]:
-        index, labels = list(self.looked), protocol_labels(self.splits)
-        labels |= {name: labels[name][index] for name in ("query_pids", "query_camids")}
+    def _matches(self, run: Run) -> list[Match | None]:
+        asked, shown = run.features("query")[list(self.looked)], run.features("gallery")
         if run.config.eval.ignore_cameras:
-            labels |= {"query_camids": None, "gallery_camids": None}
-        ranking = rank(run.query[index], run.gallery, k=len(run.gallery), metric=run.config.eval.metric, **labels)
+            asked, shown = (replace(side, camids=None) for side in (asked, shown))
+        ranking = rank(asked, shown, k=len(shown), metric=run.config.eval.metric)
         assert ranking.matches is not None
         found: list[Match | None] = []
-        for row, asked in enumerate(self._pictures()):
+        for row, picture in enumerate(self._pictures()):
             if not ranking.matches[row].any():
                 found.append(None)
                 continue
             partner = self.splits.gallery[ranking.indices[row, ranking.matches[row].argmax()]]
-            first, second = run.input([asked, partner])
+            first, second = run.batch([picture.path, partner.path])
             found.append(Match(partner, pair_heat(run.model, first, second)))
         return found
 
-    def _correlation(self, run: Opened) -> dict[str, Correlation]:
+    def _correlation(self, run: Run) -> dict[str, Correlation]:
         """Of the first picture, before and after the first and the last attention; of the last map without any."""
         names = list(run.model.map_layers())
         stems = [name.removesuffix(".before") for name in names if name.endswith(".before")]
         layers = [f"{stem}.{side}" for stem in dict.fromkeys(stems[:1] + stems[-1:]) for side in ("before", "after")]
-        maps = feature_maps(run.model, run.input(self._pictures()[:1]), layers or names[-1:])
+        maps = feature_maps(run.model, run.batch([self._pictures()[0].path]), layers or names[-1:])
         return {layer: correlate(values) for layer, values in maps.items()}
 
-    def _precision(self, run: Opened) -> list[PrecisionRow]:
+    def _precision(self, run: Run) -> list[PrecisionRow]:
         """Before and after training; nothing where the data has no masks."""
         if not any(has_label(sample, "mask") for sample in self.splits.query):
             return []
         pairs = pair_up(self.splits.query, self.splits.gallery, MASKED_IN_FULL if self.full else MASKED)
         pids = np.array([sample.pid for sample, _ in pairs])
-        seen = run_input(run.config, run.model)
+        seen = run.input
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             untrained = from_config(model_config(run.model)).to(next(run.model.parameters()).device)
@@ -402,8 +342,9 @@ def _title(labels: Sequence[str]) -> str:
     return f"{shown}, side by side"
 
 
-def _run_facts(run: Opened, own: Config | None) -> dict[str, object]:
+def _run_facts(run: Run) -> dict[str, object]:
     """How a run was made."""
+    own = run.own
     described = model_config(run.model)
     options = {key: value for key, value in described["options"].items() if key != "backbone"}
     weights = model_folder(run.folder) / WEIGHTS
@@ -411,7 +352,7 @@ def _run_facts(run: Opened, own: Config | None) -> dict[str, object]:
         "System": described["model"],
         "Options": ", ".join(f"{key} {value}" for key, value in options.items()) or "none",
         "Backbone": described["options"].get("backbone", "–"),
-        "Input, descriptor": f"{run.config.data.height} × {run.config.data.width}, {run.model.embed_dim:,} numbers",
+        "Input, descriptor": f"{run.input.height} × {run.input.width}, {run.model.embed_dim:,} numbers",
     }
     if own:
         origin = read_origin(run_home(run.folder), own)
@@ -439,10 +380,10 @@ def _length(folder: Path, own: Config) -> str:
     return f"{count(progress.epoch, 'epoch')}, {count(progress.step, 'step')}, {progress.seconds / 60:.1f} min"
 
 
-def _facts(splits: Splits, runs: Sequence[Opened]) -> dict[str, object]:
+def _facts(splits: Splits, runs: Sequence[Run]) -> dict[str, object]:
     """What was measured, and with what."""
     device = next(runs[0].model.parameters()).device
-    options = option_lines([run.label for run in runs], [run.report.options for run in runs])
+    options = option_lines([run.label for run in runs], [run.report().options for run in runs])
     return {
         "Data": f"{splits} in {splits.root}",
         "Protocol": "; ".join(options),

@@ -7,7 +7,9 @@ frame: what is right can be told without color.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -25,9 +27,10 @@ from regard.explain.figures.map_figures import (
     wrapped,
 )
 from regard.explain.figures.overlay import Picture, framed, open_picture
-from regard.report.ranked import Hit, RankedList, distance_text
+from regard.report.ranked import Hit, RankedList, distance_text, ranked_lists
+from regard.structures import Ranking, Splits
 
-__all__ = ["ranked_figure"]
+__all__ = ["plot_ranking", "ranked_figure"]
 
 CELL, GAP, ABOVE, BELOW, HEAD, FOOT = 1.25, 0.07, 0.2, 0.3, 0.36, 0.24  # inches
 MARGIN, LETTER = 0.62, 0.075
@@ -76,6 +79,21 @@ def ranked_figure(found: Mapping[str, Sequence[RankedList]], notes: Sequence[str
     key = "    ".join(text for text, there in keys.items() if there)
     figure.text(GAP / figure.get_figwidth(), 0.07 / figure.get_figheight(), key, fontsize=SMALL, color=MUTED)
     return figure
+
+
+def plot_ranking(ranking: Ranking, samples: Splits, queries: Sequence[int] | None = None, depth: int = 10) -> Figure:
+    """Draw the answers to some queries; see :meth:`regard.Ranking.plot`.
+
+    Raises:
+        ConfigError: the ranking is of another data set, or there is no such query.
+    """
+    rows = range(min(3, len(ranking))) if queries is None else queries
+    if wrong := [row for row in rows if row not in range(len(ranking))]:
+        raise ConfigError(f"there is no query {wrong[0]}, the ranking has {len(ranking)}, counted from 0")
+    picks = {row: f"query {row}" for row in rows}
+    unknown = np.full(len(ranking), np.nan)
+    lists = ranked_lists(ranking, samples.query, samples.gallery, unknown, depth=depth, picks=picks)
+    return ranked_figure({"": [replace(one, ap=None) for one in lists]})
 
 
 def _title(ranked: RankedList, note: str, width: float) -> list[tuple[str, int, str]]:

@@ -30,17 +30,14 @@ from regard.evaluation.embed import (
     loader_workers,
     precision_in,
     products_of,
-    run_input,
     run_options,
     view_transform,
 )
-from regard.evaluation.evaluate import run_config
 from regard.evaluation.robustness.means import SIDES, Measured, RobustnessReport
+from regard.evaluation.run import open_run
 from regard.evaluation.scoring import embedding_options
 from regard.input_spec import InputSpec
-from regard.models import ReIDModel, load
-from regard.run_folder.opened_data import open_data
-from regard.runtime.fabric import Runtime
+from regard.models import ReIDModel
 from regard.structures import Sample, Splits
 from regard.wording import count
 
@@ -157,15 +154,12 @@ def robustness_of(
         ConfigError: it does not say which data to use.
         DataError: the data set is not there or not complete.
     """
-    config = run_config(folder, name, root, changes, size)
-    splits = open_data(config, quiet=quiet)
-    runtime = Runtime.for_scoring(config)
-    model = load(folder).to(runtime.device)
+    run = open_run(folder, name, root, changes, size=size, quiet=quiet)
     found = measure_robustness(
-        model, splits, config.eval, plan, seen=run_input(config, model), workers=config.data.workers,
-        autocast=products_of(config, runtime.device), quiet=quiet,
+        run.model, run.splits, run.config.eval, plan, seen=run.input, workers=run.config.data.workers,
+        autocast=products_of(run.config, run.runtime.device), quiet=quiet,
     )  # fmt: skip
-    return replace(found, options=found.options | run_options(config, runtime))
+    return replace(found, options=found.options | run_options(run.config, run.runtime))
 
 
 def measure_robustness(

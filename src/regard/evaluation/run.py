@@ -1,0 +1,231 @@
+"""A run or a saved model, opened: its settings, network, data, descriptors and figures, each made when asked for.
+
+>>> run = regard.open_run("runs/apnet_crowd")                                               # doctest: +SKIP
+>>> run.report().mAP, len(run.features("gallery"))                                          # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from regard.config import Config, load_config
+from regard.data.pictures import network_input
+from regard.errors import ConfigError
+from regard.evaluation.embed import SplitName, embed_split, run_input, run_options
+from regard.evaluation.scoring import score_features, with_options
+from regard.fingerprint import samples_digest
+from regard.input_spec import InputSpec, known_input
+from regard.metrics import FeatureSet, RankingReport
+from regard.models import ReIDModel, load
+from regard.models.cost import Cost, inference_cost
+from regard.models.saved import model_config, model_folder, saved_input, saved_system, was_imported
+from regard.naming import distinct, file_name
+from regard.run_folder.folders import own_config, run_home
+from regard.run_folder.opened_data import open_data, tested_on
+from regard.run_folder.resolving import recipe_for
+from regard.runtime.fabric import Runtime
+from regard.storage import plain_text
+from regard.structures import Splits
+
+__all__ = ["Run", "fingerprint", "open_run", "open_runs", "run_labels"]
+
+
+@dataclass(eq=False)
+class Run:
+    """An opened run folder or model folder; see :func:`open_run`.
+
+    Attributes:
+        folder: as it was given.
+        label: what the run is called.
+        config: the settings it is scored by.
+        own: those it was trained with; None for a model without a run.
+        quiet: no progress bars.
+    """
+
+    folder: Path
+    label: str
+    config: Config
+    own: Config | None = None
+    quiet: bool = False
+    _features: dict[str, FeatureSet] = field(default_factory=dict, init=False, repr=False)
+
+    def __fspath__(self) -> str:
+        """Return the folder, so that a run stands for it wherever a path is taken."""
+        return str(self.folder)
+
+    @classmethod
+    def of(cls, model: ReIDModel, splits: Splits, config: Config, label: str = "", quiet: bool = False) -> Run:
+        """A network in memory, to be scored on a data set by some settings."""
+        run = cls(Path(), label, config, quiet=quiet)
+        run.model, run.splits = model.to(run.runtime.device), splits
+        return run
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """Where it is computed: the best device here, in the processes that are there."""
+        return Runtime.for_scoring(self.config)
+
+    @cached_property
+    def model(self) -> ReIDModel:
+        """The network, on its device."""
+        return load(self.folder).to(self.runtime.device)
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The data set it is scored on.
+
+        Raises:
+            ConfigError: nothing says which.
+            DataError: it is not there or not complete.
+        """
+        self.check_data()
+        return open_data(self.config, self.runtime, self.quiet)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of what it is scored on: equal for runs that can be compared query by query."""
+        return fingerprint(self.splits)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What one picture costs."""
+        return inference_cost(self.model, *self.input.size)
+
+    @property
+    def input(self) -> InputSpec:
+        """What the network is shown: size, resampling, centering of pixels, mirrored averaging."""
+        return run_input(self.config, self.model)
+
+    @property
+    def system(self) -> str:
+        """Name of the model."""
+        return str(model_config(self.model)["model"])
+
+    def features(self, split: SplitName) -> FeatureSet:
+        """Descriptors of the "query", the "gallery" or the pictures to "train" on.
+
+        Raises:
+            ConfigError: there is no such split, or nothing says which data set.
+            DataError: the data set is not there, or the split is empty.
+        """
+        if split not in self._features:
+            self._features[split] = embed_split(self.model, self.splits, split, self.config, self.runtime, self.quiet)
+        return self._features[split]
+
+    def report(self) -> RankingReport:
+        """The figures of query and gallery by its settings, with what was chosen where toolkits differ.
+
+        Raises:
+            ConfigError: nothing says which data set, or options do not go together.
+            DataError: the data set is not there, a split is empty, or no query has a match.
+        """
+        return self._report
+
+    @cached_property
+    def _report(self) -> RankingReport:
+        sides = self.features("query"), self.features("gallery")
+        return with_options(
+            score_features(*sides, self.config.eval, self.splits), run_options(self.config, self.runtime)
+        )
+
+    def on(self, splits: Splits) -> Run:
+        """The same network and settings on another data set that was read."""
+        other = Run.of(self.model, splits, self.config, self.label, self.quiet)
+        other.folder, other.own, other.runtime = self.folder, self.own, self.runtime
+        return other
+
+    def batch(self, pictures: Sequence[Path]) -> Tensor:
+        """Pictures as the network takes them, (B, 3, H, W)."""
+        return network_input(pictures, self.input, next(self.model.parameters()).device)
+
+    def check_data(self) -> None:
+        """Raise ConfigError where nothing says which data set to score on."""
+        if self.own is None and self.config.data.name is None and self.config.data.root is None:
+            raise ConfigError(f"{self.folder} is a model without a run, so it names no data set; say --root FOLDER")
+
+    def release(self) -> None:
+        """Let go of the network and the descriptors; what needs them again makes them again."""
+        self._features.clear()
+        vars(self).pop("model", None)
+
+
+def open_run(
+    folder: Path | str,
+    name: str | None = None,
+    root: Path | str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    label: str | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Open a run or a saved model; nothing is loaded or computed before it is asked for.
+
+    Args:
+        folder: run folder (or a model folder in it), or the folder of a model alone, whose settings are those of its
+            system's recipe for Market-1501, with pictures of the size the model was saved with.
+        name, root: data set to score on, as :func:`regard.data.sources.find_source` reads it; both None takes the
+            run's own, and a name alone is looked for where that lies.
+        changes: settings of the ``eval`` section that differ. What then leaves the precision open means fp32 for a
+            model without a run, and for one that was imported.
+        size: height and width of the network's input, where they differ.
+        label: what the run is called; None takes the folder's name.
+        quiet: no progress bars.
+
+    Raises:
+        CheckpointError: no such run and no such model.
+        ConfigError: a setting is wrong.
+    """
+    folder = Path(folder)
+    place, own = model_folder(folder), own_config(folder)
+    tree = (own or recipe_for(saved_system(place)).config()).to_dict()
+    data, seen = tree["data"], known_input(saved_input(place), size, folder)
+    data |= {key: getattr(seen, key) for key in ("height", "width", "interpolation")}
+    tree["eval"] |= {"flip": seen.flip, **(changes or {})}
+    if tree["eval"]["precision"] == "auto" and (own is None or was_imported(place)):
+        tree["eval"]["precision"] = "fp32"
+    data["name"] = name if name or root or own is None else tested_on(own)
+    data["root"] = str(root) if root else None if own is None else data["root"]
+    data["train"], data["labels"], data["val_ids"] = [], [], None  # only what is tested on is read
+    return Run(folder, label or next(iter(run_labels([folder]))), load_config(tree), own, quiet)
+
+
+def open_runs(
+    folders: Sequence[Path] | Mapping[str, Path], *arguments: Any, baseline: Path | None = None, **options: Any
+) -> list[Run]:
+    """Open several, by label or each labeled by :func:`run_labels`; further arguments are of :func:`open_run`."""
+    labels = folders if isinstance(folders, Mapping) else run_labels(folders, baseline)
+    return [open_run(folder, *arguments, label=label, **options) for label, folder in labels.items()]
+
+
+def run_labels(folders: Sequence[Path], baseline: Path | None = None) -> dict[str, Path]:
+    """Short names that tell the folders apart, as names of files too.
+
+    Raises:
+        ConfigError: no folder, one twice, or a baseline that is not among them.
+    """
+    if not folders:
+        raise ConfigError("there is no run to compare; give one or more run folders")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ConfigError(f"a run is given twice among {', '.join(map(str, folders))}; give each once")
+    if baseline is not None and baseline not in folders:
+        raise ConfigError(f"baseline {baseline} is not among the runs {', '.join(map(str, folders))}; give it as a run")
+    places = [folder.resolve() for folder in folders]
+    short = [place.name if run_home(place) == place else "/".join(place.parts[-2:]) for place in places]
+    labels = [plain_text(label) for label in distinct(short, places, "{place}")]
+    files = [file_name(label).lower() for label in labels]
+    return {
+        label if files.count(file) == 1 else f"{number} {label}": folder
+        for number, (label, file, folder) in enumerate(zip(labels, files, folders), 1)
+    }
+
+
+def fingerprint(splits: Splits) -> str:
+    """Digest of the contents, identities and cameras of query and gallery: equal for what can be paired."""
+    return "".join(samples_digest(part, splits.root) for part in (splits.query, splits.gallery))
