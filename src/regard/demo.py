@@ -78,17 +78,17 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
     """
     say = (lambda text: None) if quiet else print
     say(f"1/4  a crowd of {train_ids} + {test_ids} people who do not exist")
-    if _make_crowd(folder / "crowd", train_ids, test_ids, quiet) and (folder / "run").exists():
+    if _make_crowd(folder / "crowd", train_ids, test_ids, quiet=quiet) and (folder / "run").exists():
         shutil.rmtree(folder / "run")  # it was trained on another crowd
     splits = load_dataset("crowd", folder / "crowd")
     say(f"     {splits}")
     config = read_recipe("demo").config([f"data.root={folder / 'crowd'}", f"train.epochs={epochs}"])
     say("2/4  what color alone and an untrained network achieve")
-    reports, untrained = _before(splits, config, quiet)
+    reports, untrained = _before(splits, config, quiet=quiet)
     say("3/4  training; stop with Ctrl-C at any time, the same command goes on")
-    model = _trained(config, folder / "run", quiet)
+    model = _trained(config, folder / "run", quiet=quiet)
     say("4/4  measuring, and looking at what was learned")
-    reports[TRAINED], query, gallery = _evaluate(model, splits, config, quiet)
+    reports[TRAINED], query, gallery = _evaluate(model, splits, config, quiet=quiet)
     seconds = read_progress(folder / "run").seconds
     scores = {label: {"mAP": report.mAP, "rank1": report.rank(1)} for label, report in reports.items()}
     metrics = folder / "metrics.json"
@@ -96,8 +96,8 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
     write_atomic(metrics, json.dumps(_metrics(reports, splits, config, seconds), indent=2).encode())
     ranking = rank(query, gallery, k=len(gallery), metric=config.eval.metric, **protocol_labels(splits))
     try:
-        _draw(folder, splits, config, (model, untrained), ranking, reports[TRAINED].ap)
-        _write_page(folder, reports, splits, quiet)
+        _draw(folder, splits, config, (model, untrained), ranking, ap=reports[TRAINED].ap)
+        _write_page(folder, reports, splits, quiet=quiet)
     except Exception as error:  # whatever it is, a training and its figures are not to end in it
         page = None
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -109,7 +109,7 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
     return Demo(page, metrics, scores, seconds)
 
 
-def _write_page(folder: Path, reports: dict[str, RankingReport], splits: Splits, quiet: bool) -> None:
+def _write_page(folder: Path, reports: dict[str, RankingReport], splits: Splits, *, quiet: bool) -> None:
     """Write the page of the run, with what it is compared with and how to go on."""
     found = gather({TRAINED: folder / "run"}, method="pca", command="regard demo", quiet=quiet)
     people = (len({sample.pid for sample in part}) for part in (splits.train, splits.query))
@@ -138,7 +138,7 @@ NEXT = (
 )
 
 
-def _make_crowd(root: Path, train_ids: int, test_ids: int, quiet: bool) -> bool:
+def _make_crowd(root: Path, train_ids: int, test_ids: int, *, quiet: bool) -> bool:
     """Make the crowd, unless it is there to the byte; whether it was there as another one, or changed."""
     found = read_description(root)
     before = found if found and is_complete(root, found) else None
@@ -148,7 +148,7 @@ def _make_crowd(root: Path, train_ids: int, test_ids: int, quiet: bool) -> bool:
     return made != before
 
 
-def _before(splits: Splits, config: Config, quiet: bool) -> tuple[dict[str, RankingReport], ReIDModel]:
+def _before(splits: Splits, config: Config, *, quiet: bool) -> tuple[dict[str, RankingReport], ReIDModel]:
     """Scores of what learning is compared with, and the untrained network."""
     found = {}
     for label, masked in (("color histogram", False), ("color histogram, true masks", True)):
@@ -159,11 +159,11 @@ def _before(splits: Splits, config: Config, quiet: bool) -> tuple[dict[str, Rank
         found[label] = evaluate_splits(query, gallery, splits, config.eval)
     torch.manual_seed(config.train.seed)
     model = build_model(config, splits.num_ids).eval()
-    found[UNTRAINED] = _evaluate(model, splits, config, quiet)[0]
+    found[UNTRAINED] = _evaluate(model, splits, config, quiet=quiet)[0]
     return found, model
 
 
-def _trained(config: Config, run: Path, quiet: bool) -> ReIDModel:
+def _trained(config: Config, run: Path, *, quiet: bool) -> ReIDModel:
     """The network after training: from the run folder where the same run stands there, else trained now."""
     try:
         if read_config(run) == config:
@@ -177,10 +177,10 @@ def _trained(config: Config, run: Path, quiet: bool) -> ReIDModel:
 
 
 def _evaluate(
-    model: ReIDModel, splits: Splits, config: Config, quiet: bool
+    model: ReIDModel, splits: Splits, config: Config, *, quiet: bool
 ) -> tuple[RankingReport, np.ndarray, np.ndarray]:
     runtime = Runtime.for_scoring(config)
-    query, gallery = embed_run(model.to(runtime.device), splits, config, runtime, quiet)
+    query, gallery = embed_run(model.to(runtime.device), splits, config, runtime, quiet=quiet)
     report = with_options(evaluate_splits(query, gallery, splits, config.eval), run_options(config, runtime))
     return report, query, gallery
 
@@ -191,6 +191,7 @@ def _draw(
     config: Config,
     models: tuple[ReIDModel, ReIDModel],
     ranking: Ranking,
+    *,
     ap: np.ndarray,
 ) -> None:
     """Draw ranked.png, and attention.png: why six queries are similar to their nearest right match.

@@ -58,7 +58,7 @@ class OpenRun(NamedTuple):
         }
 
 
-def open_runs(paths: Sequence[Path], size: str | None = None, transposed: bool = False) -> list[OpenRun]:
+def open_runs(paths: Sequence[Path], size: str | None = None, *, transposed: bool = False) -> list[OpenRun]:
     """Load runs, each with its own input size unless told.
 
     Args:

@@ -73,7 +73,7 @@ def _search(folder: Path, arguments: argparse.Namespace, changes: dict[str, Any]
     config = run_config(folder, arguments.data, arguments.root, changes)
     splits = open_data(config, quiet=arguments.quiet)
     runtime = Runtime.for_scoring(config)
-    features = embed_run(load(folder).to(runtime.device), splits, config, runtime, arguments.quiet)
+    features = embed_run(load(folder).to(runtime.device), splits, config, runtime, quiet=arguments.quiet)
     query, gallery = as_feature_sets(*features, splits)
     report = with_options(score_features(query, gallery, config.eval, splits), run_options(config, runtime))
     return Searched(splits, query, gallery, report, config.eval)

@@ -80,11 +80,10 @@ def run(arguments: argparse.Namespace) -> None:
                 print(f"{count(gallery.delete(chosen), 'picture')} removed")
         elif arguments.action == "purge":
             before = time.time() - parse_age(arguments.older_than)
-            print(f"{count(gallery.purge(before, arguments.undated), 'picture')} removed")
+            print(f"{count(gallery.purge(before, undated=arguments.undated), 'picture')} removed")
         elif arguments.action == "export":
-            print(
-                f"{count(gallery.export(arguments.file, not arguments.no_vectors), 'row')} written to {arguments.file}"
-            )
+            written = gallery.export(arguments.file, vectors=not arguments.no_vectors)
+            print(f"{count(written, 'row')} written to {arguments.file}")
         elif arguments.action == "audit" and gallery.audit:
             check_log(gallery.audit)
         else:

@@ -81,7 +81,7 @@ def calibrate_run(
     config = run_config(folder, name, root)
     splits = open_data(config, quiet=quiet)
     runtime = Runtime.for_scoring(config)
-    query, gallery = _features(load(home).to(runtime.device), splits, config, quiet)
+    query, gallery = _features(load(home).to(runtime.device), splits, config, quiet=quiet)
     metric = config.eval.metric
     pairs = sample_pairs(query, gallery, metric=metric, limit=limit, seed=seed, **protocol_labels(splits))
     fitted, found = fit_calibration(pairs, curve=curve, prior=prior, metric=metric, rates=rates, seed=seed)
@@ -111,7 +111,7 @@ def _is_own(folder: Path, splits: Splits) -> bool:
     return (own.name is None or source_name(own.name) == splits.name) and root.resolve() in (here, *here.parents)
 
 
-def _features(model: ReIDModel, splits: Splits, config: Config, quiet: bool) -> tuple[np.ndarray, np.ndarray]:
+def _features(model: ReIDModel, splits: Splits, config: Config, *, quiet: bool) -> tuple[np.ndarray, np.ndarray]:
     """(Q, D) and (G, D) descriptors in float32."""
     both = []
     for part in ("query", "gallery"):

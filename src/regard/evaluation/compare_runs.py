@@ -118,7 +118,7 @@ def compare_runs(
     labels = run_labels(folders, baseline)
     opened: dict[tuple[Any, ...], tuple[Splits, str]] = {}
     runs = [
-        _score(label, folder, run_config(folder, name, root, {"ap": "step"} | dict(changes or {})), opened, quiet)
+        _score(label, folder, run_config(folder, name, root, {"ap": "step"} | dict(changes or {})), opened, quiet=quiet)
         for label, folder in labels.items()
     ]
     rates = _speeds(runs) if speed else {}
@@ -220,7 +220,7 @@ def run_labels(folders: Sequence[Path], baseline: Path | None = None) -> dict[st
 
 
 def _score(
-    label: str, folder: Path, config: Config, opened: dict[tuple[Any, ...], tuple[Splits, str]], quiet: bool
+    label: str, folder: Path, config: Config, opened: dict[tuple[Any, ...], tuple[Splits, str]], *, quiet: bool
 ) -> Scored:
     """Score one run, or read what it scored."""
     place = (config.data.name, config.data.root, str(config.data.options))
@@ -236,7 +236,7 @@ def _score(
             print(f"scoring {label} on {splits.label}")
         model = load(folder)
         cost = inference_cost(model, config.data.height, config.data.width)
-        features = embed_run(model.to(runtime.device), splits, config, runtime, quiet)
+        features = embed_run(model.to(runtime.device), splits, config, runtime, quiet=quiet)
         report = evaluate_splits(*features, splits, config.eval)
         kept = with_options(report, run_options(config, runtime)), cost
         with contextlib.suppress(StorageError):  # a folder that cannot be written to can still be compared

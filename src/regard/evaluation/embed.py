@@ -86,31 +86,31 @@ def extract(
         (N, D) float32, not L2-normalized.
     """
     device = next(model.parameters()).device
-    transform = view_transform(height, width, five_crops, interpolation)
+    transform = view_transform(height, width, five_crops=five_crops, interpolation=interpolation)
     pinned = device.type == "cuda"
     loader = test_loader(samples, transform, batch_size=batch_size, workers=loader_workers(workers), pin_memory=pinned)
     out = np.empty((len(samples), model.embed_dim), np.float32)
     done = 0
     bar = tqdm(total=len(samples), desc=progress, unit="image", disable=progress is None, leave=False)
-    with bar, Threads(device.type == "cpu") as threads:
+    with bar, Threads(measured=device.type == "cpu") as threads:
         for batch in threads.each(loader):
             images = normalize(batch.images.to(device, non_blocking=True, memory_format=torch.channels_last))
             with autocast or nullcontext():
-                embedding = embed_views(model, images, height, width, flip, five_crops)
+                embedding = embed_views(model, images, height, width, flip=flip, five_crops=five_crops)
             out[done : done + len(images)] = embedding.cpu().numpy()
             done += len(images)
             bar.update(len(images))
     return out
 
 
-def view_transform(height: int, width: int, five_crops: bool, interpolation: Interpolation) -> TestTransform:
+def view_transform(height: int, width: int, *, five_crops: bool, interpolation: Interpolation) -> TestTransform:
     """Resizing of the pictures that :func:`embed_views` takes its views from."""
     size = (enlarged(height), enlarged(width)) if five_crops else (height, width)
     return TestTransform(*size, interpolation)
 
 
 def embed_views(
-    model: ReIDModel, images: torch.Tensor, height: int, width: int, flip: bool, five_crops: bool
+    model: ReIDModel, images: torch.Tensor, height: int, width: int, *, flip: bool, five_crops: bool
 ) -> torch.Tensor:
     """Descriptors (B, D) of normalized (B, 3, H', W') images: the mean over their views of height x width."""
     views = crops(images, height, width) if five_crops else [images]
@@ -196,7 +196,7 @@ def run_options(config: Config, runtime: Runtime) -> dict[str, str]:
 
 
 def embed_run(
-    model: ReIDModel, splits: Splits, config: Config, runtime: Runtime, quiet: bool = False
+    model: ReIDModel, splits: Splits, config: Config, runtime: Runtime, *, quiet: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embed query and gallery as a run's configuration says; see :func:`embed_splits`. Rank 0 shows the progress."""
     data = config.data

@@ -31,6 +31,7 @@ from regard.run_folder.saved_state import read_progress
 from regard.runtime.fabric import Runtime
 from regard.storage import check_writable, read_regular, write_atomic
 from regard.structures import Splits
+from regard.wording import table
 
 __all__ = ["Checkpoint", "EpochScores", "epochs_folder", "find_checkpoints", "score_epochs"]
 
@@ -77,8 +78,10 @@ class EpochScores(NamedTuple):
         """One line per epoch, in percent, and how it was scored."""
         found = self.figures()
         names = list(found[0][1])
-        lines = [f"{'epoch':>6}" + "".join(f"{name:>9}" for name in names)]
-        lines += [f"{epoch:>6}" + "".join(f"{100 * row[name]:>9.2f}" for name in names) for epoch, row in found]
+        lines = table(
+            [("epoch", *names), *((str(epoch), *(f"{100 * row[name]:.2f}" for name in names)) for epoch, row in found)],
+            left=(),
+        )
         said = dict.fromkeys(in_words(row["options"]) for row in self.rows)
         return "\n".join([self.data, *lines, *(f"  in %; {options}" for options in said)])
 
@@ -166,7 +169,7 @@ def score_epochs(
     configs = [settings_of(each.folder, own_config(each.folder), changes, size) for each in checkpoints]
     runtime = Runtime.for_scoring(configs[0])
     try:
-        opened = open_sources(configs[0], own, data, root, runtime, quiet)
+        opened = open_sources(configs[0], own, data, root, runtime, quiet=quiet)
         seen = places_of(trained_on(own) if own else [], opened)
         store = Store(epochs_folder(folder) / SCORES, runtime)
         rows: list[list[dict[str, Any]]] = [[] for _ in opened]
@@ -179,7 +182,7 @@ def score_epochs(
                 assert model is not None
                 if not quiet and runtime.is_main:
                     print(f"scoring epoch {checkpoint.epoch} on {opened[place][1].name}")
-                scores = score_each(model, config, [opened[place]], seen, runtime, quiet, asked)
+                scores = score_each(model, config, [opened[place]], seen, runtime, quiet=quiet, how=asked)
                 store.add(keys[place], checkpoint, scores)
             for found, key in zip(rows, keys):
                 found += [store.rows[key]] if runtime.is_main else []

@@ -44,6 +44,7 @@ def evaluate_run(
     name: str | None = None,
     root: Path | None = None,
     changes: Mapping[str, Any] | None = None,
+    *,
     quiet: bool = False,
 ) -> tuple[Splits, RankingReport]:
     """Score a run, or a saved model, on its own data set or another: :func:`evaluate_on` for one.
@@ -100,17 +101,17 @@ def evaluate_on(
     config = settings_of(folder, own, changes, size)
     runtime = Runtime.for_scoring(config)
     try:
-        opened = open_sources(config, own, data, root, runtime, quiet)
+        opened = open_sources(config, own, data, root, runtime, quiet=quiet)
         how: dict[str, Any] = {"queries": queries, "details": details, "leave_one_out": leave_one_out}
         seen = places_of(trained_on(own) if own else [], opened)
-        scores = score_each(model.to(runtime.device), config, opened, seen, runtime, quiet, how)
+        scores = score_each(model.to(runtime.device), config, opened, seen, runtime, quiet=quiet, how=how)
         return runtime.broadcast(scores)
     finally:
         runtime.close()
 
 
 def open_sources(
-    config: Config, own: Config | None, data: Sequence[str], root: Path | None, runtime: Runtime, quiet: bool
+    config: Config, own: Config | None, data: Sequence[str], root: Path | None, runtime: Runtime, *, quiet: bool
 ) -> list[tuple[Source, Splits]]:
     """Find and read the data sets that :func:`evaluate_on` is asked for.
 
@@ -119,7 +120,7 @@ def open_sources(
         DataError: one is not there or not complete.
     """
     texts = list(data) or [tested_on(config) if root is None else None]
-    sources = [find_data(text, root or (own and own.data.root), config, runtime, quiet) for text in texts]
+    sources = [find_data(text, root or (own and own.data.root), config, runtime, quiet=quiet) for text in texts]
     return list(zip(sources, _read_each(sources)))
 
 
@@ -145,6 +146,7 @@ def score_each(
     opened: Sequence[tuple[Source, Splits]],
     trained: Collection[tuple[str, Path | None]],
     runtime: Runtime,
+    *,
     quiet: bool,
     how: Mapping[str, Any],
 ) -> list[Score]:
@@ -164,7 +166,7 @@ def score_each(
     """
     scores = []
     for source, splits in opened:
-        features = embed_run(model, splits, config, runtime, quiet)
+        features = embed_run(model, splits, config, runtime, quiet=quiet)
         if not runtime.is_main:
             continue
         query, gallery = as_feature_sets(*features, splits)

@@ -114,8 +114,8 @@ def _embed(picture: np.ndarray, model: ReIDModel, calibration: Calibration) -> T
             "with 'regard calibrate RUN'"
         )
     height, width = how["height"], how["width"]
-    transform = view_transform(height, width, how["five_crops"], how["interpolation"])
+    transform = view_transform(height, width, five_crops=how["five_crops"], interpolation=how["interpolation"])
     pixels = torch.from_numpy(np.ascontiguousarray(transform(picture)))[None]
     images = normalize(pixels.to(next(model.parameters()).device, memory_format=torch.channels_last))
     with Products("fp32", images.device):
-        return embed_views(model, images, height, width, how["flip"], how["five_crops"])[0].cpu()
+        return embed_views(model, images, height, width, flip=how["flip"], five_crops=how["five_crops"])[0].cpu()

@@ -59,7 +59,7 @@ def _points(difference: float) -> str:
 
 
 def open_splits(
-    folder: Path, name: str | None = None, root: Path | None = None, quiet: bool = False
+    folder: Path, name: str | None = None, root: Path | None = None, *, quiet: bool = False
 ) -> tuple[Config, Splits] | None:
     """The data set to score a run on; None where nothing says which, or where the run's own is gone.
 
@@ -78,7 +78,7 @@ def open_splits(
         return None
 
 
-def find_pictures(folder: Path | None, splits: Splits | None, int8: bool) -> list[np.ndarray] | None:
+def find_pictures(folder: Path | None, splits: Splits | None, *, int8: bool) -> list[np.ndarray] | None:
     """Pictures to compare with and to calibrate on: of a folder, else of a data set; None where there is neither.
 
     A data set's are of its training part where it has one, so that an int8 network is not scored on what it has seen.
@@ -99,7 +99,7 @@ def find_pictures(folder: Path | None, splits: Splits | None, int8: bool) -> lis
     return read_pictures([sample.path for sample in splits.train or splits.gallery], count)
 
 
-def int8_loss(folder: Path, exported: Exported, config: Config, splits: Splits, quiet: bool = False) -> Loss:
+def int8_loss(folder: Path, exported: Exported, config: Config, splits: Splits, *, quiet: bool = False) -> Loss:
     """Score the network and its int8 export, and write both into the JSON beside the export.
 
     Raises:
@@ -111,7 +111,7 @@ def int8_loss(folder: Path, exported: Exported, config: Config, splits: Splits, 
     size = (exported.card.height, exported.card.width)
     network = open_engine(folder, "torch", size=size)
     quantized = open_engine(exported.files[0], precision="int8")
-    loss = Loss(*(score_engine(engine, splits, config.eval, quiet) for engine in (network, quantized)))
+    loss = Loss(*(score_engine(engine, splits, config.eval, quiet=quiet) for engine in (network, quantized)))
     scores = {name: {"mAP": float(each.mAP), "rank1": float(each.cmc[0])} for name, each in vars(loss).items()}
     about = {"data": splits.label, "root": str(splits.root), "options": dict(next(iter(vars(loss).values())).options)}
     card = replace(exported.card, scores={**about, **scores})
@@ -119,7 +119,7 @@ def int8_loss(folder: Path, exported: Exported, config: Config, splits: Splits, 
     return loss
 
 
-def score_engine(engine: Engine, splits: Splits, config: EvalConfig, quiet: bool = False) -> RankingReport:
+def score_engine(engine: Engine, splits: Splits, config: EvalConfig, *, quiet: bool = False) -> RankingReport:
     """Score an engine on query and gallery.
 
     Raises:
@@ -146,6 +146,6 @@ def embed_samples(engine: Engine, samples: Sequence[Sample], config: EvalConfig,
     parts = []
     with tqdm(total=len(samples), desc=title, unit="image", disable=title is None, leave=False) as bar:
         for batch in loader:
-            parts.append(engine.embed(batch.images.permute(0, 2, 3, 1).numpy(), config.flip))
+            parts.append(engine.embed(batch.images.permute(0, 2, 3, 1).numpy(), flip=config.flip))
             bar.update(len(batch.images))
     return np.concatenate(parts)

@@ -80,7 +80,7 @@ class Engine:
         own = replace(self.card, weights=weights).fingerprint
         return own if self.precision == "fp32" else f"{own}-{self.name}-{self.precision}"
 
-    def embed(self, images: np.ndarray, flip: bool = False) -> np.ndarray:
+    def embed(self, images: np.ndarray, *, flip: bool = False) -> np.ndarray:
         """Descriptors of pictures.
 
         Args:
@@ -160,7 +160,7 @@ def open_engine(
         place = choose_device(device, "device")
         model, card = make.describe(source, size)
         module = program_module(trace(model.to(place), card.height, card.width))
-        return torch_engine(module, card, precision, threads, place, compile)
+        return torch_engine(module, card, precision, threads=threads, device=place, compile=compile)
     data, card = make.exported_onnx(source, size, precision)
     if precision == "int8":
         name = _right_in_int8(card, engine, [each for each in RUNS[".onnx"] if is_installed(each)], source)
@@ -209,7 +209,7 @@ def open_files(
     precision = precision or card.precision
     try:
         if name == "torch":
-            return torch_engine(program_module(load_program(files[0])), card, precision, threads)
+            return torch_engine(program_module(load_program(files[0])), card, precision, threads=threads)
         return {"onnxruntime": onnx_engine, "openvino": openvino_engine}[name](files, card, precision, threads)
     except RegardError:
         raise
@@ -224,6 +224,7 @@ def torch_engine(
     module: fx.GraphModule,
     card: Card,
     precision: Precision,
+    *,
     threads: int | None = None,
     device: torch.device | None = None,
     compile: bool = False,

@@ -63,6 +63,7 @@ class Embedder:
     def __init__(
         self,
         path: Path | str,
+        *,
         size: tuple[int, int] | None = None,
         flip: bool = True,
         batch_size: int = 32,
@@ -91,7 +92,7 @@ class Embedder:
         self.engine = self._open(folder, engine, precision)
         self.busy = threading.Lock()
         torch_computes = self.engine is None or self.engine.name == "torch"
-        self._threads = Threads(torch_computes and self.device.type == "cpu")
+        self._threads = Threads(measured=torch_computes and self.device.type == "cpu")
 
     @classmethod
     def like(cls, made_by: Mapping[str, Any], path: Path | str | None = None) -> Self:
@@ -106,7 +107,7 @@ class Embedder:
         """
         size, precision = (made_by["height"], made_by["width"]), made_by.get("precision", "fp32")
         engine = None if precision == "fp32" else made_by["engine"]
-        return cls(path or made_by["path"], size, flip=made_by["flip"], engine=engine, precision=precision)
+        return cls(path or made_by["path"], size=size, flip=made_by["flip"], engine=engine, precision=precision)
 
     def _open(self, folder: Path, engine: EngineName | None, precision: Precision) -> Engine | None:
         if engine is None and precision == "fp32":
@@ -181,7 +182,7 @@ class Embedder:
             for place, picture in zip(resized, pictures):
                 self._transform(picture, out=place)
             with self.busy, self._threads, self._threads.step():
-                return self.engine.embed(resized, self.flip)[: len(pictures)]
+                return self.engine.embed(resized, flip=self.flip)[: len(pictures)]
         images = self.batch(pictures)
         missing = images.new_zeros(self.batch_size - len(images), *images.shape[1:])
         images = torch.cat([images, missing]).contiguous(memory_format=torch.channels_last)

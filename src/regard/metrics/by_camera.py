@@ -17,6 +17,7 @@ from regard.metrics.protocol import Ids, Protocol, as_ids, as_pids, read_protoco
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.ranking_report import RankingReport
 from regard.structures import JUNK
+from regard.wording import table
 
 __all__ = ["Averages", "CameraPairs", "average", "evaluate_camera_pairs"]
 
@@ -46,11 +47,11 @@ class CameraPairs(NamedTuple):
         return {"pairs": rows}
 
     def __str__(self) -> str:
-        lines = ["query camera " + "".join(f"{f'in {camera}':>19}" for camera in self.gallery_cameras)]
+        rows = [["query camera", *(f"in {camera}" for camera in self.gallery_cameras)]]
         for camera, *row in zip(self.query_cameras, self.mAP, self.rank1, self.num_queries):
             cells = [f"{100 * a:.1f} {100 * r:.1f} ({n})" if n else "-" for a, r, n in zip(*row)]
-            lines.append(f"{camera:>12} " + "".join(f"{cell:>19}" for cell in cells))
-        return "\n".join([*lines, "  mAP and rank-1 in % (queries)"])
+            rows.append([str(camera), *cells])
+        return "\n".join([*table(rows, left=()), "  mAP and rank-1 in % (queries)"])
 
 
 class Averages(NamedTuple):
@@ -71,12 +72,9 @@ class Averages(NamedTuple):
         return self._asdict()
 
     def __str__(self) -> str:
-        rows = {"queries": self.micro, "people": self.per_identity, "query cameras": self.per_camera}
-        lines = ["mean over     " + "".join(f"{name:>9}" for name in self.micro)]
-        for label, row in rows.items():
-            if row is not None:
-                lines.append(f"{label:<14}" + "".join(f"{100 * value:>9.2f}" for value in row.values()))
-        return "\n".join([*lines, "  in %"])
+        means = {"queries": self.micro, "people": self.per_identity, "query cameras": self.per_camera}
+        rows = [[label, *(f"{100 * value:.2f}" for value in row.values())] for label, row in means.items() if row]
+        return "\n".join([*table([["mean over", *self.micro], *rows]), "  in %"])
 
 
 def average(report: RankingReport, query_pids: Ids, query_camids: Ids | None = None) -> Averages:
@@ -110,7 +108,7 @@ def _macro(values: np.ndarray, groups: np.ndarray) -> float:
     return float((np.bincount(index, values) / np.bincount(index)).mean())
 
 
-def evaluate_camera_pairs(
+def evaluate_camera_pairs(  # noqa: PLR0917
     query: Array,
     gallery: Array,
     query_pids: Ids,
@@ -137,7 +135,9 @@ def evaluate_camera_pairs(
         raise DataError("a table by cameras needs query_camids and gallery_camids: give the cameras of both sides")
     order = ordering(metric)
     queries, targets = comparable(query, gallery, metric, device)
-    whole = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
+    whole = read_protocol(
+        len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids=gallery_camids
+    )
     assert whole.query_camids is not None
     assert whole.gallery_camids is not None
     asked, by_query = np.unique(whole.query_camids, return_inverse=True)

@@ -50,7 +50,7 @@ def similarity_of(distance: np.ndarray, metric: str) -> np.ndarray:
     return 1 - distance if metric == "cosine" else -distance
 
 
-def sample_pairs(
+def sample_pairs(  # noqa: PLR0917
     query: Array,
     gallery: Array,
     query_pids: Ids,
@@ -78,7 +78,9 @@ def sample_pairs(
     """
     check_metric(metric)
     queries, targets = comparable(query, gallery, metric)
-    protocol = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
+    protocol = read_protocol(
+        len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids=gallery_camids
+    )
     if not protocol.any_match():
         raise DataError(protocol.explain_no_match())
     right = protocol.pairs(slice(0, len(queries)))[0]

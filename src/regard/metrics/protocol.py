@@ -223,7 +223,7 @@ class Protocol:
         )
 
 
-def read_protocol(
+def read_protocol(  # noqa: PLR0917
     num_queries: int,
     num_gallery: int,
     query_pids: Ids,

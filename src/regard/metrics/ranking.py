@@ -159,7 +159,9 @@ def rank(
     queries, targets = comparable(query, gallery, metric, device)
     protocol, kept = None, np.arange(len(targets))
     if query_pids is not None and gallery_pids is not None:
-        protocol = read_protocol(len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids)
+        protocol = read_protocol(
+            len(queries), len(targets), query_pids, gallery_pids, query_camids, gallery_camids=gallery_camids
+        )
         targets, kept = protocol.without_junk(targets), protocol.kept
     elif query_pids is not None or gallery_pids is not None:
         raise DataError("identities of one side only: give both query_pids and gallery_pids, or neither")

@@ -167,7 +167,7 @@ class ReIDModel(nn.Module):
         checkpoint.save(self, Path(folder))
 
 
-def create_model(name: str, num_ids: int, pretrained: bool | str | Path = False, **options: Any) -> ReIDModel:
+def create_model(name: str, num_ids: int, *, pretrained: bool | str | Path = False, **options: Any) -> ReIDModel:
     """Build a registered model.
 
     Args:

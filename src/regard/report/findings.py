@@ -104,7 +104,7 @@ class Opened:
 class Stages:
     """A progress bar over what there is to do, run by run."""
 
-    def __init__(self, total: int, quiet: bool):
+    def __init__(self, total: int, *, quiet: bool):
         self._bar = tqdm(total=total, unit="stage", disable=quiet, leave=False)
 
     @contextmanager
@@ -161,9 +161,9 @@ def gather(
     wanted = [section for section in SECTIONS if section not in without]
     if "map" in wanted:
         check_method(method)
-    stages = Stages(len(labels) * (1 + len(wanted)), quiet)
+    stages = Stages(len(labels) * (1 + len(wanted)), quiet=quiet)
     try:
-        runs, splits = _open(labels, name, root, {"ap": "step"} | dict(changes or {}), stages, quiet)
+        runs, splits = _open(labels, name, root, {"ap": "step"} | dict(changes or {}), stages, quiet=quiet)
         shown = _queries(runs, splits, queries, seed) if "lists" in wanted else {}
         looked = pick_queries(np.mean([run.report.ap for run in runs], axis=0), pictures)
         mapped = pick_people(splits.gallery, people, seed=seed) if "map" in wanted else []
@@ -201,6 +201,7 @@ def _open(
     root: Path | None,
     changes: Mapping[str, Any],
     stages: Stages,
+    *,
     quiet: bool,
 ) -> tuple[list[Opened], Splits]:
     """Load and score the runs, all on the same pictures."""
@@ -217,14 +218,14 @@ def _open(
     runs = []
     for label, folder in labels.items():
         with stages.stage(f"{label}: scores"):
-            runs.append(_opened(label, folder, configs[label], read[first], quiet))
+            runs.append(_opened(label, folder, configs[label], read[first], quiet=quiet))
     return runs, read[first]
 
 
-def _opened(label: str, folder: Path, config: Config, splits: Splits, quiet: bool) -> Opened:
+def _opened(label: str, folder: Path, config: Config, splits: Splits, *, quiet: bool) -> Opened:
     runtime = Runtime.for_scoring(config)
     model = load(folder).to(runtime.device)
-    query, gallery = embed_run(model, splits, config, runtime, quiet)
+    query, gallery = embed_run(model, splits, config, runtime, quiet=quiet)
     report = with_options(evaluate_splits(query, gallery, splits, config.eval), run_options(config, runtime))
     return Opened(label, folder, config, model, query, gallery, report)
 
@@ -248,7 +249,7 @@ def _queries(runs: Sequence[Opened], splits: Splits, count: int, seed: int) -> d
     return shown
 
 
-def _answers(run: Opened, splits: Splits, k: int, junk: bool = False) -> Ranking:
+def _answers(run: Opened, splits: Splits, k: int, *, junk: bool = False) -> Ranking:
     """The first gallery pictures of every query, as the run's evaluation orders them."""
     order = run.config.eval.model_dump(include={"metric", "rerank", "expansion", "junk", "ignore_cameras"})
     lists = lists_of(splits, run.config.eval)
@@ -338,7 +339,7 @@ class Finder:
         """Answers as the evaluation orders them, junk where it stands unless the order was made without it."""
         settings = run.config.eval
         junk = settings.junk == "query" or not (settings.rerank or settings.expansion)
-        ranking = _answers(run, self.splits, LENGTH, junk)
+        ranking = _answers(run, self.splits, LENGTH, junk=junk)
         picks = dict.fromkeys(self.listed, "")
         return ranked_lists(
             ranking, self.splits.query, self.splits.gallery, run.report.ap, depth=LENGTH, picks=picks, junk=junk

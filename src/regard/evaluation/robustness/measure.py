@@ -135,6 +135,7 @@ class Plan:
 def robustness_of(
     folder: Path,
     plan: Plan,
+    *,
     name: str | None = None,
     root: Path | None = None,
     changes: dict[str, Any] | None = None,
@@ -278,15 +279,16 @@ def extract_corrupted(
         (N, D) float32 per corruption, in order.
     """
     device = next(model.parameters()).device
+    transform = view_transform(height, width, five_crops=five_crops, interpolation=interpolation)
     loader = corrupted_loader(
-        samples, view_transform(height, width, five_crops, interpolation), corruptions, batch_size=batch_size,
-        workers=loader_workers(workers), pin_memory=device.type == "cuda",
+        samples, transform, corruptions, batch_size=batch_size, workers=loader_workers(workers),
+        pin_memory=device.type == "cuda",
     )  # fmt: skip
     waiting = torch.empty(0, model.embed_dim)
     for batch in loader:
         images = normalize(batch.images.to(device, non_blocking=True, memory_format=torch.channels_last))
         with torch.inference_mode(), autocast or nullcontext():
-            embedding = embed_views(model, images, height, width, flip, five_crops)
+            embedding = embed_views(model, images, height, width, flip=flip, five_crops=five_crops)
         waiting = torch.cat([waiting, embedding.float().cpu()])
         bar.update(len(images))
         while len(waiting) >= len(samples):
