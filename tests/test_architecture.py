@@ -8,6 +8,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,13 @@ import pytest
 import regard
 
 SOURCE = Path(regard.__file__).parent
+BENCHMARKS = SOURCE.parents[1] / "benchmarks"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 GROUND = {
     "structures", "device", "errors", "registry", "storage", "fingerprint", "input_spec", "lazy", "naming",
-    "parsing", "plugins", "precision", "threads", "widening", "wording",
+    "parsing",
+    "plugins", "precision", "threads", "version", "widening", "wording",
 }  # fmt: skip
 
 # What each room may import besides itself and the ground that all stand on.
@@ -118,6 +121,37 @@ def test_the_rooms_of_the_crowd_import_one_way(place):
         assert imported(path, "regard.crowd.") & set(CROWD_MAY_IMPORT) <= allowed, path
 
 
+@pytest.fixture(scope="module")
+def house():
+    sys.path.insert(0, str(BENCHMARKS))
+    yield importlib.import_module("house")
+    sys.path.remove(str(BENCHMARKS))
+
+
+def test_no_modules_import_each_other(house):
+    """By no way: inside functions, for types alone, through packages and what these load later; nor through regard."""
+    graph = house.imports(SOURCE)
+    assert house.circles(graph) == []
+    assert [name for name, targets in graph.items() if "regard" in targets] == []
+    lent = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"f"}, "f": {"g"}, "g": {"e"}}
+    assert house.circles(lent) == [["b", "c"], ["e", "f", "g"]]
+
+
+def test_circles_are_found_wherever_an_import_stands(house, tmp_path):
+    room = tmp_path / "home" / "room"
+    room.mkdir(parents=True)
+    (tmp_path / "home" / "__init__.py").write_text('_HOME = {"late": "home.late"}\n')
+    (tmp_path / "home" / "late.py").write_text("import home\n")
+    (room / "__init__.py").write_text("from home.room.one import a\n")
+    (room / "one.py").write_text("def f():\n    from home.room.two import b\n")
+    two = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from home.room import one\n"
+    (room / "two.py").write_text(two)
+    (room / "three.py").write_text("from home import four\n")
+    (tmp_path / "home" / "four.py").write_text("import home.room.two\n")
+    found = house.circles(house.imports(tmp_path / "home"))
+    assert found == [["home", "home.late"], ["home.room.one", "home.room.two"]]
+
+
 def test_every_room_is_known():
     rooms = {room(path) for path in FILES} - {"__init__", "__main__"}
     assert rooms <= set(MAY_IMPORT)
@@ -128,6 +162,7 @@ def test_only_the_runtime_speaks_to_fabric():
     assert users == [SOURCE / "runtime" / "fabric.py"]
 
 
+@cache
 def modules() -> list[str]:
     return sorted(m.name for m in pkgutil.walk_packages([str(SOURCE)], "regard."))
 
@@ -137,6 +172,19 @@ def test_all_names_what_exists(name):
     module = importlib.import_module(name)
     for public in getattr(module, "__all__", []):
         assert hasattr(module, public), f"{name}.__all__ promises {public}"
+
+
+def test_imports_inside_functions_name_what_exists():
+    """Those at the top of a file fail at once; these only when a verb is used."""
+    lost = []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("regard"):
+                module = importlib.import_module(node.module)
+                for name in (alias.name for alias in node.names):
+                    if not hasattr(module, name) and f"{node.module}.{name}" not in modules():
+                        lost.append(f"{path.relative_to(SOURCE)} imports {name} from {node.module}")
+    assert lost == []
 
 
 def test_the_lazy_names_exist_and_are_all_public():

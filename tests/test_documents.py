@@ -128,3 +128,12 @@ def takes(recipe: Recipe, override: str) -> bool:
     except RegardError:
         return False
     return True
+
+
+def test_the_container_runs_the_two_commands_of_the_readme():
+    lines = (ROOT / "Containerfile").read_text(encoding="utf-8").splitlines()
+    ran = [line.removeprefix("RUN ") for line in lines if line.startswith("RUN ")]
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = re.search(r"## Two commands\n\n```\n(.*?)```", page, re.S)
+    assert told is not None
+    assert sorted(ran) == sorted(line.partition("#")[0].strip() for line in told[1].splitlines())

@@ -31,6 +31,10 @@ READ = [
     ("{1: a, 01: b}", ConfigError), ("? [a]\n: b", ConfigError), ("a: b: c", ConfigError), ("[1", ConfigError),
     ("a\n---\nb", ConfigError), ("!!python/object/apply:os.system [x]", ConfigError), ("!!int x", ConfigError),
     ("\t- a", ConfigError), ("\x00", ConfigError), ("9" * 5000, ConfigError), ("!!binary x", ConfigError),
+    ("!!timestamp x", ConfigError), ("!!bool a", ConfigError), ("!!null a", ConfigError), ("!!map [a]", ConfigError),
+    ("!!set {a}", ConfigError), ("!!omap [a: b]", ConfigError), ("!!int 1_0", ConfigError),
+    ("!!float 1_0", ConfigError), ("!!seq a", ConfigError), ("!!str [a]", ConfigError), ("!!float 1", 1.0),
+    ("!!str 010", "010"), ("!!null ~", None),
 ]  # fmt: skip
 
 

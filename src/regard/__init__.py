@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 
 from regard.lazy import lazily
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from regard.data import load_dataset
     from regard.engine.from_python import train
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from regard.recipes import list_recipes
     from regard.registry import list_datasets, list_models
     from regard.structures import Batch, Output, Ranking, Sample, Splits
+    from regard.version import __version__
 
 _HOME = {
     "Batch": "regard.structures",
@@ -45,6 +44,7 @@ _HOME = {
     "load_dataset": "regard.data",
     "verify": "regard.evaluation.verify",
     "train": "regard.engine.from_python",
+    "__version__": "regard.version",
 }
 _FORMERLY = {"compare": "verify"}  # until 0.3
 

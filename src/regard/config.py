@@ -130,6 +130,11 @@ class DataConfig(Section):
     options: dict[str, dict[str, Any]] = Field(
         default={}, description="data set -> its options, such as cuhk03: {boxes: labeled}"
     )
+    val_ids: Annotated[int, Field(ge=2, le=10**6)] | None = Field(
+        default=None,
+        description="people held out of the training part, drawn by train.seed, on whom training is evaluated instead "
+        "of on the test part; null: everyone is trained on",
+    )
     height: Pixels = Field(default=256, description="pixels the crops are resized to")
     width: Pixels = Field(default=128, description="pixels the crops are resized to")
     ids_per_batch: Positive = Field(default=16, description="P of the P x K batch, over all ranks")
@@ -203,6 +208,12 @@ class DataConfig(Section):
     def _batch_that_fits(self) -> DataConfig:
         images = self.ids_per_batch * self.images_per_id
         check_batch(images, self.height, self.width, f"{self.ids_per_batch:,} x {self.images_per_id:,} pictures")
+        return self
+
+    @model_validator(mode="after")
+    def _held_out_of_one(self) -> DataConfig:
+        if self.val_ids and self.train:
+            raise ConfigError(f"val_ids is {self.val_ids}, but train names data sets to train on together; drop one")
         return self
 
     @model_validator(mode="after")
@@ -423,6 +434,19 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _held_out_as_query_and_gallery(self) -> Config:
+        for setting, wrong, why in (
+            ("protocol=lists", self.eval.protocol == "lists", "lists name pictures of the test part"),
+            ("ignore_cameras", self.eval.ignore_cameras, "a camera is what keeps a picture from being its own match"),
+        ):
+            if self.data.val_ids and wrong:
+                raise ConfigError(
+                    f"data.val_ids is {self.data.val_ids}, whose pictures are query and gallery at once, which does "
+                    f"not go with eval.{setting}: {why}; leave one of them out"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _shares_of_a_batch(self) -> Config:
         shares, data = self.train.bn_share, self.data
         if shares == 1:
@@ -596,16 +620,17 @@ def _copy(tree: Any) -> Any:
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
+    said = f"override {override!r:.90}"
     dotted, sign, text = override.partition("=")
     keys = _keys_of(dotted, override)
     if not sign or not all(keys):
-        raise ConfigError(f"cannot read override {override!r}; it wants section.key=value, for example optim.lr=1e-4")
+        raise ConfigError(f"cannot read {said}; it wants section.key=value, for example optim.lr=1e-4")
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"override {override!r}: {key!r} holds a value, not a section")
+            raise ConfigError(f"{said}: {key!r} holds a value, not a section")
     plain = _is_place(keys) and text[:1] not in ("", "'", '"') and text not in ("~", "null", "true", "false")
-    tree[keys[-1]] = text if plain else parse_yaml(text, f"override {override!r}")
+    tree[keys[-1]] = text if plain else parse_yaml(text, said)
 
 
 def _keys_of(dotted: str, override: str) -> list[str]:
@@ -676,6 +701,8 @@ def describe_fault(fault: Any, schema: type[BaseModel] = Config, inside: str = "
         known = _keys_at(schema, fault["loc"])
         keys = f" (keys: {', '.join(known)})" if known else ""
         return f"{where}: got {fault['input']!r}, wanted {_wanted_below(where, known)}{keys}"
+    if fault["type"] in ("tuple_type", "list_type"):
+        return f"{where}: got {fault['input']!r}, wanted a list, such as {where}=[{fault['input']}]"
     return f"{where}: got {fault['input']!r}; {fault['msg'][0].lower()}{fault['msg'][1:]}"
 
 

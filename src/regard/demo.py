@@ -16,7 +16,6 @@ from random import Random
 import numpy as np
 import torch
 
-from regard import __version__
 from regard.config import Config
 from regard.crowd import make_crowd
 from regard.crowd.dataset.crowd_folder import is_complete, read_description
@@ -42,6 +41,7 @@ from regard.runtime.fabric import Runtime
 from regard.storage import write_atomic
 from regard.structures import Ranking, Sample, Splits
 from regard.threads import allowed_cores
+from regard.version import __version__
 
 __all__ = ["Demo", "run_demo"]
 

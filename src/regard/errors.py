@@ -18,7 +18,7 @@ import difflib
 import sys
 from collections.abc import Iterable
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar, get_args
 
 __all__ = [
     "CheckpointError",
@@ -29,6 +29,7 @@ __all__ = [
     "RegardWarning",
     "StorageError",
     "UnknownNameError",
+    "check_choice",
     "check_kind",
     "nearest",
     "require",
@@ -115,6 +116,24 @@ def check_kind(name: str, value: object, kinds: type | tuple[type, ...], wanted:
     allowed = kinds if isinstance(kinds, tuple) else (kinds,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise ConfigError(f"{name} is {' '.join(repr(value).split())}, wanted {wanted}")
+
+
+def check_choice(name: str, value: object, literal: Any) -> None:
+    """Refuse a value that is not one of a ``Literal`` type's, which whoever reads it would take for another.
+
+    Args:
+        name: of the argument.
+        value: what was given for it.
+        literal: the type.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    choices = get_args(literal)
+    texts = [choice for choice in choices if isinstance(choice, str)]
+    if not any(value is choice for choice in choices) and not (isinstance(value, str) and value in texts):
+        known = ", ".join(map(str, choices))
+        raise ConfigError(f"{name} is {value!r}{nearest(str(value), map(str, choices))}, wanted one of: {known}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

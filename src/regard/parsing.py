@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import yaml
 
@@ -39,9 +40,17 @@ _CORE = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML 1.2's core schema; a key given twice is an error."""
+    """Reads YAML 1.2's core schema and no other type; a key given twice is an error."""
+
+    yaml_constructors: ClassVar[dict[Any, Any]] = {
+        key: function
+        for key, function in yaml.SafeLoader.yaml_constructors.items()
+        if key is None or key.removeprefix("tag:yaml.org,2002:") in ("str", "seq", "map")
+    }
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(None, None, f"expected a mapping, found {node.id}", node.start_mark)
         mapping: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -65,17 +74,36 @@ for _kind in (_Loader, _Dumper):
         )
 
 
-def _construct_int(loader: _Loader, node: Any) -> int:
-    text = loader.construct_scalar(node)
+def _int(text: str) -> int:
     return int(text[2:], {"o": 8, "x": 16}[text[1]]) if text[1:2] in ("o", "x") else int(text)
 
 
-def _construct_float(loader: _Loader, node: Any) -> float:
-    return float(loader.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan"))
+def _float(text: str) -> float:
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+_MEANING: dict[str, Callable[[str], Any]] = {
+    "null": lambda text: None,
+    "bool": lambda text: text.lower() == "true",
+    "int": _int,
+    "float": _float,
+}
+
+
+def _constructor(kind: str) -> Callable[[_Loader, Any], Any]:
+    """Return what reads a scalar of a kind, also one that only its tag says to be of it, such as ``!!int a``."""
+
+    def construct(loader: _Loader, node: Any) -> Any:
+        text = loader.construct_scalar(node)
+        if not re.fullmatch(_CORE[kind][0], text):
+            raise yaml.constructor.ConstructorError(None, None, f"{text!r} is no {kind}", node.start_mark)
+        return _MEANING[kind](text)
+
+    return construct
+
+
+for _tag in _CORE:
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _constructor(_tag))
 
 
 _BYTES = {code: code + 0x102280 for code in range(0xDC80, 0xDD00)}

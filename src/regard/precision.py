@@ -7,7 +7,7 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, check_choice
 
 __all__ = ["DIGITS", "Precision", "Products", "precision_of", "resolve_precision"]
 
@@ -55,6 +55,7 @@ class Products:
     """
 
     def __init__(self, precision: Precision, device: torch.device):
+        check_choice("precision", precision, Precision)
         self.precision, self.device = precision, device
         self._before: list[tuple[Any, Any]] = []
         self._casts: list[torch.autocast] = []

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from regard import __version__
 from regard.config import Config, flat_settings, load_config, override
 from regard.crowd import make_crowd
 from regard.data.datasets import Counts, count_differences, judging_counts, published_counts
@@ -35,6 +34,7 @@ from regard.run_folder.saved_state import read_progress
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 from regard.threads import allowed_cores
+from regard.version import __version__
 from regard.wording import count
 
 __all__ = ["find_recipe", "reproduce"]
@@ -134,7 +134,7 @@ def _reproduce(
 ) -> Reproduction | None:
     """Do what :func:`reproduce` promises, for a recipe and into a folder that will do."""
     config = _configure(recipe, root, folder, overrides, quiet=quiet)
-    splits = open_data(config, quiet=quiet)
+    splits = open_data(load_config(config.to_dict(), ["data.val_ids=null"]), quiet=quiet)
     differing = _count_faults(recipe, config, splits)
     if differing and not other_data:
         raise DataError(
@@ -177,7 +177,7 @@ def _configure(recipe: Recipe, root: Path | None, folder: Path, overrides: Seque
     for (section, key), instead in FIXED.items():
         if key in (given.get(section) or {}):
             raise ConfigError(f"{section}.{key} is not a setting of reproduce; {instead}")
-    data = recipe.config().data.name
+    data = recipe.config([*_about(recipe).settings, *overrides]).data.name  # settings are checked before data is made
     if root is None and data == CROWD:
         root = folder / CROWD
         train_ids, test_ids = _about(recipe).people or (200, 200)

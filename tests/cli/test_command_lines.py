@@ -176,3 +176,37 @@ def test_an_option_with_two_values_is_refused(line, tmp_path, monkeypatch):
     with pytest.raises(RegardError, match=r"-[a-z-]+ is given twice; give it once"):
         parse(shlex.split(line))
     parse(shlex.split("search a.jpg --gallery people --id 1 --id 2 --camera 3 --camera 4"))
+
+
+MALFORMED = {
+    "data.train=[market1501": "override 'data.train=[market1501', line 1: not YAML: expected ',' or ']'",
+    "data.train=market1501": "data.train: got 'market1501', wanted a list, such as data.train=[market1501]",
+    "optim.lr={a": "not YAML",
+    "optim.lr=!!timestamp x": "not YAML: could not determine a constructor",
+    "optim.lr=!!map [a]": "not YAML: expected a mapping, found sequence",
+    "optim.lr=!!bool a": "not YAML: 'a' is no bool",
+    "optim.lr=" + "[" * 3000: "not YAML: collections in one another",
+    "optim..lr=1": "cannot read override",
+    "=1": "cannot read override",
+}
+
+
+@pytest.mark.parametrize("setting", MALFORMED, ids=lambda setting: setting[:30])
+def test_a_malformed_setting_ends_in_one_line(setting, tmp_path, capsys):
+    for line in (["train", "apnet"], ["reproduce", "baseline_crowd", "-o", str(tmp_path)]):
+        assert main([*line, setting]) == 2
+        told = capsys.readouterr().err
+        assert MALFORMED[setting] in told
+        assert told.count("\n") == 1
+        assert len(told) < 300
+
+
+@pytest.mark.parametrize("option", ["boxes=[a", "boxes=!!map [a]", "boxes=!!timestamp x", "boxes={", "=x", "boxes"])
+def test_a_malformed_option_of_a_data_set_ends_in_one_line(option, tmp_path, capsys):
+    lines = [["data", "check", str(tmp_path), "--data", "cuhk03", "--set", option]]
+    lines += [["train", "apnet", f'data.train=["cuhk03,{option}"]', f"data.root={tmp_path}"]]
+    lines += [["train", "apnet", f"data.name=cuhk03,{option}", f"data.root={tmp_path}"]]
+    for line in lines:
+        assert main(line) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1, told

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from regard.data.image import MAX_PIXELS, read_image, read_plain_jpeg
+from regard.data.image import MAX_PIXELS, measure_image, read_image, read_picture, read_plain_jpeg
 from regard.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
@@ -78,6 +78,49 @@ def test_exif_orientation_is_applied(tmp_path, orientation, upright):
     exif[0x0112] = orientation
     Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif)
     assert (read_image(tmp_path / "a.png") == upright(PIXELS)).all()
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 5, 6, 8])
+@pytest.mark.parametrize(
+    ("mode", "ending"), [("RGB", "jpg"), ("L", "jpg"), ("RGBA", "png"), ("P", "png"), ("RGB", "tif")]
+)
+def test_a_picture_is_the_same_however_it_is_given(tmp_path, mode, ending, orientation):
+    """Its file, its file opened by Pillow, and its pixels; and it is measured as it is seen."""
+    layers = np.dstack([PIXELS, np.full((6, 4), 255, np.uint8)])
+    layers[:3, :, 3] = 0
+    image, exif = Image.fromarray(layers if mode == "RGBA" else PIXELS), Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{ending}"
+    image.convert(mode).save(path, exif=exif)
+    wanted = read_image(path)
+    assert wanted.shape == ((4, 6, 3) if orientation >= 5 else (6, 4, 3))
+    with Image.open(path) as opened:
+        np.testing.assert_array_equal(read_picture(opened), wanted)
+    np.testing.assert_array_equal(read_picture(wanted), wanted)
+    np.testing.assert_array_equal(read_picture(path), wanted)
+    assert measure_image(path) == wanted.shape[:2]
+
+
+def test_what_is_no_picture_is_told(tmp_path):
+    cut = tmp_path / "cut.jpg"
+    Image.fromarray(np.tile(PIXELS, (9, 9, 1))).save(cut)
+    cut.write_bytes(cut.read_bytes()[:900])
+    others = [
+        PIXELS[..., 0],
+        PIXELS / 255,
+        PIXELS.transpose(2, 0, 1),
+        np.zeros((0, 4, 3), np.uint8),
+        None,
+        [1],
+        b"a.jpg",
+    ]
+    for other in others:
+        with pytest.raises(DataError, match=r"^mine is .*(expected the path of a picture|have no area)"):
+            read_picture(other, "mine")
+    with Image.open(cut) as opened, pytest.raises(DataError, match="mine is damaged"):
+        read_picture(opened, "mine")
+    with pytest.raises(DataError, match="mine has pixels that are real numbers"):
+        read_picture(Image.new("F", (2, 2)), "mine")
 
 
 def test_faults_are_told_in_one_line(tmp_path):

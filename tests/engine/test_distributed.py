@@ -65,7 +65,7 @@ import numpy as np
 import regard
 from regard.engine.training_state import read_config
 from regard.evaluation.embed import embed_splits
-from regard.engine.run import open_data
+from regard.run_folder.opened_data import open_data
 from regard.runtime.fabric import Runtime
 
 run, out = map(Path, sys.argv[1:])

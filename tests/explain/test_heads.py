@@ -40,6 +40,18 @@ def trained_alike(model: nn.Module) -> nn.Module:
     return model
 
 
+@pytest.mark.parametrize("backbone", ["vgg11", "test_efficientnet.r160_in1k", "test_convnext.r160_in1k"])
+def test_the_map_of_any_backbone_with_maps_adds_up_to_the_score(backbone, images):
+    """VGG is what DSP's own demonstration of Grad-CAM looks at."""
+    model = trained_alike(regard.create_model("baseline", 5, backbone=backbone)).eval()
+    found = exact_cam(model, images, LABELS, "global")
+    assert found.maps.shape == (3, 96 // model.backbone.strides[-1], 64 // model.backbone.strides[-1])
+    scores = model(images).logits["global"].gather(1, LABELS[:, None])[:, 0].detach()
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.maps.sum((1, 2)) + found.offset, scores, rtol=1e-4, atol=1e-5)
+    assert (found.maps.std((1, 2)) > 0).all()
+
+
 @pytest.mark.parametrize("name", ["dsp", "sa"])
 @pytest.mark.parametrize("head", ["ds1", "ds2", "ds3"])
 def test_supervision_heads_by_the_published_formula(name, head, images):

@@ -19,6 +19,22 @@ def test_no_heat_leaves_a_gray_picture_as_it_is():
     assert np.abs(np.asarray(heat_over(GRAY, np.zeros((8, 4)), height=128)).astype(int) - 120).max() <= 1
 
 
+def test_a_turned_photo_is_upright_under_the_heat(tmp_path):
+    """As the network sees it, whether its path is given or the image that Pillow opened; clear pixels are black."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.zeros((20, 40, 4), np.uint8)
+    pixels[:, 20:] = (250, 10, 10, 255)
+    Image.fromarray(pixels + np.uint8(0)).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        for picture in (tmp_path / "a.png", str(tmp_path / "a.png"), opened):
+            assert open_picture(picture).size == (20, 40)
+            assert heat_over(picture, np.zeros((8, 4)), height=40).size == (20, 40)
+            assert np.asarray(open_picture(picture))[[0, -1], 0].tolist() == [[0, 0, 0], [250, 10, 10]]
+    with pytest.raises(DataError, match="float64 of shape"):
+        heat_over(np.zeros((8, 4, 3)), np.zeros((8, 4)))
+
+
 def test_heat_is_brightest_where_the_map_is_and_fades_away():
     heat = np.zeros((8, 4))
     heat[2, 1] = 1

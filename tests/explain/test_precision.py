@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import regard
+from regard.data.labels import read_labels, read_mask
 from regard.data.transforms import TestTransform
 from regard.errors import DataError
 from regard.explain.attention_precision import (
@@ -72,6 +73,21 @@ def test_mass_by_hand():
     mask[:2, :3] = 255
     maps = np.array([[[1, 0], [0, 0]], [[0, 2], [0, 0]], [[1, 1], [1, 1]], [[0, 0], [0, 0]], [[-5, 1], [0, 1]]])
     np.testing.assert_allclose(attention_mass(maps, [mask] * 5), [1, 0.5, 6 / 16, np.nan, 0.25])
+
+
+def test_a_mask_of_a_jpeg_file_is_the_person_alone(tmp_path):
+    """200 of 800 pixels, whether a sample has it or somebody reads it; its grays are refused, not counted."""
+    mask = np.zeros((40, 20), np.uint8)
+    mask[10:30, 5:15] = 255
+    Image.fromarray(mask).save(tmp_path / "m.jpg", quality=50)
+    grays = np.asarray(Image.open(tmp_path / "m.jpg"))
+    assert (grays != 0).sum() > 200
+    even = np.ones((1, 8, 4))
+    assert attention_mass(even, [read_mask(tmp_path / "m.jpg")]) == pytest.approx(0.25)
+    assert attention_mass(even, [read_labels(Sample(tmp_path, 1, 1, mask=tmp_path / "m.jpg")).mask]) == 0.25
+    assert attention_mass(even, [mask // 255]) == attention_mass(even, [mask > 0]) == 0.25
+    with pytest.raises(DataError, match=r"holds \d+ different numbers up to 255, expected 0 and 255"):
+        attention_mass(even, [grays])
 
 
 def test_masks_of_any_size_mean_the_same():

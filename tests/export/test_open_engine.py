@@ -17,8 +17,8 @@ from exportable import seasoned
 from regard.cli.main import main
 from regard.data.image import read_image
 from regard.errors import CheckpointError, ConfigError, StorageError, UnknownNameError
-from regard.export import engines, open_engine
 from regard.export import exporting as make
+from regard.export import open_engine, opening
 from regard.export.manifest import card_file, read_export
 from regard.export.parity import made_pictures
 from regard.gallery import Embedder, Gallery
@@ -110,7 +110,7 @@ def test_auto_takes_the_fastest_that_is_installed(market_run, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.undo()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert engines.fastest_engine() == "torch"
+    assert opening.fastest_engine() == "torch"
 
 
 def test_an_export_is_made_once_and_again_for_other_weights(fresh_run):
@@ -212,7 +212,7 @@ def test_a_compiler_that_does_not_work_is_done_without(market_run, monkeypatch):
 
 def test_nothing_heavy_is_imported_before_it_is_used():
     code = (
-        "import sys, regard.export.engines, regard.export.exporting, regard.gallery.embedder, regard.cli.export_verb\n"
+        "import sys, regard.export.opening, regard.gallery.embedder, regard.cli.export_verb\n"
         "print(*sorted({'onnx', 'onnxscript', 'onnxruntime', 'openvino', 'lightning_fabric'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 from sample_images import SIZE
 
 from regard.cli import main as command_line
+from regard.explain.figures.svg import PALETTE
 from regard.gallery import Gallery
 from regard.gallery.audit import AuditLog
 
@@ -117,6 +119,22 @@ def test_a_picture_is_drawn(run, gallery, photos, tmp_path):
     with Image.open(tmp_path / "m.png") as image:
         assert image.width > 9 * 96
         assert image.height > 3 * 192
+
+
+def test_whom_nobody_named_is_framed_as_nobody_in_particular(run, gallery, photos, model_folder, tmp_path):
+    """Neither right, wrong nor junk; matches whose thumbnail was not kept are counted."""
+    photo = photos / "camera1" / "0003_c1s1_000000_00.jpg"
+    run("search", photo, "--gallery", gallery, "--picture", tmp_path / "m.png", "-k", 12)
+    with Image.open(tmp_path / "m.png") as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    colors = {PALETTE[name] for name in ("right", "wrong", "muted")}
+    for color in colors:
+        assert not (pixels == [int(color[i : i + 2], 16) for i in (1, 3, 5)]).all(1).any()
+    bare = tmp_path / "bare"
+    run("embed", photos, "--model", model_folder, "-o", bare, "--size", SIZE_TEXT, "--no-thumbnails", "-q")
+    code, _, err = run("search", photo, "--gallery", bare, "--picture", tmp_path / "n.png", "-k", 12)
+    assert code == 0
+    assert f"12 of 12 matches kept no thumbnail and are not in {tmp_path / 'n.png'}" in err
 
 
 def test_every_search_is_logged(run, gallery, photos):

@@ -13,9 +13,10 @@ import torch
 
 import regard
 from regard.errors import CheckpointError, ConfigError, RegardWarning, StorageError
+from regard.models.build import from_config
 from regard.models.contract import ReIDModel
 from regard.models.importers.tensor_file import as_tensors
-from regard.models.saved import from_config, load_weights, model_config, serialize, weights_digest
+from regard.models.saved import load_weights, model_config, serialize, weights_digest
 from regard.storage import write_atomic, write_together
 
 TINY = "test_resnet.r160_in1k"

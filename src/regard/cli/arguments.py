@@ -12,6 +12,7 @@ from regard.parsing import parse_yaml
 from regard.storage import check_writable
 
 __all__ = [
+    "MASK_THRESHOLD",
     "MAX_DPI",
     "SEEDS",
     "add_device",
@@ -25,6 +26,9 @@ __all__ = [
 
 MAX_DPI = 2400
 """Dots per inch of the finest presses."""
+
+MASK_THRESHOLD = "lowest gray of a person (100; 1 in a data set's own masks, but for JPEG and WebP)"
+"""Help of ``--mask-threshold``."""
 
 SEEDS = (0, 2**53 - 1)
 """Lowest and highest seed of a drawing."""

@@ -25,8 +25,10 @@ from regard.explain.attention_precision import (
 )
 from regard.explain.correlation import Correlation, correlate, correlation_figure
 from regard.explain.features import feature_maps
-from regard.models.saved import from_config, model_config
+from regard.models.build import from_config
+from regard.models.saved import model_config
 from regard.run_folder.folders import own_config
+from regard.run_folder.opened_data import label_roots
 from regard.structures import Sample, Splits
 from regard.wording import count
 
@@ -117,21 +119,31 @@ def _masked(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
     roots = LabelRoots(
         mask_root=arguments.masks, coco=arguments.coco, mask_threshold=arguments.mask_threshold, tolerance=1
     )
-    if not roots and not any(has_label(sample, "mask") for sample in samples):
+    if not places_of(roots) and not any(has_label(sample, "mask") for sample in samples):
         configs = (own_config(folder) for folder in arguments.runs)
         files = [config.data.label_files.get(splits.name) for config in configs if config]
         found = [one for one in files if one and (one.mask_root or one.coco)]
         if found:
-            roots = LabelRoots(**found[0].model_dump(include={"mask_root", "coco", "mask_threshold"}), tolerance=1)
+            told = {"mask_threshold": roots.mask_threshold} if roots else {}
+            roots = label_roots(found[0], keypoint_root=None, tolerance=1, **told)
     if not roots:
         return samples
-    named, coverage = attach_labels([replace(sample, mask=None) for sample in samples], splits.root, roots)
-    labeled = [found if has_label(found, "mask") else sample for found, sample in zip(named, samples)]
-    own = sum(has_label(sample, "mask") for sample in labeled) - coverage.masks
-    places = " and ".join(str(place) for place in (roots.mask_root, roots.coco) if place)
-    more = f"; {own:,} of the others have the data set's own" if own else ""
-    print(f"masks in {places}: {coverage.masks:,} of {count(coverage.photos, f'{arguments.split} picture')}{more}")
-    return labeled
+    elsewhere, own, more = places_of(roots), samples, ""
+    if elsewhere:
+        own = [replace(sample, mask=None) for sample in samples]
+    named, coverage = attach_labels(own, splits.root, roots)
+    if elsewhere:
+        named = [found if has_label(found, "mask") else sample for found, sample in zip(named, samples)]
+        rest = sum(has_label(sample, "mask") for sample in named) - coverage.masks
+        more = f"; {rest:,} of the others have the data set's own" if rest else ""
+    pictures = count(coverage.photos, f"{arguments.split} picture")
+    print(f"masks in {elsewhere or splits.label}: {coverage.masks:,} of {pictures}{more}")
+    return named
+
+
+def places_of(roots: LabelRoots) -> str:
+    """Return where masks are looked for besides the data set, in words."""
+    return " and ".join(str(place) for place in (roots.mask_root, roots.coco) if place)
 
 
 def _wanted(name: str, patterns: list[str] | None) -> bool:

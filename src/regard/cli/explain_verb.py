@@ -24,7 +24,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from regard.cli.arguments import MAX_DPI, SEEDS, add_device, between, output_file, output_folder
+from regard.cli.arguments import MASK_THRESHOLD, MAX_DPI, SEEDS, add_device, between, output_file, output_folder
 from regard.parsing import parse_yaml
 
 
@@ -134,9 +134,7 @@ def _precision(verbs: Any) -> None:
         help="folder of mask pictures, by folder of the pictures (default: the data set's own, or a run's label_files)",
     )  # fmt: skip
     precision.add_argument("--coco", type=Path, metavar="FILE", help="COCO JSON with masks, instead or besides")
-    precision.add_argument(
-        "--mask-threshold", type=between(1, 255), default=100, metavar="GRAY", help="lowest gray of a person (100)"
-    )
+    precision.add_argument("--mask-threshold", type=between(1, 255), metavar="GRAY", help=MASK_THRESHOLD)
     precision.add_argument("--map", action="append", metavar="NAME", help="maps to report, as 'tap*'; repeatable")
     precision.add_argument("--seed", type=between(*SEEDS), default=0, help="weights before training (%(default)s)")
     precision.add_argument("-q", "--quiet", action="store_true", help="no progress bar")

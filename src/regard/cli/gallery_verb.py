@@ -22,7 +22,7 @@ from regard.cli.arguments import output_file
 from regard.wording import count
 
 if TYPE_CHECKING:
-    from regard.gallery.audit import AuditLog
+    from regard.gallery import Filter, Gallery
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -57,48 +57,82 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Do it and say how much."""
     from regard.cli.galleries import open_gallery
-    from regard.errors import ConfigError
-    from regard.gallery.record import Filter, format_time, parse_time
+    from regard.errors import UnknownNameError
 
+    actions = {
+        "list": list_records, "delete": delete, "purge": purge, "export": export, "index": index, "audit": check_log,
+    }  # fmt: skip
+    if not isinstance(arguments.action, str) or arguments.action not in actions:
+        raise UnknownNameError("action", arguments.action, actions)
     with open_gallery(arguments.gallery) as gallery:
-        if arguments.action in ("list", "delete"):
-            chosen = Filter(
-                ids=tuple(arguments.id) if arguments.id else None,
-                persons=tuple(arguments.person) if arguments.person else None,
-                cameras=tuple(arguments.camera) if arguments.camera else None,
-                since=parse_time(arguments.since),
-                until=parse_time(arguments.until),
-            )
-            if arguments.action == "list":
-                for record in gallery.records(chosen):
-                    print(record.id, record.camera or "-", format_time(record.time) or "-", record.path, sep="  ")
-            elif chosen == Filter():
-                raise ConfigError(
-                    "regard gallery delete wants --id, --person, --camera, --since or --until: what goes?"
-                )
-            else:
-                print(f"{count(gallery.delete(chosen), 'picture')} removed")
-        elif arguments.action == "purge":
-            before = time.time() - parse_age(arguments.older_than)
-            print(f"{count(gallery.purge(before, undated=arguments.undated), 'picture')} removed")
-        elif arguments.action == "export":
-            written = gallery.export(arguments.file, vectors=not arguments.no_vectors)
-            print(f"{count(written, 'row')} written to {arguments.file}")
-        elif arguments.action == "audit" and gallery.audit:
-            check_log(gallery.audit)
-        else:
-            print(f"building the index of {count(len(gallery), 'picture')} ...", file=sys.stderr)
-            print(f"recall of the 10 best: {gallery.build_index():.3f}")
+        actions[arguments.action](gallery, arguments)
 
 
-def check_log(log: AuditLog) -> None:
+def chosen(arguments: argparse.Namespace) -> Filter:
+    """Return which pictures the arguments name."""
+    from regard.gallery.record import Filter, parse_time
+
+    return Filter(
+        ids=tuple(arguments.id) if arguments.id else None,
+        persons=tuple(arguments.person) if arguments.person else None,
+        cameras=tuple(arguments.camera) if arguments.camera else None,
+        since=parse_time(arguments.since),
+        until=parse_time(arguments.until),
+    )
+
+
+def list_records(gallery: Gallery, arguments: argparse.Namespace) -> None:
+    """Print a line for every picture that is named."""
+    from regard.gallery.record import format_time
+
+    for record in gallery.records(chosen(arguments)):
+        print(record.id, record.camera or "-", format_time(record.time) or "-", record.path, sep="  ")
+
+
+def delete(gallery: Gallery, arguments: argparse.Namespace) -> None:
+    """Remove the pictures that are named.
+
+    Raises:
+        ConfigError: none is.
+    """
+    from regard.errors import ConfigError
+
+    which = chosen(arguments)
+    if which == type(which)():
+        raise ConfigError("regard gallery delete wants --id, --person, --camera, --since or --until: what goes?")
+    print(f"{count(gallery.delete(which), 'picture')} removed")
+
+
+def purge(gallery: Gallery, arguments: argparse.Namespace) -> None:
+    """Remove what is older than an age."""
+    before = time.time() - parse_age(arguments.older_than)
+    print(f"{count(gallery.purge(before, undated=arguments.undated), 'picture')} removed")
+
+
+def export(gallery: Gallery, arguments: argparse.Namespace) -> None:
+    """Write records and descriptors to a file."""
+    rows = gallery.export(arguments.file, vectors=not arguments.no_vectors)
+    print(f"{count(rows, 'row')} written to {arguments.file}")
+
+
+def index(gallery: Gallery, arguments: argparse.Namespace) -> None:
+    """Build the index, and say what it recalls."""
+    print(f"building the index of {count(len(gallery), 'picture')} ...", file=sys.stderr)
+    print(f"recall of the 10 best: {gallery.build_index():.3f}")
+
+
+def check_log(gallery: Gallery, arguments: argparse.Namespace) -> None:
     """Say how many searches were logged.
 
     Raises:
+        ConfigError: the gallery keeps no log.
         DataError: a line of the log was touched.
     """
-    from regard.errors import DataError
+    from regard.errors import ConfigError, DataError
 
+    log = gallery.audit
+    if log is None:
+        raise ConfigError(f"{gallery.name} keeps no log of its searches, so there is none to check")
     broken = log.verify()
     if broken is not None:
         raise DataError(

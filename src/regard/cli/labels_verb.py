@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import between, output_file, output_folder
+from regard.cli.arguments import MASK_THRESHOLD, between, output_file, output_folder
 from regard.cli.closing import close_with
 from regard.errors import ConfigError
 from regard.wording import count
@@ -72,9 +72,7 @@ def add_action(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
             "--heatmap-folder", default="bounding_box_train_256_2", metavar="NAME", help="folder in it (%(default)s)"
         )
         parser.add_argument("--coco", type=Path, metavar="FILE", help="COCO JSON with keypoints, masks or both")
-        parser.add_argument(
-            "--mask-threshold", type=int, default=100, metavar="GRAY", help="lowest gray of a person (%(default)s)"
-        )
+        parser.add_argument("--mask-threshold", type=between(1, 255), metavar="GRAY", help=MASK_THRESHOLD)
         parser.add_argument(
             "--tolerance", type=float, default=0.0, metavar="SHARE", help="photos that may lack labels (%(default)s)"
         )

@@ -15,10 +15,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from regard import __version__
 from regard.device import prefer_device
 from regard.errors import RegardError, RegardWarning, UnknownNameError
 from regard.plugins import load_plugins
+from regard.version import __version__
 
 __all__ = ["VERBS", "main", "parse"]
 

@@ -198,7 +198,10 @@ def write_picture(arguments: argparse.Namespace, gallery: Any, answer: Answer) -
     query = [framed(path, "query") for path in arguments.photos]
     query += [framed(picture, "query") for picture in map(shown, arguments.id) if picture is not None]
     found = [shown(match.record.id) for match in answer.matches]
-    matches = [framed(picture, "junk") for picture in found if picture is not None]
+    matches = [framed(picture, "unknown") for picture in found if picture is not None]
+    if missing := len(found) - len(matches):
+        told = f"{missing} of {count(len(found), 'match')} kept no thumbnail and are not in {arguments.picture}"
+        print(f"regard: {told}", file=sys.stderr)
     rows = [query, *(matches[start : start + 10] for start in range(0, len(matches), 10))]
     buffer = io.BytesIO()
     sheet([row for row in rows if row]).save(buffer, "PNG")

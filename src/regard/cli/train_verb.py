@@ -69,4 +69,5 @@ def close(folder: Path) -> None:
         scores = [record for record in read_history(folder) if record["event"] == "eval"]
         last = scores[-1] if scores else None
         score = f"mAP {100 * last['mAP']:.1f}, rank-1 {100 * last['rank1']:.1f}" if last else ""
+        score += " on people held out" if (folder / "held_out.json").is_file() else ""
         close_with([folder / "final"], score, ["eval", folder])

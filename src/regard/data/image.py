@@ -42,13 +42,18 @@ from regard.errors import DataError
 __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
+    "Picture",
     "decode_image",
     "measure_image",
     "open_image",
     "read_bytes",
     "read_image",
+    "read_picture",
     "to_rgb",
 ]
+
+Picture = str | Path | Image.Image | np.ndarray
+"""A picture as it may be given: a file, a Pillow image, or (H, W, 3) uint8 in RGB."""
 
 MARKERS = 1 << 17
 """Bytes at the beginning of a JPEG file in which an orientation is looked for; one segment takes half of that."""
@@ -63,6 +68,9 @@ MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX
 
 RAW_EXIF = "Raw profile type exif"
 """Where older PNG files keep their EXIF, as digits."""
+
+TURNING = (b"Exif\0\0", b"eXIf", b"EXIF", RAW_EXIF.encode())
+"""What stands in a file that may say how its picture lies; TIFF files may do so without."""
 
 ORIENTATION = 0x0112
 
@@ -88,6 +96,37 @@ def read_image(path: str | Path) -> np.ndarray:
         DataError: the file is missing, no regular file, empty, not a picture, damaged, or costs too much.
     """
     return decode_image(read_bytes(path), f"'{path}'")
+
+
+def read_picture(picture: Picture, name: str = "the picture") -> np.ndarray:
+    """Return a picture that is given in any way as the pixels that a network sees of it.
+
+    A Pillow image is turned upright and converted as its file would be (:func:`decode_image`).
+
+    Args:
+        picture: a file, a Pillow image, or pixels.
+        name: what to call one that is no file, in an error.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        DataError: it is none of these, or cannot be read.
+    """
+    if isinstance(picture, str | Path):
+        return read_image(picture)
+    if isinstance(picture, Image.Image):
+        check_size(picture.height, picture.width, name, MAX_PIXELS)
+        with told(name):
+            return np.array(to_rgb(turned_upright(picture), name))
+    if not isinstance(picture, np.ndarray) or picture.shape[2:] != (3,) or picture.dtype != np.uint8:
+        shape = f" of shape {tuple(picture.shape)}" if hasattr(picture, "shape") else ""
+        raise DataError(
+            f"{name} is {getattr(picture, 'dtype', type(picture).__name__)}{shape}, expected the path of a picture, a "
+            "Pillow image, or an (H, W, 3) uint8 array in RGB; convert it"
+        )
+    check_size(picture.shape[0], picture.shape[1], name, MAX_PIXELS)
+    return np.ascontiguousarray(picture)
 
 
 def read_bytes(path: str | Path, limit: int = MAX_BYTES, what: str = "image") -> bytes:
@@ -149,12 +188,13 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.
         return pixels_of(content, array, name)
     examine(content, name, max_pixels)
     with opened(content, name, max_pixels) as image:
-        turn = UPRIGHT.get(orientation(image))
-        return np.array(to_rgb(image if turn is None else image.transpose(turn), name))
+        return np.array(to_rgb(turned_upright(image), name))
 
 
 def measure_image(path: str | Path) -> tuple[int, int]:
-    """Height and width in pixels as the header says, before the picture is turned upright; nothing is decoded.
+    """Return height and width in pixels of a picture turned upright.
+
+    They are the header's. Only a file that may say that it lies on its side is decoded for it.
 
     Raises:
         DataError: as :func:`read_image`, but for what only decoding tells.
@@ -163,12 +203,16 @@ def measure_image(path: str | Path) -> tuple[int, int]:
     is_array = kind_of(content[:32]) == ARRAY
     header = read_array_header(content, name) if is_array else examine(content, name)
     check_size(header.height, header.width, name, MAX_PIXELS)
+    if isinstance(header, Header) and (header.format == "TIFF" or any(mark in content for mark in TURNING)):
+        with opened(content, name) as image:
+            upright = turned_upright(image)
+            return upright.height, upright.width
     return header.height, header.width
 
 
 @contextmanager
 def open_image(path: str | Path, what: str) -> Iterator[Image.Image]:
-    """A file as Pillow sees it, for those that want its own kind of pixels, such as the labels of a mask.
+    """A file as Pillow sees it, upright, for those that want its own kind of pixels, such as the labels of a mask.
 
     Args:
         path: the file.
@@ -180,7 +224,7 @@ def open_image(path: str | Path, what: str) -> Iterator[Image.Image]:
     content, name = read_bytes(path), f"{what} '{path}'"
     examine(content, name)
     with opened(content, name) as image:
-        yield image
+        yield turned_upright(image)
 
 
 @contextmanager
@@ -190,10 +234,21 @@ def opened(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Iterator[
     Raises:
         DataError: Pillow says that they are damaged, here or in the block.
     """
+    with told(name), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        check_size(image.height, image.width, name, max_pixels)
+        yield image
+
+
+@contextmanager
+def told(name: str) -> Iterator[None]:
+    """Make whatever Pillow raises in the block an error that says which picture is damaged.
+
+    Raises:
+        DataError: Pillow raised something.
+    """
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            check_size(image.height, image.width, name, max_pixels)
-            yield image
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except (MemoryError, DataError):
         raise
     except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
@@ -239,6 +294,16 @@ def check_size(height: int, width: int, name: str, max_pixels: int) -> None:
         raise DataError(f"{name} is no picture: {height} x {width} pixels have no area; restore or remove it")
     if height * width > max_pixels:
         raise DataError(f"{name} claims more than {max_pixels:,} pixels, expected a person crop; shrink or remove it")
+
+
+def turned_upright(image: Image.Image) -> Image.Image:
+    """Return an image of the same kind of pixels and format, turned as its EXIF says."""
+    turn = UPRIGHT.get(orientation(image))
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    turned.format = image.format
+    return turned
 
 
 def orientation(image: Image.Image) -> int:

@@ -32,7 +32,7 @@ from regard.data.samplers import (
     ShuffleBatchSampler,
     SortedBatchSampler,
 )
-from regard.errors import ConfigError, DataError
+from regard.errors import ConfigError, DataError, check_choice
 from regard.structures import Batch, Sample
 
 __all__ = ["Crops", "Loader", "WorkerLost", "class_pids", "test_loader", "train_loader"]
@@ -55,6 +55,9 @@ class Transform(Protocol):
         """(h, w, 3) uint8 picture, source of draws, (H, W, 3) uint8 to put the result into -> (3, H, W)."""
         ...
 
+
+SamplerKind = Literal["pk", "shuffle", "sorted"]
+"""How batches are drawn, see :func:`train_loader`."""
 
 GROUP = 32
 """Pictures decoded before the first of them is transformed: for the processor's caches a sixth faster than by turns."""
@@ -253,7 +256,7 @@ def train_loader(
     *,
     ids_per_batch: int,
     images_per_id: int,
-    sampler: Literal["pk", "shuffle", "sorted"] = "pk",
+    sampler: SamplerKind = "pk",
     rounds: int | None = None,
     keep_last: bool = False,
     scarce: Scarce = "draw",
@@ -292,6 +295,7 @@ def train_loader(
         ConfigError: too few identities or images for a batch, or a batch that does not divide among the processes.
         DataError: while iterating, for an image that cannot be read.
     """
+    check_choice("sampler", sampler, SamplerKind)
     classes = {pid: label for label, pid in enumerate(class_pids(samples))}
     pids = [classes[sample.pid] for sample in samples]
     batches: PlannedBatchSampler

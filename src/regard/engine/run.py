@@ -1,12 +1,13 @@
 """Runs: from a recipe's name to a folder with a trained, scored model.
 
-A run folder holds config.yaml, recipe.json (where that came from), metrics.jsonl, tensorboard/, last.safetensors (to
-resume from), best/ (the weights of the best evaluation) and final/ (the weights training ended with: what papers
-report, and what ``regard.load`` takes).
+A run folder holds config.yaml, recipe.json (where that came from), held_out.json (the people it was validated on, where
+there are such), metrics.jsonl, tensorboard/, last.safetensors (to resume from), best/ (the weights of the best
+evaluation) and final/ (the weights training ended with: what papers report, and what ``regard.load`` takes).
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from regard.run_folder.opened_data import open_data
 from regard.run_folder.origin import keep_recipe
 from regard.run_folder.saved_state import Saved, has_state, read_saved
 from regard.runtime.fabric import Runtime
-from regard.storage import check_text
+from regard.storage import check_text, encode_text, write_atomic
 from regard.structures import Splits
 
 __all__ = ["resume_run", "standing", "start_run"]
@@ -129,6 +130,9 @@ def _train(
             f"could not make the run folder {folder}: {error.strerror or error}; choose another with -o"
         ) from None
     runtime.on_main(begin or (lambda: None))
+    if config.data.val_ids:
+        people = {"data": splits.label, "people": sorted({sample.pid for sample in splits.query})}
+        runtime.on_main(lambda: write_atomic(folder / "held_out.json", encode_text(json.dumps(people, indent=1))))
     try:
         return train(config, splits, folder, runtime, resume=resume, quiet=quiet)
     except (RuntimeError, MemoryError) as error:

@@ -433,7 +433,8 @@ def evaluate(
             said = {"precision": report.options["precision"], "options": report.options}
             log.evaluation({"epoch": progress.epoch, "step": progress.step, **scores, **said})
             shown = (f"{name} {100 * value:.1f}" for name, value in figures.items() if name != "mINP")
-            log.say(f"epoch {progress.epoch}: {', '.join(shown)}", asked=True)
+            whom = " on people held out" if config.data.val_ids else ""
+            log.say(f"epoch {progress.epoch}{whom}: {', '.join(shown)}", asked=True)
             if report.mAP > progress.best:
                 model.save(folder / "best")
                 progress.best = report.mAP

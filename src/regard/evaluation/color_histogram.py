@@ -8,7 +8,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from regard.data.image import open_image, read_image
+from regard.data.image import read_image
+from regard.data.labels import read_labels
+from regard.data.transforms import resize
 from regard.errors import DataError
 from regard.structures import Sample
 
@@ -37,7 +39,7 @@ def color_histograms(
     out = np.empty((len(samples), stripes, bins**3), np.float32)
     for row, sample in enumerate(tqdm(samples, progress, unit="image", disable=progress is None, leave=False)):
         hsv = np.asarray(Image.fromarray(read_image(sample.path)).convert("HSV"), np.int64) * bins // 256
-        inside = _mask(sample) if masked else np.ones(hsv.shape[:2], bool)
+        inside = _mask(sample, *hsv.shape[:2]) if masked else np.ones(hsv.shape[:2], bool)
         inside = inside if inside.any() else ~inside
         codes = (hsv[..., 0] * bins + hsv[..., 1]) * bins + hsv[..., 2]
         for part, rows in enumerate(np.array_split(np.arange(len(codes)), stripes)):
@@ -46,8 +48,9 @@ def color_histograms(
     return out.reshape(len(samples), -1)
 
 
-def _mask(sample: Sample) -> np.ndarray:
-    if sample.mask is None:
+def _mask(sample: Sample, height: int, width: int) -> np.ndarray:
+    """Return where the person is, (height, width) bool, wherever the mask is kept."""
+    mask = read_labels(sample, ("mask",)).mask
+    if mask is None:
         raise DataError(f"{sample.path} has no person mask; leave masked off, or use a data set with masks")
-    with open_image(sample.mask, "mask") as mask:
-        return np.asarray(mask) > 0
+    return resize(mask, height, width, mask=True) > 0

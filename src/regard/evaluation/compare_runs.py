@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import regard
 from regard.config import Config
 from regard.errors import ConfigError, StorageError
 from regard.evaluation.comparison import Comparison, Row
@@ -261,7 +260,7 @@ def _key(folder: Path, config: Config, splits: Splits, digest: str, device: torc
 @lru_cache
 def code_digest() -> str:
     """Digest of the code that scores are made by."""
-    home = Path(regard.__file__).parent
+    home = Path(__file__).parents[1]
     files = sorted(file for room in CODE for file in home.glob(f"{room}/*.py"))
     digest = hashlib.sha256()
     for file in files:

@@ -212,7 +212,7 @@ def run_config(
     else:
         assert own is not None
         data["name"] = tested_on(own)
-    data["train"], data["labels"] = [], []  # only what is tested on is read
+    data["train"], data["labels"], data["val_ids"] = [], [], None  # only what is tested on is read
     return load_config(tree)
 
 

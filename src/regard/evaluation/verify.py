@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from regard.calibration.similarity import Calibration, check_prior
-from regard.data.image import read_image, to_rgb
+from regard.data.image import Picture, read_picture
 from regard.data.transforms import normalize
 from regard.errors import CheckpointError, DataError
 from regard.evaluation.embed import embed_views, view_transform
@@ -25,8 +25,6 @@ from regard.models import ReIDModel, load
 from regard.precision import Products
 
 __all__ = ["Verdict", "verify"]
-
-Picture = str | Path | Image.Image | np.ndarray | Tensor
 
 
 class Verdict(NamedTuple):
@@ -46,8 +44,8 @@ class Verdict(NamedTuple):
 
 
 def verify(
-    first: Picture,
-    second: Picture,
+    first: Picture | Tensor,
+    second: Picture | Tensor,
     model: ReIDModel | str | Path,
     *,
     prior: float | None = None,
@@ -88,14 +86,10 @@ def verify(
     )
 
 
-def _descriptor(item: Picture, model: ReIDModel, calibration: Calibration) -> Tensor:
+def _descriptor(item: Picture | Tensor, model: ReIDModel, calibration: Calibration) -> Tensor:
     """(D,) float32 on the CPU."""
-    if isinstance(item, str | Path):
-        return _embed(read_image(item), model, calibration)
-    if isinstance(item, Image.Image):
-        return _embed(np.array(to_rgb(ImageOps.exif_transpose(item))), model, calibration)
-    if isinstance(item, np.ndarray) and item.ndim == 3 and item.shape[2] == 3 and item.dtype == np.uint8:
-        return _embed(item, model, calibration)
+    if isinstance(item, str | Path | Image.Image) or (isinstance(item, np.ndarray) and _is_picture(item)):
+        return _embed(read_picture(item), model, calibration)
     shape, kind = tuple(np.shape(item)), getattr(item, "dtype", type(item).__name__)
     if shape != (model.embed_dim,):
         raise DataError(
@@ -103,6 +97,10 @@ def _descriptor(item: Picture, model: ReIDModel, calibration: Calibration) -> Te
             f"this model, ({model.embed_dim},)"
         )
     return as_features(item[None], "descriptor", "cpu")[0]
+
+
+def _is_picture(array: np.ndarray) -> bool:
+    return array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
 
 
 def _embed(picture: np.ndarray, model: ReIDModel, calibration: Calibration) -> Tensor:

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from regard.data.image import read_image
 from regard.data.labels import has_label, read_labels
+from regard.data.labels.mask import person_of
 from regard.data.transforms import TestTransform, normalize
 from regard.errors import DataError
 from regard.explain.attention import attention_of, holistic_map, spatial_map
@@ -87,10 +88,13 @@ def attention_mass(maps: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
 
     Args:
         maps: (B, h, w); negative values count as 0.
-        masks: (H, W) each, of any size; what is not 0 is the person.
+        masks: (H, W) each, of any size, as :func:`~regard.data.labels.mask.person_of` takes them.
 
     Returns:
         (B,) float64 in [0, 1], NaN where a map is zero throughout.
+
+    Raises:
+        DataError: there is not one mask for each map, or a mask holds gray levels.
     """
     if len(maps) != len(masks):
         raise DataError(f"got {len(maps)} maps and {len(masks)} masks; give every map one mask")
@@ -153,7 +157,7 @@ def measure_precision(
         batch = pairs[start : start + 32]
         images, partners = (_input([pair[side].path for pair in batch], transform, device) for side in (0, 1))
         masks = [_mask(sample) for sample, _ in batch]
-        parts.setdefault("chance", []).append(np.array([float((mask != 0).mean()) for mask in masks]))
+        parts.setdefault("chance", []).append(np.array([float(person_of(mask).mean()) for mask in masks]))
         for name, maps in _maps(model, images, partners).items():
             parts.setdefault(name, []).append(attention_mass(maps, masks))
         if progress:
@@ -255,7 +259,7 @@ def _mask(sample: Sample) -> np.ndarray:
 
 def _coverage(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Part of each cell that the mask covers, (h, w)."""
-    pixels = torch.from_numpy((np.asarray(mask) != 0).astype(np.float64))[None, None]
+    pixels = torch.from_numpy(person_of(mask).astype(np.float64))[None, None]
     return F.adaptive_avg_pool2d(pixels, size)[0, 0].numpy()
 
 

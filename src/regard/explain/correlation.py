@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from regard.errors import DataError
+from regard.errors import DataError, check_choice
 from regard.explain.figures.attention_figure import in_blocks
 from regard.explain.figures.map_figures import FONT, LINE, MUTED, SMALL, canvas, caption, place
 from regard.explain.rounding import rounding
@@ -71,8 +71,10 @@ def correlate(features: np.ndarray, axis: CorrelationAxis = "positions") -> Corr
         axis: what to compare: ``"positions"`` across channels or ``"channels"`` across positions.
 
     Raises:
+        ConfigError: there is no such axis.
         DataError: not one feature map of finite numbers, or too large to compare.
     """
+    check_choice("axis", axis, CorrelationAxis)
     features = np.asarray(features)
     shape = features.shape
     if features.ndim == 4 and len(features) == 1:

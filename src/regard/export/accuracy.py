@@ -20,9 +20,10 @@ from regard.errors import ConfigError, DataError
 from regard.evaluation.embed import evaluate_splits, loader_workers
 from regard.evaluation.evaluate import run_config
 from regard.evaluation.scoring import embedding_options, with_options
-from regard.export.engines import Engine, open_engine
+from regard.export.engines import Engine
 from regard.export.exporting import Exported, read_pictures
 from regard.export.manifest import card_file
+from regard.export.opening import open_engine
 from regard.metrics import RankingReport
 from regard.run_folder.folders import own_config
 from regard.run_folder.opened_data import open_data

@@ -11,39 +11,30 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
 
-from regard.device import choose_device, preferred_device
-from regard.errors import CheckpointError, ConfigError, RegardError, UnknownNameError
-from regard.export.formats import install, is_installed, load_program
-from regard.export.graph import one_line, program_module, trace
-from regard.export.manifest import Card, Precision, read_export
-from regard.models import ReIDModel
+from regard.errors import CheckpointError, ConfigError, RegardError
+from regard.export.formats import install, load_program
+from regard.export.graph import one_line, program_module
+from regard.export.manifest import Card, Precision
 from regard.precision import Products
 from regard.threads import usable_threads
 
-__all__ = ["ENGINES", "Engine", "EngineName", "fastest_engine", "open_engine"]
+__all__ = ["ENGINES", "RUNS", "Engine", "open_files", "torch_engine"]
 
-EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 ENGINES: tuple[str, ...] = ("openvino", "onnxruntime", "torch")
 """Fastest first, on a CPU."""
 
 RUNS = {".onnx": ("openvino", "onnxruntime"), ".xml": ("openvino",), ".pt2": ("torch",)}
 """How a file name ends -> the engines that take it, fastest first."""
 
-UNTRUSTED = (
-    "{} is PyTorch's own format, and what reads it can run code that is in the file; regard does not open it. "
-    "Give the run it was made of"
-)
-
 
 class Engine:
-    """Computes descriptors. Made by :func:`open_engine`.
+    """Computes descriptors. Made by :func:`~regard.export.open_engine`.
 
     Attributes:
         name: "torch", "onnxruntime" or "openvino".
@@ -107,101 +98,12 @@ class Engine:
         return out
 
 
-def fastest_engine() -> str:
-    """The fastest engine that is installed: on a GPU PyTorch, else the first of ``ENGINES``."""
-    if preferred_device() not in (None, "cpu") or choose_device("auto", "device").type == "cuda":
-        return "torch"
-    return next(name for name in ENGINES if name == "torch" or is_installed(name))
-
-
-def open_engine(
-    source: ReIDModel | Path | str,
-    engine: EngineName = "auto",
-    precision: Precision = "fp32",
-    threads: int | None = None,
-    *,
-    size: tuple[int, int] | None = None,
-    device: str | None = None,
-    compile: bool = False,
-) -> Engine:
-    """An engine for a network.
-
-    Args:
-        source: a model, the folder of a run or of a saved model, or an exported file. A run's export is kept in its
-            ``exports`` folder and made where there is none.
-        engine: what computes; "auto" takes the fastest that is installed and takes the source.
-        precision: of the products. "int8" wants a file that ``regard export --int8`` made.
-        threads: CPU threads; None takes as many as PyTorch (``OMP_NUM_THREADS``).
-        size: height and width of the pictures; None takes the model's own, else 256 x 128.
-        device: of the engine torch; None takes a GPU where there is one.
-        compile: let ``torch.compile`` generate the engine torch's code; takes minutes, and a C++ compiler.
-
-    Raises:
-        ConfigError: the engine is not installed, or does not go with source or precision.
-        CheckpointError: there is no model, or it is damaged.
-    """
-    if engine not in get_args(EngineName):
-        raise UnknownNameError("engine", engine, get_args(EngineName))
-    if precision not in get_args(Precision):
-        raise UnknownNameError("precision", precision, get_args(Precision))
-    path = None if isinstance(source, ReIDModel) else Path(source)
-    if path is not None and path.suffix in RUNS and not path.is_dir():
-        return _of_file(path, engine, precision, threads)
-    name = fastest_engine() if engine == "auto" else engine
-    if name != "torch":
-        install(name)
-        if preferred_device() not in (None, "cpu"):
-            raise ConfigError(f"{name} computes on the processor, not on {preferred_device()}; use the engine torch")
-    from regard.export import exporting as make
-
-    if name == "torch":
-        if precision == "int8":
-            raise ConfigError("the engine torch has no int8; use --engine openvino or onnxruntime")
-        place = choose_device(device, "device")
-        model, card = make.describe(source, size)
-        module = program_module(trace(model.to(place), card.height, card.width))
-        return torch_engine(module, card, precision, threads=threads, device=place, compile=compile)
-    data, card = make.exported_onnx(source, size, precision)
-    if precision == "int8":
-        name = _right_in_int8(card, engine, [each for each in RUNS[".onnx"] if is_installed(each)], source)
-    return open_files(name, (data,), card, precision, threads)
-
-
-def _right_in_int8(card: Card, engine: str, installed: list[str], source: Any) -> str:
-    """The engine asked for, or the fastest, among those that an int8 file was found right on."""
-    right = [name for name in installed if name in card.parity]
-    if engine not in right and not (engine == "auto" and right):
-        raise ConfigError(
-            f"the int8 export of {source} was not found right on {'any engine here' if engine == 'auto' else engine}, "
-            f"but on {', '.join(card.parity)}; use one of those"
-        )
-    return right[0] if engine == "auto" else engine
-
-
-def _of_file(path: Path, engine: str, precision: Precision, threads: int | None) -> Engine:
-    """The engine for an exported file."""
-    if path.suffix == ".pt2":
-        raise ConfigError(UNTRUSTED.format(path))
-    if not path.is_file():
-        raise ConfigError(f"there is no {path}; make it with 'regard export'")
-    (card, contents), takers = read_export(path), RUNS[path.suffix]
-    if (card.precision == "int8") != (precision == "int8"):
-        raise ConfigError(f"{path} is {card.precision}, asked for was {precision}; give the file that is it")
-    if engine != "auto" and engine not in takers:
-        raise ConfigError(f"{engine} does not read {path}; use {' or '.join(takers)}")
-    if precision == "int8":
-        engine = _right_in_int8(card, engine, [name for name in takers if is_installed(name)], path)
-    elif engine == "auto":
-        engine = next((name for name in takers if is_installed(name)), takers[0])
-    return open_files(engine, contents, card, precision, threads)
-
-
 def open_files(
     name: str, files: tuple[bytes, ...], card: Card, precision: Precision | None = None, threads: int | None = None
 ) -> Engine:
     """The engine of that name for the content of an exported file, or of OpenVINO's two.
 
-    Whoever calls it with a ``.pt2`` trusts it: see ``UNTRUSTED``.
+    Whoever calls it with a ``.pt2`` trusts it: see :mod:`regard.export.opening`.
 
     Raises:
         CheckpointError: the engine does not take it.

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import regard
 from regard.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Interpolation
 from regard.errors import CheckpointError
 from regard.fingerprint import bytes_digest, values_digest
 from regard.parsing import parse_json
 from regard.storage import read_regular
+from regard.version import __version__
 
 __all__ = ["Card", "Precision", "card_file", "read_card", "read_export", "with_files"]
 
@@ -63,7 +63,7 @@ class Card:
     std: tuple[float, ...] = IMAGENET_STD
     l2_normalized: bool = False
     flip_averaged: bool = False
-    regard: str = regard.__version__
+    regard: str = __version__
 
     @property
     def stem(self) -> str:

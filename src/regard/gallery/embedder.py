@@ -19,9 +19,10 @@ from regard.config import check_batch
 from regard.data.transforms import TestTransform, normalize
 from regard.device import choose_device
 from regard.errors import CheckpointError, ConfigError
-from regard.export.engines import Engine, EngineName, open_engine
+from regard.export.engines import Engine
 from regard.export.exporting import input_of
 from regard.export.manifest import Precision
+from regard.export.opening import EngineName, open_engine
 from regard.gallery.query import unit_rows
 from regard.models import ReIDModel, load
 from regard.models.saved import WEIGHTS, model_config, model_folder, weights_digest

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regard.errors import check_choice
+
 __all__ = ["DecoderKernel", "MapDecoder"]
 
 DecoderKernel = Literal["3x3", "2x2"]
@@ -58,6 +60,7 @@ class MapDecoder(nn.Module):
         end_norm: bool = False,
     ):
         super().__init__()
+        check_choice("kernel", kernel, DecoderKernel)
         self.channels = channels
         self.outputs = list(outputs)
         self.nonlinear = nonlinear

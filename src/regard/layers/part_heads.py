@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from regard.errors import check_choice
+
 __all__ = ["PartHeads", "Reduction", "Sharing", "biased_classifier", "part_names"]
 
 Sharing = Literal["shared", "separate"]
@@ -78,6 +80,7 @@ class PartHeads(nn.Module):
         classified: Sequence[str],
     ):
         super().__init__()
+        check_choice("sharing", sharing, Sharing)
         self.names = [*part_names(parts), "global"]
         self.dropout = nn.Dropout(dropout)
         reductions = 1 if sharing == "shared" else parts

@@ -13,6 +13,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from regard.errors import check_choice
 from regard.layers.bnneck import without_shift
 
 __all__ = ["AttentionLevel", "AttentionPyramid", "Gating", "Order"]
@@ -33,6 +34,7 @@ class AttentionLevel(nn.Module):
 
     def __init__(self, agent: nn.Module, channels: int, *, normalize: bool, gating: Gating = "multiply"):
         super().__init__()
+        check_choice("gating", gating, Gating)
         self.agent = agent
         self.norm = without_shift(nn.BatchNorm2d(channels)) if normalize else nn.Identity()
         self.gating = gating
@@ -65,6 +67,7 @@ class AttentionPyramid(nn.Module):
         gating: Gating = "multiply",
     ):
         super().__init__()
+        check_choice("order", order, Order)
         self.order: Order = order
         self.levels = nn.ModuleDict()
         for number, agent in enumerate(agents, start=1):

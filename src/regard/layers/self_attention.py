@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from regard.errors import check_choice
 from regard.layers.channel_gate import EPS, ChannelGate
 from regard.widening import at_least_float32
 
@@ -79,6 +80,7 @@ class DeepSelfAttention(nn.Module):
 
     def __init__(self, channels: int, mode: AttentionMode = "proper"):
         super().__init__()
+        check_choice("mode", mode, AttentionMode)
         self.mode: AttentionMode = mode
         if mode != "released":
             self.channel = ChannelGate(channels)

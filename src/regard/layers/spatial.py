@@ -13,6 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regard.errors import check_choice
 from regard.widening import at_least_float32
 
 __all__ = ["SpatialAttention", "SpatialMode"]
@@ -33,6 +34,7 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, mode: SpatialMode = "l1", *, rescale: bool = True):
         super().__init__()
+        check_choice("mode", mode, SpatialMode)
         self.mode: SpatialMode = mode
         self.rescale = rescale
 

@@ -5,8 +5,8 @@ One paper, one file; every model follows the contract of :class:`ReIDModel`.
 
 from __future__ import annotations
 
-from regard.models.contract import ReIDModel, create_model
+from regard.models.build import create_model, load
+from regard.models.contract import ReIDModel
 from regard.models.importers.released import import_released
-from regard.models.saved import load
 
 __all__ = ["ReIDModel", "create_model", "import_released", "load"]

@@ -44,14 +44,13 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from regard.errors import ConfigError, DataError
+from regard.errors import ConfigError, DataError, check_choice
 from regard.layers.pyramid import AttentionPyramid, Order
 from regard.layers.rga import ChannelRelationAttention, RelationAttention, RelationPair
 from regard.layers.se import SqueezeExcitation
 from regard.layers.split_attention import SplitAttention
 from regard.models.backbone import Backbone, tap
 from regard.models.global_descriptor import GlobalDescriptor
-from regard.models.options import check_choice
 from regard.registry import MODELS
 from regard.structures import Output
 

@@ -8,23 +8,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from regard.errors import ConfigError, check_kind
-from regard.input_spec import InputSpec
-from regard.models import saved as checkpoint
+from regard.errors import ConfigError
+from regard.models.importers.translation import ImportReport
 from regard.models.looks import Attention, HeadLayer, evaluating, find_maps, gate_attention
-from regard.models.start import start_folder, take_weights
-from regard.registry import MODELS
+from regard.models.saved import Described, save
 from regard.structures import Output
 
-if TYPE_CHECKING:
-    from regard.models.importers.released import ImportReport
-
-__all__ = ["ReIDModel", "create_model"]
+__all__ = ["ReIDModel"]
 
 MOST_IDS = 10**9
 """Identities that a network may be asked to tell apart."""
@@ -34,7 +29,7 @@ NOT_OPTIONS = frozenset({"num_ids", "pretrained"})
 beside the options, and where the first weights came from no longer matters once there are others."""
 
 
-class ReIDModel(nn.Module):
+class ReIDModel(Described):
     """A person re-identification network.
 
     A subclass is registered with ``@MODELS.register("name")``, takes ``num_ids`` and its options by name (and, where
@@ -60,16 +55,9 @@ class ReIDModel(nn.Module):
         ConfigError: ``num_ids`` is not a positive number.
     """
 
-    training_parts: ClassVar[tuple[str, ...]] = ()
-    """Names of the submodules that only training needs."""
-
     published_whole: ClassVar[bool] = False
     """Whether the authors' network runs its ``training_parts`` at test too, so that its published cost holds them."""
 
-    options: dict[str, Any]
-    calibration: dict[str, Any] | None = None
-    input: InputSpec | None = None
-    imported: str | None = None
     import_report: ImportReport | None = None
     start_report: str | None = None
 
@@ -145,11 +133,6 @@ class ReIDModel(nn.Module):
         *_, last = (layer for layer in self.map_layers().values() if isinstance(layer, nn.Module))
         return {"global": HeadLayer((last,))}
 
-    @classmethod
-    def dispensable_parts(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
-        """Paths of the submodules that a network with these options can embed without: ``training_parts``."""
-        return cls.training_parts
-
     def strip(self) -> Self:
         """Remove, in place, what only training needs; descriptors stay the same to the bit, logits become empty."""
         for name in self.dispensable_parts(self.options):
@@ -164,37 +147,4 @@ class ReIDModel(nn.Module):
         Raises:
             StorageError: the disk refused; files from an earlier save are intact.
         """
-        checkpoint.save(self, Path(folder))
-
-
-def create_model(name: str, num_ids: int, *, pretrained: bool | str | Path = False, **options: Any) -> ReIDModel:
-    """Build a registered model.
-
-    Args:
-        name: one of ``regard.registry.MODELS``.
-        num_ids: identities to classify in training.
-        pretrained: weights to start from: ``False`` for none, ``True`` for timm's download of the backbone's, the path
-            of a local torch, safetensors or MindSpore file of the backbone's, or the folder of a run or of a saved
-            model of the same system, of which everything is taken but what classifies another number of identities.
-        options: the model's own options, see its class.
-
-    Raises:
-        UnknownNameError: no model of that name.
-        ConfigError: an option is unknown or does not fit.
-        CheckpointError: the local weights file does not fit the backbone, or the folder holds another network.
-        RegardError: the weights could not be fetched.
-
-    >>> model = create_model("baseline", num_ids=10, backbone="test_resnet.r160_in1k")
-    >>> tuple(model.embed(torch.zeros(2, 3, 128, 64)).shape)
-    (2, 96)
-    """
-    check_kind("pretrained", pretrained, (bool, str, Path), "true, false, or a file or folder of weights")
-    folder = None if isinstance(pretrained, bool) else start_folder(Path(pretrained))
-    if folder is None:
-        given = {"pretrained": pretrained} if pretrained else {}
-        model = MODELS.create(name, num_ids=num_ids, **given, **options)
-        check_kind(f"model {name!r}", model, ReIDModel, "a network that is a regard.ReIDModel")
-        return model
-    model = MODELS.create(name, num_ids=num_ids, **options)
-    model.start_report = take_weights(model, folder)
-    return model
+        save(self, Path(folder))

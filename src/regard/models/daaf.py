@@ -41,14 +41,13 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, check_choice
 from regard.layers.bnneck import bnneck, identity_classifier
 from regard.layers.map_decoder import DecoderKernel, MapDecoder
 from regard.layers.pooling import global_average
 from regard.models.backbone import Backbone
 from regard.models.contract import ReIDModel
 from regard.models.looks import Attention, HeadLayer, watched
-from regard.models.options import check_choice
 from regard.registry import MODELS
 from regard.structures import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN, Output
 

@@ -37,7 +37,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, check_choice
 from regard.layers.deep_supervision import SupervisionHead
 from regard.layers.part_heads import PartHeads, Sharing, part_names
 from regard.layers.self_attention import AttentionMode, DeepSelfAttention
@@ -46,7 +46,7 @@ from regard.layers.stripes import stripe_averages
 from regard.models.backbone import Backbone, tap
 from regard.models.contract import ReIDModel
 from regard.models.looks import HeadLayer
-from regard.models.options import check_choice, check_part_options
+from regard.models.options import check_part_options
 from regard.models.pcb import stripe_heads
 from regard.registry import MODELS
 from regard.structures import Output

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -21,9 +21,7 @@ from torch import Tensor, nn
 from regard.errors import ConfigError
 from regard.input_spec import InputSpec
 from regard.models.backbone import Backbone, tap
-
-if TYPE_CHECKING:
-    from regard.models.contract import ReIDModel
+from regard.models.saved import Described
 
 __all__ = ["GATE", "Attention", "HeadLayer", "Over", "Rows", "evaluating", "find_maps", "gate_attention", "watched"]
 
@@ -139,7 +137,7 @@ def watched(layers: Mapping[Any, nn.Module], *, copied: bool = True) -> Iterator
             handle.remove()
 
 
-def find_maps(model: ReIDModel) -> dict[str, nn.Module]:
+def find_maps(model: Described) -> dict[str, nn.Module]:
     """The outermost parts of a network that return a map on the way to its embedding, by path, in order of the calls.
 
     Of ``backbone``, a :class:`~regard.models.backbone.Backbone`, these are the stages, called taps. The last one is the
@@ -168,7 +166,7 @@ def find_maps(model: ReIDModel) -> dict[str, nn.Module]:
     return {STAGE.sub(lambda match: tap(int(match[1])), path): modules[path] for path in found}
 
 
-def _all_through(model: ReIDModel, layer: nn.Module, image: Tensor) -> bool:
+def _all_through(model: Described, layer: nn.Module, image: Tensor) -> bool:
     """Return whether the embedding of an image depends on it by what a layer returns alone."""
 
     def cut(_module: nn.Module, _inputs: Any, output: Any) -> Any:

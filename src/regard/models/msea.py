@@ -40,13 +40,12 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, check_choice
 from regard.layers.eca import EfficientChannelAttention, adaptive_kernel
 from regard.layers.pyramid import AttentionPyramid, Gating, Order
 from regard.layers.split_attention import EfficientSplitAttention, SplitAttention
 from regard.models.backbone import Backbone, tap
 from regard.models.global_descriptor import GlobalDescriptor
-from regard.models.options import check_choice
 from regard.registry import MODELS
 
 __all__ = ["MSEA"]

@@ -37,13 +37,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, check_choice
 from regard.layers.leader import ChannelAttention, Guide
 from regard.layers.streams import cut_streams
 from regard.models.backbone import Backbone
 from regard.models.contract import ReIDModel
 from regard.models.looks import Attention, HeadLayer
-from regard.models.options import check_choice
 from regard.precision import DIGITS, precision_of
 from regard.registry import MODELS
 from regard.structures import Output

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
-
-from regard.errors import ConfigError
+from regard.errors import ConfigError, check_choice
 from regard.layers.part_heads import Sharing
 
-__all__ = ["check_choice", "check_part_options"]
-
-
-def check_choice(option: str, value: object, literal: Any) -> None:
-    """Refuse a value that is not one of the ``Literal`` type's.
-
-    Raises:
-        ConfigError: names the option, the value and the choices.
-    """
-    choices = get_args(literal)
-    if value not in choices:
-        raise ConfigError(f"{option} is {value!r}, wanted one of: {', '.join(map(str, choices))}")
+__all__ = ["check_part_options"]
 
 
 def check_part_options(head_dim: int, dropout: float, part_conv: str) -> None:

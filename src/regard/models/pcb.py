@@ -30,13 +30,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, check_choice
 from regard.layers.part_heads import PartHeads, Sharing, part_names
 from regard.layers.stripes import stripe_averages, stripe_rows
 from regard.models.backbone import Backbone
 from regard.models.contract import ReIDModel
 from regard.models.looks import HeadLayer
-from regard.models.options import check_choice, check_part_options
+from regard.models.options import check_part_options
 from regard.registry import MODELS
 from regard.structures import Output
 

@@ -1,9 +1,9 @@
 """Models on disk: a folder with ``model.safetensors`` (the weights) and ``config.json`` (what to build).
 
-The four functions a training checkpoint needs besides are public too: :func:`model_config` and :func:`from_config` turn
-a model's description into JSON and back, :func:`serialize` its weights into bytes, :func:`load_weights` puts tensors
-into a model or says in one line why they do not fit. :func:`weights_digest` is what the weights are known by, wherever
-something made with them is kept; a calibration beside them holds it, and is used with no other weights.
+What a training checkpoint needs besides is public too: :func:`model_config` turns a model's description into JSON and
+:func:`regard.models.build.from_config` back, :func:`serialize` its weights into bytes, :func:`load_weights` puts
+tensors into a model or says in one line why they do not fit. :func:`weights_digest` is what the weights are known by,
+wherever something made with them is kept; a calibration beside them holds it, and is used with no other weights.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ import json
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-import regard
-from regard.errors import CheckpointError, ConfigError, RegardWarning, check_kind
+from regard.errors import CheckpointError, ConfigError, RegardWarning
 from regard.fingerprint import tensors_digest, values_digest
 from regard.input_spec import InputSpec
-from regard.models.importers.tensor_file import read_tensors
 from regard.parsing import parse_json
 from regard.plugins import load_plugins
 from regard.registry import MODELS
 from regard.storage import read_regular, write_together
-
-if TYPE_CHECKING:
-    from regard.models.contract import ReIDModel
+from regard.version import __version__
 
 __all__ = [
+    "Described",
     "as_json",
-    "from_config",
-    "load",
+    "description_digest",
+    "input_in",
+    "load_plugin_of",
     "load_weights",
     "model_config",
     "model_folder",
+    "read_calibration",
+    "read_description",
     "save",
     "saved_input",
     "saved_system",
@@ -52,7 +52,26 @@ CONFIG = "config.json"
 CALIBRATION = "calibration.json"
 
 
-def model_config(model: ReIDModel) -> dict[str, Any]:
+class Described(nn.Module):
+    """A network with what its folder says of it besides the weights; :class:`regard.models.ReIDModel` is one."""
+
+    training_parts: ClassVar[tuple[str, ...]] = ()
+    """Names of the submodules that only training needs."""
+
+    num_ids: int
+    stripped: bool
+    options: dict[str, Any]
+    calibration: dict[str, Any] | None = None
+    input: InputSpec | None = None
+    imported: str | None = None
+
+    @classmethod
+    def dispensable_parts(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Paths of the submodules that a network with these options can embed without: ``training_parts``."""
+        return cls.training_parts
+
+
+def model_config(model: Described) -> dict[str, Any]:
     """What to build to get this architecture again, ready for JSON."""
     name = next((name for name in MODELS if MODELS.get(name) is type(model)), None)
     if name is None:
@@ -68,41 +87,11 @@ def model_config(model: ReIDModel) -> dict[str, Any]:
         "options": dict(model.options),
         "stripped": model.stripped,
         **{key: value for key, value in known.items() if value is not None},
-        "regard": regard.__version__,
+        "regard": __version__,
     }
 
 
-def from_config(config: Mapping[str, Any], source: str = "the model's description") -> ReIDModel:
-    """Build the model that :func:`model_config` described; its weights are fresh.
-
-    Args:
-        config: the description.
-        source: where it came from, for the error message.
-
-    Raises:
-        CheckpointError: not such a description, or of a model this version does not know.
-    """
-    try:
-        name, num_ids, options = config["model"], config["num_ids"], dict(config["options"])
-        stripped = bool(config.get("stripped", False))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{source} does not describe a model (needs model, num_ids and options); give a folder that "
-            f"model.save() or a training wrote"
-        ) from error
-    _load_plugin(config, source)
-    try:
-        model = MODELS.create(name, num_ids=num_ids, **options)
-    except (ConfigError, TypeError) as error:
-        raise CheckpointError(
-            f"{source} describes a model that regard {regard.__version__} cannot build "
-            f"(written by {config.get('regard', 'an unknown version')}): {error}"
-        ) from error
-    model.input, model.imported = _input(config, source), config.get("imported")
-    return model.strip() if stripped else model
-
-
-def _load_plugin(config: Mapping[str, Any], source: str) -> None:
+def load_plugin_of(config: Mapping[str, Any], source: str) -> None:
     """Import the plug-in that a described model is of, if it is of one.
 
     Raises:
@@ -113,7 +102,7 @@ def _load_plugin(config: Mapping[str, Any], source: str) -> None:
         load_plugins([plugin], wanted_by=source)
 
 
-def _input(config: Mapping[str, Any], source: str) -> InputSpec | None:
+def input_in(config: Mapping[str, Any], source: str) -> InputSpec | None:
     """What a description says that the network sees; None where it says nothing.
 
     Raises:
@@ -131,7 +120,7 @@ def saved_input(folder: Path) -> InputSpec | None:
     Raises:
         CheckpointError: there is no such folder, or it is damaged.
     """
-    return _input(_read_description(folder), str(folder / CONFIG))
+    return input_in(read_description(folder), str(folder / CONFIG))
 
 
 def was_imported(folder: Path) -> bool:
@@ -140,7 +129,7 @@ def was_imported(folder: Path) -> bool:
     Raises:
         CheckpointError: there is no such folder, or it is damaged.
     """
-    return _read_description(folder).get("imported") is not None
+    return read_description(folder).get("imported") is not None
 
 
 def serialize(model: nn.Module) -> bytes:
@@ -151,10 +140,10 @@ def serialize(model: nn.Module) -> bytes:
         storage = tensor.untyped_storage().data_ptr()
         tensors[name] = tensor.contiguous().clone() if storage in seen else tensor.contiguous()
         seen.add(storage)
-    return safetensors.torch.save(tensors, metadata={"format": "pt", "regard": regard.__version__})
+    return safetensors.torch.save(tensors, metadata={"format": "pt", "regard": __version__})
 
 
-def weights_digest(source: ReIDModel | Path) -> str:
+def weights_digest(source: Described | Path) -> str:
     """What weights are known by: the digest of the tensors that make descriptors.
 
     The same for a model and for every file it is saved in, stripped or not, in whatever order the tensors lie.
@@ -167,8 +156,8 @@ def weights_digest(source: ReIDModel | Path) -> str:
     """
     if isinstance(source, nn.Module):
         return tensors_digest(serialize(source), source.dispensable_parts(source.options))
-    config = _read_description(source)
-    _load_plugin(config, str(source / CONFIG))
+    config = read_description(source)
+    load_plugin_of(config, str(source / CONFIG))
     try:
         parts = MODELS.get(config["model"]).dispensable_parts(config["options"])
         return tensors_digest(read_regular(source / WEIGHTS), parts)
@@ -272,12 +261,12 @@ def _name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.") + ("" if tensor.layout == torch.strided else ", sparse")
 
 
-def save(model: ReIDModel, folder: Path) -> None:
+def save(model: Described, folder: Path) -> None:
     """See :meth:`regard.models.ReIDModel.save`."""
     config = model_config(model)
     files = {
         folder / WEIGHTS: serialize(model),
-        folder / CONFIG: as_json(config | {"digest": _description_digest(config)}),
+        folder / CONFIG: as_json(config | {"digest": description_digest(config)}),
     }
     calibration = model.calibration
     if calibration is not None:
@@ -313,34 +302,7 @@ def _calibration_digest(content: Mapping[str, Any]) -> str:
     return values_digest({**content, "about": about})
 
 
-def load(path: Path | str) -> ReIDModel:
-    """Read a model back, in evaluation mode, on the CPU.
-
-    A calibration that is of other weights is left out, and said so.
-
-    Args:
-        path: a folder that ``model.save`` wrote, or the folder of a training run: its ``final/`` is read,
-            or its ``best/`` while it still trains.
-
-    Raises:
-        ConfigError: ``path`` is no path.
-        CheckpointError: there is no model, or it is damaged, or weights and description do not belong together.
-    """
-    check_kind("path", path, (str, Path), "the folder of a model or of a run")
-    folder = model_folder(Path(path))
-    config = _read_description(folder)
-    model = from_config(config, source=str(folder / CONFIG))
-    load_weights(model, read_tensors(folder / WEIGHTS), source=str(folder / WEIGHTS))
-    if config.get("digest", (known := _description_digest(config))) != known:
-        raise CheckpointError(
-            f"{folder / CONFIG} is not as it was written, so the network would be another one; restore it or save the "
-            f"model again (whoever changes it by hand takes out its 'digest')"
-        )
-    model.calibration = _read_calibration(folder)
-    return model.eval()
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
+def read_description(folder: Path) -> dict[str, Any]:
     """What ``config.json`` says.
 
     Raises:
@@ -357,13 +319,13 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _description_digest(config: Mapping[str, Any]) -> str:
+def description_digest(config: Mapping[str, Any]) -> str:
     """Digest of what decides which network is built, and what it is shown."""
     said = {key: config[key] for key in ("input",) if key in config}
     return values_digest({key: config.get(key) for key in ("model", "num_ids", "options", "stripped")} | said)
 
 
-def _read_calibration(folder: Path) -> dict[str, Any] | None:
+def read_calibration(folder: Path) -> dict[str, Any] | None:
     """The calibration of the weights in a folder; None where there is none, or one of other weights."""
     path = folder / CALIBRATION
     if not path.is_file():
@@ -420,7 +382,7 @@ def saved_system(folder: Path) -> str:
         CheckpointError: it describes none.
     """
     try:
-        return _read_description(folder)["model"]
+        return read_description(folder)["model"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"{folder / CONFIG} does not describe a model ({error}); give a folder that model.save() wrote"

@@ -10,18 +10,16 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from regard.errors import CheckpointError
+from regard.models.contract import ReIDModel
 from regard.models.importers.tensor_file import read_tensors
 from regard.models.saved import CONFIG, WEIGHTS, load_weights, model_config, model_folder, saved_system
 from regard.parsing import parse_json
 from regard.storage import read_regular
-
-if TYPE_CHECKING:
-    from regard.models.contract import ReIDModel
 
 __all__ = ["start_folder", "take_weights"]
 

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from regard import __version__
 from regard.config import Config
 from regard.data.image import read_image
+from regard.data.labels import has_label
 from regard.data.transforms import TestTransform, normalize
 from regard.errors import CheckpointError, ConfigError, nearest
 from regard.evaluation.compare_runs import fingerprint, run_labels
@@ -43,8 +43,9 @@ from regard.metrics import RankingReport, evaluate_camera_pairs, rank
 from regard.metrics.pair_sampling import sample_pairs
 from regard.metrics.score_options import option_lines
 from regard.models import ReIDModel, load
+from regard.models.build import from_config
 from regard.models.cost import inference_cost
-from regard.models.saved import WEIGHTS, from_config, model_config, model_folder
+from regard.models.saved import WEIGHTS, model_config, model_folder
 from regard.report.answers import answers
 from regard.report.charts import PairHistogram, pair_histogram
 from regard.report.embedding_map import EmbeddingMap, MapMethod, aligned, check_method, embedding_map, pick_people
@@ -58,6 +59,7 @@ from regard.run_folder.origin import read_origin
 from regard.run_folder.saved_state import read_progress
 from regard.runtime.fabric import Runtime
 from regard.structures import Ranking, Sample, Splits
+from regard.version import __version__
 from regard.wording import count
 
 __all__ = ["SECTIONS", "gather"]
@@ -372,7 +374,7 @@ class Finder:
 
     def _precision(self, run: Opened) -> list[PrecisionRow]:
         """Before and after training; nothing where the data has no masks."""
-        if not any(sample.mask for sample in self.splits.query):
+        if not any(has_label(sample, "mask") for sample in self.splits.query):
             return []
         pairs = pair_up(self.splits.query, self.splits.gallery, MASKED_IN_FULL if self.full else MASKED)
         pids = np.array([sample.pid for sample, _ in pairs])

@@ -33,7 +33,8 @@ CELL, GAP, ABOVE, BELOW, HEAD, FOOT = 1.25, 0.07, 0.2, 0.3, 0.36, 0.24  # inches
 MARGIN, LETTER = 0.62, 0.075
 PIXELS = 256
 KEY = "green, check: the same person    red dashes, cross: somebody else"
-JUNK_KEY = "    gray dashes: junk, which does not count"
+JUNK_KEY = "gray dashes: junk, which does not count"
+UNKNOWN_KEY = "pale: nobody said who it is"
 
 
 def ranked_figure(found: Mapping[str, Sequence[RankedList]], notes: Sequence[str] = ()) -> Figure:
@@ -70,7 +71,9 @@ def ranked_figure(found: Mapping[str, Sequence[RankedList]], notes: Sequence[str
         for row, (label, lists) in enumerate(found.items()):
             start = top + block - (len(runs) - row) * line + ABOVE
             _row(figure, start, margin, width, lists[number], label=label if len(runs) > 1 else "")
-    key = KEY + JUNK_KEY * any(hit.junk for hit in hits)
+    kinds = {hit.kind for hit in hits}
+    keys = {KEY: kinds & {"right", "wrong"}, JUNK_KEY: kinds & {"junk"}, UNKNOWN_KEY: kinds & {"unknown"}}
+    key = "    ".join(text for text, there in keys.items() if there)
     figure.text(GAP / figure.get_figwidth(), 0.07 / figure.get_figheight(), key, fontsize=SMALL, color=MUTED)
     return figure
 
@@ -102,4 +105,4 @@ def _picture(figure: Figure, left: float, top: float, picture: Picture) -> Axes:
 
 
 def _framed(hit: Hit) -> Picture:
-    return open_picture(hit.sample.path) if hit.kind == "unknown" else framed(hit.sample.path, hit.kind, PIXELS)
+    return framed(hit.sample.path, hit.kind, PIXELS)

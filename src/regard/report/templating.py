@@ -7,11 +7,11 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from regard import __version__
 from regard.explain.figures.overlay import data_uri
 from regard.explain.figures.svg import PALETTE
 from regard.report.ranked import RankedList, distance_text
 from regard.structures import JUNK, Sample
+from regard.version import __version__
 from regard.wording import count
 
 __all__ = ["CROP_HEIGHT", "list_content", "percent", "render_page"]

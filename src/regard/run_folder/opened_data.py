@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from regard.config import Config
+from regard.config import Config, LabelFilesConfig
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
 from regard.data.sources import Source, find_source, merge_sources
+from regard.data.validation import hold_out
 from regard.errors import ConfigError
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 from regard.threads import allowed_cores
 
-__all__ = ["find_data", "open_data", "tested_on"]
+__all__ = ["find_data", "label_roots", "open_data", "tested_on"]
 
 CROWD = Path("runs") / "crowd"
 
@@ -21,16 +23,18 @@ CROWD = Path("runs") / "crowd"
 def open_data(config: Config, runtime: Runtime | None = None, *, quiet: bool = False) -> Splits:
     """Read the data of a configuration: the data set itself, or the training splits of all in ``data.train``.
 
-    Without a root, a crowd is made under runs/crowd first (once).
+    Without a root, a crowd is made under runs/crowd first (once). With ``data.val_ids``, query and gallery are people
+    held out of the training part, and everyone else is trained on.
 
     Raises:
         DataError: a data set is not there or not complete.
-        ConfigError: a data set is named twice.
+        ConfigError: a data set is named twice, or more people are to be held out than there are.
     """
     data = config.data
     home = find_data(tested_on(config), data.root, config, runtime, quiet=quiet)
     if not data.train:
-        return _labeled(home.read(), config, runtime, quiet=quiet)
+        whole = _labeled(home.read(), config, runtime, quiet=quiet)
+        return hold_out(whole, data.val_ids, config.train.seed) if data.val_ids else whole
     splits = home.read()
     sources = [find_data(text, data.root, config, runtime, quiet=quiet) for text in data.train]
     parts = [splits if source == home else source.read() for source in sources]
@@ -49,13 +53,26 @@ def _labeled(splits: Splits, config: Config, runtime: Runtime | None, *, quiet: 
     if not config.data.labels or not splits.train:
         return splits
     files = config.data.label_files.get(splits.name)
-    roots = LabelRoots(**files.model_dump(exclude={"pack"})) if files else None
+    roots = label_roots(files) if files else None
     if runtime and not runtime.is_main:
         runtime.barrier()
     labeled = label_training(splits, roots, files.pack if files else None, progress=not quiet)
     if runtime and runtime.is_main:
         runtime.barrier()
     return labeled
+
+
+def label_roots(files: LabelFilesConfig, **others: Any) -> LabelRoots:
+    """Return where a run's settings say that labels are; the usual threshold is of the masks in ``mask_root`` alone.
+
+    Args:
+        files: the settings.
+        others: what is to be otherwise.
+    """
+    said = files.model_dump(exclude={"pack"})
+    if not files.mask_root and files.mask_threshold == LabelFilesConfig().mask_threshold:
+        said["mask_threshold"] = None
+    return LabelRoots(**said | others)
 
 
 def tested_on(config: Config) -> str | None:

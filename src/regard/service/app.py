@@ -18,7 +18,6 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from regard import __version__
 from regard.errors import DataError, RegardError, StorageError
 from regard.gallery.gallery import is_id
 from regard.gallery.query import Answer
@@ -28,6 +27,7 @@ from regard.service.feedback import Pair
 from regard.service.guard import Guard
 from regard.service.state import Desk, GoneError, Query, Searcher
 from regard.service.training_runs import list_runs, read_run
+from regard.version import __version__
 
 __all__ = ["create_app"]
 

@@ -29,10 +29,10 @@ from regard.data.labels import (
     stack_targets,
 )
 from regard.data.labels.coco import Person, read_coco, write_coco
-from regard.data.labels.labeled import Outline
+from regard.data.labels.labeled import Outline, read_gray
 from regard.data.labels.mask import draw_polygons, draw_runs, draw_segmentation, runs_of, unpack_runs
 from regard.errors import ConfigError, DataError
-from regard.structures import Splits
+from regard.structures import Sample, Splits
 
 KEYPOINTS = tuple((1.5 * j, 3.25 * j, (2, 1, 0)[j % 3]) for j in range(17))
 
@@ -165,6 +165,36 @@ def test_of_several_persons_the_largest_and_then_the_most_central(tmp_path):
     assert several == ["a.jpg"]
 
 
+SURE = [round(0.05 * joint, 2) for joint in range(17)]
+RESULTS = [
+    {"image_id": name, "category_id": 1, "score": score, "keypoints": [x for s in SURE for x in (3.5, 4.0, s)]}
+    for name, score in (("train/a.jpg", 0.9), ("train/b.jpg", 0.2), ("train/b.jpg", 0.7))
+]
+"""What a pose estimator writes: each joint with how sure it is."""
+
+
+@pytest.mark.parametrize("form", ["list", "annotations"])
+def test_what_a_pose_estimator_writes_is_read(tmp_path, form):
+    """By file name, or as annotations of images; joints are hidden from a score of 0.1 and seen from 0.3."""
+    results = [dict(result, keypoints=list(result["keypoints"])) for result in RESULTS]
+    results[1]["keypoints"][0] = 9.0  # of the person that is less sure
+    content = results
+    if form == "annotations":
+        images = [{"id": number, "file_name": f"train/{name}.jpg"} for number, name in enumerate("ab")]
+        content = {
+            "images": images,
+            "annotations": [{**r, "image_id": int(r["image_id"] != "train/a.jpg")} for r in results],
+        }
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    persons, several = read_coco(tmp_path / "results.json")
+    assert several == ["train/b.jpg"]
+    for name in ("train/a.jpg", "train/b.jpg"):
+        assert persons[name].scores == tuple(SURE)
+        assert [v for _, _, v in persons[name].keypoints] == [0, 0, *[1] * 4, *[2] * 11]
+        assert persons[name].keypoints[0] == (0, 0, 0)
+        assert persons[name].keypoints[16] == (3.5, 4, 2)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -179,6 +209,14 @@ def test_of_several_persons_the_largest_and_then_the_most_central(tmp_path):
         (coco_text(keypoint_scores=[1.5] * 17), "not 17 numbers from 0 to 1"),
         (coco_text(segmentation=[[0, 0, 1, 1, 2, 0]]).replace('"width": 32, ', ""), "no width and height"),
         (coco_text().replace('"train/a.jpg"', "7"), "file_name .* no text"),
+        (
+            json.dumps(RESULTS[:1]).replace('"train/a.jpg"', "7"),
+            "list of results by number of image, .* say what photos",
+        ),
+        ("[3]", "expected COCO JSON"),
+        ('[{"keypoints": []}]', "no entry 'image_id'"),
+        (coco_text(keypoints=[1, 1, 0.5, 1, 1, 1.5] * 8 + [1, 1, 0]), "not 17 numbers from 0 to 1"),
+        (coco_text(keypoints=[1, 1, 7] * 17), "neither visibility .* nor scores"),
     ],
 )
 def test_a_wrong_coco_file_is_named_in_one_line(tmp_path, text, message):
@@ -290,6 +328,28 @@ def test_wrong_roots(tmp_path, photos, released):
     for options in ({"tolerance": 1.5}, {"mask_threshold": 0}):
         with pytest.raises(ConfigError, match=f"{next(iter(options))} is"):
             LabelRoots(**options)
+
+
+def test_a_data_sets_own_masks_are_read_by_their_kind_of_file_or_by_the_threshold(tmp_path):
+    """JPEG scatters grays around an edge, which are nobody; a PNG of ones is the person; a turned mask is upright."""
+    mask = np.zeros((40, 20), np.uint8)
+    mask[10:30, 5:15] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(mask).save(tmp_path / "scattered.jpg", quality=50)
+    Image.fromarray(np.rot90(mask)).save(tmp_path / "turned.jpg", quality=50, exif=exif)
+    Image.fromarray(mask // 255).save(tmp_path / "ones.png")
+    Image.fromarray(np.where(mask, 200, 60).astype(np.uint8)).save(tmp_path / "levels.png")
+    own = [Sample(tmp_path / f"of_{name}", 1, 1, mask=tmp_path / name)
+           for name in ("scattered.jpg", "turned.jpg", "ones.png", "levels.png")]  # fmt: skip
+    assert [(read_labels(sample).mask > 0).sum() for sample in own] == [200, 200, 200, 800]
+    for sample in own[:3]:
+        np.testing.assert_array_equal(read_labels(sample).mask, mask)
+    told, _ = attach_labels(own, tmp_path, LabelRoots(mask_threshold=100))
+    assert [(read_labels(sample).mask > 0).sum() for sample in told] == [200, 200, 0, 200]
+    packed = pack_labels(own[:3], tmp_path / "labels.pack")
+    assert [(read_labels(sample).mask > 0).sum() for sample in packed] == [200, 200, 200]
+    np.testing.assert_array_equal(read_gray(tmp_path / "turned.jpg") > 127, mask > 0)
 
 
 # Packs

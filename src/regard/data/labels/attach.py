@@ -19,6 +19,7 @@ from typing import NamedTuple
 from regard.data.labels.coco import Person, read_coco
 from regard.data.labels.joints import JOINTS
 from regard.data.labels.labeled import LabeledSample, has_label
+from regard.data.labels.mask import SCATTERED
 from regard.data.labels.pack import pack_labels
 from regard.data.listing import list_images
 from regard.errors import ConfigError, DataError
@@ -42,7 +43,8 @@ class LabelRoots:
         keypoint_root: folder of heat maps.
         keypoint_folder: the folder in it.
         coco: JSON file. A mask picture goes before its segmentation, heat maps before its keypoints.
-        mask_threshold: lowest gray level of a mask that is the person; any label of a palette picture is.
+        mask_threshold: lowest gray level of a mask that is the person; any label of a palette picture is. Where there
+            is a ``mask_root``, of the masks in it, 100 unless told; else of those that the data set brings.
         tolerance: share of the samples that may lack labels of a layout that was given.
     """
 
@@ -50,16 +52,16 @@ class LabelRoots:
     keypoint_root: Path | None = None
     keypoint_folder: str = "bounding_box_train_256_2"
     coco: Path | None = None
-    mask_threshold: int = 100
+    mask_threshold: int | None = None
     tolerance: float = 0.0
 
     def __bool__(self) -> bool:
-        return bool(self.mask_root or self.keypoint_root or self.coco)
+        return bool(self.mask_root or self.keypoint_root or self.coco or self.mask_threshold)
 
     def __post_init__(self):
         if not 0 <= self.tolerance <= 1:
             raise ConfigError(f"tolerance is {self.tolerance}, expected a share from 0 to 1; correct it")
-        if not 1 <= self.mask_threshold <= 255:
+        if self.mask_threshold is not None and not 1 <= self.mask_threshold <= 255:
             raise ConfigError(f"mask_threshold is {self.mask_threshold}, expected a gray from 1 to 255; correct it")
 
 
@@ -109,8 +111,7 @@ def attach_labels(samples: Sequence[Sample], root: Path, roots: LabelRoots) -> t
     names = [relative_name(sample.path, root) for sample in samples]
     check_use(samples, names, roots, (masks, heat, persons))
     labeled: list[Sample] = [
-        join(sample, masks, heat, persons.get(name, Person()), roots.mask_threshold)
-        for sample, name in zip(samples, names)
+        join(sample, masks, heat, persons.get(name, Person()), roots) for sample, name in zip(samples, names)
     ]
     coverage = cover(labeled, len(set(several).intersection(names)))
     check_coverage(coverage, roots, persons)
@@ -144,7 +145,7 @@ def label_training(
 
 
 def join(
-    sample: Sample, masks: dict[str, Path], heat: dict[str, Path], person: Person, mask_threshold: int
+    sample: Sample, masks: dict[str, Path], heat: dict[str, Path], person: Person, roots: LabelRoots
 ) -> LabeledSample:
     """A sample with whatever there is for its path."""
     path = sample.path
@@ -152,11 +153,14 @@ def join(
     maps = tuple(next((heat[name] for name in names if name in heat), None) for names in heat_keys(path))
     known = {field.name: getattr(sample, field.name) for field in fields(sample)}
     own_mask = found is None and person.outline is None
+    own_threshold = None if roots.mask_root else roots.mask_threshold
     return LabeledSample(
         **{
             **known,
             "mask": sample.mask if own_mask else found,
-            "mask_threshold": known.get("mask_threshold", 1) if own_mask else mask_threshold,
+            "mask_threshold": (own_threshold or known.get("mask_threshold"))
+            if own_mask
+            else roots.mask_threshold or SCATTERED,
             "outline": None if found else person.outline or known.get("outline"),
             "keypoints": person.keypoints or sample.keypoints,
             "scores": person.scores if person.keypoints else known.get("scores"),

@@ -3,6 +3,9 @@
 ``images[]`` hold ``id``, ``file_name`` (relative to the data set's root), ``width`` and ``height``; ``annotations[]``
 hold ``image_id`` and any of ``keypoints`` (51 numbers: x, y, visibility of 17 joints in pixels of the photo),
 ``keypoint_scores`` (17 numbers from 0 to 1) and ``segmentation`` (polygons, or runs plain or compressed).
+
+What pose estimators write, COCO's format of results, is read too: ``keypoints`` with a score from 0 to 1 in the third
+place of every joint, and a file that is the list of annotations alone, whose ``image_id`` is then the ``file_name``.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any, NamedTuple
 
 from regard.data.datasets.keypoints import NUM_JOINTS, Keypoints, parse_keypoints
 from regard.data.image import MAX_PIXELS
-from regard.data.labels.joints import JOINTS, SKELETON
+from regard.data.labels.joints import JOINTS, SKELETON, level_of
 from regard.data.labels.labeled import Outline
 from regard.errors import DataError
 from regard.parsing import parse_json
@@ -55,11 +58,15 @@ def read_coco(path: Path) -> tuple[dict[str, Person], list[str]]:
     """
     try:
         content = parse_json(read_regular(path))
+        if isinstance(content, list):
+            content = with_photos(content, path)
         photos = {image["id"]: image for image in content["images"]}
         found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         for annotation in content["annotations"]:
             photo = photos[annotation["image_id"]]
             found[photo["file_name"]].append({**annotation, "photo": photo})
+    except DataError:
+        raise
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = f"no entry {error}" if isinstance(error, KeyError) else error
         raise DataError(f"cannot read labels from '{path}' ({reason}), expected COCO JSON; make it again") from error
@@ -69,18 +76,38 @@ def read_coco(path: Path) -> tuple[dict[str, Person], list[str]]:
     return persons, sorted(name for name, entries in found.items() if len(entries) > 1)
 
 
-def most_prominent(annotations: list[dict[str, Any]]) -> dict[str, Any]:
-    """The largest of several annotations, and of equally large ones the most central."""
+def with_photos(results: list[dict[str, Any]], path: Path) -> dict[str, Any]:
+    """A list of results as a file with photos, which they name.
 
-    def prominence(annotation: dict[str, Any]) -> tuple[float, float]:
+    Raises:
+        DataError: they name them by number.
+        ValueError, TypeError, KeyError: they are no results.
+    """
+    names = list(dict.fromkeys(result["image_id"] for result in results))
+    if not names:
+        raise ValueError("it is an empty list")
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(
+            f"'{path}' is a list of results by number of image, which does not say what photos these are; put it "
+            'under "annotations" beside the "images" it was made from, or write file names as image_id'
+        )
+    return {"images": [{"id": name, "file_name": name} for name in names], "annotations": results}
+
+
+def most_prominent(annotations: list[dict[str, Any]]) -> dict[str, Any]:
+    """The largest of several annotations, of equally large ones the most central, of those the surest."""
+
+    def prominence(annotation: dict[str, Any]) -> tuple[float, float, float]:
+        score = annotation.get("score")
+        sure = float(score) if isinstance(score, int | float) else 0.0
         match annotation.get("bbox"):
             case [int() | float() as x, int() | float() as y, int() | float() as width, int() | float() as height]:
                 off = math.hypot(
                     x + width / 2 - side(annotation["photo"], "width") / 2,
                     y + height / 2 - side(annotation["photo"], "height") / 2,
                 )
-                return width * height, -off
-        return 0.0, 0.0
+                return width * height, -off, sure
+        return 0.0, 0.0, sure
 
     return max(annotations, key=prominence) if len(annotations) > 1 else annotations[0]
 
@@ -104,6 +131,15 @@ def parse(annotation: dict[str, Any], name: str, path: Path) -> Person:
             keypoints = parse_keypoints(annotation["keypoints"], name, path)
         except OverflowError as error:
             raise DataError(f"keypoints of '{name}' in '{path}' are too large ({error}); correct the file") from error
+        if given := scores_within(annotation["keypoints"]):
+            scores = parse_scores(given, name, path)
+            leveled = [(x, y, level_of(score)) for (x, y, _), score in zip(keypoints, scores)]
+            keypoints = tuple(joint if joint[2] else (0.0, 0.0, 0) for joint in leveled)
+        elif not {level for _, _, level in keypoints} <= {0, 1, 2}:
+            raise DataError(
+                f"the third numbers of the keypoints of '{name}' in '{path}' are neither visibility (0, 1, 2) nor "
+                "scores from 0 to 1; correct the file"
+            )
     if annotation.get("keypoint_scores"):
         scores = parse_scores(annotation["keypoint_scores"], name, path)
     if annotation.get("segmentation"):
@@ -114,6 +150,12 @@ def parse(annotation: dict[str, Any], name: str, path: Path) -> Person:
             )
         outline = Outline(annotation["segmentation"], height, width)
     return Person(height, width, keypoints, scores, outline)
+
+
+def scores_within(flat: list[float]) -> list[float]:
+    """The third numbers of 17 joints where they are scores, which one that is no whole number shows; else none."""
+    thirds = flat[2::3]
+    return thirds if any(third % 1 for third in thirds) else []
 
 
 def parse_scores(scores: Any, name: str, path: Path) -> tuple[float, ...]:

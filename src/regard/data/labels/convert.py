@@ -18,6 +18,7 @@ from regard.data.image import read_image
 from regard.data.labels.attach import relative_name
 from regard.data.labels.coco import Person, write_coco
 from regard.data.labels.heatmaps import draw_heatmaps, find_peaks
+from regard.data.labels.joints import PRESENT, VISIBLE
 from regard.data.labels.labeled import Labels, Outline, read_labels
 from regard.data.labels.mask import runs_of
 from regard.data.transforms import resize
@@ -29,7 +30,6 @@ __all__ = ["KEYPOINTS_FOLDER", "MASKS_FOLDER", "joints_of", "to_coco", "to_maps"
 
 MASKS_FOLDER = "mask-anno"
 KEYPOINTS_FOLDER = "keypoints"
-VISIBLE, PRESENT = 0.3, 0.1
 
 
 def to_coco(

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from regard.data.image import open_image
 from regard.data.labels.mask import draw_segmentation, read_mask
 from regard.data.transforms import resize
-from regard.errors import DataError
+from regard.errors import DataError, check_choice
 from regard.structures import Sample
 
-if TYPE_CHECKING:
-    from regard.data.labels.pack import LabelPack
-
-__all__ = ["LabelKind", "LabeledSample", "Labels", "Outline", "has_label", "read_labels"]
+__all__ = ["LabelKind", "LabeledSample", "Labels", "Outline", "PackedLabels", "has_label", "read_labels"]
 
 LabelKind = Literal["mask", "keypoints"]
 
@@ -55,12 +52,24 @@ class Outline(NamedTuple):
     width: int
 
 
+class PackedLabels(Protocol):
+    """The labels of many pictures in one place, such as a :class:`~regard.data.labels.pack.LabelPack`."""
+
+    def has(self, row: int, kind: LabelKind) -> bool:
+        """Return whether the picture in that row has labels of that kind."""
+        ...
+
+    def read(self, row: int, kinds: tuple[LabelKind, ...]) -> Labels:
+        """Return the labels of the picture in that row."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LabeledSample(Sample):
     """A sample whose labels are kept in other ways than a mask and keypoints.
 
     Attributes:
-        mask_threshold: lowest gray level of ``mask`` that is the person.
+        mask_threshold: lowest gray level of ``mask`` that is the person; None is as :func:`read_mask` has it.
         outline: the mask, where it is not a file of its own.
         scores: how sure the 17 keypoints are, from 0 to 1.
         heatmaps: a picture for each of the 17 joints, None for one that is missing.
@@ -68,16 +77,17 @@ class LabeledSample(Sample):
         row: where the picture is in them.
     """
 
-    mask_threshold: int = 1
+    mask_threshold: int | None = None
     outline: Outline | None = None
     scores: tuple[float, ...] | None = None
     heatmaps: tuple[Path | None, ...] | None = None
-    pack: LabelPack | None = None
+    pack: PackedLabels | None = None
     row: int = 0
 
 
 def has_label(sample: Sample, kind: LabelKind) -> bool:
     """Whether anything of that kind is known of a sample; no file is opened."""
+    check_choice("the kind of label", kind, LabelKind)
     if not isinstance(sample, LabeledSample):
         return getattr(sample, kind) is not None
     if sample.pack is not None:
@@ -97,6 +107,8 @@ def read_labels(sample: Sample, kinds: tuple[LabelKind, ...] = ("mask", "keypoin
     Raises:
         DataError: a file cannot be read, or does not hold what it should.
     """
+    for kind in kinds:
+        check_choice("the kind of label", kind, LabelKind)
     more = sample if isinstance(sample, LabeledSample) else None
     if more and more.pack is not None:
         return more.pack.read(more.row, kinds)
@@ -119,7 +131,7 @@ def read_labels(sample: Sample, kinds: tuple[LabelKind, ...] = ("mask", "keypoin
 def mask_of(sample: Sample, more: LabeledSample | None) -> np.ndarray | None:
     """The mask from its file, or from the outline."""
     if sample.mask is not None:
-        return read_mask(sample.mask, more.mask_threshold if more else 1)
+        return read_mask(sample.mask, more.mask_threshold if more else None)
     if more and more.outline is not None:
         try:
             return draw_segmentation(*more.outline)

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from regard.data.image import read_image
 from regard.data.labels.coco import Person, write_coco
-from regard.data.labels.convert import PRESENT, VISIBLE, write_gray
+from regard.data.labels.convert import write_gray
+from regard.data.labels.joints import PRESENT, VISIBLE, level_of
 from regard.errors import ConfigError, DataError, StorageError
 from regard.fingerprint import file_digest
 from regard.parsing import parse_json
@@ -141,6 +142,6 @@ def person_of(label: tuple[int, int, Joints | None], visible: float, present: fl
     if joints is None:
         return Person(height, width)
     scores = tuple(score for _, _, score in joints)
-    levels = [(score >= present) + (score >= visible) for score in scores]
+    levels = [level_of(score, visible, present) for score in scores]
     keypoints = tuple((x, y, level) if level else (0.0, 0.0, 0) for (x, y, _), level in zip(joints, levels))
     return Person(height, width, keypoints, scores)

@@ -11,19 +11,26 @@ from typing import Any
 
 import numpy as np
 
-from regard.data.image import open_image, read_image
+from regard.data.image import open_image, to_rgb
+from regard.errors import DataError
 
-__all__ = ["draw_polygons", "draw_runs", "draw_segmentation", "read_mask", "runs_of"]
+__all__ = ["draw_polygons", "draw_runs", "draw_segmentation", "lowest_gray", "person_of", "read_mask", "runs_of"]
+
+SCATTERING = ("JPEG", "WEBP")
+"""Formats whose compression scatters low grays around the edge of a person."""
+
+SCATTERED = 100
+"""Lowest gray that is the person in those, as in the published masks."""
 
 
-def read_mask(path: Path, threshold: int = 1) -> np.ndarray:
+def read_mask(path: Path, threshold: int | None = None) -> np.ndarray:
     """Where the person is.
 
     A palette picture holds labels, of which 0 is the background; anything else is read as gray levels.
 
     Args:
         path: the mask.
-        threshold: the lowest gray level that is the person. Published JPEG masks want about 100.
+        threshold: the lowest gray level that is the person; None is 100 in JPEG and WebP files, and 1 in others.
 
     Returns:
         (h, w) uint8, 255 on the person and 0 elsewhere.
@@ -32,11 +39,36 @@ def read_mask(path: Path, threshold: int = 1) -> np.ndarray:
         DataError: the file cannot be read.
     """
     with open_image(path, "mask") as image:
-        labels = np.asarray(image) if image.mode in ("P", "L", "1") else None
-        threshold = 1 if image.mode in ("P", "1") else threshold
-    if labels is None:
-        labels = read_image(path).max(2)
-    return (labels >= threshold).view(np.uint8) * np.uint8(255)
+        plain = image.mode in ("P", "L", "1")
+        labels = np.asarray(image) if plain else np.asarray(to_rgb(image, f"mask '{path}'")).max(2)
+        lowest = 1 if image.mode in ("P", "1") else lowest_gray(image.format, threshold)
+    return (labels >= lowest).view(np.uint8) * np.uint8(255)
+
+
+def lowest_gray(form: str | None, threshold: int | None = None) -> int:
+    """Return the lowest gray level that is the person, in a mask file of a format, where ``threshold`` does not say."""
+    return (SCATTERED if form in SCATTERING else 1) if threshold is None else threshold
+
+
+def person_of(mask: np.ndarray) -> np.ndarray:
+    """Return where a mask in memory has the person, bool of its shape.
+
+    Args:
+        mask: bool, or two numbers: 0, and 1 or 255 on the person, as :func:`read_mask` gives them.
+
+    Raises:
+        DataError: it holds others, such as the gray levels of a JPEG file, of which each would count as the person.
+    """
+    mask = np.asarray(mask)
+    if mask.dtype == bool:
+        return mask
+    person = mask != 0
+    if mask.size and ((high := mask.max()) not in (0, 1, 255) or not (mask[person] == high).all()):
+        raise DataError(
+            f"the mask holds {len(np.unique(mask))} different numbers up to {high}, expected 0 and 255 (or 0 and 1); "
+            "read its file with regard.data.labels.read_mask, which takes a threshold"
+        )
+    return person
 
 
 def draw_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:

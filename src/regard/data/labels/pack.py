@@ -28,8 +28,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from regard.data.image import measure_image
+from regard.data.header import kind_of
+from regard.data.image import measure_image, read_bytes
 from regard.data.labels.labeled import LabeledSample, LabelKind, Labels, read_labels
+from regard.data.labels.mask import lowest_gray
 from regard.data.transforms import resize
 from regard.errors import DataError, StorageError
 from regard.fingerprint import bytes_digest, file_digest, stream_digest
@@ -210,9 +212,8 @@ def fingerprint_of(samples: Sequence[Sample], heatmap_size: tuple[int, int]) -> 
     for sample in samples:
         more = sample if isinstance(sample, LabeledSample) else LabeledSample(**values_of(sample))
         files = [path and content_or_none(path) for path in (more.mask, *(more.heatmaps or ()))]
-        digest.update(
-            repr((name_of(more), files, more.keypoints, more.scores, more.outline, more.mask_threshold)).encode()
-        )
+        threshold = lowest_gray(format_or_none(more.mask), more.mask_threshold)
+        digest.update(repr((name_of(more), files, more.keypoints, more.scores, more.outline, threshold)).encode())
     return digest.hexdigest()
 
 
@@ -221,6 +222,14 @@ def content_or_none(path: Path) -> str | None:
     try:
         return file_digest(path)
     except OSError:
+        return None
+
+
+def format_or_none(path: Path | None) -> str | None:
+    """Return the format of a picture's file; None where it cannot be read."""
+    try:
+        return kind_of(read_bytes(path)[:32]) if path else None
+    except DataError:
         return None
 
 

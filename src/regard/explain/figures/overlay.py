@@ -9,37 +9,32 @@ import base64
 import io
 from collections.abc import Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import Literal
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from regard.data.image import read_image
-from regard.errors import DataError
+from regard.data.image import Picture, read_picture
+from regard.errors import DataError, check_choice
 from regard.explain.figures.svg import PALETTE
 
 __all__ = ["Picture", "data_uri", "framed", "heat_over", "open_picture", "sheet"]
 
-Picture = Image.Image | np.ndarray | Path | str
-"""A PIL image, (H, W, 3) uint8, or a file."""
+FrameKind = Literal["query", "right", "wrong", "junk", "unknown"]
+"""What a framed picture is, as far as it is known."""
 
 COLORMAP = "inferno"
 """Perceptually uniform, readable without color vision and on paper."""
 
 
 def open_picture(picture: Picture) -> Image.Image:
-    """The picture as RGB.
+    """Return the picture as RGB, as a network sees it (:func:`~regard.data.image.read_picture`).
 
     Raises:
-        DataError: the file is missing or no image.
+        DataError: it is no picture, or cannot be read.
     """
-    if isinstance(picture, np.ndarray):
-        return Image.fromarray(np.ascontiguousarray(picture)).convert("RGB")
-    if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
-    return Image.fromarray(read_image(picture))
+    return Image.fromarray(read_picture(picture))
 
 
 def heat_over(picture: Picture, heat: np.ndarray, strength: float = 0.75, height: int = 256) -> Image.Image:
@@ -72,21 +67,24 @@ def heat_over(picture: Picture, heat: np.ndarray, strength: float = 0.75, height
     return Image.fromarray((alpha * color + (1 - alpha) * base + 0.5).astype(np.uint8))
 
 
-def framed(
-    picture: Picture, kind: Literal["query", "right", "wrong", "junk"], height: int = 192, width: int = 5
-) -> Image.Image:
+def framed(picture: Picture, kind: FrameKind, height: int = 192, width: int = 5) -> Image.Image:
     """The picture in a frame that is told apart by color and by form.
 
     Right answers have a solid green frame and a check mark, wrong ones a dashed red frame and a cross, junk a dashed
-    gray frame, the query a solid dark one.
+    gray frame, the query a solid dark one; whoever may be anybody ("unknown") has a plain pale one.
 
     Args:
         picture: what to frame.
         kind: what it is.
         height: of the picture in pixels, without frame.
         width: of the frame in pixels.
+
+    Raises:
+        ConfigError: there is no such kind.
+        DataError: the picture cannot be read.
     """
-    color = PALETTE[{"query": "ink", "junk": "muted"}.get(kind, kind)]
+    check_choice("the kind of a frame", kind, FrameKind)
+    color = PALETTE[{"query": "ink", "junk": "muted", "unknown": "line"}.get(kind, kind)]
     image = ImageOps.expand(_of_height(open_picture(picture), height), width, color)
     draw = ImageDraw.Draw(image)
     w, h = image.size

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from regard.errors import CheckpointError, UnknownNameError, check_kind
 from regard.input_spec import InputSpec
-from regard.models.contract import ReIDModel, create_model
+from regard.models.build import create_model
+from regard.models.contract import ReIDModel
 from regard.models.importers import (
     released_apnet,
     released_daaf,
@@ -28,35 +28,10 @@ from regard.models.importers import (
     released_rga,
 )
 from regard.models.importers.tensor_file import as_tensors, read_tensors
-from regard.models.importers.translation import Translation
+from regard.models.importers.translation import ImportReport, Translation
 from regard.models.saved import load_weights
 
-__all__ = ["IMPORTERS", "ImportReport", "import_released"]
-
-
-@dataclass(frozen=True, slots=True)
-class ImportReport:
-    """What became of a released checkpoint's tensors; :func:`import_released` leaves it on the model.
-
-    Attributes:
-        source: the file, or what was given.
-        used: names in the source that went into the model, or that repeat one that did.
-        unused: names in the source that no rule knows.
-        missing: names of ours that the source did not hold and that kept their initial value.
-        conflicting: names of second copies in the source that differ from the first.
-    """
-
-    source: str
-    used: list[str] = field(repr=False)
-    unused: list[str]
-    missing: list[str]
-    conflicting: list[str]
-
-    def __str__(self) -> str:
-        counts = ", ".join(
-            f"{len(getattr(self, kind))} {kind}" for kind in ("used", "unused", "missing", "conflicting")
-        )
-        return f"{self.source}: {counts}"
+__all__ = ["IMPORTERS", "import_released"]
 
 
 def import_released(

@@ -1,14 +1,15 @@
-"""What an importer of released checkpoints hands over: our names for the authors' tensors."""
+"""What an importer of released checkpoints hands over, our names for the authors' tensors, and what became of them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Translation", "rename"]
+__all__ = ["ImportReport", "Translation", "rename"]
 
 
 class Translation(NamedTuple):
@@ -33,6 +34,31 @@ class Translation(NamedTuple):
     joined: Mapping[str, Sequence[str]] = {}
     size: tuple[int, int] | str | None = None
     fresh: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of a released checkpoint's tensors; :func:`~regard.import_released` leaves it on the model.
+
+    Attributes:
+        source: the file, or what was given.
+        used: names in the source that went into the model, or that repeat one that did.
+        unused: names in the source that no rule knows.
+        missing: names of ours that the source did not hold and that kept their initial value.
+        conflicting: names of second copies in the source that differ from the first.
+    """
+
+    source: str
+    used: list[str] = field(repr=False)
+    unused: list[str]
+    missing: list[str]
+    conflicting: list[str]
+
+    def __str__(self) -> str:
+        counts = ", ".join(
+            f"{len(getattr(self, kind))} {kind}" for kind in ("used", "unused", "missing", "conflicting")
+        )
+        return f"{self.source}: {counts}"
 
 
 def rename(tensors: Mapping[str, Tensor], rules: Mapping[str, str]) -> dict[str, str]:
