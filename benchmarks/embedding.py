@@ -91,7 +91,7 @@ def measure(size: tuple[int, int], paths: list[Path], home: Path, plain: Any, ro
     for name, engine, precision in ENGINES:
         start = time.perf_counter()
         try:
-            embedder = Embedder(home / "model", size, engine=engine, precision=precision)
+            embedder = Embedder(home / "model", size=size, engine=engine, precision=precision)
         except RegardError as error:
             print(f"{name} left out: {error}")
             continue

@@ -134,7 +134,7 @@ def our_step(config: Config, splits: Splits, batch: Batch) -> Callable[[], Any]:
     model = build_model(config, splits.num_ids)
     criterion = build_criterion(config, model).to(runtime.device)
     network, optimizer = runtime.setup(model, build_optimizer(model, config.optim))
-    learn = Learner(network, model.train(), criterion, runtime, 1, Laps(Path(), 0, runtime.device))
+    learn = Learner(network, model.train(), criterion, runtime, 1, laps=Laps(Path(), 0, runtime.device))
     batch = runtime.to_device(batch)
 
     def step() -> None:

@@ -156,7 +156,7 @@ def open_ours(kind: str, data: Path, folder: Path) -> tuple[Search, Search]:
         return np.array([int(match.record.path) for match in found.matches])
 
     def batch(vectors: np.ndarray, name: str, way: str) -> np.ndarray:
-        hits = made._engine.search(vectors, K, FILTERS[name], way != "approximate")
+        hits = made._engine.search(vectors, K, FILTERS[name], exact=way != "approximate")
         return np.array([[int(hit.record.path) for hit in each] for each in hits])
 
     return search, batch

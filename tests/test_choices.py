@@ -45,7 +45,7 @@ CHOICES: dict[str, Callable[[Any], object]] = {
         [SAMPLE] * 4, TestTransform(8, 4), ids_per_batch=1, images_per_id=2, sampler=choice
     ),
     "self-attention": lambda choice: DeepSelfAttention(4, choice),
-    "sharing": lambda choice: PartHeads(4, 2, 2, 2, 0.0, choice, []),
+    "sharing": lambda choice: PartHeads(4, 2, 2, 2, 0.0, sharing=choice, classified=[]),
 }
 
 

@@ -74,17 +74,17 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
     """
     say = (lambda text: None) if quiet else print
     say(f"1/4  a crowd of {train_ids} + {test_ids} people who do not exist")
-    if _make_crowd(folder / "crowd", train_ids, test_ids, quiet) and (folder / "run").exists():
+    if _make_crowd(folder / "crowd", train_ids, test_ids, quiet=quiet) and (folder / "run").exists():
         shutil.rmtree(folder / "run")  # it was trained on another crowd
     splits = load_dataset("crowd", folder / "crowd")
     say(f"     {splits}")
     config = read_recipe("demo").config([f"data.root={folder / 'crowd'}", f"train.epochs={epochs}"])
     say("2/4  what color alone and an untrained network achieve")
-    reports, untrained = _before(splits, config, quiet)
+    reports, untrained = _before(splits, config, quiet=quiet)
     say("3/4  training; stop with Ctrl-C at any time, the same command goes on")
-    model = _trained(config, folder / "run", quiet)
+    model = _trained(config, folder / "run", quiet=quiet)
     say("4/4  measuring, and looking at what was learned")
-    run = Run.of(model, splits, config, TRAINED, quiet)
+    run = Run.of(model, splits, config, TRAINED, quiet=quiet)
     reports[TRAINED] = run.report()
     seconds = read_progress(folder / "run").seconds
     scores = {label: {"mAP": report.mAP, "rank1": report.rank(1)} for label, report in reports.items()}
@@ -95,7 +95,7 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
     ranking = rank(run.features("query"), gallery, k=len(gallery), metric=config.eval.metric)
     try:
         _draw(folder, run, untrained, ranking)
-        _write_page(folder, reports, splits, quiet)
+        _write_page(folder, reports, splits, quiet=quiet)
     except Exception as error:  # whatever it is, a training and its figures are not to end in it
         page = None
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -107,7 +107,7 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
     return Demo(page, metrics, scores, seconds)
 
 
-def _write_page(folder: Path, reports: dict[str, RankingReport], splits: Splits, quiet: bool) -> None:
+def _write_page(folder: Path, reports: dict[str, RankingReport], splits: Splits, *, quiet: bool) -> None:
     """Write the page of the run, with what it is compared with and how to go on."""
     found = gather({TRAINED: folder / "run"}, method="pca", command="regard demo", quiet=quiet)
     people = (len({sample.pid for sample in part}) for part in (splits.train, splits.query))
@@ -136,7 +136,7 @@ NEXT = (
 )
 
 
-def _make_crowd(root: Path, train_ids: int, test_ids: int, quiet: bool) -> bool:
+def _make_crowd(root: Path, train_ids: int, test_ids: int, *, quiet: bool) -> bool:
     """Make the crowd, unless it is there to the byte; whether it was there as another one, or changed."""
     found = read_description(root)
     before = found if found and is_complete(root, found) else None
@@ -146,7 +146,7 @@ def _make_crowd(root: Path, train_ids: int, test_ids: int, quiet: bool) -> bool:
     return made != before
 
 
-def _before(splits: Splits, config: Config, quiet: bool) -> tuple[dict[str, RankingReport], Run]:
+def _before(splits: Splits, config: Config, *, quiet: bool) -> tuple[dict[str, RankingReport], Run]:
     """Scores of what learning is compared with, and the untrained network."""
     found = {}
     for label, masked in (("color histogram", False), ("color histogram, true masks", True)):
@@ -156,12 +156,12 @@ def _before(splits: Splits, config: Config, quiet: bool) -> tuple[dict[str, Rank
         )
         found[label] = evaluate_splits(query, gallery, splits, config.eval)
     torch.manual_seed(config.train.seed)
-    run = Run.of(build_model(config, splits.num_ids).eval(), splits, config, UNTRAINED, quiet)
+    run = Run.of(build_model(config, splits.num_ids).eval(), splits, config, UNTRAINED, quiet=quiet)
     found[UNTRAINED] = run.report()
     return found, run
 
 
-def _trained(config: Config, run: Path, quiet: bool) -> ReIDModel:
+def _trained(config: Config, run: Path, *, quiet: bool) -> ReIDModel:
     """The network after training: from the run folder where the same run stands there, else trained now."""
     try:
         if read_config(run) == config:

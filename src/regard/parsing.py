@@ -48,7 +48,7 @@ class _Loader(yaml.SafeLoader):
         if key is None or key.removeprefix("tag:yaml.org,2002:") in ("str", "seq", "map")
     }
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
         if not isinstance(node, yaml.MappingNode):
             raise yaml.constructor.ConstructorError(None, None, f"expected a mapping, found {node.id}", node.start_mark)
         mapping: dict[Any, Any] = {}

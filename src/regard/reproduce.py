@@ -48,7 +48,7 @@ FIXED = {
 }
 
 
-def find_recipe(system: str, data: str | None, released: bool = False) -> Recipe:
+def find_recipe(system: str, data: str | None, *, released: bool = False) -> Recipe:
     """The recipe of a published row.
 
     Args:
@@ -114,11 +114,11 @@ def reproduce(
     """
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}, expected 1 or more")
-    recipe = find_recipe(system, data, released)
+    recipe = find_recipe(system, data, released=released)
     if standing(folder):
         raise ConfigError(f"{folder} is the folder of a run, wanted one for a run per seed; name another with -o")
     with judging_counts():
-        return _reproduce(recipe, folder, root, seeds, overrides, other_data, command, quiet)
+        return _reproduce(recipe, folder, root, seeds, overrides, other_data=other_data, command=command, quiet=quiet)
 
 
 def _reproduce(
@@ -127,12 +127,13 @@ def _reproduce(
     root: Path | None,
     seeds: int,
     overrides: Sequence[str],
+    *,
     other_data: bool,
     command: str,
     quiet: bool,
 ) -> Reproduction | None:
     """Do what :func:`reproduce` promises, for a recipe and into a folder that will do."""
-    config = _configure(recipe, root, folder, overrides, quiet)
+    config = _configure(recipe, root, folder, overrides, quiet=quiet)
     splits = open_data(load_config(config.to_dict(), ["data.val_ids=null"]), quiet=quiet)
     differing = _count_faults(recipe, config, splits)
     if differing and not other_data:
@@ -170,7 +171,7 @@ def _reproduce(
     )
 
 
-def _configure(recipe: Recipe, root: Path | None, folder: Path, overrides: Sequence[str], quiet: bool) -> Config:
+def _configure(recipe: Recipe, root: Path | None, folder: Path, overrides: Sequence[str], *, quiet: bool) -> Config:
     """The recipe's configuration as its row was measured, on the data set in ``root``."""
     given = override({}, overrides)
     for (section, key), instead in FIXED.items():

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-def check_writable(path: Path | str, folder: bool = False) -> None:
+def check_writable(path: Path | str, *, folder: bool = False) -> None:
     """Check, before any work is done for it, that a file can be written there, or that a folder is or can be made.
 
     Raises:

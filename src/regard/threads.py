@@ -141,7 +141,7 @@ class FastestCount:
     CALM, OFTEN, RARELY = 10, 100, 1600
     """Steps without a trial after one; steps to the next one where nothing changes, doubled from 100 up to 1600."""
 
-    def __init__(self, counts: Sequence[int], start: int, settled: bool = False):
+    def __init__(self, counts: Sequence[int], start: int, *, settled: bool = False):
         self.counts, self.count, self.best = list(counts), start, start
         self.seconds: dict[int, float] = {}
         self._usual: float | None = None
@@ -221,7 +221,7 @@ class Threads:
         clock: seconds.
     """
 
-    def __init__(self, measured: bool = True, afresh: bool = False, clock: Callable[[], float] = time.perf_counter):
+    def __init__(self, *, measured: bool = True, afresh: bool = False, clock: Callable[[], float] = time.perf_counter):
         self._measured, self._afresh, self._clock = measured, afresh, clock
         self._choice = FastestCount([1], 1)
 

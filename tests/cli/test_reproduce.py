@@ -115,7 +115,9 @@ def test_a_row_of_our_own_is_not_held_against_authors():
 def test_an_override_that_undoes_a_change_takes_its_text_out(name, overrides, gone, told):
     recipe = read_recipe(name)
     before = [str(change) for change in recipe.about.changes]
-    found = [f"{d.of}: {d.text}" for d in _changes(recipe, _configure(recipe, Path("x"), Path("y"), overrides, True))]
+    found = [
+        f"{d.of}: {d.text}" for d in _changes(recipe, _configure(recipe, Path("x"), Path("y"), overrides, quiet=True))
+    ]
     kept = [f"recipe: {text}" for text in before if not (gone and text.startswith(gone))]
     assert [text for text in found if text not in kept] == told
     assert len(found) == len([text for text in kept if text in found]) + len(told)

@@ -41,7 +41,7 @@ from regard.storage import open_regular, read_regular
         ("own.yaml", read_settings),
         ("keypoints.json.partial", lambda pipe: make_labels({}, pipe.parent, lambda _: np.zeros((17, 3)), None, "x")),
         ("marks.jsonl", lambda pipe: Marks(pipe.parent).all()),
-        ("marks.jsonl", lambda pipe: Marks(pipe.parent).set(Pair("a", "b", "g"), True, b"jpeg")),
+        ("marks.jsonl", lambda pipe: Marks(pipe.parent).set(Pair("a", "b", "g"), right=True, photo=b"jpeg")),
         ("audit.jsonl", lambda pipe: AuditLog(pipe).append(query="x")),
         ("labels.pack", LabelPack),
         ("lock", lambda pipe: FolderLock(pipe.parent)),

@@ -54,7 +54,7 @@ def indices(batches) -> list[list[int]]:
 @given(problems())
 def test_equals_the_naive_twin(problem):
     pids, p, k, seed, _, epoch = problem
-    sampler = PKBatchSampler(pids, p, k, seed)
+    sampler = PKBatchSampler(pids, p, k, seed=seed)
     sampler.set_epoch(epoch)
     assert indices(sampler) == naive_epoch(pids, p, k, seed, epoch)
 
@@ -63,7 +63,7 @@ def test_equals_the_naive_twin(problem):
 @given(problems())
 def test_batches_are_full_and_identities_contiguous(problem):
     pids, p, k, seed, _, epoch = problem
-    sampler = PKBatchSampler(pids, p, k, seed)
+    sampler = PKBatchSampler(pids, p, k, seed=seed)
     sampler.set_epoch(epoch)
     batches = list(sampler)
     assert len(sampler) == len(batches) >= 1
@@ -78,7 +78,7 @@ def test_batches_are_full_and_identities_contiguous(problem):
 @given(problems())
 def test_an_image_comes_once_unless_its_identity_has_fewer_than_k(problem):
     pids, p, k, seed, _, epoch = problem
-    sampler = PKBatchSampler(pids, p, k, seed)
+    sampler = PKBatchSampler(pids, p, k, seed=seed)
     sampler.set_epoch(epoch)
     images = Counter(pids)
     drawn = Counter(draw.index for batch in sampler for draw in batch)
@@ -94,8 +94,8 @@ def test_an_image_comes_once_unless_its_identity_has_fewer_than_k(problem):
 @given(problems())
 def test_ranks_side_by_side_are_the_batch_of_one_process(problem):
     pids, p, k, seed, ranks, epoch = problem
-    alone = PKBatchSampler(pids, p, k, seed)
-    shares = [PKBatchSampler(pids, p, k, seed, rank, ranks) for rank in range(ranks)]
+    alone = PKBatchSampler(pids, p, k, seed=seed)
+    shares = [PKBatchSampler(pids, p, k, seed=seed, rank=rank, world_size=ranks) for rank in range(ranks)]
     for sampler in (alone, *shares):
         sampler.set_epoch(epoch)
     assert {len(share) for share in shares} == {len(alone)}
@@ -108,11 +108,11 @@ def test_ranks_side_by_side_are_the_batch_of_one_process(problem):
 @given(problems(), st.data())
 def test_skip_drops_the_first_batches(problem, data):
     pids, p, k, seed, _, epoch = problem
-    sampler = PKBatchSampler(pids, p, k, seed)
+    sampler = PKBatchSampler(pids, p, k, seed=seed)
     sampler.set_epoch(epoch)
     batches = list(sampler)
     skip = data.draw(st.integers(0, len(batches)))
-    resumed = PKBatchSampler(pids, p, k, seed)
+    resumed = PKBatchSampler(pids, p, k, seed=seed)
     resumed.set_epoch(epoch, skip)
     assert list(resumed) == batches[skip:]
     assert len(resumed) == len(batches) - skip
@@ -145,7 +145,7 @@ def test_every_image_gets_its_turn():
 
 def test_epochs_and_seeds_differ_and_repeat():
     pids = np.repeat(np.arange(10), 8)
-    sampler, again, other = (PKBatchSampler(pids, 4, 2, seed) for seed in (0, 0, 1))
+    sampler, again, other = (PKBatchSampler(pids, 4, 2, seed=seed) for seed in (0, 0, 1))
     first = list(sampler)
     assert list(sampler) == first == list(again)
     assert list(other) != first

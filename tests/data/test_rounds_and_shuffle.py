@@ -70,7 +70,9 @@ def indices(batches) -> list[list[int]]:
 
 def rounds_of(problem, rank: int = 0, ranks: int = 1, keep_last: bool = False, **options) -> PKBatchSampler:
     pids, p, k, rounds, seed, _, epoch = problem
-    sampler = PKBatchSampler(pids, p, k, seed, rank, ranks, rounds, keep_last, **options)
+    sampler = PKBatchSampler(
+        pids, p, k, seed=seed, rank=rank, world_size=ranks, rounds=rounds, keep_last=keep_last, **options
+    )
     sampler.set_epoch(epoch)
     return sampler
 
@@ -84,7 +86,7 @@ def shuffles(draw):
 
 def shuffle_of(problem, rank: int = 0, ranks: int = 1, keep_last: bool = False) -> ShuffleBatchSampler:
     length, batch, seed, _, epoch = problem
-    sampler = ShuffleBatchSampler(length, batch, seed, rank, ranks, keep_last)
+    sampler = ShuffleBatchSampler(length, batch, seed=seed, rank=rank, world_size=ranks, keep_last=keep_last)
     sampler.set_epoch(epoch)
     return sampler
 
@@ -101,7 +103,7 @@ def test_few_pictures_repeated_come_about_equally_often(rounds):
     """Of 3 pictures, 5 drawn are two of each but one; and each of them is the one as often."""
     pids, missed = [1] * 3 + [2] * 5, Counter()
     for seed in range(300):
-        sampler = PKBatchSampler(pids, 2, 5, seed, rounds=rounds, scarce="repeat")
+        sampler = PKBatchSampler(pids, 2, 5, seed=seed, rounds=rounds, scarce="repeat")
         for batch in indices(sampler):
             drawn = Counter(index for index in batch if index < 3)
             assert sorted(drawn.values()) == [1, 2, 2]
@@ -113,7 +115,7 @@ def test_few_pictures_repeated_come_about_equally_often(rounds):
 def test_mudeep_s_own_batches_hold_a_person_twice_once_in_14_epochs():
     pids, found = np.repeat(np.arange(751), 6), 0
     for seed in range(140):
-        batches = indices(PKBatchSampler(pids, 12, 6, seed, rounds=3, distinct_ids=False))
+        batches = indices(PKBatchSampler(pids, 12, 6, seed=seed, rounds=3, distinct_ids=False))
         assert len(batches) == 187
         found += sum(len(set(pids[batch])) < 12 for batch in batches)
     assert 4 <= found <= 18
@@ -176,7 +178,9 @@ def test_the_last_batch_is_kept(problem, data):
 @pytest.mark.parametrize(("p", "ranks", "steps", "last"), [(12, 1, 63, 28), (48, 8, 16, 12)])
 def test_the_mindspore_form_s_epoch_on_market1501_has_the_published_length(p, ranks, steps, last):
     """Alone 62 batches of 12 people and one of 7; on 8 devices 93 people each, 15 batches of 6 and one of 3."""
-    sampler = PKBatchSampler(np.repeat(np.arange(751), 17), p, 4, 0, ranks - 1, ranks, rounds=1, keep_last=True)
+    sampler = PKBatchSampler(
+        np.repeat(np.arange(751), 17), p, 4, seed=0, rank=ranks - 1, world_size=ranks, rounds=1, keep_last=True
+    )
     assert [len(batch) for batch in sampler] == [p * 4 // ranks] * (steps - 1) + [last]
 
 
@@ -223,7 +227,7 @@ def test_the_ends_of_rounds_are_still_random():
     pids = np.arange(5)
     followers = Counter()
     for seed in range(2000):
-        batches = indices(PKBatchSampler(pids, 3, 1, seed, rounds=2))
+        batches = indices(PKBatchSampler(pids, 3, 1, seed=seed, rounds=2))
         begun, joined = batches[1][:2], batches[1][2]
         assert joined not in begun
         followers[joined] += 1
@@ -270,7 +274,10 @@ def test_ranks_and_skipping_cut_the_same_epoch(kind, make):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda seed: PKBatchSampler(np.arange(40) // 4, 4, 2, seed, rounds=2), lambda s: ShuffleBatchSampler(40, 8, s)],
+    [
+        lambda seed: PKBatchSampler(np.arange(40) // 4, 4, 2, seed=seed, rounds=2),
+        lambda s: ShuffleBatchSampler(40, 8, seed=s),
+    ],
 )
 def test_epochs_and_seeds_differ_and_repeat(make, random_states):
     before = random_states()
@@ -321,7 +328,7 @@ def test_sorted_batches_follow_the_list_by_identity(problem):
         return
     share = size // ranks
     for rank in range(ranks):
-        sampler = SortedBatchSampler(pids, size, seed, rank, ranks)
+        sampler = SortedBatchSampler(pids, size, seed=seed, rank=rank, world_size=ranks)
         sampler.set_epoch(epoch)
         found = indices(sampler)
         assert len(found) == len(pids) // size

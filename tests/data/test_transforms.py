@@ -157,8 +157,8 @@ def test_resize_of_a_person_crop_is_pillow_s(interpolation, worst, mean):
 )  # fmt: skip
 def test_flipping_within_resize_is_flipping_afterwards(height, width, to_height, to_width, interpolation, mask):
     picture = noise(height, width)
-    flipped = resize(picture, to_height, to_width, mask, interpolation, flip=True)
-    assert (flipped == resize(picture, to_height, to_width, mask, interpolation)[:, ::-1]).all()
+    flipped = resize(picture, to_height, to_width, mask=mask, interpolation=interpolation, flip=True)
+    assert (flipped == resize(picture, to_height, to_width, mask=mask, interpolation=interpolation)[:, ::-1]).all()
 
 
 def test_transforms_write_where_they_are_told():
@@ -319,7 +319,7 @@ def test_train_transform_is_its_parts_in_order():
     transform = TrainTransform(32, 16, erasing=1.0, pad_fill="mean")
     for seed in range(30):
         generator = random.Random(seed)
-        geometry = draw_geometry(generator, 32, 16, 0.5, 10)
+        geometry = draw_geometry(generator, 32, 16, flip=0.5, pad=10)
         expected = naive_warp(resize(picture, 32, 16), geometry, [124, 116, 104])
         assert generator.random() < 1.0
         box = naive_box(generator, 32, 16, (0.02, 0.4), (0.3, 1 / 0.3))

@@ -65,7 +65,7 @@ def learner(config: Config, model: ReIDModel, tmp_path: Path) -> Learner:
     runtime = Runtime(config.train)
     network, _ = runtime.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
     criterion = build_criterion(config, model)
-    return Learner(network, model, criterion, runtime, check_pieces(config, runtime), Laps(tmp_path, 0, CPU))
+    return Learner(network, model, criterion, runtime, check_pieces(config, runtime), laps=Laps(tmp_path, 0, CPU))
 
 
 def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:

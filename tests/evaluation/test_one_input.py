@@ -86,7 +86,7 @@ def by_export(folder: Path, path: Path, place: Path, to: str | None) -> np.ndarr
     """As a runtime computes it from what the card beside the file says; without a format, as our engine does."""
     source = export_run(folder, to, place / "net.onnx").files[0] if to else folder
     engine = open_engine(source, "onnxruntime" if to else "torch")
-    return engine.embed(resized([read_image(path)], engine.card), engine.card.flip)[0]
+    return engine.embed(resized([read_image(path)], engine.card), flip=engine.card.flip)[0]
 
 
 def everywhere(folder: Path, path: Path, place: Path, to: str | None) -> dict[str, np.ndarray]:
@@ -96,7 +96,7 @@ def everywhere(folder: Path, path: Path, place: Path, to: str | None) -> dict[st
     own = model.embed_pictures([path, image, pixels, str(path)], batch_size=3)
     bgr = model.embed_pictures([pixels[:, :, ::-1]], color="bgr")
     shown = open_runs([folder])[0].input([path])
-    explained = model.embed_views([shown], model.input is not None and model.input.flip)[0].numpy()
+    explained = model.embed_views([shown], flip=model.input is not None and model.input.flip)[0].numpy()
     stored, asked = by_gallery(folder, path, place)
     found = {f"embed_pictures {number}": row for number, row in enumerate([*own, *bgr])}
     found |= {"evaluation": by_evaluation(folder, path), "gallery": stored, "service": asked}

@@ -25,7 +25,7 @@ def model_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def embedder(model_folder) -> Embedder:
-    return Embedder(model_folder, SIZE, batch_size=16, device="cpu")
+    return Embedder(model_folder, size=SIZE, batch_size=16, device="cpu")
 
 
 @pytest.fixture(scope="session")

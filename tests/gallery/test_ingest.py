@@ -181,7 +181,7 @@ def test_weights_saved_again_stay_the_galleries_model(embedder, model_folder, ph
     load(model_folder).strip().save(tmp_path / "again")
     tensors = safetensors.torch.load_file(tmp_path / "again" / "model.safetensors")
     safetensors.torch.save_file(tensors, tmp_path / "again" / "model.safetensors", {"saved": "again", "by": "somebody"})
-    again = Embedder(tmp_path / "again", SIZE, batch_size=16, device="cpu")
+    again = Embedder(tmp_path / "again", size=SIZE, batch_size=16, device="cpu")
     assert embed_sources(list_sources([photos])[:3], again, tmp_path / "g").known == 2
 
 
@@ -228,7 +228,7 @@ def test_two_processes_give_what_one_gives(embedder, model_folder, photos, tmp_p
 def test_another_model_is_refused(embedder, model_folder, photos, tmp_path):
     sources = list_sources([photos])[:3]
     embed_sources(sources, embedder, tmp_path / "g")
-    other = Embedder(model_folder, (32, 32), batch_size=16, device="cpu")
+    other = Embedder(model_folder, size=(32, 32), batch_size=16, device="cpu")
     with pytest.raises(ConfigError, match=r"embedded by another model .baseline at 64 x 32"):
         embed_sources(sources, other, tmp_path / "g")
     Gallery.open(tmp_path / "g").close()  # and the lock is free again

@@ -107,7 +107,7 @@ def test_precision_of_the_search_changes_nothing(metric, monkeypatch):
     results = []
     for fast in (True, False):
         monkeypatch.setattr(neighbors, "_bfloat16_is_fast", lambda device, fast=fast: fast)
-        near, _ = neighbors._search(features, 21, metric, 0.2, False)
+        near, _ = neighbors._search(features, 21, metric, 0.2, progress=False)
         assert near.counts()[:500].min() >= 21
         assert near.counts().float().mean() < 60  # few are left to settle
         results.append(nearest_neighbors(features, 21, metric=metric, memory_mb=0.2))
@@ -120,7 +120,7 @@ def test_crowds_are_settled_in_float32(metric, monkeypatch):
     monkeypatch.setattr(neighbors, "_LEAST_CROWD", 1)
     rng = np.random.default_rng(6)
     features = torch.as_tensor(np.concatenate([rng.normal(size=(300, 16)), np.ones((100, 16))]), dtype=torch.float32)
-    near, far = neighbors._search(features, 2, metric, 0.1, False)
+    near, far = neighbors._search(features, 2, metric, 0.1, progress=False)
     crowded = near.crowded | far.crowded
     assert crowded[300:400].all()
     assert not crowded[:300].all()

@@ -324,7 +324,7 @@ def test_shares_are_their_formulas(x):
 
 @pytest.mark.parametrize("mode", ["l1", "softmax"])
 def test_rescaling_keeps_the_size_of_the_map(mode, x):
-    (small, shares), (large, weights) = (SpatialAttention(mode, rescale)(x) for rescale in (False, True))
+    (small, shares), (large, weights) = (SpatialAttention(mode, rescale=rescale)(x) for rescale in (False, True))
     torch.testing.assert_close(shares["spatial"].sum((1, 2, 3)), torch.ones(2))
     torch.testing.assert_close(weights["spatial"].mean((1, 2, 3)), torch.ones(2))
     torch.testing.assert_close(small, x * shares["spatial"])

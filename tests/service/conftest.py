@@ -46,7 +46,7 @@ def made(photos, tmp_path_factory) -> dict[str, tuple[Path, Path, tuple[int, int
         torch.manual_seed(seed)
         options = {"backbone": "test_resnet.r160_in1k"}
         create_model(model, num_ids=4, **options).save(root / f"{name}-model")
-        embedder = Embedder(root / f"{name}-model", size, batch_size=8, device="cpu")
+        embedder = Embedder(root / f"{name}-model", size=size, batch_size=8, device="cpu")
         meta = {
             path.name: {"time": 1_777_622_400 + 3600 * number, "track": f"t{path.name[:7]}", "color": "red<b>"}
             for number, path in enumerate(sorted(photos.glob("*.jpg")))
@@ -79,7 +79,7 @@ def start(made, photos, tmp_path) -> Iterator[Any]:
             folder, model, size = made[name]
             shutil.copytree(folder, tmp_path / name)
             searchers[name] = Searcher(
-                name, Gallery.open(tmp_path / name), Embedder(model, size, batch_size=8, device="cpu")
+                name, Gallery.open(tmp_path / name), Embedder(model, size=size, batch_size=8, device="cpu")
             )
         desk = Desk(searchers, Marks(tmp_path / "marks"), run_folder(tmp_path / "runs"), limits)
         listening = socket.create_server(("127.0.0.1", 0))

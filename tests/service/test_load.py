@@ -149,7 +149,7 @@ def client(running: Running) -> Iterator[Callable[..., tuple[int, Any]]]:
 @pytest.fixture
 def running(made, tmp_path):
     _, model, size = made["people"]
-    embedder = Embedder(model, size, device="cpu")
+    embedder = Embedder(model, size=size, device="cpu")
     with Gallery.create(tmp_path / "people", embedder.dim, embedder.describe()) as gallery:
         gallery.add(made_up(0, STABLE, embedder.dim))
     items = Items.of(STABLE + BATCH * BATCHES, STABLE, embedder.dim)

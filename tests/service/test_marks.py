@@ -40,8 +40,8 @@ def test_the_last_word_counts_and_half_a_line_is_none(tmp_path):
     marks = Marks(tmp_path / "marks")
     assert marks.all() == {}
     for right in (True, False, None, False):
-        marks.set(pair("sha256:00", "x"), right, b"jpeg")
-    marks.set(pair("sha256:00", "y"), True, b"other bytes")
+        marks.set(pair("sha256:00", "x"), right=right, photo=b"jpeg")
+    marks.set(pair("sha256:00", "y"), right=True, photo=b"other bytes")
     with (tmp_path / "marks" / "marks.jsonl").open("a") as file:
         file.write('{"query": "sha2')
     assert marks.all() == {pair("sha256:00", "x"): False, pair("sha256:00", "y"): True}

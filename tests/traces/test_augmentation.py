@@ -206,7 +206,7 @@ def test_the_network_sees_pixels_normalized_as_published():
 
     learn = Learner(
         network, torch.nn.Identity(), lambda *_: (torch.zeros(()), {}),
-        SimpleNamespace(world_size=1, backward=lambda loss: None, gather=None), 1, lambda part: None,
+        SimpleNamespace(world_size=1, backward=lambda loss: None, gather=None), 1, laps=lambda part: None,
     )  # fmt: skip
     learn(Batch(images, torch.zeros(4), torch.zeros(4), {}))
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

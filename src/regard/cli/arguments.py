@@ -104,9 +104,9 @@ def output_folder(text: str) -> Path:
     return _output(text, folder=True)
 
 
-def _output(text: str, folder: bool) -> Path:
+def _output(text: str, *, folder: bool) -> Path:
     try:
-        check_writable(text, folder)
+        check_writable(text, folder=folder)
     except StorageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return Path(text)

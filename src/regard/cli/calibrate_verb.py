@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regard.cli.arguments import SEEDS, add_device, between, output_file
-from regard.wording import count
+from regard.wording import count, table
 
 if TYPE_CHECKING:
     from regard.evaluation.calibrate import Calibrated
@@ -91,9 +91,9 @@ def _lines(found: Calibrated) -> list[str]:
         f"curve {calibration.curve}, {cameras}",
         f"people left out: {found.reliability}",
         "",
-        f"{'false alarms':>12}  {'[95 %]':>18}  {'similarity above':>16}  {'same-person pairs found':>23}",
     ]
+    rows = [("false alarms", "[95 %]", "similarity above", "same-person pairs found")]
     for t in calibration.thresholds:
-        interval = f"[{t.low:.2g}, {t.high:.2g}]"
-        lines.append(f"{t.rate:>12g}  {interval:>18}  {t.similarity:>16.4f}  {100 * t.hits:>21.1f} %")
+        rows.append((f"{t.rate:g}", f"[{t.low:.2g}, {t.high:.2g}]", f"{t.similarity:.4f}", f"{100 * t.hits:.1f} %"))
+    lines += table(rows, left=())
     return [*lines, "", OWN_DATA] if found.own_data else lines

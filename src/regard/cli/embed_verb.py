@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     with Ranks() as ranks:
         embedder = Embedder(
             arguments.model,
-            parse_size(arguments.size),
+            size=parse_size(arguments.size),
             flip=arguments.flip,
             batch_size=arguments.batch_size,
             engine=arguments.engine,

@@ -106,7 +106,9 @@ def features(arguments: argparse.Namespace) -> None:
     if limits and limits[1] <= limits[0]:
         raise ConfigError(f"--range {limits[0]:g} {limits[1]:g} is empty, wanted the lower value first")
     rows, said = [], []
-    for opened in opened_runs([arguments.run, *arguments.compare], arguments.size, arguments.legacy_transposed):
+    for opened in opened_runs(
+        [arguments.run, *arguments.compare], arguments.size, transposed=arguments.legacy_transposed
+    ):
         maps = feature_maps(opened.model, opened.batch(arguments.images), arguments.layer)
         for index, (path, name) in enumerate(zip(arguments.images, names_of(arguments.images))):
             values = {layer: reduce_channels(found[index], arguments.channel) for layer, found in maps.items()}

@@ -68,7 +68,7 @@ def _maps(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     if not images:
         raise ConfigError(f"got the run {folder} without pictures; say which, or give maps as .npy files")
     maps = {}
-    for opened in opened_runs([folder, *arguments.compare], arguments.size, arguments.legacy_transposed):
+    for opened in opened_runs([folder, *arguments.compare], arguments.size, transposed=arguments.legacy_transposed):
         found = feature_maps(opened.model, opened.batch(images), arguments.layer)
         for index, name in enumerate(names_of(images)):
             for layer, values in found.items():

@@ -21,7 +21,7 @@ from regard.storage import plain_text, write_atomic
 __all__ = ["described", "names_of", "opened_runs", "write_arrays", "write_figure", "write_json"]
 
 
-def opened_runs(paths: Sequence[Path], size: str | None = None, transposed: bool = False) -> list[Run]:
+def opened_runs(paths: Sequence[Path], size: str | None = None, *, transposed: bool = False) -> list[Run]:
     """Open runs, each with its own input size unless told.
 
     Args:

@@ -232,7 +232,7 @@ def _layers(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _output(parser: argparse.ArgumentParser, size: bool = True) -> None:
+def _output(parser: argparse.ArgumentParser, *, size: bool = True) -> None:
     parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="FOLDER", help="where to write")
     parser.add_argument(
         "--format", dest="forms", action="append", choices=("png", "svg", "pdf"), help="of figures; repeatable (png)"

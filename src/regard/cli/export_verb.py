@@ -44,14 +44,14 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.export.exporting import export_run
     from regard.export.formats import check_format
 
-    check_format(arguments.to, arguments.int8)
-    found = open_scored(arguments.run, arguments.data, arguments.root, arguments.quiet)
+    check_format(arguments.to, int8=arguments.int8)
+    found = open_scored(arguments.run, arguments.data, arguments.root, quiet=arguments.quiet)
     exported = export_run(
         arguments.run,
         arguments.to,
         arguments.output,
         size=parse_size(arguments.size),
-        pictures=find_pictures(arguments.pictures, found.splits if found else None, arguments.int8),
+        pictures=find_pictures(arguments.pictures, found.splits if found else None, int8=arguments.int8),
         int8=arguments.int8,
         tolerance=arguments.tolerance,
     )

@@ -106,12 +106,12 @@ def delete(gallery: Gallery, arguments: argparse.Namespace) -> None:
 def purge(gallery: Gallery, arguments: argparse.Namespace) -> None:
     """Remove what is older than an age."""
     before = time.time() - parse_age(arguments.older_than)
-    print(f"{count(gallery.purge(before, arguments.undated), 'picture')} removed")
+    print(f"{count(gallery.purge(before, undated=arguments.undated), 'picture')} removed")
 
 
 def export(gallery: Gallery, arguments: argparse.Namespace) -> None:
     """Write records and descriptors to a file."""
-    rows = gallery.export(arguments.file, not arguments.no_vectors)
+    rows = gallery.export(arguments.file, vectors=not arguments.no_vectors)
     print(f"{count(rows, 'row')} written to {arguments.file}")
 
 

@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int | None:
     return actions[arguments.labels_action](arguments)
 
 
-def load(arguments: argparse.Namespace, labels: bool = True) -> tuple[list[Sample], Path]:
+def load(arguments: argparse.Namespace, *, labels: bool = True) -> tuple[list[Sample], Path]:
     """The samples asked for with their labels, and the data set's folder."""
     from regard.data import detect, load_dataset
     from regard.data.labels import LabelRoots, attach_labels
@@ -178,7 +178,9 @@ def to_coco(arguments: argparse.Namespace) -> None:
     from regard.data.labels.convert import to_coco
 
     samples, root = load(arguments)
-    written = to_coco(samples, root, arguments.out, arguments.visible, arguments.present, progress=not arguments.quiet)
+    written = to_coco(
+        samples, root, arguments.out, visible=arguments.visible, present=arguments.present, progress=not arguments.quiet
+    )
     then = ["data", "labels", "preview", root, "labels.png", "--coco", arguments.out]
     close_with([arguments.out], count(written, "photo"), then)
 
@@ -211,8 +213,8 @@ def make(arguments: argparse.Namespace) -> None:
     silhouette = load_mask_model(arguments.mask, arguments.mask_weights, **options) if arguments.mask else None
     models = ", ".join(name for name in (arguments.pose, arguments.mask) if name)
     path = make_labels(
-        photos, arguments.out, pose, silhouette, f"labels by {models} at {arguments.size} pixels", arguments.visible,
-        arguments.present, progress=not arguments.quiet,
+        photos, arguments.out, pose, silhouette, f"labels by {models} at {arguments.size} pixels",
+        visible=arguments.visible, present=arguments.present, progress=not arguments.quiet,
     )  # fmt: skip
     found = ["--coco", path] if pose else []
     found += ["--masks", arguments.out / "masks"] if silhouette else []

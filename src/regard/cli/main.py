@@ -191,7 +191,7 @@ class _Teller:
     def __init__(self):
         self.told: set[str] = set()
 
-    def __call__(
+    def __call__(  # noqa: PLR0917
         self, message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
     ) -> None:
         ours = issubclass(category, RegardWarning)

@@ -18,6 +18,7 @@ from typing import Any
 from regard.cli.arguments import output_file
 from regard.recipes import Recipe, list_recipes, read_recipe
 from regard.storage import encode_text, write_atomic
+from regard.wording import table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,14 +47,13 @@ def _content(recipe: Recipe) -> dict[str, Any]:
 
 
 def _table(recipes: list[Recipe]) -> list[str]:
-    width = max(len(recipe.name) for recipe in recipes)
-    lines = [f"{'recipe':<{width}}  {'kind':<9}  {'mAP':>5}  {'rank-1':>6}  title"]
+    rows = [("recipe", "kind", "mAP", "rank-1", "title")]
     for recipe in recipes:
         scores = recipe.about.published if recipe.about else {}
-        cells = [_score(scores.get(key)) for key in ("mAP", "rank-1")]
-        lines.append(f"{recipe.name:<{width}}  {recipe.kind:<9}  {cells[0]:>5}  {cells[1]:>6}  {recipe.title}")
+        mean, first = (_score(scores.get(key)) for key in ("mAP", "rank-1"))
+        rows.append((recipe.name, recipe.kind, mean, first, recipe.title))
     return [
-        *lines,
+        *table(rows, left=(0, 1, 4)),
         "",
         "mAP and rank-1 are published ones; 'regard recipes NAME' says how they were measured; docs/results.md: ours.",
     ]

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"regard reproduce {system} market1501 --root FOLDER"
         )
     dataset = None if whole else named[0]
-    recipe = find_recipe(system, dataset, arguments.released)
+    recipe = find_recipe(system, dataset, released=arguments.released)
     folder = arguments.output or Path("runs") / "reproduce" / recipe.name
     found = reproduce(
         system,

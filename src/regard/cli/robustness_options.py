@@ -91,7 +91,9 @@ def run_robustness(arguments: argparse.Namespace, changes: dict[str, Any]) -> No
     )
     name = arguments.data[0] if arguments.data else None
     size = parse_size(arguments.size)
-    found = robustness_of(arguments.run, plan, name, arguments.root, changes, arguments.quiet, size)
+    found = robustness_of(
+        arguments.run, plan, name=name, root=arguments.root, changes=changes, quiet=arguments.quiet, size=size
+    )
     print(found.data)
     print(found)
     content = found.to_dict()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.cli.arguments import add_device, output_file
-from regard.wording import count
+from regard.wording import count, table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if arguments.json:
         write_atomic(Path(arguments.json), text.encode())
-    print(table(answer))
+    print(match_lines(answer))
     how = "exact" if answer.exact else f"approximate, measured recall {recall:.3f}" if recall else "approximate"
     prior = f", probabilities start from 1 in {1 / answer.prior:,.0f} (--prior)" if answer.prior else ""
     print(
@@ -159,7 +159,7 @@ def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:
     )
 
 
-def table(answer: Answer) -> str:
+def match_lines(answer: Answer) -> str:
     """The matches, one line each."""
     from regard.gallery.record import format_time
 
@@ -180,8 +180,7 @@ def table(answer: Answer) -> str:
                 record.path,
             )
         )
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    return "\n".join(table(lines, left=range(len(lines[0]))))
 
 
 def write_picture(arguments: argparse.Namespace, gallery: Any, answer: Answer) -> None:

@@ -5,8 +5,9 @@ Names are loaded when they are first used: reading a data set needs no torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from regard.lazy import lazily
 
 if TYPE_CHECKING:
     from regard.data.datasets import detect, load_dataset, unmatched_queries
@@ -43,12 +44,4 @@ __all__ = [
     "unmatched_queries",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'regard.data' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__ = lazily(__name__, _HOME)

@@ -300,12 +300,25 @@ def train_loader(
     pids = [classes[sample.pid] for sample in samples]
     batches: PlannedBatchSampler
     if sampler == "shuffle":
-        batches = ShuffleBatchSampler(len(pids), ids_per_batch * images_per_id, seed, rank, world_size, keep_last)
+        batches = ShuffleBatchSampler(
+            len(pids), ids_per_batch * images_per_id, seed=seed, rank=rank, world_size=world_size, keep_last=keep_last
+        )
     elif sampler == "sorted":
-        batches = SortedBatchSampler(pids, ids_per_batch * images_per_id, seed, rank, world_size, keep_last)
+        batches = SortedBatchSampler(
+            pids, ids_per_batch * images_per_id, seed=seed, rank=rank, world_size=world_size, keep_last=keep_last
+        )
     else:
         batches = PKBatchSampler(
-            pids, ids_per_batch, images_per_id, seed, rank, world_size, rounds, keep_last, scarce, distinct_ids
+            pids,
+            ids_per_batch,
+            images_per_id,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            rounds=rounds,
+            keep_last=keep_last,
+            scarce=scarce,
+            distinct_ids=distinct_ids,
         )
     crops = Crops(samples, pids, transform, labels, cache)
     return Loader(crops, batches, seed=seed, workers=workers, pin_memory=pin_memory)

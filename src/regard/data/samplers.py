@@ -153,6 +153,7 @@ class PKBatchSampler(PlannedBatchSampler):
         pids: Sequence[int] | np.ndarray,
         ids_per_batch: int,
         images_per_id: int,
+        *,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -198,8 +199,8 @@ class PKBatchSampler(PlannedBatchSampler):
         """(batches, P, K) sample indices of an epoch."""
         p, k = self.ids_per_batch, self.images_per_id
         if self.rounds:
-            groups = draw_rounds(self.pids, p if self.distinct_ids else None, k, self.rounds, rng, self.scarce)
-            return cut_batches(groups, p, self.keep_last, self.world_size)
+            groups = draw_rounds(self.pids, p if self.distinct_ids else None, k, self.rounds, rng, scarce=self.scarce)
+            return cut_batches(groups, p, keep_last=self.keep_last, ranks=self.world_size)
         groups, first, size = cut_groups(self.pids, k, rng, self.scarce)
         return groups[pick_groups(first, size, p, rng)]
 
@@ -225,6 +226,7 @@ class ShuffleBatchSampler(PlannedBatchSampler):
         self,
         length: int,
         batch_size: int,
+        *,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -250,7 +252,7 @@ class ShuffleBatchSampler(PlannedBatchSampler):
     def plan(self, rng: np.random.Generator) -> np.ndarray:
         """(batches, B, 1) sample indices of an epoch."""
         order = self.order(rng)[:, None]
-        return cut_batches(order, self.batch_size, self.keep_last, self.world_size)
+        return cut_batches(order, self.batch_size, keep_last=self.keep_last, ranks=self.world_size)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """(length,) all sample indices, in the order of an epoch."""
@@ -278,12 +280,13 @@ class SortedBatchSampler(ShuffleBatchSampler):
         self,
         pids: Sequence[int] | np.ndarray,
         batch_size: int,
+        *,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
         keep_last: bool = False,
     ):
-        super().__init__(len(pids), batch_size, seed, rank, world_size, keep_last)
+        super().__init__(len(pids), batch_size, seed=seed, rank=rank, world_size=world_size, keep_last=keep_last)
         self.pids = np.asarray(pids, dtype=np.int64)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
@@ -309,7 +312,7 @@ def check_last(units: int, k: int, ranks: int) -> None:
         )
 
 
-def cut_batches(units: np.ndarray, size: int, keep_last: bool, ranks: int) -> np.ndarray:
+def cut_batches(units: np.ndarray, size: int, *, keep_last: bool, ranks: int) -> np.ndarray:
     """Cut units in a row into batches.
 
     Args:
@@ -404,7 +407,7 @@ def pick_groups(first: np.ndarray, size: np.ndarray, p: int, rng: np.random.Gene
 
 
 def draw_rounds(
-    pids: np.ndarray, p: int | None, k: int, rounds: int, rng: np.random.Generator, scarce: Scarce = "draw"
+    pids: np.ndarray, p: int | None, k: int, rounds: int, rng: np.random.Generator, *, scarce: Scarce = "draw"
 ) -> np.ndarray:
     """Rounds of one group of K images from every identity in random order.
 

@@ -139,6 +139,7 @@ def resize(
     picture: np.ndarray,
     height: int,
     width: int,
+    *,
     mask: bool = False,
     interpolation: Interpolation = "bilinear",
     flip: bool = False,
@@ -203,6 +204,7 @@ def draw_geometry(
     generator: random.Random,
     height: int,
     width: int,
+    *,
     flip: float = 0.5,
     pad: int = 10,
     enlarged: tuple[int, int] | None = None,
@@ -377,7 +379,7 @@ class TrainTransform:
         enlarged = None
         if self.enlarge > 1 and (self.enlarge_probability == 1 or generator.random() < self.enlarge_probability):
             enlarged = round(self.height * self.enlarge), round(self.width * self.enlarge)
-        return draw_geometry(generator, self.height, self.width, self.flip, self.pad, enlarged)
+        return draw_geometry(generator, self.height, self.width, flip=self.flip, pad=self.pad, enlarged=enlarged)
 
     def draw_erasing(self, generator: random.Random) -> Box | None:
         """The second draw of a call: the box to erase, None for none."""

@@ -51,6 +51,7 @@ class TrainingLog:
         folder: Path,
         runtime: Runtime,
         every: int,
+        *,
         step: int = 0,
         quiet: bool = False,
         evaluating: bool = False,
@@ -150,7 +151,7 @@ class TrainingLog:
         scores = [key for key, value in record.items() if isinstance(value, float)]
         self._write({"event": "eval", **record}, scores)
 
-    def say(self, line: str | None, asked: bool = False) -> None:
+    def say(self, line: str | None, *, asked: bool = False) -> None:
         """Print a line above the progress bar, on rank 0; what was ``asked`` for, quiet too.
 
         Where nobody reads it any more, training goes on.

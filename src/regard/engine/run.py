@@ -36,6 +36,7 @@ __all__ = ["resume_run", "standing", "start_run"]
 def start_run(
     config: Config,
     folder: Path,
+    *,
     quiet: bool = False,
     go_on: bool = False,
     about: Sequence[str] = (),
@@ -71,15 +72,15 @@ def start_run(
         if kind == "run":
             saved = read_saved(folder)
             check_settings(saved.config, config, saved.progress, str(folder))
-            return _train(config, folder, runtime, quiet, saved, about)
+            return _train(config, folder, runtime, quiet=quiet, resume=saved, about=about)
         if kind == "failed":
             _say_again(folder, runtime)
-        return _train(config, folder, runtime, quiet, about=about, begin=lambda: keep_recipe(folder, recipe))
+        return _train(config, folder, runtime, quiet=quiet, about=about, begin=lambda: keep_recipe(folder, recipe))
     finally:
         runtime.close()
 
 
-def resume_run(folder: Path, overrides: Sequence[str] = (), quiet: bool = False) -> ReIDModel:
+def resume_run(folder: Path, overrides: Sequence[str] = (), *, quiet: bool = False) -> ReIDModel:
     """Go on with the run in ``folder`` from its last checkpoint.
 
     Args:
@@ -103,7 +104,7 @@ def resume_run(folder: Path, overrides: Sequence[str] = (), quiet: bool = False)
     try:
         if not saved:
             _say_again(folder, runtime)
-        return _train(config, folder, runtime, quiet, saved)
+        return _train(config, folder, runtime, quiet=quiet, resume=saved)
     finally:
         runtime.close()
 
@@ -112,15 +113,16 @@ def _train(
     config: Config,
     folder: Path,
     runtime: Runtime,
+    *,
     quiet: bool,
     resume: Saved | None = None,
     about: Sequence[str] = (),
     begin: Callable[[], None] | None = None,
 ) -> ReIDModel:
-    splits = open_data(config, runtime, quiet)
+    splits = open_data(config, runtime, quiet=quiet)
     if not splits.train:
         raise DataError(no_training(splits.name))
-    _announce(config, splits, folder, runtime, quiet, about)
+    _announce(config, splits, folder, runtime, quiet=quiet, about=about)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -160,7 +162,7 @@ def _say_again(folder: Path, runtime: Runtime) -> None:
 
 
 def _announce(
-    config: Config, splits: Splits, folder: Path, runtime: Runtime, quiet: bool, about: Sequence[str]
+    config: Config, splits: Splits, folder: Path, runtime: Runtime, *, quiet: bool, about: Sequence[str]
 ) -> None:
     if runtime.is_main and not quiet:
         where = f"{runtime.world_size} x {runtime.device.type}" if runtime.world_size > 1 else runtime.device.type

@@ -64,7 +64,7 @@ class Learner:
     """
 
     def __init__(
-        self, network: Network, model: nn.Module, criterion: Criterion, runtime: Runtime, pieces: int, laps: Laps
+        self, network: Network, model: nn.Module, criterion: Criterion, runtime: Runtime, pieces: int, *, laps: Laps
     ):
         self.network, self.model, self.criterion, self.runtime = network, model, criterion, runtime
         self.pieces, self.laps = pieces, laps

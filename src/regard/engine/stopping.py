@@ -44,7 +44,7 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def agreed(self, runtime: Runtime, asking: bool) -> bool:
+    def agreed(self, runtime: Runtime, *, asking: bool) -> bool:
         """Whether any rank was asked to stop; several ranks exchange this only when ``asking``."""
         if runtime.world_size == 1:
             return self.requested

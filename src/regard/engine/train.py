@@ -93,12 +93,14 @@ def train(
     state.pictures = pictures
     criterion, criterion_optimizer = state.criterion, build_criterion_optimizer(state.criterion)
     model, optimizer, done = state.model, state.optimizer, state.progress
-    start(state, config, splits, folder, runtime, resume)
+    start(state, config, splits, folder, runtime, resume=resume)
     loader = build_loader(config, splits, folder, runtime, run_input(config, model))
     laps = Laps(folder, config.train.profile if runtime.is_main else 0, runtime.device)
-    learn = Learner(network, model, criterion, runtime, check_pieces(config, runtime), laps)
+    learn = Learner(network, model, criterion, runtime, check_pieces(config, runtime), laps=laps)
     clock = time.perf_counter()
-    log = TrainingLog(folder, runtime, config.train.log_every, done.step, quiet, evaluation_is_due(config, done))
+    log = TrainingLog(
+        folder, runtime, config.train.log_every, step=done.step, quiet=quiet, evaluating=evaluation_is_due(config, done)
+    )
 
     def save() -> None:
         log.flush()
@@ -108,7 +110,7 @@ def train(
     announce_kept(state, config, folder, log)
     with log, runtime.threads() as threads, StopRequest() as stop:
         if resume:
-            catch_up(state, config, splits, folder, runtime, log, resume)
+            catch_up(state, config, splits, folder, runtime, log=log, resume=resume)
         for epoch in range(done.epoch, config.train.epochs):
             loader.batch_sampler.set_epoch(epoch, skip=done.batch)
             batches = done.batch + len(loader)
@@ -131,7 +133,7 @@ def train(
                 done.batch, done.step = done.batch + 1, done.step + 1
                 images = len(batch.pids) * runtime.world_size
                 log.step({"epoch": epoch + 1, "step": done.step, "lr": lr}, loss, terms, images, norm)
-                stopping = stop.agreed(runtime, done.step % config.train.log_every == 0)
+                stopping = stop.agreed(runtime, asking=done.step % config.train.log_every == 0)
                 if stopping or (config.train.save_every and done.step % config.train.save_every == 0):
                     save()
                 if stopping:
@@ -146,7 +148,7 @@ def train(
                 write_models(state, models_due(config, done, folder), runtime)
             finally:
                 save_state(folder, state, config, runtime)
-            evaluate_where_due(state, config, splits, folder, runtime, log)
+            evaluate_where_due(state, config, splits, folder, runtime, log=log)
             log.say(_epoch_line(config, done, log.last))
     if state.average:
         state.average.swap(model)
@@ -198,7 +200,7 @@ def list_pictures(splits: Splits, folder: Path, runtime: Runtime, resume: Saved 
 
 
 def start(
-    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, resume: Saved | None
+    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, *, resume: Saved | None
 ) -> None:
     """Check what the training needs to its end, and put the folder in order for it.
 
@@ -226,6 +228,7 @@ def catch_up(
     splits: Splits,
     folder: Path,
     runtime: Runtime,
+    *,
     log: TrainingLog,
     resume: Saved,
 ) -> None:
@@ -246,7 +249,7 @@ def catch_up(
     due = models_due(config, state.progress, folder) if not state.progress.batch else []
     lacking = [place for place in due if not (place / WEIGHTS).is_file() or (shortened and place.name == "final")]
     write_models(state, lacking, runtime)
-    evaluate_where_due(state, config, splits, folder, runtime, log)
+    evaluate_where_due(state, config, splits, folder, runtime, log=log)
 
 
 def saving(
@@ -273,7 +276,7 @@ def resuming(folder: Path) -> str:
     return f"regard train --resume {shlex.quote(str(folder))}"
 
 
-def build_model(config: Config, num_ids: int, started: bool = False) -> ReIDModel:
+def build_model(config: Config, num_ids: int, *, started: bool = False) -> ReIDModel:
     """The model a configuration describes, for ``num_ids`` identities.
 
     Args:
@@ -311,7 +314,17 @@ def build_criterion(config: Config, model: ReIDModel) -> Criterion:
         if "embed_dim" in LOSSES.options(term.loss):
             known = {"num_ids": model.num_ids, "embed_dim": output_length(config, model, name)}
         loss = LOSSES.create(term.loss, **known, **term.options)
-        terms.append(Term(name, loss, term.on, term.weight, term.reduction, term.gather, term.target))
+        terms.append(
+            Term(
+                name,
+                loss,
+                term.on,
+                weight=term.weight,
+                reduction=term.reduction,
+                gather=term.gather,
+                target=term.target,
+            )
+        )
     return Criterion(terms)
 
 
@@ -373,7 +386,7 @@ def build_cache(config: Config, splits: Splits, folder: Path, runtime: Runtime) 
 
 
 def evaluate_where_due(
-    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, log: TrainingLog
+    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, *, log: TrainingLog
 ) -> None:
     """Evaluate after an epoch that asks for it; where that fails, say so, and how to repeat it."""
     done = state.progress
@@ -382,7 +395,7 @@ def evaluate_where_due(
     before, last = done.evaluated, done.epoch == config.train.epochs
     try:
         done.evaluated = done.epoch
-        evaluate(state, config, splits, folder, runtime, log)
+        evaluate(state, config, splits, folder, runtime, log=log)
         save_state(folder, state, config, runtime)
     except Exception as error:  # whatever it is, the weights are saved, and worth more than their score
         done.evaluated = before
@@ -402,7 +415,7 @@ def evaluation_is_due(config: Config, done: Progress) -> bool:
 
 
 def evaluate(
-    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, log: TrainingLog
+    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, *, log: TrainingLog
 ) -> None:
     """Score the model (its average where one is kept), log it, and keep it in best/ if it is the best.
 
@@ -411,7 +424,7 @@ def evaluate(
     model, progress = state.model, state.progress
     with averaged(state):
         runtime.align_buffers(model)
-        features = embed_run(model, splits, config, runtime, log.quiet)
+        features = embed_run(model, splits, config, runtime, quiet=log.quiet)
 
         def score() -> None:
             report = with_options(score_features(*features, config.eval, splits), run_options(config, runtime))

@@ -56,7 +56,7 @@ def save_state(folder: Path, state: TrainingState, config: Config, runtime: Runt
     for index, moments in optimizer["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     tensors |= {PICTURES: state.pictures, **random}
-    write_saved(folder, tensors, config, state.progress, optimizer["param_groups"], machine_of(runtime))
+    write_saved(folder, tensors, config, state.progress, optimizer["param_groups"], machine=machine_of(runtime))
 
 
 def machine_of(runtime: Runtime) -> dict[str, object]:

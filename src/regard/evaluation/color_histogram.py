@@ -18,7 +18,7 @@ __all__ = ["color_histograms"]
 
 
 def color_histograms(
-    samples: Sequence[Sample], stripes: int = 6, bins: int = 8, masked: bool = False, progress: str | None = None
+    samples: Sequence[Sample], stripes: int = 6, bins: int = 8, *, masked: bool = False, progress: str | None = None
 ) -> np.ndarray:
     """Joint HSV histograms of horizontal stripes, square roots taken (the Hellinger kernel under a cosine).
 

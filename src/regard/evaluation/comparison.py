@@ -11,6 +11,7 @@ from typing import Any
 from regard.metrics.score_options import option_lines
 from regard.metrics.significance import Difference, Interval
 from regard.models.cost import Cost
+from regard.wording import table
 
 __all__ = ["Comparison", "Row"]
 
@@ -125,15 +126,15 @@ class Comparison:
 
     def __str__(self) -> str:
         parts = [*self.data]
-        for table in filter(None, (self.scores(), self.curves(), self.tests())):
-            parts += ["", *_aligned(table)]
+        for rows in filter(None, (self.scores(), self.curves(), self.tests())):
+            parts += ["", *table(rows)]
         return "\n".join([*parts, "", *(f"  {note}" for note in self.notes())])
 
     def to_markdown(self) -> str:
         """Markdown tables and the notes."""
         parts = [*self.data]
-        for table in filter(None, (self.scores(), self.curves(), self.tests())):
-            parts += ["", *_piped(table)]
+        for rows in filter(None, (self.scores(), self.curves(), self.tests())):
+            parts += ["", *_piped(rows)]
         return "\n".join([*parts, "", *(f"- {note}" for note in self.notes()), ""])
 
     def to_csv(self) -> str:
@@ -186,14 +187,6 @@ def _difference(found: Difference) -> str:
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _aligned(table: Table) -> Iterable[str]:
-    """Columns as wide as they need, the first to the left."""
-    widths = [max(map(len, column)) for column in zip(*table)]
-    for row in table:
-        cells = [f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths))]
-        yield "  ".join(cells).rstrip()
 
 
 def _piped(table: Table) -> Iterable[str]:

@@ -85,33 +85,33 @@ def extract(
         (N, D) float32, not L2-normalized.
     """
     device = next(model.parameters()).device
-    transform = view_transform(seen, five_crops)
+    transform = view_transform(seen, five_crops=five_crops)
     pinned = device.type == "cuda"
     loader = test_loader(samples, transform, batch_size=batch_size, workers=loader_workers(workers), pin_memory=pinned)
     out = np.empty((len(samples), model.embed_dim), np.float32)
     done = 0
     bar = tqdm(total=len(samples), desc=progress, unit="image", disable=progress is None, leave=False)
-    with bar, Threads(device.type == "cpu") as threads:
+    with bar, Threads(measured=device.type == "cpu") as threads:
         for batch in threads.each(loader):
             with autocast or nullcontext():
-                embedding = embed_batch(model, batch.images, seen, five_crops)
+                embedding = embed_batch(model, batch.images, seen, five_crops=five_crops)
             out[done : done + len(embedding)] = embedding.cpu().numpy()
             done += len(embedding)
             bar.update(len(embedding))
     return out
 
 
-def view_transform(seen: InputSpec, five_crops: bool) -> TestTransform:
+def view_transform(seen: InputSpec, *, five_crops: bool) -> TestTransform:
     """Return what resizes the pictures that :func:`embed_batch` takes its views from."""
     return TestTransform.of(seen.resized((enlarged(seen.height), enlarged(seen.width))) if five_crops else seen)
 
 
-def embed_batch(model: ReIDModel, images: torch.Tensor, seen: InputSpec, five_crops: bool) -> torch.Tensor:
+def embed_batch(model: ReIDModel, images: torch.Tensor, seen: InputSpec, *, five_crops: bool) -> torch.Tensor:
     """Return the mean of the descriptors, (B, D), of the views of (B, 3, H', W') uint8 images."""
     device = next(model.parameters()).device
     images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
     images = normalize(images, seen.mean, seen.std)
-    return model.embed_views(crops(images, *seen.size) if five_crops else [images], seen.flip)
+    return model.embed_views(crops(images, *seen.size) if five_crops else [images], flip=seen.flip)
 
 
 def enlarged(length: int) -> int:
@@ -166,15 +166,17 @@ def run_options(config: Config, runtime: Runtime) -> dict[str, str]:
 
 
 def embed_run(
-    model: ReIDModel, splits: Splits, config: Config, runtime: Runtime, quiet: bool = False
+    model: ReIDModel, splits: Splits, config: Config, runtime: Runtime, *, quiet: bool = False
 ) -> tuple[FeatureSet, FeatureSet]:
     """Embed query and gallery as a run's configuration says; see :func:`embed_split`."""
-    query, gallery = (embed_split(model, splits, part, config, runtime, quiet) for part in get_args(SplitName)[:2])
+    query, gallery = (
+        embed_split(model, splits, part, config, runtime, quiet=quiet) for part in get_args(SplitName)[:2]
+    )
     return query, gallery
 
 
 def embed_split(
-    model: ReIDModel, splits: Splits, split: SplitName, config: Config, runtime: Runtime, quiet: bool = False
+    model: ReIDModel, splits: Splits, split: SplitName, config: Config, runtime: Runtime, *, quiet: bool = False
 ) -> FeatureSet:
     """Embed a part of a data set as a run's configuration says.
 

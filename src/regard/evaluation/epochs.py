@@ -31,6 +31,7 @@ from regard.run_folder.saved_state import read_progress
 from regard.runtime.fabric import Runtime
 from regard.storage import check_writable, read_regular, write_atomic
 from regard.structures import Splits
+from regard.wording import table
 
 __all__ = ["Checkpoint", "EpochScores", "epochs_folder", "find_checkpoints", "score_epochs"]
 
@@ -76,8 +77,10 @@ class EpochScores(NamedTuple):
         """One line per epoch, in percent, and how it was scored."""
         found = self.figures()
         names = list(found[0][1])
-        lines = [f"{'epoch':>6}" + "".join(f"{name:>9}" for name in names)]
-        lines += [f"{epoch:>6}" + "".join(f"{100 * row[name]:>9.2f}" for name in names) for epoch, row in found]
+        lines = table(
+            [("epoch", *names), *((str(epoch), *(f"{100 * row[name]:.2f}" for name in names)) for epoch, row in found)],
+            left=(),
+        )
         said = dict.fromkeys(in_words(row["options"]) for row in self.rows)
         return "\n".join([self.data, *lines, *(f"  in %; {options}" for options in said)])
 

@@ -78,7 +78,7 @@ def open_sources(run: Run, data: Sequence[str]) -> list[tuple[Source, Splits]]:
     if not data:
         run.check_data()
     own = run.config.data
-    sources = [find_data(text, own.root, run.config, run.runtime, run.quiet) for text in list(data) or [own.name]]
+    sources = [find_data(text, own.root, run.config, run.runtime, quiet=run.quiet) for text in list(data) or [own.name]]
     return list(zip(sources, _read_each(sources)))
 
 
@@ -117,7 +117,7 @@ def score_each(
     """
     scores = []
     for source, splits in opened:
-        query, gallery = embed_run(run.model, splits, run.config, run.runtime, run.quiet)
+        query, gallery = embed_run(run.model, splits, run.config, run.runtime, quiet=run.quiet)
         if not run.runtime.is_main:
             continue
         if how["leave_one_out"]:

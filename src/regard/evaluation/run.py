@@ -60,7 +60,7 @@ class Run:
         return str(self.folder)
 
     @classmethod
-    def of(cls, model: ReIDModel, splits: Splits, config: Config, label: str = "", quiet: bool = False) -> Run:
+    def of(cls, model: ReIDModel, splits: Splits, config: Config, label: str = "", *, quiet: bool = False) -> Run:
         """A network in memory, to be scored on a data set by some settings."""
         run = cls(Path(), label, config, quiet=quiet)
         run.model, run.splits = model.to(run.runtime.device), splits
@@ -85,7 +85,7 @@ class Run:
             DataError: it is not there or not complete.
         """
         self.check_data()
-        return open_data(self.config, self.runtime, self.quiet)
+        return open_data(self.config, self.runtime, quiet=self.quiet)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -115,7 +115,9 @@ class Run:
             DataError: the data set is not there, or the split is empty.
         """
         if split not in self._features:
-            self._features[split] = embed_split(self.model, self.splits, split, self.config, self.runtime, self.quiet)
+            self._features[split] = embed_split(
+                self.model, self.splits, split, self.config, self.runtime, quiet=self.quiet
+            )
         return self._features[split]
 
     def report(self) -> RankingReport:
@@ -136,7 +138,7 @@ class Run:
 
     def on(self, splits: Splits) -> Run:
         """The same network and settings on another data set that was read."""
-        other = Run.of(self.model, splits, self.config, self.label, self.quiet)
+        other = Run.of(self.model, splits, self.config, self.label, quiet=self.quiet)
         other.folder, other.own, other.runtime = self.folder, self.own, self.runtime
         return other
 

@@ -144,7 +144,7 @@ def score_sets(
     report = score_features(query, gallery, config, leave_one_out=leave_one_out, **options)
     if queries != "single":
         report.options["queries"] = f"{queries} of a person's by a camera"
-    return report, further_figures(query, gallery, config, report, details, leave_one_out)
+    return report, further_figures(query, gallery, config, report, details, leave_one_out=leave_one_out)
 
 
 def further_figures(
@@ -153,6 +153,7 @@ def further_figures(
     config: EvalConfig,
     report: RankingReport,
     wanted: Sequence[Detail],
+    *,
     leave_one_out: bool = False,
 ) -> dict[str, Any]:
     """Figures beyond the usual ones, each printable and with ``to_dict``; without expansion and re-ranking.
@@ -174,7 +175,7 @@ def further_figures(
     return {name: makers[name]() for name in wanted}
 
 
-def _check_lists(config: EvalConfig, wanted: Sequence[Detail], pooled: bool = False) -> None:
+def _check_lists(config: EvalConfig, wanted: Sequence[Detail], *, pooled: bool = False) -> None:
     """Raise ConfigError for figures that go by identity where lists say what is right."""
     names = {"open_set": "open-set figures", "cameras": "a table by cameras"}
     for name in ("pooled queries",) * pooled + tuple(names[one] for one in wanted if one in names):

@@ -17,6 +17,7 @@ from regard.metrics import RankingReport
 from regard.metrics.score_options import option_lines
 from regard.naming import distinct
 from regard.structures import Splits
+from regard.wording import table
 
 __all__ = ["Score", "in_place", "labels_of", "mean_of_targets", "score_dict", "transfer_dict", "transfer_table"]
 
@@ -54,10 +55,9 @@ def transfer_table(scores: Sequence[Score]) -> str:
     ]
     if mean := mean_of_targets(scores):
         rows.append((f"mean of {sum(not score.seen for score in scores)} targets", mean, ""))
-    names, left = list(rows[0][1]), max(len(label) for label, _, _ in rows)
-    lines = [" " * left + "".join(f"{name:>9}" for name in names)]
-    for label, row, place in rows:
-        lines.append(f"{label:<{left}}{''.join(f'{100 * row[name]:>9.2f}' for name in names)}  {place}".rstrip())
+    names = list(rows[0][1])
+    cells = ((label, *(f"{100 * row[name]:.2f}" for name in names), place) for label, row, place in rows)
+    lines = table([("", *names, ""), *cells], left=(0, len(names) + 1))
     first, *own = option_lines(labels, [score.report.options for score in scores])
     marked = "; * trained on its training split" if any(score.seen for score in scores) else ""
     return "\n".join([*lines, f"  in %{marked}; {first}", *(f"  {line}" for line in own)])

@@ -112,6 +112,6 @@ def _embed(picture: np.ndarray, model: ReIDModel, calibration: Calibration) -> T
             "with 'regard calibrate RUN'"
         )
     seen = InputSpec.from_dict({key: value for key, value in how.items() if key != "five_crops"})
-    pixels = torch.from_numpy(np.ascontiguousarray(view_transform(seen, how["five_crops"])(picture)))[None]
+    pixels = torch.from_numpy(np.ascontiguousarray(view_transform(seen, five_crops=how["five_crops"])(picture)))[None]
     with Products("fp32", next(model.parameters()).device):
-        return embed_batch(model, pixels, seen, how["five_crops"])[0].cpu()
+        return embed_batch(model, pixels, seen, five_crops=how["five_crops"])[0].cpu()

@@ -36,6 +36,7 @@ from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.input_spec import InputSpec
 from regard.models import ReIDModel
 from regard.structures import DISTRACTOR, Sample
+from regard.wording import table
 
 __all__ = [
     "PrecisionRow",
@@ -201,13 +202,7 @@ def precision_table(rows: Sequence[PrecisionRow]) -> str:
         trained = _with_interval(row.trained, row.low, row.high)
         gain = _with_interval(row.gain, row.gain_low, row.gain_high, "+")
         lines.append((row.system, row.map, chance, before, trained, gain, str(row.images)))
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    aligned = [
-        "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths))
-        )
-        for line in lines
-    ]
+    aligned = table(lines, left=(0, 1))
     note = "in % of the map's mass on the person; 95 % percentile bootstrap over people, 2,000 resamples"
     return "\n".join([*aligned, "", f"  {note}"])
 

@@ -75,6 +75,7 @@ def similarity_cam(
     layer: Layer,
     images: Tensor,
     partners: Tensor,
+    *,
     feature: str | None = None,
     rows: Rows | None = None,
 ) -> Tensor:
@@ -133,6 +134,7 @@ def class_cam(
     layer: Layer,
     images: Tensor,
     labels: Tensor,
+    *,
     head: str | None = None,
     rows: Rows | None = None,
 ) -> Tensor:

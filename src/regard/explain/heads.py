@@ -79,7 +79,7 @@ class HeadHeat(NamedTuple):
 
 
 def pair_heat(
-    model: ReIDModel, first: Tensor, second: Tensor, tap: int | None = -1, heads: bool = False
+    model: ReIDModel, first: Tensor, second: Tensor, tap: int | None = -1, *, heads: bool = False
 ) -> dict[str, PairHeat]:
     """Why two pictures match: heat on both, per attention layer of the network, or per head.
 
@@ -141,12 +141,12 @@ def head_heat(
         if exact:
             maps = exact_cam(model, images, labels, name).maps
         else:
-            maps = class_cam(model, head.layers, images, labels, name, head.rows).cpu().numpy()
+            maps = class_cam(model, head.layers, images, labels, head=name, rows=head.rows).cpu().numpy()
         scores = logits[name].gather(1, labels.to(logits[name].device)[:, None])[:, 0]
         asked = labels.cpu().numpy(), scores.cpu().numpy()
         found[name] = HeadHeat(maps, *asked, exact)
         for level, layer in head.levels.items():
-            maps = class_cam(model, layer, images, labels, name).cpu().numpy()
+            maps = class_cam(model, layer, images, labels, head=name).cpu().numpy()
             found[f"{name} {level}"] = HeadHeat(maps, *asked, exact=False)
     return found
 

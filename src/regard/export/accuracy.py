@@ -57,7 +57,7 @@ def _points(difference: float) -> str:
     return f"{100 * difference:+.2f} points"
 
 
-def open_scored(folder: Path, name: str | None = None, root: Path | None = None, quiet: bool = False) -> Run | None:
+def open_scored(folder: Path, name: str | None = None, root: Path | None = None, *, quiet: bool = False) -> Run | None:
     """The run with the data set to score it on; None where nothing says which, or where the run's own is gone.
 
     Raises:
@@ -74,7 +74,7 @@ def open_scored(folder: Path, name: str | None = None, root: Path | None = None,
         return None
 
 
-def find_pictures(folder: Path | None, splits: Splits | None, int8: bool) -> list[np.ndarray] | None:
+def find_pictures(folder: Path | None, splits: Splits | None, *, int8: bool) -> list[np.ndarray] | None:
     """Pictures to compare with and to calibrate on: of a folder, else of a data set; None where there is neither.
 
     A data set's are of its training part where it has one, so that an int8 network is not scored on what it has seen.
@@ -108,7 +108,7 @@ def int8_loss(run: Run, exported: Exported) -> Loss:
     network = open_engine(run.folder, "torch", size=size)
     quantized = open_engine(exported.files[0], precision="int8")
     splits, how = run.splits, run.config.eval
-    loss = Loss(*(score_engine(engine, splits, how, run.quiet) for engine in (network, quantized)))
+    loss = Loss(*(score_engine(engine, splits, how, quiet=run.quiet) for engine in (network, quantized)))
     scores = {name: {"mAP": float(each.mAP), "rank1": float(each.cmc[0])} for name, each in vars(loss).items()}
     about = {"data": splits.label, "root": str(splits.root), "options": dict(next(iter(vars(loss).values())).options)}
     card = replace(exported.card, scores={**about, **scores})
@@ -116,7 +116,7 @@ def int8_loss(run: Run, exported: Exported) -> Loss:
     return loss
 
 
-def score_engine(engine: Engine, splits: Splits, config: EvalConfig, quiet: bool = False) -> RankingReport:
+def score_engine(engine: Engine, splits: Splits, config: EvalConfig, *, quiet: bool = False) -> RankingReport:
     """Score an engine on query and gallery.
 
     Raises:
@@ -141,6 +141,6 @@ def embed_samples(engine: Engine, samples: Sequence[Sample], config: EvalConfig,
     parts = []
     with tqdm(total=len(samples), desc=title, unit="image", disable=title is None, leave=False) as bar:
         for batch in loader:
-            parts.append(engine.embed(batch.images.permute(0, 2, 3, 1).numpy(), config.flip))
+            parts.append(engine.embed(batch.images.permute(0, 2, 3, 1).numpy(), flip=config.flip))
             bar.update(len(batch.images))
     return np.concatenate(parts)

@@ -71,7 +71,7 @@ class Engine:
         own = replace(self.card, weights=weights).fingerprint
         return own if self.precision == "fp32" else f"{own}-{self.name}-{self.precision}"
 
-    def embed(self, images: np.ndarray, flip: bool = False) -> np.ndarray:
+    def embed(self, images: np.ndarray, *, flip: bool = False) -> np.ndarray:
         """Descriptors of pictures.
 
         Args:
@@ -111,7 +111,7 @@ def open_files(
     precision = precision or card.precision
     try:
         if name == "torch":
-            return torch_engine(program_module(load_program(files[0])), card, precision, threads)
+            return torch_engine(program_module(load_program(files[0])), card, precision, threads=threads)
         return {"onnxruntime": onnx_engine, "openvino": openvino_engine}[name](files, card, precision, threads)
     except RegardError:
         raise
@@ -126,6 +126,7 @@ def torch_engine(
     module: fx.GraphModule,
     card: Card,
     precision: Precision,
+    *,
     threads: int | None = None,
     device: torch.device | None = None,
     compile: bool = False,

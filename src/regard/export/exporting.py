@@ -133,10 +133,10 @@ def export_run(
         CheckpointError: there is no model, or what was made is not the network.
         StorageError: the disk refused.
     """
-    check_format(to, int8)
+    check_format(to, int8=int8)
     model, card = describe(folder, size)
     real = None if pictures is None else resized(pictures, card)
-    files, card, parity = make_files(model, card, to, real, int8, tolerance)
+    files, card, parity = make_files(model, card, to, pictures=real, int8=int8, tolerance=tolerance)
     card = with_files(card, files)
     path = output or exports_folder(Path(folder)) / f"{card.stem}{FORMATS[to]}"
     if path.suffix != FORMATS[to]:
@@ -150,6 +150,7 @@ def make_files(
     model: ReIDModel,
     card: Card,
     to: str,
+    *,
     pictures: np.ndarray | None = None,
     int8: bool = False,
     tolerance: float | None = None,
@@ -158,7 +159,7 @@ def make_files(
     program = trace(model, card.height, card.width)
     kinds = {} if pictures is None else {"real": pictures}
     if int8:  # made-up pictures are left out: it knows the ranges of real ones only
-        return make_int8(to_onnx(program, card), model, card, to, kinds, tolerance)
+        return make_int8(to_onnx(program, card), model, card, to, kinds, tolerance=tolerance)
     kinds["made-up"] = made_pictures(card.height, card.width)
     if to == "torch-export":
         files = {".pt2": to_torch_export(program, card)}
@@ -169,7 +170,7 @@ def make_files(
 
 
 def make_int8(
-    onnx: bytes, model: ReIDModel, card: Card, to: str, pictures: dict[str, np.ndarray], tolerance: float | None
+    onnx: bytes, model: ReIDModel, card: Card, to: str, pictures: dict[str, np.ndarray], *, tolerance: float | None
 ) -> tuple[dict[str, bytes], Card, dict[str, Parity]]:
     """The files of an int8 export, by the fastest plan that the network stands."""
     if not pictures:

@@ -37,7 +37,7 @@ FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
 """Name of a format -> how its file names end."""
 
 
-def check_format(name: str, int8: bool = False) -> None:
+def check_format(name: str, *, int8: bool = False) -> None:
     """Check that there is a format, and that what it takes is installed.
 
     Raises:

@@ -75,7 +75,7 @@ def open_engine(
         place = choose_device(device, "device")
         model, card = describe(source, size)
         module = program_module(trace(model.to(place), card.height, card.width))
-        return torch_engine(module, card, precision, threads, place, compile)
+        return torch_engine(module, card, precision, threads=threads, device=place, compile=compile)
     data, card = exported_onnx(source, size, precision)
     if precision == "int8":
         name = _right_in_int8(card, engine, [each for each in RUNS[".onnx"] if is_installed(each)], source)

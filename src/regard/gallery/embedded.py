@@ -124,7 +124,7 @@ class EmbeddedEngine:
             rows, view = self._open.behind(after, filter, limit), self._open.view()
         return [view.record(row) for row in rows]
 
-    def search(self, vectors: np.ndarray, k: int, filter: Filter, exact: bool = True) -> list[list[Hit]]:
+    def search(self, vectors: np.ndarray, k: int, filter: Filter, *, exact: bool = True) -> list[list[Hit]]:
         """See :meth:`Engine.search`; without an index (see :meth:`index`) every search is exact.
 
         Scores are inner products rounded to float32, equal ones in order of id.
@@ -132,10 +132,10 @@ class EmbeddedEngine:
         vectors = np.asarray(vectors, np.float32)
         with self._busy:
             accepted, view, short = self._open.accepted(filter), self._open.view(), self._short
-        if short is None or not pays(short, accepted, k, exact):
+        if short is None or not pays(short, accepted, k, exactly=exact):
             found = nearest(view.coded, vectors, k, accepted)
         else:
-            rows = narrow(short, view.coded, vectors, k, accepted, exact)
+            rows = narrow(short, view.coded, vectors, k, accepted, exactly=exact)
             found = [nearest(view.coded, query[None], k, some)[0] for query, some in zip(vectors, rows)]
         return [[Hit(view.record(row), float(score)) for row, score in zip(*best)] for best in found]
 
@@ -218,7 +218,7 @@ class EmbeddedEngine:
         except Exception:
             return None
 
-    def _rebuild(self, short: bool = True) -> None:
+    def _rebuild(self, *, short: bool = True) -> None:
         """Make the table from the parts, and short codes if the gallery says there were some."""
         self._touch()
         if self._table is not None:

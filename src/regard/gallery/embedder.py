@@ -67,6 +67,7 @@ class Embedder:
     def __init__(
         self,
         path: Path | str,
+        *,
         size: tuple[int, int] | None = None,
         flip: bool | None = None,
         batch_size: int = 32,
@@ -95,7 +96,7 @@ class Embedder:
         self.engine = self._open(folder, engine, precision)
         self.busy = threading.Lock()
         torch_computes = self.engine is None or self.engine.name == "torch"
-        self._threads = Threads(torch_computes and self.device.type == "cpu")
+        self._threads = Threads(measured=torch_computes and self.device.type == "cpu")
 
     @classmethod
     def like(cls, made_by: Mapping[str, Any], path: Path | str | None = None) -> Self:
@@ -120,7 +121,7 @@ class Embedder:
             )
         size, precision = (made_by["height"], made_by["width"]), made_by.get("precision", "fp32")
         engine = None if precision == "fp32" else made_by["engine"]
-        return cls(path or made_by["path"], size, flip=made_by["flip"], engine=engine, precision=precision)
+        return cls(path or made_by["path"], size=size, flip=made_by["flip"], engine=engine, precision=precision)
 
     def _open(self, folder: Path, engine: EngineName | None, precision: Precision) -> Engine | None:
         if engine is None and precision == "fp32":
@@ -197,12 +198,12 @@ class Embedder:
             for place, picture in zip(resized, pictures):
                 self._transform(picture, out=place)
             with self.busy, self._threads, self._threads.step():
-                return self.engine.embed(resized, self.seen.flip)[: len(pictures)]
+                return self.engine.embed(resized, flip=self.seen.flip)[: len(pictures)]
         images = self.batch(pictures)
         missing = images.new_zeros(self.batch_size - len(images), *images.shape[1:])
         images = torch.cat([images, missing]).contiguous(memory_format=torch.channels_last)
         with self.busy, self._threads, self._threads.step(), torch.inference_mode(), self._products:
-            out = self.model.embed_views([images], self.seen.flip)
+            out = self.model.embed_views([images], flip=self.seen.flip)
         return out[: len(pictures)].cpu().numpy()
 
 

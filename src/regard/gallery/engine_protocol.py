@@ -56,7 +56,7 @@ class Engine(Protocol):
         """Records in order of id, those behind ``after``."""
         ...
 
-    def search(self, vectors: np.ndarray, k: int, filter: Filter, exact: bool = True) -> list[list[Hit]]:
+    def search(self, vectors: np.ndarray, k: int, filter: Filter, *, exact: bool = True) -> list[list[Hit]]:
         """The k most similar records to each of (Q, D) descriptors of length 1, best first."""
         ...
 

@@ -144,7 +144,7 @@ class Gallery:
             self._note(index=None)
         return gone
 
-    def purge(self, before: float, undated: bool = False) -> int:
+    def purge(self, before: float, *, undated: bool = False) -> int:
         """Remove pictures taken before a moment; the number that went.
 
         Args:
@@ -266,7 +266,7 @@ class Gallery:
         self._note(index={"recall": recall, "k": k, "samples": len(vectors)})
         return recall
 
-    def export(self, path: Path, vectors: bool = True) -> int:
+    def export(self, path: Path, *, vectors: bool = True) -> int:
         """Write everything known to a Parquet file, in order of id; the number of rows.
 
         Args:
@@ -290,7 +290,7 @@ class Gallery:
             with pq.ParquetWriter(temporary, pa.schema(kinds)) as writer:
                 for page in pages(self.records(), PAGE):
                     rows += len(page)
-                    writer.write_table(pa.Table.from_pylist(self._rows(page, vectors), schema=pa.schema(kinds)))
+                    writer.write_table(pa.Table.from_pylist(self._rows(page, vectors=vectors), schema=pa.schema(kinds)))
             temporary.replace(path)
         except OSError as error:
             raise StorageError(f"could not write {path} ({error.strerror or error}); make room, then export") from error
@@ -298,7 +298,7 @@ class Gallery:
             temporary.unlink(missing_ok=True)
         return rows
 
-    def _rows(self, page: Sequence[Record], vectors: bool) -> Sequence[dict[str, Any]]:
+    def _rows(self, page: Sequence[Record], *, vectors: bool) -> Sequence[dict[str, Any]]:
         rows = [record.to_dict() | {"attributes": json.dumps(dict(record.attributes))} for record in page]
         if vectors:
             for row, item in zip(rows, self._engine.get([record.id for record in page])):

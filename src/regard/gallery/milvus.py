@@ -139,7 +139,7 @@ class MilvusEngine:
         return sorted(map(to_record, rows), key=lambda record: record.id)
 
     @said_plainly
-    def search(self, vectors: np.ndarray, k: int, filter: Filter, exact: bool = True) -> list[list[Hit]]:
+    def search(self, vectors: np.ndarray, k: int, filter: Filter, *, exact: bool = True) -> list[list[Hit]]:
         """See :meth:`Engine.search`."""
         if filter.is_impossible:
             return [[] for _ in vectors]

@@ -73,7 +73,7 @@ class Short(NamedTuple):
     prunes: bool
 
 
-def pays(short: Short, accepted: np.ndarray, k: int, exactly: bool) -> bool:
+def pays(short: Short, accepted: np.ndarray, k: int, *, exactly: bool) -> bool:
     """Whether a search for the k best of the (N,) accepted rows gains by the short codes."""
     total = int(np.count_nonzero(accepted))
     useful = short.prunes if exactly else max(short.look, k, LEAST) < SPARSE * total
@@ -81,7 +81,7 @@ def pays(short: Short, accepted: np.ndarray, k: int, exactly: bool) -> bool:
 
 
 def narrow(
-    short: Short, coded: Coded, queries: np.ndarray, k: int, accepted: np.ndarray, exactly: bool
+    short: Short, coded: Coded, queries: np.ndarray, k: int, accepted: np.ndarray, *, exactly: bool
 ) -> Iterator[np.ndarray]:
     """For each query the (N,) rows of the (N,) accepted ones that have to be looked at for the k best."""
     covered, most = len(short.codes), max(short.look, k, LEAST)

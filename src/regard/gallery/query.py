@@ -122,7 +122,9 @@ def search(
         check_prior(prior)
     started = time.perf_counter()
     vector = combine(query, engine.dim)
-    hits = candidates(engine, vector, max(CANDIDATES, 5 * k) if rerank else k, filter, exact, k if group else 0)
+    hits = candidates(
+        engine, vector, max(CANDIDATES, 5 * k) if rerank else k, filter, exact=exact, groups=k if group else 0
+    )
     if rerank and len(hits) > 2:
         hits = reranked(engine, vector, hits)
     matches = grouped(hits)[:k] if group else [Match(0, hit.record, hit.score) for hit in hits[:k]]
@@ -169,12 +171,12 @@ def combine(query: np.ndarray, dim: int) -> np.ndarray:
 
 
 def candidates(
-    engine: Engine, vector: np.ndarray, want: int, filter: Filter, exact: bool, groups: int = 0
+    engine: Engine, vector: np.ndarray, want: int, filter: Filter, *, exact: bool, groups: int = 0
 ) -> list[Hit]:
     """At least the ``want`` best hits, by score and at equal scores by id; more where a tie or a group needs them."""
     fetch = want
     while True:
-        hits = engine.search(vector[None], fetch + 1, filter, exact)[0]
+        hits = engine.search(vector[None], fetch + 1, filter, exact=exact)[0]
         tied = len(hits) > fetch and hits[fetch].score == hits[want - 1].score
         few = groups and len(grouped(hits[:fetch])) < groups
         if len(hits) <= fetch or fetch >= MOST * max(want, 1) or not (tied or few):

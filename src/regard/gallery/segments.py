@@ -75,7 +75,7 @@ class Parts:
         """Take back a part that was just appended."""
         self._paths.pop(number).unlink()
 
-    def read(self, number: int, check: bool = False) -> pa.Table:
+    def read(self, number: int, *, check: bool = False) -> pa.Table:
         """A part as a table, mapped and not copied.
 
         Raises:

@@ -18,7 +18,7 @@ HEAD = 0.22
 """Part of an upright person crop, from the top, in which the head lies."""
 
 
-def thumbnail(picture: np.ndarray, height: int = 192, blur_head: bool = False) -> bytes:
+def thumbnail(picture: np.ndarray, height: int = 192, *, blur_head: bool = False) -> bytes:
     """A small JPEG without any metadata.
 
     Args:

@@ -31,7 +31,7 @@ SCALE = 2**DOUBLINGS
 HIDDEN = 64
 
 
-def doubling(channels: int, kernel: DecoderKernel, bias: bool) -> nn.ConvTranspose2d:
+def doubling(channels: int, kernel: DecoderKernel, *, bias: bool) -> nn.ConvTranspose2d:
     """A transposed convolution from (B, channels, H, W) to (B, HIDDEN, 2 H, 2 W)."""
     if kernel == "2x2":
         return nn.ConvTranspose2d(channels, HIDDEN, 2, stride=2, bias=bias)
@@ -55,6 +55,7 @@ class MapDecoder(nn.Module):
         channels: int,
         outputs: Sequence[int],
         kernel: DecoderKernel = "3x3",
+        *,
         nonlinear: bool = False,
         end_norm: bool = False,
     ):

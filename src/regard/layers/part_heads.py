@@ -75,6 +75,7 @@ class PartHeads(nn.Module):
         dim: int,
         num_ids: int,
         dropout: float,
+        *,
         sharing: Sharing,
         classified: Sequence[str],
     ):

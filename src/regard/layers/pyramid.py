@@ -32,7 +32,7 @@ class AttentionLevel(nn.Module):
         gating: ``"multiply"`` gives x ⊙ gate(x), ``"square"`` x² ⊙ gate(x).
     """
 
-    def __init__(self, agent: nn.Module, channels: int, normalize: bool, gating: Gating = "multiply"):
+    def __init__(self, agent: nn.Module, channels: int, *, normalize: bool, gating: Gating = "multiply"):
         super().__init__()
         check_choice("gating", gating, Gating)
         self.agent = agent

@@ -32,7 +32,7 @@ class SpatialAttention(nn.Module):
             that sum to 1 shrink its mean by that factor.
     """
 
-    def __init__(self, mode: SpatialMode = "l1", rescale: bool = True):
+    def __init__(self, mode: SpatialMode = "l1", *, rescale: bool = True):
         super().__init__()
         check_choice("mode", mode, SpatialMode)
         self.mode: SpatialMode = mode

@@ -50,6 +50,7 @@ class Term(nn.Module):
         name: str,
         loss: nn.Module,
         on: str,
+        *,
         weight: float = 1.0,
         reduction: str = "mean",
         gather: bool = False,

@@ -32,6 +32,7 @@ class BatchHardTriplet(nn.Module):
     def __init__(
         self,
         margin: float | None = 0.3,
+        *,
         normalize: bool = False,
         under_root: float = 0.0,
         group: int | None = None,

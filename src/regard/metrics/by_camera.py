@@ -18,6 +18,7 @@ from regard.metrics.protocol import Protocol, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.ranking_report import RankingReport
 from regard.structures import JUNK
+from regard.wording import table
 
 __all__ = ["Averages", "CameraPairs", "average", "evaluate_camera_pairs"]
 
@@ -47,11 +48,11 @@ class CameraPairs(NamedTuple):
         return {"pairs": rows}
 
     def __str__(self) -> str:
-        lines = ["query camera " + "".join(f"{f'in {camera}':>19}" for camera in self.gallery_cameras)]
+        rows = [["query camera", *(f"in {camera}" for camera in self.gallery_cameras)]]
         for camera, *row in zip(self.query_cameras, self.mAP, self.rank1, self.num_queries):
             cells = [f"{100 * a:.1f} {100 * r:.1f} ({n})" if n else "-" for a, r, n in zip(*row)]
-            lines.append(f"{camera:>12} " + "".join(f"{cell:>19}" for cell in cells))
-        return "\n".join([*lines, "  mAP and rank-1 in % (queries)"])
+            rows.append([str(camera), *cells])
+        return "\n".join([*table(rows, left=()), "  mAP and rank-1 in % (queries)"])
 
 
 class Averages(NamedTuple):
@@ -72,12 +73,9 @@ class Averages(NamedTuple):
         return self._asdict()
 
     def __str__(self) -> str:
-        rows = {"queries": self.micro, "people": self.per_identity, "query cameras": self.per_camera}
-        lines = ["mean over     " + "".join(f"{name:>9}" for name in self.micro)]
-        for label, row in rows.items():
-            if row is not None:
-                lines.append(f"{label:<14}" + "".join(f"{100 * value:>9.2f}" for value in row.values()))
-        return "\n".join([*lines, "  in %"])
+        means = {"queries": self.micro, "people": self.per_identity, "query cameras": self.per_camera}
+        rows = [[label, *(f"{100 * value:.2f}" for value in row.values())] for label, row in means.items() if row]
+        return "\n".join([*table([["mean over", *self.micro], *rows]), "  in %"])
 
 
 def average(report: RankingReport, query_pids: Ids, query_camids: Ids | None = None) -> Averages:

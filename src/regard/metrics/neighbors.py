@@ -95,7 +95,7 @@ def nearest_neighbors(
         features = without(common, features, metric)
         metric, unit = ("sqeuclidean", 0.5) if metric == "cosine" else (metric, unit)
     count = len(features)
-    near, far = _search(features, k, metric, memory_mb, progress)
+    near, far = _search(features, k, metric, memory_mb, progress=progress)
     settled = ((near.counts() >= k) & (far.counts() >= 1) & ~near.crowded & ~far.crowded)[:count]
     order = np.empty((count, k), np.int32)
     farthest = np.empty(count, np.float32)
@@ -219,7 +219,7 @@ class _Side:
 
     def begin(self, span: slice, block: Tensor) -> None:
         """Take the first bounds, and candidates, from the (n, n) scores of some images with one another."""
-        best = self._best_of_groups(block, False)
+        best = self._best_of_groups(block, transposed=False)
         beyond = max(0, span.stop - self._count)
         if beyond:  # a group holds every (n / 32)-th column
             padded = torch.arange(block.shape[1] - beyond, block.shape[1], device=best.device)
@@ -229,12 +229,12 @@ class _Side:
         kth = best.topk(self._k, dim=1).values[:, -1] if best.shape[1] >= self._k else -torch.inf
         self._least[rows] = -torch.inf
         self._raise(rows, kth)
-        self._collect(block, span, span, False)
+        self._collect(block, span, span, transposed=False)
 
     def add(self, block: Tensor, a: slice, b: slice) -> None:
         """Take candidates, for both, from the (n, m) scores of the images ``a`` with other images ``b``."""
-        self._collect(block, a, b, False)
-        self._collect(block, b, a, True)
+        self._collect(block, a, b, transposed=False)
+        self._collect(block, b, a, transposed=True)
 
     def finish(self) -> None:
         """Forget the candidates that others have surpassed since they were taken."""
@@ -262,17 +262,17 @@ class _Side:
         slack = 2 * self._scores.error[rows] + 2.1 * self._scores.rounding * kth.abs().clamp(max=1e38)
         self._least[rows] = self._least[rows].maximum(kth - slack)
 
-    def _best_of_groups(self, block: Tensor, transposed: bool) -> Tensor:
+    def _best_of_groups(self, block: Tensor, *, transposed: bool) -> Tensor:
         """(n, G) best score, times the sign, of each row's groups of 32 columns; (m, G) if transposed."""
         n, m = block.shape
         grouped = block.view(n // _GROUP, _GROUP, m) if transposed else block.view(n, _GROUP, -1)
         best = (grouped.amax(1) if self._sign > 0 else grouped.amin(1)).float() * self._sign
         return best.T if transposed else best
 
-    def _collect(self, block: Tensor, of: slice, among: slice, transposed: bool) -> None:
+    def _collect(self, block: Tensor, of: slice, among: slice, *, transposed: bool) -> None:
         """Add candidates of the images ``of`` among others; ``block`` has the former in rows unless transposed."""
         least = self._least[of]
-        hit = self._best_of_groups(block, transposed) >= least[:, None]
+        hit = self._best_of_groups(block, transposed=transposed) >= least[:, None]
         crowded = hit.sum(1) > self._crowd
         self._drop(of, crowded)
         groups, width = hit.shape[1], block.shape[1]
@@ -335,7 +335,7 @@ def _where(found: Candidates, keep: Tensor) -> Candidates:
     return Candidates(*(column[keep] for column in found))
 
 
-def _search(features: Tensor, k: int, metric: str, memory_mb: float, progress: bool) -> tuple[_Side, _Side]:
+def _search(features: Tensor, k: int, metric: str, memory_mb: float, *, progress: bool) -> tuple[_Side, _Side]:
     """Candidates for the k nearest and for the farthest image of all."""
     scores = _Scores(features, metric, memory_mb)
     sides = _Side(scores, len(features), k, 1), _Side(scores, len(features), 1, -1)

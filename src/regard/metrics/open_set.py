@@ -28,7 +28,7 @@ from regard.metrics.distance import comparable, distance_blocks, ordering
 from regard.metrics.feature_set import FeatureSet
 from regard.metrics.protocol import read_protocol
 from regard.metrics.ranking import mask_pairs, thin_blocks
-from regard.wording import count
+from regard.wording import count, table
 
 __all__ = ["OpenSet", "OperatingPoint", "evaluate_open_set"]
 
@@ -81,17 +81,17 @@ class OpenSet(NamedTuple):
         return content
 
     def __str__(self) -> str:
-        lines = [f"{'false alarms':>14}{'TPR, pairs':>12}{'threshold':>11}{'DIR, queries':>14}{'threshold':>11}"]
-        table: dict[float, list[OperatingPoint | None]] = {}
+        rows = [("  false alarms", "TPR, pairs", "threshold", "DIR, queries", "threshold")]
+        found: dict[float, list[OperatingPoint | None]] = {}
         for place, points in enumerate((self.verification, self.identification)):
             for point in points:
-                table.setdefault(point.wanted, [None, None])[place] = point
-        for wanted, points in table.items():
+                found.setdefault(point.wanted, [None, None])[place] = point
+        for wanted, points in found.items():
             cells = [(f"{100 * p.true_rate:.2f}", f"{p.threshold:.4f}") if p else ("-", "-") for p in points]
-            lines.append(f"{100 * wanted:>14g}{cells[0][0]:>12}{cells[0][1]:>11}{cells[1][0]:>14}{cells[1][1]:>11}")
+            rows.append((f"{100 * wanted:g}", *cells[0], *cells[1]))
         pairs = f"{self.num_right:,} right and {self.num_wrong:,} wrong pairs"
         queries = f"{count(self.num_known, 'query')} with a match and {self.num_unknown:,} without"
-        return "\n".join([*lines, f"  in %; {pairs}; {queries}; metric {self.metric}"])
+        return "\n".join([*table(rows, left=()), f"  in %; {pairs}; {queries}; metric {self.metric}"])
 
 
 def evaluate_open_set(
@@ -146,8 +146,8 @@ def evaluate_open_set(
     wrong, right = (every - right).cpu().numpy(), right.cpu().numpy()
     root = order != metric
     return OpenSet(
-        _verification(right, wrong, rates, root),
-        _identification(nearest, correct, known, rates, root),
+        _verification(right, wrong, rates, root=root),
+        _identification(nearest, correct, known, rates, root=root),
         int(right.sum()),
         int(wrong.sum()),
         int(known.sum()),
@@ -170,7 +170,7 @@ def _edge(number: int) -> float:
 
 
 def _verification(
-    right: np.ndarray, wrong: np.ndarray, rates: Sequence[float], root: bool
+    right: np.ndarray, wrong: np.ndarray, rates: Sequence[float], *, root: bool
 ) -> tuple[OperatingPoint, ...]:
     """TPR at the highest bin edge below which no more than the wished share of wrong pairs lies."""
     below, found = (np.concatenate([[0], counts.cumsum()]) for counts in (wrong, right))
@@ -187,7 +187,7 @@ def _verification(
 
 
 def _identification(
-    nearest: np.ndarray, correct: np.ndarray, known: np.ndarray, rates: Sequence[float], root: bool
+    nearest: np.ndarray, correct: np.ndarray, known: np.ndarray, rates: Sequence[float], *, root: bool
 ) -> tuple[OperatingPoint, ...]:
     """DIR at the highest threshold that alarms for no more than the wished share of unknown queries."""
     alarms = np.sort(nearest[~known])

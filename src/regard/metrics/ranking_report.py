@@ -24,6 +24,7 @@ from regard.metrics.ranking import positive_ranks
 from regard.metrics.rerank import KReciprocal, rerank_blocks
 from regard.metrics.score_options import in_words
 from regard.structures import MatchLists
+from regard.wording import table
 
 __all__ = ["RankingReport", "evaluate_ranking"]
 
@@ -77,7 +78,7 @@ class RankingReport:
         ranks = {f"rank-{k}": self.rank(k) for k in RANKS if k <= len(self.cmc)}
         return {"mAP": self.mAP, "mINP": self.mINP, **ranks}
 
-    def to_dict(self, per_query: bool = False) -> dict[str, Any]:
+    def to_dict(self, *, per_query: bool = False) -> dict[str, Any]:
         """All of it in plain Python types, ready for JSON; with ``per_query`` also ap, inp and first_hit."""
         content: dict[str, Any] = {
             "mAP": self.mAP,
@@ -96,12 +97,10 @@ class RankingReport:
     def __str__(self) -> str:
         cells = {name: f"{100 * value:.2f}" for name, value in self.figures().items()}
         cells |= {"queries": f"{self.num_queries:,}", "unmatched": f"{self.num_queries - self.num_valid:,}"}
-        width = max(map(len, cells)) + 1
-        table = ["".join(f"{cell:>{width}}" for cell in row) for row in (cells, cells.values())]
-        return "\n".join([*table, f"  in %; {in_words(self.options)}"])
+        return "\n".join([*table((cells, cells.values()), left=()), f"  in %; {in_words(self.options)}"])
 
 
-def evaluate_ranking(
+def evaluate_ranking(  # noqa: PLR0917
     query: Array,
     gallery: Array,
     query_pids: Ids,
@@ -228,7 +227,7 @@ def _same_camera(protocol: Protocol) -> str:
     return "ignored" if protocol.query_camids is None else "removed"
 
 
-def _check_one_list(rerank: object, expansion: object, cmc: str, cameras: bool) -> None:
+def _check_one_list(rerank: object, expansion: object, cmc: str, *, cameras: bool) -> None:
     """Raise ConfigError for an option that leaving one out within a list does not go with."""
     drawn = cmc == "cuhk03" and not cameras
     for name, chosen in (("re-ranking", rerank), ("query expansion", expansion), ("cmc 'cuhk03'", drawn)):

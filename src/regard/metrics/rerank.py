@@ -94,7 +94,9 @@ def rerank_blocks(
     options = options or KReciprocal()
     queries, targets = comparable(query, gallery, metric, device)
     blocks = distance_blocks(queries, targets, metric=metric, memory_mb=memory_mb)
-    return _blocks(blocks, torch.cat([queries, targets]), len(queries), options, metric, memory_mb, progress)
+    return _blocks(
+        blocks, torch.cat([queries, targets]), len(queries), options, metric, memory_mb=memory_mb, progress=progress
+    )
 
 
 def _blocks(
@@ -103,6 +105,7 @@ def _blocks(
     num_queries: int,
     options: KReciprocal,
     metric: str,
+    *,
     memory_mb: float,
     progress: bool,
 ) -> Iterator[tuple[slice, Tensor]]:

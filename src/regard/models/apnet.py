@@ -94,8 +94,8 @@ class APNet(GlobalDescriptor):
     def __init__(
         self,
         num_ids: int,
-        pretrained: bool | str | Path = False,
         *,
+        pretrained: bool | str | Path = False,
         level: int = 2,
         agent: Agent = "se",
         order: Order = "fine_to_coarse",
@@ -118,12 +118,12 @@ class APNet(GlobalDescriptor):
             raise ConfigError(
                 f"height and width are {height} and {width}, wanted the pixels of an image, as 256 and 128"
             )
-        stages = Backbone(backbone, pretrained, last_stride, stem_relu)
+        stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
         attention = {}
         if level and agent == "se":
             attention = _channel_attention(stages, level, order, se_hidden)
         elif level:
-            attention = _relation_attention(stages, agent, level, order, height, width)
+            attention = _relation_attention(stages, agent, level, order, height, width=width)
         super().__init__(num_ids, stages, attention)
         self.image_size = (height, width) if level and agent in RELATIONS else None
         if self.image_size:
@@ -176,7 +176,7 @@ def _channel_attention(stages: Backbone, level: int, order: Order, se_hidden: in
 
 
 def _relation_attention(
-    stages: Backbone, agent: Agent, level: int, order: Order, height: int, width: int
+    stages: Backbone, agent: Agent, level: int, order: Order, height: int, *, width: int
 ) -> dict[str, AttentionPyramid]:
     """A pyramid after every stage but the stem: level 1 sees the whole map, level 2 halves, level 3 quarters."""
     pyramids = {}

@@ -68,6 +68,7 @@ class Backbone(nn.Module):
     def __init__(
         self,
         name: str,
+        *,
         pretrained: bool | str | Path = False,
         last_stride: int = 1,
         stem_relu: bool = False,
@@ -77,7 +78,7 @@ class Backbone(nn.Module):
         super().__init__()
         if last_stride not in (1, 2):
             raise ConfigError(f"last_stride is {last_stride}, wanted 1 (keep the resolution) or 2 (halve it)")
-        network = _create(name, pretrained)
+        network = _create(name, pretrained=pretrained)
         self.name = name
         self.stages = nn.ModuleList(_cut(name, network))
         _check_same(name, network, self.stages)
@@ -118,7 +119,7 @@ class Backbone(nn.Module):
         return layers
 
 
-def _create(name: str, pretrained: bool | str | Path) -> nn.Module:
+def _create(name: str, *, pretrained: bool | str | Path) -> nn.Module:
     """The whole timm network without its classifier, with the weights asked for."""
     check_kind("backbone", name, str, "a name of timm's, such as 'resnet50'")
     if not timm.is_model(name):

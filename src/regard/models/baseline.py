@@ -39,13 +39,20 @@ class Baseline(GlobalDescriptor):
     def __init__(
         self,
         num_ids: int,
-        pretrained: bool | str | Path = False,
         *,
+        pretrained: bool | str | Path = False,
         backbone: str = "resnet50",
         last_stride: int = 1,
         stem_relu: bool = False,
         same_padding: bool = False,
         norm_eps: float | None = None,
     ):
-        stages = Backbone(backbone, pretrained, last_stride, stem_relu, same_padding, norm_eps)
+        stages = Backbone(
+            backbone,
+            pretrained=pretrained,
+            last_stride=last_stride,
+            stem_relu=stem_relu,
+            same_padding=same_padding,
+            norm_eps=norm_eps,
+        )
         super().__init__(num_ids, stages, attention={})

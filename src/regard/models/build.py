@@ -29,7 +29,7 @@ from regard.version import __version__
 __all__ = ["create_model", "from_config", "load"]
 
 
-def create_model(name: str, num_ids: int, pretrained: bool | str | Path = False, **options: Any) -> ReIDModel:
+def create_model(name: str, num_ids: int, *, pretrained: bool | str | Path = False, **options: Any) -> ReIDModel:
     """Build a registered model.
 
     Args:

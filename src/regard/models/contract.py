@@ -103,7 +103,7 @@ class ReIDModel(Described):
         with evaluating(self), torch.no_grad():
             return self._descriptor(images).float()
 
-    def embed_views(self, views: Sequence[Tensor], flip: bool) -> Tensor:
+    def embed_views(self, views: Sequence[Tensor], *, flip: bool) -> Tensor:
         """Return the mean of the descriptors of several views of the same pictures.
 
         Args:
@@ -147,7 +147,7 @@ class ReIDModel(Described):
         for start in range(0, len(given), batch_size):
             images = network_input(given[start : start + batch_size], seen, weight.device, color).to(weight.dtype)
             with Products("fp32", weight.device):
-                rows.append(self.embed_views([images], seen.flip).cpu().numpy())
+                rows.append(self.embed_views([images], flip=seen.flip).cpu().numpy())
         vectors = np.concatenate(rows)
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
         if not (np.isfinite(lengths).all() and lengths.all()):

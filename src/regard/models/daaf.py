@@ -147,8 +147,8 @@ class DAAF(ReIDModel):
     def __init__(
         self,
         num_ids: int,
-        pretrained: bool | str | Path = False,
         *,
+        pretrained: bool | str | Path = False,
         preset: DAAFPreset = "bot",
         hab: bool = True,
         pab: bool = True,
@@ -175,7 +175,9 @@ class DAAF(ReIDModel):
         if end_norm and not chosen.nonlinear:
             raise ConfigError("end_norm is true, but it is of nonlinear decoders; set nonlinear=true")
         port = {"same_padding": True, "norm_eps": MINDSPORE_EPS} if preset == "mindspore" else {}
-        stages = Backbone(backbone, pretrained, chosen.last_stride, chosen.stem_relu, **port)
+        stages = Backbone(
+            backbone, pretrained=pretrained, last_stride=chosen.last_stride, stem_relu=chosen.stem_relu, **port
+        )
         channels = stages.channels[-1]
         super().__init__(num_ids, {"bot": channels, "trinet": TRINET_DIM, "mindspore": MINDSPORE_DIM}[preset])
         self.preset: DAAFPreset = preset
@@ -190,7 +192,7 @@ class DAAF(ReIDModel):
             self.hab = HolisticBranch(copied, decoder_of(channels - first, [1]), first)
         self.pab: MapDecoder | None = None
         if pab:
-            self.pab = decoder_of(*_groups(grouped, group_width, channels))
+            self.pab = decoder_of(*_groups(grouped=grouped, wanted=group_width, channels=channels))
         if decoder_start == "released":
             self._start_as_released()
 
@@ -359,7 +361,7 @@ def trinet_head(channels: int) -> nn.Sequential:
     )
 
 
-def _groups(grouped: bool, wanted: int | None, channels: int) -> tuple[int, list[int]]:
+def _groups(*, grouped: bool, wanted: int | None, channels: int) -> tuple[int, list[int]]:
     """Channels of one group of PAB, and how many maps are read from each; ungrouped, all 17 from all channels."""
     joints = [len(group) for group in JOINT_GROUPS.values()]
     if not grouped:

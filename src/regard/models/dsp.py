@@ -90,6 +90,7 @@ class DeeplySupervised(ReIDModel):
         head_dim: int,
         dropout: float,
         part_conv: Sharing,
+        *,
         part_classifiers: bool,
     ):
         super().__init__(num_ids, embed_dim=STRIPES * backbone.channels[-1])
@@ -106,7 +107,9 @@ class DeeplySupervised(ReIDModel):
         self.attention: nn.ModuleDict | None = nn.ModuleDict()
         width = backbone.channels
         classified = [*(part_names(STRIPES) if part_classifiers else ()), "global"]
-        self.parts: PartHeads | None = PartHeads(width[-1], STRIPES, head_dim, num_ids, dropout, part_conv, classified)
+        self.parts: PartHeads | None = PartHeads(
+            width[-1], STRIPES, head_dim, num_ids, dropout, sharing=part_conv, classified=classified
+        )
         self.supervision: nn.ModuleDict | None = nn.ModuleDict(
             {head: SupervisionHead(width[n], head_dim, num_ids) for n, head in zip(numbers, self.supervised.values())}
         )
@@ -177,8 +180,8 @@ class DSP(DeeplySupervised):
     def __init__(
         self,
         num_ids: int,
-        pretrained: bool | str | Path = False,
         *,
+        pretrained: bool | str | Path = False,
         mode: AttentionMode = "proper",
         part_conv: Sharing = "shared",
         backbone: str = "resnet50",
@@ -189,8 +192,8 @@ class DSP(DeeplySupervised):
         part_classifiers: bool = True,
     ):
         check_choice("mode", mode, AttentionMode)
-        stages = Backbone(backbone, pretrained, last_stride, stem_relu)
-        super().__init__(num_ids, stages, head_dim, dropout, part_conv, part_classifiers)
+        stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
+        super().__init__(num_ids, stages, head_dim, dropout, part_conv=part_conv, part_classifiers=part_classifiers)
         channels = {tap(number): count for number, count in enumerate(stages.channels)}
         self.attention = nn.ModuleDict({name: DeepSelfAttention(channels[name], mode) for name in self.supervised})
 
@@ -233,8 +236,8 @@ class SA(DeeplySupervised):
     def __init__(
         self,
         num_ids: int,
-        pretrained: bool | str | Path = False,
         *,
+        pretrained: bool | str | Path = False,
         mode: SpatialMode = "l1",
         rescale: bool = True,
         part_conv: Sharing = "shared",
@@ -246,9 +249,9 @@ class SA(DeeplySupervised):
         part_classifiers: bool = True,
     ):
         check_choice("mode", mode, SpatialMode)
-        stages = Backbone(backbone, pretrained, last_stride, stem_relu)
-        super().__init__(num_ids, stages, head_dim, dropout, part_conv, part_classifiers)
-        self.attention = nn.ModuleDict({name: SpatialAttention(mode, rescale) for name in self.supervised})
+        stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
+        super().__init__(num_ids, stages, head_dim, dropout, part_conv=part_conv, part_classifiers=part_classifiers)
+        self.attention = nn.ModuleDict({name: SpatialAttention(mode, rescale=rescale) for name in self.supervised})
 
     def attend(self, name: str, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The map as it is, the attended map and its weights."""

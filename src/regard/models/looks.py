@@ -113,7 +113,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def watched(layers: Mapping[Any, nn.Module], copied: bool = True) -> Iterator[dict[Any, Tensor]]:
+def watched(layers: Mapping[Any, nn.Module], *, copied: bool = True) -> Iterator[dict[Any, Tensor]]:
     """Collect the maps that layers return while inside: key -> (B, C, h, w) of the last call, in order of the calls.
 
     Args:

@@ -96,8 +96,8 @@ class MSEA(GlobalDescriptor):
     def __init__(
         self,
         num_ids: int,
-        pretrained: bool | str | Path = False,
         *,
+        pretrained: bool | str | Path = False,
         preset: Literal["lite", "lite-c", "2023", "head", 2023] = "lite",
         level: int = 2,
         kernel: int | Literal["adaptive"] | None = None,
@@ -116,7 +116,7 @@ class MSEA(GlobalDescriptor):
         kernel = chosen.kernel if kernel is None else kernel
         if kernel != "adaptive" and (not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0):
             raise ConfigError(f"kernel is {kernel!r}, wanted an odd number of channels, as 3 or 5, or 'adaptive'")
-        stages = Backbone(backbone, pretrained, last_stride, stem_relu)
+        stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
         taps = enumerate(stages.channels) if level else ()
         attention = {
             tap(stage): AttentionPyramid(

@@ -85,8 +85,8 @@ class MuDeep(ReIDModel):
     def __init__(
         self,
         num_ids: int,
-        pretrained: bool | str | Path = False,
         *,
+        pretrained: bool | str | Path = False,
         scales: int = 3,
         stripes: int = 3,
         guidance: int = 512,
@@ -98,12 +98,12 @@ class MuDeep(ReIDModel):
         last_stride: int = 1,
         stem_relu: bool = True,
     ):
-        _check(scales, stripes, guidance, attention, feature_dim, dropout)
+        _check(scales, stripes, guidance, attention, feature_dim, dropout=dropout)
         super().__init__(num_ids, embed_dim=scales * (1 + stripes) * feature_dim)
         self.stripes = stripes
         self.dropout = dropout
         self.whole_maps = whole_maps
-        self.backbone = Backbone(backbone, pretrained, last_stride, stem_relu)
+        self.backbone = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
         last_stage, channels = _take_last_stage(self.backbone)
         names = [f"scale{number}" for number in range(1, scales + 1)]
         regions = ["global", *(f"part{number}" for number in range(stripes))]
@@ -218,7 +218,7 @@ def _rows(height: int, number: int, stripes: int) -> slice:
     return slice(number * height // stripes, -(-(number + 1) * height // stripes))
 
 
-def _check(scales: int, stripes: int, guidance: int, attention: str, feature_dim: int, dropout: float) -> None:
+def _check(scales: int, stripes: int, guidance: int, attention: str, feature_dim: int, *, dropout: float) -> None:
     """Raise a ConfigError for an option out of range."""
     if scales not in SCALES:
         raise ConfigError(f"scales is {scales}, wanted {SCALES[0]} to {SCALES[-1]} streams")

@@ -71,8 +71,8 @@ class PCB(ReIDModel):
     def __init__(
         self,
         num_ids: int,
-        pretrained: bool | str | Path = False,
         *,
+        pretrained: bool | str | Path = False,
         stripes: int = 6,
         descriptor: Descriptor = "stripes",
         part_conv: Sharing = "separate",
@@ -86,13 +86,13 @@ class PCB(ReIDModel):
             raise ConfigError(f"stripes is {stripes}, but a map is at least 1; the paper has 6")
         check_choice("descriptor", descriptor, Descriptor)
         check_part_options(head_dim, dropout, part_conv)
-        stages = Backbone(backbone, pretrained, last_stride, stem_relu)
+        stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
         super().__init__(num_ids, stripes * (stages.channels[-1] if descriptor == "stripes" else head_dim))
         self.stripes = stripes
         self.descriptor: Descriptor = descriptor
         self.backbone = stages
         self.parts: PartHeads | None = PartHeads(
-            stages.channels[-1], stripes, head_dim, num_ids, dropout, part_conv, part_names(stripes)
+            stages.channels[-1], stripes, head_dim, num_ids, dropout, sharing=part_conv, classified=part_names(stripes)
         )
 
     def forward(self, images: Tensor) -> Output:

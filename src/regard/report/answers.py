@@ -79,7 +79,7 @@ def answers(
     return found
 
 
-def run_answers(run: Run, k: int, show_junk: bool = False) -> Ranking:
+def run_answers(run: Run, k: int, *, show_junk: bool = False) -> Ranking:
     """The k first gallery images of every query of a run, as its own evaluation orders them; see :func:`answers`."""
     how = run.config.eval
     order = how.model_dump(include={"metric", "rerank", "expansion", "junk", "ignore_cameras"})

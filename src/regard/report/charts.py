@@ -359,7 +359,7 @@ def _binned(x: np.ndarray, y: np.ndarray, bins: int = 120) -> tuple[np.ndarray, 
     return np.array([x[p].mean() for p in parts]), np.array([y[p].mean() for p in parts])
 
 
-def _line(axes: Axes, x: np.ndarray, y: np.ndarray, i: int, gid: str, marker: str = "") -> None:
+def _line(axes: Axes, x: np.ndarray, y: np.ndarray, i: int, gid: str, *, marker: str = "") -> None:
     """The i-th series of a chart, the first one strongest, with a tooltip target at every point."""
     color = SERIES[i % len(SERIES)]
     width = 2.2 if i == 0 else 1.5
@@ -373,7 +373,7 @@ def _tips_at(axes: Axes, x: np.ndarray, y: np.ndarray, gid: str, color: str) -> 
     axes.scatter(x, y, s=60, color=color, alpha=0, lw=0, gid=gid, clip_on=False, zorder=9)
 
 
-def _dress(axes: Axes, unit: str, below: str = "", bottom: bool = True) -> None:
+def _dress(axes: Axes, unit: str, below: str = "", *, bottom: bool = True) -> None:
     """Horizontal grid, one base line, the unit above the axis instead of along it."""
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.spines["bottom"].set_color(LINE)

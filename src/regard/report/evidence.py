@@ -64,7 +64,7 @@ def interval_chart(
     for line, (part, title, signed) in zip(grid, panels):
         for axes, name in zip(line, names):
             solid = {label: not signed or sure[label][name] for label in part}
-            _forest(axes, {label: found[name] for label, found in part.items()}, solid, signed)
+            _forest(axes, {label: found[name] for label, found in part.items()}, solid, signed=signed)
             axes.set_title(title.format(name), loc="left", fontsize=FONT, color=INK, pad=6)
     if differences:
         rule = f"p < {SURE:g} in the table" if chances else "the interval leaves zero out"
@@ -84,7 +84,7 @@ def png(chart: Chart) -> bytes:
     return buffer.getvalue()
 
 
-def _forest(axes: Axes, rows: Mapping[str, Ends], solid: Mapping[str, bool], signed: bool) -> None:
+def _forest(axes: Axes, rows: Mapping[str, Ends], solid: Mapping[str, bool], *, signed: bool) -> None:
     """One line per run, the first on top: a bar from low to high and a point at the value, in % or points."""
     for place, (label, (value, low, high)) in enumerate(rows.items()):
         color = SERIES[0] if solid[label] else MUTED

@@ -67,7 +67,7 @@ MASKED, MASKED_IN_FULL = 24, 200
 class Stages:
     """A progress bar over what there is to do, run by run."""
 
-    def __init__(self, total: int, quiet: bool):
+    def __init__(self, total: int, *, quiet: bool):
         self._bar = tqdm(total=total, unit="stage", disable=quiet, leave=False)
 
     @contextmanager
@@ -124,7 +124,7 @@ def gather(
     if "map" in wanted:
         check_method(method)
     opened = open_runs(folders, name, root, {"ap": "step"} | dict(changes or {}), quiet=quiet)
-    stages = Stages(len(opened) * (1 + len(wanted)), quiet)
+    stages = Stages(len(opened) * (1 + len(wanted)), quiet=quiet)
     try:
         splits = _score(opened, stages)
         shown = _queries(opened, splits, queries, seed) if "lists" in wanted else {}

@@ -153,9 +153,9 @@ def ranked_lists(
     query: Sequence[Sample],
     gallery: Sequence[Sample],
     ap: np.ndarray,
+    *,
     count: int = 3,
     depth: int = 10,
-    *,
     picks: Mapping[int, str] | None = None,
     junk: bool = False,
 ) -> list[RankedList]:
@@ -190,13 +190,13 @@ def ranked_lists(
     if picks is None:
         picks = titled_queries(ap, count)
     return [
-        RankedList(title, query[q], _hits(ranking, q, query[q], gallery, depth, junk), float(ap[q]))
+        RankedList(title, query[q], _hits(ranking, q, query[q], gallery, depth, junk=junk), float(ap[q]))
         for q, title in picks.items()
     ]
 
 
 def _hits(
-    ranking: Ranking, q: int, asked: Sample, gallery: Sequence[Sample], depth: int, junk: bool
+    ranking: Ranking, q: int, asked: Sample, gallery: Sequence[Sample], depth: int, *, junk: bool
 ) -> tuple[Hit, ...]:
     hits, rank = [], 0
     for place, index in enumerate(ranking.indices[q, :depth].tolist()):

@@ -73,7 +73,7 @@ def ranked_figure(found: Mapping[str, Sequence[RankedList]], notes: Sequence[str
             figure.text(GAP / across, y, text, fontsize=size, color=color)
         for row, (label, lists) in enumerate(found.items()):
             start = top + block - (len(runs) - row) * line + ABOVE
-            _row(figure, start, margin, width, lists[number], label if len(runs) > 1 else "")
+            _row(figure, start, margin, width, lists[number], label=label if len(runs) > 1 else "")
     kinds = {hit.kind for hit in hits}
     keys = {KEY: kinds & {"right", "wrong"}, JUNK_KEY: kinds & {"junk"}, UNKNOWN_KEY: kinds & {"unknown"}}
     key = "    ".join(text for text, there in keys.items() if there)
@@ -103,7 +103,7 @@ def _title(ranked: RankedList, note: str, width: float) -> list[tuple[str, int, 
     return lines + [(line, SMALL, MUTED) for line in wrapped(note, width, SMALL) if line]
 
 
-def _row(figure: Figure, top: float, margin: float, width: float, ranked: RankedList, label: str) -> None:
+def _row(figure: Figure, top: float, margin: float, width: float, ranked: RankedList, *, label: str) -> None:
     """A run's name and precision, the query, and the answers."""
     said = ([label] if label else []) + ([] if ranked.ap is None else ["AP", f"{100 * ranked.ap:.1f} %"])
     axes = _picture(figure, margin, top, framed(ranked.query.path, "query", PIXELS))

@@ -14,7 +14,7 @@ from regard.report.charts import accuracy_chart, loss_chart
 from regard.report.evidence import interval_chart
 from regard.report.templating import render_page
 from regard.storage import encode_text, write_atomic
-from regard.wording import count
+from regard.wording import count, table
 
 __all__ = ["Compared", "Departure", "Reproduction", "SeedRun", "write_reproduction"]
 
@@ -122,14 +122,7 @@ class Reproduction:
             value, low, high = (f"{100 * end:.1f}" for end in figure.ours)
             own = f" ± {100 * figure.reach:.1f}" if figure.reach else ""
             rows.append([figure.name, f"{100 * figure.published:.1f}{own}", value, f"[{low}, {high}]", figure.verdict])
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i in (0, 4) else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths))
-            ).rstrip()
-            for row in rows
-        ]
+        lines = table(rows, left=(0, 4))
         differed = [f"{departure.of}: {departure.text}" for departure in self.departures]
         return "\n".join(
             [f"{self.recipe} ({self.kind}), {count(len(self.runs), 'seed')}; {self.interval}", *lines]

@@ -62,14 +62,16 @@ def training_charts(histories: Mapping[str, Sequence[Record]]) -> list[Chart]:
     steps = {label: _events(history, "step") for label, history in histories.items()}
     evals = {label: _events(history, "eval") for label, history in histories.items()}
     terms = sorted({key for found in steps.values() for record in found for key in record if key.startswith("loss/")})
-    charts = [_run_curves("run-loss", "Training loss, total", "loss", steps, steps, "loss", ends=True)]
+    charts = [_run_curves("run-loss", "Training loss, total", "loss", steps, steps, key="loss", ends=True)]
     charts.append(
-        _run_curves("run-accuracy", "mAP on people never trained on", "mAP", steps, evals, "mAP", ends=True, scale=100)
+        _run_curves(
+            "run-accuracy", "mAP on people never trained on", "mAP", steps, evals, key="mAP", ends=True, scale=100
+        )
     )
-    charts.append(_run_curves("run-rate", "Learning rate", "learning rate", steps, steps, "lr"))
+    charts.append(_run_curves("run-rate", "Learning rate", "learning rate", steps, steps, key="lr"))
     for number, term in enumerate(terms):
         name = term.removeprefix("loss/")
-        charts.append(_run_curves(f"run-term-{number}", f"Loss term: {name}", name, steps, steps, term))
+        charts.append(_run_curves(f"run-term-{number}", f"Loss term: {name}", name, steps, steps, key=term))
     return [chart for chart in charts if chart]
 
 
@@ -79,6 +81,7 @@ def _run_curves(
     unit: str,
     steps: Mapping[str, Sequence[Record]],
     records: Mapping[str, Sequence[Record]],
+    *,
     key: str,
     ends: bool = False,
     scale: float = 1,

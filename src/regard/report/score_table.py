@@ -97,7 +97,9 @@ def _marks(
         for label in (best, *tied):
             marks[label][name] = "best"
         if resamples and name in scores[best]:
-            for label in _close(best, [label for label in others if label not in tied], name, scores, pids, resamples):
+            for label in _close(
+                best, [label for label in others if label not in tied], name, scores, pids, resamples=resamples
+            ):
                 marks[label][name] = "close"
     return marks
 
@@ -108,6 +110,7 @@ def _close(
     name: str,
     scores: Mapping[str, Mapping[str, np.ndarray]],
     pids: np.ndarray,
+    *,
     resamples: int,
 ) -> list[str]:
     chances = [

@@ -20,7 +20,7 @@ __all__ = ["find_data", "label_roots", "open_data", "tested_on"]
 CROWD = Path("runs") / "crowd"
 
 
-def open_data(config: Config, runtime: Runtime | None = None, quiet: bool = False) -> Splits:
+def open_data(config: Config, runtime: Runtime | None = None, *, quiet: bool = False) -> Splits:
     """Read the data of a configuration: the data set itself, or the training splits of all in ``data.train``.
 
     Without a root, a crowd is made under runs/crowd first (once). With ``data.val_ids``, query and gallery are people
@@ -31,12 +31,12 @@ def open_data(config: Config, runtime: Runtime | None = None, quiet: bool = Fals
         ConfigError: a data set is named twice, or more people are to be held out than there are.
     """
     data = config.data
-    home = find_data(tested_on(config), data.root, config, runtime, quiet)
+    home = find_data(tested_on(config), data.root, config, runtime, quiet=quiet)
     if not data.train:
-        whole = _labeled(home.read(), config, runtime, quiet)
+        whole = _labeled(home.read(), config, runtime, quiet=quiet)
         return hold_out(whole, data.val_ids, config.train.seed) if data.val_ids else whole
     splits = home.read()
-    sources = [find_data(text, data.root, config, runtime, quiet) for text in data.train]
+    sources = [find_data(text, data.root, config, runtime, quiet=quiet) for text in data.train]
     parts = [splits if source == home else source.read() for source in sources]
     for name in data.label_files if data.labels else ():
         places = [str(part.root) for part in parts if part.name == name]
@@ -45,10 +45,10 @@ def open_data(config: Config, runtime: Runtime | None = None, quiet: bool = Fals
                 f"data.label_files says where labels of {name} are, but there are {len(places)}: {', '.join(places)}; "
                 "keep each one's labels in its own folder (regard data labels), and leave label_files out"
             )
-    return merge_sources(splits, [_labeled(part, config, runtime, quiet) for part in parts])
+    return merge_sources(splits, [_labeled(part, config, runtime, quiet=quiet) for part in parts])
 
 
-def _labeled(splits: Splits, config: Config, runtime: Runtime | None, quiet: bool) -> Splits:
+def _labeled(splits: Splits, config: Config, runtime: Runtime | None, *, quiet: bool) -> Splits:
     """The data set with the labels the configuration trains on; one rank packs them, where they are to be packed."""
     if not config.data.labels or not splits.train:
         return splits
@@ -81,7 +81,7 @@ def tested_on(config: Config) -> str | None:
 
 
 def find_data(
-    text: str | None, root: Path | None, config: Config, runtime: Runtime | None = None, quiet: bool = False
+    text: str | None, root: Path | None, config: Config, runtime: Runtime | None = None, *, quiet: bool = False
 ) -> Source:
     """The source of a text; None is whatever lies in ``root``, and the crowd needs none, it is made."""
     if root is None and text in (None, "crowd"):

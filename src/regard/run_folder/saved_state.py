@@ -96,6 +96,7 @@ def write_saved(
     config: Config,
     progress: Progress,
     groups: list[dict[str, Any]],
+    *,
     machine: Mapping[str, Any],
 ) -> None:
     """Write a state as ``last.safetensors``; the one that bore that name becomes ``previous.safetensors``.

@@ -24,7 +24,7 @@ from regard.structures import Output
 __all__ = ["Probation", "wants_compiling"]
 
 
-def wants_compiling(setting: bool | str, device: torch.device) -> bool:
+def wants_compiling(setting: bool | str, device: torch.device) -> bool:  # noqa: FBT001
     """What ``train.compile`` means on a device: "auto" compiles on CUDA, where kernels wait for memory."""
     return device.type == "cuda" if setting == "auto" else bool(setting)
 

@@ -110,7 +110,7 @@ class Runtime:
 
     def threads(self) -> Threads:
         """The choice of the number of threads to train with: measured where one process computes on the CPU."""
-        return Threads(self.device.type == "cpu" and self.world_size == 1, afresh=True)
+        return Threads(measured=self.device.type == "cpu" and self.world_size == 1, afresh=True)
 
     def setup(self, model: nn.Module, optimizer: Optimizer) -> tuple[Network, Optimizer]:
         """Move the model to the device and prepare both for training; ``model`` itself stays the unwrapped module.
@@ -165,7 +165,7 @@ class Runtime:
         """Back-propagate, averaging gradients over ranks."""
         self._fabric.backward(loss)
 
-    def summing(self, apart: bool) -> AbstractContextManager[Any]:
+    def summing(self, *, apart: bool) -> AbstractContextManager[Any]:
         """Context in which gradients add up on each rank ``apart``, to be averaged by the next backward pass."""
         if self.world_size == 1:
             return nullcontext()
@@ -183,7 +183,7 @@ class Runtime:
         assert isinstance(reduced, Tensor)
         return reduced
 
-    def any(self, flag: bool) -> bool:
+    def any(self, flag: bool) -> bool:  # noqa: FBT001
         """Whether the flag is set on at least one rank."""
         return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0)
 

@@ -260,7 +260,7 @@ def add_marks(app: FastAPI, desk: Desk) -> None:
         if not items:
             raise GoneError("that picture is not in the gallery any more; search again")
         pair = Pair(query.names[body.photo], body.match, searcher.name, items[0].record.camera)
-        desk.marks.set(pair, body.right, jpeg(picture))
+        desk.marks.set(pair, right=body.right, photo=jpeg(picture))
         return counted(desk)
 
     @app.get("/api/marks", summary="How many marks there are")

@@ -53,7 +53,7 @@ class Marks:
         self.folder = folder
         self._busy = threading.Lock()
 
-    def set(self, pair: Pair, right: bool | None, photo: bytes) -> None:
+    def set(self, pair: Pair, *, right: bool | None, photo: bytes) -> None:
         """Say that a match is right or wrong; None takes it back.
 
         Args:

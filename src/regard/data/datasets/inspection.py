@@ -195,7 +195,7 @@ def inspect(
     samples = [sample for split in SPLITS for sample in getattr(splits, split)]
     pictures = [sample.path for sample in samples]
     masks = [sample.mask for sample in samples if sample.mask is not None]
-    looks = look_at(dict.fromkeys((*pictures, *masks)), quick, workers, progress)
+    looks = look_at(dict.fromkeys((*pictures, *masks)), quick=quick, workers=workers, progress=progress)
     check_skipped(report, splits.root, skipped)
     check_nobody(report, splits)
     check_files(report, splits.root, looks)
@@ -222,21 +222,21 @@ def describe(samples: list[Sample]) -> Part:
     )
 
 
-def look_at(paths: Iterable[Path], quick: bool, workers: int | None, progress: bool) -> dict[Path, Look]:
+def look_at(paths: Iterable[Path], *, quick: bool, workers: int | None, progress: bool) -> dict[Path, Look]:
     """Open every file, in several processes where there are many."""
     from tqdm import tqdm
 
     paths = list(paths)
     workers = check_processes(workers, "workers")
     if workers > 1 and len(paths) > FEW:
-        looked = look_in_processes(paths, quick, workers)
+        looked = look_in_processes(paths, quick=quick, workers=workers)
     else:
         looked = map(partial(look, quick=quick), paths)
     bar = tqdm(looked, total=len(paths), desc="pictures", unit=" files", leave=False, disable=not progress)
     return dict(zip(paths, bar))
 
 
-def look_in_processes(paths: list[Path], quick: bool, workers: int) -> Iterator[Look]:
+def look_in_processes(paths: list[Path], *, quick: bool, workers: int) -> Iterator[Look]:
     """What each file showed, in the order of the paths."""
     with ProcessPoolExecutor(workers) as pool, warnings.catch_warnings():
         # Python 3.12 warns of forking beside threads; ours hold no lock that decoding needs
@@ -244,7 +244,7 @@ def look_in_processes(paths: list[Path], quick: bool, workers: int) -> Iterator[
         yield from pool.map(partial(look, quick=quick), paths, chunksize=64)
 
 
-def look(path: Path, quick: bool) -> Look:
+def look(path: Path, *, quick: bool) -> Look:
     """Decode one picture and hash its bytes, or in ``quick`` read its header."""
     from regard.data.image import decode_image, measure_image, read_bytes
 

@@ -108,7 +108,7 @@ def dataset(
                     splits = read(home, **options)
                 if unsaid := skipped.without(OTHER):
                     LOG.warning(plain_text(f"{name} in '{home}': left out {unsaid}; 'regard data check' tells more"))
-            check_splits(splits, described.test_only or (described.may_lack_train and not splits.train))
+            check_splits(splits, test_only=described.test_only or (described.may_lack_train and not splits.train))
             return replace(splits, options=options)
 
         DATASETS.register(name)(load)

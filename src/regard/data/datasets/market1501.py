@@ -43,7 +43,7 @@ HAND_DRAWN = "gt_bbox"
 NAME = re.compile(r"(?P<pid>-1|\d+)_c(?P<camid>\d+)(?:s(?P<sequence>\d+))?(?:_(?P<frame>\d+))?(?=[_.])", re.ASCII)
 
 
-def published(distractors: bool = True, gallery: str = FOLDERS["gallery"]) -> Counts:
+def published(*, distractors: bool = True, gallery: str = FOLDERS["gallery"]) -> Counts:
     """Counts with and without distractors, and of the hand-drawn gallery."""
     detected = gallery == FOLDERS["gallery"]
     false = 2_798 if detected and distractors else 0

@@ -53,7 +53,7 @@ def is_msmt17(root: Path) -> bool:
     return converted is not None and (int(converted["pid"]) == 0 or "msmt" in root.absolute().name.lower())
 
 
-def published(val: bool = True) -> Counts:
+def published(*, val: bool = True) -> Counts:
     """Counts of the lists with and without validation."""
     return Counts(
         train_images=32_621 if val else 30_248,

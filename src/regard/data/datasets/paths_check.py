@@ -28,7 +28,7 @@ class Counts(NamedTuple):
     junk: int
 
 
-def check_splits(splits: Splits, test_only: bool = False) -> None:
+def check_splits(splits: Splits, *, test_only: bool = False) -> None:
     """Check that there is something to train on and to evaluate.
 
     Args:

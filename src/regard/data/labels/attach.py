@@ -119,7 +119,7 @@ def attach_labels(samples: Sequence[Sample], root: Path, roots: LabelRoots) -> t
 
 
 def label_training(
-    splits: Splits, roots: LabelRoots | None = None, pack: Path | None = None, progress: bool = False
+    splits: Splits, roots: LabelRoots | None = None, pack: Path | None = None, *, progress: bool = False
 ) -> Splits:
     """Splits ready to train on labels: those of ``roots`` attached to the training split, and packed.
 

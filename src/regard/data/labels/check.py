@@ -113,7 +113,7 @@ class LabelReport:
         return "\n".join(f"{name:<28}{value}" for name, value in rows)
 
 
-def check_labels(samples: Sequence[Sample], progress: bool = False) -> LabelReport:
+def check_labels(samples: Sequence[Sample], *, progress: bool = False) -> LabelReport:
     """Read the labels of every sample and count.
 
     Args:

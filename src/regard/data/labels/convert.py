@@ -36,6 +36,7 @@ def to_coco(
     samples: Sequence[Sample],
     root: Path,
     path: Path,
+    *,
     visible: float = VISIBLE,
     present: float = PRESENT,
     progress: bool = False,
@@ -109,6 +110,7 @@ def to_maps(
     out: Path,
     keypoint_folder: str = "bounding_box_train_256_2",
     size: tuple[int, int] = (256, 128),
+    *,
     progress: bool = False,
 ) -> int:
     """Write masks and heat maps as DAAF's authors released theirs, but as PNG: nothing is lost.

@@ -38,6 +38,7 @@ def make_labels(
     pose: Callable[[np.ndarray], np.ndarray] | None,
     silhouette: Callable[[np.ndarray], np.ndarray] | None,
     description: str,
+    *,
     visible: float = VISIBLE,
     present: float = PRESENT,
     progress: bool = True,

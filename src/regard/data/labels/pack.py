@@ -21,6 +21,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class LabelPack:
         DataError: it is no pack, or not whole.
     """
 
-    def __init__(self, path: Path, checked: bool = False):
+    def __init__(self, path: Path, *, checked: bool = False):
         self.path = path
         try:
             with open_regular(path) as file:
@@ -121,7 +122,7 @@ class LabelPack:
             raise ValueError("a wrong number of bytes")
 
     def __reduce__(self):
-        return LabelPack, (self.path, True)
+        return partial(LabelPack, checked=True), (self.path,)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -168,6 +169,7 @@ def pack_labels(
     samples: Sequence[Sample],
     path: Path,
     heatmap_size: tuple[int, int] | None = None,
+    *,
     progress: bool = False,
 ) -> list[Sample]:
     """Samples whose labels are those of a pack, which is made first unless it is there and up to date.
@@ -189,7 +191,7 @@ def pack_labels(
     size = heatmap_size or (old.heatmap_size if old else HEATMAP_SIZE)
     fingerprint = fingerprint_of(samples, size)
     if old is None or old.fingerprint != fingerprint:
-        write_pack(samples, path, size, fingerprint, progress)
+        write_pack(samples, path, size, fingerprint, progress=progress)
         old = LabelPack(path, checked=True)
     return _labeled(samples, old)
 
@@ -239,7 +241,7 @@ def content_of(path: Path, own: str = UNKNOWN) -> str:
 
 
 def write_pack(
-    samples: Sequence[Sample], path: Path, heatmap_size: tuple[int, int], fingerprint: str, progress: bool
+    samples: Sequence[Sample], path: Path, heatmap_size: tuple[int, int], fingerprint: str, *, progress: bool
 ) -> None:
     """Write a pack, a picture at a time.
 

@@ -133,6 +133,7 @@ class Plan:
 def robustness_of(
     folder: Path,
     plan: Plan,
+    *,
     name: str | None = None,
     root: Path | None = None,
     changes: dict[str, Any] | None = None,
@@ -262,13 +263,13 @@ def extract_corrupted(
     """
     device = next(model.parameters()).device
     loader = corrupted_loader(
-        samples, view_transform(seen, five_crops), corruptions, batch_size=batch_size,
+        samples, view_transform(seen, five_crops=five_crops), corruptions, batch_size=batch_size,
         workers=loader_workers(workers), pin_memory=device.type == "cuda",
     )  # fmt: skip
     waiting = torch.empty(0, model.embed_dim)
     for batch in loader:
         with torch.inference_mode(), autocast or nullcontext():
-            embedding = embed_batch(model, batch.images, seen, five_crops)
+            embedding = embed_batch(model, batch.images, seen, five_crops=five_crops)
         waiting = torch.cat([waiting, embedding.float().cpu()])
         bar.update(len(embedding))
         while len(waiting) >= len(samples):

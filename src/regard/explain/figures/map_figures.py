@@ -129,7 +129,7 @@ def _flat(values: np.ndarray) -> bool:
     return high - low <= FLAT * max(abs(low), abs(high))
 
 
-def range_of(values: np.ndarray, flat: bool | None = None) -> str:
+def range_of(values: np.ndarray, *, flat: bool | None = None) -> str:
     """A map's numbers in words: lowest and highest; its mean where it is flat, or does not vary; that there is none."""
     if not values.any():
         return NOTHING
@@ -141,7 +141,7 @@ def range_of(values: np.ndarray, flat: bool | None = None) -> str:
 def heat_cell(axes: Axes, picture: Picture, values: np.ndarray, above: str, height: int = 256) -> None:
     """A map over its picture, from its own lowest to its own highest value, which are written below it."""
     show(axes, heat_over(picture, leveled(values), height=height))
-    caption(axes, above, range_of(values, _flat(values)))
+    caption(axes, above, range_of(values, flat=_flat(values)))
 
 
 def say_if_empty(axes: Axes, values: np.ndarray) -> None:

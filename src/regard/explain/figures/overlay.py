@@ -95,7 +95,7 @@ def framed(picture: Picture, kind: FrameKind, height: int = 192, width: int = 5)
             for x in (0, w - width):
                 draw.rectangle((x, start, x + width - 1, start + 2 * width - 1), fill="white")
     if kind in ("right", "wrong"):
-        _badge(draw, w - 2.6 * width, 2.6 * width, 2.6 * width, kind == "right", color)
+        _badge(draw, w - 2.6 * width, 2.6 * width, 2.6 * width, right=kind == "right", color=color)
     return image
 
 
@@ -131,7 +131,7 @@ def _of_height(image: Image.Image, height: int) -> Image.Image:
     return image.resize((max(1, round(image.width * height / image.height)), height), Image.Resampling.LANCZOS)
 
 
-def _badge(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, right: bool, color: str) -> None:
+def _badge(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, *, right: bool, color: str) -> None:
     """A disk with a check mark or a cross, centered at (x, y)."""
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
     r, pen = radius * 0.45, max(2, round(radius / 5))

@@ -37,6 +37,7 @@ HEAD, GAP, BETWEEN = 0.42, 0.05, 0.16
 def paper_sheet(
     pictures: Sequence[Picture],
     systems: Mapping[str, Mapping[str, np.ndarray]],
+    *,
     width: float = 7.0,
     dpi: int = 300,
     labels: Sequence[str] | None = None,

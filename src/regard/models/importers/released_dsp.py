@@ -59,7 +59,9 @@ def dsp(tensors: Mapping[str, Tensor], origin: str) -> Translation:
     """
     live = any(re.match(r"GCT\d\.(gamma|beta)", key) and tensors[key].any() for key in tensors)
     options = {"mode": "code" if live else "released"}
-    return _translate("dsp", tensors, origin, options, RULES | ATTENTION_RULES if live else RULES, NEEDED | SUPERVISED)
+    return _translate(
+        "dsp", tensors, origin, options, RULES | ATTENTION_RULES if live else RULES, needed=NEEDED | SUPERVISED
+    )
 
 
 def sa(tensors: Mapping[str, Tensor], origin: str) -> Translation:
@@ -68,13 +70,13 @@ def sa(tensors: Mapping[str, Tensor], origin: str) -> Translation:
         raise CheckpointError(
             f"{origin} is no SA checkpoint: it holds DSP's attention vectors (GCT1, …); import it as network 'dsp'"
         )
-    return _translate("sa", tensors, origin, {"mode": "l1", "rescale": False}, RULES, NEEDED | SUPERVISED)
+    return _translate("sa", tensors, origin, {"mode": "l1", "rescale": False}, RULES, needed=NEEDED | SUPERVISED)
 
 
 def pcb(tensors: Mapping[str, Tensor], origin: str) -> Translation:
     """Released PCB (github.com/syfafterzy/PCB_RPP_for_reID), before refined part pooling."""
     stripes = sum(re.fullmatch(r"instance\d+\.weight", key) is not None for key in tensors)
-    return _translate("pcb", tensors, origin, {"stripes": stripes, "descriptor": "stripes"}, PCB_RULES, NEEDED)
+    return _translate("pcb", tensors, origin, {"stripes": stripes, "descriptor": "stripes"}, PCB_RULES, needed=NEEDED)
 
 
 def _translate(
@@ -83,6 +85,7 @@ def _translate(
     origin: str,
     options: dict[str, Any],
     rules: Mapping[str, str],
+    *,
     needed: Mapping[str, str],
 ) -> Translation:
     """What the networks' files have in common."""
