@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from regard.cli.main import VERBS
+from regard.data.datasets.layout import LAYOUTS
 from regard.recipes import list_recipes
-from regard.registry import MODELS
+from regard.registry import DATASETS, LOSSES, MODELS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -23,9 +24,15 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for registry in (MODELS, LOSSES, DATASETS):  # what a page registers is its own
+        assert list(registry)
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    kept = dict(LAYOUTS)
     names = {"__name__": "__docs__"}  # a block may use what those above it made
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
+    for name in LAYOUTS.keys() - kept:
+        del LAYOUTS[name]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)

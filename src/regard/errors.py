@@ -132,8 +132,8 @@ def check_choice(name: str, value: object, literal: Any) -> None:
     choices = get_args(literal)
     texts = [choice for choice in choices if isinstance(choice, str)]
     if not any(value is choice for choice in choices) and not (isinstance(value, str) and value in texts):
-        known = ", ".join(map(str, choices))
-        raise ConfigError(f"{name} is {value!r}{nearest(str(value), map(str, choices))}, wanted one of: {known}")
+        known, near = ", ".join(map(str, choices)), nearest(str(value), map(str, choices))
+        raise ConfigError(f"{name} is {value!r}, wanted one of: {known}" + near.replace(",", ";", 1))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

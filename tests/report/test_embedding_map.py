@@ -111,7 +111,7 @@ def test_umap_where_it_is_installed(monkeypatch):
     assert asked["random_state"] == 5
     assert asked["n_neighbors"] == 11
     monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(ConfigError, match=r"UMAP is not installed.*tsne"):
+    with pytest.raises(ConfigError, match=r"UMAP needs umap, .*regard\[umap\].*tsne"):
         embedding_map(*clusters(2, 6), method="umap")
 
 
