@@ -63,7 +63,7 @@ import sys
 from pathlib import Path
 import numpy as np
 import regard
-from regard.engine.training_state import read_config
+from regard.run_folder.saved_state import read_config
 from regard.evaluation.embed import embed_run
 from regard.run_folder.opened_data import open_data
 from regard.runtime.fabric import Runtime
