@@ -7,7 +7,7 @@ import re
 
 from regard.cli.main import main
 from regard.config import load_config
-from regard.evaluation.evaluate import evaluate_run
+from regard.evaluation.run import open_run
 from regard.run_folder.history import read_history
 from regard.run_folder.opened_data import open_data
 
@@ -26,9 +26,9 @@ def test_training_is_evaluated_on_them_and_the_run_on_the_test_part(market, tiny
     assert kept == {"data": "market1501 (held_out=2 of 6 people to train on)", "people": people}
     scores = [record for record in read_history(folder) if record["event"] == "eval"]
     assert scores[-1]["options"]["data"] == kept["data"]
-    tested, report = evaluate_run(folder, quiet=True)
-    assert {sample.pid for sample in tested.query} == {7, 8, 9, 10}
-    assert report.num_queries == 8
+    tested = open_run(folder, quiet=True)
+    assert {sample.pid for sample in tested.splits.query} == {7, 8, 9, 10}
+    assert tested.report().num_queries == 8
     assert main(["train", "--resume", str(folder), "data.val_ids=3", "-q"]) == 2
     assert "data.val_ids" in capsys.readouterr().err
     assert main(["compare", str(folder), "--no-speed", "-q"]) == 0

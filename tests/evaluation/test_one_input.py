@@ -16,12 +16,10 @@ import torch
 from PIL import Image
 
 import regard
-from regard.cli.explain_runs import open_runs
 from regard.cli.main import main
 from regard.data.image import read_image
 from regard.errors import CheckpointError, ConfigError, DataError, RegardError
-from regard.evaluation.embed import embed_run
-from regard.evaluation.evaluate import settings_of
+from regard.evaluation.run import Run, open_run
 from regard.export import open_engine
 from regard.export.exporting import export_run, resized
 from regard.gallery.embedder import Embedder
@@ -32,7 +30,6 @@ from regard.gallery.record import record_id
 from regard.models.importers.released import IMPORTERS, INPUTS
 from regard.models.saved import saved_input
 from regard.registry import MODELS
-from regard.runtime.fabric import Runtime
 from regard.service.feedback import Marks
 from regard.service.state import Desk, Searcher
 from regard.structures import Sample, Splits
@@ -64,11 +61,11 @@ def picture(tmp_path) -> Path:
 
 def by_evaluation(folder: Path, path: Path) -> np.ndarray:
     """As training and ``regard eval`` embed a query."""
-    config = settings_of(folder, None)
+    config = open_run(folder).config
     config = config.model_copy(update={"data": config.data.model_copy(update={"workers": 0})})
     sample = Sample(path, 1, 1)
     splits = Splits("market1501", path.parent, [], [sample], [sample])
-    return embed_run(regard.load(folder), splits, config, Runtime.for_scoring(config), quiet=True)[0][0]
+    return Run.of(regard.load(folder), splits, config, quiet=True).features("query").embeddings[0]
 
 
 def by_gallery(folder: Path, path: Path, place: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +92,7 @@ def everywhere(folder: Path, path: Path, place: Path, to: str | None) -> dict[st
     pixels = read_image(path)
     own = model.embed_pictures([path, image, pixels, str(path)], batch_size=3)
     bgr = model.embed_pictures([pixels[:, :, ::-1]], color="bgr")
-    shown = open_runs([folder])[0].input([path])
+    shown = open_run(folder).batch([path])
     explained = model.embed_views([shown], flip=model.input is not None and model.input.flip)[0].numpy()
     stored, asked = by_gallery(folder, path, place)
     found = {f"embed_pictures {number}": row for number, row in enumerate([*own, *bgr])}
