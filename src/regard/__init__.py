@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from regard.engine.from_python import train
     from regard.errors import RegardError
     from regard.evaluation.run import Run, open_run
-    from regard.evaluation.verify import verify
+    from regard.evaluation.verify import compare, verify
     from regard.gallery import Gallery
     from regard.input_spec import InputSpec
     from regard.metrics import FeatureSet, evaluate_ranking, rank
@@ -41,6 +41,7 @@ _HOME = {
     "Run": "regard.evaluation.run",
     "Sample": "regard.structures",
     "Splits": "regard.structures",
+    "compare": "regard.evaluation.verify",
     "create_model": "regard.models",
     "evaluate_ranking": "regard.metrics",
     "import_released": "regard.models",
@@ -55,7 +56,6 @@ _HOME = {
     "train": "regard.engine.from_python",
     "__version__": "regard.version",
 }
-_FORMERLY = {"compare": "verify"}  # until 0.3
 
 __all__ = [
     "Batch",
@@ -70,6 +70,7 @@ __all__ = [
     "Sample",
     "Splits",
     "__version__",
+    "compare",
     "create_model",
     "evaluate_ranking",
     "import_released",

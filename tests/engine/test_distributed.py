@@ -123,7 +123,7 @@ for pieces, again in ((1, False), (2, False), (2, True)):
     images, pids = torch.rand(16, 3, 64, 32), torch.arange(8).repeat_interleave(2)
     rows = slice(8 * runtime.rank, 8 * runtime.rank + 8) if runtime.world_size > 1 else slice(None)
     batch = Batch(images[rows], pids[rows], pids[rows], {})
-    Learner(network, model, criterion, runtime, pieces, laps)(batch)
+    Learner(network, model, criterion, runtime, pieces, laps=laps)(batch)
     found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
 torch.save(found, f"{sys.argv[1]}/{runtime.rank}_of_{runtime.world_size}.pt")
 runtime.close()
@@ -149,7 +149,7 @@ torch.manual_seed(1)
 model = regard.create_model("apnet", 8, **config.model.options).double().train()
 criterion = build_criterion(config, model)
 network, optimizer = runtime.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
-learn = Learner(network, model, criterion, runtime, 1, Laps(Path("."), 0, runtime.device))
+learn = Learner(network, model, criterion, runtime, 1, laps=Laps(Path("."), 0, runtime.device))
 losses = []
 for step in range(3):
     images, pids = torch.rand(16, 3, 64, 32).double(), torch.arange(8).repeat_interleave(2)

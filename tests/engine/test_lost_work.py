@@ -120,8 +120,8 @@ class Refusing:
 def test_a_log_that_cannot_be_written_is_told_of_once(whole, market, tmp_path, monkeypatch, capsys):
     begin = TrainingLog.__init__
 
-    def refuse(log: TrainingLog, *arguments: Any) -> None:
-        begin(log, *arguments)
+    def refuse(log: TrainingLog, *arguments: Any, **more: Any) -> None:
+        begin(log, *arguments, **more)
         assert log._file
         log._file.close()
         monkeypatch.setattr(log, "_file", Refusing())

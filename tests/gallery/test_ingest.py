@@ -211,7 +211,7 @@ def test_two_processes_give_what_one_gives(embedder, model_folder, photos, tmp_p
     from regard.gallery.inputs import list_sources
     from regard.gallery.distributed import Ranks
     with Ranks() as ranks:
-        embedder = Embedder({str(model_folder)!r}, {SIZE}, batch_size=16, device="cpu")
+        embedder = Embedder({str(model_folder)!r}, size={SIZE}, batch_size=16, device="cpu")
         sources = list_sources([{str(photos)!r}])
         embed_sources(sources, embedder, {str(tmp_path / "two.parquet")!r}, chunk=5, ranks=ranks)
     """

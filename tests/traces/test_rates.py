@@ -24,10 +24,10 @@ A_DAY = 2
 class SilentLog:
     """In place of a log that would write thousands of lines."""
 
-    def __init__(self, *_):
+    def __init__(self, *_, **__):
         self.last = {}
 
-    def progress(self, loader, *_):
+    def progress(self, loader, *_, **__):
         return iter(loader)
 
     def __enter__(self):
@@ -76,9 +76,9 @@ def rates(config: Config, market, folder) -> list[dict[str, float]]:
         patch.object(engine, "build_state", start),
         patch.object(engine, "Learner", Idle),
         patch.object(engine, "TrainingLog", SilentLog),
-        patch.object(engine, "save_state", lambda *_: None),
-        patch.object(engine, "write_models", lambda *_: None),
-        patch.object(engine, "evaluate_where_due", lambda *_: None),
+        patch.object(engine, "save_state", lambda *_, **__: None),
+        patch.object(engine, "write_models", lambda *_, **__: None),
+        patch.object(engine, "evaluate_where_due", lambda *_, **__: None),
     ):
         engine.train(config, load_dataset("market1501", market), folder, Runtime(config.train), quiet=True)
     return seen

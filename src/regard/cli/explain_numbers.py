@@ -97,8 +97,9 @@ def precision(arguments: argparse.Namespace) -> None:
     pids = np.array([sample.pid for sample, _ in pairs])
     rows: list[PrecisionRow] = []
     for opened in opened_runs(arguments.runs, arguments.size):
+        described = model_config(opened.model)
         torch.manual_seed(arguments.seed)
-        untrained = from_config(model_config(opened.model)).to(opened.runtime.device)
+        untrained = from_config(described).to(opened.runtime.device)
         with tqdm(total=2 * len(pairs), desc=opened.label, unit="image", disable=arguments.quiet, leave=False) as bar:
             after = measure_precision(opened.model, pairs, opened.input, bar.update)
             before = measure_precision(untrained, pairs, opened.input, bar.update)

@@ -60,6 +60,7 @@ def evaluate_on(
     """
     run = open_run(folder, None, root, changes, size=size, quiet=quiet)
     try:
+        run.model.eval()  # what cannot be loaded is said before anything is read
         opened = open_sources(run, data)
         how: dict[str, Any] = {"queries": queries, "details": details, "leave_one_out": leave_one_out}
         scores = score_each(run, opened, places_of(run, opened), how)

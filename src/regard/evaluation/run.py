@@ -30,7 +30,7 @@ from regard.run_folder.folders import own_config, run_home
 from regard.run_folder.opened_data import open_data, tested_on
 from regard.run_folder.resolving import recipe_for
 from regard.runtime.fabric import Runtime
-from regard.storage import plain_text
+from regard.storage import check_text, plain_text
 from regard.structures import Splits
 
 __all__ = ["Run", "fingerprint", "open_run", "open_runs", "run_labels"]
@@ -185,6 +185,7 @@ def open_run(
         ConfigError: a setting is wrong.
     """
     folder = Path(folder)
+    check_text(folder)
     place, own = model_folder(folder), own_config(folder)
     tree = (own or recipe_for(saved_system(place)).config()).to_dict()
     data, seen = tree["data"], known_input(saved_input(place), size, folder)

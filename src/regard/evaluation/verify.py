@@ -24,7 +24,7 @@ from regard.metrics.pair_sampling import similarity_of
 from regard.models import ReIDModel, load
 from regard.precision import Products
 
-__all__ = ["Verdict", "verify"]
+__all__ = ["Verdict", "compare", "verify"]
 
 
 class Verdict(NamedTuple):
@@ -84,6 +84,10 @@ def verify(
         prior,
         {found.rate: similarity > found.similarity for found in calibration.thresholds},
     )
+
+
+compare = verify
+"""The name of :func:`verify` until 0.3."""
 
 
 def _descriptor(item: Picture | Tensor, model: ReIDModel, calibration: Calibration) -> Tensor:

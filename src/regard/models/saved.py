@@ -434,8 +434,10 @@ def saved_system(folder: Path) -> str:
     Raises:
         CheckpointError: it describes none.
     """
+    config = read_description(folder)
+    load_plugin_of(config, str(folder / CONFIG))
     try:
-        return read_description(folder)["model"]
+        return config["model"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"{folder / CONFIG} does not describe a model ({error}); give a folder that model.save() wrote"
