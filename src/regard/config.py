@@ -560,7 +560,7 @@ def _by_section(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values by section or dotted name as a tree of sections; below them a dot is a part of a name."""
     tree: dict[str, Any] = {}
     for dotted, value in values.items():
-        keys = _keys_of(dotted, dotted)
+        keys = _keys_of(dotted, f"override {dotted!r:.90}")
         if not all(keys):
             raise ConfigError(f"cannot read override {dotted!r}; it wants a section or a dotted name, such as optim.lr")
         for key in reversed(keys):
@@ -628,7 +628,7 @@ def _copy(tree: Any) -> Any:
 def _apply(tree: dict[str, Any], override: str) -> None:
     said = f"override {override!r:.90}"
     dotted, sign, text = override.partition("=")
-    keys = _keys_of(dotted, override)
+    keys = _keys_of(dotted, said)
     if not sign or not all(keys):
         raise ConfigError(f"cannot read {said}; it wants section.key=value, for example optim.lr=1e-4")
     for key in keys[:-1]:
@@ -639,10 +639,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     tree[keys[-1]] = text if plain else parse_yaml(text, said)
 
 
-def _keys_of(dotted: str, override: str) -> list[str]:
+def _keys_of(dotted: str, said: str) -> list[str]:
+    """Return the parts of a dotted name; ``said`` tells in an error what was given."""
     keys = dotted.split(".")
     if keys[0] in ("base", "about"):
-        raise ConfigError(f"override {override!r}: {keys[0]} is said in a recipe's file, not beside it; leave it out")
+        raise ConfigError(f"{said}: {keys[0]} is said in a recipe's file, not beside it; leave it out")
     return keys
 
 
