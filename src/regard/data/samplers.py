@@ -10,7 +10,7 @@ have drawn, and an epoch can be entered in the middle.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -268,25 +268,14 @@ class SortedBatchSampler(ShuffleBatchSampler):
     Args:
         pids: identity of every sample; those of an identity keep their order.
         batch_size: images of a batch, over all ranks.
-        seed: of the augmentation alone.
-        rank, world_size: this process among R; it takes its R-th part of each batch.
-        keep_last: as of :class:`ShuffleBatchSampler`.
+        options: as of :class:`ShuffleBatchSampler`; the seed is of the augmentation alone.
 
     Raises:
-        ConfigError: fewer samples than a batch takes, a batch not divisible by R, or a number out of range.
+        ConfigError: as :class:`ShuffleBatchSampler`.
     """
 
-    def __init__(
-        self,
-        pids: Sequence[int] | np.ndarray,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        keep_last: bool = False,
-    ):
-        super().__init__(len(pids), batch_size, seed=seed, rank=rank, world_size=world_size, keep_last=keep_last)
+    def __init__(self, pids: Sequence[int] | np.ndarray, batch_size: int, **options: Any):
+        super().__init__(len(pids), batch_size, **options)
         self.pids = np.asarray(pids, dtype=np.int64)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
@@ -335,20 +324,22 @@ def cut_batches(units: np.ndarray, size: int, *, keep_last: bool, ranks: int) ->
 
 
 def cut_groups(
-    pids: np.ndarray, k: int, rng: np.random.Generator, scarce: Scarce = "draw"
+    pids: np.ndarray, k: int, rng: np.random.Generator, scarce: Scarce = "draw", *, most: int | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Shuffle the images of every identity and cut them into groups of K.
 
     Args:
         pids: (n,) identities.
         scarce: what becomes of identities with fewer.
+        most: groups that an identity has; None for as many as its images make.
 
     Returns:
         (g, K) sample indices, the groups of an identity being neighbours; and for every identity, in ascending order,
         its first group and its number of groups.
     """
-    shuffled, start, images = shuffle_within(pids, rng)
-    size = np.maximum(images // k, 1)
+    shuffled = np.lexsort((rng.random(len(pids)), pids))
+    _, start, images = np.unique(pids[shuffled], return_index=True, return_counts=True)
+    size = np.clip(images // k, 1, most)
     first = np.cumsum(size) - size
     owner = np.repeat(np.arange(len(size)), size)
     offset = (np.arange(len(owner)) - first[owner])[:, None] * k + np.arange(k)
@@ -372,18 +363,6 @@ def fill_up(images: np.ndarray, k: int, rng: np.random.Generator, scarce: Scarce
     keys = rng.random((len(images), 2 * k))
     keys[np.arange(2 * k) >= repeated[:, None]] = np.inf
     return np.argsort(keys, axis=1)[:, :k] % images[:, None]
-
-
-def shuffle_within(pids: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shuffle the images of every identity.
-
-    Returns:
-        (n,) sample indices, identity by identity in ascending order; and of every identity the position of its first
-        image there and the number of its images.
-    """
-    shuffled = np.lexsort((rng.random(len(pids)), pids))
-    _, start, images = np.unique(pids[shuffled], return_index=True, return_counts=True)
-    return shuffled, start, images
 
 
 def pick_groups(first: np.ndarray, size: np.ndarray, p: int, rng: np.random.Generator) -> np.ndarray:
@@ -419,32 +398,14 @@ def draw_rounds(
     Returns:
         (rounds * identities, K) sample indices.
     """
-    ids = len(np.unique(pids))
-    groups = []
+    drawn = []
     order = np.empty(0, np.int64)
     for done in range(rounds):
-        shuffled, start, images = shuffle_within(pids, rng)
-        place = np.tile(np.arange(k), (ids, 1))
-        few = images < k
-        place[few] = fill_up(images[few], k, rng, scarce)
-        before, order = order, rng.permutation(ids)
-        if p:
-            order = order_round(order, before[len(before) - done * ids % p :], p)
-        groups.append(shuffled[start[order][:, None] + place[order]])
-    return np.concatenate(groups)
-
-
-def order_round(order: np.ndarray, begun: np.ndarray, p: int) -> np.ndarray:
-    """Let the identities that the batch begun does not hold yet go first, as many as it lacks.
-
-    Args:
-        order: the round's identities.
-        begun: identities in the batch so far, fewer than P.
-
-    Returns:
-        The round's identities; in the order given, where that was right already.
-    """
-    if not len(begun):
-        return order
-    first = order[~np.isin(order, begun)][: p - len(begun)]
-    return np.concatenate([first, order[~np.isin(order, first)]])
+        groups, _, size = cut_groups(pids, k, rng, scarce, most=1)
+        before, order = order, rng.permutation(len(size))
+        if p and (begun := before[len(before) - done * len(size) % p :]).size:
+            # those that the batch begun does not hold yet go first, as many as it lacks
+            first = order[~np.isin(order, begun)][: p - len(begun)]
+            order = np.concatenate([first, order[~np.isin(order, first)]])
+        drawn.append(groups[order])
+    return np.concatenate(drawn)

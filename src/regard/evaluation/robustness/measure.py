@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from regard.config import EvalConfig
 from regard.data.corruptions import KINDS, SEVERITIES, Corruption, Mixed, Occlusion, Resolution, choose_kinds
-from regard.data.corruptions.loader import Corrupt, corrupted_loader
+from regard.data.loaders import Corrupt, test_loader
 from regard.errors import ConfigError, DataError
 from regard.evaluation.embed import (
     embed_batch,
@@ -262,8 +262,8 @@ def extract_corrupted(
         (N, D) float32 per corruption, in order.
     """
     device = next(model.parameters()).device
-    loader = corrupted_loader(
-        samples, view_transform(seen, five_crops=five_crops), corruptions, batch_size=batch_size,
+    loader = test_loader(
+        samples, view_transform(seen, five_crops=five_crops), corruptions=corruptions, batch_size=batch_size,
         workers=loader_workers(workers), pin_memory=device.type == "cuda",
     )  # fmt: skip
     waiting = torch.empty(0, model.embed_dim)
