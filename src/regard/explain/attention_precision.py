@@ -27,7 +27,7 @@ from torch import Tensor
 
 from regard.data.labels import has_label, read_labels
 from regard.data.labels.mask import person_of
-from regard.data.pictures import network_input
+from regard.data.transforms import network_input
 from regard.errors import DataError
 from regard.explain.attention import attention_of, holistic_map, spatial_map
 from regard.explain.figures.map_figures import FONT, INK, LINE, MUTED, SMALL, canvas
