@@ -136,12 +136,7 @@ def picture_name(sample: Sample) -> str:
 
 
 class InOrder:
-    """Batch sampler of evaluation: every sample once, in order, nothing random.
-
-    Args:
-        length: number of samples.
-        batch_size: samples in every batch but the last.
-    """
+    """Batch sampler of evaluation: every sample once, in order, nothing random; the last batch may be smaller."""
 
     def __init__(self, length: int, batch_size: int):
         self.length = length
