@@ -15,6 +15,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -65,6 +66,7 @@ Labels = Callable[[Sample, tuple[int, int], int], Mapping[str, Any]]
 :func:`~regard.data.labels.stack_targets`, such as :class:`~regard.data.labels.TrainingLabels` gives."""
 
 
+@dataclass(eq=False, repr=False)
 class Crops(Dataset[Any]):
     """Samples as a map-style data set that is asked for whole batches.
 
@@ -74,26 +76,20 @@ class Crops(Dataset[Any]):
         transform: applied to every decoded picture.
         labels: what goes into ``Batch.extra`` besides.
         cache: the samples' pictures, decoded; None reads them from their files.
-        corruptions: what is done to a decoded picture first: with n of them, each to the n-th part of the samples.
+        corruptions: what is done to a decoded picture first: the first of n to the first n-th of the samples, and so
+            on.
     """
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        pids: Sequence[int],
-        transform: Transform,
-        labels: Labels | None = None,
-        cache: PictureCache | None = None,
-        *,
-        corruptions: Sequence[Corrupt] = (),
-    ):
-        self.samples = samples
-        self.pids = torch.tensor(pids, dtype=torch.int64)
-        self.camids = torch.tensor([sample.camid for sample in samples], dtype=torch.int64)
-        self.transform = transform
-        self.labels = labels
-        self.cache = cache
-        self.corruptions = corruptions
+    samples: Sequence[Sample]
+    pids: Sequence[int]
+    transform: Transform
+    labels: Labels | None = None
+    cache: PictureCache | None = None
+    corruptions: Sequence[Corrupt] = ()
+
+    def __post_init__(self) -> None:
+        self._pids = torch.tensor(self.pids, dtype=torch.int64)
+        self._camids = torch.tensor([sample.camid for sample in self.samples], dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -118,7 +114,7 @@ class Crops(Dataset[Any]):
         indices = [draw.index for draw in draws]
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         extra = {**stack_targets(labels)} if labels else {}
-        return Batch(images, self.pids[indices], self.camids[indices], extra)
+        return Batch(images, self._pids[indices], self._camids[indices], extra)
 
     def _picture(self, index: int) -> np.ndarray:
         """(h, w, 3) uint8 picture of a sample; raises DataError for one that cannot be read."""
