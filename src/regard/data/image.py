@@ -335,8 +335,9 @@ def read_plain_jpeg(content: bytes) -> np.ndarray | None:
         return None
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content)
-        small = height * width <= min(MAX_PIXELS, max(SMALL, MAX_RATIO * len(content)))
-        if not small or space not in ("YCbCr", "Gray") or content.count(b"\xff\xda") > FEW_SCANS:
+        most = min(MAX_PIXELS, max(SMALL, MAX_RATIO * len(content)))
+        scans = content.count(b"\xff\xda")
+        if int(height) * int(width) > most or scans > FEW_SCANS or space not in ("YCbCr", "Gray"):
             return None
         return simplejpeg.decode_jpeg(content, "RGB")
     except ValueError:
