@@ -25,23 +25,23 @@ ARRAY = "NumPy array"
 """Read where it is named as a picture, and none where a folder is searched: see :mod:`regard.data.listing`."""
 
 MARKS = {
-    kind: re.compile(mark, re.DOTALL)
-    for kind, mark in {
-        "JPEG": rb"\xff\xd8\xff",
-        "PNG": rb"\x89PNG\r\n\x1a\n",
-        "GIF": rb"GIF8[79]a",
-        "WEBP": rb"RIFF.{4}WEBP",
-        "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
-        "TIFF": rb"II[*+]\0|MM\0[*+]",
-        "AVIF picture": rb".{4}ftypavi[fs]",
-        "HEIC picture": rb".{4}ftyp(hei[cx]|mif1|msf1)",
-        "video": rb"RIFF.{4}AVI |.{4}ftyp|\x1aE\xdf\xa3",
-        ARRAY: rb"\x93NUMPY",
-        "JPEG XL picture": rb"\xff\x0a|.{4}JXL \r\n\x87\n",
-        "JPEG 2000 picture": rb".{4}jP  \r\n\x87\n",
-    }.items()
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "GIF": rb"GIF8[79]a",
+    "WEBP": rb"RIFF.{4}WEBP",
+    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "AVIF picture": rb".{4}ftypavi[fs]",
+    "HEIC picture": rb".{4}ftyp(?:hei[cx]|mif1|msf1)",
+    "video": rb"RIFF.{4}AVI |.{4}ftyp|\x1aE\xdf\xa3",
+    ARRAY: rb"\x93NUMPY",
+    "JPEG XL picture": rb"\xff\x0a|.{4}JXL \r\n\x87\n",
+    "JPEG 2000 picture": rb".{4}jP  \r\n\x87\n",
 }
 """How a file begins, by what it is; the first that fits says so. A BMP file is known by the size of its header too."""
+
+KINDS = tuple(MARKS)
+MARK = re.compile(b"|".join(b"(%b)" % mark for mark in MARKS.values()), re.DOTALL)
 
 MAX_BYTES = 64 << 20
 """Larger files are refused: no person crop is that large."""
@@ -118,7 +118,8 @@ def kind_of(head: bytes) -> str:
     Args:
         head: the beginning of a file, 32 bytes of it or more.
     """
-    return next((kind for kind, mark in MARKS.items() if mark.match(head)), "")
+    found = MARK.match(head)
+    return KINDS[(found.lastindex or 0) - 1] if found else ""
 
 
 def read_header(content: bytes) -> Header:
