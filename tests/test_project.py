@@ -18,7 +18,7 @@ from regard.registry import DATASETS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LICENCES = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
+LICENCES = (ROOT / "docs" / "reference" / "licences.md").read_text(encoding="utf-8")
 EXTRAS = {extra: names for extra, names in PROJECT["optional-dependencies"].items() if extra not in ("test", "docs")}
 NAME = re.compile(r"[\w-]+")
 
@@ -55,7 +55,7 @@ def test_the_licence_is_whole_and_named():
 )
 def test_the_page_of_licences_says_what_each_package_says(package):
     row = re.search(rf"^\| (?:`\w+` \| |\| )?{re.escape(package)} \| ([\w.-]+(?:'s)?)", LICENCES, re.M)
-    assert row, f"docs/licences.md has no row for {package}"
+    assert row, f"docs/reference/licences.md has no row for {package}"
     try:
         about = metadata(package)
     except PackageNotFoundError:
@@ -128,6 +128,6 @@ def test_the_rules_for_strangers_name_what_is_there():
     told = {name for row in table for name in re.findall(r"`(\w+)`", row)}
     assert told <= rooms, told - rooms
     assert {path.name for path in source.iterdir() if path.is_dir() and path.name != "__pycache__"} <= told
-    for page in ("SECURITY.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "docs/licences.md"):
+    for page in ("SECURITY.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "docs/reference/licences.md"):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", (ROOT / page).read_text(encoding="utf-8")):
             assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"

@@ -104,7 +104,7 @@ class Section(BaseModel):
 
 
 class LabelFilesConfig(Section):
-    """Where masks and keypoints of a data set are kept (docs/labels.md)."""
+    """Where masks and keypoints of a data set are kept (docs/how-to/labels.md)."""
 
     mask_root: Place | None = Field(default=None, description="folder of mask pictures")
     keypoint_root: Place | None = Field(default=None, description="folder of heat maps")
