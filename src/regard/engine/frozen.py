@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from regard.errors import ConfigError, nearest
-from regard.layers.batchnorm_frozen import statistics_kept
+from regard.layers.batch_norm import statistics_kept
 from regard.losses import Criterion, Term
 
 __all__ = ["Frozen", "leave_unreached"]

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from regard.layers.batchnorm_frozen import statistics_kept
+from regard.layers.batch_norm import statistics_kept
 from regard.layers.map_decoder import MapDecoder
 from regard.layers.pyramid import AttentionPyramid
 from regard.layers.self_attention import DeepSelfAttention

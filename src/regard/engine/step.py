@@ -21,7 +21,7 @@ from regard.data.transforms import normalize
 from regard.engine.profile import Laps
 from regard.errors import ConfigError
 from regard.input_spec import InputSpec
-from regard.layers.batchnorm_frozen import statistics_kept
+from regard.layers.batch_norm import statistics_kept
 from regard.losses import Criterion, Term
 from regard.runtime.fabric import Network, Runtime
 from regard.runtime.randomness import random_state, set_random_state
