@@ -25,7 +25,7 @@ from timm.layers.pool2d_same import MaxPool2dSame
 from torch import Tensor, nn
 
 from regard.errors import ConfigError, RegardError, check_kind, nearest
-from regard.models.importers.mindspore_names import in_torch_words, of_mindspore
+from regard.models.importers.resnet import in_torch_words, of_mindspore
 from regard.models.importers.tensor_file import read_tensors
 from regard.models.saved import load_weights
 
