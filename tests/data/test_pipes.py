@@ -22,7 +22,7 @@ from regard.errors import RegardError
 from regard.gallery.audit import AuditLog
 from regard.gallery.lock import FolderLock
 from regard.recipes import read_recipe
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.service.feedback import Marks, Pair
 from regard.service.training_runs import read_records
 from regard.storage import open_regular, read_regular
