@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import regard
-from regard.engine.optim import build_optimizer
-from regard.engine.train import build_criterion
+from regard.engine.build import build_criterion
+from regard.engine.step import build_optimizer
 from regard.layers.heads import PartHeads, stripe_averages
 from regard.layers.self_attention import (
     ChannelGate,

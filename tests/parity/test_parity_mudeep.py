@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import regard
-from regard.engine.train import build_criterion
+from regard.engine.build import build_criterion
 from regard.losses.metric import BatchHardTriplet, hardest_pairs, pairwise_euclidean
 from regard.recipes import read_recipe
 
