@@ -33,7 +33,7 @@ from regard.models import ReIDModel
 from regard.recipes import read_recipe
 from regard.report import Command, RankedList, gather, pick_queries, ranked_lists, write_runs
 from regard.report.ranked_figure import ranked_figure
-from regard.run_folder.saved_state import read_config, read_progress
+from regard.run_folder.saved_state import read_saved
 from regard.storage import write_atomic
 from regard.structures import Ranking, Splits
 from regard.threads import allowed_cores
@@ -86,7 +86,7 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
     say("4/4  measuring, and looking at what was learned")
     run = Run.of(model, splits, config, TRAINED, quiet=quiet)
     reports[TRAINED] = run.report()
-    seconds = read_progress(folder / "run").seconds
+    seconds = read_saved(folder / "run").progress.seconds
     scores = {label: {"mAP": report.mAP, "rank1": report.rank(1)} for label, report in reports.items()}
     metrics = folder / "metrics.json"
     page: Path | None = folder / "report.html"
@@ -164,7 +164,7 @@ def _before(splits: Splits, config: Config, *, quiet: bool) -> tuple[dict[str, R
 def _trained(config: Config, run: Path, *, quiet: bool) -> ReIDModel:
     """The network after training: from the run folder where the same run stands there, else trained now."""
     try:
-        if read_config(run) == config:
+        if read_saved(run).config == config:
             return resume_run(run, quiet=quiet)
     except CheckpointError:
         pass

@@ -30,7 +30,7 @@ from regard.recipes import About, Recipe, list_recipes, read_recipe
 from regard.report.reproduction import Compared, Departure, Reproduction, SeedRun
 from regard.run_folder.folders import read_history
 from regard.run_folder.opened_data import open_data
-from regard.run_folder.saved_state import read_progress
+from regard.run_folder.saved_state import read_saved
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 from regard.threads import allowed_cores
@@ -197,7 +197,7 @@ def _count_faults(recipe: Recipe, config: Config, splits: Splits) -> list[str]:
 
 def _seed_run(seed: int, run: Path, row: Row) -> SeedRun:
     figures = {name: (found.value, found.low, found.high) for name, found in row.figures.items()}
-    return SeedRun(f"seed {seed}", str(run), figures, read_progress(run).seconds)
+    return SeedRun(f"seed {seed}", str(run), figures, read_saved(run).progress.seconds)
 
 
 def _figures(recipe: Recipe, runs: Sequence[SeedRun], bootstrap: str) -> tuple[list[Compared], str]:

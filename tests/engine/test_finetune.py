@@ -134,8 +134,8 @@ def test_a_fine_tuned_run_resumes_without_the_folder_it_began_with(old, tmp_path
     config = read_recipe("apnet_crowd").config([*tiny_overrides, *more, "train.eval_every=null"])
     start_run(config, tmp_path / "whole", quiet=True)
 
-    def save_and_stop(folder, state, *rest):
-        save_state(folder, state, *rest)
+    def save_and_stop(state):
+        save_state(state)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
