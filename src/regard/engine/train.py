@@ -14,10 +14,10 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regard.config import Config
-from regard.engine.build import Frozen, build_criterion, build_loader, build_model, leave_unreached, recompute_blocks
+from regard.engine.build import build_criterion, build_loader, build_model, freeze, leave_unreached, recompute_blocks
 from regard.engine.checks import (
     check_evaluation,
     check_folder,
@@ -116,7 +116,8 @@ def train(
             loader.batch_sampler.set_epoch(epoch, skip=done.batch)
             batches = done.batch + len(loader)
             model.train()
-            frozen.hold()
+            for part in frozen:
+                part.eval()
             shown = log.progress(loader, batches, done.batch, f"epoch {epoch + 1}/{config.train.epochs}")
             for batch in threads.each(runtime.on_device(saving(shown, state, save))):
                 timer("load")
@@ -158,11 +159,11 @@ def train(
 
 def build_state(
     config: Config, splits: Splits, folder: Path, runtime: Runtime, resume: Saved | None
-) -> tuple[TrainingState, Network, Frozen]:
+) -> tuple[TrainingState, Network, list[nn.Module]]:
     """Build what is trained, as it was saved or anew, and what to call instead of it, and what of it is frozen."""
     torch.manual_seed(config.train.seed)
     model = build_model(config, splits.num_ids, started=resume is not None)
-    frozen = Frozen(model, config.optim.freeze)
+    frozen = freeze(model, config.optim.freeze)
     criterion = build_criterion(config, model).to(runtime.device)
     optimizer = build_optimizer(model, config.optim)
     if runtime.world_size > 1:

@@ -225,6 +225,15 @@ class Runtime:
         if said:
             raise fault or RegardError(said)
 
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let rank 0 go through a block before the others, which find what it has made there."""
+        if not self.is_main:
+            self.barrier()
+        yield
+        if self.is_main:
+            self.barrier()
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world_size > 1:
