@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import regard
-from regard.engine.optim import build_optimizer
-from regard.engine.train import build_criterion
+from regard.engine.build import build_criterion
+from regard.engine.step import build_optimizer
 from regard.layers.channel_gate import ChannelGate
 from regard.layers.part_heads import PartHeads
 from regard.layers.self_attention import CodedPositionGate, DeepSelfAttention, PositionGate

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import regard
-from regard.engine.optim import build_optimizer, lr_factor
 from regard.engine.run import start_run
+from regard.engine.step import build_optimizer, lr_factor
 from regard.layers import leader
 from regard.layers.leader import ChannelAttention, mix_channels
 from regard.layers.streams import Bottleneck, cut_streams

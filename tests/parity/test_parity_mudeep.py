@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import regard
-from regard.engine.train import build_criterion
+from regard.engine.build import build_criterion
 from regard.losses.functional import hardest_pairs, pairwise_euclidean
 from regard.losses.triplet import BatchHardTriplet
 from regard.recipes import read_recipe
