@@ -20,7 +20,7 @@ from regard.data.labels.pack import LabelPack
 from regard.data.rows import read_rows
 from regard.errors import RegardError
 from regard.gallery.audit import AuditLog
-from regard.gallery.lock import FolderLock
+from regard.gallery.embedded import FolderLock
 from regard.recipes import read_recipe
 from regard.run_folder.folders import read_history
 from regard.service.feedback import Marks, Pair

@@ -25,7 +25,7 @@ from regard.data.transforms import TrainTransform
 from regard.errors import ConfigError, nearest
 from regard.evaluation.embed import loader_workers, run_input
 from regard.input_spec import InputSpec
-from regard.layers.batchnorm_frozen import statistics_kept
+from regard.layers.batch_norm import statistics_kept
 from regard.layers.map_decoder import MapDecoder
 from regard.layers.pyramid import AttentionPyramid
 from regard.layers.self_attention import DeepSelfAttention

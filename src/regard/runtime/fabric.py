@@ -28,9 +28,8 @@ from torch.utils._pytree import tree_leaves
 from regard.config import Config, TrainConfig
 from regard.device import choose_device, is_there, preferred_device
 from regard.errors import ConfigError, RegardError
-from regard.layers.batch_norm_shares import share_batch_norm
+from regard.layers.batch_norm import convert_sync_batch_norm, share_batch_norm
 from regard.layers.collective import all_gather
-from regard.layers.sync_batch_norm import convert_sync_batch_norm
 from regard.precision import resolve_precision
 from regard.runtime import failure
 from regard.structures import Batch, Output
