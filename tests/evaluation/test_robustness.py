@@ -25,7 +25,7 @@ from regard.evaluation.robustness.means import Measured, RobustnessReport
 from regard.evaluation.robustness.measure import Plan, measure_robustness, robustness_of, some_people
 from regard.evaluation.run import Run
 from regard.recipes import read_recipe
-from regard.run_folder.resolving import resolve
+from regard.run_folder.origin import resolve
 from regard.structures import Splits
 
 

@@ -23,7 +23,7 @@ from regard.evaluation.run import open_run
 from regard.evaluation.transfer import mean_of_targets, transfer_dict, transfer_table
 from regard.recipes import read_recipe
 from regard.run_folder.opened_data import open_data
-from regard.run_folder.resolving import resolve
+from regard.run_folder.origin import resolve
 
 
 @pytest.fixture(scope="module")

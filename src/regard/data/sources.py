@@ -25,11 +25,10 @@ import numpy as np
 
 from regard.data.datasets import detect, load_dataset
 from regard.errors import ConfigError, DataError, UnknownNameError
-from regard.naming import distinct
 from regard.parsing import parse_yaml
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, Sample, Splits
-from regard.wording import count, named_with
+from regard.wording import count, distinct, named_with
 
 __all__ = [
     "Source", "find_source", "hold_out", "merge_sources", "no_training", "place_of", "same_pictures", "source_name",
