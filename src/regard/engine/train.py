@@ -94,7 +94,7 @@ def train(
     criterion, criterion_optimizer = state.criterion, build_criterion_optimizer(state.criterion)
     model, optimizer, done = state.model, state.optimizer, state.progress
     start(state, config, splits, folder, runtime, resume=resume)
-    loader = build_loader(config, splits, folder, runtime, run_input(config, model))
+    loader = build_loader(config, splits, folder, runtime, run_input(config, model.input))
     laps = Laps(folder, config.train.profile if runtime.is_main else 0, runtime.device)
     learn = Learner(network, model, criterion, runtime, check_pieces(config, runtime), laps=laps)
     clock = time.perf_counter()
@@ -295,7 +295,7 @@ def build_model(config: Config, num_ids: int, *, started: bool = False) -> ReIDM
         )
     pretrained = False if started else config.model.pretrained
     model = create_model(config.model.name, classes, pretrained=pretrained, **config.model.options)
-    model.input = run_input(config, model)
+    model.input = run_input(config, model.input)
     return model
 
 
