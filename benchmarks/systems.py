@@ -25,8 +25,8 @@ from regard import __version__
 from regard.config import Config
 from regard.crowd import make_crowd
 from regard.data import load_dataset
+from regard.engine.build import build_model
 from regard.engine.run import resume_run, start_run
-from regard.engine.train import build_model
 from regard.evaluation.run import Run
 from regard.metrics import RankingReport
 from regard.metrics.significance import over_seeds

@@ -16,7 +16,7 @@ from regard.lazy import lazily
 
 if TYPE_CHECKING:
     from regard.data import load_dataset
-    from regard.engine.from_python import train
+    from regard.engine.run import train
     from regard.errors import RegardError
     from regard.evaluation.run import Run, open_run
     from regard.evaluation.verify import compare, verify
@@ -53,7 +53,7 @@ _HOME = {
     "open_run": "regard.evaluation.run",
     "rank": "regard.metrics",
     "verify": "regard.evaluation.verify",
-    "train": "regard.engine.from_python",
+    "train": "regard.engine.run",
     "__version__": "regard.version",
 }
 

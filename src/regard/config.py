@@ -41,7 +41,6 @@ __all__ = [
     "Overrides",
     "check_batch",
     "describe_fault",
-    "flat_settings",
     "lay_over",
     "load_config",
     "override",
@@ -479,6 +478,10 @@ class Config(Section):
         """Plain values, every default spelled out: ``load_config`` of it gives this configuration again."""
         return self.model_dump(mode="json")
 
+    def flat(self) -> dict[str, Any]:
+        """The same by dotted key."""
+        return dict(_flatten(self.to_dict()))
+
     def to_yaml(self) -> str:
         """The same as YAML."""
         return dump_yaml(self.to_dict())
@@ -538,11 +541,10 @@ def override(tree: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
     return changed
 
 
-def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values."""
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from flat_settings(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 

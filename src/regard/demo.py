@@ -19,8 +19,8 @@ from regard.config import Config
 from regard.crowd import make_crowd
 from regard.crowd.dataset.crowd_folder import is_complete, read_description
 from regard.data import load_dataset
+from regard.engine.build import build_model
 from regard.engine.run import resume_run, start_run
-from regard.engine.train import build_model
 from regard.errors import CheckpointError
 from regard.evaluation.embed import color_histograms, evaluate_splits
 from regard.evaluation.run import Run

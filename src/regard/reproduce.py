@@ -16,19 +16,19 @@ from typing import Any
 
 import torch
 
-from regard.config import Config, flat_settings, load_config, override
+from regard.config import Config, load_config, override
 from regard.crowd import make_crowd
 from regard.data.datasets import Counts, count_differences, judging_counts, published_counts
+from regard.engine.checks import is_free
 from regard.engine.run import standing, start_run
-from regard.engine.run_identity import is_free
-from regard.engine.stopping import Interrupted
+from regard.engine.train import Interrupted
 from regard.errors import ConfigError, DataError
 from regard.evaluation.compare_runs import compare_runs
 from regard.evaluation.comparison import Row
 from regard.metrics.significance import over_seeds
 from regard.recipes import About, Recipe, list_recipes, read_recipe
 from regard.report.reproduction import Compared, Departure, Reproduction, SeedRun
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.run_folder.opened_data import open_data
 from regard.run_folder.saved_state import read_progress
 from regard.runtime.fabric import Runtime
@@ -262,7 +262,7 @@ def _changes(recipe: Recipe, config: Config) -> Iterator[Departure]:
 
 def _flat(settings: Config, others: Config) -> dict[str, Any]:
     """Settings by dotted name; a loss term that others lack is one of them as a whole."""
-    flat = dict(flat_settings(settings.to_dict()))
+    flat = settings.flat()
     for name in settings.losses.keys() - others.losses.keys():
         flat = {key: value for key, value in flat.items() if not key.startswith(f"losses.{name}.")}
         flat[f"losses.{name}"] = "a term"

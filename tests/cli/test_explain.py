@@ -14,7 +14,7 @@ import regard
 from regard.cli.main import main
 from regard.errors import CheckpointError
 from regard.explain.correlation import correlate
-from regard.run_folder.resolving import resolve
+from regard.run_folder.origin import resolve
 
 TINY = "test_resnet.r160_in1k"
 SIZE = ["--size", "96x64"]

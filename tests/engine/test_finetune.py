@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 import regard
 from command_words import once
 from regard.cli.main import main
-from regard.engine.frozen import Frozen
-from regard.engine.optim import build_optimizer
+from regard.engine.build import Frozen
 from regard.engine.run import resume_run, start_run
+from regard.engine.step import build_optimizer
 from regard.engine.training_state import save_state
 from regard.errors import CheckpointError, ConfigError, RegardError
 from regard.recipes import read_recipe
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 
 BACKBONE = "test_resnet.r160_in1k"
 

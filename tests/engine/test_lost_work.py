@@ -21,7 +21,7 @@ from regard.engine.run import resume_run, start_run
 from regard.errors import DataError, StorageError
 from regard.models import ReIDModel
 from regard.recipes import read_recipe
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.run_folder.saved_state import read_saved
 
 KILLS = Path(__file__).resolve().parents[2] / "benchmarks" / "kills.py"

@@ -20,18 +20,16 @@ from safetensors.torch import load_file
 import regard
 from command_words import once
 from regard.config import load_config
-from regard.engine.ema import Average
 from regard.engine.run import resume_run, start_run
-from regard.engine.training_state import save_state
+from regard.engine.training_state import Average, save_state
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
 from regard.evaluation.embed import loader_workers
 from regard.evaluation.run import open_run
 from regard.recipes import read_recipe
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.run_folder.opened_data import open_data
 from regard.run_folder.opened_data import tested_on as own_data
-from regard.run_folder.origin import read_origin
-from regard.run_folder.resolving import resolve
+from regard.run_folder.origin import read_origin, resolve
 from regard.run_folder.saved_state import read_config, read_progress, read_saved
 
 
@@ -371,7 +369,7 @@ def test_centers_want_one_output(on, wanted):
             gate = images[:, :1]
             return regard.Output(feature, {"global": feature, "part0": feature}, {}, {"gate": gate})
 
-    from regard.engine.train import build_criterion
+    from regard.engine.build import build_criterion
 
     config = load_config({"model": {}, "losses": {"c": {"loss": "center", "on": on}}})
     with pytest.raises(ConfigError, match=re.escape(wanted)):

@@ -16,7 +16,7 @@ from regard.engine.run import resume_run, start_run
 from regard.engine.training_state import save_state
 from regard.errors import CheckpointError, ConfigError
 from regard.recipes import read_recipe
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.run_folder.saved_state import PICTURES, read_saved
 
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"

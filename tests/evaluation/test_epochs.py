@@ -15,9 +15,9 @@ from PIL import Image
 import regard
 from regard.cli.main import main
 from regard.config import TrainConfig, load_config
-from regard.engine.readiness import epochs_to_keep
+from regard.engine.checks import epochs_to_keep
 from regard.engine.run import resume_run, start_run
-from regard.engine.stopping import Interrupted
+from regard.engine.train import Interrupted
 from regard.errors import CheckpointError, ConfigError, StorageError
 from regard.evaluation.epochs import find_checkpoints, score_epochs
 from regard.evaluation.evaluate import evaluate_on

@@ -23,7 +23,7 @@ from regard.errors import ConfigError, DataError
 from regard.evaluation.robustness import Measured, Plan, RobustnessReport, measure_robustness, some_people
 from regard.evaluation.run import Run, open_run
 from regard.recipes import read_recipe
-from regard.run_folder.resolving import resolve
+from regard.run_folder.origin import resolve
 from regard.structures import Splits
 
 

@@ -22,7 +22,7 @@ from regard.evaluation.evaluate import evaluate_on, mean_of_targets, transfer_di
 from regard.evaluation.run import open_run
 from regard.recipes import read_recipe
 from regard.run_folder.opened_data import open_data
-from regard.run_folder.resolving import resolve
+from regard.run_folder.origin import resolve
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from traced import Fixed, configuration
 from regard.config import Config
 from regard.data import load_dataset
 from regard.engine import train as engine
-from regard.engine.step import Learner
+from regard.engine.step import TrainStep
 from regard.runtime.fabric import Runtime
 from regard.structures import Batch
 
@@ -62,7 +62,7 @@ def rates(config: Config, market, folder) -> list[dict[str, float]]:
         states.append(state)
         return state, *others
 
-    class Idle(Learner):
+    class Idle(TrainStep):
         def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
             (state,) = states
             names = {id(parameter): name for name, parameter in state.model.named_parameters()}
@@ -74,7 +74,7 @@ def rates(config: Config, market, folder) -> list[dict[str, float]]:
     with (
         patch.object(engine, "build_loader", lambda *_: Endless([nothing] * A_DAY)),
         patch.object(engine, "build_state", start),
-        patch.object(engine, "Learner", Idle),
+        patch.object(engine, "TrainStep", Idle),
         patch.object(engine, "TrainingLog", SilentLog),
         patch.object(engine, "save_state", lambda *_, **__: None),
         patch.object(engine, "write_models", lambda *_, **__: None),

@@ -52,9 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     from regard.data.listing import noting
     from regard.errors import ConfigError, DataError
-    from regard.gallery.distributed import Ranks
     from regard.gallery.embedder import Embedder
-    from regard.gallery.ingest import embed_sources
+    from regard.gallery.ingest import Ranks, embed_sources
     from regard.gallery.inputs import list_sources, read_table
     from regard.storage import plain_text, write_atomic
 

@@ -23,8 +23,7 @@ from regard.report.failures import hardest
 from regard.report.ranked import RankedList, find_queries, random_queries, ranked_lists, titled_queries
 from regard.report.ranked_figure import ranked_figure
 from regard.report.run_charts import training_charts
-from regard.run_folder.folders import run_home
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history, run_home
 
 __all__ = ["cameras", "curves", "ranked"]
 

@@ -2,24 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from regard.config import Config
-from regard.engine.ema import Average
 from regard.errors import CheckpointError
 from regard.losses import Criterion
 from regard.models import ReIDModel
 from regard.models.saved import load_weights
 from regard.run_folder.saved_state import PICTURES, Progress, Saved, part_of, write_saved
-from regard.runtime.fabric import Runtime
-from regard.runtime.randomness import random_state, set_random_state
+from regard.runtime.fabric import Runtime, random_state, set_random_state
 
-__all__ = ["TrainingState", "restore", "save_state"]
+__all__ = ["Average", "TrainingState", "restore", "save_state"]
+
+
+class Average:
+    """A running average of a model's floating-point state (Polyak averaging); other state is copied.
+
+    Args:
+        model: whose weights are averaged.
+        decay: share of the old average kept at each update.
+
+    Attributes:
+        weights: state-dict name -> averaged value.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the model's present weights."""
+        averages: list[Tensor] = []
+        values: list[Tensor] = []
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                averages.append(self.weights[name])
+                values.append(value)
+            else:
+                self.weights[name].copy_(value)
+        torch._foreach_lerp_(averages, values, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Take over saved averages."""
+        for name, value in self.weights.items():
+            value.copy_(weights[name])
+
+    def swap(self, model: nn.Module) -> None:
+        """Exchange the model's weights with the average; a second call undoes the first."""
+        with torch.no_grad():
+            for name, value in model.state_dict().items():
+                kept = value.clone()
+                value.copy_(self.weights[name])
+                self.weights[name].copy_(kept)
 
 
 @dataclass
@@ -27,7 +69,7 @@ class TrainingState:
     """Everything that changes while training; ``model`` is the unwrapped module.
 
     Attributes:
-        pictures: digests of the training pictures (:func:`~regard.engine.run_identity.picture_digests`), which stay.
+        pictures: digests of the training pictures (:func:`~regard.engine.checks.picture_digests`), which stay.
     """
 
     model: ReIDModel
@@ -36,6 +78,17 @@ class TrainingState:
     average: Average | None
     progress: Progress
     pictures: Tensor = field(default_factory=lambda: torch.empty(0, 8).byte())
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the model its averaged weights, where they are kept, for as long as the context lasts."""
+        if self.average:
+            self.average.swap(self.model)
+        try:
+            yield
+        finally:
+            if self.average:
+                self.average.swap(self.model)
 
 
 def save_state(folder: Path, state: TrainingState, config: Config, runtime: Runtime) -> None:

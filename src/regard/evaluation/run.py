@@ -28,7 +28,7 @@ from regard.models.saved import model_config, model_folder, saved_input, saved_s
 from regard.naming import distinct, file_name
 from regard.run_folder.folders import own_config, run_home
 from regard.run_folder.opened_data import open_data, tested_on
-from regard.run_folder.resolving import recipe_for
+from regard.run_folder.origin import recipe_for
 from regard.runtime.fabric import Runtime
 from regard.storage import check_text, plain_text
 from regard.structures import Splits

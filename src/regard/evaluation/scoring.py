@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from regard.config import EvalConfig
-from regard.data.datasets.gt_query import find_lists
+from regard.data.datasets.market1501 import find_lists
 from regard.errors import ConfigError, DataError
 from regard.input_spec import InputSpec
 from regard.metrics import (

@@ -100,8 +100,9 @@ compare = verify
 
 def _descriptor(item: Picture | Tensor, model: ReIDModel, calibration: Calibration) -> Tensor:
     """(D,) float32 on the CPU."""
-    pixels = isinstance(item, np.ndarray) and item.shape[2:] == (3,) and item.dtype == np.uint8
-    if pixels or isinstance(item, str | Path | Image.Image):
+    if isinstance(item, str | Path | Image.Image) or (
+        isinstance(item, np.ndarray) and item.shape[2:] == (3,) and item.dtype == np.uint8
+    ):
         return _embed(read_picture(item), model, calibration)
     shape, kind = tuple(np.shape(item)), getattr(item, "dtype", type(item).__name__)
     if shape != (model.embed_dim,):

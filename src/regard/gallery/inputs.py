@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from regard.data.datasets.market1501 import parse_name
+from regard.data.datasets.market1501 import NAMING
 from regard.data.image import MAX_BYTES, read_bytes
 from regard.data.listing import IMAGE_ENDINGS, is_picture, note, noting, walk_images
 from regard.data.rows import MAX_COLUMNS, read_rows
@@ -223,7 +223,7 @@ def with_table(sources: list[Source], meta: Mapping[str, Mapping[str, Any]]) -> 
 def of_name(name: str) -> dict[str, Any]:
     """What a file name in Market-1501's form says; empty for any other."""
     try:
-        sample = parse_name(Path(name))
+        sample = NAMING.read(Path(name))
     except DataError:
         return {}
     facts = {"person": str(sample.pid), "camera": str(sample.camid), "sequence": sample.sequence, "frame": sample.frame}

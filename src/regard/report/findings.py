@@ -44,8 +44,7 @@ from regard.report.embedding_map import EmbeddingMap, MapMethod, aligned, check_
 from regard.report.failures import FailureKind, hardest
 from regard.report.ranked import RankedList, pick_queries, random_queries, ranked_lists
 from regard.report.runs_page import Match, RunFindings, RunsReport, ShownQuery
-from regard.run_folder.folders import run_home
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history, run_home
 from regard.run_folder.origin import read_origin
 from regard.run_folder.saved_state import read_progress
 from regard.structures import Sample, Splits

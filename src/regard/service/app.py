@@ -19,9 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from regard.errors import DataError, RegardError, StorageError
-from regard.gallery.gallery import is_id
-from regard.gallery.query import Answer
-from regard.gallery.record import Filter, check_names, parse_time
+from regard.gallery.record import Filter, is_id
 from regard.service.explanations import reasons
 from regard.service.feedback import Pair
 from regard.service.guard import Guard
@@ -76,17 +74,9 @@ class Search(BaseModel):
 
     def filter(self, query: Query) -> Filter:
         """What may be seen."""
-        check_names(self.attributes)
-        return Filter(
-            cameras=None if self.cameras is None else tuple(self.cameras),
-            not_cameras=(*self.not_cameras, *(query.cameras if self.other_cameras else ())),
-            tracks=None if self.tracks is None else tuple(self.tracks),
-            persons=None if self.persons is None else tuple(self.persons),
-            since=parse_time(self.since),
-            until=parse_time(self.until),
-            attributes={name: tuple(values) for name, values in self.attributes.items()},
-            not_ids=query.ids,
-        )
+        asked = {name: getattr(self, name) for name in ("cameras", "tracks", "persons", "since", "until", "attributes")}
+        others = query.cameras if self.other_cameras else ()
+        return Filter.asked(**asked, not_cameras=(*self.not_cameras, *others), not_ids=query.ids)
 
 
 class Why(BaseModel):
@@ -198,7 +188,7 @@ def add_queries(app: FastAPI, desk: Desk) -> None:
             who = request.client.host if request.client else "unknown"
             searcher.gallery.audit.append(who=who, query=list(query.names), filter=filter.to_dict(), k=body.k)
         with desk.heavy:
-            answer: Answer = searcher.gallery.search(
+            answer = searcher.gallery.search(
                 query.vectors[searcher.name],
                 body.k,
                 filter,
@@ -208,14 +198,12 @@ def add_queries(app: FastAPI, desk: Desk) -> None:
                 calibration=searcher.embedder.calibration,
                 prior=desk.prior if body.prior is None else body.prior,
             )
-        marks = desk.marks.all()
-        found: list[dict[str, Any]] = [match.to_dict() for match in answer.matches]
-        for match in found:
+        content, marks = answer.to_dict(), desk.marks.all()
+        for match in content["matches"]:
             record = match["record"]
             pairs = [Pair(name, record["id"], searcher.name, record["camera"]) for name in query.names]
             match["marks"] = [marks.get(pair) for pair in pairs]
-        recall = (searcher.gallery.meta.get("index") or {}).get("recall")
-        return answer.to_dict() | {"matches": found, "recall": recall}
+        return content | {"recall": (searcher.gallery.meta.get("index") or {}).get("recall")}
 
     @app.post("/api/why", summary="Where the network looks, and what the similarity hangs on")
     def why(body: Why) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from regard.data.image import decode_image
 from regard.errors import ConfigError, DataError, RegardError
 from regard.gallery.embedder import Embedder
-from regard.gallery.gallery import Gallery, is_id
-from regard.gallery.thumbnails import decode
+from regard.gallery.gallery import Gallery
 from regard.service.feedback import Marks
 
 __all__ = ["Desk", "GoneError", "Limits", "Query", "Searcher"]
@@ -146,7 +146,7 @@ class Desk:
         if not 1 <= len(photos) <= self.limits.photos:
             raise DataError(f"got {len(photos)} photographs, wanted 1 to {self.limits.photos} of one person")
         with self.heavy:
-            pictures = [decode(data, name[:80] or "the photograph", self.limits.pixels) for name, data in photos]
+            pictures = [decode_image(data, name[:80] or "the photograph", self.limits.pixels) for name, data in photos]
             vectors = {name: searcher.embedder.embed(pictures) for name, searcher in self.searchers.items()}
             names = tuple(f"sha256:{hashlib.sha256(data).hexdigest()[:16]}" for _, data in photos)
             return self._keep(Query(new_id(), names, tuple(map(small, pictures)), vectors))
@@ -166,7 +166,7 @@ class Desk:
             raise GoneError("a picture asked for is not in the gallery any more; search again")
         with self.heavy:
             thumbnails = [home.gallery.thumbnail(id) for id in ids]
-            pictures = [decode(data, "a thumbnail") for data in thumbnails if data]
+            pictures = [decode_image(data, "a thumbnail") for data in thumbnails if data]
             vectors = {home.name: np.stack([item.vector for item in items])}
             for other in self.searchers.values():
                 if other is not home:
@@ -184,10 +184,10 @@ class Desk:
         Raises:
             GoneError: it is not there, or was stored without a thumbnail.
         """
-        data = searcher.gallery.thumbnail(id) if is_id(id) else b""
+        data = searcher.gallery.thumbnail(id)
         if not data:
             raise GoneError("there is no thumbnail of that picture in the gallery")
-        return decode(data, "a thumbnail")
+        return decode_image(data, "a thumbnail")
 
     def _keep(self, query: Query) -> Query:
         with self._busy:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regard.data.datasets.keypoints import NUM_JOINTS, Keypoints, parse_keypoints
+from regard.data.datasets.synthetic import NUM_JOINTS, Keypoints, parse_keypoints
 from regard.data.image import MAX_PIXELS
 from regard.data.labels.joints import JOINTS, SKELETON, level_of
 from regard.data.labels.labeled import Outline

@@ -1,6 +1,6 @@
-"""One's own pictures, one folder per identity.
+"""One's own pictures: one folder per identity, or a table.
 
-Two forms::
+Two forms of folders::
 
     root/train/anna/1.jpg  root/query/bert/1.jpg  root/gallery/bert/2.jpg      splits as they are
     root/anna/1.jpg  root/bert/1.jpg  ...                                      split here
@@ -15,26 +15,54 @@ order. Where number and name differ, a sample holds the name in ``extra["identit
 
 The camera is read off the file name by a pattern. Without one, query pictures get camera 0 and gallery pictures camera
 1, so that evaluation leaves out none of them.
+
+A table is CSV or Parquet, with one row per picture and a header::
+
+    path,pid,camid,split,height_cm
+    photos/1.jpg,12,1,train,180
+
+==========  =================================================================================
+column      holds
+==========  =================================================================================
+path        picture, relative to the folder of the table or absolute
+pid         person, a whole number from 1; 0 a distractor, -1 junk (both in the gallery only)
+camid       camera, a whole number; without this column queries are camera 0, the gallery 1
+split       ``train``, ``query`` or ``gallery``; without a train row the set is for testing only
+mask        optional: person mask (PNG), relative like the picture; may be empty
+sequence    optional: recording of the camera, a whole number; may be empty
+frame       optional: frame number, a whole number; may be empty
+others      kept in the sample's ``extra`` under the column's name
+==========  =================================================================================
+
+For CSV see :mod:`regard.data.rows`. Samples are sorted by path. A wrong row is an error that names its line.
 """
 
 from __future__ import annotations
 
 import hashlib
 import operator
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from regard.data.datasets.layout import dataset, list_folders, list_images
+from regard.data.datasets.layout import SPLITS, dataset, list_folders, list_images
 from regard.data.listing import note, walk_images
+from regard.data.rows import read_rows
 from regard.errors import ConfigError, DataError
 from regard.structures import JUNK, Sample, Splits
 
-__all__ = ["folder"]
-
-SPLITS = ("train", "query", "gallery")
+__all__ = ["folder", "table"]
 
 WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
+NUMBER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+
+NAMES = ("table.csv", "table.parquet")
+REQUIRED = ("path", "pid", "split")
+KNOWN = (*REQUIRED, "camid", "mask", "sequence", "frame")
+CAMERAS_WITHOUT_COLUMN = {"train": 0, "query": 0, "gallery": 1}
 
 FEWEST = {"train": 2, "test": 1}
 """People without whom there is nothing to train on, or nothing to search for."""
@@ -228,3 +256,78 @@ def check_sides(root: Path, names: set[str], share: float, split: int) -> None:
         f"the test, expected {FEWEST['train']} and {FEWEST['test']} at least; {step}or another test_share, or "
         "divide them yourself into the folders train, query and gallery"
     )
+
+
+@dataset("table", variants=tuple((name,) for name in NAMES), endings=(".csv", ".parquet"), may_lack_train=True)
+def table(root: Path, /) -> Splits:
+    """Read pictures listed in a table.
+
+    Args:
+        root: the table, or the folder with ``table.csv`` or ``table.parquet``.
+
+    Raises:
+        DataError: the table cannot be read, lacks a column or names one twice, or a row of it is wrong.
+    """
+    file = root if root.is_file() else next(root / name for name in NAMES if (root / name).exists())
+    parts: dict[str, list[Sample]] = {split: [] for split in SPLITS}
+    places: dict[tuple[str, Path], str] = {}
+    for place, row in read_rows(file, REQUIRED):
+        split, sample = parse_row(row, file, place)
+        first = places.setdefault((split, sample.path), place)
+        if first != place:
+            raise DataError(
+                f"{place} of '{file}' repeats {str(row['path'])!r} of {first} in {split}; remove one of them"
+            )
+        parts[split].append(sample)
+    parts = {split: sorted(samples, key=lambda sample: str(sample.path)) for split, samples in parts.items()}
+    return Splits.of("table", file.parent, parts)
+
+
+def parse_row(row: Mapping[str, Any], file: Path, place: str) -> tuple[str, Sample]:
+    """Split and sample of one row.
+
+    Raises:
+        DataError: a value is not what its column holds, or the picture or mask is not there.
+    """
+    split, where = row["split"], f"{place} of '{file}'"
+    if split not in SPLITS:
+        raise DataError(f"{where}: split is {split!r}, expected {', '.join(SPLITS)}; correct it")
+    pid = parse_number(row, "pid", where)
+    if pid < JUNK:
+        raise DataError(f"{where}: pid is {pid}, expected -1 (junk), 0 (distractor) or 1 up; correct it")
+    camid = parse_number(row, "camid", where) if "camid" in row else CAMERAS_WITHOUT_COLUMN[split]
+    path = find_file(row, "path", file, where)
+    known: dict[str, Any] = {
+        column: parse_number(row, column, where) for column in ("sequence", "frame") if row.get(column, "") != ""
+    }
+    if row.get("mask", "") != "":
+        known["mask"] = find_file(row, "mask", file, where)
+    extra = {name: value for name, value in row.items() if name not in KNOWN}
+    return split, Sample(path, pid, camid, **known, extra=extra)
+
+
+def parse_number(row: Mapping[str, Any], column: str, where: str) -> int:
+    """A whole number.
+
+    Raises:
+        DataError: the value is none.
+    """
+    text = str(row[column]).strip()
+    if not NUMBER.fullmatch(text):
+        raise DataError(f"{where}: {column} is {row[column]!r:.80}, expected a whole number; correct it")
+    return int(text)
+
+
+def find_file(row: Mapping[str, Any], column: str, file: Path, where: str) -> Path:
+    """The file a value names, from the table's folder on.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if row[column] == "":
+        raise DataError(f"{where}: {column} is empty, expected a file; fill it in")
+    path = file.parent / str(row[column])
+    if not os.path.isfile(path):  # noqa: PTH113 - does not raise on names no file can have
+        shown = ascii(str(path)) if "\n" in str(path) or "\r" in str(path) else f"'{path}'"
+        raise DataError(f"{where}: there is no file {shown}, which {column} names; paths start at the table")
+    return path
