@@ -25,7 +25,7 @@ from regard.metrics.ranking_report import in_words
 from regard.models.saved import WEIGHTS, as_json, weights_digest
 from regard.parsing import parse_json
 from regard.run_folder.folders import EPOCHS, own_config
-from regard.run_folder.saved_state import read_progress
+from regard.run_folder.saved_state import read_saved
 from regard.runtime.fabric import Runtime
 from regard.storage import check_writable, read_regular, write_atomic
 from regard.wording import table
@@ -126,7 +126,7 @@ def find_checkpoints(folder: Path) -> list[Checkpoint]:
 def _last_epoch(folder: Path, own: Config) -> int | None:
     """The epoch that a run's ``final`` is of; None where the run goes on and that is of an earlier end."""
     try:
-        done = read_progress(folder)
+        done = read_saved(folder).progress
     except CheckpointError:
         return own.train.epochs
     return done.epoch if done.epoch == own.train.epochs else None

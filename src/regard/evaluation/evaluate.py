@@ -22,10 +22,9 @@ from regard.evaluation.run import Run, open_run
 from regard.evaluation.scoring import Detail, Queries, score_sets, with_options
 from regard.metrics import RankingReport
 from regard.metrics.ranking_report import option_lines
-from regard.naming import distinct
 from regard.run_folder.opened_data import CROWD, find_data
 from regard.structures import Splits
-from regard.wording import table
+from regard.wording import distinct, table
 
 __all__ = [
     "Score", "evaluate_on", "labels_of", "mean_of_targets", "open_sources", "places_of", "score_each", "transfer_dict",
