@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--all-epochs", action="store_true", help="score every epoch that the run, or a folder of models, has kept")
     add("--json", type=output_file, metavar="FILE", help="write the scores to a file")
     add("-q", "--quiet", action="store_true", help="no progress bars")
-    worse = parser.add_argument_group("worse pictures", "each at several levels; docs/robustness.md says more")
+    worse = parser.add_argument_group("worse pictures", "each at several levels; docs/how-to/robustness.md says more")
     add = worse.add_argument
     add("--corruptions", action="store_true", help="noise, blur, weather, digital, occlusion")
     add("--kinds", nargs="+", metavar="KIND", default=[], help="of corruptions, or families (default: all 21)")
