@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from regard.errors import ConfigError, check_kind
+from regard.errors import ConfigError
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MINDSPORE_MEAN", "InputSpec", "Interpolation", "known_input"]
 
@@ -119,7 +119,8 @@ def known_input(known: InputSpec | None, size: tuple[int, int] | None = None, wh
     Raises:
         ConfigError: neither the model nor the caller says the size, or what the model says is something else.
     """
-    check_kind("model.input", known, (InputSpec, type(None)), "regard.InputSpec(HEIGHT, WIDTH)")
+    if not isinstance(known, InputSpec | None):
+        raise ConfigError(f"model.input is {' '.join(repr(known).split())}, wanted regard.InputSpec(HEIGHT, WIDTH)")
     if known is None and size is None:
         raise ConfigError(
             f"{whose} does not say of what size its pictures are, as models that were saved before do not; give it "

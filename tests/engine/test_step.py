@@ -21,7 +21,7 @@ from regard.engine.build import build_criterion, leave_unreached, recompute_bloc
 from regard.engine.run import start_run
 from regard.engine.step import StepTimer, TrainStep, check_pieces
 from regard.errors import ConfigError
-from regard.layers.batch_norm_shares import share_batch_norm
+from regard.layers.batch_norm import share_batch_norm
 from regard.models import ReIDModel
 from regard.recipes import list_recipes, read_recipe
 from regard.registry import MODELS

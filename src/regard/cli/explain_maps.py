@@ -21,8 +21,8 @@ from regard.explain.figures.pair_figure import pair_figure
 from regard.explain.figures.paper_sheet import paper_sheet
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.explain.heads import head_heat, pair_heat
-from regard.naming import file_name
 from regard.storage import plain_text, write_atomic
+from regard.wording import file_name
 
 __all__ = ["attention", "cam", "features", "pair", "sheet"]
 

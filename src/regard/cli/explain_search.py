@@ -15,7 +15,6 @@ from regard.evaluation.run import Run, open_runs, run_labels
 from regard.evaluation.scoring import further_figures
 from regard.explain.figures.svg import Chart, text_width
 from regard.metrics.pair_sampling import sample_pairs
-from regard.naming import file_name
 from regard.report.answers import run_answers
 from regard.report.camera_pairs import camera_pair_table
 from regard.report.charts import FONT, INK, PairHistogram, cmc_chart, histogram_chart, pair_histogram
@@ -24,6 +23,7 @@ from regard.report.ranked import RankedList, find_queries, random_queries, ranke
 from regard.report.ranked_figure import ranked_figure
 from regard.report.run_charts import training_charts
 from regard.run_folder.folders import read_history, run_home
+from regard.wording import file_name
 
 __all__ = ["cameras", "curves", "ranked"]
 

@@ -198,8 +198,7 @@ def to_maps(arguments: argparse.Namespace) -> None:
 
 def make(arguments: argparse.Namespace) -> None:
     """Label pictures with models."""
-    from regard.data.labels.make import make_labels
-    from regard.data.labels.teacher import load_mask_model, load_pose_model
+    from regard.data.labels.make import load_mask_model, load_pose_model, make_labels
     from regard.device import choose_device
 
     photos = photos_of(arguments)

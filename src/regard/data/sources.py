@@ -21,11 +21,10 @@ from typing import Any
 
 from regard.data.datasets import detect, load_dataset
 from regard.errors import ConfigError, DataError, UnknownNameError
-from regard.naming import distinct
 from regard.parsing import parse_yaml
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, Sample, Splits
-from regard.wording import named_with
+from regard.wording import distinct, named_with
 
 __all__ = [
     "Source",

@@ -27,7 +27,7 @@ from regard.config import Config, OptimConfig, ScheduleConfig
 from regard.data.transforms import normalize
 from regard.errors import ConfigError
 from regard.input_spec import InputSpec
-from regard.layers.batchnorm_frozen import statistics_kept
+from regard.layers.batch_norm import statistics_kept
 from regard.losses import Criterion, Term
 from regard.runtime.fabric import Network, Runtime, random_state, set_random_state
 from regard.storage import encode_text, write_atomic

@@ -66,17 +66,21 @@ class Average:
 
 @dataclass
 class TrainingState:
-    """Everything that changes while training; ``model`` is the unwrapped module.
+    """What is trained, how, where and on what; and of that everything that changes while it is trained.
 
     Attributes:
+        model: the unwrapped module.
         pictures: digests of the training pictures (:func:`~regard.engine.checks.picture_digests`), which stay.
     """
 
+    config: Config
+    folder: Path
+    runtime: Runtime
     model: ReIDModel
     criterion: Criterion
     optimizer: Optimizer
     average: Average | None
-    progress: Progress
+    progress: Progress = field(default_factory=Progress)
     pictures: Tensor = field(default_factory=lambda: torch.empty(0, 8).byte())
 
     @contextmanager
@@ -91,15 +95,15 @@ class TrainingState:
                 self.average.swap(self.model)
 
 
-def save_state(folder: Path, state: TrainingState, config: Config, runtime: Runtime) -> None:
+def save_state(state: TrainingState) -> None:
     """Write the state of a run; every rank calls it, rank 0 writes.
 
     Raises:
         ConfigError: it holds numbers that are not finite.
         StorageError: the file could not be written; the previous one is intact.
     """
-    random = _random_states(runtime)
-    if not runtime.is_main:
+    random = _random_states(state.runtime)
+    if not state.runtime.is_main:
         return
     optimizer = state.optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
@@ -109,7 +113,8 @@ def save_state(folder: Path, state: TrainingState, config: Config, runtime: Runt
     for index, moments in optimizer["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     tensors |= {PICTURES: state.pictures, **random}
-    write_saved(folder, tensors, config, state.progress, optimizer["param_groups"], machine=machine_of(runtime))
+    groups, machine = optimizer["param_groups"], machine_of(state.runtime)
+    write_saved(state.folder, tensors, state.config, state.progress, groups, machine=machine)
 
 
 def machine_of(runtime: Runtime) -> dict[str, object]:
@@ -117,7 +122,7 @@ def machine_of(runtime: Runtime) -> dict[str, object]:
     return {"processes": runtime.world_size, "device": runtime.device.type, "precision": runtime.precision}
 
 
-def restore(saved: Saved, state: TrainingState, runtime: Runtime) -> None:
+def restore(saved: Saved, state: TrainingState) -> None:
     """Bring ``state`` and the random generators to where a run stopped.
 
     Raises:
@@ -136,7 +141,7 @@ def restore(saved: Saved, state: TrainingState, runtime: Runtime) -> None:
     _load_optimizer(state.optimizer, saved)
     state.progress = replace(saved.progress)
     try:
-        set_random_state(part_of(tensors, f"random.{runtime.rank}."), runtime.device)
+        set_random_state(part_of(tensors, f"random.{state.runtime.rank}."), state.runtime.device)
     except RuntimeError as error:
         raise CheckpointError(f"{source} holds no random state for this device ({error})") from None
 

@@ -24,14 +24,13 @@ from regard.fingerprint import values_digest
 from regard.metrics.average_precision import RANKS
 from regard.metrics.score_options import in_words
 from regard.models.saved import WEIGHTS, as_json, weights_digest
-from regard.naming import distinct
 from regard.parsing import parse_json
 from regard.run_folder.folders import EPOCHS, own_config
-from regard.run_folder.saved_state import read_progress
+from regard.run_folder.saved_state import read_saved
 from regard.runtime.fabric import Runtime
 from regard.storage import check_writable, read_regular, write_atomic
 from regard.structures import Splits
-from regard.wording import table
+from regard.wording import distinct, table
 
 __all__ = ["Checkpoint", "EpochScores", "epochs_folder", "find_checkpoints", "score_epochs"]
 
@@ -129,7 +128,7 @@ def find_checkpoints(folder: Path) -> list[Checkpoint]:
 def _last_epoch(folder: Path, own: Config) -> int | None:
     """The epoch that a run's ``final`` is of; None where the run goes on and that is of an earlier end."""
     try:
-        done = read_progress(folder)
+        done = read_saved(folder).progress
     except CheckpointError:
         return own.train.epochs
     return done.epoch if done.epoch == own.train.epochs else None

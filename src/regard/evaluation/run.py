@@ -25,13 +25,13 @@ from regard.metrics import FeatureSet, RankingReport
 from regard.models import ReIDModel, load
 from regard.models.cost import Cost, inference_cost
 from regard.models.saved import model_config, model_folder, saved_input, saved_system, was_imported
-from regard.naming import distinct, file_name
 from regard.run_folder.folders import own_config, run_home
 from regard.run_folder.opened_data import open_data, tested_on
 from regard.run_folder.origin import recipe_for
 from regard.runtime.fabric import Runtime
 from regard.storage import check_text, plain_text
 from regard.structures import Splits
+from regard.wording import distinct, file_name
 
 __all__ = ["Run", "fingerprint", "open_run", "open_runs", "run_labels"]
 

@@ -15,9 +15,8 @@ import numpy as np
 from regard.data.sources import Source, place_of
 from regard.metrics import RankingReport
 from regard.metrics.score_options import option_lines
-from regard.naming import distinct
 from regard.structures import Splits
-from regard.wording import table
+from regard.wording import distinct, table
 
 __all__ = ["Score", "in_place", "labels_of", "mean_of_targets", "score_dict", "transfer_dict", "transfer_table"]
 

@@ -46,7 +46,7 @@ from regard.report.ranked import RankedList, pick_queries, random_queries, ranke
 from regard.report.runs_page import Match, RunFindings, RunsReport, ShownQuery
 from regard.run_folder.folders import read_history, run_home
 from regard.run_folder.origin import read_origin
-from regard.run_folder.saved_state import read_progress
+from regard.run_folder.saved_state import read_saved
 from regard.structures import Sample, Splits
 from regard.version import __version__
 from regard.wording import count
@@ -373,7 +373,7 @@ def _run_facts(run: Run) -> dict[str, object]:
 def _length(folder: Path, own: Config) -> str:
     """Epochs, and how long they took where that is still known."""
     try:
-        progress = read_progress(run_home(folder))
+        progress = read_saved(run_home(folder)).progress
     except CheckpointError:
         return count(own.train.epochs, "epoch")
     return f"{count(progress.epoch, 'epoch')}, {count(progress.step, 'step')}, {progress.seconds / 60:.1f} min"

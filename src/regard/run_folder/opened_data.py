@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,8 @@ def _labeled(splits: Splits, config: Config, runtime: Runtime | None, *, quiet: 
         return splits
     files = config.data.label_files.get(splits.name)
     roots = label_roots(files) if files else None
-    if runtime and not runtime.is_main:
-        runtime.barrier()
-    labeled = label_training(splits, roots, files.pack if files else None, progress=not quiet)
-    if runtime and runtime.is_main:
-        runtime.barrier()
-    return labeled
+    with runtime.main_first() if runtime else nullcontext():
+        return label_training(splits, roots, files.pack if files else None, progress=not quiet)
 
 
 def label_roots(files: LabelFilesConfig, **others: Any) -> LabelRoots:
