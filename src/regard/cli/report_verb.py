@@ -5,8 +5,8 @@
   regard report runs/* --root data/market1501 --without attention pairs correlation precision
   regard report runs/apnet_crowd --queries 10 --pictures 8 --full    more of everything
 
-The page is one HTML file without links to the network: mail it, print it, open it in ten years. docs/report.md says how
-to read it. From Python: regard.report.gather finds everything out, regard.report.write_runs makes the page.
+The page is one HTML file without links to the network: mail it, print it, open it in ten years. How to read it is in
+docs/how-to/report.md. From Python: regard.report.gather finds everything out, regard.report.write_runs makes the page.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
   regard reproduce apnet market1501 --root data --released     the authors' code to the letter
   regard reproduce daaf_trinet dukemtmc --root data --seeds 3 -o runs/again
   regard reproduce mudeep_market1501_2020 --root data      a row by the name of its recipe
-  regard reproduce baseline crowd --seeds 3                a row of our own (docs/results.md), in minutes
+  regard reproduce baseline crowd --seeds 3                a row of our own (docs/explanation/results.md), in minutes
 
 'regard recipes' lists the rows: SYSTEM_DATASET, or SYSTEM_DATASET_released; the whole name will do, too. The data
 set's counts are checked before anything is trained. The same command goes on after an interruption. Leaves a run

@@ -18,7 +18,7 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
 def add_robustness_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    group = parser.add_argument_group("worse pictures", "each at several levels; docs/robustness.md says more")
+    group = parser.add_argument_group("worse pictures", "each at several levels; docs/how-to/robustness.md says more")
     group.add_argument("--corruptions", action="store_true", help="noise, blur, weather, digital, occlusion")
     group.add_argument(
         "--kinds", nargs="+", metavar="KIND", default=[], help="of corruptions, or families (default: all 21)"

@@ -6,7 +6,7 @@
 
 Any address but loopback wants a token. Connections are not encrypted: put a TLS proxy in front where a network is.
 Photographs that are sent stay in memory; every search is noted in the gallery's audit log. What to settle before it is
-used on people: docs/responsible-use.md.
+used on people: docs/explanation/responsible-use.md.
 """
 
 from __future__ import annotations
