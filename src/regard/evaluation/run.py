@@ -97,10 +97,11 @@ class Run:
         """What one picture costs."""
         return inference_cost(self.model, *self.input.size)
 
-    @property
+    @cached_property
     def input(self) -> InputSpec:
         """What the network is shown: size, resampling, centering of pixels, mirrored averaging."""
-        return run_input(self.config, self.model)
+        network = vars(self).get("model")
+        return run_input(self.config, network.input if network else saved_input(model_folder(self.folder)))
 
     @property
     def system(self) -> str:

@@ -35,7 +35,7 @@ from regard.explain.features import feature_maps
 from regard.explain.heads import pair_heat
 from regard.metrics import evaluate_camera_pairs, rank
 from regard.metrics.pair_sampling import sample_pairs
-from regard.metrics.score_options import option_lines
+from regard.metrics.ranking_report import option_lines
 from regard.models.build import from_config
 from regard.models.saved import WEIGHTS, model_config, model_folder
 from regard.report.answers import run_answers
