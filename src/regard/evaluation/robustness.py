@@ -322,7 +322,7 @@ def extract_corrupted(
     model, seen, how = run.model, run.input, run.config.eval
     device = next(model.parameters()).device
     loader = test_loader(
-        samples, view_transform(seen, five_crops=how.five_crops), corruptions, batch_size=how.batch_size,
+        samples, view_transform(seen, five_crops=how.five_crops), corruptions=corruptions, batch_size=how.batch_size,
         workers=loader_workers(run.config.data.workers), pin_memory=device.type == "cuda",
     )  # fmt: skip
     waiting, products = torch.empty(0, model.embed_dim), products_of(run.config, device)
