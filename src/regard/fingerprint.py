@@ -20,14 +20,9 @@ from regard.storage import open_regular
 from regard.structures import Sample
 
 __all__ = [
-    "bytes_digest",
-    "file_digest",
-    "files_digest",
-    "samples_digest",
-    "stream_digest",
-    "tensors_digest",
+    "bytes_digest", "file_digest", "files_digest", "samples_digest", "stream_digest", "tensors_digest",
     "values_digest",
-]
+]  # fmt: skip
 
 LENGTH = 16
 """Bytes of a digest, twice as many hexadecimal digits: two different files share one by chance in 2^64 files."""
