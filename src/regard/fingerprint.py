@@ -107,10 +107,7 @@ def files_digest(paths: Iterable[Path]) -> str:
     Raises:
         OSError: one cannot be read.
     """
-    digest = hashlib.blake2b(digest_size=LENGTH)
-    for path in paths:
-        digest.update(file_digest(path).encode())
-    return digest.hexdigest()
+    return bytes_digest("".join(map(file_digest, paths)).encode())
 
 
 def samples_digest(samples: Iterable[Sample], root: Path | None = None) -> str:
@@ -127,10 +124,9 @@ def samples_digest(samples: Iterable[Sample], root: Path | None = None) -> str:
     Raises:
         OSError: a picture cannot be read.
     """
-    digest = hashlib.blake2b(digest_size=LENGTH)
+    lines = []
     for sample in samples:
         path = Path(sample.path)
         place = path.relative_to(root) if root is not None and path.is_relative_to(root) else path
-        line = f"{place.as_posix()}\0{sample.pid}\0{sample.camid}\0{file_digest(path)}\n"
-        digest.update(line.encode(errors="surrogateescape"))
-    return digest.hexdigest()
+        lines.append(f"{place.as_posix()}\0{sample.pid}\0{sample.camid}\0{file_digest(path)}\n")
+    return bytes_digest("".join(lines).encode(errors="surrogateescape"))
