@@ -72,9 +72,10 @@ def run(arguments: argparse.Namespace) -> None:
         content = {**found.calibration.to_dict(), "reliability": bins}
         write_atomic(arguments.json, (json.dumps(content, indent=2) + "\n").encode())
     if arguments.png:
-        from regard.report.evidence import png, reliability_chart
+        from regard.explain.figures.map_figures import figure_bytes
+        from regard.report.evidence import reliability_chart
 
-        write_atomic(arguments.png, png(reliability_chart(found.reliability, found.calibration)))
+        write_atomic(arguments.png, figure_bytes(reliability_chart(found.reliability, found.calibration).figure))
     written = [found.file, arguments.json, arguments.png]
     close_with(written, then=["explain", "pair", arguments.run, "A.jpg", "B.jpg", "-o", "FOLDER"])
 

@@ -74,7 +74,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         write_atomic(arguments.json, (json.dumps(found.to_dict(), indent=2) + "\n").encode())
     if arguments.png:
-        from regard.report.evidence import interval_chart, png
+        from regard.explain.figures.map_figures import figure_bytes
+        from regard.report.evidence import interval_chart
 
         figures = {row.label: {name: tuple(row.figures[name]) for name in found.shown} for row in found.rows}
         differences = {
@@ -83,5 +84,5 @@ def run(arguments: argparse.Namespace) -> None:
         }
         chart = interval_chart(figures, differences, found.baseline, found.corrected)
         assert chart is not None
-        write_atomic(arguments.png, png(chart))
+        write_atomic(arguments.png, figure_bytes(chart.figure))
     close_with([arguments.md, arguments.csv, arguments.json, arguments.png], then=["report", *arguments.runs])

@@ -63,8 +63,8 @@ def run_epochs(arguments: argparse.Namespace, changes: dict[str, Any]) -> None:
 
 def draw(found: list[EpochScores], file: Path) -> None:
     """Draw the curves of every data set, one below the other."""
-    from regard.report.epochs_chart import epochs_chart
-    from regard.report.evidence import png
+    from regard.explain.figures.map_figures import figure_bytes
+    from regard.report.evidence import epochs_chart
     from regard.storage import write_atomic
 
-    write_atomic(file, png(epochs_chart({one.label: one.figures() for one in found})))
+    write_atomic(file, figure_bytes(epochs_chart({one.label: one.figures() for one in found}).figure))

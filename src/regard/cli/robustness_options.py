@@ -113,12 +113,12 @@ def _levels(given: list[Any] | None, usual: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _draw(content: dict[str, Any], file: Path) -> None:
     """Draw what was found; with several sides, one picture each, named after it."""
-    from regard.report.evidence import png
-    from regard.report.robustness_chart import robustness_chart
+    from regard.explain.figures.map_figures import figure_bytes
+    from regard.report.evidence import robustness_chart
     from regard.storage import write_atomic
 
     for side, found in content["corrupted"].items():
         chart = robustness_chart(found, content["clean"])
         assert chart is not None
         place = file if len(content["corrupted"]) == 1 else file.with_stem(f"{file.stem}_{side}")
-        write_atomic(place, png(chart))
+        write_atomic(place, figure_bytes(chart.figure))
