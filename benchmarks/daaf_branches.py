@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from regard.config import Config, load_config
 from regard.crowd import make_crowd
 from regard.data import load_dataset
+from regard.engine.build import build_loader
 from regard.engine.run import start_run
-from regard.engine.train import build_loader
 from regard.models.daaf import DAAF
 from regard.run_folder.saved_state import has_state, read_saved
 from regard.runtime.fabric import Runtime

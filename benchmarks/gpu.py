@@ -38,10 +38,8 @@ from regard.config import Config
 from regard.crowd import make_crowd
 from regard.data import load_dataset
 from regard.data.transforms import normalize
-from regard.engine.optim import build_optimizer
-from regard.engine.profile import Laps
-from regard.engine.step import Learner
-from regard.engine.train import build_criterion, build_loader, build_model
+from regard.engine.build import build_criterion, build_loader, build_model
+from regard.engine.step import StepTimer, TrainStep, build_optimizer
 from regard.export import open_engine
 from regard.metrics import KReciprocal, evaluate_ranking, rerank_blocks
 from regard.models.cost import count_gflops
@@ -134,7 +132,7 @@ def our_step(config: Config, splits: Splits, batch: Batch) -> Callable[[], Any]:
     model = build_model(config, splits.num_ids)
     criterion = build_criterion(config, model).to(runtime.device)
     network, optimizer = runtime.setup(model, build_optimizer(model, config.optim))
-    learn = Learner(network, model.train(), criterion, runtime, 1, laps=Laps(Path(), 0, runtime.device))
+    learn = TrainStep(network, model.train(), criterion, runtime, 1, timer=StepTimer(Path(), 0, runtime.device))
     batch = runtime.to_device(batch)
 
     def step() -> None:

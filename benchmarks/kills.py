@@ -33,7 +33,7 @@ from torch.utils.tensorboard.writer import SummaryWriter  # noqa: F401 - importe
 
 from regard.cli.main import main as regard
 from regard.engine.run import start_run  # noqa: F401 - as above
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.run_folder.saved_state import has_state
 
 EPOCHS, STEPS = 3, 6

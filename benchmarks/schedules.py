@@ -26,7 +26,7 @@ import results_file
 
 from regard.config import Config
 from regard.data.datasets import published_counts
-from regard.engine.train import build_loader
+from regard.engine.build import build_loader
 from regard.recipes import list_recipes, read_recipe
 from regard.runtime.fabric import Runtime
 from regard.structures import Sample, Splits

@@ -27,7 +27,7 @@ from regard.data import load_dataset
 from regard.engine.train import train
 from regard.evaluation.embed import loader_workers
 from regard.recipes import read_recipe
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 

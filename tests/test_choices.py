@@ -19,11 +19,10 @@ from regard.data.transforms import TestTransform
 from regard.errors import ConfigError, check_choice
 from regard.explain.correlation import correlate
 from regard.explain.figures.overlay import framed
+from regard.layers.heads import PartHeads
 from regard.layers.map_decoder import MapDecoder
-from regard.layers.part_heads import PartHeads
 from regard.layers.pyramid import AttentionLevel, AttentionPyramid
-from regard.layers.self_attention import DeepSelfAttention
-from regard.layers.spatial import SpatialAttention
+from regard.layers.self_attention import DeepSelfAttention, SpatialAttention
 from regard.precision import Products
 from regard.structures import Sample
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from regard.config import load_config
-from regard.engine.run_identity import settings_that_differ
+from regard.engine.checks import settings_that_differ
 from regard.errors import CheckpointError, ConfigError
 from regard.recipes import list_recipes, read_recipe
 from regard.run_folder.origin import changed_settings, keep_recipe, read_origin

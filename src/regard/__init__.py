@@ -16,7 +16,7 @@ from regard.lazy import lazily
 
 if TYPE_CHECKING:
     from regard.data import load_dataset
-    from regard.engine.from_python import train
+    from regard.engine.run import train
     from regard.errors import RegardError
     from regard.evaluation.run import Run, open_run
     from regard.evaluation.verify import compare, verify
@@ -30,59 +30,29 @@ if TYPE_CHECKING:
     from regard.version import __version__
 
 _HOME = {
-    "Batch": "regard.structures",
-    "FeatureSet": "regard.metrics",
-    "Gallery": "regard.gallery",
-    "InputSpec": "regard.input_spec",
-    "Output": "regard.structures",
-    "Ranking": "regard.structures",
-    "ReIDModel": "regard.models",
-    "RegardError": "regard.errors",
-    "Run": "regard.evaluation.run",
-    "Sample": "regard.structures",
-    "Splits": "regard.structures",
-    "compare": "regard.evaluation.verify",
-    "create_model": "regard.models",
-    "evaluate_ranking": "regard.metrics",
-    "import_released": "regard.models",
-    "list_datasets": "regard.registry",
-    "list_models": "regard.registry",
-    "list_recipes": "regard.recipes",
-    "load": "regard.models",
-    "load_dataset": "regard.data",
-    "open_run": "regard.evaluation.run",
-    "rank": "regard.metrics",
-    "verify": "regard.evaluation.verify",
-    "train": "regard.engine.from_python",
-    "__version__": "regard.version",
+    name: home
+    for home, names in {
+        "regard.data": "load_dataset",
+        "regard.engine.run": "train",
+        "regard.errors": "RegardError",
+        "regard.evaluation.run": "Run open_run",
+        "regard.evaluation.verify": "compare verify",
+        "regard.gallery": "Gallery",
+        "regard.input_spec": "InputSpec",
+        "regard.metrics": "FeatureSet evaluate_ranking rank",
+        "regard.models": "ReIDModel create_model import_released load",
+        "regard.recipes": "list_recipes",
+        "regard.registry": "list_datasets list_models",
+        "regard.structures": "Batch Output Ranking Sample Splits",
+        "regard.version": "__version__",
+    }.items()
+    for name in names.split()
 }
 
 __all__ = [
-    "Batch",
-    "FeatureSet",
-    "Gallery",
-    "InputSpec",
-    "Output",
-    "Ranking",
-    "ReIDModel",
-    "RegardError",
-    "Run",
-    "Sample",
-    "Splits",
-    "__version__",
-    "compare",
-    "create_model",
-    "evaluate_ranking",
-    "import_released",
-    "list_datasets",
-    "list_models",
-    "list_recipes",
-    "load",
-    "load_dataset",
-    "open_run",
-    "rank",
-    "train",
-    "verify",
-]
+    "Batch", "FeatureSet", "Gallery", "InputSpec", "Output", "Ranking", "ReIDModel", "RegardError", "Run", "Sample",
+    "Splits", "__version__", "compare", "create_model", "evaluate_ranking", "import_released", "list_datasets",
+    "list_models", "list_recipes", "load", "load_dataset", "open_run", "rank", "train", "verify",
+]  # fmt: skip
 
 __getattr__, __dir__ = lazily(__name__, _HOME)

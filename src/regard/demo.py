@@ -19,11 +19,10 @@ from regard.config import Config
 from regard.crowd import make_crowd
 from regard.crowd.dataset.crowd_folder import is_complete, read_description
 from regard.data import load_dataset
+from regard.engine.build import build_model
 from regard.engine.run import resume_run, start_run
-from regard.engine.train import build_model
 from regard.errors import CheckpointError
-from regard.evaluation.color_histogram import color_histograms
-from regard.evaluation.embed import evaluate_splits
+from regard.evaluation.embed import color_histograms, evaluate_splits
 from regard.evaluation.run import Run
 from regard.explain import attention_layers, similarity_cam
 from regard.explain.figures.map_figures import figure_bytes
@@ -31,9 +30,9 @@ from regard.explain.figures.overlay import framed, heat_over, sheet
 from regard.metrics import RankingReport, rank
 from regard.models import ReIDModel
 from regard.recipes import read_recipe
-from regard.report import Command, RankedList, gather, pick_queries, ranked_lists, write_runs
+from regard.report import Command, gather, pick_queries, ranked_lists, write_runs
 from regard.report.ranked_figure import ranked_figure
-from regard.run_folder.saved_state import read_config, read_progress
+from regard.run_folder.saved_state import read_saved
 from regard.storage import write_atomic
 from regard.structures import Ranking, Splits
 from regard.threads import allowed_cores
@@ -86,11 +85,18 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
     say("4/4  measuring, and looking at what was learned")
     run = Run.of(model, splits, config, TRAINED, quiet=quiet)
     reports[TRAINED] = run.report()
-    seconds = read_progress(folder / "run").seconds
+    seconds = read_saved(folder / "run").progress.seconds
     scores = {label: {"mAP": report.mAP, "rank1": report.rank(1)} for label, report in reports.items()}
     metrics = folder / "metrics.json"
     page: Path | None = folder / "report.html"
-    write_atomic(metrics, json.dumps(_metrics(reports, splits, config, seconds), indent=2).encode())
+    figures = {
+        "regard": __version__,
+        "data": str(splits),
+        "train_seconds": round(seconds, 1),
+        "evaluations": {label: report.to_dict() for label, report in reports.items()},
+        "config": config.to_dict(),
+    }
+    write_atomic(metrics, json.dumps(figures, indent=2).encode())
     gallery = run.features("gallery")
     ranking = rank(run.features("query"), gallery, k=len(gallery), metric=config.eval.metric)
     try:
@@ -164,7 +170,7 @@ def _before(splits: Splits, config: Config, *, quiet: bool) -> tuple[dict[str, R
 def _trained(config: Config, run: Path, *, quiet: bool) -> ReIDModel:
     """The network after training: from the run folder where the same run stands there, else trained now."""
     try:
-        if read_config(run) == config:
+        if read_saved(run).config == config:
             return resume_run(run, quiet=quiet)
     except CheckpointError:
         pass
@@ -183,7 +189,7 @@ def _draw(folder: Path, run: Run, untrained: Run, ranking: Ranking) -> None:
         ranking: of the trained one.
     """
     splits, ap = run.splits, run.report().ap
-    lists: list[RankedList] = ranked_lists(ranking, splits.query, splits.gallery, ap)
+    lists = ranked_lists(ranking, splits.query, splits.gallery, ap)
     write_atomic(folder / "ranked.png", figure_bytes(ranked_figure({"apnet": lists})))
     assert ranking.matches is not None
     pairs = [
@@ -203,13 +209,3 @@ def _draw(folder: Path, run: Run, untrained: Run, ranking: Ranking) -> None:
         for row, (query, partner) in enumerate(pairs)
     ]
     sheet(rows).save(folder / "attention.png")
-
-
-def _metrics(reports: dict[str, RankingReport], splits: Splits, config: Config, seconds: float) -> dict[str, object]:
-    return {
-        "regard": __version__,
-        "data": str(splits),
-        "train_seconds": round(seconds, 1),
-        "evaluations": {label: report.to_dict() for label, report in reports.items()},
-        "config": config.to_dict(),
-    }

@@ -2,7 +2,7 @@
 whether a mirrored picture counts too.
 
 A model knows it (``model.input``), its folder keeps it in ``config.json``, and training, evaluation, embedding,
-explanation, export and search ask there. :func:`regard.data.pictures.network_input` makes a batch by it.
+explanation, export and search ask there. :func:`regard.data.transforms.network_input` makes a batch by it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from regard.errors import ConfigError, check_kind
+from regard.errors import ConfigError
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MINDSPORE_MEAN", "InputSpec", "Interpolation", "known_input"]
 
@@ -119,7 +119,8 @@ def known_input(known: InputSpec | None, size: tuple[int, int] | None = None, wh
     Raises:
         ConfigError: neither the model nor the caller says the size, or what the model says is something else.
     """
-    check_kind("model.input", known, (InputSpec, type(None)), "regard.InputSpec(HEIGHT, WIDTH)")
+    if not isinstance(known, InputSpec | None):
+        raise ConfigError(f"model.input is {' '.join(repr(known).split())}, wanted regard.InputSpec(HEIGHT, WIDTH)")
     if known is None and size is None:
         raise ConfigError(
             f"{whose} does not say of what size its pictures are, as models that were saved before do not; give it "

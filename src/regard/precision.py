@@ -9,7 +9,7 @@ import torch
 
 from regard.errors import ConfigError, check_choice
 
-__all__ = ["DIGITS", "Precision", "Products", "precision_of", "resolve_precision"]
+__all__ = ["DIGITS", "Precision", "Products", "at_least_float32", "precision_of", "resolve_precision"]
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
@@ -36,6 +36,15 @@ def resolve_precision(name: str, device: str, setting: str) -> Precision:
     if name == "tf32" and device != "cuda":
         raise ConfigError(f"{setting} is tf32, which {device} does not have; use fp32, bf16 or auto")
     return next(known for known in get_args(Precision) if known == name)
+
+
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Return half-precision numbers as float32, and float32 and float64 as they are.
+
+    Mixed precision hands on halves where a sum or a softmax over a whole map or batch wants more; a network that
+    somebody computes in float64 keeps all its digits.
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def precision_of(values: torch.Tensor) -> float:

@@ -16,21 +16,21 @@ from typing import Any
 
 import torch
 
-from regard.config import Config, flat_settings, load_config, override
+from regard.config import Config, load_config, override
 from regard.crowd import make_crowd
 from regard.data.datasets import Counts, count_differences, judging_counts, published_counts
+from regard.engine.checks import is_free
 from regard.engine.run import standing, start_run
-from regard.engine.run_identity import is_free
-from regard.engine.stopping import Interrupted
+from regard.engine.train import Interrupted
 from regard.errors import ConfigError, DataError
 from regard.evaluation.compare_runs import compare_runs
 from regard.evaluation.comparison import Row
 from regard.metrics.significance import over_seeds
 from regard.recipes import About, Recipe, list_recipes, read_recipe
 from regard.report.reproduction import Compared, Departure, Reproduction, SeedRun
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.run_folder.opened_data import open_data
-from regard.run_folder.saved_state import read_progress
+from regard.run_folder.saved_state import read_saved
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 from regard.threads import allowed_cores
@@ -76,6 +76,7 @@ def _about(recipe: Recipe) -> About:
     return recipe.about or About(kind="ours")
 
 
+@judging_counts()
 def reproduce(
     system: str,
     data: str | None,
@@ -117,22 +118,6 @@ def reproduce(
     recipe = find_recipe(system, data, released=released)
     if standing(folder):
         raise ConfigError(f"{folder} is the folder of a run, wanted one for a run per seed; name another with -o")
-    with judging_counts():
-        return _reproduce(recipe, folder, root, seeds, overrides, other_data=other_data, command=command, quiet=quiet)
-
-
-def _reproduce(
-    recipe: Recipe,
-    folder: Path,
-    root: Path | None,
-    seeds: int,
-    overrides: Sequence[str],
-    *,
-    other_data: bool,
-    command: str,
-    quiet: bool,
-) -> Reproduction | None:
-    """Do what :func:`reproduce` promises, for a recipe and into a folder that will do."""
     config = _configure(recipe, root, folder, overrides, quiet=quiet)
     splits = open_data(load_config(config.to_dict(), ["data.val_ids=null"]), quiet=quiet)
     differing = _count_faults(recipe, config, splits)
@@ -197,7 +182,7 @@ def _count_faults(recipe: Recipe, config: Config, splits: Splits) -> list[str]:
 
 def _seed_run(seed: int, run: Path, row: Row) -> SeedRun:
     figures = {name: (found.value, found.low, found.high) for name, found in row.figures.items()}
-    return SeedRun(f"seed {seed}", str(run), figures, read_progress(run).seconds)
+    return SeedRun(f"seed {seed}", str(run), figures, read_saved(run).progress.seconds)
 
 
 def _figures(recipe: Recipe, runs: Sequence[SeedRun], bootstrap: str) -> tuple[list[Compared], str]:
@@ -212,9 +197,8 @@ def _figures(recipe: Recipe, runs: Sequence[SeedRun], bootstrap: str) -> tuple[l
         values = [run.figures[name][0] for run in runs]
         ours = over_seeds(values) if len(values) > 1 else runs[0].figures[name]
         figures.append(Compared(name, published / 100, _about(recipe).reach.get(name, 0.0) / 100, ours))
-    if len(runs) > 1:
-        return figures, f"95 % interval of Student's t over {count(len(runs), 'seed')}"
-    return figures, f"one seed, so how far seeds vary is not known; {bootstrap}"
+    one = f"one seed, so how far seeds vary is not known; {bootstrap}"
+    return figures, f"95 % interval of Student's t over {count(len(runs), 'seed')}" if len(runs) > 1 else one
 
 
 def _departures(recipe: Recipe, config: Config, counts: Sequence[str], seeds: int) -> Iterator[Departure]:
@@ -262,7 +246,7 @@ def _changes(recipe: Recipe, config: Config) -> Iterator[Departure]:
 
 def _flat(settings: Config, others: Config) -> dict[str, Any]:
     """Settings by dotted name; a loss term that others lack is one of them as a whole."""
-    flat = dict(flat_settings(settings.to_dict()))
+    flat = settings.flat()
     for name in settings.losses.keys() - others.losses.keys():
         flat = {key: value for key, value in flat.items() if not key.startswith(f"losses.{name}.")}
         flat[f"losses.{name}"] = "a term"

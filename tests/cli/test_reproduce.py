@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from regard.cli.main import main
-from regard.engine.stopping import Interrupted
+from regard.engine.train import Interrupted
 from regard.errors import ConfigError
 from regard.recipes import list_recipes, read_recipe
 from regard.report.reproduction import Compared

@@ -9,9 +9,9 @@ import pytest
 import regard
 from regard.data import detect, load_dataset, unmatched_queries
 from regard.data.datasets import Counts, count, count_differences, published_counts, shared_ids
-from regard.data.datasets.keypoints import read_keypoints
 from regard.data.datasets.layout import LAYOUTS, list_images
-from regard.data.datasets.market1501 import market1501, parse_name
+from regard.data.datasets.market1501 import NAMING, market1501
+from regard.data.datasets.synthetic import read_keypoints
 from regard.errors import DataError, UnknownNameError
 from regard.registry import DATASETS
 from regard.structures import Sample
@@ -114,7 +114,7 @@ def test_uppercase_endings_spaces_and_non_ascii(tmp_path, market, picture):
     ],
 )
 def test_names(name, numbers):
-    sample = parse_name(Path("folder") / name)
+    sample = NAMING.read(Path("folder") / name)
     assert (sample.pid, sample.camid, sample.sequence, sample.frame) == numbers
 
 
@@ -122,7 +122,7 @@ def test_names(name, numbers):
     "name", ["person.jpg", "0002.jpg", "0002_1.jpg", "-2_c1s1_1_1.jpg", "_c1s1_1.jpg", "2_cs1.jpg", "٣_c1.jpg"]
 )
 def test_names_not_understood(name):
-    fault(lambda: parse_name(Path("folder") / name), name, "0002_c1s1_000451_03.jpg", "rename")
+    fault(lambda: NAMING.read(Path("folder") / name), name, "0002_c1s1_000451_03.jpg", "rename")
 
 
 @pytest.mark.parametrize("folder", ["Market-1501-v15.09.15", "market1501", "MARKET1501", "Market-1501"])

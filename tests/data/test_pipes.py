@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from regard.config import read_settings
-from regard.crowd.dataset.contact_sheet import contact_sheet
 from regard.crowd.dataset.crowd_folder import read_description
-from regard.data.datasets.keypoints import read_keypoints
+from regard.crowd.dataset.label_files import contact_sheet
+from regard.data.datasets.synthetic import read_keypoints
 from regard.data.labels.coco import read_coco
 from regard.data.labels.make import make_labels
 from regard.data.labels.pack import LabelPack
 from regard.data.rows import read_rows
 from regard.errors import RegardError
 from regard.gallery.audit import AuditLog
-from regard.gallery.lock import FolderLock
+from regard.gallery.embedded import FolderLock
 from regard.recipes import read_recipe
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.service.feedback import Marks, Pair
 from regard.service.training_runs import read_records
 from regard.storage import open_regular, read_regular

@@ -7,7 +7,7 @@ import pytest
 from regard.engine.run import start_run
 from regard.errors import ConfigError
 from regard.recipes import read_recipe
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 
 
 @pytest.mark.parametrize("folder", [None, "elsewhere"])

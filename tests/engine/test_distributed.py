@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from command_words import once
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -63,13 +63,13 @@ import sys
 from pathlib import Path
 import numpy as np
 import regard
-from regard.run_folder.saved_state import read_config
+from regard.run_folder.saved_state import read_saved
 from regard.evaluation.embed import embed_run
 from regard.run_folder.opened_data import open_data
 from regard.runtime.fabric import Runtime
 
 run, out = map(Path, sys.argv[1:])
-config = read_config(run)
+config = read_saved(run).config
 runtime = Runtime(config.train)
 query, gallery = embed_run(regard.load(run), open_data(config), config, runtime, quiet=True)
 np.savez(out / f"{runtime.rank}_of_{runtime.world_size}.npz", query=query.embeddings, gallery=gallery.embeddings)
@@ -98,17 +98,15 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 import regard
 from regard.recipes import read_recipe
-from regard.engine.profile import Laps
+from regard.engine.build import build_criterion, recompute_blocks
+from regard.engine.step import StepTimer, TrainStep
 from regard.runtime.fabric import Runtime
-from regard.engine.step import Learner
-from regard.engine.recompute import recompute_blocks
-from regard.engine.train import build_criterion
 from regard.structures import Batch
 
 config = read_recipe("apnet_crowd").config(["model.backbone=test_resnet.r160_in1k", "train.accelerator=cpu",
     "train.precision=fp32", "train.channels_last=false"])
 runtime = Runtime(config.train)
-laps = Laps(Path("."), 0, runtime.device)
+timer = StepTimer(Path("."), 0, runtime.device)
 found = []
 for pieces, again in ((1, False), (2, False), (2, True)):
     torch.manual_seed(1)
@@ -123,7 +121,7 @@ for pieces, again in ((1, False), (2, False), (2, True)):
     images, pids = torch.rand(16, 3, 64, 32), torch.arange(8).repeat_interleave(2)
     rows = slice(8 * runtime.rank, 8 * runtime.rank + 8) if runtime.world_size > 1 else slice(None)
     batch = Batch(images[rows], pids[rows], pids[rows], {})
-    Learner(network, model, criterion, runtime, pieces, laps=laps)(batch)
+    TrainStep(network, model, criterion, runtime, pieces, timer=timer)(batch)
     found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
 torch.save(found, f"{sys.argv[1]}/{runtime.rank}_of_{runtime.world_size}.pt")
 runtime.close()
@@ -136,10 +134,9 @@ from pathlib import Path
 import torch
 import regard
 from regard.recipes import read_recipe
-from regard.engine.profile import Laps
+from regard.engine.build import build_criterion
+from regard.engine.step import StepTimer, TrainStep
 from regard.runtime.fabric import Runtime
-from regard.engine.step import Learner
-from regard.engine.train import build_criterion
 from regard.structures import Batch
 
 config = read_recipe("apnet_crowd").config(["model.backbone=test_resnet.r160_in1k", "train.accelerator=cpu",
@@ -149,7 +146,7 @@ torch.manual_seed(1)
 model = regard.create_model("apnet", 8, **config.model.options).double().train()
 criterion = build_criterion(config, model)
 network, optimizer = runtime.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
-learn = Learner(network, model, criterion, runtime, 1, laps=Laps(Path("."), 0, runtime.device))
+learn = TrainStep(network, model, criterion, runtime, 1, timer=StepTimer(Path("."), 0, runtime.device))
 losses = []
 for step in range(3):
     images, pids = torch.rand(16, 3, 64, 32).double(), torch.arange(8).repeat_interleave(2)

@@ -14,8 +14,8 @@ from regard.cli.main import main
 from regard.config import load_config
 from regard.errors import ConfigError
 from regard.models.saved import weights_digest
-from regard.run_folder.history import read_history
-from regard.run_folder.resolving import resolve
+from regard.run_folder.folders import read_history
+from regard.run_folder.origin import resolve
 
 QUICK = {"height": 48, "width": 32, "ids_per_batch": 4, "images_per_id": 2, "workers": 0, "pad": 2}
 CPU = {"epochs": 1, "accelerator": "cpu", "precision": "fp32", "seed": 3}

@@ -8,7 +8,7 @@ import re
 from regard.cli.main import main
 from regard.config import load_config
 from regard.evaluation.run import open_run
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.run_folder.opened_data import open_data
 
 

@@ -21,7 +21,7 @@ from regard.engine.run import resume_run, start_run
 from regard.errors import DataError, StorageError
 from regard.models import ReIDModel
 from regard.recipes import read_recipe
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.run_folder.saved_state import read_saved
 
 KILLS = Path(__file__).resolve().parents[2] / "benchmarks" / "kills.py"
@@ -143,7 +143,7 @@ def test_nobody_reads_what_is_printed_any_more(whole, market, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("target", "only"),
     [
-        ("regard.engine.train.save_state", lambda _, state, *rest: state.progress.epoch == 2),
+        ("regard.engine.train.save_state", lambda state: state.progress.epoch == 2),
         ("regard.models.ReIDModel.save", lambda _, folder: folder.name == "final"),
     ],
     ids=["state", "final"],

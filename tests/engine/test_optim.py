@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from regard.config import OptimConfig, ScheduleConfig
-from regard.engine.optim import build_optimizer, lr_factor, set_lr
+from regard.engine.step import build_optimizer, lr_factor, set_lr
 from regard.errors import ConfigError
 
 

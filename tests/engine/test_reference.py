@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import regard
-from regard.engine.train import build_criterion
+from regard.engine.build import build_criterion
 from regard.recipes import read_recipe
 from regard.structures import Batch
 

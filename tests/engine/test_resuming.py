@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from regard.cli.main import main
 from regard.config import Config, load_config
-from regard.engine.readiness import check_evaluation
+from regard.engine.checks import check_evaluation
 from regard.engine.run import resume_run, start_run
 from regard.errors import CheckpointError, ConfigError, DataError
 from regard.recipes import read_recipe
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.run_folder.opened_data import open_data
 from regard.run_folder.saved_state import read_saved, write_saved
 
@@ -139,7 +139,7 @@ def test_memory_that_runs_out_is_one_line(market, tmp_path, monkeypatch, error):
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("regard.engine.step.Learner.__call__", fail)
+    monkeypatch.setattr("regard.engine.step.TrainStep.__call__", fail)
     with pytest.raises(ConfigError, match=r"memory ran out while training; .*nothing was saved yet"):
         start_run(configure(market), tmp_path / "run", quiet=True)
 

@@ -16,7 +16,7 @@ from regard.engine.run import resume_run, start_run
 from regard.engine.training_state import save_state
 from regard.errors import CheckpointError, ConfigError
 from regard.recipes import read_recipe
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.run_folder.saved_state import PICTURES, read_saved
 
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
@@ -32,8 +32,8 @@ def run(tmp_path_factory, market) -> Path:
         "train.accelerator=cpu", "train.precision=fp32", "train.eval_every=null", "train.ema=0.9",
     ]  # fmt: skip
 
-    def save_and_keep(place, state, *rest):
-        save_state(place, state, *rest)
+    def save_and_keep(state):
+        save_state(state)
         if state.progress.epoch == 1:
             shutil.copy(folder / LAST, folder.parent / "first")
 

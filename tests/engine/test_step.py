@@ -17,18 +17,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import regard
 from regard.config import Config, TrainConfig, load_config
 from regard.data.transforms import normalize
-from regard.engine.frozen import leave_unreached
-from regard.engine.profile import Laps
-from regard.engine.recompute import recompute_blocks
+from regard.engine.build import build_criterion, leave_unreached, recompute_blocks
 from regard.engine.run import start_run
-from regard.engine.step import Learner, check_pieces
-from regard.engine.train import build_criterion
+from regard.engine.step import StepTimer, TrainStep, check_pieces
 from regard.errors import ConfigError
-from regard.layers.batch_norm_shares import share_batch_norm
+from regard.layers.batch_norm import share_batch_norm
 from regard.models import ReIDModel
 from regard.recipes import list_recipes, read_recipe
 from regard.registry import MODELS
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.runtime.fabric import Runtime, own_shares
 from regard.structures import Batch, Output
 
@@ -61,11 +58,13 @@ def model_and_batch(config: Config, seed: int = 0) -> tuple[ReIDModel, Batch]:
     return model, Batch(images, torch.arange(4).repeat_interleave(2), torch.zeros(8, dtype=torch.int64), extra)
 
 
-def learner(config: Config, model: ReIDModel, tmp_path: Path) -> Learner:
+def learner(config: Config, model: ReIDModel, tmp_path: Path) -> TrainStep:
     runtime = Runtime(config.train)
     network, _ = runtime.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
     criterion = build_criterion(config, model)
-    return Learner(network, model, criterion, runtime, check_pieces(config, runtime), laps=Laps(tmp_path, 0, CPU))
+    return TrainStep(
+        network, model, criterion, runtime, check_pieces(config, runtime), timer=StepTimer(tmp_path, 0, CPU)
+    )
 
 
 def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -388,7 +387,7 @@ def test_every_system_is_one_graph(name):
 
 
 def test_automatic_compiling_is_for_cuda():
-    from regard.runtime.compiled import wants_compiling
+    from regard.runtime.fabric import wants_compiling
 
     assert [wants_compiling(setting, CPU) for setting in (True, False, "auto")] == [True, False, False]
     assert wants_compiling("auto", torch.device("cuda"))

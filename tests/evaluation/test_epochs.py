@@ -15,9 +15,9 @@ from PIL import Image
 import regard
 from regard.cli.main import main
 from regard.config import TrainConfig, load_config
-from regard.engine.readiness import epochs_to_keep
+from regard.engine.checks import epochs_to_keep
 from regard.engine.run import resume_run, start_run
-from regard.engine.stopping import Interrupted
+from regard.engine.train import Interrupted
 from regard.errors import CheckpointError, ConfigError, StorageError
 from regard.evaluation.epochs import find_checkpoints, score_epochs
 from regard.evaluation.evaluate import evaluate_on
@@ -79,10 +79,10 @@ def test_an_interrupted_run_keeps_what_an_uninterrupted_one_does(run, tmp_path, 
     config = load_config((run / "config.yaml").read_text())
     folder, save = tmp_path / "run", regard.engine.train.save_state
 
-    def killed(place: Path, state: Any, *more: Any) -> None:
+    def killed(state: Any) -> None:
         if state.progress.epoch == 4:
             raise Interrupted("here")
-        save(place, state, *more)
+        save(state)
 
     monkeypatch.setattr("regard.engine.train.save_state", killed)
     with pytest.raises(Interrupted):

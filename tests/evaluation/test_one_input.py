@@ -27,11 +27,11 @@ from regard.gallery.gallery import Gallery
 from regard.gallery.ingest import embed_sources
 from regard.gallery.inputs import list_sources
 from regard.gallery.record import record_id
-from regard.models.importers.released import IMPORTERS, INPUTS
+from regard.models.importers.released import IMPORTERS
 from regard.models.saved import saved_input
 from regard.registry import MODELS
 from regard.service.feedback import Marks
-from regard.service.state import Desk, Searcher
+from regard.service.state import Searcher, ServiceState
 from regard.structures import Sample, Splits
 
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("cli", "parity", "models", "export")]
@@ -74,8 +74,8 @@ def by_gallery(folder: Path, path: Path, place: Path) -> tuple[np.ndarray, np.nd
     embed_sources(list_sources([path]), embedder, place / "gallery")
     with Gallery.open(place / "gallery") as gallery:
         (item,) = gallery.get([record_id(path.as_posix())])
-        desk = Desk({"people": Searcher("people", gallery, embedder)}, Marks(place / "marks"))
-        (asked,) = desk.ask_photos([("photo", path.read_bytes())]).vectors["people"]
+        state = ServiceState({"people": Searcher("people", gallery, embedder)}, Marks(place / "marks"))
+        (asked,) = state.ask_photos([("photo", path.read_bytes())]).vectors["people"]
     return item.vector, asked
 
 
@@ -140,7 +140,7 @@ def released_file(network: str, folder: Path) -> Path:
     return folder / "file.pth"
 
 
-@pytest.mark.parametrize("network", list(INPUTS))
+@pytest.mark.parametrize("network", list(IMPORTERS))
 def test_every_released_network_is_shown_its_own_input(network, picture, tmp_path, capsys):
     path = released_file(network, tmp_path)
     size = [] if network == "rga" else ["--size", "96x32"]
@@ -148,9 +148,8 @@ def test_every_released_network_is_shown_its_own_input(network, picture, tmp_pat
     assert main(arguments) == 0
     seen = saved_input(tmp_path / "model")
     assert seen is not None
-    assert replace(seen, height=1, width=1) == replace(INPUTS[network], height=1, width=1)
+    assert replace(seen, height=1, width=1) == replace(IMPORTERS[network][1], height=1, width=1)
     check(tmp_path / "model", picture, tmp_path)
-    assert INPUTS.keys() == IMPORTERS.keys()
 
 
 def made_before(folder: Path, **kept: Any) -> None:

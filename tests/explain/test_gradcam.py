@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from regard.errors import ConfigError
 from regard.explain.gradcam import attention_layers, class_cam, similarity_cam
-from regard.layers.pyramid import AttentionPyramid
-from regard.layers.se import SqueezeExcitation
-from regard.layers.split_attention import SplitAttention
+from regard.layers.pyramid import AttentionPyramid, SplitAttention, SqueezeExcitation
 from regard.models import ReIDModel
 from regard.structures import Output
 

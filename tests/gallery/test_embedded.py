@@ -15,7 +15,7 @@ from gallery_items import DIM, FILTERS, make_items, slow_search
 
 from regard.errors import DataError, StorageError
 from regard.gallery import Gallery, Item, Record
-from regard.gallery.column_file import Rows, checksum
+from regard.gallery.columns import Rows, checksum
 from regard.gallery.embedded import EmbeddedEngine
 from regard.gallery.record import Filter, record_id
 

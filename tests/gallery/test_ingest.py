@@ -17,13 +17,12 @@ import pytest
 import safetensors.torch
 from sample_images import SIZE, paint
 
+from regard.data.image import decode_image as decode
 from regard.errors import ConfigError, DataError
 from regard.gallery import Embedder, Gallery
-from regard.gallery.distributed import Ranks
-from regard.gallery.ingest import embed_sources
+from regard.gallery.ingest import Ranks, embed_sources
 from regard.gallery.inputs import list_sources
 from regard.gallery.record import record_id
-from regard.gallery.thumbnails import decode
 from regard.models import load
 from regard.recipes import read_recipe
 
@@ -209,7 +208,7 @@ def test_two_processes_give_what_one_gives(embedder, model_folder, photos, tmp_p
     from regard.gallery import Embedder
     from regard.gallery.ingest import embed_sources
     from regard.gallery.inputs import list_sources
-    from regard.gallery.distributed import Ranks
+    from regard.gallery.ingest import Ranks
     with Ranks() as ranks:
         embedder = Embedder({str(model_folder)!r}, size={SIZE}, batch_size=16, device="cpu")
         sources = list_sources([{str(photos)!r}])

@@ -11,10 +11,8 @@ import torch
 
 from regard.errors import ConfigError
 from regard.losses import Criterion, Term
-from regard.losses.center import CenterLoss
 from regard.losses.cross_entropy import CrossEntropy
-from regard.losses.functional import hardest_pairs, pairwise_euclidean
-from regard.losses.triplet import BatchHardTriplet
+from regard.losses.metric import BatchHardTriplet, CenterLoss, hardest_pairs, pairwise_euclidean
 from regard.structures import Batch, Output
 
 

@@ -8,11 +8,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from regard.errors import ConfigError
-from regard.layers.bnneck import bnneck, identity_classifier
-from regard.layers.eca import EfficientChannelAttention, adaptive_kernel
-from regard.layers.pyramid import AttentionPyramid
-from regard.layers.se import SqueezeExcitation
-from regard.layers.split_attention import EfficientSplitAttention, SplitAttention
+from regard.layers.heads import bnneck, identity_classifier
+from regard.layers.pyramid import (
+    AttentionPyramid,
+    EfficientChannelAttention,
+    EfficientSplitAttention,
+    SplitAttention,
+    SqueezeExcitation,
+    adaptive_kernel,
+)
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 import regard
 from regard.data import TestTransform, read_image
-from regard.engine.train import build_criterion, train
+from regard.engine.build import build_criterion
+from regard.engine.train import train
 from regard.evaluation.embed import extract
 from regard.layers.map_decoder import MapDecoder
 from regard.losses.map_mse import MapMSE

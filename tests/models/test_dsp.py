@@ -13,13 +13,16 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import regard
-from regard.engine.optim import build_optimizer
-from regard.engine.train import build_criterion
-from regard.layers.channel_gate import ChannelGate
-from regard.layers.part_heads import PartHeads
-from regard.layers.self_attention import CodedPositionGate, DeepSelfAttention, PositionGate
-from regard.layers.spatial import SpatialAttention
-from regard.layers.stripes import stripe_averages
+from regard.engine.build import build_criterion
+from regard.engine.step import build_optimizer
+from regard.layers.heads import PartHeads, stripe_averages
+from regard.layers.self_attention import (
+    ChannelGate,
+    CodedPositionGate,
+    DeepSelfAttention,
+    PositionGate,
+    SpatialAttention,
+)
 from regard.recipes import read_recipe
 from regard.structures import Batch
 

@@ -9,11 +9,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import regard
-from regard.engine.optim import build_optimizer, lr_factor
 from regard.engine.run import start_run
-from regard.layers import leader
-from regard.layers.leader import ChannelAttention, mix_channels
-from regard.layers.streams import Bottleneck, cut_streams
+from regard.engine.step import build_optimizer, lr_factor
+from regard.layers import multi_scale
+from regard.layers.multi_scale import Bottleneck, ChannelAttention, cut_streams, mix_channels
 from regard.models.backbone import Backbone
 from regard.recipes import read_recipe
 
@@ -91,7 +90,7 @@ def mixture() -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize("rows", [1, 3, 256])
 def test_mixing_is_its_formula_however_it_is_cut(mixture, rows, monkeypatch):
-    monkeypatch.setattr(leader, "ROWS", rows)
+    monkeypatch.setattr(multi_scale, "ROWS", rows)
     torch.testing.assert_close(mix_channels(*mixture), slow_mix(*mixture))
     assert torch.autograd.gradcheck(mix_channels, tuple(t.requires_grad_() for t in mixture))
 

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 
 import regard
-from regard.engine.optim import build_optimizer
-from regard.engine.train import build_criterion, build_model
+from regard.engine.build import build_criterion, build_model
+from regard.engine.step import build_optimizer
 from regard.errors import ConfigError, RegardError
 from regard.models.cost import constant_weights
 from regard.recipes import read_recipe

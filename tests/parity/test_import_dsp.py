@@ -14,7 +14,7 @@ import torch
 
 import regard
 from regard.errors import CheckpointError
-from regard.models.importers.released_dsp import dsp, sa
+from regard.models.importers.released_parts import dsp, sa
 
 UNUSED = ["base.fc.bias", "base.fc.weight", "fusion_conv.weight"]
 WIDTHS = {1: 256, 2: 512, 3: 1024}

@@ -8,7 +8,7 @@ import torch
 
 import regard
 from regard.errors import CheckpointError
-from regard.models.importers.released_mudeep import mudeep
+from regard.models.importers.released_parts import mudeep
 
 
 def blank(num_ids: int = 751, prefix: str = "") -> dict[str, torch.Tensor]:

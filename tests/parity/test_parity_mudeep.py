@@ -18,9 +18,8 @@ import pytest
 import torch
 
 import regard
-from regard.engine.train import build_criterion
-from regard.losses.functional import hardest_pairs, pairwise_euclidean
-from regard.losses.triplet import BatchHardTriplet
+from regard.engine.build import build_criterion
+from regard.losses.metric import BatchHardTriplet, hardest_pairs, pairwise_euclidean
 from regard.recipes import read_recipe
 
 HERE = Path(__file__).parent

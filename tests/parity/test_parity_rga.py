@@ -13,7 +13,7 @@ import torch
 import regard
 from regard.errors import CheckpointError
 from regard.models.apnet import RELATIONS
-from regard.models.importers.released_rga import EMBEDDINGS, PLACES, rga
+from regard.models.importers.released_pyramids import EMBEDDINGS, PLACES, rga
 
 RELEASED = {"compress": "gg_{}.0", "normalize": "gg_{}.1", "attend": "W_{}", "embed": "gx_{}"}
 

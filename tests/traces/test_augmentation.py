@@ -26,7 +26,7 @@ from traced import configuration
 
 from regard.config import Config
 from regard.engine import train as engine
-from regard.engine.step import Learner
+from regard.engine.step import TrainStep
 from regard.recipes import read_recipe
 from regard.runtime.fabric import Runtime
 from regard.structures import Batch, Output, Sample, Splits
@@ -204,9 +204,9 @@ def test_the_network_sees_pixels_normalized_as_published():
         seen.append(x)
         return Output(x.mean((2, 3)), {}, {}, {})
 
-    learn = Learner(
+    learn = TrainStep(
         network, torch.nn.Identity(), lambda *_: (torch.zeros(()), {}),
-        SimpleNamespace(world_size=1, backward=lambda loss: None, gather=None), 1, laps=lambda part: None,
+        SimpleNamespace(world_size=1, backward=lambda loss: None, gather=None), 1, timer=lambda part: None,
     )  # fmt: skip
     learn(Batch(images, torch.zeros(4), torch.zeros(4), {}))
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import test_augmentation
 import test_rates
@@ -25,12 +26,11 @@ from published import TRAININGS, VARIANTS
 from regard import config
 from regard.data import samplers
 from regard.data.transforms import TrainTransform
-from regard.layers import bnneck, channel_gate, pyramid
+from regard.layers import heads, pyramid, self_attention
 from regard.losses.cross_entropy import CrossEntropy
 from regard.losses.map_mse import MapMSE
-from regard.losses.triplet import BatchHardTriplet
+from regard.losses.metric import BatchHardTriplet
 from regard.models import apnet, baseline, daaf, dsp, msea, mudeep
-from regard.models import global_descriptor as skeleton
 
 Change = Callable[[], AbstractContextManager[Any]]
 
@@ -142,9 +142,9 @@ MUTATIONS = [
     Mutation("pixels", "steps", PORT, "model.pixel_mean=[0.485, 0.456, 0.406]"),
     Mutation("classifiers of stripes", "steps", "dsp_no_parts_market1501", "model.part_classifiers=true"),
     Mutation("under the root", "steps", "mudeep_market1501_released", "losses.triplet.under_root=0", True),
-    Mutation("shift of the neck", "steps", BASE, instead(bnneck, "without_shift", lambda norm: norm)),
+    Mutation("shift of the neck", "steps", BASE, instead(heads, "without_shift", lambda norm: norm)),
     Mutation("shift between levels", "steps", APNET, instead(pyramid, "without_shift", lambda norm: norm)),
-    Mutation("epsilon under the energies", "steps", DSP, instead(channel_gate, "EPS", 1e-3)),
+    Mutation("epsilon under the energies", "steps", DSP, instead(self_attention, "EPS", 1e-3)),
     Mutation("default of accumulate", "steps", BASE, setting("train", accumulate=2)),
     Mutation("shares of batch statistics", "steps", RGA, "train.bn_share=1", True),
     Mutation("start of the warm-up", "rates", BASE, "schedule.warmup_start=0.1", True),
@@ -162,7 +162,10 @@ MUTATIONS = [
     Mutation("sampler", "epochs", SA, "data.sampler=pk", True),
     Mutation(
         "left-over pictures", "epochs", BASE,
-        instead(samplers.PKBatchSampler, "plan", lambda self, rng: samplers.draw_rounds(self.pids, 16, 4, 4, rng)),
+        instead(
+            samplers.PKBatchSampler, "plan",
+            lambda self, rng: samplers.draw_rounds(np.asarray(self.pids), 16, 4, 4, rng),
+        ),
     ),
     Mutation("default of erasing", "pictures", APNET, setting("data", erasing=0.4), True),
     Mutation("default of erasing_area", "pictures", BASE, setting("data", erasing_area=[0.02, 0.33]), True),
@@ -186,7 +189,7 @@ MUTATIONS = [
     Mutation("momentum of batch statistics", "start", BASE, torchs("BatchNorm1d", momentum=0.2)),
     Mutation(
         "start of the classifier", "start", BASE,
-        instead(skeleton, "identity_classifier", lambda dim, ids: torch.nn.Linear(dim, ids, bias=False)),
+        instead(baseline, "identity_classifier", lambda dim, ids: torch.nn.Linear(dim, ids, bias=False)),
     ),
 ]  # fmt: skip
 

@@ -13,7 +13,7 @@ from traced import Fixed, configuration
 from regard.config import Config
 from regard.data import load_dataset
 from regard.engine import train as engine
-from regard.engine.step import Learner
+from regard.engine.step import TrainStep
 from regard.runtime.fabric import Runtime
 from regard.structures import Batch
 
@@ -62,7 +62,7 @@ def rates(config: Config, market, folder) -> list[dict[str, float]]:
         states.append(state)
         return state, *others
 
-    class Idle(Learner):
+    class Idle(TrainStep):
         def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
             (state,) = states
             names = {id(parameter): name for name, parameter in state.model.named_parameters()}
@@ -74,7 +74,7 @@ def rates(config: Config, market, folder) -> list[dict[str, float]]:
     with (
         patch.object(engine, "build_loader", lambda *_: Endless([nothing] * A_DAY)),
         patch.object(engine, "build_state", start),
-        patch.object(engine, "Learner", Idle),
+        patch.object(engine, "TrainStep", Idle),
         patch.object(engine, "TrainingLog", SilentLog),
         patch.object(engine, "save_state", lambda *_, **__: None),
         patch.object(engine, "write_models", lambda *_, **__: None),
@@ -109,7 +109,7 @@ def test_every_rate_of_the_schedule_is_the_authors(recipe, market, tmp_path):
 
 
 def test_the_strong_baseline_s_schedule_under_a_later_pytorch(market, tmp_path):
-    """It steps at the start of an epoch, from PyTorch 1.1 on that is one step too early (docs/papers.md)."""
+    """It steps at the start of an epoch, from PyTorch 1.1 on that is one step too early (the page of papers)."""
     later = ["schedule.milestones=[39, 69]", "schedule.warmup_epochs=9", "schedule.warmup_start=0.109"]
     check("daaf_market1501", later, market, tmp_path, ahead=1)
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from published import TRAININGS, VARIANTS
 
-from regard.config import flat_settings
 from regard.recipes import list_recipes, read_recipe
 
 FREE = ("data.name", "data.options", "eval.", "train.eval_every", "train.seed")
@@ -49,7 +48,7 @@ def twin(recipe: str) -> str | None:
 
 
 def settings(recipe: str) -> dict[str, Any]:
-    flat = dict(flat_settings(read_recipe(recipe).config().to_dict()))
+    flat = read_recipe(recipe).config().flat()
     return {key: value for key, value in flat.items() if not key.startswith(FREE)}
 
 

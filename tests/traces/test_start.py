@@ -15,7 +15,7 @@ from published import TRAININGS, VARIANTS
 from torch import Tensor, nn
 from traced import TINY
 
-from regard.engine.train import build_criterion, build_model
+from regard.engine.build import build_criterion, build_model
 from regard.recipes import read_recipe
 
 IDS = 400

@@ -18,7 +18,7 @@ from plain_training import Drawn
 from published import TRAININGS, VARIANTS
 from traced import configuration
 
-from regard.engine.train import build_loader
+from regard.engine.build import build_loader
 from regard.runtime.fabric import Runtime
 from regard.structures import Sample, Splits
 

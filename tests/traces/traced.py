@@ -1,7 +1,7 @@
 """Three steps of regard's own training loop in float64, from given weights on given batches, watched as they happen.
 
 Everything between a batch and the weights after it is regard's: the configuration, the network, the criterion, the
-optimizers, :func:`regard.engine.train.train` and its Learner. Only the pictures are replaced, and the numbers the
+optimizers, :func:`regard.engine.train.train` and its TrainStep. Only the pictures are replaced, and the numbers the
 training starts from; where it would begin a fourth epoch, it is stopped.
 """
 
@@ -21,9 +21,9 @@ from torch import Tensor
 from regard.config import Config
 from regard.data import load_dataset
 from regard.engine import train as engine
-from regard.engine.step import Learner
+from regard.engine.step import TrainStep
 from regard.recipes import read_recipe
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.runtime.fabric import Runtime
 from regard.structures import Batch
 
@@ -149,7 +149,7 @@ def run(config: Config, given: Sequence[Batch], market: Path, folder: Path) -> T
         trace.centers = [value.detach().clone() for value in state.criterion.parameters()]
         return state, *others
 
-    class Watched(Learner):
+    class Watched(TrainStep):
         def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
             (state,) = states
             names = {id(parameter): name for name, parameter in state.model.named_parameters()}
@@ -167,7 +167,7 @@ def run(config: Config, given: Sequence[Batch], market: Path, folder: Path) -> T
     with (
         patch.object(engine, "build_loader", lambda *_: Fixed(given)),
         patch.object(engine, "build_state", start),
-        patch.object(engine, "Learner", Watched),
+        patch.object(engine, "TrainStep", Watched),
         patch.object(engine, "save_state", lambda *_: None),
         contextlib.suppress(Enough),
     ):

@@ -20,8 +20,8 @@ from regard.explain.figures.map_grids import MapRow, feature_grid, feature_pictu
 from regard.explain.figures.overlay import png_bytes
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.explain.heads import head_heat, pair_heat
-from regard.naming import file_name
 from regard.storage import plain_text, write_atomic
+from regard.wording import file_name
 
 __all__ = ["attention", "cam", "features", "pair", "sheet"]
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from regard.cli.search_verb import parse_size
+from regard.cli.arguments import parse_size
 from regard.evaluation.run import Run, open_run, open_runs
 from regard.explain.figures.map_figures import figure_bytes
-from regard.naming import distinct
 from regard.storage import plain_text, write_atomic
+from regard.wording import distinct
 
 __all__ = ["described", "names_of", "opened_runs", "write_arrays", "write_figure", "write_json"]
 

@@ -24,7 +24,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from regard.cli.arguments import MASK_THRESHOLD, MAX_DPI, SEEDS, add_device, between, output_file, output_folder
+from regard.cli.arguments import (
+    MASK_THRESHOLD,
+    MAX_DPI,
+    SEEDS,
+    add_device,
+    between,
+    close_with,
+    output_file,
+    output_folder,
+)
 from regard.parsing import parse_yaml
 
 
@@ -40,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Do what was asked for."""
     from regard.cli import explain_maps, explain_numbers, explain_search
-    from regard.cli.closing import close_with
 
     homes = (explain_maps, explain_numbers, explain_search)
     next(getattr(home, arguments.action) for home in homes if arguments.action in home.__all__)(arguments)

@@ -70,15 +70,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 def chosen(arguments: argparse.Namespace) -> Filter:
     """Return which pictures the arguments name."""
-    from regard.gallery.record import Filter, parse_time
+    from regard.gallery.record import Filter
 
-    return Filter(
-        ids=tuple(arguments.id) if arguments.id else None,
-        persons=tuple(arguments.person) if arguments.person else None,
-        cameras=tuple(arguments.camera) if arguments.camera else None,
-        since=parse_time(arguments.since),
-        until=parse_time(arguments.until),
-    )
+    times = {"since": arguments.since, "until": arguments.until}
+    return Filter.asked(ids=arguments.id, persons=arguments.person, cameras=arguments.camera, **times)
 
 
 def list_records(gallery: Gallery, arguments: argparse.Namespace) -> None:

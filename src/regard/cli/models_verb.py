@@ -67,7 +67,7 @@ def _show(name: str) -> None:
 
 
 def _show_cost(name: str) -> None:
-    from regard.run_folder.resolving import recipe_for
+    from regard.run_folder.origin import recipe_for
 
     model, config = _as_published(name)
     cost, recipe = _cost(model, config), recipe_for(name).name
@@ -101,7 +101,7 @@ def _as_published(name: str) -> tuple[ReIDModel, Config]:
     """The system as its recipe for Market-1501 builds it, with weights that mean nothing."""
     from regard.models import create_model
     from regard.models.cost import constant_weights
-    from regard.run_folder.resolving import BASE, resolve
+    from regard.run_folder.origin import BASE, resolve
 
     config = resolve(name, [f"data.name={BASE}"]).config
     with constant_weights():

@@ -18,17 +18,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import add_device, output_file
+from regard.cli.arguments import add_device, close_with, output_file
 from regard.wording import count, table
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from regard.gallery.query import Answer
-    from regard.gallery.record import Filter, Record
-
-MAX_SIDE = 4096
-"""Pixels of an input's height or width, as in recipes."""
+    from regard.gallery.record import Answer, Filter, Record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +65,6 @@ def _json(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search and show."""
-    from regard.cli.closing import close_with
     from regard.cli.galleries import open_gallery
     from regard.storage import write_atomic
 
@@ -111,10 +106,9 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
     """Descriptors of the query, how the log calls it, the records it was made from, and the model's calibration."""
     import numpy as np
 
-    from regard.data.image import read_bytes
+    from regard.data.image import decode_image, read_bytes
     from regard.errors import ConfigError
     from regard.gallery.embedder import Embedder
-    from regard.gallery.thumbnails import decode
 
     if not (arguments.photos or arguments.id):
         raise ConfigError("regard search wants a photograph, or --id of a picture in the gallery")
@@ -128,7 +122,7 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
         embedder = Embedder.like(gallery.meta["model"], arguments.model)
         embedder.check_fits(gallery)
         data = [read_bytes(path) for path in arguments.photos]
-        vectors.append(embedder.embed([decode(each, f"'{p}'") for each, p in zip(data, arguments.photos)]))
+        vectors.append(embedder.embed([decode_image(each, f"'{p}'") for each, p in zip(data, arguments.photos)]))
         names += [f"sha256:{hashlib.sha256(each).hexdigest()[:16]}" for each in data]
         calibration = embedder.calibration
     return np.concatenate(vectors), names, [item.record for item in items], calibration
@@ -137,25 +131,24 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
 def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:
     """The filter the arguments ask for; the query's own pictures are never matches."""
     from regard.errors import ConfigError
-    from regard.gallery.record import Filter, check_names, parse_time
+    from regard.gallery.record import Filter
 
     own = [record.camera for record in origins if record.camera] if arguments.other_cameras else []
     if arguments.other_cameras and not own:
         raise ConfigError("--other-cameras wants an --id whose camera is known; name it yourself with --not-camera")
-    attributes: dict[str, tuple[str, ...]] = {}
+    attributes: dict[str, list[str]] = {}
     for text in arguments.where:
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--where {text!r} wants NAME=VALUE, for example --where color=red")
-        check_names([name])
-        attributes[name] = (*attributes.get(name, ()), value)
-    return Filter(
-        cameras=tuple(arguments.camera) if arguments.camera else None,
+        attributes.setdefault(name, []).append(value)
+    return Filter.asked(
+        cameras=arguments.camera,
         not_cameras=(*arguments.not_camera, *own),
-        since=parse_time(arguments.since),
-        until=parse_time(arguments.until),
+        since=arguments.since,
+        until=arguments.until,
         attributes=attributes,
-        not_ids=tuple(record.id for record in origins),
+        not_ids=[record.id for record in origins],
     )
 
 
@@ -187,13 +180,13 @@ def write_picture(arguments: argparse.Namespace, gallery: Any, answer: Answer) -
     """Query and matches side by side."""
     import io
 
+    from regard.data.image import decode_image
     from regard.explain.figures.overlay import framed, sheet
-    from regard.gallery.thumbnails import decode
     from regard.storage import write_atomic
 
     def shown(id: str) -> Any:
         data = gallery.thumbnail(id)
-        return decode(data, id) if data else None
+        return decode_image(data, id) if data else None
 
     query = [framed(path, "query") for path in arguments.photos]
     query += [framed(picture, "query") for picture in map(shown, arguments.id) if picture is not None]
@@ -206,21 +199,3 @@ def write_picture(arguments: argparse.Namespace, gallery: Any, answer: Answer) -
     buffer = io.BytesIO()
     sheet([row for row in rows if row]).save(buffer, "PNG")
     write_atomic(arguments.picture, buffer.getvalue())
-
-
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Height and width of ``256x128``.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    from regard.errors import ConfigError
-
-    if text is None:
-        return None
-    height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise ConfigError(f"--size {text!r} wants HEIGHTxWIDTH in pixels, for example 256x128")
-    if max(int(height), int(width)) > MAX_SIDE:
-        raise ConfigError(f"--size {text!r} is larger than {MAX_SIDE}x{MAX_SIDE}; choose a smaller one, as 256x128")
-    return int(height), int(width)

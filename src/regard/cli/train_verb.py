@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.arguments import refuse_repeats
+from regard.cli.arguments import close_with, refuse_repeats
 from regard.errors import ConfigError
 
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Train, or go on training."""
     from regard.engine.run import resume_run, start_run
-    from regard.run_folder.resolving import resolve
+    from regard.run_folder.origin import resolve
 
     refuse_repeats([text for text in (arguments.name, *arguments.overrides) if text and "=" in text])
     if arguments.resume:
@@ -61,8 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def close(folder: Path) -> None:
     """Say where the trained network is and what it scored, on the process that prints."""
-    from regard.cli.closing import close_with
-    from regard.run_folder.history import read_history
+    from regard.run_folder.folders import read_history
     from regard.runtime.fabric import is_main_process
 
     if is_main_process():

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from regard.errors import ConfigError, require
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history
 from regard.runtime.fabric import Runtime
 from regard.storage import write_atomic
 

@@ -3,34 +3,89 @@
 A run folder holds config.yaml, recipe.json (where that came from), held_out.json (the people it was validated on, where
 there are such), metrics.jsonl, tensorboard/, last.safetensors (to resume from), best/ (the weights of the best
 evaluation) and final/ (the weights training ended with: what papers report, and what ``regard.load`` takes).
+
+From Python, :func:`train` does what ``regard train`` does, with settings as values instead of texts:
+
+>>> import regard                                                                           # doctest: +SKIP
+>>> run = regard.train("apnet", data={"root": "data/market1501"}, train={"epochs": 60})     # doctest: +SKIP
+>>> run = regard.train("apnet", **{"train.epochs": 60, "losses.center": None})              # doctest: +SKIP
+>>> run.model.embed_dim                                                                     # doctest: +SKIP
+2048
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from regard.config import Config, load_config, read_settings
 from regard.data.sources import no_training
-from regard.engine.run_identity import check_settings
-from regard.engine.train import train
+from regard.engine import train as loop
+from regard.engine.checks import check_settings
 from regard.errors import ConfigError, DataError, StorageError
 from regard.evaluation.embed import products_of
+from regard.evaluation.run import Run, open_run
 from regard.models import ReIDModel
 from regard.models.saved import WEIGHTS
 from regard.recipes import Recipe
 from regard.run_folder.opened_data import open_data
-from regard.run_folder.origin import keep_recipe
+from regard.run_folder.origin import keep_recipe, resolve
 from regard.run_folder.saved_state import Saved, has_state, read_saved
 from regard.runtime.fabric import Runtime
 from regard.storage import check_text, encode_text, write_atomic
-from regard.structures import Splits
 
-__all__ = ["resume_run", "standing", "start_run"]
+__all__ = ["resume_run", "standing", "start_run", "train"]
+
+
+def train(
+    recipe: str | Path | Config | Mapping[str, Any],
+    *,
+    folder: str | PathLike[str] | None = None,
+    go_on: bool = False,
+    quiet: bool = False,
+    **overrides: Any,
+) -> Run:
+    """Train a system in a new run folder.
+
+    Args:
+        recipe: name of a system or of a recipe, path of a YAML file, or settings: a :class:`regard.config.Config` or
+            the mapping of its sections.
+        folder: where the run is kept; None: ``runs/NAME``, as ``regard train`` has it, for what has a name.
+        go_on: where the folder holds this very run already, go on from its last checkpoint.
+        quiet: no progress bars.
+        overrides: settings that differ, by section (``train={"epochs": 60}``) or by dotted name
+            (``**{"train.epochs": 60}``). Mappings are joined key by key with the recipe's, everything else replaces;
+            None takes a term out of ``losses``.
+
+    Returns:
+        The opened run: the trained ``model`` on its device, in evaluation mode, and ``own``, every setting.
+
+    Raises:
+        ConfigError: there is no such recipe, a setting is wrong or given twice, or the folder is not said or holds
+            another run.
+        DataError: the data set is not there, not complete, or for testing only.
+    """
+    lines: tuple[str, ...] = ()
+    origin: Recipe | None = None
+    if isinstance(recipe, Config | Mapping):
+        if folder is None:
+            raise ConfigError("settings have no name to call their run by; give folder=")
+        settings = recipe.to_dict() if isinstance(recipe, Config) else recipe
+        config = load_config(settings, overrides, source="settings")
+    else:
+        name, config, origin, lines = resolve(str(recipe), overrides)
+        folder = Path("runs") / name if folder is None else folder
+    place = Path(folder).expanduser()
+    model = start_run(config, place, quiet=quiet, go_on=go_on, about=lines, recipe=origin)
+    run = open_run(place, quiet=quiet)
+    run.model = model
+    return run
 
 
 def start_run(
@@ -122,7 +177,9 @@ def _train(
     splits = open_data(config, runtime, quiet=quiet)
     if not splits.train:
         raise DataError(no_training(splits.name))
-    _announce(config, splits, folder, runtime, quiet=quiet, about=about)
+    if runtime.is_main and not quiet:
+        print(*about, splits, sep="\n")
+        _announce(config, folder, runtime)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -134,7 +191,7 @@ def _train(
         people = {"data": splits.label, "people": sorted({sample.pid for sample in splits.query})}
         runtime.on_main(lambda: write_atomic(folder / "held_out.json", encode_text(json.dumps(people, indent=1))))
     try:
-        return train(config, splits, folder, runtime, resume=resume, quiet=quiet)
+        return loop.train(config, splits, folder, runtime, resume=resume, quiet=quiet)
     except (RuntimeError, MemoryError) as error:
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
             raise
@@ -161,12 +218,8 @@ def _say_again(folder: Path, runtime: Runtime) -> None:
         )
 
 
-def _announce(
-    config: Config, splits: Splits, folder: Path, runtime: Runtime, *, quiet: bool, about: Sequence[str]
-) -> None:
-    if runtime.is_main and not quiet:
-        where = f"{runtime.world_size} x {runtime.device.type}" if runtime.world_size > 1 else runtime.device.type
-        print(*about, splits, sep="\n")
-        scored = products_of(config, runtime.device).precision
-        how = runtime.precision + (f" (scored in {scored})" if scored != runtime.precision else "")
-        print(f"{config.model.name} on {where} in {how}, run folder {folder} (config.yaml: all settings)")
+def _announce(config: Config, folder: Path, runtime: Runtime) -> None:
+    where = f"{runtime.world_size} x {runtime.device.type}" if runtime.world_size > 1 else runtime.device.type
+    scored = products_of(config, runtime.device).precision
+    how = runtime.precision + (f" (scored in {scored})" if scored != runtime.precision else "")
+    print(f"{config.model.name} on {where} in {how}, run folder {folder} (config.yaml: all settings)")

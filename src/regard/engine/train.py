@@ -6,46 +6,45 @@ Shapes: B = P x K images of P identities in a batch (on one rank), N identities,
 from __future__ import annotations
 
 import shlex
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regard.config import Config
-from regard.data.cache import PictureCache, open_cache
-from regard.data.labels import TrainingLabels
-from regard.data.loaders import train_loader
-from regard.data.transforms import TrainTransform
-from regard.engine.ema import Average
-from regard.engine.frozen import Frozen, leave_unreached
+from regard.engine.build import build_criterion, build_loader, build_model, freeze, leave_unreached, recompute_blocks
+from regard.engine.checks import (
+    check_evaluation,
+    check_folder,
+    check_pictures,
+    epochs_to_keep,
+    picture_digests,
+    remove_leftovers,
+    weights_size,
+)
 from regard.engine.log import TrainingLog
-from regard.engine.optim import (
+from regard.engine.step import (
+    StepTimer,
+    TrainStep,
     build_criterion_optimizer,
     build_optimizer,
+    check_pieces,
     clip_gradient,
     lr_factor,
     set_lr,
     step_criterion,
 )
-from regard.engine.profile import Laps
-from regard.engine.readiness import check_evaluation, check_folder, epochs_to_keep, remove_leftovers, weights_size
-from regard.engine.recompute import recompute_blocks
-from regard.engine.run_identity import check_pictures, picture_digests
-from regard.engine.step import Learner, check_pieces
-from regard.engine.stopping import Interrupted, StopRequest
-from regard.engine.training_state import TrainingState, machine_of, restore, save_state
+from regard.engine.training_state import Average, TrainingState, machine_of, restore, save_state
 from regard.errors import ConfigError, RegardError
-from regard.evaluation.embed import embed_run, loader_workers, run_input, run_options
+from regard.evaluation.embed import embed_run, run_input, run_options
 from regard.evaluation.scoring import score_features, with_options
-from regard.input_spec import InputSpec
-from regard.losses import Criterion, Term
-from regard.models import ReIDModel, create_model
+from regard.models import ReIDModel
 from regard.models.saved import WEIGHTS
-from regard.registry import LOSSES
 from regard.run_folder.folders import EPOCHS
 from regard.run_folder.saved_state import PICTURES, Progress, Saved, keep_good_one
 from regard.runtime.fabric import Network, Runtime
@@ -53,7 +52,9 @@ from regard.storage import encode_text, write_atomic
 from regard.structures import Splits
 from regard.wording import count
 
-__all__ = ["Interrupted", "build_criterion", "build_model", "train"]
+__all__ = ["Interrupted", "StopRequest", "train"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def train(
@@ -89,14 +90,14 @@ def train(
         RegardError: the data, the settings or the folder will not do; nothing has been trained.
     """
     pictures = list_pictures(splits, folder, runtime, resume)
-    state, network, frozen = build_state(config, splits, runtime, resume)
+    state, network, frozen = build_state(config, splits, folder, runtime, resume)
     state.pictures = pictures
     criterion, criterion_optimizer = state.criterion, build_criterion_optimizer(state.criterion)
     model, optimizer, done = state.model, state.optimizer, state.progress
-    start(state, config, splits, folder, runtime, resume=resume)
-    loader = build_loader(config, splits, folder, runtime, run_input(config, model))
-    laps = Laps(folder, config.train.profile if runtime.is_main else 0, runtime.device)
-    learn = Learner(network, model, criterion, runtime, check_pieces(config, runtime), laps=laps)
+    start(state, splits, resume)
+    loader = build_loader(config, splits, folder, runtime, run_input(config, model.input))
+    timer = StepTimer(folder, config.train.profile if runtime.is_main else 0, runtime.device)
+    learn = TrainStep(network, model, criterion, runtime, check_pieces(config, runtime), timer=timer)
     clock = time.perf_counter()
     log = TrainingLog(
         folder, runtime, config.train.log_every, step=done.step, quiet=quiet, evaluating=evaluation_is_due(config, done)
@@ -104,21 +105,22 @@ def train(
 
     def save() -> None:
         log.flush()
-        save_state(folder, state, config, runtime)
+        save_state(state)
 
     log.say(model.start_report)
-    announce_kept(state, config, folder, log)
+    announce_kept(state, log)
     with log, runtime.threads() as threads, StopRequest() as stop:
         if resume:
-            catch_up(state, config, splits, folder, runtime, log=log, resume=resume)
+            catch_up(state, splits, log, resume)
         for epoch in range(done.epoch, config.train.epochs):
             loader.batch_sampler.set_epoch(epoch, skip=done.batch)
             batches = done.batch + len(loader)
             model.train()
-            frozen.hold()
+            for part in frozen:
+                part.eval()
             shown = log.progress(loader, batches, done.batch, f"epoch {epoch + 1}/{config.train.epochs}")
-            for batch in threads.each(runtime.on_device(saving(shown, save, done, folder, runtime))):
-                laps("load")
+            for batch in threads.each(runtime.on_device(saving(shown, state, save))):
+                timer("load")
                 factor = lr_factor(config.schedule, epoch + done.batch / batches, config.train.epochs)
                 lr = set_lr(optimizer, factor)
                 loss, terms = learn(batch)
@@ -129,7 +131,7 @@ def train(
                     step_criterion(criterion_optimizer, runtime)
                 if state.average:
                     state.average.update(model)
-                laps("optimizer")
+                timer("optimizer")
                 done.batch, done.step = done.batch + 1, done.step + 1
                 images = len(batch.pids) * runtime.world_size
                 log.step({"epoch": epoch + 1, "step": done.step, "lr": lr}, loss, terms, images, norm)
@@ -138,17 +140,17 @@ def train(
                     save()
                 if stopping:
                     raise Interrupted(f"stopped after step {done.step}; go on with: {resuming(folder)}")
-                laps("log")
-                laps.finish_step(threads)
+                timer("log")
+                timer.finish_step(threads)
             done.epoch, done.batch = epoch + 1, 0
             log.flush()
             now = time.perf_counter()
             done.seconds, clock = done.seconds + now - clock, now
             try:
-                write_models(state, models_due(config, done, folder), runtime)
+                write_models(state, models_due(state))
             finally:
-                save_state(folder, state, config, runtime)
-            evaluate_where_due(state, config, splits, folder, runtime, log=log)
+                save_state(state)
+            evaluate_where_due(state, splits, log)
             log.say(_epoch_line(config, done, log.last))
     if state.average:
         state.average.swap(model)
@@ -156,12 +158,12 @@ def train(
 
 
 def build_state(
-    config: Config, splits: Splits, runtime: Runtime, resume: Saved | None
-) -> tuple[TrainingState, Network, Frozen]:
+    config: Config, splits: Splits, folder: Path, runtime: Runtime, resume: Saved | None
+) -> tuple[TrainingState, Network, list[nn.Module]]:
     """Build what is trained, as it was saved or anew, and what to call instead of it, and what of it is frozen."""
     torch.manual_seed(config.train.seed)
     model = build_model(config, splits.num_ids, started=resume is not None)
-    frozen = Frozen(model, config.optim.freeze)
+    frozen = freeze(model, config.optim.freeze)
     criterion = build_criterion(config, model).to(runtime.device)
     optimizer = build_optimizer(model, config.optim)
     if runtime.world_size > 1:
@@ -173,10 +175,10 @@ def build_state(
         )
     network, optimizer = runtime.setup(model, optimizer)
     average = Average(model, config.train.ema) if config.train.ema else None
-    state = TrainingState(model, criterion, optimizer, average, Progress())
+    state = TrainingState(config, folder, runtime, model, criterion, optimizer, average)
     torch.manual_seed(config.train.seed + 1000 * runtime.rank)
     if resume:
-        restore(resume, state, runtime)
+        restore(resume, state)
     return state, network, frozen
 
 
@@ -199,62 +201,52 @@ def list_pictures(splits: Splits, folder: Path, runtime: Runtime, resume: Saved 
     return found
 
 
-def start(
-    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, *, resume: Saved | None
-) -> None:
+def start(state: TrainingState, splits: Splits, resume: Saved | None) -> None:
     """Check what the training needs to its end, and put the folder in order for it.
 
     Raises:
         RegardError: something is missing.
     """
+    config = state.config
+    changed = resume is None or config != resume.config
 
     def check() -> None:
         check_evaluation(splits, config.eval)
-        remove_leftovers(folder)
-        check_folder(folder, state, len(epochs_to_keep(config.train, state.progress.epoch)))
+        remove_leftovers(state.folder)
+        check_folder(state)
         if resume:
             keep_good_one(resume)
-        if not resume or config != resume.config:
-            write_atomic(folder / "config.yaml", encode_text(config.to_yaml()))
+        if changed:
+            write_atomic(state.folder / "config.yaml", encode_text(config.to_yaml()))
 
-    runtime.on_main(check)
-    if resume and config != resume.config:
-        save_state(folder, state, config, runtime)
+    state.runtime.on_main(check)
+    if resume and changed:
+        save_state(state)
 
 
-def catch_up(
-    state: TrainingState,
-    config: Config,
-    splits: Splits,
-    folder: Path,
-    runtime: Runtime,
-    *,
-    log: TrainingLog,
-    resume: Saved,
-) -> None:
+def catch_up(state: TrainingState, splits: Splits, log: TrainingLog, resume: Saved) -> None:
     """Say what is other than it was, and do what the run had still to do when it ended."""
+    train = state.config.train
     if resume.fault:
         log.warn(f"{resume.fault}; going on from the state before it, of step {resume.progress.step}")
     if PICTURES not in resume.tensors:
-        log.warn(f"{folder} was saved without a list of its pictures, so whether they are the same is not checked")
-    now = machine_of(runtime)
+        where = state.folder
+        log.warn(f"{where} was saved without a list of its pictures, so whether they are the same is not checked")
+    now = machine_of(state.runtime)
     then = {**now, **resume.machine}
     changes = [f"{key} {then[key]} -> {now[key]}" for key in now if then[key] != now[key]]
     if changes:
-        told = config.train.sync_bn or config.train.bn_share > 1
-        share = "" if told else ", and batch statistics are of a process's share (train.sync_bn=false)"
-        more = share if any(change.startswith("processes") for change in changes) else ""
+        shared = now["processes"] != then["processes"] and not train.sync_bn and train.bn_share == 1
+        more = ", and batch statistics are of a process's share (train.sync_bn=false)" if shared else ""
         log.warn(f"from here on: {', '.join(changes)}; sums are rounded differently{more}")
-    shortened = config.train.epochs != resume.config.train.epochs
-    due = models_due(config, state.progress, folder) if not state.progress.batch else []
+    shortened = train.epochs != resume.config.train.epochs
+    due = models_due(state) if not state.progress.batch else []
     lacking = [place for place in due if not (place / WEIGHTS).is_file() or (shortened and place.name == "final")]
-    write_models(state, lacking, runtime)
-    evaluate_where_due(state, config, splits, folder, runtime, log=log)
+    write_models(state, lacking)
+    evaluate_where_due(state, splits, log)
 
 
-def saving(
-    batches: Iterable[Any], save: Callable[[], None], done: Progress, folder: Path, runtime: Runtime
-) -> Iterator[Any]:
+def saving(batches: Iterable[Any], state: TrainingState, save: Callable[[], None]) -> Iterator[Any]:
     """The batches; where the next one fails to come, the state after the last step is saved before that is told.
 
     Several ranks do not save: those without a failure are in the next step already.
@@ -262,11 +254,11 @@ def saving(
     try:
         yield from batches
     except Exception as error:
-        if not done.step or runtime.world_size > 1:
+        if not state.progress.step or state.runtime.world_size > 1:
             raise
         save()
         if isinstance(error, RegardError):
-            kept = f"the state after step {done.step} is saved, go on with: {resuming(folder)}"
+            kept = f"the state after step {state.progress.step} is saved, go on with: {resuming(state.folder)}"
             raise type(error)(f"{error}; {kept}") from error
         raise
 
@@ -276,132 +268,21 @@ def resuming(folder: Path) -> str:
     return f"regard train --resume {shlex.quote(str(folder))}"
 
 
-def build_model(config: Config, num_ids: int, *, started: bool = False) -> ReIDModel:
-    """The model a configuration describes, for ``num_ids`` identities.
-
-    Args:
-        config: says what to build, and what weights to start from.
-        num_ids: of the training data.
-        started: its weights come from a checkpoint of the run, so that those to start from are not needed any more.
-
-    Raises:
-        ConfigError: ``model.num_ids`` leaves an identity without a class.
-    """
-    classes = config.model.num_ids or num_ids
-    if classes < num_ids:
-        raise ConfigError(
-            f"model.num_ids is {classes}, but the training data shows {count(num_ids, 'identity')}; raise it, or leave "
-            f"it out to have as many classes as identities"
-        )
-    pretrained = False if started else config.model.pretrained
-    model = create_model(config.model.name, classes, pretrained=pretrained, **config.model.options)
-    model.input = run_input(config, model)
-    return model
-
-
-def build_criterion(config: Config, model: ReIDModel) -> Criterion:
-    """The criterion a configuration describes, for the model it is to train.
-
-    Raises:
-        ConfigError: there is no loss, or one does not fit the model.
-    """
-    if not any(term.weight for term in config.losses.values()):
-        reason = "has no term but those of weight 0" if config.losses else "is empty"
-        raise ConfigError(f"losses {reason}, so there is nothing to minimize; add at least one term")
-    terms = []
-    for name, term in config.losses.items():
-        known = {}
-        if "embed_dim" in LOSSES.options(term.loss):
-            known = {"num_ids": model.num_ids, "embed_dim": output_length(config, model, name)}
-        loss = LOSSES.create(term.loss, **known, **term.options)
-        terms.append(
-            Term(
-                name,
-                loss,
-                term.on,
-                weight=term.weight,
-                reduction=term.reduction,
-                gather=term.gather,
-                target=term.target,
-            )
-        )
-    return Criterion(terms)
-
-
-def output_length(config: Config, model: ReIDModel, name: str) -> int:
-    """Length D of the one output (B, D) that the term ``name`` is on, found out with a black image.
-
-    Raises:
-        ConfigError: there is no such output, there are several, or it is a map.
-    """
-    term = config.losses[name]
-    model.eval()
-    with torch.no_grad():
-        black = torch.zeros(1, 3, config.data.height, config.data.width, device=next(model.parameters()).device)
-        values = Term(name, torch.nn.Identity(), term.on).values(model(black))
-    model.train()
-    if len(values) > 1 or values[0].ndim != 2:
-        found = "a map" if values[0].ndim != 2 else f"{len(values)} outputs"
-        raise ConfigError(f"losses.{name}.on is {term.on!r}, which is {found}; {term.loss} wants one features.NAME")
-    return values[0].shape[1]
-
-
-def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime, seen: InputSpec | None = None) -> Any:
-    """The training loader of this rank, for a network that sees ``seen``; None takes what the configuration says.
-
-    Raises:
-        DataError: the recipe trains on labels of which the data set has none, or a picture to cache cannot be read.
-    """
-    data, seen = config.data, seen or run_input(config)
-    transform = TrainTransform(
-        data.height, data.width, flip=data.flip, pad=data.pad, erasing=data.erasing, erasing_fill=data.erasing_fill,
-        erasing_area=data.erasing_area, enlarge=data.enlarge, interpolation=data.interpolation, mean=seen.mean,
-        std=seen.std, enlarge_probability=data.enlarge_probability,
-    )  # fmt: skip
-    labels = None
-    if data.labels:
-        labels = TrainingLabels(
-            transform, data.labels, data.label_stride, peak=data.label_peak, swap_on_flip=data.swap_on_flip
-        )
-        labels.check(splits.train)
-    return train_loader(
-        splits.train, transform, ids_per_batch=data.ids_per_batch, images_per_id=data.images_per_id,
-        sampler=data.sampler, rounds=data.rounds, keep_last=data.keep_last, scarce=data.scarce,
-        distinct_ids=data.distinct_ids, seed=config.train.seed, rank=runtime.rank, world_size=runtime.world_size,
-        workers=loader_workers(data.workers, runtime.world_size),
-        pin_memory=runtime.device.type == "cuda", labels=labels, cache=build_cache(config, splits, folder, runtime),
-    )  # fmt: skip
-
-
-def build_cache(config: Config, splits: Splits, folder: Path, runtime: Runtime) -> PictureCache | None:
-    """The decoded pictures that the configuration asks for; one rank writes the file that all of them map."""
-    if config.data.cache == "none":
-        return None
-    if not runtime.is_main:
-        runtime.barrier()
-    cache = open_cache(splits.train, config.data.cache_folder or folder / "cache")
-    if runtime.is_main:
-        runtime.barrier()
-    return cache
-
-
-def evaluate_where_due(
-    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, *, log: TrainingLog
-) -> None:
+def evaluate_where_due(state: TrainingState, splits: Splits, log: TrainingLog) -> None:
     """Evaluate after an epoch that asks for it; where that fails, say so, and how to repeat it."""
-    done = state.progress
-    if not evaluation_is_due(config, done):
+    done, folder = state.progress, state.folder
+    if not evaluation_is_due(state.config, done):
         return
-    before, last = done.evaluated, done.epoch == config.train.epochs
+    before = done.evaluated
     try:
         done.evaluated = done.epoch
-        evaluate(state, config, splits, folder, runtime, log=log)
-        save_state(folder, state, config, runtime)
+        evaluate(state, splits, log)
+        save_state(state)
     except Exception as error:  # whatever it is, the weights are saved, and worth more than their score
         done.evaluated = before
         reason = str(error) if isinstance(error, RegardError) else f"{type(error).__name__}: {error}"
         kept = "the training goes on"
-        if last:
+        if done.epoch == state.config.train.epochs:
             again = f"regard eval {shlex.quote(str(folder))}"
             kept = f"the trained weights are safe in {folder / 'final'}; repeat it with: {again}"
         log.warn(f"the evaluation after epoch {done.epoch} failed: {' '.join(reason.split())}; {kept}")
@@ -414,15 +295,13 @@ def evaluation_is_due(config: Config, done: Progress) -> bool:
     return bool(wanted) and not done.batch and done.evaluated < done.epoch
 
 
-def evaluate(
-    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, *, log: TrainingLog
-) -> None:
+def evaluate(state: TrainingState, splits: Splits, log: TrainingLog) -> None:
     """Score the model (its average where one is kept), log it, and keep it in best/ if it is the best.
 
     Every rank embeds a part of the pictures; rank 0 has the scores.
     """
-    model, progress = state.model, state.progress
-    with averaged(state):
+    config, runtime, model, progress = state.config, state.runtime, state.model, state.progress
+    with state.averaged():
         runtime.align_buffers(model)
         features = embed_run(model, splits, config, runtime, quiet=log.quiet)
 
@@ -436,21 +315,20 @@ def evaluate(
             whom = " on people held out" if config.data.val_ids else ""
             log.say(f"epoch {progress.epoch}{whom}: {', '.join(shown)}", asked=True)
             if report.mAP > progress.best:
-                model.save(folder / "best")
+                model.save(state.folder / "best")
                 progress.best = report.mAP
 
         runtime.on_main(score)
 
 
-def models_due(config: Config, done: Progress, folder: Path) -> list[Path]:
+def models_due(state: TrainingState) -> list[Path]:
     """Model folders to write where an epoch has just ended: to keep it, and as the end of training."""
-    kept = epochs_to_keep(config.train, done.epoch - 1, done.epoch)
-    return [folder / EPOCHS / f"{epoch:04d}" for epoch in kept] + (
-        [folder / "final"] if done.epoch == config.train.epochs else []
-    )
+    train, epoch = state.config.train, state.progress.epoch
+    kept = [f"{EPOCHS}/{number:04d}" for number in epochs_to_keep(train, epoch - 1, epoch)]
+    return [state.folder / name for name in (*kept, *(["final"] if epoch == train.epochs else []))]
 
 
-def write_models(state: TrainingState, places: Sequence[Path], runtime: Runtime) -> None:
+def write_models(state: TrainingState, places: Sequence[Path]) -> None:
     """Leave the model as it is, its average where one is kept, in these folders."""
 
     def write() -> None:
@@ -458,30 +336,19 @@ def write_models(state: TrainingState, places: Sequence[Path], runtime: Runtime)
             state.model.save(place)
 
     if places:
-        with averaged(state):
-            runtime.on_main(write)
+        with state.averaged():
+            state.runtime.on_main(write)
 
 
-def announce_kept(state: TrainingState, config: Config, folder: Path, log: TrainingLog) -> None:
+def announce_kept(state: TrainingState, log: TrainingLog) -> None:
     """Say what keeping networks will take of the disk."""
-    if left := len(epochs_to_keep(config.train, state.progress.epoch)):
+    train = state.config.train
+    if left := len(epochs_to_keep(train, state.progress.epoch)):
         size = weights_size(state.model)
         log.say(
-            f"keeping every network of train.keep_every={config.train.keep_every} in {folder / EPOCHS}: "
+            f"keeping every network of train.keep_every={train.keep_every} in {state.folder / EPOCHS}: "
             f"{count(left, 'model')} to come, {size / 1e6:,.1f} MB each, {left * size / 1e6:,.0f} MB in all"
         )
-
-
-@contextmanager
-def averaged(state: TrainingState) -> Iterator[None]:
-    """Give the model its averaged weights, where they are kept, for as long as the context lasts."""
-    if state.average:
-        state.average.swap(state.model)
-    try:
-        yield
-    finally:
-        if state.average:
-            state.average.swap(state.model)
 
 
 def _epoch_line(config: Config, done: Progress, last: dict[str, Any]) -> str:
@@ -492,3 +359,44 @@ def _epoch_line(config: Config, done: Progress, last: dict[str, Any]) -> str:
         terms = ", ".join(f"{key.removeprefix('loss/')} {value:.3f}" for key, value in last.items() if "loss/" in key)
         parts = [f"loss {last['loss']:.3f} ({terms})", f"lr {last['lr']:.2e}", *parts]
     return f"epoch {done.epoch}/{config.train.epochs}: {', '.join(parts)}"
+
+
+class Interrupted(RegardError):
+    """Training was asked to stop; its state is saved."""
+
+    exit_code = 130
+
+
+class StopRequest:
+    """Turns the first SIGINT, SIGTERM or SIGHUP into a request to stop after the current step; a second acts at once.
+
+    SIGHUP stays ignored where the program was started so, by ``nohup``; shells start their background jobs without
+    SIGINT, which whoever sends it means all the same. The loaders' processes leave signals to this one, so that one to
+    the whole group ends nothing that the step needs.
+    """
+
+    def __enter__(self) -> StopRequest:
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+        for number in SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
+            try:
+                self._previous[number] = signal.signal(number, self._request)
+            except ValueError:  # not in the main thread: the caller handles signals
+                return self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def agreed(self, runtime: Runtime, *, asking: bool) -> bool:
+        """Whether any rank was asked to stop; several ranks exchange this only when ``asking``."""
+        if runtime.world_size == 1:
+            return self.requested
+        return asking and runtime.any(self.requested)
+
+    def _request(self, number: int, _: FrameType | None) -> None:
+        self.requested = True
+        signal.signal(number, self._previous[number])

@@ -2,51 +2,108 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from regard.config import Config
-from regard.engine.ema import Average
 from regard.errors import CheckpointError
 from regard.losses import Criterion
 from regard.models import ReIDModel
 from regard.models.saved import load_weights
 from regard.run_folder.saved_state import PICTURES, Progress, Saved, part_of, write_saved
-from regard.runtime.fabric import Runtime
-from regard.runtime.randomness import random_state, set_random_state
+from regard.runtime.fabric import Runtime, random_state, set_random_state
 
-__all__ = ["TrainingState", "restore", "save_state"]
+__all__ = ["Average", "TrainingState", "restore", "save_state"]
+
+
+class Average:
+    """A running average of a model's floating-point state (Polyak averaging); other state is copied.
+
+    Args:
+        model: whose weights are averaged.
+        decay: share of the old average kept at each update.
+
+    Attributes:
+        weights: state-dict name -> averaged value.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the model's present weights."""
+        averages: list[Tensor] = []
+        values: list[Tensor] = []
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                averages.append(self.weights[name])
+                values.append(value)
+            else:
+                self.weights[name].copy_(value)
+        torch._foreach_lerp_(averages, values, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Take over saved averages."""
+        for name, value in self.weights.items():
+            value.copy_(weights[name])
+
+    def swap(self, model: nn.Module) -> None:
+        """Exchange the model's weights with the average; a second call undoes the first."""
+        with torch.no_grad():
+            for name, value in model.state_dict().items():
+                kept = value.clone()
+                value.copy_(self.weights[name])
+                self.weights[name].copy_(kept)
 
 
 @dataclass
 class TrainingState:
-    """Everything that changes while training; ``model`` is the unwrapped module.
+    """What is trained, how, where and on what; and of that everything that changes while it is trained.
 
     Attributes:
-        pictures: digests of the training pictures (:func:`~regard.engine.run_identity.picture_digests`), which stay.
+        model: the unwrapped module.
+        pictures: digests of the training pictures (:func:`~regard.engine.checks.picture_digests`), which stay.
     """
 
+    config: Config
+    folder: Path
+    runtime: Runtime
     model: ReIDModel
     criterion: Criterion
     optimizer: Optimizer
     average: Average | None
-    progress: Progress
+    progress: Progress = field(default_factory=Progress)
     pictures: Tensor = field(default_factory=lambda: torch.empty(0, 8).byte())
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the model its averaged weights, where they are kept, for as long as the context lasts."""
+        if self.average:
+            self.average.swap(self.model)
+        try:
+            yield
+        finally:
+            if self.average:
+                self.average.swap(self.model)
 
-def save_state(folder: Path, state: TrainingState, config: Config, runtime: Runtime) -> None:
+
+def save_state(state: TrainingState) -> None:
     """Write the state of a run; every rank calls it, rank 0 writes.
 
     Raises:
         ConfigError: it holds numbers that are not finite.
         StorageError: the file could not be written; the previous one is intact.
     """
-    random = _random_states(runtime)
-    if not runtime.is_main:
+    random = _random_states(state.runtime)
+    if not state.runtime.is_main:
         return
     optimizer = state.optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
@@ -56,7 +113,8 @@ def save_state(folder: Path, state: TrainingState, config: Config, runtime: Runt
     for index, moments in optimizer["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     tensors |= {PICTURES: state.pictures, **random}
-    write_saved(folder, tensors, config, state.progress, optimizer["param_groups"], machine=machine_of(runtime))
+    groups, machine = optimizer["param_groups"], machine_of(state.runtime)
+    write_saved(state.folder, tensors, state.config, state.progress, groups, machine=machine)
 
 
 def machine_of(runtime: Runtime) -> dict[str, object]:
@@ -64,7 +122,7 @@ def machine_of(runtime: Runtime) -> dict[str, object]:
     return {"processes": runtime.world_size, "device": runtime.device.type, "precision": runtime.precision}
 
 
-def restore(saved: Saved, state: TrainingState, runtime: Runtime) -> None:
+def restore(saved: Saved, state: TrainingState) -> None:
     """Bring ``state`` and the random generators to where a run stopped.
 
     Raises:
@@ -83,7 +141,7 @@ def restore(saved: Saved, state: TrainingState, runtime: Runtime) -> None:
     _load_optimizer(state.optimizer, saved)
     state.progress = replace(saved.progress)
     try:
-        set_random_state(part_of(tensors, f"random.{runtime.rank}."), runtime.device)
+        set_random_state(part_of(tensors, f"random.{state.runtime.rank}."), state.runtime.device)
     except RuntimeError as error:
         raise CheckpointError(f"{source} holds no random state for this device ({error})") from None
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from regard.config import EvalConfig
-from regard.data.datasets.gt_query import find_lists
+from regard.data.datasets.market1501 import find_lists
 from regard.errors import ConfigError, DataError
 from regard.input_spec import InputSpec
 from regard.metrics import (
@@ -37,10 +37,6 @@ __all__ = [
 
 Queries = Literal["single", "mean", "max"]
 Detail = Literal["open_set", "cameras", "averages"]
-
-
-FROM_FILES = {"descriptors": "from files"}
-"""What :func:`embedding_options` has to say of descriptors that were made elsewhere."""
 
 
 def embedding_options(how: EvalConfig, seen: InputSpec, precision: str = "fp32") -> dict[str, str]:

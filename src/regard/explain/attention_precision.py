@@ -28,8 +28,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from regard.data.labels import has_label, read_labels
-from regard.data.labels.mask import person_of
-from regard.data.pictures import network_input
+from regard.data.labels.labeled import person_of
+from regard.data.transforms import network_input
 from regard.errors import DataError
 from regard.explain.attention import attention_of, holistic_map, spatial_map
 from regard.explain.figures.draw import DOTTED, plain_axes
@@ -87,7 +87,7 @@ def attention_mass(maps: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
 
     Args:
         maps: (B, h, w); negative values count as 0.
-        masks: (H, W) each, of any size, as :func:`~regard.data.labels.mask.person_of` takes them.
+        masks: (H, W) each, of any size, as :func:`~regard.data.labels.labeled.person_of` takes them.
 
     Returns:
         (B,) float64 in [0, 1], NaN where a map is zero throughout.

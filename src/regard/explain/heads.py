@@ -29,7 +29,7 @@ from regard.explain.gradcam import (
     similarity_cam,
 )
 from regard.models import ReIDModel
-from regard.models.looks import HeadLayer, evaluating
+from regard.models.contract import HeadLayer, evaluating
 
 __all__ = ["ExactCam", "HeadHeat", "PairHeat", "exact_cam", "exact_heads", "head_heat", "pair_heat"]
 

@@ -12,16 +12,15 @@ from regard.lazy import lazily
 if TYPE_CHECKING:
     from regard.gallery.embedder import Embedder
     from regard.gallery.gallery import Gallery
-    from regard.gallery.query import Answer, Match
-    from regard.gallery.record import Filter, Item, Record
+    from regard.gallery.record import Answer, Filter, Item, Match, Record
 
 _HOME = {
-    "Answer": "regard.gallery.query",
+    "Answer": "regard.gallery.record",
     "Embedder": "regard.gallery.embedder",
     "Filter": "regard.gallery.record",
     "Gallery": "regard.gallery.gallery",
     "Item": "regard.gallery.record",
-    "Match": "regard.gallery.query",
+    "Match": "regard.gallery.record",
     "Record": "regard.gallery.record",
 }
 

@@ -11,8 +11,9 @@ A row is never changed. A record that is added again is a new row, and the old o
 
 from __future__ import annotations
 
+import io
 import json
-import re
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,16 +21,14 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from regard.gallery.column_file import Rows, checksum
 from regard.gallery.int8_scan import Coded, encode
-from regard.gallery.record import Filter, Record
+from regard.gallery.record import Filter, Record, is_id, read_records
 from regard.gallery.segments import vectors_of
 from regard.parsing import parse_json
 from regard.storage import read_regular
 
-__all__ = ["Table", "View", "key_of"]
+__all__ = ["Rows", "Table", "checksum"]
 
-ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NAMES = ("camera", "track", "person")
 ATTRIBUTE = "attributes."
 PAGE = 4096
@@ -53,10 +52,10 @@ class View(NamedTuple):
     texts: np.ndarray
     ends: np.ndarray
 
-    def record(self, row: int) -> Record:
-        """The record of a row."""
-        start = self.ends[row - 1] if row else 0
-        return Record.from_dict(parse_json(self.texts[start : self.ends[row]].tobytes()))
+    def records(self, rows: Iterable[int]) -> list[Record]:
+        """The records of rows."""
+        spans = ((self.ends[row - 1] if row else 0, self.ends[row]) for row in rows)
+        return read_records(self.texts[start:end].tobytes().decode() for start, end in spans)
 
 
 class Table:
@@ -261,9 +260,75 @@ def kinds(dim: int) -> dict[str, tuple[str, int | None]]:
 
 def key_of(id: str) -> bytes | None:
     """The 16 bytes of an id in the one form ids have; None for any other text."""
-    return bytes.fromhex(id.replace("-", "")) if ID.fullmatch(id) else None
+    return bytes.fromhex(id.replace("-", "")) if is_id(id) else None
 
 
 def found(rows: np.ndarray) -> np.ndarray:
     """The rows that are some."""
     return rows[rows >= 0]
+
+
+class Rows:
+    """Rows of numbers in a file: it grows at its end, is read through a memory map, and knows its checksum.
+
+    A write that the disk refuses is an error of the write, and not a fault in the middle of a search. Readers hold what
+    was there when they asked; rows that are added later, or a file that is removed, change nothing for them.
+
+    Args:
+        path: the file; made by the first :meth:`append` when it is missing.
+        dtype: of the numbers.
+        width: numbers of a row; None for plain numbers.
+
+    Attributes:
+        checksum: size and CRC-32 of the file's bytes.
+    """
+
+    def __init__(self, path: Path, dtype: str, width: int | None = None):
+        self.path = path
+        self.checksum = checksum(path) if path.exists() else [0, 0]
+        self._dtype, self._shape = np.dtype(dtype), () if width is None else (width,)
+        self._length = self.checksum[0] // (self._dtype.itemsize * (1 if width is None else width))
+        self._map = np.empty((0, *self._shape), self._dtype)
+        self._file: io.FileIO | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, values: np.ndarray) -> None:
+        """Add rows at the end.
+
+        Raises:
+            OSError: the disk refused; the file may hold a part of them.
+        """
+        data = np.ascontiguousarray(values, self._dtype)
+        left = data.reshape(-1).view(np.uint8).data
+        size, crc = self.checksum
+        self.checksum = [size + len(left), zlib.crc32(left, crc)]
+        if self._file is None:
+            self._file = io.FileIO(self.path, "a")
+        while left:
+            left = left[self._file.write(left) :]
+        self._length += len(data)
+
+    @property
+    def all(self) -> np.ndarray:
+        """Every row, mapped and not copied; never write to it."""
+        if len(self._map) != self._length:
+            shape = (self._length, *self._shape)
+            self._map = np.asarray(np.memmap(self.path, self._dtype, mode="c", shape=shape))
+        return self._map
+
+    def close(self) -> None:
+        """Let go of the file; what is mapped stays readable for whoever holds it."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def checksum(path: Path) -> list[int]:
+    """Size and CRC-32 of a file."""
+    size = value = 0
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            size, value = size + len(block), zlib.crc32(block, value)
+    return [size, value]

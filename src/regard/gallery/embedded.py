@@ -12,6 +12,7 @@ gallery as it was when it began.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -21,23 +22,22 @@ from typing import Any
 import numpy as np
 
 from regard.errors import DataError, StorageError
-from regard.gallery.columns import Table, key_of
+from regard.gallery.columns import Table
 from regard.gallery.int8_scan import nearest
-from regard.gallery.lock import FolderLock
 from regard.gallery.pca_codes import Short, load_short, make_short, narrow, pays, save_short
-from regard.gallery.record import Filter, Hit, Item, Record
+from regard.gallery.record import Filter, Item, Record, Scored, is_id
 from regard.gallery.segments import Parts
 from regard.parsing import parse_json
-from regard.storage import read_regular, write_atomic
+from regard.storage import open_regular, read_regular, write_atomic
 
-__all__ = ["EmbeddedEngine"]
+__all__ = ["EmbeddedEngine", "FolderLock"]
 
 SPARE_BYTES = 64 * 2**20
 """Left free on the disk."""
 
 
 class EmbeddedEngine:
-    """A gallery in a folder; see :class:`regard.gallery.engine_protocol.Engine`.
+    """A gallery in a folder; see :class:`regard.gallery.query.Engine`.
 
     Args:
         folder: where it lies; made when it is missing.
@@ -86,7 +86,7 @@ class EmbeddedEngine:
     def add(self, items: Sequence[Item]) -> None:
         """See :meth:`Engine.add`; items of one call are one file, so they are there together or not at all."""
         for item in items:
-            if key_of(item.record.id) is None:
+            if not is_id(item.record.id):
                 raise DataError(f"got the id {item.record.id!r}, wanted a UUID in lower case; take record_id(source)")
         with self._busy:
             need = sum(4 * self.dim + len(item.thumbnail) + 1024 for item in items)
@@ -116,15 +116,16 @@ class EmbeddedEngine:
         """See :meth:`Engine.get`."""
         with self._busy:
             rows, view = self._open.rows_of(ids), self._open.view()
-        return [Item(view.record(row), view.coded.vectors[row].copy()) for row in rows if row >= 0]
+        rows = rows[rows >= 0]
+        return [Item(*each) for each in zip(view.records(rows), view.coded.vectors[rows])]
 
     def scan(self, filter: Filter, after: str | None = None, limit: int = 1000) -> list[Record]:
         """See :meth:`Engine.scan`."""
         with self._busy:
             rows, view = self._open.behind(after, filter, limit), self._open.view()
-        return [view.record(row) for row in rows]
+        return view.records(rows)
 
-    def search(self, vectors: np.ndarray, k: int, filter: Filter, *, exact: bool = True) -> list[list[Hit]]:
+    def search(self, vectors: np.ndarray, k: int, filter: Filter, *, exact: bool = True) -> list[list[Scored]]:
         """See :meth:`Engine.search`; without an index (see :meth:`index`) every search is exact.
 
         Scores are inner products rounded to float32, equal ones in order of id.
@@ -137,7 +138,7 @@ class EmbeddedEngine:
         else:
             rows = narrow(short, view.coded, vectors, k, accepted, exactly=exact)
             found = [nearest(view.coded, query[None], k, some)[0] for query, some in zip(vectors, rows)]
-        return [[Hit(view.record(row), float(score)) for row, score in zip(*best)] for best in found]
+        return [list(map(Scored, view.records(rows), scores.tolist())) for rows, scores in found]
 
     def count(self, filter: Filter) -> int:
         """See :meth:`Engine.count`."""
@@ -240,3 +241,44 @@ class EmbeddedEngine:
         finally:
             if self._table is None:
                 table.close()
+
+
+class FolderLock:
+    """Hold ``folder/lock`` for one process until :meth:`release`; the lock goes with it, whatever ends it.
+
+    Raises:
+        StorageError: another process holds it, or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path):
+        path = folder / "lock"
+        try:
+            self._file = open_regular(path, "a+b", private=True, buffering=0)
+            self._file.seek(0)  # where every process locks the same byte
+        except OSError as error:
+            raise StorageError(f"cannot open {folder} ({error.strerror}); check the path and its permissions") from None
+        try:
+            _lock(self._file.fileno())
+        except OSError:
+            holder = os.pread(self._file.fileno(), 32, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
+            self._file.close()
+            raise StorageError(
+                f"{folder} is in use by process {holder or 'unknown'}; end it first, or ask it over HTTP (regard serve)"
+            ) from None
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()).encode())
+
+    def release(self) -> None:
+        """Release the lock."""
+        self._file.close()
+
+
+def _lock(descriptor: int) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

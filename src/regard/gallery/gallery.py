@@ -3,7 +3,7 @@
 Shapes: P pictures of one person, Q queries, D descriptor length.
 
 A gallery lives in a folder (nothing to start) or on a Milvus server (by URL); the same class works on both, through the
-protocol of :mod:`regard.gallery.engine_protocol`.
+protocol of :class:`regard.gallery.query.Engine`.
 
 >>> gallery = Gallery.create("people", dim=512, model={"name": "apnet"})  # doctest: +SKIP
 >>> gallery.add([Item(Record(record_id("a.jpg"), "a.jpg", camera="1"), vector)])  # doctest: +SKIP
@@ -14,7 +14,7 @@ protocol of :mod:`regard.gallery.engine_protocol`.
 from __future__ import annotations
 
 import json
-import uuid
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,12 +23,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from regard.errors import ConfigError, DataError, StorageError, require
+from regard.calibration.similarity import check_prior
+from regard.errors import ConfigError, DataError, StorageError, check_kind, require
 from regard.gallery.audit import AuditLog
-from regard.gallery.engine_protocol import Engine
-from regard.gallery.query import Answer, count_people, unit_rows
-from regard.gallery.query import search as search_engine
-from regard.gallery.record import Filter, Item, Record, parse_time
+from regard.gallery.query import MOST, Engine, candidates, combine, count_people, grouped, reranked, unit_rows
+from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id
 
 __all__ = ["Gallery"]
 
@@ -36,6 +35,9 @@ FORMAT = "regard-gallery-1"
 PAGE = 1000
 LARGE = 200_000
 """Records from which on a search is approximate unless told otherwise, where there is an index for it."""
+
+CANDIDATES = 100
+"""Re-ranking looks at this many, or at five times the matches asked for."""
 
 
 class Gallery:
@@ -55,12 +57,9 @@ class Gallery:
         if meta.get("format") != FORMAT:
             engine.close()
             raise DataError(f"{where} has format {meta.get('format')!r}, wanted {FORMAT}; embed the images anew")
-        self._hold(where, engine, meta)
-
-    def _hold(self, where: str | Path, engine: Engine, meta: dict[str, Any]) -> None:
         self.name = str(where)
         self.meta = meta
-        self.audit: AuditLog | None = log_of(where)
+        self.audit = None if is_url(where) else AuditLog(Path(where) / "audit.jsonl")
         self._engine = engine
         self._people: tuple[int, int] | None = None
 
@@ -80,15 +79,14 @@ class Gallery:
         if not is_url(where) and (Path(where) / "gallery.json").exists():
             raise ConfigError(f"{where} holds a gallery already; open it, or name another folder")
         engine = open_engine(where, dim=dim)
-        if engine.read_meta():
+        try:
+            if engine.read_meta():
+                raise ConfigError(f"{where} holds a gallery already; open it, or choose another name")
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            engine.write_meta({"format": FORMAT, "dim": dim, "model": dict(model), "created": now, "index": None})
+        finally:
             engine.close()
-            raise ConfigError(f"{where} holds a gallery already; open it, or choose another name")
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        meta = {"format": FORMAT, "dim": dim, "model": dict(model), "created": now, "index": None}
-        engine.write_meta(meta)
-        gallery = cls.__new__(cls)
-        gallery._hold(where, engine, meta)
-        return gallery
+        return cls(where)
 
     @classmethod
     def open(cls, where: str | Path, progress: Callable[[int, int], None] | None = None) -> Self:
@@ -164,7 +162,7 @@ class Gallery:
         Raises:
             ConfigError: any other name.
         """
-        wrong = sorted(set(changes) - {"camera", "time", "track", "person", "attributes"})
+        wrong = sorted(set(changes) - {*FACTS, "attributes"})
         if wrong:
             raise ConfigError(f"cannot change {wrong[0]!r}; camera, time, track, person and attributes can be")
         ids = [record.id for record in self.records(filter)]
@@ -176,9 +174,13 @@ class Gallery:
 
     def records(self, filter: Filter | None = None) -> Iterator[Record]:
         """Records the filter accepts, in order of id."""
-        after = None
-        while page := self._engine.scan(filter or Filter(), after, PAGE):
+        for page in self._pages(filter or Filter()):
             yield from page
+
+    def _pages(self, filter: Filter) -> Iterator[list[Record]]:
+        after = None
+        while page := self._engine.scan(filter, after, PAGE):
+            yield page
             after = page[-1].id
 
     def page(self, after: str | None, limit: int) -> list[Record]:
@@ -201,26 +203,63 @@ class Gallery:
         """Values of ``camera``, ``track`` or ``person`` with the number of records each has."""
         return self._engine.values(name)
 
-    def search(self, query: np.ndarray, k: int = 10, filter: Filter | None = None, **options: Any) -> Answer:
+    def search(
+        self,
+        query: np.ndarray,
+        k: int = 10,
+        filter: Filter | None = None,
+        *,
+        exact: bool | None = None,
+        rerank: bool = False,
+        group: bool = False,
+        calibration: Any = None,
+        prior: float | None = None,
+    ) -> Answer:
         """The k most similar pictures to one person.
 
         Args:
             query: (D,) or (P, D) descriptors of pictures of one person.
-            k: how many.
+            k: matches wanted, 1 to 1000.
             filter: what may be seen.
-            options: of :func:`regard.gallery.query.search`: exact, rerank, group, calibration, prior; without a prior
-                that of :attr:`prior`.
+            exact: compare with everything; None does unless the gallery is large and has an index.
+            rerank: order the best candidates by k-reciprocal re-ranking; scores stay the cosines.
+            group: one match per tracklet, its best picture.
+            calibration: what turns cosines into probabilities; None for none.
+            prior: how probable a match is before one looks, 0 to 1; None takes :attr:`prior`.
 
         Raises:
             DataError: the descriptors do not fit.
-            ConfigError: an option is out of range.
+            ConfigError: k or the prior is out of range, or an option is of another kind.
         """
-        exact = options.pop("exact", None)
+        if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= MOST:
+            raise ConfigError(f"got k={k}, wanted 1 to {MOST} matches")
+        filter = Filter() if filter is None else filter
+        check_kind("filter", filter, Filter, "Filter(...), or None for all")
+        check_kind("rerank", rerank, bool, "true or false")
+        if prior is not None:
+            check_prior(prior)
         if exact is None:
             exact = not (self.meta.get("index") and len(self) >= LARGE)
-        if options.get("calibration") is not None and options.get("prior") is None:
-            options["prior"] = self.prior
-        return search_engine(self._engine, query, k, Filter() if filter is None else filter, exact=exact, **options)
+        if calibration is None:
+            prior = None
+        elif prior is None:
+            prior = self.prior
+        started = time.perf_counter()
+        vector, engine = combine(query, self.dim), self._engine
+        want = max(CANDIDATES, 5 * k) if rerank else k
+        hits = candidates(engine, vector, want, filter, exact=exact, groups=k if group else 0)
+        if rerank and len(hits) > 2:
+            hits = reranked(engine, vector, hits)
+        groups = (grouped(hits) if group else [[hit] for hit in hits])[:k]
+        chances: Any = [None] * len(groups)
+        if calibration is not None and groups:
+            scores = np.array([best.score for best, *_ in groups])
+            chances = np.asarray(calibration.probability(scores, prior=prior), np.float64).tolist()
+        matches = tuple(
+            Match(rank, best.record, best.score, chance, tuple(hit.record for hit in others))
+            for rank, ((best, *others), chance) in enumerate(zip(groups, chances), 1)
+        )
+        return Answer(matches, engine.count(filter), exact, time.perf_counter() - started, prior)
 
     @property
     def prior(self) -> float:
@@ -279,18 +318,15 @@ class Gallery:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        text = pa.string()
-        kinds = {"id": text, "path": text, "camera": text, "time": pa.float64(), "track": text, "person": text}
-        kinds |= {"digest": text, "attributes": text} | (
-            {"vector": pa.list_(pa.float32(), self.dim)} if vectors else {}
-        )
+        kinds = dict.fromkeys(("id", "path", *FACTS, "digest", "attributes"), pa.string()) | {"time": pa.float64()}
+        schema = pa.schema(kinds | ({"vector": pa.list_(pa.float32(), self.dim)} if vectors else {}))
         temporary, rows = path.with_name(f".{path.name}.tmp"), 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with pq.ParquetWriter(temporary, pa.schema(kinds)) as writer:
-                for page in pages(self.records(), PAGE):
+            with pq.ParquetWriter(temporary, schema) as writer:
+                for page in self._pages(Filter()):
                     rows += len(page)
-                    writer.write_table(pa.Table.from_pylist(self._rows(page, vectors=vectors), schema=pa.schema(kinds)))
+                    writer.write_table(pa.Table.from_pylist(self._rows(page, vectors=vectors), schema=schema))
             temporary.replace(path)
         except OSError as error:
             raise StorageError(f"could not write {path} ({error.strerror or error}); make room, then export") from error
@@ -315,14 +351,6 @@ def is_url(where: str | Path) -> bool:
     return str(where).startswith(("http://", "https://"))
 
 
-def is_id(id: str) -> bool:
-    """Whether a text is the id of a record, in the one form ids have."""
-    try:
-        return str(uuid.UUID(id)) == id
-    except (ValueError, AttributeError, TypeError):
-        return False
-
-
 def open_engine(where: str | Path, dim: int | None = None, progress: Any = None) -> Engine:
     """The engine of a folder or of a URL.
 
@@ -339,26 +367,8 @@ def open_engine(where: str | Path, dim: int | None = None, progress: Any = None)
     return EmbeddedEngine(Path(where), dim, progress)
 
 
-def log_of(where: str | Path) -> AuditLog | None:
-    """The log of searches that lies in the gallery's folder."""
-    return None if is_url(where) else AuditLog(Path(where) / "audit.jsonl")
-
-
 def changed(item: Item, changes: Mapping[str, Any], thumbnail: bytes) -> Item:
     """The item with new values in its record."""
     record = item.record.to_dict() | dict(changes)
     record["attributes"] = {**item.record.attributes, **changes.get("attributes", {})}
-    record["time"] = parse_time(record["time"])
     return Item(Record.from_dict(record), item.vector, thumbnail)
-
-
-def pages(records: Iterator[Record], size: int) -> Iterator[Sequence[Record]]:
-    """Records, some at a time."""
-    page: list[Record] = []
-    for record in records:
-        page.append(record)
-        if len(page) == size:
-            yield page
-            page = []
-    if page:
-        yield page

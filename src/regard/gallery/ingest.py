@@ -11,32 +11,41 @@ processes nor the interruptions.
 
 from __future__ import annotations
 
+import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+import torch.distributed as dist
+from PIL import Image, ImageFilter
 
+from regard.data.image import decode_image
 from regard.errors import ConfigError, DataError, RegardError, StorageError
 from regard.fingerprint import bytes_digest
-from regard.gallery.distributed import Ranks
 from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery, is_url
 from regard.gallery.inputs import Source
-from regard.gallery.record import Item, Record, record_id
+from regard.gallery.record import FACTS, Item, Record, read_records, record_id
 from regard.gallery.segments import schema, to_table, vectors_of
-from regard.gallery.thumbnails import decode, thumbnail
+from regard.layers.collective import all_gather
 from regard.parsing import parse_json
 from regard.storage import read_regular, write_atomic
 
-__all__ = ["Report", "embed_sources"]
+__all__ = ["Ranks", "Report", "embed_sources", "thumbnail"]
 
 CHUNK = 256
+
+HEAD = 0.22
+"""Part of an upright person crop, from the top, in which the head lies."""
 
 
 @dataclass
@@ -71,20 +80,45 @@ class Done(NamedTuple):
     unreadable: dict[str, str]
 
 
-class Sink(Protocol):
-    """Where items go."""
+class Ranks:
+    """This process among those of one job, as torchrun starts them; a context manager. One alone needs nothing.
 
-    def known(self) -> dict[str, str | None]:
-        """Ids that are stored -> digest of the picture each is of, None where that is not known."""
-        ...
+    Bytes are exchanged, never pickled objects.
 
-    def add(self, items: Sequence[Item]) -> None:
-        """Store items; durable when it returns."""
-        ...
+    Attributes:
+        rank, size: this process and how many there are.
+    """
 
-    def finish(self, sources: Sequence[Source]) -> None:
-        """Everything has been added."""
-        ...
+    def __init__(self) -> None:
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def __enter__(self) -> Self:
+        if self.size > 1:
+            dist.init_process_group("gloo")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.size > 1:
+            dist.destroy_process_group()
+
+    def from_main(self, data: bytes) -> bytes:
+        """What the main process gives, for all."""
+        return self.to_all(data)[0]
+
+    def to_all(self, data: bytes) -> list[bytes]:
+        """What every process gives, in the order of the ranks."""
+        if self.size == 1:
+            return [data]
+        lengths = all_gather(torch.tensor([len(data)])).tolist()
+        padded = torch.zeros(1, max(*lengths, 1), dtype=torch.uint8)
+        padded[0, : len(data)] = torch.from_numpy(np.frombuffer(data, np.uint8).copy())
+        return [row[:length].numpy().tobytes() for row, length in zip(all_gather(padded), lengths)]
 
 
 def embed_sources(
@@ -117,7 +151,7 @@ def embed_sources(
         ConfigError: the gallery was made by another model, or the output is neither folder nor ``.parquet``.
         StorageError: the disk refused; what was stored is intact, and the same command goes on from there.
     """
-    ranks = ranks or Ranks()
+    ranks, to_file = ranks or Ranks(), str(output).endswith(".parquet")
     sink, report = None, Report()
     try:
         known = b"{}"
@@ -129,10 +163,10 @@ def embed_sources(
         todo = [source for source in sources if source.path not in fresh]
         report.known = len(fresh)
         chunks = [todo[start : start + chunk] for start in range(0, len(todo), chunk)]
-        how = Maker(embedder, thumbnails and not str(output).endswith(".parquet"), blur_heads)
+        small = partial(thumbnail, blur_head=blur_heads) if thumbnails and not to_file else None
         for first in range(0, len(chunks), ranks.size):
             mine = chunks[first + ranks.rank] if first + ranks.rank < len(chunks) else []
-            for done in map(unpack, ranks.to_all(pack(how.make(mine), embedder.dim))):
+            for done in map(unpack, ranks.to_all(pack(make_items(mine, embedder, small), embedder.dim))):
                 if sink and done.items:
                     sink.add(done.items)
                 again = sum(item.record.id in stored for item in done.items)
@@ -142,7 +176,7 @@ def embed_sources(
             if progress:
                 progress(len(fresh) + report.added + report.replaced + len(report.unreadable), len(sources))
         for path in report.unreadable:
-            if record_id(path) in stored and not str(output).endswith(".parquet"):
+            if record_id(path) in stored and not to_file:
                 report.unreadable[path] += "; the gallery keeps the picture that was there before"
         if sink:
             sink.finish([source for source in sources if source.path not in report.unreadable])
@@ -167,42 +201,58 @@ def unchanged(sources: Sequence[Source], stored: Mapping[str, str | None], ranks
     return {path for found in ranks.to_all(json.dumps(same).encode()) for path in parse_json(found)}
 
 
-@dataclass(frozen=True)
-class Maker:
-    """Makes items of sources; pictures are decoded by threads while nothing else goes on."""
+def make_items(
+    sources: Sequence[Source], embedder: Embedder, small: Callable[[np.ndarray], bytes] | None = None
+) -> Done:
+    """Make items, with thumbnails by ``small``, of what can be read, and say why the rest cannot.
 
-    embedder: Embedder
-    thumbnails: bool
-    blur_heads: bool
+    Pictures are decoded by threads while nothing else goes on.
+    """
 
-    def make(self, sources: Sequence[Source]) -> Done:
-        """Items of what can be read, and why the rest cannot."""
-        with ThreadPoolExecutor(max_workers=4) as threads:
-            opened = list(threads.map(self._open, sources))
-        unreadable = {s.path: o for s, o in zip(sources, opened) if isinstance(o, str)}
-        good = [o for o in opened if not isinstance(o, str)]
-        vectors = self.embedder.embed([picture for _, picture in good])
-        items = [Item(record, vector, self._thumbnail(p)) for (record, p), vector in zip(good, vectors)]
-        return Done(items, unreadable)
-
-    def _open(self, source: Source) -> tuple[Record, np.ndarray] | str:
+    def opened(source: Source) -> tuple[Record, np.ndarray] | str:
         try:
             content = source.read()
-            return replace(source.record(), digest=bytes_digest(content)), decode(content, source.path)
+            return replace(source.record(), digest=bytes_digest(content)), decode_image(content, source.path)
         except RegardError as error:
             return str(error)
 
-    def _thumbnail(self, picture: np.ndarray) -> bytes:
-        return thumbnail(picture, blur_head=self.blur_heads) if self.thumbnails else b""
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        found = list(zip(sources, threads.map(opened, sources)))
+    unreadable = {source.path: reason for source, reason in found if isinstance(reason, str)}
+    good = [read for _, read in found if not isinstance(read, str)]
+    vectors = embedder.embed([picture for _, picture in good])
+    items = [Item(record, v, small(picture) if small else b"") for (record, picture), v in zip(good, vectors)]
+    return Done(items, unreadable)
+
+
+def thumbnail(picture: np.ndarray, height: int = 192, *, blur_head: bool = False) -> bytes:
+    """A small JPEG without any metadata.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        height: of the thumbnail at most, in pixels.
+        blur_head: make the upper part of the crop, where the head is, unrecognizable.
+    """
+    image = Image.fromarray(picture)
+    image.thumbnail((2 * height, height), Image.Resampling.LANCZOS)
+    if blur_head:
+        box = (0, 0, image.width, max(1, round(HEAD * image.height)))
+        tiny = image.crop(box).resize((4, 3), Image.Resampling.BOX)
+        image.paste(tiny.resize(box[2:], Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(2)), box[:2])
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
 
 
 class GallerySink:
-    """Into a gallery."""
+    """Where items go: into a gallery."""
 
     def __init__(self, output: Path | str, embedder: Embedder):
-        if is_url(output) or (Path(output) / "gallery.json").exists():
-            self.gallery = open_or_create(output, embedder)
-        else:
+        try:
+            self.gallery = Gallery.open(output)
+        except DataError:
+            if not is_url(output) and (Path(output) / "gallery.json").exists():
+                raise  # it is damaged
             self.gallery = Gallery.create(output, embedder.dim, embedder.describe())
         try:
             embedder.check_fits(self.gallery)
@@ -212,7 +262,7 @@ class GallerySink:
         self.add = self.gallery.add
 
     def known(self) -> dict[str, str | None]:
-        """See :class:`Sink`."""
+        """Ids that are stored -> digest of the picture each is of, None where that is not known."""
         return {record.id: record.digest for record in self.gallery.records()}
 
     def finish(self, sources: Sequence[Source]) -> None:
@@ -236,11 +286,11 @@ class FileSink:
         write_atomic(stamp, self.model.encode())
 
     def known(self) -> dict[str, str | None]:
-        """See :class:`Sink`."""
+        """See :meth:`GallerySink.known`."""
         return {row["id"]: parse_json(row["record"]).get("digest") for row in self._stored().to_pylist()}
 
     def add(self, items: Sequence[Item]) -> None:
-        """See :class:`Sink`."""
+        """Store items; durable when it returns."""
         number = max((int(path.stem) for path in self._files()), default=-1) + 1
         write_atomic(self.parts / f"{number:08d}.parquet", to_parquet(to_table(items, self.dim)))
 
@@ -250,13 +300,9 @@ class FileSink:
         latest = {id: row for row, id in enumerate(table["id"].to_pylist())}
         ids = [record_id(source.path) for source in sources]
         table = table.take([latest[id] for id in ids if id in latest]) if len(table) else table
-        records = [Record.from_dict(parse_json(text)) for text in table["record"].to_pylist()]
-        columns: dict[str, Any] = {
-            name: pa.array(
-                [getattr(record, name) for record in records], pa.float64() if name == "time" else pa.string()
-            )
-            for name in ("path", "camera", "time", "track", "person")
-        }
+        records = read_records(table["record"].to_pylist())
+        kinds = dict.fromkeys(("path", *FACTS), pa.string()) | {"time": pa.float64()}
+        columns = {n: pa.array([getattr(record, n) for record in records], kind) for n, kind in kinds.items()}
         columns["attributes"] = pa.array([json.dumps(dict(record.attributes)) for record in records], pa.string())
         out = pa.table({"id": table["id"], **columns, "vector": table["vector"]})
         write_atomic(self.output, to_parquet(out.replace_schema_metadata({"regard.model": self.model})))
@@ -294,16 +340,6 @@ def open_sink(output: Path | str, embedder: Embedder) -> GallerySink | FileSink:
     return GallerySink(output, embedder)
 
 
-def open_or_create(output: Path | str, embedder: Embedder) -> Gallery:
-    """A gallery on a server, made where there is none; a folder that is there."""
-    try:
-        return Gallery.open(output)
-    except DataError:
-        if not is_url(output):
-            raise
-        return Gallery.create(output, embedder.dim, embedder.describe())
-
-
 def fingerprint_in(stamp: Path) -> Any:
     """The model's fingerprint in a ``model.json``; None where it cannot be read."""
     try:
@@ -336,6 +372,6 @@ def unpack(data: bytes) -> Done:
     unreadable = parse_json(meta[b"unreadable"])
     if not len(table):
         return Done([], unreadable)
-    records = [Record.from_dict(parse_json(text)) for text in table["record"].to_pylist()]
-    vectors = vectors_of(table, int(meta[b"dim"]))
-    return Done([Item(*row) for row in zip(records, vectors, table["thumbnail"].to_pylist())], unreadable)
+    vectors, thumbnails = vectors_of(table, int(meta[b"dim"])), table["thumbnail"].to_pylist()
+    records = read_records(table["record"].to_pylist())
+    return Done([Item(*row) for row in zip(records, vectors, thumbnails)], unreadable)

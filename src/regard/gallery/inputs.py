@@ -18,18 +18,17 @@ from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from regard.data.datasets.market1501 import parse_name
+from regard.data.datasets.market1501 import NAMING
 from regard.data.image import MAX_BYTES, read_bytes
 from regard.data.listing import IMAGE_ENDINGS, is_picture, note, noting, walk_images
 from regard.data.rows import MAX_COLUMNS, read_rows
 from regard.errors import DataError
-from regard.gallery.record import Record, record_id
+from regard.gallery.record import FACTS, Record, record_id
 from regard.parsing import parse_json
 from regard.storage import open_regular, plain_text
 
 __all__ = ["Source", "list_sources", "read_table"]
 
-KNOWN = ("camera", "time", "track", "person")
 SHARDS = frozenset({".tar", ".parquet"})
 
 
@@ -54,7 +53,7 @@ class Source:
             DataError: what is known of it is not in order.
         """
         facts = {key: value for key, value in self.facts.items() if value is not None and value != ""}
-        known = {key: facts.pop(key) for key in KNOWN if key in facts}
+        known = {key: facts.pop(key) for key in FACTS if key in facts}
         attributes = {tidy(key): value for key, value in facts.items()}
         return Record.from_dict({"id": record_id(self.path), "path": self.path, **known, "attributes": attributes})
 
@@ -223,7 +222,7 @@ def with_table(sources: list[Source], meta: Mapping[str, Mapping[str, Any]]) -> 
 def of_name(name: str) -> dict[str, Any]:
     """What a file name in Market-1501's form says; empty for any other."""
     try:
-        sample = parse_name(Path(name))
+        sample = NAMING.read(Path(name))
     except DataError:
         return {}
     facts = {"person": str(sample.pid), "camera": str(sample.camid), "sequence": sample.sequence, "frame": sample.frame}

@@ -24,14 +24,14 @@ from grpc import RpcError
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from regard.errors import ConfigError, DataError, StorageError
-from regard.gallery.record import Filter, Hit, Item, Record
+from regard.gallery.record import FACTS, Filter, Item, Record, Scored
 from regard.parsing import parse_json
 
 __all__ = ["MilvusEngine"]
 
 NO_TIME = -1e300
 TEXTS = {"camera": 1024, "track": 1024, "person": 1024, "path": 8192, "thumbnail": 65_535}
-KNOWN = ("path", "camera", "time", "track", "person", "attributes")
+KNOWN = ("path", *FACTS, "attributes")
 DIGEST = "$digest"
 """Name among a row's attributes, which no attribute can have, of the digest of its picture."""
 
@@ -57,7 +57,7 @@ def said_plainly(method: Any) -> Any:
 
 
 class MilvusEngine:
-    """A gallery on a Milvus server; see :class:`regard.gallery.engine_protocol.Engine`.
+    """A gallery on a Milvus server; see :class:`regard.gallery.query.Engine`.
 
     Args:
         url: ``http://host:19530/name``; ``http://user:password@host...`` where the server wants one.
@@ -139,7 +139,7 @@ class MilvusEngine:
         return sorted(map(to_record, rows), key=lambda record: record.id)
 
     @said_plainly
-    def search(self, vectors: np.ndarray, k: int, filter: Filter, *, exact: bool = True) -> list[list[Hit]]:
+    def search(self, vectors: np.ndarray, k: int, filter: Filter, *, exact: bool = True) -> list[list[Scored]]:
         """See :meth:`Engine.search`."""
         if filter.is_impossible:
             return [[] for _ in vectors]
@@ -151,7 +151,7 @@ class MilvusEngine:
             output_fields=["id", *KNOWN],
             search_params={"metric_type": "IP", "params": {"nprobe": LISTS if exact else LISTS // 8}},
         )
-        return [[Hit(to_record(hit["entity"]), float(hit["distance"])) for hit in answer] for answer in answers]
+        return [[Scored(to_record(hit["entity"]), float(hit["distance"])) for hit in answer] for answer in answers]
 
     @said_plainly
     def count(self, filter: Filter) -> int:

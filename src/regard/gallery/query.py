@@ -1,142 +1,89 @@
-"""From descriptors of one person to ranked matches.
+"""What every gallery engine offers, and how descriptors of one person become ranked matches.
 
-Shapes: P pictures of one person, N rows, D descriptor length.
+Shapes: P pictures of one person, Q queries, N rows, D descriptor length.
+
+An engine, embedded or server, keeps items (record, descriptor of length 1, thumbnail), finds the most similar ones
+among those a filter accepts, and answers for durability: what :meth:`Engine.add` returned from is there after a crash,
+and nothing is half there. One suite, ``tests/gallery/test_engines.py``, runs on all of them.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from regard.calibration.similarity import check_prior
-from regard.errors import ConfigError, DataError, check_kind
-from regard.gallery.engine_protocol import Engine
-from regard.gallery.record import Filter, Hit, Record
+from regard.errors import DataError
+from regard.gallery.record import Filter, Item, Record, Scored
 from regard.metrics import KReciprocal, rerank_blocks
 
-__all__ = ["Answer", "Match", "combine", "count_people", "probabilities", "search", "unit_rows"]
-
-CANDIDATES = 100
-"""Re-ranking looks at this many, or at five times the matches asked for."""
+__all__ = ["MOST", "Engine", "candidates", "combine", "count_people", "grouped", "reranked", "unit_rows"]
 
 MOST = 1000
 """Matches a search may be asked for, and records a grouped one may look at for each of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """One answer.
+class Engine(Protocol):
+    """A store of items that can be searched.
 
     Attributes:
-        rank: its place, from 1.
-        record: what was found.
-        score: cosine similarity, -1 to 1.
-        probability: that it shows the same person, where the model is calibrated.
-        track: the other records of its tracklet that were found, where matches are grouped.
+        dim: D.
     """
 
-    rank: int
-    record: Record
-    score: float
-    probability: float | None = None
-    track: tuple[Record, ...] = ()
+    dim: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return {
-            "rank": self.rank,
-            "score": round(self.score, 6),
-            "probability": None if self.probability is None else round(self.probability, 6),
-            "record": self.record.to_dict(),
-            "track": [record.to_dict() for record in self.track],
-        }
+    def read_meta(self) -> dict[str, Any]:
+        """What the gallery wrote about itself."""
+        ...
 
+    def write_meta(self, meta: dict[str, Any]) -> None:
+        """Keep what the gallery says about itself."""
+        ...
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a search found.
+    def add(self, items: Sequence[Item]) -> None:
+        """Store items, all or none; one with a known id replaces it. Durable when this returns.
 
-    Attributes:
-        matches: best first.
-        searched: records the filter accepted.
-        exact: whether all of them were compared.
-        seconds: how long it took.
-        prior: how probable each match was before looking; None where there are no probabilities.
-    """
+        Raises:
+            StorageError: it could not be stored; what was there before is intact.
+        """
+        ...
 
-    matches: tuple[Match, ...]
-    searched: int
-    exact: bool
-    seconds: float
-    prior: float | None = None
+    def delete(self, ids: Sequence[str]) -> int:
+        """Remove items with descriptors, thumbnails and index entries; the number that was there."""
+        ...
 
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return {
-            "matches": [match.to_dict() for match in self.matches],
-            "searched": self.searched,
-            "exact": self.exact,
-            "seconds": round(self.seconds, 4),
-            "prior": self.prior,
-        }
+    def get(self, ids: Sequence[str]) -> list[Item]:
+        """Items by id, in order, without thumbnails; unknown ids are left out."""
+        ...
 
+    def scan(self, filter: Filter, after: str | None = None, limit: int = 1000) -> list[Record]:
+        """Records in order of id, those behind ``after``."""
+        ...
 
-def search(
-    engine: Engine,
-    query: np.ndarray,
-    k: int,
-    filter: Filter,
-    *,
-    exact: bool = True,
-    rerank: bool = False,
-    group: bool = False,
-    calibration: Any = None,
-    prior: float | None = None,
-) -> Answer:
-    """The k best matches of one person.
+    def search(self, vectors: np.ndarray, k: int, filter: Filter, *, exact: bool = True) -> list[list[Scored]]:
+        """The k most similar records to each of (Q, D) descriptors of length 1, best first."""
+        ...
 
-    Args:
-        engine: where to look.
-        query: (D,) or (P, D) descriptors of pictures of one person.
-        k: matches wanted, 1 to 1000.
-        filter: what may be seen.
-        exact: compare with everything.
-        rerank: order the best candidates by k-reciprocal re-ranking; scores stay the cosines.
-        group: one match per tracklet, its best picture.
-        calibration: what turns cosines into probabilities; None for none.
-        prior: how probable a match is before one looks, 0 to 1; None takes the calibration's.
+    def count(self, filter: Filter) -> int:
+        """Number of records the filter accepts."""
+        ...
 
-    Raises:
-        ConfigError: k or the prior is out of range, or an option is of another kind.
-        DataError: the descriptors do not fit the gallery.
-    """
-    if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= MOST:
-        raise ConfigError(f"got k={k}, wanted 1 to {MOST} matches")
-    check_kind("filter", filter, Filter, "Filter(...), or None for all")
-    check_kind("rerank", rerank, bool, "true or false")
-    if prior is not None:
-        check_prior(prior)
-    started = time.perf_counter()
-    vector = combine(query, engine.dim)
-    hits = candidates(
-        engine, vector, max(CANDIDATES, 5 * k) if rerank else k, filter, exact=exact, groups=k if group else 0
-    )
-    if rerank and len(hits) > 2:
-        hits = reranked(engine, vector, hits)
-    matches = grouped(hits)[:k] if group else [Match(0, hit.record, hit.score) for hit in hits[:k]]
-    if calibration is None:
-        prior = None
-    elif prior is None:
-        prior = float(calibration.prior)
-    chances = probabilities(calibration, np.array([match.score for match in matches]), prior)
-    found = tuple(
-        replace(m, rank=rank, probability=chance) for rank, (m, chance) in enumerate(zip(matches, chances), 1)
-    )
-    return Answer(found, engine.count(filter), exact, time.perf_counter() - started, prior)
+    def values(self, name: str, limit: int = 1000) -> dict[str, int]:
+        """Values of ``camera``, ``track``, ``person`` with the number of records each has."""
+        ...
+
+    def thumbnail(self, id: str) -> bytes:
+        """JPEG of an item; empty where there is none."""
+        ...
+
+    def index(self) -> None:
+        """Build what approximate searches need."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
 
 
 def count_people(engine: Engine) -> int:
@@ -172,7 +119,7 @@ def combine(query: np.ndarray, dim: int) -> np.ndarray:
 
 def candidates(
     engine: Engine, vector: np.ndarray, want: int, filter: Filter, *, exact: bool, groups: int = 0
-) -> list[Hit]:
+) -> list[Scored]:
     """At least the ``want`` best hits, by score and at equal scores by id; more where a tie or a group needs them."""
     fetch = want
     while True:
@@ -184,28 +131,17 @@ def candidates(
         fetch *= 2
 
 
-def reranked(engine: Engine, vector: np.ndarray, hits: Sequence[Hit]) -> list[Hit]:
+def reranked(engine: Engine, vector: np.ndarray, hits: Sequence[Scored]) -> list[Scored]:
     """The hits in the order of their k-reciprocal distance to the query."""
     vectors = np.stack([item.vector for item in engine.get([hit.record.id for hit in hits])])
     ((_, distances),) = rerank_blocks(vector[None], vectors, KReciprocal(k1=min(20, len(hits) - 1)))
     return [hits[index] for index in np.argsort(distances[0].numpy(), kind="stable")]
 
 
-def grouped(hits: Sequence[Hit]) -> list[Match]:
-    """One match per tracklet of a camera, in the order of its best hit; hits without a track stand alone."""
-    groups: dict[Any, list[Hit]] = {}
+def grouped(hits: Sequence[Scored]) -> list[list[Scored]]:
+    """The hits of each tracklet of a camera, in the order of the best ones; hits without a track stand alone."""
+    groups: dict[Any, list[Scored]] = {}
     for hit in hits:
         record = hit.record
         groups.setdefault((record.camera, record.track) if record.track else record.id, []).append(hit)
-    return [
-        Match(0, best.record, best.score, track=tuple(hit.record for hit in others))
-        for best, *others in groups.values()
-    ]
-
-
-def probabilities(calibration: Any, scores: np.ndarray, prior: float | None = None) -> list[float | None]:
-    """Probability of the same person for each cosine; None for each where there is no calibration."""
-    if calibration is None or not len(scores):
-        return [None] * len(scores)
-    chances = np.asarray(calibration.probability(scores, **({} if prior is None else {"prior": prior})), np.float64)
-    return [float(chance) for chance in chances]
+    return list(groups.values())

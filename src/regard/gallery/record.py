@@ -1,8 +1,8 @@
-"""What a gallery knows about a picture, and which of them a search may see.
+"""What a gallery knows about a picture, which of them a search may see, and what it answers.
 
-A :class:`Record` is what is known, an :class:`Item` the record with its descriptor and thumbnail, a :class:`Hit` a
-record with its similarity to a query. A :class:`Filter` is plain data; every engine translates it into its own
-language, and :meth:`Filter.accepts` says in plain Python what it means.
+A :class:`Record` is what is known, an :class:`Item` the record with its descriptor and thumbnail, a :class:`Scored` one
+with its similarity to a query, of which :class:`Match` and :class:`Answer` are made. A :class:`Filter` is plain data;
+every engine translates it into its own language, and :meth:`Filter.accepts` says in plain Python what it means.
 
 Shapes: D descriptor length.
 """
@@ -14,16 +14,34 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from regard.errors import DataError
+from regard.parsing import parse_json
 from regard.storage import plain_text
 
-__all__ = ["Filter", "Hit", "Item", "Record", "check_names", "format_time", "parse_time", "record_id"]
+__all__ = [
+    "FACTS",
+    "Answer",
+    "Filter",
+    "Item",
+    "Match",
+    "Record",
+    "Scored",
+    "format_time",
+    "is_id",
+    "parse_time",
+    "read_records",
+    "record_id",
+]
 
 NAME = re.compile(r"\w[\w-]{0,63}")
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+FACTS = ("camera", "time", "track", "person")
+"""What is known of a picture by a name of its own; anything else is an attribute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +72,8 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; the digest is left out where it is not known."""
         known = {} if self.digest is None else {"digest": self.digest}
-        return known | {
-            "id": self.id,
-            "path": self.path,
-            "camera": self.camera,
-            "time": self.time,
-            "track": self.track,
-            "person": self.person,
-            "attributes": dict(self.attributes),
-        }
+        known |= {name: getattr(self, name) for name in ("id", "path", *FACTS)}
+        return known | {"attributes": dict(self.attributes)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Record:
@@ -74,9 +85,10 @@ class Record:
         missing = [key for key in ("id", "path") if not values.get(key)]
         if missing:
             raise DataError(f"a record has no {' and no '.join(missing)}; every picture needs both")
-        names = {key: _text(values.get(key)) for key in ("camera", "track", "person", "digest")}
+        names = {key: values.get(key) for key in ("camera", "track", "person", "digest")}
+        names = {key: None if _is_missing(value) else str(value) for key, value in names.items()}
         attributes = {str(key): str(value) for key, value in (values.get("attributes") or {}).items()}
-        check_names(attributes)
+        _check_names(attributes)
         return cls(
             str(values["id"]), str(values["path"]), time=parse_time(values.get("time")), attributes=attributes, **names
         )
@@ -98,7 +110,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class Scored:
     """A record an engine found.
 
     Attributes:
@@ -108,6 +120,64 @@ class Hit:
 
     record: Record
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One answer.
+
+    Attributes:
+        rank: its place, from 1.
+        record: what was found.
+        score: cosine similarity, -1 to 1.
+        probability: that it shows the same person, where the model is calibrated.
+        track: the other records of its tracklet that were found, where matches are grouped.
+    """
+
+    rank: int
+    record: Record
+    score: float
+    probability: float | None = None
+    track: tuple[Record, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "rank": self.rank,
+            "score": round(self.score, 6),
+            "probability": None if self.probability is None else round(self.probability, 6),
+            "record": self.record.to_dict(),
+            "track": [record.to_dict() for record in self.track],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a search found.
+
+    Attributes:
+        matches: best first.
+        searched: records the filter accepted.
+        exact: whether all of them were compared.
+        seconds: how long it took.
+        prior: how probable each match was before looking; None where there are no probabilities.
+    """
+
+    matches: tuple[Match, ...]
+    searched: int
+    exact: bool
+    seconds: float
+    prior: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "matches": [match.to_dict() for match in self.matches],
+            "searched": self.searched,
+            "exact": self.exact,
+            "seconds": round(self.seconds, 4),
+            "prior": self.prior,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +202,20 @@ class Filter:
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ids: tuple[str, ...] | None = None
     not_ids: tuple[str, ...] = ()
+
+    @classmethod
+    def asked(cls, *, attributes: Mapping[str, Iterable[str]] | None = None, **given: Any) -> Self:
+        """The filter somebody asks for: with lists, and times as :func:`parse_time` takes them.
+
+        Raises:
+            DataError: a time is none, or an attribute has no plain name.
+        """
+        attributes = attributes or {}
+        _check_names(attributes)
+        since, until = parse_time(given.pop("since", None)), parse_time(given.pop("until", None))
+        chosen: dict[str, Any] = {name: None if values is None else tuple(values) for name, values in given.items()}
+        named = {name: tuple(values) for name, values in attributes.items()}
+        return cls(since=since, until=until, attributes=named, **chosen)
 
     def accepts(self, record: Record) -> bool:
         """Whether the record may be seen."""
@@ -162,17 +246,23 @@ class Filter:
         }
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Check that attributes are called by letters, digits, ``_`` and ``-``, so that every engine can filter by them.
-
-    Raises:
-        DataError: one is not.
-    """
-    for name in names:
+def _check_names(attributes: Iterable[str]) -> None:
+    """Check that attributes are called by letters, digits, ``_`` and ``-``, so that every engine can filter by them."""
+    for name in attributes:
         if not NAME.fullmatch(name):
             raise DataError(
                 f"got an attribute called {name!r}, wanted letters, digits, _ and - (64 at most); rename it"
             )
+
+
+def read_records(texts: Iterable[str]) -> list[Record]:
+    """The records that :meth:`Record.to_dict` described, each in a JSON text."""
+    return list(map(Record.from_dict, parse_json(f"[{','.join(texts)}]")))
+
+
+def is_id(id: str) -> bool:
+    """Whether a text is the id of a record, in the one form ids have."""
+    return isinstance(id, str) and ID.fullmatch(id) is not None
 
 
 def record_id(source: str) -> str:
@@ -186,7 +276,7 @@ def parse_time(value: Any) -> float | None:
     Raises:
         DataError: it is none of them.
     """
-    if value is None or value == "" or (isinstance(value, float) and np.isnan(value)):
+    if _is_missing(value):
         return None
     try:
         if not isinstance(value, datetime):
@@ -215,7 +305,5 @@ def format_time(seconds: float | None) -> str:
         return f"{seconds:g} s"
 
 
-def _text(value: Any) -> str | None:
-    if value is None or value == "" or (isinstance(value, float) and np.isnan(value)):
-        return None
-    return str(value)
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and np.isnan(value))

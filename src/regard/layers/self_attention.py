@@ -1,9 +1,13 @@
-"""Deep self-attention: a gate over channels times a gate over positions.
+"""The attention of SA and DSP: where the channels are active, look; and which channels, by the energy each has.
 
 Shapes: B images, C channels, H x W positions.
 
-The channel gate is :class:`~regard.layers.channel_gate.ChannelGate`; its twin over positions comes as the authors of
-deeply supervised self-attention wrote it and as it has to be to see positions at all.
+- :class:`SpatialAttention`, without parameters: H. Wang, Y. Fan, Z. Wang, L. Jiao, B. Schiele, "Parameter-Free Spatial
+  Attention Network for Person Re-Identification", arXiv:1811.12150, 2018.
+- :class:`ChannelGate`, where channels compete or cooperate: Z. Yang, L. Zhu, Y. Wu, Y. Yang, "Gated Channel
+  Transformation for Visual Recognition", CVPR 2020, arXiv:1909.11519, in its form with the l2 norm.
+- :class:`DeepSelfAttention`: that gate times its twin over positions, which comes as the authors of deeply supervised
+  self-attention wrote it and as it has to be to see positions at all.
 """
 
 from __future__ import annotations
@@ -12,14 +16,80 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from regard.errors import check_choice
-from regard.layers.channel_gate import EPS, ChannelGate
-from regard.widening import at_least_float32
+from regard.precision import at_least_float32
 
-__all__ = ["AttentionMode", "CodedPositionGate", "DeepSelfAttention", "PositionGate"]
+__all__ = [
+    "AttentionMode",
+    "ChannelGate",
+    "CodedPositionGate",
+    "DeepSelfAttention",
+    "PositionGate",
+    "SpatialAttention",
+    "SpatialMode",
+]
 
 AttentionMode = Literal["proper", "code", "released"]
+SpatialMode = Literal["l1", "softmax"]
+
+EPS = 1e-5
+"""Under every square root."""
+
+
+class SpatialAttention(nn.Module):
+    """Weigh each position by its share of the map's activity.
+
+    Args:
+        mode: how activities become shares. ``"l1"`` (the authors' code): the mean over channels, divided by the sum of
+            its absolute values over the map. ``"softmax"`` (the paper): the softmax over positions of the sum over
+            channels.
+        rescale: multiply the shares by H · W. They then average 1 and leave the size of the map alone, where shares
+            that sum to 1 shrink its mean by that factor.
+    """
+
+    def __init__(self, mode: SpatialMode = "l1", *, rescale: bool = True):
+        super().__init__()
+        check_choice("mode", mode, SpatialMode)
+        self.mode: SpatialMode = mode
+        self.rescale = rescale
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighed map (B, C, H, W), and its weights (B, 1, H, W) as ``"spatial"``."""
+        shares = self.shares(x)
+        if self.rescale:
+            shares = shares * (x.shape[2] * x.shape[3])
+        return x * shares.to(x.dtype), {"spatial": shares}
+
+    def shares(self, x: Tensor) -> Tensor:
+        """Return weights (B, 1, H, W), at least float32, which sum to 1 where x is neither negative nor all zero."""
+        activity = at_least_float32(x).sum(1, keepdim=True)
+        flat = activity.flatten(2)
+        shares = flat.softmax(2) if self.mode == "softmax" else F.normalize(flat / x.shape[1], p=1, dim=2)
+        return shares.view_as(activity)
+
+
+class ChannelGate(nn.Module):
+    """1 + tanh(γ ⊙ e / rms(e) + β) with the energies e_c = α_c ‖x_c‖; the root mean square is over channels.
+
+    Starts at 1 everywhere (α = 1, γ = β = 0).
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(channels))
+        self.gamma = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate in (0, 2), at least float32: (B, C, H, W) -> (B, C, 1, 1)."""
+        energy = self.alpha * (at_least_float32(x).square().sum((2, 3)) + EPS).sqrt()
+        scale = self.gamma * (energy.square().mean(1, keepdim=True) + EPS).rsqrt()
+        return (1 + torch.tanh(energy * scale + self.beta))[:, :, None, None]
 
 
 def _strength(x: Tensor) -> Tensor:
@@ -46,7 +116,7 @@ class PositionGate(nn.Module):
         return 1 + torch.tanh(self.alpha * self.mu * relative + self.omega)
 
 
-class CodedPositionGate(nn.Module):
+class CodedPositionGate(ChannelGate):
     """1 + tanh(γ ⊙ f / rms(f) + β) with f_c = α_c r at each position; the root mean square is over channels.
 
     As r is the same for all channels it cancels: the gate is a constant of each channel, whatever the picture.
@@ -54,12 +124,6 @@ class CodedPositionGate(nn.Module):
     Args:
         channels: C.
     """
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.alpha = nn.Parameter(torch.ones(channels))
-        self.gamma = nn.Parameter(torch.zeros(channels))
-        self.beta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate in (0, 2), at least float32: (B, C, H, W) -> (B, C, H, W)."""

@@ -10,8 +10,8 @@ A term of ``weight`` 0 is computed and logged, but adds nothing, not even the Na
 
 ``on`` is ``logits``, ``features`` or ``maps``, a dot, and a pattern of output names (``*`` for all of them).
 
-A loss may have parameters of its own, such as the centers of :mod:`regard.losses.center`; it then says in an attribute
-``lr`` how fast they learn. :meth:`Criterion.parameter_groups` hands them to an optimizer.
+A loss may have parameters of its own, such as the centers of :class:`~regard.losses.metric.CenterLoss`; it then says in
+an attribute ``lr`` how fast they learn. :meth:`Criterion.parameter_groups` hands them to an optimizer.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from regard.errors import ConfigError
+from regard.precision import at_least_float32
 from regard.structures import Batch, Output
-from regard.widening import at_least_float32
 
 __all__ = ["Criterion", "Term"]
 
@@ -69,13 +69,9 @@ class Term(nn.Module):
 
     def forward(self, output: Output, batch: Batch, gather: Gather | None = None) -> Tensor:
         """The term's value before its weight, a scalar of float32 (float64 where the outputs are)."""
-        target = self._target(batch)
-        if gather and self.gather:
-            target = gather(target)
-        values = []
-        for value in self.values(output):
-            value = at_least_float32(value)
-            values.append(self.loss(gather(value) if gather and self.gather else value, target))
+        joined: Gather = gather if gather and self.gather else lambda tensor: tensor
+        target = joined(self._target(batch))
+        values = [self.loss(joined(at_least_float32(value)), target) for value in self.values(output)]
         total = torch.stack(values).sum()
         return total / len(values) if self.reduction == "mean" else total
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor, nn
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, check_choice
 from regard.registry import LOSSES
 
 __all__ = ["MapMSE"]
@@ -34,8 +34,7 @@ class MapMSE(nn.Module):
 
     def __init__(self, missing: Missing = "ignore", channels: tuple[int, ...] | None = None, scale: float = 1.0):
         super().__init__()
-        if missing not in get_args(Missing):
-            raise ConfigError(f"missing is {missing!r}, wanted one of: {', '.join(get_args(Missing))}")
+        check_choice("missing", missing, Missing)
         if not scale > 0:
             raise ConfigError(f"scale is {scale}, wanted a positive number; 255 makes gray levels of labels")
         self.missing = missing
@@ -55,8 +54,9 @@ class MapMSE(nn.Module):
         """
         wanted, valid = target
         if maps.shape != wanted.shape:
+            predicted, labeled = (" x ".join(map(str, each.shape[1:])) for each in (maps, wanted))
             raise ConfigError(
-                f"the predicted maps are {_size(maps)}, but their labels are {_size(wanted)}; set data.label_stride, "
+                f"the predicted maps are {predicted}, but their labels are {labeled}; set data.label_stride, "
                 f"and data.height and data.width to multiples of the network's stride"
             )
         if self.channels is not None:
@@ -71,7 +71,3 @@ class MapMSE(nn.Module):
             error = error.mean((2, 3), keepdim=True)
         counted = valid.expand_as(error)
         return error.masked_fill(~counted, 0).sum() / counted.sum().clamp(min=1)
-
-
-def _size(maps: Tensor) -> str:
-    return " x ".join(map(str, maps.shape[1:]))

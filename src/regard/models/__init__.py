@@ -6,8 +6,7 @@ One paper, one file; every model follows the contract of :class:`ReIDModel`.
 from __future__ import annotations
 
 from regard.models.build import create_model, load
-from regard.models.contract import ReIDModel
+from regard.models.contract import Attention, HeadLayer, ReIDModel
 from regard.models.importers.released import import_released
-from regard.models.looks import Attention, HeadLayer
 
 __all__ = ["Attention", "HeadLayer", "ReIDModel", "create_model", "import_released", "load"]

@@ -2,8 +2,8 @@
 
 G. Chen, T. Gu, J. Lu, J.-A. Bao, J. Zhou, "Person Re-identification via Attention Pyramid", IEEE Transactions on Image
 Processing 2021, arXiv:2108.05340. :class:`~regard.layers.pyramid.AttentionPyramid` is the pyramid,
-:class:`~regard.layers.split_attention.SplitAttention` its split-attend-merge-stack level,
-:class:`~regard.layers.se.SqueezeExcitation` its coarsest level.
+:class:`~regard.layers.pyramid.SplitAttention` its split-attend-merge-stack level,
+:class:`~regard.layers.pyramid.SqueezeExcitation` its coarsest level.
 
 ``agent="se"`` is APNet-C, the network of the published numbers. After every stage, the stem included, a map x of C
 channels passes level 3 (x ← BN(x ⊙ S₄(x))), level 2 (x ← BN(x ⊙ S₂(x))) and level 1 (x ← x ⊙ SE(x)), as far as
@@ -46,12 +46,10 @@ from torch.func import functional_call
 
 from regard.errors import ConfigError, DataError, check_choice
 from regard.input_spec import InputSpec
-from regard.layers.pyramid import AttentionPyramid, Order
+from regard.layers.pyramid import AttentionPyramid, Order, SplitAttention, SqueezeExcitation
 from regard.layers.rga import ChannelRelationAttention, RelationAttention, RelationPair
-from regard.layers.se import SqueezeExcitation
-from regard.layers.split_attention import SplitAttention
 from regard.models.backbone import Backbone, tap
-from regard.models.global_descriptor import GlobalDescriptor
+from regard.models.baseline import GlobalDescriptor
 from regard.registry import MODELS
 from regard.structures import Output
 

@@ -25,7 +25,7 @@ from timm.layers.pool2d_same import MaxPool2dSame
 from torch import Tensor, nn
 
 from regard.errors import ConfigError, RegardError, check_kind, nearest
-from regard.models.importers.mindspore_names import in_torch_words, of_mindspore
+from regard.models.importers.resnet import in_torch_words, of_mindspore
 from regard.models.importers.tensor_file import read_tensors
 from regard.models.saved import load_weights
 
@@ -56,6 +56,7 @@ class Backbone(nn.Module):
 
     Attributes:
         stages: callables, each maps one feature map to the next.
+        names: of the taps, the places after each stage, by :func:`tap`.
         channels: channels after each stage.
         strides: pixels of the image per position of the map, after each stage.
 
@@ -93,6 +94,7 @@ class Backbone(nn.Module):
                 if isinstance(norm, nn.BatchNorm2d):
                     norm.eps = norm_eps
         maps = _probe(self.stages)
+        self.names = [tap(number) for number in range(len(maps))]
         self.channels = [x.shape[1] for x in maps]
         self.strides = [PROBE // x.shape[-1] for x in maps]
 
@@ -104,14 +106,13 @@ class Backbone(nn.Module):
         return x
 
     def taps(self, attention: nn.ModuleDict | None = None) -> dict[str, nn.Module]:
-        """The layers that return the map of each stage, in order, by :func:`tap`.
+        """The layers that return the map of each stage, in order, by the names of the taps.
 
         Args:
             attention: what follows a tap; its map is ``"tap2.after"`` then, and the stage's ``"tap2.before"``.
         """
         layers: dict[str, nn.Module] = {}
-        for number, stage in enumerate(self.stages):
-            name = tap(number)
+        for name, stage in zip(self.names, self.stages):
             if attention is not None and name in attention:
                 layers |= {f"{name}.before": stage, f"{name}.after": attention[name]}
             else:

@@ -1,7 +1,10 @@
-"""Bag of tricks: the strong baseline that everything else is measured against.
+"""Bag of tricks: the strong baseline that everything else is measured against, and the network most systems share.
+
+Shapes: B images in a batch, H x W pixels, D descriptor length, N identities.
 
 H. Luo, Y. Gu, X. Liao, S. Lai, W. Jiang, "Bag of Tricks and A Strong Baseline for Deep Person Re-identification",
-CVPR Workshops 2019, arXiv:1903.07071. The network is section 3.5 (last stride) and 3.6 and figure 5 (BNNeck).
+CVPR Workshops 2019, arXiv:1903.07071. The network is section 3.5 (last stride) and 3.6 and figure 5 (BNNeck): stages,
+one global descriptor. :mod:`~regard.models.apnet` and :mod:`~regard.models.msea` put attention after some stages.
 
 **Departures**
 
@@ -13,13 +16,90 @@ CVPR Workshops 2019, arXiv:1903.07071. The network is section 3.5 (last stride) 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
+from torch import Tensor, nn
+
+from regard.layers.heads import bnneck, identity_classifier
+from regard.layers.pyramid import AttentionLevel, AttentionPyramid, EfficientSplitAttention, SplitAttention
 from regard.models.backbone import Backbone
-from regard.models.global_descriptor import GlobalDescriptor
+from regard.models.contract import GATE, Attention, HeadLayer, ReIDModel, gate_attention
 from regard.registry import MODELS
+from regard.structures import Output
 
-__all__ = ["Baseline"]
+__all__ = ["Baseline", "GlobalDescriptor"]
+
+COMPETING = "competing groups of channels"
+
+
+class GlobalDescriptor(ReIDModel):
+    """Backbone, attention between its stages, global average pooling, BNNeck, classifier.
+
+    The metric loss sees the pooled vector g, retrieval and the identity loss f = BNNeck(g).
+
+    Args:
+        num_ids: N.
+        backbone: the stages.
+        attention: pyramids by the names of taps; one without one passes its map on.
+    """
+
+    training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
+
+    def __init__(self, num_ids: int, backbone: Backbone, attention: dict[str, AttentionPyramid]):
+        super().__init__(num_ids, embed_dim=backbone.channels[-1])
+        self.backbone = backbone
+        self.attention = nn.ModuleDict(attention)
+        self.neck = bnneck(self.embed_dim)
+        self.classifier: nn.Linear | None = identity_classifier(self.embed_dim, num_ids)
+
+    def forward(self, images: Tensor) -> Output:
+        """f as embedding, g as ``features["global"]``, the gates as ``maps["tap5.level1"]`` and so on."""
+        x, maps = images, {}
+        for name, stage in zip(self.backbone.names, self.backbone.stages):
+            x = stage(x)
+            if name in self.attention:
+                x, gates = self.attention[name](x)
+                maps |= {f"{name}.{level}": gate for level, gate in gates.items()}
+        g = x.mean((2, 3))
+        f = self.neck(g)
+        logits = {} if self.classifier is None else {"global": self.classifier(f)}
+        return Output(embedding=f, features={"global": g}, logits=logits, maps=maps)
+
+    def attention_on(self, images: Tensor) -> dict[str, Attention]:
+        """The gates of every level at every tap."""
+        meanings = {
+            f"{name}.{level}": COMPETING
+            for name, levels in self._levels().items()
+            for level, gate in levels.items()
+            if isinstance(gate.agent, SplitAttention | EfficientSplitAttention)
+        }
+        gates = self(images).maps
+        return {name: gate_attention(gate, meanings.get(name, GATE)) for name, gate in gates.items()}
+
+    def map_layers(self) -> Mapping[str, nn.Module | str]:
+        """Every tap, before and after its attention."""
+        return self.backbone.taps(self.attention)
+
+    def heat_layers(self) -> dict[str, dict[str, nn.Module]]:
+        """By tap the levels of its pyramid, after their normalization, in the order in which they act."""
+        taps: dict[str, dict[str, nn.Module]] = {
+            name: {f"P{level.removeprefix('level')}": gate for level, gate in levels.items()}
+            for name, levels in self._levels().items()
+        }
+        return taps or super().heat_layers()
+
+    def head_layers(self) -> dict[str, HeadLayer]:
+        """The classifier, linear in the last map; the levels of the last pyramid are on the way to it."""
+        found = super().head_layers()["global"]
+        levels = next(reversed(self.heat_layers().values())) if len(self.attention) else {}
+        return {"global": found._replace(linear=self.classifier is not None, levels=levels)}
+
+    def _levels(self) -> dict[str, dict[str, AttentionLevel]]:
+        """Tap -> the levels of its pyramid."""
+        pyramids = self.attention.items()
+        return {name: pyramid.in_order() for name, pyramid in pyramids if isinstance(pyramid, AttentionPyramid)}
 
 
 @MODELS.register("baseline")

@@ -43,12 +43,10 @@ from torch import Tensor, nn
 
 from regard.errors import ConfigError, check_choice
 from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN
-from regard.layers.bnneck import bnneck, identity_classifier
+from regard.layers.heads import bnneck, identity_classifier
 from regard.layers.map_decoder import DecoderKernel, MapDecoder
-from regard.layers.pooling import global_average
 from regard.models.backbone import Backbone
-from regard.models.contract import ReIDModel
-from regard.models.looks import Attention, HeadLayer, watched
+from regard.models.contract import Attention, HeadLayer, ReIDModel, watched
 from regard.registry import MODELS
 from regard.structures import Output
 
@@ -210,7 +208,7 @@ class DAAF(ReIDModel):
             maps["hab"] = self.hab(x)
         if self.pab:
             maps["pab"] = self.pab(x)
-        g = global_average(x)
+        g = x.mean((2, 3))
         f = self.neck(g)
         logits = {} if self.classifier is None else {"global": self.classifier(f)}
         return Output(embedding=f, features={"global": g if self.preset == "bot" else f}, logits=logits, maps=maps)
@@ -229,7 +227,7 @@ class DAAF(ReIDModel):
             nn.init.xavier_uniform_(self.neck.get_parameter("0.weight"))
 
     def _descriptor(self, images: Tensor) -> Tensor:
-        return self.neck(global_average(self.backbone(self.pixels(images))))
+        return self.neck(self.backbone(self.pixels(images)).mean((2, 3)))
 
     def attention_on(self, images: Tensor) -> dict[str, Attention]:
         """Means of the last map's channels, all and each group's; what the branches predict, where they are there.

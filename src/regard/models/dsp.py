@@ -4,7 +4,7 @@ Shapes: B images, C channels, H x W positions, P stripes, D descriptor length, N
 
 SA: H. Wang, Y. Fan, Z. Wang, L. Jiao, B. Schiele, "Parameter-Free Spatial Attention Network for Person
 Re-Identification", arXiv:1811.12150, 2018; code github.com/HRanWang/Spatial-Re-Scaling. The attention is
-:class:`~regard.layers.spatial.SpatialAttention`.
+:class:`~regard.layers.self_attention.SpatialAttention`.
 DSP: "Deeply Supervised Self-Attention Learning Model for Person Re-Identification", preprint, Research Square
 rs-6697924/v1, of which abstract and figures could be read; code github.com/bmiftah/DSP_Person_ReID. The attention is
 :class:`~regard.layers.self_attention.DeepSelfAttention`.
@@ -38,19 +38,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard.errors import ConfigError, check_choice
-from regard.layers.deep_supervision import SupervisionHead
-from regard.layers.part_heads import PartHeads, Sharing, part_names
-from regard.layers.self_attention import AttentionMode, DeepSelfAttention
-from regard.layers.spatial import SpatialAttention, SpatialMode
-from regard.layers.stripes import stripe_averages
+from regard.layers.heads import PartHeads, Sharing, SupervisionHead, part_names, stripe_averages
+from regard.layers.self_attention import AttentionMode, DeepSelfAttention, SpatialAttention, SpatialMode
 from regard.models.backbone import Backbone, tap
-from regard.models.contract import ReIDModel
-from regard.models.looks import HeadLayer
-from regard.models.options import check_part_options
-from regard.models.pcb import stripe_heads
+from regard.models.contract import HeadLayer, ReIDModel
+from regard.models.pcb import check_part_options, stripe_heads
+from regard.precision import at_least_float32
 from regard.registry import MODELS
 from regard.structures import Output
-from regard.widening import at_least_float32
 
 __all__ = ["DSP", "SA"]
 

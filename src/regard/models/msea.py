@@ -4,9 +4,9 @@ D. Chinthaka, Multi-Scale Efficient Attention Net, 8th International Conference 
 2023; the paper was not at hand, its repository was: github.com/dulithchinthaka/person_reid_multi_scale. That is a fork
 of APNet's code in which only the agents differ, so this file says no more than which agent sits at which level of
 :class:`~regard.layers.pyramid.AttentionPyramid`, after every stage, the stem included. ECA is
-:class:`~regard.layers.eca.EfficientChannelAttention`, SAMS
-:class:`~regard.layers.split_attention.SplitAttention`, ECA-SAMS
-:class:`~regard.layers.split_attention.EfficientSplitAttention`.
+:class:`~regard.layers.pyramid.EfficientChannelAttention`, SAMS
+:class:`~regard.layers.pyramid.SplitAttention`, ECA-SAMS
+:class:`~regard.layers.pyramid.EfficientSplitAttention`.
 
 ============ ================== ================== ================== ======== ==================================
 preset       level 1            level 2            level 3            level 1  what it is
@@ -41,11 +41,17 @@ from typing import Literal, NamedTuple
 from torch import nn
 
 from regard.errors import ConfigError, check_choice
-from regard.layers.eca import EfficientChannelAttention, adaptive_kernel
-from regard.layers.pyramid import AttentionPyramid, Gating, Order
-from regard.layers.split_attention import EfficientSplitAttention, SplitAttention
+from regard.layers.pyramid import (
+    AttentionPyramid,
+    EfficientChannelAttention,
+    EfficientSplitAttention,
+    Gating,
+    Order,
+    SplitAttention,
+    adaptive_kernel,
+)
 from regard.models.backbone import Backbone, tap
-from regard.models.global_descriptor import GlobalDescriptor
+from regard.models.baseline import GlobalDescriptor
 from regard.registry import MODELS
 
 __all__ = ["MSEA"]

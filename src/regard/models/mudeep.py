@@ -2,8 +2,8 @@
 
 X. Qian, Y. Fu, T. Xiang, Y.-G. Jiang, X. Xue, "Leader-based Multi-Scale Attention Deep Architecture for Person Re-
 identification", IEEE Transactions on Pattern Analysis and Machine Intelligence 42(2), 2020, IEEE 8762210; the second
-version of the network. :func:`~regard.layers.streams.cut_streams` is the multi-scale stream layer (table 1),
-:class:`~regard.layers.leader.ChannelAttention` the leader-based attention learning layer.
+version of the network. :func:`~regard.layers.multi_scale.cut_streams` is the multi-scale stream layer (table 1),
+:class:`~regard.layers.multi_scale.ChannelAttention` the leader-based attention learning layer.
 
 Shapes: B images, C channels, N = h · w positions, V = 1 + stripes regions, D length of one region's vector.
 
@@ -38,11 +38,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard.errors import ConfigError, check_choice
-from regard.layers.leader import ChannelAttention, Guide
-from regard.layers.streams import cut_streams
+from regard.layers.multi_scale import ChannelAttention, Guide, cut_streams
 from regard.models.backbone import Backbone
-from regard.models.contract import ReIDModel
-from regard.models.looks import Attention, HeadLayer
+from regard.models.contract import Attention, HeadLayer, ReIDModel
 from regard.precision import DIGITS, precision_of
 from regard.registry import MODELS
 from regard.structures import Output

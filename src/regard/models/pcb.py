@@ -31,16 +31,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard.errors import ConfigError, check_choice
-from regard.layers.part_heads import PartHeads, Sharing, part_names
-from regard.layers.stripes import stripe_averages, stripe_rows
+from regard.layers.heads import PartHeads, Sharing, part_names, stripe_averages, stripe_rows
 from regard.models.backbone import Backbone
-from regard.models.contract import ReIDModel
-from regard.models.looks import HeadLayer
-from regard.models.options import check_part_options
+from regard.models.contract import HeadLayer, ReIDModel
 from regard.registry import MODELS
 from regard.structures import Output
 
-__all__ = ["PCB", "stripe_heads"]
+__all__ = ["PCB", "check_part_options", "stripe_heads"]
 
 Descriptor = Literal["stripes", "reduced"]
 
@@ -103,10 +100,7 @@ class PCB(ReIDModel):
         Raises:
             ConfigError: the images are so small that the last map has fewer rows than there are stripes.
         """
-        x = images
-        for stage in self.backbone.stages:
-            x = stage(x)
-        g = stripe_averages(x, self.stripes)
+        g = stripe_averages(self.backbone(images), self.stripes)
         features, logits = ({}, {}) if self.parts is None else self.parts(g)
         compared = g if self.descriptor == "stripes" else torch.stack(list(features.values())[: self.stripes], dim=2)
         return Output(F.normalize(compared.float(), dim=1).flatten(1), features, logits, maps={})
@@ -132,7 +126,18 @@ def stripe_heads(whole: HeadLayer, stripes: int) -> dict[str, HeadLayer]:
         whole: what the latter looks at.
         stripes: P.
     """
-    heads = {"global": whole}
-    for number, name in enumerate(part_names(stripes)):
-        heads[name] = whole._replace(rows=partial(stripe_rows, number=number, count=stripes))
-    return heads
+    rows = (partial(stripe_rows, number=number, count=stripes) for number in range(stripes))
+    return {"global": whole} | {name: whole._replace(rows=each) for name, each in zip(part_names(stripes), rows)}
+
+
+def check_part_options(head_dim: int, dropout: float, part_conv: str) -> None:
+    """Refuse options that classifiers of parts cannot have.
+
+    Raises:
+        ConfigError: names the option, the value and what it should be.
+    """
+    if head_dim < 1:
+        raise ConfigError(f"head_dim is {head_dim}, but the classifiers need at least 1 number to look at")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout is {dropout}, wanted a share of at least 0 and below 1")
+    check_choice("part_conv", part_conv, Sharing)

@@ -35,7 +35,7 @@ from regard.explain.features import feature_maps
 from regard.explain.heads import pair_heat
 from regard.metrics import evaluate_camera_pairs, rank
 from regard.metrics.pair_sampling import sample_pairs
-from regard.metrics.score_options import option_lines
+from regard.metrics.ranking_report import option_lines
 from regard.models.build import from_config
 from regard.models.saved import WEIGHTS, model_config, model_folder
 from regard.report.answers import run_answers, run_lists
@@ -43,10 +43,9 @@ from regard.report.charts import PairHistogram, pair_histogram
 from regard.report.embedding_map import EmbeddingMap, MapMethod, aligned, check_method, embedding_map, pick_people
 from regard.report.ranked import FailureKind, RankedList, hardest, pick_queries, random_queries
 from regard.report.runs_page import Match, RunFindings, RunsReport, ShownQuery
-from regard.run_folder.folders import run_home
-from regard.run_folder.history import read_history
+from regard.run_folder.folders import read_history, run_home
 from regard.run_folder.origin import read_origin
-from regard.run_folder.saved_state import read_progress
+from regard.run_folder.saved_state import read_saved
 from regard.structures import Splits
 from regard.version import __version__
 from regard.wording import count
@@ -330,7 +329,7 @@ def _run_facts(run: Run) -> dict[str, object]:
 def _length(folder: Path, own: Config) -> str:
     """Epochs, and how long they took where that is still known."""
     try:
-        progress = read_progress(run_home(folder))
+        progress = read_saved(run_home(folder)).progress
     except CheckpointError:
         return count(own.train.epochs, "epoch")
     return f"{count(progress.epoch, 'epoch')}, {count(progress.step, 'step')}, {progress.seconds / 60:.1f} min"

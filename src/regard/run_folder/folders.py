@@ -1,15 +1,22 @@
-"""Where things lie in a run folder."""
+"""Where things lie in a run folder, and the records of its training in ``metrics.jsonl``."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from regard.config import Config, load_config, read_settings
+from regard.errors import DataError
+from regard.parsing import parse_json
+from regard.storage import read_regular
 
-__all__ = ["own_config", "run_home"]
+__all__ = ["own_config", "read_history", "run_home"]
 
 EPOCHS = "epochs"
 """Folder of a run with the networks of single epochs."""
+
+KINDS = {"event": str, "precision": str, "options": dict}
+"""What a record says in words; the rest are numbers."""
 
 
 def run_home(folder: Path) -> Path:
@@ -23,3 +30,47 @@ def own_config(folder: Path) -> Config | None:
     """The configuration a run was trained with; None for the folder of a model alone."""
     settings = run_home(folder) / "config.yaml"
     return load_config(read_settings(settings), source=str(settings)) if settings.is_file() else None
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run's metrics.jsonl, oldest first, epochs from 1; an unfinished last line is left out.
+
+    Raises:
+        DataError: a line is no record.
+    """
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    records = []
+    for number, line in enumerate(read_regular(path).split(b"\n")[:-1], 1):
+        try:
+            record = parse_json(line) if line else None
+            if line:
+                _check(record)
+        except ValueError as error:
+            raise DataError(f"line {number} of {path} is no record ({error}); remove that line") from None
+        records += [record] if record else []
+    return from_one(records)
+
+
+def _check(record: Any) -> None:
+    """Raise ValueError for what is no record: a count that is no whole number, a figure that is no number."""
+    if not isinstance(record, dict):
+        raise ValueError(f"it is {type(record).__name__}")
+    wanted = {"event", "step"} | ({"mAP", "rank1"} if record.get("event") == "eval" else set())
+    if missing := sorted(wanted - record.keys()):
+        raise ValueError(f"it has no {', '.join(missing)}")
+    for key, value in record.items():
+        kind: Any = int if key in ("epoch", "step") else KINDS.get(key, (int, float))
+        if not isinstance(value, kind) or (key in ("epoch", "step") and value < 0):
+            raise ValueError(f"{key} is {value!r}")
+
+
+def from_one(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records with epochs counted from 1.
+
+    Files of regard before 0.2 counted from 0; they are known by an epoch 0, which every one of them begins with.
+    """
+    if not any(record.get("epoch") == 0 for record in records):
+        return records
+    return [record | {"epoch": record["epoch"] + 1} if "epoch" in record else record for record in records]

@@ -1,4 +1,4 @@
-"""Which recipe a run came from, kept beside its settings in ``recipe.json``.
+"""Which recipe a run comes from: found by a name when it begins, kept beside its settings in ``recipe.json``.
 
 The settings of a run stand in ``config.yaml`` and decide what it is. That they are those of a published recipe, or what
 differs from it, cannot be seen there; it is said by the recipe as it was when the run began.
@@ -7,18 +7,105 @@ differs from it, cannot be seen there; it is said by the recipe as it was when t
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from regard.config import Config, flat_settings, load_config
+from regard.config import Config, Overrides, lay_over, load_config, override, plugins_of
+from regard.data.datasets import detect
+from regard.data.sources import source_name
 from regard.errors import CheckpointError, ConfigError, RegardError
 from regard.parsing import parse_json
-from regard.recipes import UNSAID, About, Recipe
+from regard.plugins import load_plugins
+from regard.recipes import UNSAID, About, Recipe, list_recipes, read_recipe
+from regard.registry import MODELS
 from regard.storage import encode_text, read_regular, write_atomic
 
-__all__ = ["Origin", "changed_settings", "keep_recipe", "read_origin"]
+__all__ = ["BASE", "Origin", "Resolved", "changed_settings", "keep_recipe", "read_origin", "recipe_for", "resolve"]
 
 FILE = "recipe.json"
+
+BASE = "market1501"
+"""Data set whose recipe a system takes for data sets that it has none for."""
+
+PLAIN = "baseline"
+"""System whose recipes one takes that has none, as those of plug-ins have."""
+
+
+class Resolved(NamedTuple):
+    """What ``regard train NAME`` stands for.
+
+    Attributes:
+        name: what the run is called by default.
+        config: the checked configuration.
+        recipe: where it comes from.
+        lines: which recipe that is, and what differs from it.
+    """
+
+    name: str
+    config: Config
+    recipe: Recipe
+    lines: tuple[str, ...]
+
+
+def resolve(name: str, overrides: Overrides = ()) -> Resolved:
+    """The recipe meant by ``name`` and its configuration.
+
+    A bare system name takes its recipe for the data set that the overrides point at (``data.name=``, or what is found
+    in ``data.root=``), or its recipe for the crowd where they point at none. Where it has none for that data set, its
+    recipe for Market-1501 serves, and for a system without recipes that of the baseline; ``lines`` says so.
+
+    Raises:
+        ConfigError: there is no such recipe, or it or an override is wrong.
+    """
+    load_plugins(plugins_of(override({}, overrides)) or ())
+    if name not in MODELS or name in list_recipes():
+        return _resolved(name, read_recipe(name), overrides)
+    data = _data_of(overrides)
+    recipe = recipe_for(name, data)
+    if recipe.name == f"{name}_{data}":
+        return _resolved(recipe.name, recipe, overrides)
+    own, _, base = recipe.name.rpartition("_")
+    note = f": {name} has no recipe for {data} and takes {'that' if own == name else f'that of {PLAIN}'} for {base}"
+    if own != name:  # and what is known of that one's scores says nothing of this
+        recipe = replace(recipe, about=None, settings={**recipe.settings, "model": {"name": name}})
+    given = override({}, overrides)
+    called = None if given.get("data", {}).get("train") else data
+    if isinstance(overrides, Mapping):
+        overrides = lay_over({"data": {"name": called}}, given)
+    else:
+        overrides = (f"data.name={called or 'null'}", *overrides)
+    return _resolved(f"{name}_{data}", recipe, overrides, note)
+
+
+def recipe_for(system: str, data: str = BASE) -> Recipe:
+    """The recipe that a system takes for a data set: its own for that one or for Market-1501, or the baseline's.
+
+    Args:
+        system: name of a registered model.
+        data: name of the data set.
+    """
+    on_board = list_recipes()
+    names = (f"{one}_{kind}" for one in (system, PLAIN) for kind in (data, BASE))
+    return read_recipe(next(name for name in names if name in on_board))
+
+
+def _resolved(called: str, recipe: Recipe, overrides: Overrides, note: str = "") -> Resolved:
+    config = recipe.config(overrides)
+    changes = changed_settings(recipe, config)
+    lines = (f"recipe {recipe.name} ({recipe.kind}){note}", *([f"changed: {', '.join(changes)}"] if changes else ()))
+    return Resolved(Path(called).stem, config, recipe, lines)
+
+
+def _data_of(overrides: Overrides) -> str:
+    """Name of the data set that overrides point at: ``data.name``, the first of ``data.train``, or what is in root."""
+    data = override({}, overrides).get("data")
+    data = data if isinstance(data, dict) else {}
+    train = data.get("train")
+    if named := data.get("name") or (train[0] if isinstance(train, list) and train else None):
+        return source_name(str(named))
+    return detect(Path(str(data["root"])).expanduser()) if data.get("root") else "crowd"
 
 
 @dataclass(frozen=True)
@@ -94,15 +181,9 @@ def read_origin(folder: Path, config: Config) -> Origin | None:
 
 def _changes(own: Config, config: Config) -> list[str]:
     """What differs, in the order of the settings; a loss term that is gone is named once."""
-    before, after = (dict(flat_settings(settings.to_dict())) for settings in (own, config))
+    before, after = own.flat(), config.flat()
     gone = [f"losses.{name}" for name in own.losses if name not in config.losses]
-    within = tuple(f"{name}." for name in gone)
-    lost = [key for key in before if key not in after and not key.startswith(within)]
-    return [
-        *(f"without {key}" for key in (*gone, *lost)),
-        *(
-            f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-            for key, value in after.items()
-            if key not in before or before[key] != value
-        ),
-    ]
+    lost = [key for key in before if key not in after and not key.startswith(tuple(f"{name}." for name in gone))]
+    changed = ((key, value) for key, value in after.items() if key not in before or before[key] != value)
+    told = (f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changed)
+    return [*(f"without {key}" for key in (*gone, *lost)), *told]

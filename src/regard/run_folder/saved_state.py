@@ -30,7 +30,7 @@ from regard.parsing import parse_json
 from regard.storage import write_atomic
 
 __all__ = [
-    "Progress", "Saved", "has_state", "keep_good_one", "part_of", "read_config", "read_progress", "read_saved",
+    "Progress", "Saved", "has_state", "keep_good_one", "part_of", "read_saved",
     "write_saved",
 ]  # fmt: skip
 
@@ -156,24 +156,6 @@ def read_saved(folder: Path) -> Saved:
         except CheckpointError as error:
             faults.append(str(error))
     raise CheckpointError(f"{'; '.join(faults)}; restore it from a backup, or start a new run in another folder (-o)")
-
-
-def read_config(folder: Path) -> Config:
-    """The configuration of the run whose state the folder holds.
-
-    Raises:
-        CheckpointError: the folder holds no training state that is whole.
-    """
-    return read_saved(folder).config
-
-
-def read_progress(folder: Path) -> Progress:
-    """How far the run in ``folder`` has come.
-
-    Raises:
-        CheckpointError: the folder holds no training state that is whole.
-    """
-    return read_saved(folder).progress
 
 
 def keep_good_one(saved: Saved) -> None:

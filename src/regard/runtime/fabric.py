@@ -4,6 +4,10 @@ One process on one device is the ordinary case; ``devices=N`` starts N processes
 as it is told to on one machine or several. Every rank runs the same code; the rules that keep N ranks equal to one are
 here: batches are sharded by our own sampler (Fabric's replacement of samplers is never asked for, it breaks P x K
 batches), features are gathered with their gradient, and batch statistics can be taken over all ranks.
+
+``torch.compile`` has a way back (:class:`Probation`): compilers fail where networks do not.
+
+Shapes: B images in a batch, H x W pixels.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar, cast
 
 import torch
@@ -24,16 +28,17 @@ from torch.utils._pytree import tree_leaves
 from regard.config import Config, TrainConfig
 from regard.device import choose_device, is_there, preferred_device
 from regard.errors import ConfigError, RegardError
-from regard.layers.batch_norm_shares import share_batch_norm
+from regard.layers.batch_norm import convert_sync_batch_norm, share_batch_norm
 from regard.layers.collective import all_gather
-from regard.layers.sync_batch_norm import convert_sync_batch_norm
 from regard.precision import resolve_precision
 from regard.runtime import failure
-from regard.runtime.compiled import Probation, wants_compiling
 from regard.structures import Batch, Output
 from regard.threads import Threads, allowed_cores, threads_are_given
 
-__all__ = ["Network", "Runtime", "is_main_process", "own_shares"]
+__all__ = [
+    "Network", "Probation", "Runtime", "is_main_process", "own_shares", "random_state", "set_random_state",
+    "wants_compiling",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -60,7 +65,7 @@ class Runtime:
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         place = choose_device(config.accelerator, "train.accelerator")
         accelerator = place.type
-        devices, machines = _places(config.devices)
+        devices, machines = _process_layout(config.devices)
         several = devices * machines > 1
         if several and place.index is not None:
             raise ConfigError(
@@ -76,13 +81,11 @@ class Runtime:
             strategy="ddp" if several else "auto",
             precision="bf16-mixed" if precision == "bf16" else "32-true",
         )
-        _meet_again("nccl" if accelerator == "cuda" else "gloo")
+        _rejoin_after_restart("nccl" if accelerator == "cuda" else "gloo")
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the others' stack of C++ frames when rank 0 is killed
         self._fabric.launch()
-        self._channels_last = config.channels_last
-        self._sync_bn = config.sync_bn
+        self._config = config
         self._shares = own_shares(config.bn_share, devices * machines)
-        self._compile = config.compile
         self._network: Any = None
         self.rank: int = self._fabric.global_rank
         self.world_size: int = self._fabric.world_size
@@ -118,13 +121,13 @@ class Runtime:
         Returns:
             What to call instead of the model while training, and the optimizer to step.
         """
-        if self._sync_bn and self.world_size > 1:
+        if self._config.sync_bn and self.world_size > 1:
             convert_sync_batch_norm(model)
         if self._shares > 1:
             share_batch_norm(model, self._shares)
-        if self._channels_last:
+        if self._config.channels_last:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        if not wants_compiling(self._compile, self.device):
+        if not wants_compiling(self._config.compile, self.device):
             self._network, optimizer = self._fabric.setup(model, optimizer)
             return self._network, optimizer
         self._network, optimizer = self._fabric.setup(cast(nn.Module, torch.compile(model)), optimizer)
@@ -137,7 +140,7 @@ class Runtime:
     def to_device(self, batch: Batch) -> Batch:
         """The batch on the device, its images in the memory format of the model."""
         batch = self._fabric.to_device(batch)
-        if not self._channels_last:
+        if not self._config.channels_last:
             return batch
         return batch._replace(images=batch.images.contiguous(memory_format=torch.channels_last))
 
@@ -165,11 +168,9 @@ class Runtime:
         """Back-propagate, averaging gradients over ranks."""
         self._fabric.backward(loss)
 
-    def summing(self, *, apart: bool) -> AbstractContextManager[Any]:
-        """Context in which gradients add up on each rank ``apart``, to be averaged by the next backward pass."""
-        if self.world_size == 1:
-            return nullcontext()
-        return self._fabric.no_backward_sync(self._network, enabled=apart)
+    def no_sync(self, *, wanted: bool) -> AbstractContextManager[Any]:
+        """Context in which gradients, where that is ``wanted``, add up on each rank until a backward pass outside."""
+        return self._fabric.no_backward_sync(self._network, enabled=wanted) if self.world_size > 1 else nullcontext()
 
     def gather(self, tensor: Tensor) -> Tensor:
         """(B, ...) of every rank concatenated in rank order, (world * B, ...); differentiable where floating."""
@@ -221,6 +222,15 @@ class Runtime:
         if said:
             raise fault or RegardError(said)
 
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let rank 0 go through a block before the others, which find what it has made there."""
+        if not self.is_main:
+            self.barrier()
+        yield
+        if self.is_main:
+            self.barrier()
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world_size > 1:
@@ -241,7 +251,7 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
-def _places(devices: int) -> tuple[int, int]:
+def _process_layout(devices: int) -> tuple[int, int]:
     """Processes on a machine, and machines: as torchrun has started them, else ``devices`` on this one."""
     if not torch.distributed.is_torchelastic_launched():
         return devices, 1
@@ -275,7 +285,7 @@ def _share_cores(devices: int) -> int | None:
     return threads
 
 
-def _meet_again(backend: str) -> None:
+def _rejoin_after_restart(backend: str) -> None:
     """Make the process group of a restart by torchrun.
 
     The store that its processes find one another by still holds the addresses of those that were ended, so each restart
@@ -291,3 +301,71 @@ def _meet_again(backend: str) -> None:
     store, rank, size = next(rendezvous("env://"))
     store = PrefixStore(f"restart{restart}", store)
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """State by kind, "cpu" and perhaps "cuda": uint8 vectors in the memory of the CPU."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
+    """Draw from here on as after :func:`random_state`; a kind that is missing stays as it is."""
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def wants_compiling(setting: bool | str, device: torch.device) -> bool:  # noqa: FBT001
+    """What ``train.compile`` means on a device: "auto" compiles on CUDA, where kernels wait for memory."""
+    return device.type == "cuda" if setting == "auto" else bool(setting)
+
+
+class Probation:
+    """Calls a compiled network and, where that fails, the network itself from then on.
+
+    There is no C++ compiler, a layer is too new, a cache folder cannot be written: until the first pass with gradients
+    is through, whatever is raised, the network itself is asked instead, as if nothing had happened, and one line says
+    so. An error of the network itself comes up again there.
+
+    Args:
+        network: what to call; compiled.
+        model: the module whose buffers and random draws a failed call may have touched.
+        agree: whether any rank has failed, so that all give up together.
+        give_up: makes ``network`` call the uncompiled one.
+    """
+
+    def __init__(self, network: nn.Module, model: nn.Module, agree: Callable[[bool], bool], give_up: Callable[[], Any]):
+        self.network, self.model, self.agree, self.give_up = network, model, agree, give_up
+        self.passed = False
+
+    def __call__(self, images: Tensor) -> Output:
+        """The network's answer to normalized images (B, 3, H, W)."""
+        if self.passed:
+            return self.network(images)
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        state = random_state(images.device)
+        output, reason = None, "it failed on another rank"
+        try:
+            output = self.network(images)
+        except Exception as error:  # dynamo, its backends and compilers each raise their own kinds
+            reason = f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
+        if not self.agree(output is None):
+            assert output is not None
+            self.passed = torch.is_grad_enabled()
+            return output
+        with torch.no_grad():
+            for buffer, kept in buffers:
+                buffer.copy_(kept)
+        set_random_state(state, images.device)
+        self.give_up()
+        self.passed = True
+        print(
+            f"regard: train.compile: the network could not be compiled, so it runs as it is ({reason}); "
+            "train.compile=false asks for that",
+            file=sys.stderr,
+        )
+        return self.network(images)

@@ -14,8 +14,8 @@ from scipy.io import savemat
 from regard.config import EvalConfig
 from regard.data import load_dataset
 from regard.data.datasets import published_counts
-from regard.data.datasets.gt_query import departures, find_lists
 from regard.data.datasets.inspection import inspect
+from regard.data.datasets.market1501 import departures, find_lists
 from regard.data.mat_file import MAX_FILE, read_numbers
 from regard.data.sources import find_source
 from regard.errors import ConfigError, DataError

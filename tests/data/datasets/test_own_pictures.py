@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from regard.data import detect, load_dataset, unmatched_queries
-from regard.data.datasets.folder import divide, draw
+from regard.data.datasets.own_pictures import divide, draw
 from regard.errors import DataError
 from regard.structures import Sample
 

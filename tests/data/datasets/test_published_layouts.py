@@ -14,7 +14,7 @@ from scipy.io import loadmat, savemat
 
 from regard.data import detect, load_dataset, unmatched_queries
 from regard.data.datasets import Counts, count, find_datasets, published_counts, shared_ids
-from regard.data.datasets.random_splits import pick_training_ids
+from regard.data.datasets.small_sets import pick_training_ids
 from regard.registry import DATASETS
 from regard.structures import Sample
 

@@ -13,12 +13,17 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from regard.data.datasets.layout import LAYOUTS, Layout, dataset, describe_folders, find_homes, require_folder
-from regard.data.datasets.paths_check import (
+from regard.data.datasets.layout import (
+    LAYOUTS,
     Counts,
+    Layout,
     check_splits,
     count,
     count_differences,
+    dataset,
+    describe_folders,
+    find_homes,
+    require_folder,
     shared_ids,
     unmatched_queries,
 )
@@ -28,19 +33,9 @@ from regard.storage import plain_text
 from regard.structures import Splits
 
 __all__ = [
-    "Counts",
-    "check_splits",
-    "count",
-    "count_differences",
-    "dataset",
-    "detect",
-    "find_datasets",
-    "judging_counts",
-    "load_dataset",
-    "published_counts",
-    "shared_ids",
-    "unmatched_queries",
-]
+    "Counts", "check_splits", "count", "count_differences", "dataset", "detect", "find_datasets", "judging_counts",
+    "load_dataset", "published_counts", "shared_ids", "unmatched_queries",
+]  # fmt: skip
 
 LOG = logging.getLogger(__name__)
 

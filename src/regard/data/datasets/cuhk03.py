@@ -31,10 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from regard.data.datasets.layout import dataset, first_image, list_images
-from regard.data.datasets.market1501 import FOLDERS, read_split
-from regard.data.datasets.paths_check import Counts
-from regard.data.datasets.random_splits import choice
+from regard.data.datasets.layout import FOLDERS, SPLITS, Counts, choice, dataset, first_image, list_images
+from regard.data.datasets.market1501 import NAMING
 from regard.errors import ConfigError, DataError, StorageError, require
 from regard.structures import Sample, Splits
 
@@ -51,16 +49,9 @@ PICTURE = re.compile(r"\d_\d{3}_([12])_\d{2}\.png", re.ASCII)
 
 def published(boxes: str = "detected") -> Counts:
     """Counts of the two kinds of boxes."""
-    detected = boxes == "detected"
-    return Counts(
-        train_images=7_365 if detected else 7_368,
-        train_ids=767,
-        query_images=1_400,
-        query_ids=700,
-        gallery_images=5_332 if detected else 5_328,
-        distractors=0,
-        junk=0,
-    )
+    if boxes == "detected":
+        return Counts(7_365, 767, 1_400, 700, 5_332)
+    return Counts(7_368, 767, 1_400, 700, 5_328)
 
 
 def is_cuhk03(root: Path) -> bool:
@@ -90,33 +81,21 @@ def cuhk03(root: Path, /, *, boxes: str = "detected") -> Splits:
         boxes: ``detected`` (by a pedestrian detector, the harder ones) or ``labeled`` (by hand).
 
     Raises:
-        DataError: the folder is not CUHK03, a part of it is missing, empty or damaged.
         ConfigError: ``boxes`` is neither, or the folder holds the other boxes only.
         StorageError: the pictures of the release could not be written.
     """
     choice("cuhk03", "boxes", boxes, BOXES)
-    if (root / FOLDERS["train"]).is_dir():
-        if root.absolute().name.lower() in set(BOXES) - {boxes}:
-            raise ConfigError(
-                f"cuhk03: '{root}' does not hold the {boxes} boxes; pass the folder above it, or "
-                f"boxes={root.absolute().name.lower()}"
-            )
-        return read_extracted(root, root)
-    if (root / boxes / FOLDERS["train"]).is_dir():
-        return read_extracted(root, root / boxes)
+    home = root if (root / FOLDERS["train"]).is_dir() else root / boxes
+    if home == root and (name := root.absolute().name.lower()) in set(BOXES) - {boxes}:
+        raise ConfigError(
+            f"cuhk03: '{root}' does not hold the {boxes} boxes; pass the folder above it, or boxes={name}"
+        )
+    if (home / FOLDERS["train"]).is_dir():
+        return Splits.of("cuhk03", root, NAMING.read_folders(home))
     if (root / RELEASE).exists():
         return read_release(root, boxes)
     other = next(one for one in BOXES if one != boxes)
     raise ConfigError(f"cuhk03 in '{root}' has no folder {boxes}, only {other}; unpack it, or pass boxes={other}")
-
-
-def read_extracted(root: Path, home: Path) -> Splits:
-    """The three folders of one kind of boxes.
-
-    Raises:
-        DataError: one is missing, or a name is not understood.
-    """
-    return Splits.of("cuhk03", root, {split: read_split(home / folder) for split, folder in FOLDERS.items()})
 
 
 def read_release(root: Path, boxes: str) -> Splits:
@@ -162,10 +141,7 @@ def read_protocol(file: Path) -> tuple[list[str], list[int], dict[str, list[int]
         content = loadmat(file, squeeze_me=True)
         names = [str(name) for name in np.atleast_1d(content["filelist"])]
         labels = [int(label) for label in np.atleast_1d(content["labels"])]
-        indices = {
-            split: [int(index) - 1 for index in np.atleast_1d(content[f"{split}_idx"])]
-            for split in ("train", "query", "gallery")
-        }
+        indices = {split: [int(index) - 1 for index in np.atleast_1d(content[f"{split}_idx"])] for split in SPLITS}
         if len(names) != len(labels) or not all(0 <= i < len(names) for part in indices.values() for i in part):
             raise ValueError("lists of different lengths")
     except Exception as error:  # scipy raises whatever a damaged file makes it stumble over

@@ -25,109 +25,55 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from regard.data.datasets.layout import dataset, first_image, list_images
-from regard.data.datasets.market1501 import FOLDERS
-from regard.data.datasets.paths_check import Counts
-from regard.errors import DataError
-from regard.structures import Sample, Splits
+from regard.data.datasets.layout import FOLDERS, Counts, Naming, dataset, list_images
+from regard.structures import Splits
 
-__all__ = ["dukemtmc", "occluded_duke", "parse_name"]
+__all__ = ["dukemtmc", "occluded_duke"]
 
-NAME = re.compile(r"(\d+)_c(\d+)_f(\d+)(?=[_.])", re.ASCII)
+NAMING = Naming(
+    re.compile(r"(?P<pid>\d+)_c(?P<camid>\d+)_f(?P<frame>\d+)(?=[_.])", re.ASCII),
+    "0001_c2_f0046182.jpg",
+    "person, camera and frame",
+    "rename the file, or read the folder as what it is (market1501?)",
+)
 
 OCCLUDED_QUERIES = 2_210
 
 
 def is_duke(root: Path) -> bool:
     """Whether training pictures are named Duke's way."""
-    return NAME.match(first_image(root / FOLDERS["train"])) is not None
+    return NAMING.fits(root / FOLDERS["train"])
 
 
 def is_occluded(root: Path) -> bool:
     """Whether a folder with Duke's names is Occluded-Duke: by its own name or its number of queries."""
     if not is_duke(root):
         return False
-    if "occluded" in root.absolute().name.lower():
-        return True
     query = root / FOLDERS["query"]
-    return query.is_dir() and len(list_images(query)) == OCCLUDED_QUERIES
+    return "occluded" in root.absolute().name.lower() or (
+        query.is_dir() and len(list_images(query)) == OCCLUDED_QUERIES
+    )
 
 
 @dataset(
     "dukemtmc",
     requires=tuple(FOLDERS.values()),
     folders=("DukeMTMC-reID", "dukemtmc-reid", "DukeMTMC", "dukemtmcreid", "duke"),
-    published=Counts(
-        train_images=16_522,
-        train_ids=702,
-        query_images=2_228,
-        query_ids=702,
-        gallery_images=17_661,
-        distractors=0,
-        junk=0,
-    ),
+    published=Counts(16_522, 702, 2_228, 702, 17_661),
     fits=lambda root: is_duke(root) and not is_occluded(root),
 )
 def dukemtmc(root: Path, /) -> Splits:
-    """Read DukeMTMC-reID as published.
-
-    Args:
-        root: the folder with ``bounding_box_train``, or the one above it.
-
-    Raises:
-        DataError: the folder is not DukeMTMC-reID, a part of it is missing or empty, or a file name is not understood.
-    """
-    return read_duke("dukemtmc", root)
+    """Read DukeMTMC-reID as published."""
+    return Splits.of("dukemtmc", root, NAMING.read_folders(root))
 
 
 @dataset(
     "occluded_duke",
     requires=tuple(FOLDERS.values()),
     folders=("Occluded_Duke", "Occluded-DukeMTMC-reID", "Occluded-DukeMTMC", "Occluded-Duke", "occ_duke"),
-    published=Counts(
-        train_images=15_618,
-        train_ids=702,
-        query_images=OCCLUDED_QUERIES,
-        query_ids=519,
-        gallery_images=17_661,
-        distractors=0,
-        junk=0,
-    ),
+    published=Counts(15_618, 702, OCCLUDED_QUERIES, 519, 17_661),
     fits=is_occluded,
 )
 def occluded_duke(root: Path, /) -> Splits:
-    """Read Occluded-Duke as published: every query is partly hidden.
-
-    Args:
-        root: the folder with ``bounding_box_train``, or the one above it.
-
-    Raises:
-        DataError: the folder is not Occluded-Duke, a part of it is missing or empty, or a file name is not understood.
-    """
-    return read_duke("occluded_duke", root)
-
-
-def read_duke(name: str, root: Path) -> Splits:
-    """The three folders in Duke's naming.
-
-    Raises:
-        DataError: a folder cannot be listed or a name is not understood.
-    """
-    parts = {split: [parse_name(path) for path in list_images(root / folder)] for split, folder in FOLDERS.items()}
-    return Splits.of(name, root, parts)
-
-
-def parse_name(path: Path) -> Sample:
-    """Read person, camera and frame off a file name.
-
-    Raises:
-        DataError: the name is not Duke's.
-    """
-    match = NAME.match(path.name)
-    if match is None:
-        raise DataError(
-            f"cannot tell person, camera and frame from the name of '{path}', expected one like 0001_c2_f0046182.jpg; "
-            "rename the file, or read the folder as what it is (market1501?)"
-        )
-    pid, camid, frame = map(int, match.groups())
-    return Sample(path, pid, camid, frame=frame)
+    """Read Occluded-Duke as published: every query is partly hidden."""
+    return Splits.of("occluded_duke", root, NAMING.read_folders(root))

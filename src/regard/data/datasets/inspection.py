@@ -28,17 +28,16 @@ from regard.data.datasets import (
     shared_ids,
     unmatched_queries,
 )
-from regard.data.datasets.supplements import supplements
-from regard.data.listing import OTHER, Skipped, list_folders, noting
-from regard.errors import DataError
+from regard.data.datasets.layout import SPLITS
+from regard.data.datasets.market1501 import HAND_DRAWN, KINDS, LISTS, NAMING, departures, find_lists
+from regard.data.listing import OTHER, list_folders, noting
+from regard.errors import ConfigError, DataError
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, JUNK, Sample, Splits
 from regard.threads import check_processes
 from regard.wording import count
 
 __all__ = ["Inspection", "Part", "inspect", "inspect_all"]
-
-SPLITS = ("train", "query", "gallery")
 
 FEW = 256
 """Files up to which starting processes takes longer than opening them."""
@@ -107,6 +106,11 @@ class Inspection:
     notes: list[Finding] = field(default_factory=list)
     faults: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
+
+    def add(self, kind: str, text: str, files: Iterable[Path | str] = ()) -> None:
+        """Add a finding to ``others``, ``notes``, ``faults`` or ``warnings``."""
+        names = [relative(file, self.root) if isinstance(file, Path) else file for file in files]
+        getattr(self, kind).append(Finding(text, names))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
@@ -191,21 +195,23 @@ def inspect(
     report = Inspection(name, splits.root, quick, parts={split: describe(getattr(splits, split)) for split in SPLITS})
     if published := published_counts(name, **options):
         report.published = published._asdict()
-        report.faults += [Finding(line, []) for line in count_differences(splits, published)]
+        for line in count_differences(splits, published):
+            report.add("faults", line)
     samples = [sample for split in SPLITS for sample in getattr(splits, split)]
     pictures = [sample.path for sample in samples]
     masks = [sample.mask for sample in samples if sample.mask is not None]
     looks = look_at(dict.fromkeys((*pictures, *masks)), quick=quick, workers=workers, progress=progress)
-    check_skipped(report, splits.root, skipped)
+    for reason, found in skipped.reasons.items():
+        kind = "others" if reason == OTHER else "warnings"
+        report.add(kind, f"{count(len(found), reason)} left out", map(Path, found))
     check_nobody(report, splits)
-    check_files(report, splits.root, looks)
-    check_masks(report, splits.root, samples, looks)
-    measure(report, [looks[path] for path in dict.fromkeys(pictures)])
+    check_files(report, samples, looks)
     check_identities(report, splits)
     check_duplicates(report, splits, looks)
     check_labels(report)
-    for kind, text, files in supplements(splits):
-        getattr(report, kind).append(Finding(text, files))
+    if splits.options.get("gallery") != HAND_DRAWN:  # read and counted as the gallery, of which the lists do not speak
+        check_hand_drawn(report, splits)
+        check_lists(report, splits)
     return report
 
 
@@ -258,13 +264,6 @@ def look(path: Path, *, quick: bool) -> Look:
         return Look(error=str(error))
 
 
-def check_skipped(report: Inspection, root: Path, skipped: Skipped) -> None:
-    """What lies in the folders and was not read."""
-    for reason, found in skipped.reasons.items():
-        finding = Finding(f"{count(len(found), reason)} left out", relative(map(Path, found), root))
-        (report.others if reason == OTHER else report.warnings).append(finding)
-
-
 def check_nobody(report: Inspection, splits: Splits) -> None:
     """Numbers that mean junk or a distractor elsewhere, in people's own data sets."""
     if report.name == "folder":
@@ -272,26 +271,21 @@ def check_nobody(report: Inspection, splits: Splits) -> None:
         nobody = sorted(name for name in named if re.fullmatch(r"-1|0+", name))
         if nobody:
             text = "folders are read as people; distractors and junk are told in a table only"
-            report.warnings.append(Finding(f"{len(nobody)} {text}", nobody))
+            report.add("warnings", f"{len(nobody)} {text}", nobody)
     elif report.name == "table":
         for pid, kind in ((DISTRACTOR, "distractors: always wrong matches"), (JUNK, "junk: never ranked")):
-            found = [sample.path for sample in splits.gallery if sample.pid == pid]
-            if found:
+            if found := [sample.path for sample in splits.gallery if sample.pid == pid]:
                 text = f"pictures have pid {pid} and are {kind}; people are numbered from 1"
-                report.warnings.append(Finding(f"{len(found):,} {text}", relative(found, splits.root)))
+                report.add("warnings", f"{len(found):,} {text}", found)
 
 
-def check_files(report: Inspection, root: Path, looks: dict[Path, Look]) -> None:
-    """Files that could not be opened."""
+def check_files(report: Inspection, samples: list[Sample], looks: dict[Path, Look]) -> None:
+    """Files that could not be opened, masks whose size is not their picture's, and sizes of the pictures."""
     broken = [path for path, look in looks.items() if look.error]
     if len(broken) == 1:
-        report.faults.append(Finding(looks[broken[0]].error, []))
+        report.add("faults", looks[broken[0]].error)
     elif broken:
-        report.faults.append(Finding(f"{len(broken):,} files cannot be read", relative(broken, root)))
-
-
-def check_masks(report: Inspection, root: Path, samples: list[Sample], looks: dict[Path, Look]) -> None:
-    """Masks whose size is not their picture's."""
+        report.add("faults", f"{len(broken):,} files cannot be read", broken)
     other = [
         s.mask
         for s in samples
@@ -300,40 +294,38 @@ def check_masks(report: Inspection, root: Path, samples: list[Sample], looks: di
         and looks[s.mask][:2] != looks[s.path][:2]
     ]
     if other:
-        report.warnings.append(
-            Finding(f"{len(other):,} masks are of another size than the picture", relative(other, root))
-        )
-
-
-def measure(report: Inspection, looks: list[Look]) -> None:
-    """Smallest, median and largest picture."""
-    good = [look for look in looks if not look.error]
+        report.add("warnings", f"{len(other):,} masks are of another size than the picture", other)
+    good = [look for path in dict.fromkeys(sample.path for sample in samples) if not (look := looks[path]).error]
     if good:
-        heights, widths = [look.height for look in good], [look.width for look in good]
-        report.height = min(heights), statistics.median(heights), max(heights)
-        report.width = min(widths), statistics.median(widths), max(widths)
+        report.height, report.width = (
+            (min(side), statistics.median(side), max(side))
+            for side in ([look.height for look in good], [look.width for look in good])
+        )
 
 
 def check_identities(report: Inspection, splits: Splits) -> None:
     """People on both sides of the split, seen by one camera only, or searched for in vain."""
+
+    def some(pids: list[int]) -> str:
+        return "pid " + ", ".join(map(str, pids[:EXAMPLES])) + (", ..." if len(pids) > EXAMPLES else "")
+
     if shared := shared_ids(splits):
-        listed = ", ".join(map(str, shared[:EXAMPLES])) + (", ..." if len(shared) > EXAMPLES else "")
-        report.faults.append(Finding(f"{len(shared):,} identities are both in train and in query (pid {listed})", []))
-    for title, samples in (("train", splits.train), ("query and gallery", [*splits.query, *splits.gallery])):
-        wanted = {sample.pid for sample in (splits.train if title == "train" else splits.query)}
+        report.add("faults", f"{len(shared):,} identities are both in train and in query ({some(shared)})")
+    for title, people, samples in (
+        ("train", splits.train, splits.train),
+        ("query and gallery", splits.query, [*splits.query, *splits.gallery]),
+    ):
+        wanted = {sample.pid for sample in people}
         cameras: defaultdict[int, set[int]] = defaultdict(set)
         for sample in samples:
             cameras[sample.pid].add(sample.camid)
-        alone = sorted(pid for pid in wanted if len(cameras[pid]) == 1)
-        if alone:
-            listed = ", ".join(map(str, alone[:EXAMPLES])) + (", ..." if len(alone) > EXAMPLES else "")
-            text = f"{len(alone):,} of {len(wanted):,} identities in {title} are seen by one camera only (pid {listed})"
-            report.warnings.append(Finding(text, []))
-    unmatched = unmatched_queries(splits)
-    if unmatched:
+        if alone := sorted(pid for pid in wanted if len(cameras[pid]) == 1):
+            text = f"{len(alone):,} of {len(wanted):,} identities in {title} are seen by one camera only"
+            report.add("warnings", f"{text} ({some(alone)})")
+    if unmatched := unmatched_queries(splits):
         text = f"{len(unmatched):,} of {len(splits.query):,} queries have no match by another camera and are skipped"
-        where = report.faults if len(unmatched) == len(splits.query) else report.warnings
-        where.append(Finding(text, relative([sample.path for sample in unmatched], splits.root)))
+        kind = "faults" if len(unmatched) == len(splits.query) else "warnings"
+        report.add(kind, text, [sample.path for sample in unmatched])
 
 
 def check_duplicates(report: Inspection, splits: Splits, looks: dict[Path, Look]) -> None:
@@ -341,22 +333,20 @@ def check_duplicates(report: Inspection, splits: Splits, looks: dict[Path, Look]
     same: defaultdict[bytes, list[tuple[str, Sample]]] = defaultdict(list)
     for split in SPLITS:
         for sample in getattr(splits, split):
-            digest = looks[sample.path].digest
-            if digest is not None:
+            if (digest := looks[sample.path].digest) is not None:
                 same[digest].append((split, sample))
     found: dict[str, list[str]] = defaultdict(list)
     for copies in same.values():
         if len(copies) > 1:
-            names = [f"{split}/{name}" for (split, _), name in zip(copies, relative([s.path for _, s in copies], None))]
-            found[duplicate_kind(copies)].append(" = ".join(names))
-    for kind, text, findings in (
-        ("identities", "pictures are there under several identities", report.faults),
-        ("leak", "pictures of query or gallery are in train as well", report.faults),
-        ("splits", "pictures are both in query and in gallery", report.warnings),
-        ("twice", "pictures are there more than once in a split", report.warnings),
+            found[duplicate_kind(copies)].append(" = ".join(f"{split}/{sample.path.name}" for split, sample in copies))
+    for duplicate, kind, text in (
+        ("identities", "faults", "pictures are there under several identities"),
+        ("leak", "faults", "pictures of query or gallery are in train as well"),
+        ("splits", "warnings", "pictures are both in query and in gallery"),
+        ("twice", "warnings", "pictures are there more than once in a split"),
     ):
-        if found[kind]:
-            findings.append(Finding(f"{len(found[kind]):,} {text}", found[kind]))
+        if found[duplicate]:
+            report.add(kind, f"{len(found[duplicate]):,} {text}", found[duplicate])
 
 
 def duplicate_kind(copies: list[tuple[str, Sample]]) -> str:
@@ -374,9 +364,49 @@ def check_labels(report: Inspection) -> None:
     for split, part in report.parts.items():
         for label, labeled in (("masks", part.masks), ("keypoints", part.keypoints)):
             if 0 < labeled < part.images:
-                report.warnings.append(Finding(f"{split}: {label} for {labeled:,} of {part.images:,} pictures", []))
+                report.add("warnings", f"{split}: {label} for {labeled:,} of {part.images:,} pictures")
 
 
-def relative(paths: Iterable[Path], root: Path | None) -> list[str]:
-    """Paths below ``root``, or file names, as text."""
-    return [str(path.relative_to(root)) if root and path.is_relative_to(root) else path.name for path in paths]
+def check_hand_drawn(report: Inspection, splits: Splits) -> None:
+    """Names and number of Market-1501's hand-drawn boxes, where they are there."""
+    if splits.name != "market1501" or not (splits.root / HAND_DRAWN).is_dir():
+        return
+    try:
+        with noting():
+            boxes = NAMING.read_folder(splits.root / HAND_DRAWN)
+    except DataError as error:
+        report.add("warnings", str(error))
+        return
+    text = f"{count(len(boxes), 'hand-drawn box')} of {count(len({box.pid for box in boxes}), 'id')}"
+    report.add("notes", f"{HAND_DRAWN}: {text}; a gallery with gallery={HAND_DRAWN}")
+    wanted = published_counts(splits.name, gallery=HAND_DRAWN)
+    if wanted is not None and len(boxes) != wanted.gallery_images:
+        report.add("warnings", f"{HAND_DRAWN} images: {len(boxes):,} found, {wanted.gallery_images:,} published")
+
+
+def check_lists(report: Inspection, splits: Splits) -> None:
+    """Whether every query has its match lists, they can be read, and they say what identities and cameras say."""
+    home = splits.root / LISTS
+    if not home.is_dir():
+        return
+    asked = {f"{sample.path.stem}_{kind}.mat" for sample in splits.query for kind in KINDS}
+    if unasked := sorted(path for path in home.glob("[!.]*.mat") if path.name not in asked):
+        report.add("warnings", f"{LISTS}: {count(len(unasked), 'list')} of no query", unasked)
+    try:
+        lists = find_lists(splits)
+    except (ConfigError, DataError) as error:
+        report.add("faults", str(error))
+        return
+    found = list(departures(lists, splits.query, splits.gallery))
+    total = count(len(splits.query), "query")
+    agree = f"those of {len(splits.query) - len(found):,} as" if found else "all as"
+    text = f"{count(2 * len(splits.query), 'list')} for {total}, {agree} identity and camera say"
+    report.add("notes", f"{LISTS}: {text}; scores go by them with eval.protocol=lists")
+    if found:
+        text = f"{LISTS}: the lists of {count(len(found), 'query')} depart from identity and camera"
+        report.add("warnings", text, found)
+
+
+def relative(path: Path, root: Path) -> str:
+    """A path below ``root``, or its file name, as text."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name

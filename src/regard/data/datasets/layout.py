@@ -1,4 +1,4 @@
-"""What a data set's folder looks like, and finding it under the path a user gave.
+"""What a data set's folder looks like, finding it under the path a user gave, and what its splits must hold.
 
 A data set is one function that reads a folder, registered with what the folder must hold::
 
@@ -6,40 +6,55 @@ A data set is one function that reads a folder, registered with what the folder 
     def market1501(root: Path, /) -> Splits: ...
 
 The registered name accepts the folder itself or one above it, and hands over only splits that passed
-:func:`regard.data.datasets.paths_check.check_splits`. Keyword arguments of the function are the data set's options.
+:func:`check_splits`; the other functions on splits only report, and leave the choice to the caller. Keyword arguments
+of the function are the data set's options. Every reader raises a DataError where the folder is not the data set, a
+part of it is missing, empty or damaged, or a file name is not understood, and a ConfigError where an option is wrong.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from regard.data.datasets.paths_check import Counts, check_splits
 from regard.data.listing import OTHER, is_noting, list_folders, list_images, noting
-from regard.errors import DataError
+from regard.errors import ConfigError, DataError
 from regard.registry import DATASETS
 from regard.storage import plain_text
-from regard.structures import Splits
+from regard.structures import DISTRACTOR, JUNK, Sample, Splits
 
 __all__ = [
-    "LAYOUTS",
-    "Layout",
-    "dataset",
-    "find_homes",
-    "find_root",
-    "first_image",
-    "list_folders",
-    "list_images",
-]
+    "FOLDERS", "LAYOUTS", "SPLITS", "Counts", "Layout", "Naming", "check_splits", "choice", "count",
+    "count_differences", "dataset", "find_homes", "find_root", "first_image", "list_folders", "list_images",
+    "shared_ids", "unmatched_queries",
+]  # fmt: skip
 
 LOG = logging.getLogger(__name__)
 
+SPLITS = ("train", "query", "gallery")
+
+FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+"""Split -> its folder, in Market-1501 and all that keep its layout."""
+
 DEPTH = 2
 """How many folders with a data set's usual names are opened below a given root (``grid/underground_reid``)."""
+
+
+class Counts(NamedTuple):
+    """Sizes of the three splits; ``gallery_images`` includes distractors and junk."""
+
+    train_images: int
+    train_ids: int
+    query_images: int
+    query_ids: int
+    gallery_images: int
+    distractors: int = 0
+    junk: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,3 +208,124 @@ def describe_folders(folder: Path, limit: int = 8) -> str:
     names = list_folders(folder)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"folders there: {', '.join(names[:limit]) or 'none'}{more}"
+
+
+class Naming(NamedTuple):
+    """How a data set names its files.
+
+    Attributes:
+        pattern: with the group pid, and camid, sequence and frame as far as names have them.
+        example: a good name.
+        told: what a name tells.
+        step: what to do with a file of another name.
+    """
+
+    pattern: re.Pattern[str]
+    example: str
+    told: str = "the person"
+    step: str = "rename the file or take it out of the folder"
+
+    def fits(self, folder: Path) -> bool:
+        """Whether the first picture in a folder is named so."""
+        return self.pattern.match(first_image(folder)) is not None
+
+    def read(self, path: Path, camid: int = 0, offset: int = 0) -> Sample:
+        """Read a sample off a file name; ``offset`` is added to the pid, ``camid`` taken where names have none.
+
+        Raises:
+            DataError: the name is another.
+        """
+        match = self.pattern.match(path.name)
+        if match is None:
+            raise DataError(
+                f"cannot tell {self.told} from the name of '{path}', expected one like {self.example}; {self.step}"
+            )
+        known: dict[str, Any] = {group: int(number) for group, number in match.groupdict().items() if number}
+        return Sample(path, known.pop("pid") + offset, known.pop("camid", camid), **known)
+
+    def read_folder(self, folder: Path, camid: int = 0, offset: int = 0) -> list[Sample]:
+        """Read every picture of a folder, sorted by file name."""
+        return [self.read(path, camid, offset) for path in list_images(folder)]
+
+    def read_folders(self, home: Path) -> dict[str, list[Sample]]:
+        """Read Market-1501's three folders, by split."""
+        return {split: self.read_folder(home / folder) for split, folder in FOLDERS.items()}
+
+
+def choice(name: str, option: str, value: Any, allowed: Iterable[Any]) -> Any:
+    """``value``, which must be one of ``allowed`` and of the same type.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    allowed = list(allowed)
+    if not any(value == one and type(value) is type(one) for one in allowed):
+        listed = ", ".join(map(str, allowed))
+        raise ConfigError(f"{name}: option {option} is {value!r}, expected one of {listed}; correct it")
+    return value
+
+
+def check_splits(splits: Splits, *, test_only: bool = False) -> None:
+    """Check that there is something to train on and to evaluate.
+
+    Args:
+        splits: what a data set read.
+        test_only: nothing to train on is expected.
+
+    Raises:
+        DataError: a split is empty, an image to train on or to search for shows nobody in particular (junk or
+            distractor), or there is only one identity to train on.
+    """
+    for split in ("query", "gallery") if test_only else ("train", "query", "gallery"):
+        if not getattr(splits, split):
+            raise DataError(
+                f"{splits.name} in '{splits.root}' has an empty {split} split, expected at least one image; "
+                "unpack or make the data set again"
+            )
+    for split in ("train", "query"):
+        nobody = next((sample for sample in getattr(splits, split) if sample.pid <= DISTRACTOR), None)
+        if nobody is not None:
+            raise DataError(
+                f"'{nobody.path}' has pid {nobody.pid}, which marks a distractor (0) or junk (-1) and belongs in the "
+                f"gallery, not in {split}; move the file or give it a pid from 1 up"
+            )
+    if not test_only and splits.num_ids < 2:
+        raise DataError(
+            f"{splits.name} in '{splits.root}' has a single training identity, expected at least 2; "
+            "check the first number of the file names"
+        )
+
+
+def unmatched_queries(splits: Splits) -> list[Sample]:
+    """Queries whose person no other camera of the gallery has seen; evaluation skips them."""
+    cameras: defaultdict[int, set[int]] = defaultdict(set)
+    for sample in splits.gallery:
+        cameras[sample.pid].add(sample.camid)
+    return [query for query in splits.query if not cameras[query.pid] - {query.camid}]
+
+
+def shared_ids(splits: Splits) -> list[int]:
+    """Identities both trained on and searched for, sorted; empty in every published protocol."""
+    return sorted({sample.pid for sample in splits.train} & {sample.pid for sample in splits.query})
+
+
+def count(splits: Splits) -> Counts:
+    """Images and identities of each split."""
+    return Counts(
+        train_images=len(splits.train),
+        train_ids=splits.num_ids,
+        query_images=len(splits.query),
+        query_ids=len({sample.pid for sample in splits.query}),
+        gallery_images=len(splits.gallery),
+        distractors=sum(sample.pid == DISTRACTOR for sample in splits.gallery),
+        junk=sum(sample.pid == JUNK for sample in splits.gallery),
+    )
+
+
+def count_differences(splits: Splits, published: Counts) -> list[str]:
+    """One line for every count that is not the published one: ``"query images: 3,367 found, 3,368 published"``."""
+    return [
+        f"{name.replace('_', ' ')}: {found:,} found, {expected:,} published"
+        for name, found, expected in zip(Counts._fields, count(splits), published)
+        if found != expected
+    ]

@@ -24,10 +24,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from regard.data.datasets.layout import dataset, first_image, list_images
-from regard.data.datasets.market1501 import FOLDERS
-from regard.data.datasets.paths_check import Counts
-from regard.data.datasets.random_splits import choice
+from regard.data.datasets.layout import FOLDERS, Counts, Naming, choice, dataset, first_image, list_images
 from regard.errors import DataError
 from regard.storage import read_regular
 from regard.structures import Sample, Splits
@@ -35,43 +32,39 @@ from regard.structures import Sample, Splits
 __all__ = ["TRAIN_IDS", "msmt17"]
 
 TRAIN_IDS = 1_041
+OFFSETS = {"train": 1, "query": 1 + TRAIN_IDS, "gallery": 1 + TRAIN_IDS}
+"""Split -> what is added to its labels."""
 
 LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 
-NAME = re.compile(r"(?P<pid>\d+)_\d+_(?P<camid>\d+)_[^_]+_(?P<frame>\d+)(?=[_.])", re.ASCII)
-CONVERTED = re.compile(r"(?P<pid>\d+)_c(?P<camid>\d+)_(?P<frame>\d+)(?=[_.])", re.ASCII)
+EXAMPLE = "0000_000_01_0303morning_0015_0.jpg or 0000_c14_0030.jpg"
+
+NAMING, CONVERTED = (
+    Naming(re.compile(pattern, re.ASCII), EXAMPLE, "person and camera")
+    for pattern in (
+        r"(?P<pid>\d+)_\d+_(?P<camid>\d+)_[^_]+_(?P<frame>\d+)(?=[_.])",
+        r"(?P<pid>\d+)_c(?P<camid>\d+)_(?P<frame>\d+)(?=[_.])",
+    )
+)
 
 
 def is_msmt17(root: Path) -> bool:
     """Whether a folder with lists or with Market-1501's folders holds MSMT17's names."""
-    if (root / LISTS[0]).exists():
-        return True
     first = first_image(root / FOLDERS["train"])
-    if NAME.match(first):
+    if (root / LISTS[0]).exists() or NAMING.pattern.match(first):
         return True
-    converted = CONVERTED.match(first)  # its first person is 0, who could not be trained on in Market-1501's naming
-    return converted is not None and (int(converted["pid"]) == 0 or "msmt" in root.absolute().name.lower())
+    match = CONVERTED.pattern.match(first)  # its first person is 0, who could not be trained on in Market-1501's naming
+    return match is not None and (int(match["pid"]) == 0 or "msmt" in root.absolute().name.lower())
 
 
 def published(*, val: bool = True) -> Counts:
     """Counts of the lists with and without validation."""
-    return Counts(
-        train_images=32_621 if val else 30_248,
-        train_ids=TRAIN_IDS,
-        query_images=11_659,
-        query_ids=3_060,
-        gallery_images=82_161,
-        distractors=0,
-        junk=0,
-    )
+    return Counts(32_621 if val else 30_248, TRAIN_IDS, 11_659, 3_060, 82_161)
 
 
 @dataset(
     "msmt17",
-    variants=(
-        ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt"),
-        tuple(FOLDERS.values()),
-    ),
+    variants=(LISTS, tuple(FOLDERS.values())),
     folders=("MSMT17_V2", "MSMT17_V1", "MSMT17", "msmt17-v2", "msmt17-v1", "msmt"),
     published=published,
     fits=is_msmt17,
@@ -82,22 +75,24 @@ def msmt17(root: Path, /, *, val: bool = True) -> Splits:
     Args:
         root: the folder with ``list_train.txt``, or one above it.
         val: train on the validation list too, as most published results do; converted folders have no such list.
-
-    Raises:
-        DataError: the folder is not MSMT17, a part of it is missing or empty, a list names a picture that is not
-            there, or a name is not understood.
     """
     choice("msmt17", "val", val, (True, False))
+    parts: dict[str, list[Sample]] = {}
     if not (root / LISTS[0]).exists():
-        return read_converted(root)
-    train_folder, test_folder = find_pictures(root)
-    train = read_list(root / "list_train.txt", train_folder, offset=1)
-    if val:
-        train += read_list(root / "list_val.txt", train_folder, offset=1)
-    query = read_list(root / "list_query.txt", test_folder, offset=1 + TRAIN_IDS)
-    gallery = read_list(root / "list_gallery.txt", test_folder, offset=1 + TRAIN_IDS)
-    train, query, gallery = (sorted(part, key=lambda s: s.path.name) for part in (train, query, gallery))
-    return Splits("msmt17", root, train, query, gallery)
+        for split, folder in FOLDERS.items():
+            paths = list_images(root / folder)
+            parts[split] = [
+                (NAMING if NAMING.pattern.match(path.name) else CONVERTED).read(path, offset=OFFSETS[split])
+                for path in paths
+            ]
+        return Splits.of("msmt17", root, parts)
+    train, test = find_pictures(root)
+    for split, folder, names in (
+        ("train", train, LISTS[: 1 + val]), ("query", test, LISTS[2:3]), ("gallery", test, LISTS[3:]),
+    ):  # fmt: skip
+        samples = [sample for name in names for sample in read_list(root / name, folder, OFFSETS[split])]
+        parts[split] = sorted(samples, key=lambda sample: sample.path.name)
+    return Splits.of("msmt17", root, parts)
 
 
 def find_pictures(root: Path) -> tuple[Path, Path]:
@@ -131,7 +126,7 @@ def read_list(file: Path, folder: Path, offset: int) -> list[Sample]:
         if not line.strip():
             continue
         name, label = ["", *line.rsplit(maxsplit=1)][-2:]
-        match = NAME.match(Path(name).name)
+        match = NAMING.pattern.match(Path(name).name)
         if match is None or not label.isdecimal():
             raise DataError(
                 f"'{file}' line {number} is {line[:80]!r}, expected one like "
@@ -144,32 +139,3 @@ def read_list(file: Path, folder: Path, offset: int) -> list[Sample]:
             raise DataError(f"there is no '{path}', which '{file}' names in line {number}; unpack the data set again")
         samples.append(Sample(path, int(label) + offset, int(match["camid"]), frame=int(match["frame"])))
     return samples
-
-
-def read_converted(root: Path) -> Splits:
-    """The folders of Market-1501 with either naming; the same numbers as from the lists.
-
-    Raises:
-        DataError: a folder cannot be listed or a name is not understood.
-    """
-    offsets = {"train": 1, "query": 1 + TRAIN_IDS, "gallery": 1 + TRAIN_IDS}
-    parts = {
-        split: [parse_name(path, offsets[split]) for path in list_images(root / folder)]
-        for split, folder in FOLDERS.items()
-    }
-    return Splits.of("msmt17", root, parts)
-
-
-def parse_name(path: Path, offset: int) -> Sample:
-    """Read person, camera and frame off a file name.
-
-    Raises:
-        DataError: the name is not MSMT17's.
-    """
-    match = NAME.match(path.name) or CONVERTED.match(path.name)
-    if match is None:
-        raise DataError(
-            f"cannot tell person and camera from the name of '{path}', expected one like "
-            "0000_000_01_0303morning_0015_0.jpg or 0000_c14_0030.jpg; rename the file or take it out of the folder"
-        )
-    return Sample(path, int(match["pid"]) + offset, int(match["camid"]), frame=int(match["frame"]))

@@ -1,7 +1,7 @@
 """Checkpoints of the originally released networks, brought into ours.
 
 Each importer is one entry of ``IMPORTERS``: a function from the file's tensors (and what to call the file in an error)
-to a :class:`~regard.models.importers.translation.Translation`, written in a module of its own. What all of them
+to a :class:`~regard.models.importers.translation.Translation`, in a module for networks of one kind. What all of them
 share - reading, building, fitting, reporting - is here.
 """
 
@@ -19,14 +19,7 @@ from regard.errors import CheckpointError, UnknownNameError, check_kind
 from regard.input_spec import InputSpec
 from regard.models.build import create_model
 from regard.models.contract import ReIDModel
-from regard.models.importers import (
-    released_apnet,
-    released_daaf,
-    released_dsp,
-    released_mudeep,
-    released_resnet,
-    released_rga,
-)
+from regard.models.importers import released_daaf, released_parts, released_pyramids, resnet
 from regard.models.importers.tensor_file import as_tensors, read_tensors
 from regard.models.importers.translation import ImportReport, Translation
 from regard.models.saved import load_weights
@@ -68,8 +61,9 @@ def import_released(
         check_kind("source", source, (str, Path), "a checkpoint file, or a mapping of names to tensors")
         origin, tensors = str(source), read_tensors(source)
     _check_network(tensors, network, origin)
+    translate, seen = IMPORTERS[network]
     try:
-        translation = IMPORTERS[network](tensors, origin)
+        translation = translate(tensors, origin)
     except (IndexError, TypeError) as error:  # of a tensor with fewer axes than any that was trained
         raise CheckpointError(f"{origin} holds tensors that no {network} has ({error}); give a whole file") from error
     if translation.size:
@@ -78,7 +72,7 @@ def import_released(
             raise CheckpointError(f"{origin} does not tell the size of its pictures: {told}")
         size, options = told, {"height": told[0], "width": told[1], **options}
     model = create_model(translation.model, translation.num_ids, **{**translation.options, **options})
-    model.input, model.imported = INPUTS[network].resized(size), network
+    model.input, model.imported = seen.resized(size), network
     model.import_report = _fit(model, tensors, translation, origin)
     return model.eval()
 
@@ -129,13 +123,9 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 def _without_kernel(value: Tensor, wanted: Tensor | None) -> Tensor:
     """A tensor without the axes of length 1 that ours does not have: the weight of a 1 x 1 convolution,
     (out, in, 1, 1), as that of a linear layer, a vector that was kept as (1, C, 1, 1)."""
-    if wanted is not None and _long_axes(value) == _long_axes(wanted):
+    if wanted is not None and [n for n in value.shape if n > 1] == [n for n in wanted.shape if n > 1]:
         return value.reshape(wanted.shape)
     return value
-
-
-def _long_axes(tensor: Tensor) -> list[int]:
-    return [length for length in tensor.shape if length > 1]
 
 
 MARKS: dict[str, tuple[str, ...]] = {
@@ -152,30 +142,17 @@ MARKS: dict[str, tuple[str, ...]] = {
 }
 """Tensor that only some released networks have -> those networks."""
 
-IMPORTERS: dict[str, Callable[[Mapping[str, Tensor], str], Translation]] = {
-    "apnet": released_apnet.apnet,
-    "daaf": released_daaf.daaf,
-    "daaf-mindspore": released_daaf.daaf_mindspore,
-    "dsp": released_dsp.dsp,
-    "sa": released_dsp.sa,
-    "msea": released_apnet.msea,
-    "mudeep": released_mudeep.mudeep,
-    "pcb": released_dsp.pcb,
-    "resnet": released_resnet.resnet,
-    "rga": released_rga.rga,
+IMPORTERS: dict[str, tuple[Callable[[Mapping[str, Tensor], str], Translation], InputSpec]] = {
+    "apnet": (released_pyramids.apnet, InputSpec(384, 192)),
+    "daaf": (released_daaf.daaf, InputSpec(256, 128, flip=False)),
+    "daaf-mindspore": (released_daaf.daaf_mindspore, InputSpec(256, 128)),
+    "dsp": (released_parts.dsp, InputSpec(384, 128, flip=False)),
+    "sa": (released_parts.sa, InputSpec(384, 128, flip=False)),
+    "msea": (released_pyramids.msea, InputSpec(384, 192)),
+    "mudeep": (released_parts.mudeep, InputSpec(384, 192, "bicubic")),
+    "pcb": (released_parts.pcb, InputSpec(384, 128, flip=False)),
+    "resnet": (resnet.resnet, InputSpec(256, 128, flip=False)),
+    "rga": (released_pyramids.rga, InputSpec(256, 128, flip=False)),
 }
-"""Released network -> reader of its state dict."""
-
-INPUTS: dict[str, InputSpec] = {
-    "apnet": InputSpec(384, 192),
-    "daaf": InputSpec(256, 128, flip=False),
-    "daaf-mindspore": InputSpec(256, 128),
-    "dsp": InputSpec(384, 128, flip=False),
-    "pcb": InputSpec(384, 128, flip=False),
-    "resnet": InputSpec(256, 128, flip=False),
-    "sa": InputSpec(384, 128, flip=False),
-    "msea": InputSpec(384, 192),
-    "mudeep": InputSpec(384, 192, "bicubic"),
-    "rga": InputSpec(256, 128, flip=False),
-}
-"""Released network -> what its authors' code shows it in training and test, which no tensor tells."""
+"""Released network -> reader of its state dict, and what its authors' code shows it in training and test, which no
+tensor tells."""

@@ -19,8 +19,8 @@ from typing import Any
 from torch import Tensor
 
 from regard.errors import CheckpointError
-from regard.models.importers.mindspore_names import torch_name
-from regard.models.importers.translation import Translation, rename
+from regard.models.importers.resnet import torch_name
+from regard.models.importers.translation import Translation, check_whole, count_ids, rename, resnet_rules
 
 __all__ = ["daaf", "daaf_mindspore"]
 
@@ -34,15 +34,12 @@ BRANCHES = {
     r"conv_(\d)\.": r"pab.heads.\1.",
     r"trans_conv_m(\d)\.": r"hab.decoder.doublings.\1.",
     r"conv_m0\.": "hab.decoder.heads.0.",
-    r"backbone_mask_resnet\.0\.": "hab.copied.0.layer2.",
-    r"backbone_mask_resnet\.1\.": "hab.copied.1.layer3.",
-    r"backbone_mask_resnet\.2\.": "hab.copied.2.layer4.",
+    **{rf"backbone_mask_resnet\.{number}\.": f"hab.copied.{number}.layer{number + 2}." for number in range(3)},
 }
 """Pattern of both codes' names of the branches -> ours."""
 
 RULES = {
-    r"base\.(conv1|bn1)\.": r"backbone.stages.0.\1.",
-    r"base\.layer(\d)\.": r"backbone.stages.\1.layer\1.",
+    **resnet_rules("base"),
     r"bottleneck\.": "neck.",
     r"classifier\.": "classifier.",
     **BRANCHES,
@@ -53,9 +50,7 @@ MINDSPORE_RULES = {
     r"backone\.0\.": "backbone.stages.0.conv1.",
     r"backone\.1\.": "backbone.stages.0.bn1.",
     r"backone\.4\.": "backbone.stages.1.layer1.",
-    r"backone2\.0\.": "backbone.stages.2.layer2.",
-    r"backone2\.1\.": "backbone.stages.3.layer3.",
-    r"backone2\.2\.": "backbone.stages.4.layer4.",
+    **{rf"backone2\.{number}\.": f"backbone.stages.{number + 2}.layer{number + 2}." for number in range(3)},
     r"reduction\.0\.": "neck.conv.",
     r"reduction\.1\.": "neck.norm.",
     r"fc_class\.": "classifier.",
@@ -73,21 +68,14 @@ def daaf(tensors: Mapping[str, Tensor], origin: str) -> Translation:
             f"{origin} is not a DAAF checkpoint: it has neither {PAB} (PAB) nor {HAB} (HAB) on a ResNet-50, but "
             f"{', '.join((strangers or sorted(tensors))[:3])}, …; give a file of the DAAF code, or say whose it is"
         )
-    if "classifier.weight" not in tensors:
-        raise CheckpointError(
-            f"{origin} has no classifier.weight, which tells the number of identities; give the whole checkpoint"
-        )
-    return Translation("daaf", len(tensors["classifier.weight"]), _options("bot", tensors, origin), names)
+    return Translation("daaf", count_ids(tensors, origin), _options("bot", tensors, origin), names)
 
 
 def daaf_mindspore(tensors: Mapping[str, Tensor], origin: str) -> Translation:
     """DAAF of MindSpore: with the branches of its training (its class ``DAAF``) or plain (``Trinet``)."""
-    lacking = [key for key in ("backone.0.weight", "reduction.0.weight", "fc_class.weight") if key not in tensors]
-    if lacking:
-        raise CheckpointError(
-            f"{origin} is no checkpoint of DAAF's MindSpore code: it has no {lacking[0]}, but "
-            f"{', '.join(sorted(tensors)[:3])}, …; give the whole checkpoint of a training, or say whose it is"
-        )
+    needed = dict.fromkeys(("backone.0.weight", "reduction.0.weight", "fc_class.weight"), "")
+    fault = "is no checkpoint of DAAF's MindSpore code"
+    check_whole(tensors, origin, needed, fault, "give the whole checkpoint of a training, or say whose it is")
     names = {key: torch_name(name) for key, name in rename(tensors, MINDSPORE_RULES).items()}
     return Translation("daaf", len(tensors["fc_class.weight"]), _options("mindspore", tensors, origin), names)
 
@@ -101,19 +89,14 @@ def _options(preset: str, tensors: Mapping[str, Tensor], origin: str) -> dict[st
         "hab_tap": "layer1_copy" if COPY in tensors else "layer4",
         "backbone": "resnet50",
     }
-    for branch in (HAB, PAB):
-        if branch in tensors:
-            options["decoder"] = _kernel(tensors[branch], branch, origin)
+    for name in [name for name in (HAB, PAB) if name in tensors]:
+        shape = tuple(tensors[name].shape)  # of a transposed convolution, (w, 64, k, k)
+        if len(shape) != 4 or shape[-1] not in KERNELS:
+            raise CheckpointError(
+                f"{origin} holds {name} of shape {shape}, no transposed convolution of 2 x 2 or 3 x 3; "
+                f"give a file saved by the DAAF code"
+            )
+        options["decoder"] = KERNELS[shape[-1]]
     if PAB in tensors:
         options["group_width"] = len(tensors[PAB])
     return options
-
-
-def _kernel(weight: Tensor, name: str, origin: str) -> str:
-    """The decoder's option for a transposed convolution, (w, 64, k, k)."""
-    if weight.ndim != 4 or weight.shape[-1] not in KERNELS:
-        raise CheckpointError(
-            f"{origin} holds {name} of shape {tuple(weight.shape)}, no transposed convolution of 2 x 2 or 3 x 3; "
-            f"give a file saved by the DAAF code"
-        )
-    return KERNELS[weight.shape[-1]]

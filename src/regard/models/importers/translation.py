@@ -1,4 +1,7 @@
-"""What an importer of released checkpoints hands over, our names for the authors' tensors, and what became of them."""
+"""What an importer of released checkpoints hands over, our names for the authors' tensors, and what became of them.
+
+Shapes: N identities.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["ImportReport", "Translation", "rename"]
+from regard.errors import CheckpointError
+
+__all__ = ["ImportReport", "Translation", "check_whole", "count_ids", "rename", "resnet_rules"]
 
 
 class Translation(NamedTuple):
@@ -55,17 +60,57 @@ class ImportReport:
     conflicting: list[str]
 
     def __str__(self) -> str:
-        counts = ", ".join(
-            f"{len(getattr(self, kind))} {kind}" for kind in ("used", "unused", "missing", "conflicting")
-        )
-        return f"{self.source}: {counts}"
+        kinds = ("used", "unused", "missing", "conflicting")
+        return f"{self.source}: {', '.join(f'{len(getattr(self, kind))} {kind}' for kind in kinds)}"
+
+
+def resnet_rules(place: str) -> dict[str, str]:
+    """Pattern of torchvision's names of a ResNet under ``place`` -> ours."""
+    return {
+        rf"{place}\.(conv1|bn1)\.": r"backbone.stages.0.\1.",
+        rf"{place}\.layer(\d)\.": r"backbone.stages.\1.layer\1.",
+    }
 
 
 def rename(tensors: Mapping[str, Tensor], rules: Mapping[str, str]) -> dict[str, str]:
     """Source name -> our name by the rules (pattern at the start of the name -> replacement), in their order."""
-    names = {}
-    for pattern, replacement in rules.items():
-        for key in tensors:
-            if re.match(pattern, key):
-                names[key] = re.sub(pattern, replacement, key, count=1)
-    return names
+    return {
+        key: re.sub(pattern, replacement, key, count=1)
+        for pattern, replacement in rules.items()
+        for key in tensors
+        if re.match(pattern, key)
+    }
+
+
+def check_whole(tensors: Mapping[str, Tensor], origin: str, needed: Mapping[str, str], fault: str, remedy: str) -> None:
+    """Refuse a file without a tensor that every checkpoint of its network has.
+
+    Args:
+        tensors: of the file.
+        origin: what to call it.
+        needed: name -> what that is; empty where the name says it.
+        fault: what is said of a file without one, as "is not a whole RGA checkpoint".
+        remedy: what to do.
+
+    Raises:
+        CheckpointError: it lacks one.
+    """
+    for key, meaning in needed.items():
+        if key not in tensors:
+            raise CheckpointError(
+                f"{origin} {fault}: it has no {key}{meaning and f' ({meaning})'}, but "
+                f"{', '.join(sorted(tensors)[:3])}, …; {remedy}"
+            )
+
+
+def count_ids(tensors: Mapping[str, Tensor], origin: str) -> int:
+    """N, by the rows of ``classifier.weight``.
+
+    Raises:
+        CheckpointError: there is no such tensor.
+    """
+    if "classifier.weight" not in tensors:
+        raise CheckpointError(
+            f"{origin} has no classifier.weight, which tells the number of identities; give the whole checkpoint"
+        )
+    return len(tensors["classifier.weight"])
