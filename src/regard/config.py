@@ -121,7 +121,7 @@ class OpenSection(Section):
 
 
 class LabelFilesConfig(Section):
-    """Where masks and keypoints of a data set are kept (docs/labels.md)."""
+    """Where masks and keypoints of a data set are kept (docs/how-to/labels.md)."""
 
     mask_root: Place | None = says(None, "folder of mask pictures")
     keypoint_root: Place | None = says(None, "folder of heat maps")

@@ -22,8 +22,7 @@ from regard.data import load_dataset
 from regard.engine.build import build_model
 from regard.engine.run import resume_run, start_run
 from regard.errors import CheckpointError
-from regard.evaluation.color_histogram import color_histograms
-from regard.evaluation.embed import evaluate_splits
+from regard.evaluation.embed import color_histograms, evaluate_splits
 from regard.evaluation.run import Run
 from regard.explain import attention_layers, similarity_cam
 from regard.explain.figures.map_figures import figure_bytes

@@ -87,7 +87,7 @@ def train(
     criterion, criterion_optimizer = state.criterion, build_criterion_optimizer(state.criterion)
     model, optimizer, done = state.model, state.optimizer, state.progress
     start(state, splits, resume)
-    loader = build_loader(config, splits, folder, runtime, run_input(config, model))
+    loader = build_loader(config, splits, folder, runtime, run_input(config, model.input))
     timer = StepTimer(folder, config.train.profile if runtime.is_main else 0, runtime.device)
     learn = TrainStep(network, model, criterion, runtime, check_pieces(config, runtime), timer=timer)
     clock = time.perf_counter()
