@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regard.crowd.body.mesh import Body
-from regard.crowd.camera.view import Figure
-from regard.crowd.clothes.roster import roster
 from regard.crowd.dataset.crowd_folder import CAMERAS
-from regard.crowd.dataset.plan import Shot, plan_jobs
+from regard.crowd.dataset.plan import Job, Shot, plan_jobs
 from regard.crowd.dataset.request import Request, checked_request
-from regard.crowd.dataset.worker import Scene, Studio, Task
+from regard.crowd.dataset.worker import Scene, Studio
+from regard.crowd.render.raster import Figure
 from regard.crowd.render.shoot import Take
 
 SMALL = {"train_ids": 3, "test_ids": 1, "cameras": 2, "per_camera": 2, "cameras_per_id": (2, 2)}
@@ -26,9 +24,8 @@ CLEAR = {
 class Sitting(NamedTuple):
     """Everything that goes into a picture, and the picture."""
 
-    task: Task
+    job: Job
     scene: Scene
-    body: Body | None
     figure: Figure | None
     take: Take
 
@@ -44,18 +41,16 @@ class Album:
         self.request = small_request(**options)
         (folder / CAMERAS).mkdir(parents=True)
         self.studio = Studio(self.request, folder)
-        for camera in range(1, self.request.cast.cameras + 1):
+        for camera in range(1, self.request.cameras + 1):
             self.studio.make_set(camera)
         self.sittings = list(self.sit())
 
     def sit(self) -> Iterator[Sitting]:
-        cast, studio = self.request.cast, self.studio
-        people = roster(self.request.seed, cast.train_ids + cast.test_ids, cast.distractors, self.request.knobs)
-        for job in plan_jobs(self.request.seed, cast):
-            task = Task(job, None if job.person is None else people[job.person])
-            scenes = [scene for visit in job.visits for scene in studio.stage(task, visit.camera, visit.shots)]
-            for scene, (body, figure) in zip(scenes, studio.pose(task.person, scenes)):
-                yield Sitting(task, scene, body, figure, studio.take(task, scene, body, figure))
+        studio = self.studio
+        for job in plan_jobs(self.request):
+            scenes = [scene for visit in job.visits for scene in studio.stage(job, visit)]
+            for scene, figure in zip(scenes, studio.pose(job.person, scenes)):
+                yield Sitting(job, scene, figure, studio.take(job, scene, figure))
 
     @property
     def takes(self) -> list[Take]:

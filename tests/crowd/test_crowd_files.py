@@ -15,12 +15,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from crowd_album import SMALL
+from crowd_album import SMALL, small_request
 from PIL import Image
 
 from regard.crowd import contact_sheet, make_crowd
 from regard.crowd.dataset import generate as make_module
-from regard.crowd.dataset.plan import FOLDERS, Cast, plan_jobs
+from regard.crowd.dataset.plan import FOLDERS, plan_jobs
 from regard.crowd.dataset.worker import Studio
 from regard.errors import ConfigError, DataError, RegardError, StorageError
 
@@ -345,7 +345,7 @@ def die(_):
 
 
 def test_a_killed_worker_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(make_module, "run_task", die)
+    monkeypatch.setattr(make_module, "run_job", die)
     with pytest.raises(RegardError, match="try fewer workers") as caught:
         make(tmp_path / "crowd", workers=2)
     assert "\n" not in str(caught.value)
@@ -391,10 +391,11 @@ def test_bad_numbers_are_named(tmp_path, options, words):
 @pytest.mark.parametrize("span", [(1, 2), (1, 6), (2, 3), (6, 6)])
 @pytest.mark.parametrize("per_camera", [1, 3])
 def test_every_query_has_a_match_by_another_camera(span, per_camera):
-    cast = Cast(20, 30, 6, per_camera, span, 11, 9)
+    people = {"train_ids": 20, "test_ids": 30, "cameras": 6, "distractors": 11, "junk": 9}
+    request = small_request(seed=5, per_camera=per_camera, cameras_per_id=span, **people)
     shots = [
         (job.pid, visit.camera, shot.folder, shot.name)
-        for job in plan_jobs(5, cast)
+        for job in plan_jobs(request)
         for visit in job.visits
         for shot in visit.shots
     ]
@@ -414,7 +415,7 @@ def test_every_query_has_a_match_by_another_camera(span, per_camera):
 def test_many_distractors_have_names_of_their_own():
     shots = [
         shot.name
-        for job in plan_jobs(0, Cast(1, 1, 2, 1, (2, 2), 3000, 1500))
+        for job in plan_jobs(small_request(seed=0, train_ids=1, per_camera=1, distractors=3000, junk=1500))
         for visit in job.visits
         for shot in visit.shots
     ]

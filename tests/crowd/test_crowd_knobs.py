@@ -103,14 +103,14 @@ def test_camera_spread_sets_cameras_apart(tiny_album):
 def test_lookalikes_dress_alike():
     kinds = []
     for share in (0, 1):
-        people = roster(0, 60, 0, Knobs(lookalikes=share, lookalike_family=10, lookalike_edits=1))
+        people = roster(0, 60, Knobs(lookalikes=share, lookalike_family=10, lookalike_edits=1))
         kinds.append(len({(p.top.kind, p.top.color_name, p.bottom.kind, p.bottom.color_name) for p in people}))
     assert kinds[0] > 50
     assert kinds[1] < 20
 
 
 def test_lookalikes_are_different_people():
-    people = roster(0, 40, 0, Knobs(lookalikes=1, lookalike_family=10, lookalike_edits=0))
+    people = roster(0, 40, Knobs(lookalikes=1, lookalike_family=10, lookalike_edits=0))
     assert len({person.build for person in people}) > 36
     assert len({person.gait for person in people}) == 40
     assert len(set(people)) == 40
@@ -118,14 +118,14 @@ def test_lookalikes_are_different_people():
 
 def test_standing_people_do_not_stride(tiny_album):
     for share, low, high in ((1, 0, 0.1), (0, 0.5, 1.3)):
-        strides = {sitting.scene.walk.stride for sitting in tiny_album(knobs={"standing": share}).sittings}
+        strides = {sitting.scene.moment.stride for sitting in tiny_album(knobs={"standing": share}).sittings}
         assert all(low <= stride <= high for stride in strides)
 
 
 def test_bags_are_left_at_home(tiny_album):
     book = tiny_album(train_ids=8, knobs={"bag_change": 1})
-    assert {sitting.body.person.bag.kind for sitting in book.sittings} == {"none"}
-    assert any(sitting.task.person.bag.kind != "none" for sitting in book.sittings)
+    assert {sitting.figure.body.person.bag.kind for sitting in book.sittings} == {"none"}
+    assert any(sitting.job.person.bag.kind != "none" for sitting in book.sittings)
 
 
 def test_presets_bracket_each_other():

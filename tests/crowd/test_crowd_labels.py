@@ -18,11 +18,11 @@ def shown(studio, sitting):
     """Pixels half or more of which change when the person turns from black to gray, evenly lit."""
     upward = np.zeros_like(sitting.figure.normals)
     upward[1] = 1
-    figure = replace(sitting.figure, normals=upward)
     light = []
     for brightness in (0, 0.3):
-        body = replace(sitting.body, albedo=np.full_like(sitting.body.albedo, brightness))
-        pixels = studio.take(sitting.task, sitting.scene, body, figure).pixels
+        body = replace(sitting.figure.body, albedo=np.full_like(sitting.figure.body.albedo, brightness))
+        figure = replace(sitting.figure, body=body, normals=upward)
+        pixels = studio.take(sitting.job, sitting.scene, figure).pixels
         light.append((pixels / 255).mean(axis=2) ** 2.2)
     change = light[1] - light[0]
     return change > 0.5 * np.percentile(change, 98)
@@ -106,7 +106,7 @@ def test_heads_are_above_feet(clear_album):
 
 def test_nobody_has_no_labels(album):
     book = album(distractors=5)
-    nobody = [sitting for sitting in book.sittings if sitting.body is None]
+    nobody = [sitting for sitting in book.sittings if sitting.figure is None]
     assert len(nobody) == 1
     for sitting in nobody:
         assert not sitting.take.labels.any()
@@ -119,7 +119,7 @@ def test_junk_shows_less_of_the_person(album):
     book = album(train_ids=1, junk=6, knobs={"occlusion": 0, "truncation": 0, "detector_jitter": 0})
     areas = {junk: [] for junk in (True, False)}
     for sitting in book.sittings:
-        areas[sitting.task.job.pid == -1].append((sitting.take.labels > 0).sum())
+        areas[sitting.job.pid == -1].append((sitting.take.labels > 0).sum())
     assert np.mean(areas[True]) < 0.6 * np.mean(areas[False])
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from regard.config import read_settings
-from regard.crowd.dataset.contact_sheet import contact_sheet
 from regard.crowd.dataset.crowd_folder import read_description
+from regard.crowd.dataset.label_files import contact_sheet
 from regard.data.datasets.synthetic import read_keypoints
 from regard.data.labels.coco import read_coco
 from regard.data.labels.make import make_labels

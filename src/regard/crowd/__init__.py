@@ -5,8 +5,8 @@ Importing this package needs NumPy, Pillow and tqdm, not torch.
 
 from __future__ import annotations
 
-from regard.crowd.dataset.contact_sheet import contact_sheet
 from regard.crowd.dataset.generate import make_crowd
+from regard.crowd.dataset.label_files import contact_sheet
 from regard.crowd.knobs import PRESETS, Knobs
 
 __all__ = ["PRESETS", "Knobs", "contact_sheet", "make_crowd"]

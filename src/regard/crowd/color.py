@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from regard.crowd.rng import tabulate
 
-__all__ = ["Rgb", "linear"]
+__all__ = ["Rgb", "linear", "three"]
 
 Rgb = tuple[float, float, float]
-"""An sRGB color, each channel 0 to 255."""
+"""An sRGB color, each channel 0 to 255, or factors on linear red, green and blue."""
+
+
+def three(values: Iterable[float]) -> Rgb:
+    """Return a color of three channels."""
+    red, green, blue = values
+    return red, green, blue
 
 
 def decode(srgb: np.ndarray) -> np.ndarray:

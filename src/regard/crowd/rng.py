@@ -11,7 +11,7 @@ What keeps the bytes the same on other machines and library versions:
 - sines and other library functions are rounded to 2^-30 (:func:`rounded`), which hides the last bit, the only one in
   which mathematical libraries differ;
 - matrix products whose order of additions a library may choose are avoided, or run on numbers for which every order
-  is exact (:mod:`regard.crowd.camera.video_compression`).
+  is exact (:mod:`regard.crowd.camera.camera_pipeline`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from regard.crowd.body import limbs, luggage, skull, trunk
+from regard.crowd.body import limbs, skull, trunk
 from regard.crowd.body.geometry import cross, unit
 from regard.crowd.body.skeleton import Motion, Skeleton, pose_skeleton
 from regard.crowd.clothes.cloth import paint_part
@@ -60,7 +60,7 @@ PARTS = (
     Part("drape", 14, 20, -1, skull.drape),
     Part("hat", 8, 24, 1, skull.hat),
     Part("brim", 3, 24, -1, skull.brim),
-    Part("bag", 20, 40, 1, luggage.bag),
+    Part("bag", 20, 40, 1, trunk.bag),
     Part("collar", 6, 28, 1, trunk.collar),
 )
 
@@ -73,18 +73,16 @@ class Pose:
     """The body in F frames, in its own frame of reference.
 
     Attributes:
+        body: whose it is.
         points: (3, F, V) vertices in meters, float32.
         normals: (3, F, V) outward directions, float32.
         joints: (3, 17, F) COCO joints in meters.
     """
 
+    body: Body
     points: np.ndarray
     normals: np.ndarray
     joints: np.ndarray
-
-    def at(self, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return points, normals and joints in one frame, (3, V), (3, V) and (3, 17)."""
-        return self.points[:, frame], self.normals[:, frame], self.joints[:, :, frame]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,7 @@ class Body:
             points.append(grid.reshape(3, motion.frames, -1))
             normals.append(grid_normals(grid, part.outward).reshape(3, motion.frames, -1))
         joints = skeleton.joints(self.person.build.height)
-        return Pose(np.concatenate(points, axis=2), np.concatenate(normals, axis=2), joints)
+        return Pose(self, np.concatenate(points, axis=2), np.concatenate(normals, axis=2), joints)
 
 
 def build_body(person: Identity, texels: int) -> Body:

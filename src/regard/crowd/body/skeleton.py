@@ -51,7 +51,7 @@ class Motion:
     head_turn: np.ndarray
     head_nod: np.ndarray
     lean: np.ndarray
-    arms: tuple[str, ...]
+    arms: np.ndarray
     hand: np.ndarray
     both: np.ndarray
 

@@ -1,21 +1,68 @@
-"""The cameras of a city: where they hang, how they see, and the light they see by."""
+"""The cameras of a city: where they hang, how they see, and the light they see by.
+
+World axes: the camera stands above the origin and looks along +z; y is up and x to the left. Pictures are measured
+in normalized coordinates, x to the right and y down, in multiples of the focal length. Boxes in the picture are
+(left, top, right, bottom).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from regard.crowd.camera.view import Light, View
+import numpy as np
+
+from regard.crowd.color import Rgb, three
 from regard.crowd.knobs import Knobs
 from regard.crowd.rng import Rng, cosine, sine
 from regard.crowd.scene.scenes import SCENES
 
-__all__ = ["Camera", "Sensor", "hang_camera"]
+__all__ = ["Box", "Camera", "Light", "Sensor", "View", "hang_camera"]
+
+Box = tuple[float, float, float, float]
+N = TypeVar("N", float, np.ndarray)
 
 PATHS = (0.0, 1.57, 0.75, -0.6, 1.2, 0.25)
 """Directions people walk in, radians from the optical axis: away, across, and between."""
 SPREAD = (-1.45, -0.85, -0.28, 0.28, 0.85, 1.45)
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """Light on surfaces: from everywhere, and from one side.
+
+    Attributes:
+        direction: towards the sun, (3,) of length 1.
+        wrap: how far the sun's light reaches around; 0 a point, 1 the whole sky.
+        ambient, sun: linear RGB strengths.
+        hard: how sharp shadows are, 0 to 1.
+    """
+
+    direction: tuple[float, float, float]
+    wrap: float
+    ambient: Rgb
+    sun: Rgb
+    hard: float
+
+    def on(self, upward: float, facing: float) -> np.ndarray:
+        """Return the light on a surface by how far it looks up and towards the sun; (3,) float32."""
+        return np.array([a * upward + s * facing for a, s in zip(self.ambient, self.sun)], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A camera ``height`` meters above the ground, pitched down by the angle of which sine and cosine are given."""
+
+    height: float
+    pitch_sine: float
+    pitch_cosine: float
+
+    def project(self, x: N, y: N, z: N) -> tuple[N, N, N]:
+        """Return the normalized coordinates and depth of a point in the world, or of many."""
+        drop = y - self.height
+        depth = z * self.pitch_cosine - drop * self.pitch_sine
+        return -x / depth, -(drop * self.pitch_cosine + z * self.pitch_sine) / depth, depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +83,7 @@ class Sensor:
     """
 
     exposure: float
-    balance: tuple[float, float, float]
+    balance: Rgb
     saturation: float
     gamma: float
     contrast: float
@@ -77,9 +124,9 @@ class Camera:
     far: float
     sun: float
     sun_direction: tuple[float, float, float]
-    ambient: tuple[float, float, float]
-    sunlight: tuple[float, float, float]
-    diffuse: tuple[float, float, float]
+    ambient: Rgb
+    sunlight: Rgb
+    diffuse: Rgb
     sensor: Sensor
 
     def light(self, cloud: float = 0.0) -> Light:
@@ -90,12 +137,6 @@ class Camera:
         if self.sun <= 0:
             return Light((0.0, 1.0, 0.0), 1.0, ambient, sun, 0.0)
         return Light(self.sun_direction, 0.15, ambient, sun, self.sun * clear)
-
-
-def three(values: Iterable[float]) -> tuple[float, float, float]:
-    """Return a color of three channels."""
-    red, green, blue = values
-    return red, green, blue
 
 
 def hang_camera(city: str, index: int, knobs: Knobs) -> Camera:
@@ -123,9 +164,6 @@ def hang_camera(city: str, index: int, knobs: Knobs) -> Camera:
         *(PATHS[(index - 1) % 6] + rng.normal(0, 0.12), near, near + rng.uniform(3.5, 7.0)),
         *(sun, direction, ambient, sunlight, diffuse, draw_sensor(rng, city, index, knobs)),
     )
-
-
-Rgb = tuple[float, float, float]
 
 
 def draw_light(rng: Rng, city: str, *, indoor: bool) -> tuple[float, Rgb, Rgb, Rgb, Rgb]:

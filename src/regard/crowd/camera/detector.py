@@ -1,28 +1,63 @@
-"""The boxes of a pedestrian detector: around the person, more or less."""
+"""The crops of a pedestrian detector: around the person, more or less."""
 
 from __future__ import annotations
 
-from regard.crowd.camera.view import Box
+from dataclasses import dataclass
+
+from regard.crowd.camera.city_cameras import Box
 from regard.crowd.knobs import Knobs
 from regard.crowd.rng import Rng
 
-__all__ = ["detect", "misplaced"]
+__all__ = ["Frame", "frame_figure"]
+
+SMALLEST_NATIVE = 28
+"""Rows of the smallest crop, for pictures 128 pixels high."""
 
 CARE = 0.45
 """Errors of the person who drew the boxes of the queries, against a detector's."""
 FAULTS = (("feet", 4.0), ("head", 1.0), ("side", 2.0), ("loose", 3.0))
 
 
-def detect(figure: Box, rng: Rng, knobs: Knobs, *, by_hand: bool, shape: float) -> Box:
-    """Draw a box around a figure, shifted, scaled and sometimes cut.
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A crop: its box in normalized coordinates, its pixels in the video (h, w), and those of the picture (H, W)."""
+
+    box: Box
+    native: tuple[int, int]
+    size: tuple[int, int]
+
+    def scale(self, rows: int, columns: int) -> tuple[float, float]:
+        """Return the pixels per unit of normalized coordinates, across and down, at some size."""
+        return columns / (self.box[2] - self.box[0]), rows / (self.box[3] - self.box[1])
+
+
+def frame_figure(
+    figure: Box, rng: Rng, knobs: Knobs, *, focal: float, size: tuple[int, int], by_hand: bool, junk: bool
+) -> Frame:
+    """Return the crop a detector makes of a figure, or of a place where it takes something for one.
 
     Args:
         figure: around the whole figure.
         rng: stream of the errors.
         knobs: how large and how frequent they are.
+        focal: of the camera.
+        size: height and width of the picture.
         by_hand: whether somebody drew the box, with less than half the error and nothing cut.
-        shape: width over height of the pictures; boxes are about as wide.
+        junk: whether the box shows half of the person, or less.
     """
+    height, width = size
+    box = detect(figure, rng, knobs, by_hand=by_hand, shape=width / height)
+    if junk:
+        box = misplaced(box, rng)
+    scale = focal * knobs.native_scale * height / 128
+    smallest = SMALLEST_NATIVE * height // 128
+    rows = min(height, max(smallest, round((box[3] - box[1]) * scale)))
+    columns = min(width, max(smallest // 2, round(rows * (box[2] - box[0]) / (box[3] - box[1]))))
+    return Frame(box, (rows, columns), size)
+
+
+def detect(figure: Box, rng: Rng, knobs: Knobs, *, by_hand: bool, shape: float) -> Box:
+    """Draw a box around a figure, shifted, scaled and sometimes cut; about as wide as pictures of that shape."""
     tall = figure[3] - figure[1]
     wide = max(figure[2] - figure[0], 0.36 * tall)
     error = knobs.detector_jitter * (CARE if by_hand else 1.0)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from regard.crowd.clothes.canvas import Canvas, bump
-from regard.crowd.clothes.patterns import WOVEN, pattern_weight, stamp
+from regard.crowd.clothes.canvas import WOVEN, Canvas, bump, pattern_weight, stamp
 from regard.crowd.clothes.skin import paint_brim, paint_drape, paint_hair, paint_hand, paint_hat, paint_head, paint_neck
 from regard.crowd.color import linear
 from regard.crowd.identity_types import Identity

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from regard.crowd.clothes import wardrobe
 from regard.crowd.clothes.wardrobe import COLORS, Table
-from regard.crowd.color import Rgb
+from regard.crowd.color import Rgb, three
 from regard.crowd.identity_types import Bag, Bottom, Build, Gait, Head, Identity, Pattern, Print, Shoes, Top
 from regard.crowd.knobs import Knobs
 from regard.crowd.rng import Rng
@@ -24,8 +24,8 @@ LOOSENESS = {"coat": 1.6, "hoodie": 1.7, "jacket": 1.6, "openjacket": 1.3, "open
 """Distance of a garment from the body, as a factor; others 0.8."""
 
 
-def roster(seed: int, people: int, strangers: int, knobs: Knobs) -> list[Identity]:
-    """Draw all identities of a data set: ``people`` who may be look-alikes, then unrelated strangers."""
+def roster(seed: int, people: int, knobs: Knobs) -> list[Identity]:
+    """Draw the identities of a data set, of whom some may be look-alikes."""
     rng = Rng(seed, "roster", people)
     found: list[Identity] = []
     family = knobs.lookalike_family
@@ -36,7 +36,7 @@ def roster(seed: int, people: int, strangers: int, knobs: Knobs) -> list[Identit
         if rng.chance(head_chance):
             relatives = min(family - 1, people - len(found))
             found += [draw_lookalike(seed, f"{len(found) + i}", head, knobs.lookalike_edits) for i in range(relatives)]
-    return rng.shuffled(found) + [draw_identity(seed, f"stranger{i}") for i in range(strangers)]
+    return rng.shuffled(found)
 
 
 def draw_identity(seed: int | str, key: str) -> Identity:
@@ -54,8 +54,7 @@ def draw_identity(seed: int | str, key: str) -> Identity:
 def vary(rng: Rng, rgb: Rgb, deviation: float = 9.0, lightness: float = 0.10) -> Rgb:
     """Return a color a little off the given one."""
     factor = min(1.35, max(0.65, 1.0 + rng.normal(0, lightness)))
-    red, green, blue = (min(245.0, max(10.0, c * factor + rng.normal(0, deviation))) for c in rgb)
-    return red, green, blue
+    return three(min(245.0, max(10.0, c * factor + rng.normal(0, deviation))) for c in rgb)
 
 
 def draw_color(rng: Rng, colors: Table, avoid: str = "") -> tuple[str, Rgb]:

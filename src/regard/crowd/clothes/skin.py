@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from regard.crowd.clothes.canvas import LABELS, Canvas
-from regard.crowd.clothes.patterns import stamp
+from regard.crowd.clothes.canvas import LABELS, Canvas, stamp
 from regard.crowd.color import linear
 from regard.crowd.identity_types import Head, Identity
 from regard.crowd.rng import value_noise

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from regard.crowd.dataset.label_files import digest, pair_digest
 from regard.crowd.dataset.plan import FOLDERS
 from regard.crowd.dataset.request import FORMAT, VERSION, Request
 from regard.errors import DataError, StorageError
 from regard.storage import read_regular
 
-__all__ = ["CAMERAS", "MASKS", "existing_crowd", "is_complete", "publish", "read_description", "read_json", "staging"]
+__all__ = [
+    "CAMERAS", "MASKS", "digest", "existing_crowd", "is_complete", "pair_digest", "publish", "read_description",
+    "read_json", "staging",
+]  # fmt: skip
 
 MASKS = "masks"
 CAMERAS = "cameras"
@@ -104,11 +106,11 @@ def section(found: dict[str, Any], name: str) -> dict[str, Any]:
 def is_complete(root: Path, found: dict[str, Any]) -> bool:
     """Return whether every folder holds the pictures and masks that ``dataset.json`` speaks of, to the byte."""
     try:
-        counts = {name: (count_files(root / name), count_files(root / MASKS / name)) for name in FOLDERS}
+        counts = {name: [len([*(root / part / name).iterdir()]) for part in ("", MASKS)] for name in FOLDERS}
     except OSError:
         return False
     labels = all((root / name).is_file() for name in ("keypoints.json", "attributes.json"))
-    whole = labels and all(counts[name] == (section(found, "images").get(name),) * 2 for name in FOLDERS)
+    whole = labels and all(counts[name] == [section(found, "images").get(name)] * 2 for name in FOLDERS)
     return whole and digest_of_files(root) == section(found, "sha256").get("files")
 
 
@@ -125,10 +127,14 @@ def digest_of_files(root: Path) -> str | None:
         return None
 
 
-def count_files(folder: Path) -> int:
-    """Count the entries of a folder."""
-    with os.scandir(folder) as entries:
-        return sum(1 for _ in entries)
+def pair_digest(jpeg: bytes, png: bytes) -> str:
+    """Return the SHA-256 of the two files of a picture."""
+    return hashlib.sha256(jpeg + png).hexdigest()
+
+
+def digest(lines: Iterable[str]) -> str:
+    """Return the SHA-256 of lines of text."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 @contextmanager

@@ -7,24 +7,21 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
-from regard.crowd.clothes.roster import roster
 from regard.crowd.dataset.crowd_folder import existing_crowd, publish, staging
 from regard.crowd.dataset.label_files import Record, coco_json, digests
-from regard.crowd.dataset.plan import DISTRACTOR, FOLDERS, Job, plan_jobs
+from regard.crowd.dataset.plan import FOLDERS, Job, plan_jobs
 from regard.crowd.dataset.request import FORMAT, VERSION, Request, checked_request, checked_workers
-from regard.crowd.dataset.worker import Task, enlist, make_set, open_studio, run_task
-from regard.crowd.identity_types import Identity, describe
+from regard.crowd.dataset.worker import enlist, make_set, open_studio, run_job
+from regard.crowd.identity_types import describe
 from regard.errors import ConfigError, RegardError, check_kind
 
 __all__ = ["make_crowd"]
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 def make_crowd(
@@ -91,77 +88,59 @@ def make_crowd(
     found = existing_crowd(root, request, overwrite=overwrite)
     if found is not None:
         return found
-    jobs = plan_jobs(request.seed, request.cast)
-    strangers = sum(job.pid == DISTRACTOR and job.person is not None for job in jobs)
-    people = roster(request.seed, train_ids + test_ids, strangers, request.knobs)
+    jobs = plan_jobs(request)
     with staging(root) as place:
-        records = render(request, jobs, people, place, workers=workers, progress=progress)
-        description = write_labels(place, request, jobs, people, records)
+        records = render(request, jobs, place, workers=workers, progress=progress)
+        description = write_labels(place, request, jobs, records)
         publish(place, root, request)
     return description
 
 
-def render(
-    request: Request, jobs: list[Job], people: list[Identity], place: Path, *, workers: int, progress: bool
-) -> list[Record]:
+def render(request: Request, jobs: list[Job], place: Path, *, workers: int, progress: bool) -> list[Record]:
     """Draw and write every picture; records in order of file names."""
-    tasks = [Task(job, None if job.person is None else people[job.person]) for job in jobs]
-    workers = min(workers, len(tasks))
-    cameras = range(1, request.cast.cameras + 1)
+    cameras, total = range(1, request.cameras + 1), sum(job.num_images for job in jobs)
     records: list[Record] = []
-    with Crew(workers, request, place) as crew:
+    with crew(min(workers, len(jobs)), request, place) as shared:
         with tqdm(total=len(cameras), desc="cameras", unit=" cameras", leave=False, disable=not progress) as bar:
-            for _ in crew.map(make_set, cameras):
+            for _ in shared(make_set, cameras):
                 bar.update()
-        total = sum(job.num_images for job in jobs)
         with tqdm(total=total, desc="crowd", unit=" images", smoothing=0.1, disable=not progress) as bar:
-            for made in crew.map(run_task, tasks):
+            for made in shared(run_job, jobs):
                 records += made
                 bar.update(len(made))
     return sorted(records, key=lambda record: record.file_name)
 
 
-class Crew:
-    """Processes that share the work, or this process alone where one worker is asked for."""
+@contextmanager
+def crew(workers: int, request: Request, place: Path) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Yield what maps a function over items, in any order: in several processes, or in this one alone."""
+    if workers == 1:
+        open_studio(request, place)
+        yield map
+        return
+    pool = ProcessPoolExecutor(workers, initializer=enlist, initargs=(request, place))
 
-    def __init__(self, workers: int, request: Request, place: Path):
-        self.pool = None
-        if workers > 1:
-            self.pool = ProcessPoolExecutor(workers, initializer=enlist, initargs=(request, place))
-        else:
-            open_studio(request, place)
+    def shared(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forking beside threads; ours hold no lock that rendering needs
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+            futures = [pool.submit(function, item) for item in items]
+        return (future.result() for future in as_completed(futures))
 
-    def map(self, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-        """Yield the results of ``function`` in any order."""
-        if self.pool is None:
-            yield from map(function, items)
-            return
-        try:
-            with warnings.catch_warnings():
-                # Python 3.12 warns of forking beside threads; ours hold no lock that rendering needs
-                warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-                futures = [self.pool.submit(function, item) for item in items]
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise RegardError(
-                "a process that rendered the crowd ended early, wanted it to finish; it ran out of memory, or a "
-                "script lacks `if __name__ == '__main__':`; try fewer workers, or workers=1"
-            ) from error
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(wait=True, cancel_futures=True)
+    try:
+        yield shared
+    except BrokenProcessPool as error:
+        raise RegardError(
+            "a process that rendered the crowd ended early, wanted it to finish; it ran out of memory, or a "
+            "script lacks `if __name__ == '__main__':`; try fewer workers, or workers=1"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def write_labels(
-    place: Path, request: Request, jobs: list[Job], people: list[Identity], records: list[Record]
-) -> dict[str, Any]:
+def write_labels(place: Path, request: Request, jobs: list[Job], records: list[Record]) -> dict[str, Any]:
     """Write keypoints, attributes and, last, the description, which is returned."""
-    named = {f"{job.pid:04d}": describe(people[job.person]) for job in jobs if job.pid > 0 and job.person is not None}
+    named = {f"{job.pid:04d}": describe(job.person) for job in jobs if job.pid > 0 and job.person}
     images = {folder: sum(record.file_name.startswith(f"{folder}/") for record in records) for folder in FOLDERS}
     description = {
         "format": FORMAT,

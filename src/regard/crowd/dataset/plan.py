@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from regard.crowd.clothes.roster import draw_identity, roster
+from regard.crowd.dataset.request import Request
+from regard.crowd.identity_types import Identity
 from regard.crowd.rng import Rng
 
-__all__ = ["DISTRACTOR", "FOLDERS", "GALLERY", "JUNK", "QUERY", "TRAIN", "Cast", "Job", "Shot", "Visit", "plan_jobs"]
+__all__ = ["DISTRACTOR", "FOLDERS", "GALLERY", "JUNK", "QUERY", "TRAIN", "Job", "Shot", "Visit", "plan_jobs"]
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 FOLDERS = (TRAIN, QUERY, GALLERY)
@@ -55,13 +58,13 @@ class Job:
     Attributes:
         pid: published identity; 0 a distractor, -1 junk.
         key: name of the person's random streams.
-        person: row of the roster; None where nobody is to be seen.
+        person: who is to be seen; None for nobody.
         visits: in order of cameras.
     """
 
     pid: int
     key: str
-    person: int | None
+    person: Identity | None
     visits: tuple[Visit, ...]
 
     @property
@@ -70,119 +73,77 @@ class Job:
         return sum(len(visit.shots) for visit in self.visits)
 
 
-@dataclass(frozen=True, slots=True)
-class Cast:
-    """The numbers of people, cameras and pictures.
-
-    Attributes:
-        train_ids, test_ids: identities of the two halves.
-        cameras: cameras of the city.
-        per_camera: pictures of a person by one camera, one more or less by chance.
-        cameras_per_id: the fewest and the most cameras that see a person.
-        distractors: gallery pictures with pid 0.
-        junk: gallery pictures with pid -1.
-    """
-
-    train_ids: int
-    test_ids: int
-    cameras: int
-    per_camera: int
-    cameras_per_id: tuple[int, int]
-    distractors: int
-    junk: int
-
-
-def plan_jobs(seed: int, cast: Cast) -> list[Job]:
+def plan_jobs(request: Request) -> list[Job]:
     """Plan the jobs of a data set, people first, then distractors, then junk.
 
-    The roster holds the identities first and then one stranger per distractor. A test identity is shot at least
-    twice by each of its cameras, one picture of which is a query unless a single camera saw it; so every query has a
-    match by another camera.
+    A test identity is shot at least twice by each of its cameras, one picture of which is a query unless a single
+    camera saw it; so every query has a match by another camera.
     """
-    frames = FrameNumbers(seed)
-    people = list(plan_people(seed, cast, frames))
-    strangers = list(plan_distractors(seed, cast, frames))
-    return [*people, *strangers, *plan_junk(seed, cast, people, frames)]
+    plan = Plan(request)
+    people = list(plan.people())
+    return [*people, *plan.distractors(), *plan.junk(people)]
 
 
-class FrameNumbers:
-    """Hands out recordings and frame numbers so that no two pictures get the same name."""
+class Plan:
+    """A plan in the making, which gives no two pictures the same name."""
 
-    def __init__(self, seed: int):
-        self.seed = seed
+    def __init__(self, request: Request):
+        self.request, self.seed = request, request.seed
         self.taken: set[tuple[int, int, int]] = set()
 
-    def begin(self, pid: int, key: str, camera: int) -> tuple[int, int]:
-        """Return recording and first frame of a visit."""
-        rng = Rng(self.seed, "frames", key, camera)
-        sequence, frame = 1 + rng.below(3), 200 + rng.below(90000)
-        while (pid, camera, frame // 200) in self.taken:
-            frame += 200
-        self.taken.add((pid, camera, frame // 200))
-        return sequence, frame
+    def people(self) -> Iterator[Job]:
+        """Plan the jobs of the identities, by pid; training and test numbers interleave as in Market-1501."""
+        rng, count = Rng(self.seed, "plan"), self.request.train_ids + self.request.test_ids
+        people = roster(self.seed, count, self.request.knobs)
+        pids = rng.shuffled(range(1, count + 1))
+        train = set(rng.shuffled(range(count))[: self.request.train_ids])
+        for pid, row in sorted(zip(pids, range(count))):
+            key = f"p{row}"
+            yield Job(pid, key, people[row], tuple(self.visits(pid, key, train=row in train)))
 
+    def visits(self, pid: int, key: str, *, train: bool) -> Iterator[Visit]:
+        """Plan all visits of one identity."""
+        rng, cast = Rng(self.seed, "visits", key), self.request
+        fewest, most = cast.cameras_per_id
+        seen_by = sorted(rng.shuffled(range(1, cast.cameras + 1))[: fewest + rng.below(most - fewest + 1)])
+        for camera in seen_by:
+            count = max(1 if train else 2, cast.per_camera + rng.below(3) - 1)
+            query = rng.below(count) if not train and len(seen_by) > 1 else None
+            folders = [TRAIN if train else QUERY if i == query else GALLERY for i in range(count)]
+            yield self.visit(pid, key, camera, folders)
 
-def plan_people(seed: int, cast: Cast, frames: FrameNumbers) -> Iterator[Job]:
-    """Plan the jobs of the identities, by pid; training and test numbers interleave as in Market-1501."""
-    rng = Rng(seed, "plan")
-    count = cast.train_ids + cast.test_ids
-    pids = rng.shuffled(range(1, count + 1))
-    order = rng.shuffled(range(count))
-    rank_of = {person: rank for rank, person in enumerate(order)}
-    person_of = {pid: person for person, pid in enumerate(pids)}
-    for pid in range(1, count + 1):
-        person = person_of[pid]
-        train = rank_of[person] < cast.train_ids
-        yield plan_person(seed, cast, frames, pid=pid, person=person, train=train)
+    def distractors(self) -> Iterator[Job]:
+        """Plan strangers seen once or twice, and boxes with nobody in them."""
+        rng = Rng(self.seed, "distractors")
+        left, index, strangers = self.request.distractors, 0, 0
+        while left > 0:
+            nobody = index % FALSE_ALARMS == FALSE_ALARMS - 1
+            count = 1 if nobody else min(2, left)
+            key, camera = f"d{index}", 1 + rng.below(self.request.cameras)
+            visit = self.visit(DISTRACTOR, key, camera, [GALLERY] * count)
+            yield Job(DISTRACTOR, key, None if nobody else draw_identity(self.seed, f"stranger{strangers}"), (visit,))
+            left, index, strangers = left - count, index + 1, strangers + (not nobody)
 
+    def junk(self, people: list[Job]) -> Iterator[Job]:
+        """Plan bad boxes around test identities, by cameras that see them."""
+        rng = Rng(self.seed, "junk")
+        tested = [job for job in people if job.visits[0].shots[0].folder != TRAIN]
+        for index in range(self.request.junk):
+            job, key = rng.choice(tested), f"j{index}"
+            yield Job(JUNK, key, job.person, (self.visit(JUNK, key, rng.choice(job.visits).camera, [GALLERY]),))
 
-def plan_person(seed: int, cast: Cast, frames: FrameNumbers, *, pid: int, person: int, train: bool) -> Job:
-    """Plan all visits of one identity."""
-    key = f"p{person}"
-    rng = Rng(seed, "visits", key)
-    fewest, most = cast.cameras_per_id
-    seen_by = sorted(rng.shuffled(range(1, cast.cameras + 1))[: fewest + rng.below(most - fewest + 1)])
-    visits = []
-    for camera in seen_by:
-        count = max(1 if train else 2, cast.per_camera + rng.below(3) - 1)
-        query = rng.below(count) if not train and len(seen_by) > 1 else None
-        folders = [TRAIN if train else QUERY if i == query else GALLERY for i in range(count)]
-        visits.append(plan_visit(seed, frames, pid, key=key, camera=camera, folders=folders))
-    return Job(pid, key, person, tuple(visits))
-
-
-def plan_distractors(seed: int, cast: Cast, frames: FrameNumbers) -> Iterator[Job]:
-    """Plan strangers seen once or twice, and boxes with nobody in them."""
-    rng = Rng(seed, "distractors")
-    left, index, stranger = cast.distractors, 0, cast.train_ids + cast.test_ids
-    while left > 0:
-        nobody = index % FALSE_ALARMS == FALSE_ALARMS - 1
-        count = 1 if nobody else min(2, left)
-        key, camera = f"d{index}", 1 + rng.below(cast.cameras)
-        visit = plan_visit(seed, frames, DISTRACTOR, key=key, camera=camera, folders=[GALLERY] * count)
-        yield Job(DISTRACTOR, key, None if nobody else stranger, (visit,))
-        left, index, stranger = left - count, index + 1, stranger + (not nobody)
-
-
-def plan_junk(seed: int, cast: Cast, people: list[Job], frames: FrameNumbers) -> Iterator[Job]:
-    """Plan bad boxes around test identities, by cameras that see them."""
-    rng = Rng(seed, "junk")
-    tested = [job for job in people if job.visits[0].shots[0].folder != TRAIN]
-    for index in range(cast.junk):
-        job = rng.choice(tested)
-        key, camera = f"j{index}", rng.choice(job.visits).camera
-        yield Job(JUNK, key, job.person, (plan_visit(seed, frames, JUNK, key=key, camera=camera, folders=[GALLERY]),))
-
-
-def plan_visit(seed: int, frames: FrameNumbers, pid: int, *, key: str, camera: int, folders: list[str]) -> Visit:
-    """Plan one visit with a picture for each of ``folders``."""
-    rng = Rng(seed, "walk", key, camera)
-    sequence, first = frames.begin(pid, key, camera)
-    label = "-1" if pid == JUNK else f"{pid:04d}"
-    walked, shots = 0.0, []
-    for index, folder in enumerate(folders):
-        frame = first + int(walked * FRAMES_PER_METER)
-        box = 0 if folder == QUERY else 1 + index
-        shots.append(Shot(folder, f"{label}_c{camera}s{sequence}_{frame:06d}_{box:02d}", index, walked))
-        walked += rng.uniform(0.25, 0.75)
-    return Visit(camera, tuple(shots))
+    def visit(self, pid: int, key: str, camera: int, folders: list[str]) -> Visit:
+        """Plan one visit with a picture for each of ``folders``."""
+        rng, numbers = Rng(self.seed, "walk", key, camera), Rng(self.seed, "frames", key, camera)
+        recording, first = 1 + numbers.below(3), 200 + numbers.below(90000)
+        while (pid, camera, first // 200) in self.taken:
+            first += 200
+        self.taken.add((pid, camera, first // 200))
+        label = "-1" if pid == JUNK else f"{pid:04d}"
+        walked, shots = 0.0, []
+        for index, folder in enumerate(folders):
+            frame = first + int(walked * FRAMES_PER_METER)
+            box = 0 if folder == QUERY else 1 + index
+            shots.append(Shot(folder, f"{label}_c{camera}s{recording}_{frame:06d}_{box:02d}", index, walked))
+            walked += rng.uniform(0.25, 0.75)
+        return Visit(camera, tuple(shots))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from operator import index
 from typing import Any
 
-from regard.crowd.dataset.plan import Cast
 from regard.crowd.knobs import Knobs, resolve
 from regard.errors import ConfigError, check_kind
 
@@ -18,56 +16,51 @@ FORMAT = "regard-crowd"
 VERSION = 1
 """Counted up whenever the same request gives other bytes."""
 
-MOST_CAMERAS = 9
-SMALLEST = (32, 16)
-LARGEST = 1024
+BOUNDS = {
+    **{"train_ids": (1, 100_000), "test_ids": (1, 100_000), "cameras": (2, 9), "per_camera": (1, 100)},
+    **{"distractors": (0, 100_000), "junk": (0, 100_000), "seed": (-(2**63), 2**63)},
+    **{"height": (32, 1024), "width": (16, 1024)},
+}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A crowd in numbers.
 
     Attributes:
-        cast: how many of whom.
+        train_ids, test_ids: identities of the two halves.
+        cameras: cameras of the city.
+        per_camera: pictures of a person by one camera, one more or less by chance.
+        cameras_per_id: the fewest and the most cameras that see a person.
+        distractors, junk: gallery pictures with pid 0 and -1.
         seed: who the people are and how they are shot.
         city: which cameras, light and backgrounds.
         difficulty: the preset the knobs started from.
-        knobs: the difficulty in full.
         height, width: pixels of a picture.
+        knobs: the difficulty in full.
     """
 
-    cast: Cast
+    train_ids: int
+    test_ids: int
+    cameras: int
+    per_camera: int
+    cameras_per_id: tuple[int, int]
+    distractors: int
+    junk: int
     seed: int
     city: str
     difficulty: str
-    knobs: Knobs
     height: int
     width: int
+    knobs: Knobs
 
     def parameters(self) -> dict[str, Any]:
         """Return the request as it is written to ``dataset.json``."""
-        cast = asdict(self.cast) | {"cameras_per_id": list(self.cast.cameras_per_id)}
-        rest = {name: getattr(self, name) for name in ("seed", "city", "difficulty", "height", "width")}
-        return cast | rest | {"knobs": asdict(self.knobs)}
+        return asdict(self) | {"cameras_per_id": list(self.cameras_per_id)}
 
 
-def checked_request(
-    *,
-    train_ids: int,
-    test_ids: int,
-    cameras: int,
-    per_camera: int,
-    cameras_per_id: tuple[int, int],
-    seed: int,
-    city: int | str,
-    difficulty: str,
-    knobs: Mapping[str, Any] | None,
-    height: int,
-    width: int,
-    distractors: int | None,
-    junk: int | None,
-) -> Request:
-    """Return the request in full, defaults filled in and bounds checked.
+def checked_request(**asked: Any) -> Request:
+    """Return the request in full from parameters of :func:`regard.crowd.make_crowd`, bounds checked.
 
     Distractors and junk default to a quarter of the test identities each. ``cameras_per_id`` is cut to the number of
     cameras there are.
@@ -75,25 +68,19 @@ def checked_request(
     Raises:
         ConfigError: an unknown difficulty or knob, or a number out of its bounds.
     """
-    whole("train_ids", train_ids, 1, 100_000)
-    whole("test_ids", test_ids, 1, 100_000)
-    whole("cameras", cameras, 2, MOST_CAMERAS)
-    whole("per_camera", per_camera, 1, 100)
-    check_kind("city", city, (int, str), "a number or a name")
-    whole("seed", seed, -(2**63), 2**63)
-    whole("height", height, SMALLEST[0], LARGEST)
-    whole("width", width, SMALLEST[1], LARGEST)
-    distractors = test_ids // 4 if distractors is None else whole("distractors", distractors, 0, 100_000)
-    junk = test_ids // 4 if junk is None else whole("junk", junk, 0, 100_000)
-    span = checked_span(cameras_per_id, cameras)
+    for name, (low, high) in BOUNDS.items():
+        missing = asked[name] is None and name in ("distractors", "junk")
+        asked[name] = asked["test_ids"] // 4 if missing else whole(name, asked[name], low, high)
+    check_kind("city", asked["city"], (int, str), "a number or a name")
+    span, height, width = checked_span(asked["cameras_per_id"], asked["cameras"]), asked["height"], asked["width"]
     if not 1 <= height / width <= 4:
         raise ConfigError(f"height x width is {height}x{width}, wanted a height of 1 to 4 widths, such as 256x128")
-    cast = Cast(train_ids, test_ids, cameras, per_camera, span, distractors, junk)
-    return Request(cast, int(seed), str(city), difficulty, resolve(difficulty, knobs), height, width)
+    knobs = resolve(asked["difficulty"], asked["knobs"])
+    return Request(**asked | {"city": str(asked["city"]), "cameras_per_id": span, "knobs": knobs})
 
 
 def checked_span(cameras_per_id: tuple[int, int], cameras: int) -> tuple[int, int]:
-    """Check the fewest and the most cameras that see a person.
+    """Return the fewest and the most cameras that see a person, cut to those there are.
 
     Raises:
         ConfigError: they are no such pair, or nobody would be seen by two cameras.

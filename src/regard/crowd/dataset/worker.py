@@ -7,51 +7,63 @@ from __future__ import annotations
 
 import hashlib
 import io
+import mmap
 import os
+import pickle
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from regard.crowd.body.mesh import Body, build_body
-from regard.crowd.camera.city_cameras import hang_camera
-from regard.crowd.camera.view import Box, Figure, place_figure
-from regard.crowd.dataset.crowd_folder import CAMERAS, MASKS
-from regard.crowd.dataset.label_files import Record, pair_digest
-from regard.crowd.dataset.mmap_pickle import load_shared, save_shared
-from regard.crowd.dataset.plan import JUNK, QUERY, Job, Shot
+from regard.crowd.body.mesh import build_body
+from regard.crowd.camera.city_cameras import Box, hang_camera
+from regard.crowd.camera.detector import frame_figure
+from regard.crowd.dataset.crowd_folder import CAMERAS, MASKS, pair_digest
+from regard.crowd.dataset.label_files import Record
+from regard.crowd.dataset.plan import JUNK, QUERY, Job, Shot, Visit
 from regard.crowd.dataset.request import Request
 from regard.crowd.identity_types import Identity
-from regard.crowd.render.background import expose_plate, stand_props
-from regard.crowd.render.passersby import draw_walkers
-from regard.crowd.render.shoot import Set, Take, frame_figure, shoot
-from regard.crowd.render.walk import Moment, Walk, draw_moments, draw_walk, motion_of
+from regard.crowd.render.background import Set, build_set
+from regard.crowd.render.raster import Figure, place_figure
+from regard.crowd.render.shoot import Take, shoot
+from regard.crowd.render.walk import Moment, draw_moments, motion_of
 from regard.crowd.rng import Rng
 
-__all__ = ["Studio", "Task", "make_set", "open_studio", "run_task"]
+__all__ = ["Scene", "Studio", "make_set", "open_studio", "run_job"]
 
 PALETTE = (
     *((0, 0, 0), (230, 180, 140), (90, 50, 30), (60, 120, 220), (240, 200, 170)),
     *((40, 170, 90), (250, 220, 200), (200, 60, 60), (220, 180, 40)),
 )
 """Colors of the masks' labels for those who look at them."""
+ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A job and the identity it is about; None where nobody is to be seen."""
+class Scene:
+    """One picture before it is taken."""
 
-    job: Job
-    person: Identity | None
+    place: Set
+    moment: Moment
+    shot: Shot
+
+    def phantom(self) -> Box:
+        """Return where a person of usual size would be seen."""
+        view, x, z = self.place.camera.view, self.moment.x, self.moment.z
+        across, bottom, _ = view.project(x, 0.0, z)
+        top = view.project(x, 1.7, z)[1]
+        half = 0.2 * (bottom - top)
+        return across - half, top, across + half, bottom
 
 
 class Studio:
-    """Everything a process keeps between tasks.
+    """Everything a process keeps between jobs.
 
     Args:
         request: what was asked for.
@@ -59,26 +71,15 @@ class Studio:
     """
 
     def __init__(self, request: Request, place: Path):
-        self.request = request
-        self.place = place
+        self.request, self.place = request, place
         self.sets: dict[int, Set] = {}
-
-    @property
-    def detail(self) -> float:
-        """Return the height of the pictures against 128 pixels."""
-        return self.request.height / 128
-
-    @property
-    def texels(self) -> int:
-        """Return the number of texels along the side of a body's cell."""
-        return max(2, min(8, round(3 * self.detail)))
+        self.detail = request.height / 128
+        self.texels = max(2, min(8, round(3 * self.detail)))  # along the side of a body's cell
 
     def make_set(self, index: int) -> None:
         """Build a camera's surroundings and leave them on disk for all processes."""
         camera = hang_camera(self.request.city, index, self.request.knobs)
-        plate, props = expose_plate(camera, self.detail), stand_props(camera, self.detail)
-        walkers = draw_walkers(camera, self.texels, self.detail)
-        save_shared(Set(camera, plate, tuple(props), tuple(walkers)), self.place / CAMERAS / str(index))
+        save_shared(build_set(camera, self.texels, self.detail), self.place / CAMERAS / str(index))
 
     def set_of(self, index: int) -> Set:
         """Return a camera with its surroundings."""
@@ -86,55 +87,48 @@ class Studio:
             self.sets[index] = load_shared(self.place / CAMERAS / str(index))
         return self.sets[index]
 
-    def run(self, task: Task) -> list[Record]:
+    def run(self, job: Job) -> list[Record]:
         """Shoot and write everything of one job."""
-        return [self.write(task.job.pid, camera, shot, take) for camera, shot, take in self.takes(task)]
+        scenes = [scene for visit in job.visits for scene in self.stage(job, visit)]
+        return [
+            self.write(job.pid, scene.place.camera.index, scene.shot, self.take(job, scene, figure))
+            for scene, figure in zip(scenes, self.pose(job.person, scenes))
+        ]
 
-    def takes(self, task: Task) -> Iterator[tuple[int, Shot, Take]]:
-        """Yield every picture of a job with its camera and its plan."""
-        scenes = [scene for visit in task.job.visits for scene in self.stage(task, visit.camera, visit.shots)]
-        figures = self.pose(task.person, scenes)
-        for scene, (body, figure) in zip(scenes, figures):
-            yield scene.place.camera.index, scene.shot, self.take(task, scene, body, figure)
-
-    def stage(self, task: Task, camera: int, shots: tuple[Shot, ...]) -> Iterator[Scene]:
+    def stage(self, job: Job, visit: Visit) -> Iterator[Scene]:
         """Yield the scenes of one visit."""
-        seed, key, knobs = self.request.seed, task.job.key, self.request.knobs
-        place = self.set_of(camera)
-        arms = task.person.gait.arms if task.person else "swing"
-        walk = draw_walk(seed, key, place.camera, arms=arms, walkers=len(place.walkers), knobs=knobs)
-        moments = draw_moments(seed, key, place.camera, walk, [shot.walked for shot in shots])
-        for shot, moment in zip(shots, moments):
-            yield Scene(place, walk, moment, shot)
+        place, arms = self.set_of(visit.camera), job.person.gait.arms if job.person else "swing"
+        walked = [shot.walked for shot in visit.shots]
+        who = self.request.seed, job.key, place.camera
+        moments = draw_moments(*who, walked, arms=arms, walkers=len(place.walkers), knobs=self.request.knobs)
+        for shot, moment in zip(visit.shots, moments):
+            yield Scene(place, moment, shot)
 
-    def pose(self, person: Identity | None, scenes: list[Scene]) -> list[tuple[Body | None, Figure | None]]:
-        """Return body and figure of every scene; all scenes of a body are posed at once."""
-        found: list[tuple[Body | None, Figure | None]] = [(None, None)] * len(scenes)
+    def pose(self, person: Identity | None, scenes: list[Scene]) -> list[Figure | None]:
+        """Return the figure of every scene; all scenes of a body are posed at once."""
+        figures: list[Figure | None] = [None] * len(scenes)
         if person is None:
-            return found
+            return figures
+        there = person.bag.kind != "none"
         for bagless in (False, True):
-            chosen = [i for i, scene in enumerate(scenes) if scene.without_bag(person) == bagless]
+            chosen = [i for i, scene in enumerate(scenes) if (there and scene.moment.bagless) == bagless]
             if not chosen:
                 continue
             wearer = replace(person, bag=replace(person.bag, kind="none")) if bagless else person
-            body = build_body(wearer, self.texels)
-            pose = body.pose(motion_of([scenes[i].walk for i in chosen], [scenes[i].moment for i in chosen]))
+            pose = build_body(wearer, self.texels).pose(motion_of([scenes[i].moment for i in chosen]))
             for frame, i in enumerate(chosen):
-                view, walk, moment = scenes[i].place.camera.view, scenes[i].walk, scenes[i].moment
-                figure = place_figure(*pose.at(frame), view, heading=walk.heading, x=moment.x, z=moment.z)
-                found[i] = body, figure
-        return found
+                view, moment = scenes[i].place.camera.view, scenes[i].moment
+                figures[i] = place_figure(pose, frame, view, heading=moment.heading, x=moment.x, z=moment.z)
+        return figures
 
-    def take(self, task: Task, scene: Scene, body: Body | None, figure: Figure | None) -> Take:
+    def take(self, job: Job, scene: Scene, figure: Figure | None) -> Take:
         """Take one picture."""
         request, camera = self.request, scene.place.camera
-        rng = Rng(request.seed, "image", task.job.key, camera.index, scene.shot.index)
-        outline = figure.box if figure is not None else scene.phantom()
-        by_hand = scene.shot.folder == QUERY
-        size = request.height, request.width
-        frame = frame_figure(camera, outline, rng, request.knobs, size=size, by_hand=by_hand, junk=task.job.pid == JUNK)
-        walk, moment = scene.walk, scene.moment
-        return shoot(scene.place, frame, body, figure, walk=walk, moment=moment, rng=rng, knobs=request.knobs)
+        rng = Rng(request.seed, "image", job.key, camera.index, scene.shot.index)
+        outline, size = figure.box if figure else scene.phantom(), (request.height, request.width)
+        by_hand, junk = scene.shot.folder == QUERY, job.pid == JUNK
+        frame = frame_figure(outline, rng, request.knobs, focal=camera.focal, size=size, by_hand=by_hand, junk=junk)
+        return shoot(scene.place, scene.moment, frame, figure, rng=rng, knobs=request.knobs)
 
     def write(self, pid: int, camera: int, shot: Shot, take: Take) -> Record:
         """Encode a picture and its mask and write both."""
@@ -153,28 +147,6 @@ class Studio:
             file_digest=pair_digest(jpeg, png),
             pixel_digest=hashlib.sha256(take.pixels.tobytes() + take.labels.tobytes()).hexdigest(),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """One picture before it is taken."""
-
-    place: Set
-    walk: Walk
-    moment: Moment
-    shot: Shot
-
-    def without_bag(self, person: Identity) -> bool:
-        """Return whether the person left a bag at home."""
-        return self.walk.bagless and person.bag.kind != "none"
-
-    def phantom(self) -> Box:
-        """Return where a person of usual size would be seen."""
-        view = self.place.camera.view
-        x, bottom = view.project_point(self.moment.x, 0.0, self.moment.z)
-        _, top = view.project_point(self.moment.x, 1.7, self.moment.z)
-        half = 0.2 * (bottom - top)
-        return x - half, top, x + half, bottom
 
 
 STUDIO: list[Studio] = []
@@ -205,9 +177,36 @@ def make_set(index: int) -> None:
     STUDIO[0].make_set(index)
 
 
-def run_task(task: Task) -> list[Record]:
+def run_job(job: Job) -> list[Record]:
     """Shoot and write a job in this process's studio."""
-    return STUDIO[0].run(task)
+    return STUDIO[0].run(job)
+
+
+def save_shared(thing: Any, path: Path) -> None:
+    """Write an object for several processes: its arrays to ``path``, the rest to the same path with ``.pickle``."""
+    buffers: list[pickle.PickleBuffer] = []
+    frame = pickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
+    spans, end = [], 0
+    with path.open("wb") as file:
+        for buffer in buffers:
+            raw = buffer.raw()
+            file.seek(end)
+            file.write(raw)
+            spans.append((end, raw.nbytes))
+            end += -(-raw.nbytes // ALIGNMENT) * ALIGNMENT
+        file.truncate(max(end, 1))
+    path.with_suffix(".pickle").write_bytes(pickle.dumps((frame, spans)))
+
+
+def load_shared(path: Path) -> Any:
+    """Read an object written by :func:`save_shared`.
+
+    Its arrays are mapped, so that they are in memory once however many processes use them; none can be written to.
+    """
+    frame, spans = pickle.loads(path.with_suffix(".pickle").read_bytes())
+    with path.open("rb") as file:
+        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return pickle.loads(frame, buffers=[view[start : start + size] for start, size in spans])
 
 
 def encode_picture(pixels: np.ndarray, quality: int) -> bytes:

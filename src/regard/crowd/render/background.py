@@ -1,25 +1,28 @@
-"""The empty picture of a camera, computed once: ground, wall, sky and the things that stand behind people.
+"""What a camera sees besides the people to be shot, made once: its empty picture, and sprites to lay into its pictures.
 
 Shapes: (H, W) pixels of the plate, P of them that show the ground or the wall. Pictures are (3, H, W) float32 in
-linear light.
+linear light; those of sprites have four channels, premultiplied RGB and coverage.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from regard.crowd.camera.city_cameras import Camera
-from regard.crowd.camera.view import Box
+from regard.crowd.body.mesh import build_body
+from regard.crowd.body.skeleton import Motion
+from regard.crowd.camera.city_cameras import Box, Camera, View
+from regard.crowd.clothes.roster import draw_identity
 from regard.crowd.color import linear
-from regard.crowd.render.compositing import lay_over, sample
+from regard.crowd.render.raster import draw, place_figure
 from regard.crowd.rng import Rng, cosine, sine, value_noise
-from regard.crowd.scene.materials import paint_ground, paint_wall
+from regard.crowd.scene.materials import GROUNDS, paint_wall
 from regard.crowd.scene.props import paint_thing
 from regard.crowd.scene.scenes import SCENES
 
-__all__ = ["Plate", "Prop", "expose_plate", "stand_props"]
+__all__ = ["Plate", "Set", "Sprite", "build_set", "lay_over"]
 
 LEFT, TOP, RIGHT, BOTTOM = -0.62, -0.50, 0.62, 0.46
 """Box that a plate covers, in normalized coordinates; beyond it the outermost pixels go on."""
@@ -28,6 +31,25 @@ WALL_DENSITY = 24
 MOST_DENSITY = 60
 """Pixels per meter of walls, and at most of things behind people, for pictures 128 pixels high."""
 NEVER = np.float32(1e6)
+WALKERS, WALKER_ROWS = 8, 176
+
+
+@dataclass(frozen=True, slots=True)
+class Sprite:
+    """A flat picture (4, h, w) of what stands on the ground ``z`` meters away, and the box the camera sees it in."""
+
+    picture: np.ndarray
+    box: Box
+    z: float
+
+    def moved(self, view: View, x: float, z: float) -> Sprite:
+        """Return what stands on the optical axis at another place on the ground."""
+        scale = self.z / z
+        foot, ground, _ = view.project(x, 0.0, z)
+        own_ground = view.project(0.0, 0.0, self.z)[1]
+        left, right = (foot + side * scale for side in (self.box[0], self.box[2]))
+        top, bottom = (ground + (side - own_ground) * scale for side in (self.box[1], self.box[3]))
+        return Sprite(self.picture, (left, top, right, bottom), z)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,51 +67,69 @@ class Plate:
 
 
 @dataclass(frozen=True, slots=True)
-class Prop:
-    """A thing that stands on the ground: where, its size in meters, and its picture (4, h, w)."""
+class Set:
+    """A camera, its empty picture, things that people walk behind, the farthest first, and other people."""
 
-    x: float
-    z: float
-    width: float
-    height: float
-    picture: np.ndarray
-
-    def box(self, camera: Camera) -> Box:
-        """Return where the camera sees it."""
-        view = camera.view
-        center, bottom = view.project_point(self.x, 0.0, self.z)
-        _, top = view.project_point(self.x, self.height, self.z)
-        half = 0.5 * self.width / (self.z * view.pitch_cosine + view.height * view.pitch_sine)
-        return center - half, top, center + half, bottom
+    camera: Camera
+    plate: Plate
+    props: tuple[Sprite, ...]
+    walkers: tuple[Sprite, ...]
 
 
-def stand_prop(camera: Camera, rng: Rng, kind: str, *, x: float, z: float, density: float) -> Prop:
+def build_set(camera: Camera, texels: int, detail: float) -> Set:
+    """Paint everything a camera sees but the people to be shot.
+
+    Args:
+        camera: whose surroundings.
+        texels: see :func:`build_body`.
+        detail: 1 for pictures 128 pixels high, in proportion for others.
+    """
+    rng = Rng("city", camera.city, "walkers", camera.index)
+    plate, props = expose_plate(camera, detail), stand_props(camera, detail)
+    walkers = [draw_walker(camera, rng, f"walker{camera.index}-{i}", texels, detail) for i in range(WALKERS)]
+    return Set(camera, plate, tuple(props), tuple(walkers))
+
+
+def draw_walker(camera: Camera, rng: Rng, key: str, texels: int, detail: float) -> Sprite:
+    """Draw somebody besides those of the data set, in the camera's light, going along its path."""
+    person = draw_identity(f"city {camera.city}", key)
+    heading = camera.path + rng.choice((0.0, math.pi)) + rng.normal(0, 0.5)
+    phase, stride, hand = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 1.0), rng.sign()
+    motion = Motion(*(np.array([v]) for v in (phase, stride, 0.0, 0.0, 0.0, person.gait.arms, hand, False)))
+    z = 0.5 * (camera.near + camera.far)
+    figure = place_figure(build_body(person, texels).pose(motion), 0, camera.view, heading=heading, x=0.0, z=z)
+    left, top, right, bottom = figure.box
+    across, down = 0.02 * (right - left), 0.01 * (bottom - top)
+    box = left - across, top - down, right + across, bottom + down
+    rows = round(WALKER_ROWS * detail)
+    columns = max(24, int(rows * (box[2] - box[0]) / (box[3] - box[1])))
+    color, coverage = draw(figure, box, rows=rows * 2, columns=columns * 2, light=camera.light()).reduced(2)
+    return Sprite(np.concatenate([color, coverage[None]]), box, z)
+
+
+def stand_prop(camera: Camera, rng: Rng, kind: str, *, x: float, z: float, density: float) -> Sprite:
     """Paint a thing in the light of its place."""
-    board = paint_thing(rng, kind, density)
+    board, view = paint_thing(rng, kind, density), camera.view
     board.picture[:3] *= camera.light().on(0.85, 0.5)[:, None, None]
-    return Prop(x, z, board.width, board.height, board.picture)
+    center, bottom, depth = view.project(x, 0.0, z)
+    top, half = view.project(x, board.height, z)[1], 0.5 * board.width / depth
+    return Sprite(board.picture, (center - half, top, center + half, bottom), z)
 
 
-def stand_props(camera: Camera, detail: float) -> list[Prop]:
+def stand_props(camera: Camera, detail: float) -> list[Sprite]:
     """Paint five things that people walk behind, the farthest first."""
     rng = Rng("city", camera.city, "props", camera.index)
     props = []
     for _ in range(5):
         kind = rng.choice(SCENES[camera.scene].before)
         z = rng.uniform(camera.near - 1.6, camera.far - 1.2)
-        props.append(
-            stand_prop(camera, rng, kind, x=rng.uniform(-0.42, 0.42) * z, z=z, density=camera.focal * detail / z * 1.3)
-        )
+        x, density = rng.uniform(-0.42, 0.42) * z, camera.focal * detail / z * 1.3
+        props.append(stand_prop(camera, rng, kind, x=x, z=z, density=density))
     return sorted(props, key=lambda prop: -prop.z)
 
 
 def expose_plate(camera: Camera, detail: float) -> Plate:
-    """Paint the surroundings of a camera.
-
-    Args:
-        camera: whose surroundings.
-        detail: 1 for pictures 128 pixels high, in proportion for others.
-    """
+    """Paint the surroundings of a camera: ground, wall, sky and the things that stand behind people."""
     rng = Rng("city", camera.city, "plate", camera.index)
     scale = camera.focal * detail
     columns, rows = int((RIGHT - LEFT) * scale), int((BOTTOM - TOP) * scale)
@@ -120,7 +160,7 @@ def paint_floor(camera: Camera, rng: Rng, x: np.ndarray, z: np.ndarray) -> np.nd
     """Paint the ground at places in meters: a path, what is beside it, markings, stains and shade; (P,) to (3, P)."""
     scene = SCENES[camera.scene]
     place = Rng("city", camera.city, "place", camera.place)  # cameras of one place share the materials
-    path, beside = paint_ground(place, scene.path), paint_ground(place, scene.beside)
+    path, beside = GROUNDS[scene.path](place), GROUNDS[scene.beside](place)
     c, s = cosine(camera.path), sine(camera.path)
     middle = 0.5 * (camera.near + camera.far)
     off_path, half = x * c - (z - middle) * s, rng.uniform(1.8, 4.0)
@@ -152,11 +192,7 @@ def blotches(rng: Rng, size: int, *, cells: int, x: np.ndarray, z: np.ndarray, d
 
 
 class Backdrop:
-    """The wall that closes the view.
-
-    Attributes:
-        height: meters.
-    """
+    """The wall that closes the view, ``height`` meters high."""
 
     def __init__(self, camera: Camera, detail: float):
         scene = SCENES[camera.scene]
@@ -186,9 +222,67 @@ def stand_behind(plate: Plate, camera: Camera, rng: Rng, wall: float, detail: fl
     for z, x, kind in sorted(places, reverse=True):
         density = min(MOST_DENSITY * detail, plate.scale / z)
         prop = stand_prop(camera, rng, kind, x=x, z=z, density=density)
-        left, top, right, bottom = prop.box(camera)
-        rectangle = (
-            *((left - LEFT) * plate.scale, (top - TOP) * plate.scale),
-            *((right - LEFT) * plate.scale, (bottom - TOP) * plate.scale),
-        )
-        lay_over(plate.picture, prop.picture, rectangle)
+        lay_over(plate.picture, prop, (LEFT, TOP), (plate.scale, plate.scale))
+
+
+def sample(picture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Sample a picture between its pixels; places in pixels from the middle of the first, cut to the picture.
+
+    Args:
+        picture: (C, H, W).
+        rows, columns: (h,) and (w,), increasing.
+
+    Returns:
+        (C, h, w) float32.
+    """
+    top, below = neighbors(rows, picture.shape[1])
+    left, beside = neighbors(columns, picture.shape[2])
+    cut = picture[:, top[0] : top[-1] + 2, left[0] : left[-1] + 2]
+    top, left = top - top[0], left - left[0]
+    lower, right = np.minimum(top + 1, cut.shape[1] - 1), np.minimum(left + 1, cut.shape[2] - 1)
+    lines = cut[:, top]
+    lines += (cut[:, lower] - lines) * below[:, None]
+    found = lines[:, :, left]
+    found += (lines[:, :, right] - found) * beside
+    return found
+
+
+def neighbors(places: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixel before each place and the share of the one after it."""
+    places = np.clip(places, 0, size - 1)
+    first = np.minimum(places.astype(np.intp), max(size - 2, 0))
+    return first, (places - first).astype(np.float32)
+
+
+def lay_over(
+    picture: np.ndarray,
+    sprite: Sprite,
+    corner: tuple[float, float],
+    scale: tuple[float, float],
+    cover: np.ndarray | None = None,
+) -> None:
+    """Lay a sprite over a picture (3, h, w), in place; it may lie partly outside.
+
+    Args:
+        picture: changed in place.
+        sprite: what goes there.
+        corner: normalized coordinates of the picture's upper left corner.
+        scale: pixels per unit of them, across and down.
+        cover: (h, w) that takes the greatest coverage so far.
+    """
+    (x0, y0), (x1, y1) = (
+        ((x - corner[0]) * scale[0], (y - corner[1]) * scale[1]) for x, y in (sprite.box[:2], sprite.box[2:])
+    )
+    left, top = max(0, math.floor(x0)), max(0, math.floor(y0))
+    right, bottom = min(picture.shape[2], math.ceil(x1)), min(picture.shape[1], math.ceil(y1))
+    if right <= left or bottom <= top or x1 - x0 < 0.5 or y1 - y0 < 0.5:
+        return
+    columns = (np.arange(left, right) + 0.5 - x0) * (sprite.picture.shape[2] / (x1 - x0)) - 0.5
+    rows = (np.arange(top, bottom) + 0.5 - y0) * (sprite.picture.shape[1] / (y1 - y0)) - 0.5
+    found = sample(sprite.picture, rows, columns)
+    target = picture[:, top:bottom, left:right]
+    target *= 1 - found[3]
+    target += found[:3]
+    if cover is not None:
+        part = cover[top:bottom, left:right]
+        np.maximum(part, found[3], out=part)

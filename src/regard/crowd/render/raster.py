@@ -15,16 +15,74 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regard.crowd.body.mesh import Body
-from regard.crowd.camera.view import Box, Figure, Light
+from regard.crowd.body.mesh import Body, Pose
+from regard.crowd.camera.city_cameras import Box, Light, View
+from regard.crowd.rng import cosine, sine
 
-__all__ = ["Drawing", "draw"]
+__all__ = ["Drawing", "Figure", "draw", "place_figure"]
 
 EMPTY = np.uint32(0xFFFFFFFF)
 CELL = 1 / 80
 """A typical cell's side as a share of the figure's height."""
 DENSITY = 0.92
 """Largest distance of two samples, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A body in one frame, put into the world and projected.
+
+    Attributes:
+        body: whose it is.
+        world: (3, V) vertices in the world, float32.
+        x, y, depth: (V,) normalized coordinates and depth in meters, float32.
+        joints: (3, 17) normalized coordinates and depth of the COCO joints.
+        normals: (3, V) outward directions in the body's own frame, float32.
+        heading: cosine and sine of the angle from that frame to the world.
+    """
+
+    body: Body
+    world: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    depth: np.ndarray
+    joints: np.ndarray
+    normals: np.ndarray
+    heading: tuple[float, float]
+
+    @property
+    def box(self) -> Box:
+        """Return the box around the whole figure."""
+        return float(self.x.min()), float(self.y.min()), float(self.x.max()), float(self.y.max())
+
+    def towards(self, direction: tuple[float, float, float]) -> np.ndarray:
+        """Return the cosine between every vertex normal and a direction in the world; (V,) float32."""
+        c, s = self.heading
+        local = c * direction[0] - s * direction[2], direction[1], s * direction[0] + c * direction[2]
+        across, up, ahead = (np.float32(component) for component in local)
+        return self.normals[0] * across + self.normals[1] * up + self.normals[2] * ahead
+
+
+def place_figure(pose: Pose, frame: int, view: View, *, heading: float, x: float, z: float) -> Figure:
+    """Put a body in one frame of its pose on the ground.
+
+    Args:
+        pose: the body in its own frame of reference.
+        frame: which one of the pose's.
+        view: the camera.
+        heading: where the person walks, radians from +z towards +x.
+        x, z: where they stand, meters.
+    """
+    c, s = cosine(heading), sine(heading)
+
+    def seen(points: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return points turned about the y axis and moved over the ground, and where the camera sees them."""
+        world = np.stack([points[0] * c + points[2] * s + x, points[1], points[2] * c - points[0] * s + z])
+        return world, view.project(*world)
+
+    world, projected = seen(pose.points[:, frame])
+    joints = np.stack(seen(pose.joints[:, :, frame])[1])
+    return Figure(pose.body, world, *projected, joints=joints, normals=pose.normals[:, frame], heading=(c, s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +131,11 @@ class Drawing:
         return np.stack([red, green, blue]), count
 
 
-def draw(body: Body, figure: Figure, box: Box, *, rows: int, columns: int, light: Light) -> Drawing:
+def draw(figure: Figure, box: Box, *, rows: int, columns: int, light: Light) -> Drawing:
     """Draw what ``box`` shows of a figure on a grid of ``rows`` x ``columns`` pixels."""
     x = (figure.x - np.float32(box[0])) * np.float32(columns / (box[2] - box[0]))
     y = (figure.y - np.float32(box[1])) * np.float32(rows / (box[3] - box[1]))
+    body = figure.body
     nearest, farthest = float(figure.depth.min()), float(figure.depth.max())
     texel_bits = (len(body.labels) - 1).bit_length()
     levels = np.float32((1 << (32 - texel_bits)) - 2)
@@ -87,7 +146,7 @@ def draw(body: Body, figure: Figure, box: Box, *, rows: int, columns: int, light
     keys = closed(buffer)
     at = np.flatnonzero(keys != EMPTY)
     texel = (keys.ravel()[at] & np.uint32((1 << texel_bits) - 1)).astype(np.intp)
-    color = shaded(body, figure, texel, light)
+    color = shaded(figure, texel, light)
     return Drawing(body, keys, texel_bits, at, color, nearest, (farthest - nearest + 1e-6) / float(levels))
 
 
@@ -155,8 +214,9 @@ def closed(keys: np.ndarray) -> np.ndarray:
     return np.where((inner == EMPTY) & three, nearest, inner)
 
 
-def shaded(body: Body, figure: Figure, texel: np.ndarray, light: Light) -> np.ndarray:
+def shaded(figure: Figure, texel: np.ndarray, light: Light) -> np.ndarray:
     """Return the linear RGB of texels in a light; (P,) to (3, P) float32."""
+    body = figure.body
     sky = np.float32(0.62) + np.float32(0.38) * figure.normals[1]
     facing = figure.towards(light.direction) + np.float32(light.wrap)
     sun = np.maximum(facing * np.float32(1 / (1 + light.wrap)), 0)

@@ -13,67 +13,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regard.crowd.body.mesh import Body
 from regard.crowd.camera.camera_pipeline import blurred, develop, resized
-from regard.crowd.camera.city_cameras import Camera
-from regard.crowd.camera.detector import detect, misplaced
-from regard.crowd.camera.view import Box, Figure, Light
+from regard.crowd.camera.city_cameras import Camera, Light
+from regard.crowd.camera.detector import Frame
 from regard.crowd.knobs import Knobs
-from regard.crowd.render.background import Plate, Prop
-from regard.crowd.render.compositing import Rectangle, lay_over
-from regard.crowd.render.passersby import Walker
-from regard.crowd.render.raster import Drawing, draw
-from regard.crowd.render.walk import Moment, Walk
+from regard.crowd.render.background import Set, Sprite, lay_over
+from regard.crowd.render.raster import Drawing, Figure, draw
+from regard.crowd.render.walk import Moment
 from regard.crowd.rng import Rng, cosine
 
-__all__ = ["Frame", "Set", "Take", "frame_figure", "shoot"]
+__all__ = ["Take", "shoot"]
 
-SMALLEST_NATIVE = 28
-"""Rows of the smallest crop, for pictures 128 pixels high."""
 FINENESS = 2
 """Samples per native pixel and direction, at least."""
 NEAR_MISS = {5: 0.10, 6: 0.10, 11: 0.13, 12: 0.13}
 """Depth of a joint below the skin or the cloth, meters, by joint; others 0.07."""
-
-
-@dataclass(frozen=True, slots=True)
-class Set:
-    """A camera with everything it sees but the people to be shot.
-
-    Attributes:
-        camera: the camera.
-        plate: its empty picture.
-        props: things people walk behind, the farthest first.
-        walkers: other people.
-    """
-
-    camera: Camera
-    plate: Plate
-    props: tuple[Prop, ...]
-    walkers: tuple[Walker, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A crop: its place and how fine it is.
-
-    Attributes:
-        box: in normalized coordinates.
-        native: (h, w).
-        size: (H, W).
-    """
-
-    box: Box
-    native: tuple[int, int]
-    size: tuple[int, int]
-
-    def pixels(self, box: Box, size: tuple[int, int]) -> Rectangle:
-        """Return a box in pixels of the crop at some size."""
-        across, down = size[1] / (self.box[2] - self.box[0]), size[0] / (self.box[3] - self.box[1])
-        return (
-            *((box[0] - self.box[0]) * across, (box[1] - self.box[1]) * down),
-            *((box[2] - self.box[0]) * across, (box[3] - self.box[1]) * down),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,59 +49,35 @@ class Take:
     native: tuple[int, int]
 
 
-def frame_figure(
-    camera: Camera, figure: Box, rng: Rng, knobs: Knobs, *, size: tuple[int, int], by_hand: bool, junk: bool
-) -> Frame:
-    """Return the crop a detector makes of a figure, or of a place where it takes something for one."""
-    height, width = size
-    box = detect(figure, rng, knobs, by_hand=by_hand, shape=width / height)
-    if junk:
-        box = misplaced(box, rng)
-    scale = camera.focal * knobs.native_scale * height / 128
-    smallest = SMALLEST_NATIVE * height // 128
-    rows = min(height, max(smallest, round((box[3] - box[1]) * scale)))
-    columns = min(width, max(smallest // 2, round(rows * (box[2] - box[0]) / (box[3] - box[1]))))
-    return Frame(box, (rows, columns), size)
-
-
-def shoot(
-    place: Set,
-    frame: Frame,
-    body: Body | None,
-    figure: Figure | None,
-    *,
-    walk: Walk,
-    moment: Moment,
-    rng: Rng,
-    knobs: Knobs,
-) -> Take:
+def shoot(place: Set, moment: Moment, frame: Frame, figure: Figure | None, *, rng: Rng, knobs: Knobs) -> Take:
     """Photograph a person, or the place alone.
 
     What stands in front is left out where it would hide more of the person than ``knobs.min_visible`` allows.
     """
     camera, (rows, columns) = place.camera, frame.native
-    light = camera.light(walk.cloud)
-    scene = surroundings(place, frame, walk, light, knobs)
+    light = camera.light(moment.cloud)
+    scene = surroundings(place, frame, moment, light, knobs)
     labels, drawing = np.zeros(frame.size, np.uint8), None
-    if body is not None and figure is not None:
+    if figure is not None:
         scene *= 1 - shadow(camera, figure, frame, light)
         fineness = max(FINENESS, math.ceil(frame.size[0] / rows))
-        drawing = draw(body, figure, frame.box, rows=rows * fineness, columns=columns * fineness, light=light)
+        drawing = draw(figure, frame.box, rows=rows * fineness, columns=columns * fineness, light=light)
         color, coverage = drawing.reduced(fineness)
         scene = scene * (1 - coverage) + color
         labels = drawing.labels(*frame.size)
     hidden, visible = np.zeros(frame.size, bool), 1.0 if labels.any() else 0.0
-    obstacles = in_front(place, frame, walk, moment, knobs)
+    obstacles = [] if knobs.plain_background else in_front(place, frame, moment)
     if obstacles:
-        cover = coverage_of(obstacles, frame)
-        share = float(((labels > 0) & ~cover).sum()) / max(1, int((labels > 0).sum()))
-        if drawing is None or share >= knobs.min_visible:
-            hidden, visible = cover, share
-            for sprite, box in obstacles:
-                lay_over(scene, sprite, frame.pixels(box, frame.native))
-    red, green, blue = (moment.gain * factor for factor in walk.exposure)
-    smear = walk.speed * rows * 0.02 * knobs.motion_blur * abs(cosine(walk.heading - math.pi / 2))
-    pixels = develop(scene, camera.sensor, rng, size=frame.size, exposure=(red, green, blue), smear=smear)
+        cover, nothing = np.zeros(frame.size, np.float32), np.zeros((3, *frame.size), np.float32)
+        for sprite in obstacles:
+            lay(nothing, sprite, frame, cover)
+        share = float(((labels > 0) & (cover <= 0.5)).sum()) / max(1, int((labels > 0).sum()))
+        if figure is None or share >= knobs.min_visible:
+            hidden, visible = cover > 0.5, share
+            for sprite in obstacles:
+                lay(scene, sprite, frame)
+    smear = moment.speed * rows * 0.02 * knobs.motion_blur * abs(cosine(moment.heading - math.pi / 2))
+    pixels = develop(scene, camera.sensor, rng, size=frame.size, exposure=moment.exposure, smear=smear)
     keypoints = (0.0,) * 51
     if drawing is not None and figure is not None:
         keypoints = locate_joints(figure, drawing, hidden, frame)
@@ -155,48 +85,43 @@ def shoot(
     return Take(pixels, labels, keypoints, round(visible, 3), (columns, rows))
 
 
-def surroundings(place: Set, frame: Frame, walk: Walk, light: Light, knobs: Knobs) -> np.ndarray:
+def lay(picture: np.ndarray, sprite: Sprite, frame: Frame, cover: np.ndarray | None = None) -> None:
+    """Lay a sprite over a picture (3, rows, columns) of what is in a frame."""
+    lay_over(picture, sprite, frame.box[:2], frame.scale(*picture.shape[1:]), cover)
+
+
+def surroundings(place: Set, frame: Frame, moment: Moment, light: Light, knobs: Knobs) -> np.ndarray:
     """Return what is behind the person, on native pixels; (3, h, w)."""
     camera = place.camera
     if knobs.plain_background:
         even = light.on(1.0, max(0.0, light.direction[1])) * np.float32(0.22)
         return np.broadcast_to(even[:, None, None], (3, *frame.native)).copy()
     scene = place.plate.crop(frame.box, *frame.native)
-    if walk.cloud > 0.01 and camera.sun > 0:
+    if moment.cloud > 0.01 and camera.sun > 0:
         scene *= (light.on(1.0, 0.7) / camera.light().on(1.0, 0.7))[:, None, None]
-    for other in walk.behind:
-        sprite, box = place.walkers[other.walker].stand(camera, other.x, other.z)
-        lay_over(scene, sprite, frame.pixels(box, frame.native))
+    for other in moment.behind:
+        lay(scene, place.walkers[other.walker].moved(camera.view, other.x, other.z), frame)
     return scene
 
 
-def in_front(place: Set, frame: Frame, walk: Walk, moment: Moment, knobs: Knobs) -> list[tuple[np.ndarray, Box]]:
-    """Return the pictures and boxes of what stands before the person, the farthest first."""
-    if knobs.plain_background:
-        return []
-    camera, found = place.camera, []
-    for prop in place.props if walk.hidden else ():
-        box = prop.box(camera)
-        if prop.z < moment.z - 0.35 and box[2] > frame.box[0] and box[0] < frame.box[2]:
-            found.append((prop.picture, box))
-    for other in walk.before:
-        found.append(place.walkers[other.walker].stand(camera, moment.x + other.x, moment.z + other.z))
-    return found
-
-
-def coverage_of(obstacles: list[tuple[np.ndarray, Box]], frame: Frame) -> np.ndarray:
-    """Return where something stands before the person; (H, W) bool."""
-    cover, nothing = np.zeros(frame.size, np.float32), np.zeros((3, *frame.size), np.float32)
-    for sprite, box in obstacles:
-        lay_over(nothing, sprite, frame.pixels(box, frame.size), cover)
-    return cover > 0.5
+def in_front(place: Set, frame: Frame, moment: Moment) -> list[Sprite]:
+    """Return what stands before the person, the farthest first."""
+    props = [
+        prop
+        for prop in place.props
+        if moment.hidden and prop.z < moment.z - 0.35 and prop.box[2] > frame.box[0] and prop.box[0] < frame.box[2]
+    ]
+    view = place.camera.view
+    return props + [
+        place.walkers[other.walker].moved(view, moment.x + other.x, moment.z + other.z) for other in moment.before
+    ]
 
 
 def shadow(camera: Camera, figure: Figure, frame: Frame, light: Light) -> np.ndarray:
     """Return the share of light the person takes from the ground: a soft patch under them, in the sun a cast shadow."""
     coarse = max(1, round(frame.native[0] / 96))
     rows, columns = (max(8, side // coarse) for side in frame.native)
-    x, y, z = figure.world
+    (x, y, z), (scale_x, scale_y) = figure.world, frame.scale(rows, columns)
     steepness = max(light.direction[1], 0.35)
     taken = np.zeros((rows, columns), np.float32)
     casts = (
@@ -208,8 +133,8 @@ def shadow(camera: Camera, figure: Figure, frame: Frame, light: Light) -> np.nda
             continue
         ground = x - y * np.float32(run_x), np.zeros_like(y), z - y * np.float32(run_z)
         across, down, _ = camera.view.project(*ground)
-        column = (across - np.float32(frame.box[0])) * np.float32(columns / (frame.box[2] - frame.box[0])) + 1
-        row = (down - np.float32(frame.box[1])) * np.float32(rows / (frame.box[3] - frame.box[1])) + 1
+        column = (across - np.float32(frame.box[0])) * np.float32(scale_x) + 1
+        row = (down - np.float32(frame.box[1])) * np.float32(scale_y) + 1
         mask = np.zeros((rows + 2, columns + 2), np.float32)
         mask[np.clip(row, 0, rows + 1).astype(np.intp), np.clip(column, 0, columns + 1).astype(np.intp)] = 1
         soft = np.minimum(blurred(mask[1:-1, 1:-1], softness * rows) * np.float32(1.8), 1)

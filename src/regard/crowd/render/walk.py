@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from regard.crowd.body.skeleton import Motion
 from regard.crowd.camera.city_cameras import Camera
+from regard.crowd.color import Rgb, three
 from regard.crowd.knobs import Knobs
 from regard.crowd.rng import Rng, cosine, sine
 
-__all__ = ["Company", "Moment", "Walk", "draw_moments", "draw_walk", "motion_of"]
+__all__ = ["Company", "Moment", "draw_moments", "motion_of"]
 
 STEP = 1.42
 """Meters of two steps."""
@@ -31,16 +32,13 @@ class Company:
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
-    """One pass of a camera: what stays the same from picture to picture.
+class Moment:
+    """One picture of a walk; place, phase, turn of the head and exposure change from one to the next.
 
     Attributes:
-        x, z: where the first picture is taken, meters.
+        x, z: where they are, meters.
         heading: where they walk, radians from +z towards +x.
-        phase: of the step at the first picture, radians.
-        stride: length of the steps as a factor.
-        head_turn, head_nod, lean: radians.
-        arms, hand, both: what the hands do, see :class:`Motion`.
+        phase, stride, head_turn, head_nod, lean, arms, hand, both: a frame of a :class:`Motion`.
         cloud: how much of the sun is hidden, 0 to 1.
         exposure: factors on red, green and blue beside the sensor's.
         speed: how much they smear, as a factor.
@@ -61,7 +59,7 @@ class Walk:
     hand: int
     both: bool
     cloud: float
-    exposure: tuple[float, float, float]
+    exposure: Rgb
     speed: float
     hidden: bool
     behind: tuple[Company, ...]
@@ -69,28 +67,13 @@ class Walk:
     bagless: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """One picture of a walk: place, phase of the step, turn of the head, and exposure."""
-
-    x: float
-    z: float
-    phase: float
-    head_turn: float
-    gain: float
-
-
-def draw_walk(seed: int, key: str, camera: Camera, *, arms: str, walkers: int, knobs: Knobs) -> Walk:
-    """Draw a walk of the person of that key past a camera that has a number of other walkers.
-
-    ``arms`` is what their hands do when they do not swing.
-    """
-    rng = Rng(seed, "walk", key, camera.index)
+def draw_walk(rng: Rng, camera: Camera, *, arms: str, walkers: int, knobs: Knobs) -> Moment:
+    """Draw the first moment of a walk; see :func:`draw_moments`."""
     z = rng.uniform(camera.near, camera.far)
     x = rng.uniform(-0.20, 0.20) * z
     jitter = knobs.light_jitter
     gain = max(0.5, 1 + jitter * rng.normal(0, 0.09))
-    red, green, blue = (gain * (1 + jitter * rng.normal(0, 0.02)) for _ in range(3))
+    exposure = three(gain * (1 + jitter * rng.normal(0, 0.02)) for _ in range(3))
     behind = [
         Company(rng.below(walkers), x + rng.uniform(-1.6, 1.6), z + rng.uniform(0.7, 5.0))
         for _ in range(3)
@@ -99,7 +82,7 @@ def draw_walk(seed: int, key: str, camera: Camera, *, arms: str, walkers: int, k
     before = []
     if rng.chance(0.22 * knobs.occlusion):
         before.append(Company(rng.below(walkers), rng.sign() * rng.uniform(0.22, 0.60), -rng.uniform(0.6, 1.5)))
-    return Walk(
+    return Moment(
         x=x,
         z=z,
         heading=camera.path + rng.choice((0.0, math.pi)) + rng.normal(0, knobs.view_spread),
@@ -112,7 +95,7 @@ def draw_walk(seed: int, key: str, camera: Camera, *, arms: str, walkers: int, k
         hand=rng.sign(),
         both=rng.chance(0.5),
         cloud=min(1.0, max(0.0, rng.normal(0.1, 0.3))) * min(1.0, jitter),
-        exposure=(red, green, blue),
+        exposure=exposure,
         speed=rng.uniform(0.3, 1.3),
         hidden=rng.chance(knobs.occlusion),
         behind=tuple(sorted(behind, key=lambda other: -other.z)),
@@ -121,31 +104,33 @@ def draw_walk(seed: int, key: str, camera: Camera, *, arms: str, walkers: int, k
     )
 
 
-def draw_moments(seed: int, key: str, camera: Camera, walk: Walk, walked: Sequence[float]) -> list[Moment]:
-    """Draw the moments of a walk at which the camera takes its pictures, ``walked`` meters after the first."""
+def draw_moments(
+    seed: int, key: str, camera: Camera, walked: Sequence[float], *, arms: str, walkers: int, knobs: Knobs
+) -> Iterator[Moment]:
+    """Draw the moments at which a camera takes pictures of the person of that key.
+
+    Args:
+        seed, key: name of the person's streams.
+        camera: which they pass.
+        walked: meters since the first picture, one number per picture.
+        arms: what their hands do when they do not swing.
+        walkers: how many others the camera has.
+        knobs: the difficulty.
+    """
+    walk = draw_walk(Rng(seed, "walk", key, camera.index), camera, arms=arms, walkers=walkers, knobs=knobs)
     rng = Rng(seed, "moments", key, camera.index)
-    ahead = sine(walk.heading), cosine(walk.heading)
-    return [
-        Moment(
-            x=walk.x + ahead[0] * (meters % REACH),
-            z=walk.z + ahead[1] * (meters % REACH),
+    for meters in walked:
+        turned, gain, way = rng.normal(0, 0.10), 1 + rng.normal(0, 0.02), meters % REACH
+        yield replace(
+            walk,
+            x=walk.x + sine(walk.heading) * way,
+            z=walk.z + cosine(walk.heading) * way,
             phase=walk.phase + meters * 2 * math.pi / STEP,
-            head_turn=walk.head_turn + rng.normal(0, 0.10),
-            gain=1 + rng.normal(0, 0.02),
+            head_turn=walk.head_turn + turned,
+            exposure=three(gain * factor for factor in walk.exposure),
         )
-        for meters in walked
-    ]
 
 
-def motion_of(walks: Sequence[Walk], moments: Sequence[Moment]) -> Motion:
-    """Return the frames of a body from moments, each given with the walk it belongs to."""
-    return Motion(
-        phase=np.array([moment.phase for moment in moments]),
-        stride=np.array([walk.stride for walk in walks]),
-        head_turn=np.array([moment.head_turn for moment in moments]),
-        head_nod=np.array([walk.head_nod for walk in walks]),
-        lean=np.array([walk.lean for walk in walks]),
-        arms=tuple(walk.arms for walk in walks),
-        hand=np.array([walk.hand for walk in walks]),
-        both=np.array([walk.both for walk in walks]),
-    )
+def motion_of(moments: Sequence[Moment]) -> Motion:
+    """Return the frames of a body at several moments."""
+    return Motion(**{f.name: np.array([getattr(moment, f.name) for moment in moments]) for f in fields(Motion)})

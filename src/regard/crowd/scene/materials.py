@@ -13,7 +13,7 @@ import numpy as np
 from regard.crowd.color import Rgb, linear
 from regard.crowd.rng import Rng, value_noise
 
-__all__ = ["GROUNDS", "Ground", "paint_ground", "paint_wall"]
+__all__ = ["GROUNDS", "Ground", "paint_wall"]
 
 SIZE = 512
 
@@ -121,18 +121,8 @@ def polished(rng: Rng) -> Ground:
 
 
 GROUNDS: dict[str, Callable[[Rng], Ground]] = {
-    "tiles": tiles,
-    "bricks": bricks,
-    "asphalt": asphalt,
-    "grass": grass,
-    "concrete": concrete,
-    "polished": polished,
+    paint.__name__: paint for paint in (tiles, bricks, asphalt, grass, concrete, polished)
 }
-
-
-def paint_ground(rng: Rng, kind: str) -> Ground:
-    """Paint a ground of one of the ``GROUNDS``."""
-    return GROUNDS[kind](rng)
 
 
 class Wall:
