@@ -110,20 +110,19 @@ def read_labels(sample: Sample, kinds: tuple[LabelKind, ...] = ("mask", "keypoin
     more = sample if isinstance(sample, LabeledSample) else None
     if more and more.pack is not None:
         return more.pack.read(more.row, kinds)
-    labels = Labels()
-    if "mask" in kinds:
-        labels = labels._replace(mask=mask_of(sample, more))
-    if "keypoints" in kinds:
-        if more and any(more.heatmaps or ()):
-            heatmaps, drawn = read_heatmaps(more.heatmaps or ())
-            labels = labels._replace(heatmaps=heatmaps, drawn=drawn)
-        elif sample.keypoints is not None:
-            joints = np.ones((len(sample.keypoints), 4), np.float32)
-            joints[:, :3] = sample.keypoints
-            if more and more.scores is not None:
-                joints[:, 3] = more.scores
-            labels = labels._replace(joints=joints)
-    return labels
+    mask = mask_of(sample, more) if "mask" in kinds else None
+    if "keypoints" not in kinds:
+        return Labels(mask)
+    if more and any(more.heatmaps or ()):
+        heatmaps, drawn = read_heatmaps(more.heatmaps or ())
+        return Labels(mask, heatmaps=heatmaps, drawn=drawn)
+    if sample.keypoints is None:
+        return Labels(mask)
+    joints = np.ones((len(sample.keypoints), 4), np.float32)
+    joints[:, :3] = sample.keypoints
+    if more and more.scores is not None:
+        joints[:, 3] = more.scores
+    return Labels(mask, joints)
 
 
 def mask_of(sample: Sample, more: LabeledSample | None) -> np.ndarray | None:
