@@ -212,7 +212,8 @@ def load_mask_model(name: str, weights: Path | None = None, device: str = "cpu",
     if not in_torchvision(name):
         return hugging_mask(name, device)
     model = load_torchvision(name, weights, device, size)
-    if getattr(heads := getattr(model, "roi_heads", None), "mask_predictor", None) is not None:
+    heads: Any = getattr(model, "roi_heads", None)
+    if getattr(heads, "mask_predictor", None) is not None:
 
         def box_mask(picture: np.ndarray) -> np.ndarray:
             pooled, _ = pool_whole(model, heads.mask_roi_pool, picture, device)
@@ -258,9 +259,18 @@ def load_torchvision(name: str, weights: Path | None, device: str, size: int) ->
     Raises:
         CheckpointError: the weights are missing or do not fit.
     """
-    from torchvision.models import get_model
+    from torchvision.models import get_model, get_model_weights
 
-    path = weights or cached_weights(name)
+    path = weights
+    if path is None:
+        file = Path(get_model_weights(name).DEFAULT.url).name  # pyright: ignore[reportAttributeAccessIssue]
+        path = Path(torch.hub.get_dir()) / "checkpoints" / file
+        if not path.is_file():
+            raise CheckpointError(
+                f"no weights for {name}: looked for '{path}'; fetch them once where there is a network with "
+                f"python -c \"import torchvision; torchvision.models.get_model('{name}', weights='DEFAULT')\", "
+                f"and put {file} there or give it as the weights"
+            )
     options = {"min_size": size // 2, "max_size": size} if "rcnn" in name else {}
     model = get_model(name, weights=None, weights_backbone=None, **options)
     try:
@@ -273,25 +283,6 @@ def load_torchvision(name: str, weights: Path | None, device: str, size: int) ->
             f"'{path}' does not fit {name} ({reason}), expected its state dict; pass the weights of that model"
         ) from error
     return model.eval().to(device)
-
-
-def cached_weights(name: str) -> Path:
-    """Where torchvision keeps the weights it downloads for a model.
-
-    Raises:
-        CheckpointError: they are not there.
-    """
-    from torchvision.models import get_model_weights
-
-    file = Path(get_model_weights(name).DEFAULT.url).name  # pyright: ignore[reportAttributeAccessIssue]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file
-    if not path.is_file():
-        raise CheckpointError(
-            f"no weights for {name}: looked for '{path}'; fetch them once where there is a network with "
-            f"python -c \"import torchvision; torchvision.models.get_model('{name}', weights='DEFAULT')\", "
-            f"and put {file} there or give it as the weights"
-        )
-    return path
 
 
 def as_batch(picture: np.ndarray, device: str) -> Tensor:
