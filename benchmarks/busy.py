@@ -32,7 +32,7 @@ from pathlib import Path
 from results_file import table, write
 
 from regard.crowd import make_crowd
-from regard.run_folder.saved_state import read_progress
+from regard.run_folder.saved_state import read_saved
 from regard.threads import allowed_cores
 
 CORES = allowed_cores()
@@ -69,7 +69,7 @@ def train(crowd: Path, epochs: int, way: str, limit: float) -> float | None:
             subprocess.run([*command, *settings], check=True, env=environment, timeout=limit, stdout=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
             return None
-        return read_progress(Path(folder) / "run").seconds
+        return read_saved(Path(folder) / "run").progress.seconds
 
 
 def summary(took: dict[tuple[str, int], list[float | None]], nice: int) -> list[dict[str, object]]:

@@ -32,7 +32,7 @@ from regard.metrics import RankingReport
 from regard.metrics.significance import over_seeds
 from regard.models import ReIDModel
 from regard.recipes import read_recipe
-from regard.run_folder.saved_state import read_config
+from regard.run_folder.saved_state import read_saved
 from regard.structures import Splits
 from regard.threads import allowed_cores
 
@@ -62,7 +62,7 @@ def score(model: ReIDModel, splits: Splits, config: Config) -> RankingReport:
 
 def train(config: Config, folder: Path) -> ReIDModel:
     """The trained model; goes on with the run where it was begun."""
-    if (folder / "last.safetensors").is_file() and read_config(folder) == config:
+    if (folder / "last.safetensors").is_file() and read_saved(folder).config == config:
         return resume_run(folder)
     return start_run(config, folder)
 

@@ -20,8 +20,7 @@ BENCHMARKS = SOURCE.parents[1] / "benchmarks"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 GROUND = {
-    "structures", "device", "errors", "registry", "storage", "fingerprint", "input_spec", "lazy", "naming",
-    "parsing",
+    "structures", "device", "errors", "registry", "storage", "fingerprint", "input_spec", "lazy", "parsing",
     "plugins", "precision", "threads", "version", "wording",
 }  # fmt: skip
 

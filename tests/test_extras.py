@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 import regard
 from regard.cli.main import main
 from regard.data.datasets.cuhk03 import read_pictures
-from regard.data.labels.teacher import load_mask_model, load_pose_model
+from regard.data.labels.make import load_mask_model, load_pose_model
 from regard.engine.log import TrainingLog
 from regard.errors import RegardError, require
 from regard.export import open_engine

@@ -1,4 +1,4 @@
-"""One is not many."""
+"""One is not many, and no two things are called the same."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from regard.structures import Sample, Splits
-from regard.wording import count
+from regard.wording import count, distinct
 
 SOURCE = Path(__file__).parents[1] / "src" / "regard"
 
@@ -40,3 +42,36 @@ def test_what_is_printed_counts_by_it(path):
     """No message that is printed, and is no error, has a number with a plural behind it."""
     plural = r"print\(f?\"[^\"]*\{[^{}\"]*\} (?:pictures|images|files|queries|people|rows|runs|epochs|ids)\b"
     assert not re.search(plural, path.read_text(encoding="utf-8"))
+
+
+WORDS = st.sampled_from(["a", "b", "crowd", "crowd (a)", "a #2"])
+
+
+@pytest.mark.parametrize(
+    ("names", "places", "wanted"),
+    [
+        (["crowd", "viper"], ["/x/a", "/x/a"], ["crowd", "viper"]),
+        (["crowd", "crowd", "viper"], ["/x/a", "/x/b", "/x/b"], ["crowd (a)", "crowd (b)", "viper"]),
+        (["crowd", "crowd", "crowd"], ["/x/a", "/y/a", "/y/b"], ["crowd (x/a)", "crowd (y/a)", "crowd (y/b)"]),
+        (["crowd", "crowd"], ["/x/a", "/x/a"], ["crowd (a)", "crowd (a) #2"]),
+        (["crowd", "crowd", "crowd (a)"], ["/x/a", "/x/b", "/"], ["crowd (a) #2", "crowd (b)", "crowd (a)"]),
+        ([], [], []),
+    ],
+)
+def test_a_name_is_completed_where_others_have_it(names, places, wanted):
+    assert distinct(names, places) == wanted
+
+
+def test_runs_are_called_by_the_end_of_their_path():
+    assert distinct(["apnet", "apnet", "dsp"], ["/1/apnet", "/2/apnet", "/1/dsp"], "{place}") == [
+        "1/apnet", "2/apnet", "dsp",
+    ]  # fmt: skip
+
+
+@given(st.lists(st.tuples(WORDS, st.lists(WORDS, max_size=3)), max_size=6))
+def test_no_two_labels_are_equal(things):
+    names, places = [name for name, _ in things], ["/" + "/".join(parts) for _, parts in things]
+    for form in ("{name} ({place})", "{place}", "{name}"):
+        labels = distinct(names, places, form)
+        assert len(set(labels)) == len(labels) == len(names)
+        assert all(label == name for label, name in zip(labels, names) if names.count(name) == 1)

@@ -13,10 +13,10 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -37,17 +37,9 @@ from regard.registry import DATASETS, LOSSES, MODELS, Registry
 from regard.storage import open_regular
 
 __all__ = [
-    "Config",
-    "Overrides",
-    "check_batch",
-    "describe_fault",
-    "lay_over",
-    "load_config",
-    "override",
-    "plugins_of",
-    "read_settings",
-    "without_terms",
-]
+    "Config", "Overrides", "check_batch", "describe_fault", "lay_over", "load_config", "override", "plugins_of",
+    "read_settings", "without_terms",
+]  # fmt: skip
 
 Overrides = Sequence[str] | Mapping[str, Any]
 """Settings that differ: texts of the command line, ``KEY=VALUE``; or values by section or dotted name, from Python."""
@@ -96,233 +88,196 @@ Place = Annotated[Path, AfterValidator(_place)]
 SourceText = Annotated[str, AfterValidator(_source_place)]
 
 
+def says(default: Any, description: str) -> Any:
+    """A setting: its default, and what it is in words."""
+    return Field(default=default, description=description)
+
+
 class Section(BaseModel):
     """A part of the configuration: frozen, and closed to keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if fault := next(iter(self._faults()), None):
+            raise ConfigError(fault)
+        return self
+
+    def _faults(self) -> Iterable[str]:
+        """What does not go together; the first is told. Checks that others make raise ConfigError themselves."""
+        return ()
+
+
+class OpenSection(Section):
+    """A part in which further keys are options of a registered thing."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its keyword options, as the recipe has them."""
+        return dict(self.model_extra or {})
+
 
 class LabelFilesConfig(Section):
-    """Where masks and keypoints of a data set are kept (docs/labels.md)."""
+    """Where masks and keypoints of a data set are kept (docs/how-to/labels.md)."""
 
-    mask_root: Place | None = Field(default=None, description="folder of mask pictures")
-    keypoint_root: Place | None = Field(default=None, description="folder of heat maps")
-    keypoint_folder: str = Field(default="bounding_box_train_256_2", description="the folder in it")
-    coco: Place | None = Field(default=None, description="COCO JSON of keypoints and segmentations")
-    mask_threshold: Annotated[int, Field(ge=1, le=255)] = Field(
-        default=100, description="lowest gray level of a mask that is the person"
-    )
-    tolerance: Share = Field(default=0.0, description="share of the pictures that may be without")
-    pack: Place | None = Field(default=None, description="file they are packed into, made or renewed where needed")
+    mask_root: Place | None = says(None, "folder of mask pictures")
+    keypoint_root: Place | None = says(None, "folder of heat maps")
+    keypoint_folder: str = says("bounding_box_train_256_2", "the folder in it")
+    coco: Place | None = says(None, "COCO JSON of keypoints and segmentations")
+    mask_threshold: Annotated[int, Field(ge=1, le=255)] = says(100, "lowest gray level of a mask that is the person")
+    tolerance: Share = says(0.0, "share of the pictures that may be without")
+    pack: Place | None = says(None, "file they are packed into, made or renewed where needed")
 
 
 class DataConfig(Section):
     """What to train on, and how pictures become batches."""
 
-    name: SourceText | None = Field(
-        default=None, description="data set; None looks at what is in root, or makes a crowd without root"
+    name: SourceText | None = says(None, "data set; None looks at what is in root, or makes a crowd without root")
+    root: Place | None = says(None, "its folder, or one that holds it and others")
+    train: tuple[SourceText, ...] = says(
+        (), "data sets to train on together: NAME, NAME=FOLDER or FOLDER; name, or the first, is tested on"
     )
-    root: Place | None = Field(default=None, description="its folder, or one that holds it and others")
-    train: tuple[SourceText, ...] = Field(
-        default=(),
-        description="data sets to train on together: NAME, NAME=FOLDER or FOLDER; name, or the first, is tested on",
-    )
-    options: dict[str, dict[str, Any]] = Field(
-        default={}, description="data set -> its options, such as cuhk03: {boxes: labeled}"
-    )
-    val_ids: Annotated[int, Field(ge=2, le=10**6)] | None = Field(
-        default=None,
-        description="people held out of the training part, drawn by train.seed, on whom training is evaluated instead "
+    options: dict[str, dict[str, Any]] = says({}, "data set -> its options, such as cuhk03: {boxes: labeled}")
+    val_ids: Annotated[int, Field(ge=2, le=10**6)] | None = says(
+        None,
+        "people held out of the training part, drawn by train.seed, on whom training is evaluated instead "
         "of on the test part; null: everyone is trained on",
     )
-    height: Pixels = Field(default=256, description="pixels the crops are resized to")
-    width: Pixels = Field(default=128, description="pixels the crops are resized to")
-    ids_per_batch: Positive = Field(default=16, description="P of the P x K batch, over all ranks")
-    images_per_id: Positive = Field(default=4, description="K of the P x K batch")
-    sampler: Literal["pk", "shuffle", "sorted"] = Field(
-        default="pk",
-        description="pk: P identities with K images each; shuffle: any P x K images, each once an epoch; sorted: the "
+    height: Pixels = says(256, "pixels the crops are resized to")
+    width: Pixels = says(128, "pixels the crops are resized to")
+    ids_per_batch: Positive = says(16, "P of the P x K batch, over all ranks")
+    images_per_id: Positive = says(4, "K of the P x K batch")
+    sampler: Literal["pk", "shuffle", "sorted"] = says(
+        "pk",
+        "pk: P identities with K images each; shuffle: any P x K images, each once an epoch; sorted: the "
         "same by identity, in the same order in every epoch",
     )
-    rounds: Positive | None = Field(
-        default=None,
-        description="of pk: passes over the identities in an epoch, each with K images of everyone; null: until the "
-        "images run out",
+    rounds: Positive | None = says(
+        None,
+        "of pk: passes over the identities in an epoch, each with K images of everyone; null: until the images run out",
     )
-    keep_last: bool = Field(
-        default=False, description="what does not fill a batch at the end of an epoch is a smaller one, not dropped"
-    )
-    scarce: Literal["draw", "repeat"] = Field(
-        default="draw",
-        description="of pk: who has fewer than K images draws K with replacement, or repeats them all until there are "
+    keep_last: bool = says(False, "what does not fill a batch at the end of an epoch is a smaller one, not dropped")
+    scarce: Literal["draw", "repeat"] = says(
+        "draw",
+        "of pk: who has fewer than K images draws K with replacement, or repeats them all until there are "
         "K or more and draws from those",
     )
-    distinct_ids: bool = Field(
-        default=True, description="of rounds: no identity comes twice in a batch, not even where a round ends in it"
+    distinct_ids: bool = says(True, "of rounds: no identity comes twice in a batch, not even where a round ends in it")
+    interpolation: Literal["bilinear", "bicubic"] = says(
+        "bilinear", "how pictures are resized, in training and evaluation"
     )
-    interpolation: Literal["bilinear", "bicubic"] = Field(
-        default="bilinear", description="how pictures are resized, in training and evaluation"
+    flip: Share = says(0.5, "probability of a horizontal flip")
+    enlarge: Annotated[float, Field(ge=1, le=4)] = says(
+        1.0, "resize to this many times height and width before the random crop"
     )
-    flip: Share = Field(default=0.5, description="probability of a horizontal flip")
-    enlarge: Annotated[float, Field(ge=1, le=4)] = Field(
-        default=1.0, description="resize to this many times height and width before the random crop"
+    enlarge_probability: Share = says(
+        1.0, "of being enlarged; the other pictures are resized to height and width at once"
     )
-    enlarge_probability: Share = Field(
-        default=1.0, description="of being enlarged; the other pictures are resized to height and width at once"
+    pad: Annotated[int, Field(ge=0, le=1024)] = says(10, "black border in pixels before the random crop")
+    erasing: Share = says(0.5, "probability of random erasing")
+    erasing_fill: Literal["mean", "released", "mindspore", "random", "normal"] = says(
+        "mean", "what is put into the hole"
     )
-    pad: Annotated[int, Field(ge=0, le=1024)] = Field(
-        default=10, description="black border in pixels before the random crop"
+    erasing_area: tuple[Share, Share] = says((0.02, 0.4), "smallest and largest part of the picture that is erased")
+    labels: tuple[Literal["mask", "keypoints"], ...] = says(
+        (), "what training predicts besides identities: extra.mask, extra.keypoints"
     )
-    erasing: Share = Field(default=0.5, description="probability of random erasing")
-    erasing_fill: Literal["mean", "released", "mindspore", "random", "normal"] = Field(
-        default="mean", description="what is put into the hole"
+    label_stride: Pixels = says(1, "pixels of the input per pixel of those labels")
+    label_files: dict[str, LabelFilesConfig] = says({}, "data set -> where its labels are kept, unless it knows itself")
+    label_peak: Literal["one", "score"] = says("one", "height of a joint in its map")
+    swap_on_flip: bool = says(True, "a mirrored picture's left joints are its right ones")
+    workers: Annotated[int, Field(ge=0, le=256)] | None = says(None, "loader processes; None: by core count")
+    cache: Annotated[Literal["none", "disk"], BeforeValidator(lambda kind: "disk" if kind == "ram" else kind)] = says(
+        "none", "disk: decoded training pictures in a file, which the system keeps in memory; ram is the same"
     )
-    erasing_area: tuple[Share, Share] = Field(
-        default=(0.02, 0.4), description="smallest and largest part of the picture that is erased"
-    )
-    labels: tuple[Literal["mask", "keypoints"], ...] = Field(
-        default=(), description="what training predicts besides identities: extra.mask, extra.keypoints"
-    )
-    label_stride: Pixels = Field(default=1, description="pixels of the input per pixel of those labels")
-    label_files: dict[str, LabelFilesConfig] = Field(
-        default={}, description="data set -> where its labels are kept, unless it knows itself"
-    )
-    label_peak: Literal["one", "score"] = Field(default="one", description="height of a joint in its map")
-    swap_on_flip: bool = Field(default=True, description="a mirrored picture's left joints are its right ones")
-    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
-        default=None, description="loader processes; None: by core count"
-    )
-    cache: Annotated[Literal["none", "disk"], BeforeValidator(lambda kind: "disk" if kind == "ram" else kind)] = Field(
-        default="none",
-        description="disk: decoded training pictures in a file, which the system keeps in memory; ram is the same",
-    )
-    cache_folder: Place | None = Field(default=None, description="of cache=disk; None: in the run folder")
+    cache_folder: Place | None = says(None, "of cache=disk; None: in the run folder")
 
-    @model_validator(mode="after")
-    def _known_options(self) -> DataConfig:
+    def _faults(self) -> Iterator[str]:
         for name, options in ({key: {} for key in self.label_files} | self.options).items():
             _check_options(DATASETS, name, options, ("root",))
-        return self
-
-    @model_validator(mode="after")
-    def _batch_that_fits(self) -> DataConfig:
         images = self.ids_per_batch * self.images_per_id
         check_batch(images, self.height, self.width, f"{self.ids_per_batch:,} x {self.images_per_id:,} pictures")
-        return self
-
-    @model_validator(mode="after")
-    def _held_out_of_one(self) -> DataConfig:
         if self.val_ids and self.train:
-            raise ConfigError(f"val_ids is {self.val_ids}, but train names data sets to train on together; drop one")
-        return self
-
-    @model_validator(mode="after")
-    def _rounds_of_identities(self) -> DataConfig:
+            yield f"val_ids is {self.val_ids}, but train names data sets to train on together; drop one"
         if self.rounds and self.sampler != "pk":
-            raise ConfigError(f"rounds is {self.rounds}, but sampler {self.sampler} has none; leave one of them out")
+            yield f"rounds is {self.rounds}, but sampler {self.sampler} has none; leave one of them out"
         if self.keep_last and self.sampler == "pk" and not self.rounds:
-            raise ConfigError(
-                "keep_last is true, but an epoch of sampler pk has a last batch only where it has rounds; set rounds"
-            )
+            yield "keep_last is true, but an epoch of sampler pk has a last batch only where it has rounds; set rounds"
         if self.scarce == "repeat" and self.sampler != "pk":
-            raise ConfigError(
-                f"scarce is repeat, but sampler {self.sampler} takes every image once; leave one of them out"
-            )
+            yield f"scarce is repeat, but sampler {self.sampler} takes every image once; leave one of them out"
         if not self.distinct_ids and not self.rounds:
-            raise ConfigError(
+            yield (
                 "distinct_ids is false, but identities come twice in a batch only around the end of a round; set rounds"
             )
-        return self
 
 
-class ModelConfig(Section):
+class ModelConfig(OpenSection):
     """The system and its options (``regard models NAME`` lists them)."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=(), allow_inf_nan=False)
-    name: str = Field(default="baseline", description="registered model")
-    num_ids: Positive | None = Field(
-        default=None, description="identities that the classifiers tell apart; None: as many as there are to train on"
+    name: str = says("baseline", "registered model")
+    num_ids: Positive | None = says(
+        None, "identities that the classifiers tell apart; None: as many as there are to train on"
     )
-    pretrained: bool | Annotated[str, AfterValidator(lambda text: str(_place(Path(text))))] = Field(
-        default=False,
-        description="weights to start from: true fetches the backbone's, a file holds the backbone's, the folder of a "
+    pretrained: bool | Annotated[str, AfterValidator(lambda text: str(_place(Path(text))))] = says(
+        False,
+        "weights to start from: true fetches the backbone's, a file holds the backbone's, the folder of a "
         "run or of a model holds the whole network's",
     )
 
-    @model_validator(mode="after")
-    def _known_options(self) -> ModelConfig:
+    def _faults(self) -> Iterable[str]:
         _check_options(MODELS, self.name, self.options, ("num_ids", "pretrained"))
-        return self
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Keyword options of the constructor besides ``pretrained``."""
-        return dict(self.model_extra or {})
+        return ()
 
 
-class LossConfig(Section):
+class LossConfig(OpenSection):
     """One term of the criterion; further keys are options of the loss."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=(), allow_inf_nan=False)
     loss: str = Field(description="registered loss")
     on: str = Field(description="outputs it applies to: features.NAME, logits.NAME or maps.NAME, * for all")
-    weight: float = Field(default=1.0, description="factor in the total; 0: computed and logged, but moves nothing")
-    reduction: Literal["mean", "sum"] = Field(default="mean", description="over the outputs matched")
-    gather: bool = Field(default=False, description="compare across ranks")
-    target: str = Field(default="pids", description="pids, or extra.NAME")
+    weight: float = says(1.0, "factor in the total; 0: computed and logged, but moves nothing")
+    reduction: Literal["mean", "sum"] = says("mean", "over the outputs matched")
+    gather: bool = says(False, "compare across ranks")
+    target: str = says("pids", "pids, or extra.NAME")
 
-    @model_validator(mode="after")
-    def _known_options(self) -> LossConfig:
+    def _faults(self) -> Iterable[str]:
         _check_options(LOSSES, self.loss, self.options, ("num_ids", "embed_dim"))
-        return self
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Keyword options of the loss."""
-        return dict(self.model_extra or {})
+        return ()
 
 
 class OptimConfig(Section):
     """The optimizer."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: Annotated[float, Field(gt=0)] = Field(default=3.5e-4, description="base learning rate")
+    lr: Annotated[float, Field(gt=0)] = says(3.5e-4, "base learning rate")
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = Field(default=0.9, description="of sgd")
-    nesterov: bool = Field(default=False, description="of sgd")
-    decay_norm_and_bias: bool = Field(
-        default=True, description="weight decay on one-dimensional parameters too, as published"
-    )
-    lr_scale: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        default={}, description="parameter name prefix -> factor on lr"
-    )
-    freeze: tuple[str, ...] = Field(
-        default=(), description="parts of the network that stay as they are, such as backbone.stages.0"
-    )
-    clip_norm: Annotated[float, Field(gt=0)] | None = Field(default=None, description="largest gradient norm")
-    fused: bool = Field(default=False, description="one kernel for all parameters: faster, last digits differ")
+    momentum: float = says(0.9, "of sgd")
+    nesterov: bool = says(False, "of sgd")
+    decay_norm_and_bias: bool = says(True, "weight decay on one-dimensional parameters too, as published")
+    lr_scale: dict[str, Annotated[float, Field(ge=0)]] = says({}, "parameter name prefix -> factor on lr")
+    freeze: tuple[str, ...] = says((), "parts of the network that stay as they are, such as backbone.stages.0")
+    clip_norm: Annotated[float, Field(gt=0)] | None = says(None, "largest gradient norm")
+    fused: bool = says(False, "one kernel for all parameters: faster, last digits differ")
 
 
 class ScheduleConfig(Section):
     """The learning rate over time, as a factor on ``optim.lr``."""
 
     name: Literal["step", "cosine", "exponential", "constant"] = "step"
-    milestones: tuple[float, ...] = Field(
-        default=(40, 70), description="epochs at which the factor is multiplied by gamma"
-    )
+    milestones: tuple[float, ...] = says((40, 70), "epochs at which the factor is multiplied by gamma")
     gamma: float = 0.1
     warmup_epochs: Annotated[float, Field(ge=0)] = 10
-    warmup_start: Share = Field(default=0.01, description="factor at the very beginning")
-    start: Annotated[float, Field(ge=0)] = Field(default=0, description="epoch at which the exponential decay begins")
-    end: Share = Field(default=0.0, description="factor at the end of the cosine or of the exponential decay")
-    per: Literal["epoch", "step"] = Field(default="epoch", description="how often the rate changes")
+    warmup_start: Share = says(0.01, "factor at the very beginning")
+    start: Annotated[float, Field(ge=0)] = says(0, "epoch at which the exponential decay begins")
+    end: Share = says(0.0, "factor at the end of the cosine or of the exponential decay")
+    per: Literal["epoch", "step"] = says("epoch", "how often the rate changes")
 
-    @model_validator(mode="after")
-    def _decay_to_something(self) -> ScheduleConfig:
+    def _faults(self) -> Iterator[str]:
         if self.name == "exponential" and not self.end:
-            raise ConfigError("end is 0, which an exponential decay never reaches; give a factor, such as 0.001")
-        return self
+            yield "end is 0, which an exponential decay never reaches; give a factor, such as 0.001"
 
 
 class TrainConfig(Section):
@@ -330,70 +285,61 @@ class TrainConfig(Section):
 
     epochs: Positive = 120
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 1
-    devices: Annotated[int, Field(gt=0, le=256)] = Field(
-        default=1, description="processes on this machine; torchrun decides where it is used"
+    devices: Annotated[int, Field(gt=0, le=256)] = says(
+        1, "processes on this machine; torchrun decides where it is used"
     )
-    accelerator: Annotated[str, BeforeValidator(check_device_name)] = Field(
-        default="auto", description="where to compute: cpu, cuda, cuda:1 (a GPU by its number), mps; auto: a GPU if any"
+    accelerator: Annotated[str, BeforeValidator(check_device_name)] = says(
+        "auto", "where to compute: cpu, cuda, cuda:1 (a GPU by its number), mps; auto: a GPU if any"
     )
-    precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
-        default="auto", description="of products; auto: bf16 autocast where the hardware multiplies in it"
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = says(
+        "auto", "of products; auto: bf16 autocast where the hardware multiplies in it"
     )
     channels_last: bool = True
-    compile: bool | Literal["auto"] = Field(
-        default=False, description="torch.compile, which changes last digits; auto: where there is CUDA"
-    )
-    sync_bn: bool = Field(default=False, description="batch-norm statistics over all ranks")
-    bn_share: Positive = Field(
-        default=1,
-        description="equal shares of a batch that batch-norm statistics are of, over all ranks: 2 is what two devices "
+    compile: bool | Literal["auto"] = says(False, "torch.compile, which changes last digits; auto: where there is CUDA")
+    sync_bn: bool = says(False, "batch-norm statistics over all ranks")
+    bn_share: Positive = says(
+        1,
+        "equal shares of a batch that batch-norm statistics are of, over all ranks: 2 is what two devices "
         "do without sync_bn, on one",
     )
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="decay of averaged weights, e.g. 0.999"
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = says(None, "decay of averaged weights, e.g. 0.999")
+    accumulate: Positive = says(1, "pieces in which a batch passes the network; losses see all of it")
+    checkpointing: bool = says(False, "compute blocks again instead of keeping what they saw")
+    profile: Annotated[int, Field(ge=0)] = says(0, "steps to time part by part, for profile.txt")
+    eval_every: Positive | None = says(20, "epochs between evaluations; null: only at the end")
+    keep_every: Positive | None = says(
+        None, "epochs between networks that are kept for good, in epochs/ of the run folder"
     )
-    accumulate: Positive = Field(
-        default=1, description="pieces in which a batch passes the network; losses see all of it"
-    )
-    checkpointing: bool = Field(default=False, description="compute blocks again instead of keeping what they saw")
-    profile: Annotated[int, Field(ge=0)] = Field(default=0, description="steps to time part by part, for profile.txt")
-    eval_every: Positive | None = Field(default=20, description="epochs between evaluations; null: only at the end")
-    keep_every: Positive | None = Field(
-        default=None, description="epochs between networks that are kept for good, in epochs/ of the run folder"
-    )
-    save_every: Positive | None = Field(default=None, description="steps between checkpoints within an epoch")
-    log_every: Positive = Field(default=10, description="steps between writes to the log (every step is logged)")
+    save_every: Positive | None = says(None, "steps between checkpoints within an epoch")
+    log_every: Positive = says(10, "steps between writes to the log (every step is logged)")
 
 
 class EvalConfig(Section):
     """How embeddings are compared."""
 
     metric: Literal["cosine", "euclidean"] = "cosine"
-    flip: bool = Field(default=True, description="average the embedding with the flipped image's")
-    five_crops: bool = Field(
-        default=False, description="average center and corners of the image at 9/8 of the size (with flip: ten views)"
+    flip: bool = says(True, "average the embedding with the flipped image's")
+    five_crops: bool = says(False, "average center and corners of the image at 9/8 of the size (with flip: ten views)")
+    ap: Literal["step", "trapezoid"] = says("step", "form of the average precision")
+    rerank: bool = says(False, "k-reciprocal re-ranking")
+    expansion: bool = says(False, "queries averaged with their five nearest gallery images first")
+    cmc: Literal["market1501", "cuhk03", "allshots"] = says(
+        "market1501", "first right image; one drawn image per person; every right image"
     )
-    ap: Literal["step", "trapezoid"] = Field(default="step", description="form of the average precision")
-    rerank: bool = Field(default=False, description="k-reciprocal re-ranking")
-    expansion: bool = Field(default=False, description="queries averaged with their five nearest gallery images first")
-    cmc: Literal["market1501", "cuhk03", "allshots"] = Field(
-        default="market1501", description="first right image; one drawn image per person; every right image"
+    unmatched: Literal["skip", "zero"] = says("skip", "what a query without a match counts")
+    junk: Literal["before", "query"] = says(
+        "before", "when junk leaves the gallery: before anything is compared, or query by query"
     )
-    unmatched: Literal["skip", "zero"] = Field(default="skip", description="what a query without a match counts")
-    junk: Literal["before", "query"] = Field(
-        default="before", description="when junk leaves the gallery: before anything is compared, or query by query"
+    protocol: Literal["rule", "lists"] = says(
+        "rule", "what is right: by identity and camera, or by the data set's own good and junk lists (gt_query)"
     )
-    protocol: Literal["rule", "lists"] = Field(
-        default="rule",
-        description="what is right: by identity and camera, or by the data set's own good and junk lists (gt_query)",
+    ignore_cameras: bool = says(
+        False, "a person's pictures by the query's own camera are right, instead of being removed"
     )
-    ignore_cameras: bool = Field(
-        default=False, description="a person's pictures by the query's own camera are right, instead of being removed"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = says(
+        "auto", "of products; auto: fp32 for imported networks, else as trained"
     )
-    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
-        default="auto", description="of products; auto: fp32 for imported networks, else as trained"
-    )
-    batch_size: Positive = Field(default=128, description="pictures at a time")
+    batch_size: Positive = says(128, "pictures at a time")
 
 
 class Config(Section):
@@ -406,73 +352,54 @@ class Config(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
-    plugins: tuple[str, ...] = Field(
-        default=(), description="files and modules that are imported first: FILE.py, MODULE or MODULE@FILE"
-    )
+    plugins: tuple[str, ...] = says((), "files and modules that are imported first: FILE.py, MODULE or MODULE@FILE")
 
-    @model_validator(mode="after")
-    def _last_batch_in_one_piece(self) -> Config:
+    def _faults(self) -> Iterator[str]:
+        data, train = self.data, self.train
         for setting in ("accumulate", "bn_share"):
-            pieces = getattr(self.train, setting)
-            if self.data.keep_last and pieces > 1:
-                raise ConfigError(
+            pieces = getattr(train, setting)
+            if data.keep_last and pieces > 1:
+                yield (
                     f"data.keep_last is true, but train.{setting} is {pieces}, and a smaller last batch does not make "
                     "as many equal pieces; leave one of them out"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _rows_of_a_batch(self) -> Config:
-        drawn = self.data.images_per_id if self.data.sampler == "pk" else 1
+        drawn = data.images_per_id if data.sampler == "pk" else 1
         for name, term in self.losses.items():
             group = term.options.get("group") if term.loss == "triplet" else None
             if group not in (None, drawn):
-                raise ConfigError(
+                yield (
                     f"losses.{name}.group is {group}, but a batch shows its people in rows of {drawn} (data.sampler "
-                    f"{self.data.sampler}, data.images_per_id {self.data.images_per_id}); make them equal"
+                    f"{data.sampler}, data.images_per_id {data.images_per_id}); make them equal"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _held_out_as_query_and_gallery(self) -> Config:
         for setting, wrong, why in (
             ("protocol=lists", self.eval.protocol == "lists", "lists name pictures of the test part"),
             ("ignore_cameras", self.eval.ignore_cameras, "a camera is what keeps a picture from being its own match"),
         ):
-            if self.data.val_ids and wrong:
-                raise ConfigError(
-                    f"data.val_ids is {self.data.val_ids}, whose pictures are query and gallery at once, which does "
+            if data.val_ids and wrong:
+                yield (
+                    f"data.val_ids is {data.val_ids}, whose pictures are query and gallery at once, which does "
                     f"not go with eval.{setting}: {why}; leave one of them out"
                 )
-        return self
+        if train.bn_share > 1:
+            yield from self._faults_of_shares(train.bn_share)
+        views = (5 if self.eval.five_crops else 1) * (2 if self.eval.flip else 1)
+        what = f"eval.batch_size {self.eval.batch_size:,} pictures"
+        check_batch(self.eval.batch_size * views, data.height, data.width, what)
 
-    @model_validator(mode="after")
-    def _shares_of_a_batch(self) -> Config:
-        shares, data = self.train.bn_share, self.data
-        if shares == 1:
-            return self
+    def _faults_of_shares(self, shares: int) -> Iterator[str]:
         for setting, other in (("sync_bn=true", self.train.sync_bn), ("accumulate", self.train.accumulate > 1)):
             if other:
-                raise ConfigError(
+                yield (
                     f"train.bn_share is {shares}, but train.{setting} says otherwise what batch statistics are of; "
                     "leave one of them out"
                 )
-        units, name = data.ids_per_batch, "identities"
-        if data.sampler != "pk":
-            units, name = data.ids_per_batch * data.images_per_id, "images"
-        if units % shares or data.ids_per_batch * data.images_per_id < 2 * shares:
-            raise ConfigError(
+        people, images = self.data.ids_per_batch, self.data.ids_per_batch * self.data.images_per_id
+        units, name = (people, "identities") if self.data.sampler == "pk" else (images, "images")
+        if units % shares or images < 2 * shares:
+            yield (
                 f"train.bn_share is {shares}, but the {units} {name} of a batch do not make {shares} equal shares of "
                 "at least two images; choose a divisor"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _evaluation_that_fits(self) -> Config:
-        views = (5 if self.eval.five_crops else 1) * (2 if self.eval.flip else 1)
-        what = f"eval.batch_size {self.eval.batch_size:,} pictures"
-        check_batch(self.eval.batch_size * views, self.data.height, self.data.width, what)
-        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, every default spelled out: ``load_config`` of it gives this configuration again."""
@@ -549,12 +476,22 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield prefix + key, value
 
 
-def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with others laid over them: mappings are joined key by key, everything else replaces."""
+def lay_over(
+    below: Mapping[str, Any], above: Mapping[str, Any], *, once: bool = False, inside: str = ""
+) -> dict[str, Any]:
+    """Settings with others laid over them: mappings are joined key by key, everything else replaces.
+
+    Raises:
+        ConfigError: something would be replaced that may be given ``once``; ``inside`` is the place of the settings.
+    """
     joined = dict(below)
     for key, value in above.items():
         under = joined.get(key)
-        joined[key] = lay_over(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(under, Mapping) and isinstance(value, Mapping):
+            value = lay_over(under, value, once=once, inside=f"{inside}{key}.")
+        elif once and key in joined:
+            raise ConfigError(f"{inside}{key} is given twice; give it once")
+        joined[key] = value
     return joined
 
 
@@ -567,20 +504,8 @@ def _by_section(values: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"cannot read override {dotted!r}; it wants a section or a dotted name, such as optim.lr")
         for key in reversed(keys):
             value = {key: value}
-        tree = _join_once(tree, _plain(value), "")
+        tree = lay_over(tree, _plain(value), once=True)
     return tree
-
-
-def _join_once(first: Mapping[str, Any], second: Mapping[str, Any], inside: str) -> dict[str, Any]:
-    """Join two parts of what was given, none of which may undo the other unsaid."""
-    joined = dict(first)
-    for key, value in second.items():
-        if key in joined:
-            if not (isinstance(joined[key], Mapping) and isinstance(value, Mapping)):
-                raise ConfigError(f"{inside}{key} is given twice; give it once")
-            value = _join_once(joined[key], value, f"{inside}{key}.")
-        joined[key] = value
-    return joined
 
 
 def _plain(value: Any) -> Any:
@@ -700,26 +625,21 @@ def describe_fault(fault: Any, schema: type[BaseModel] = Config, inside: str = "
     error = fault.get("ctx", {}).get("error")
     if isinstance(error, ConfigError):
         return f"{where}: {error}" if where else str(error)
-    if fault["type"] == "extra_forbidden":
-        *parents, key = fault["loc"]
-        known = _keys_at(schema, parents)
-        return f"{where}: no such key{nearest(str(key), known)}" + (f" (keys: {', '.join(known)})" if known else "")
     if fault["type"] == "missing":
         return f"{where}: missing"
+    unknown = fault["type"] == "extra_forbidden"
+    known = _keys_at(schema, fault["loc"][: -1 if unknown else None])
+    keys = f" (keys: {', '.join(known)})" if known else ""
+    if unknown:
+        return f"{where}: no such key{nearest(str(fault['loc'][-1]), known)}{keys}"
     if fault["type"] in ("dict_type", "model_type"):
-        known = _keys_at(schema, fault["loc"])
-        keys = f" (keys: {', '.join(known)})" if known else ""
-        return f"{where}: got {fault['input']!r}, wanted {_wanted_below(where, known)}{keys}"
+        wanted = f"a section, such as {where}.{known[0] if known else 'KEY'}=VALUE"
+        if where.startswith("data.options"):
+            wanted = "options by data set, such as data.options.cuhk03.boxes=labeled"
+        return f"{where}: got {fault['input']!r}, wanted {wanted}{keys}"
     if fault["type"] in ("tuple_type", "list_type"):
         return f"{where}: got {fault['input']!r}, wanted a list, such as {where}=[{fault['input']}]"
     return f"{where}: got {fault['input']!r}; {fault['msg'][0].lower()}{fault['msg'][1:]}"
-
-
-def _wanted_below(where: str, known: Sequence[str]) -> str:
-    """What may be written for a section that got a value, with an example of it."""
-    if where.startswith("data.options"):
-        return "options by data set, such as data.options.cuhk03.boxes=labeled"
-    return f"a section, such as {where}.{known[0] if known else 'KEY'}=VALUE"
 
 
 def _keys_at(schema: type[BaseModel], path: Sequence[Any]) -> list[str]:

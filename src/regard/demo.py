@@ -22,8 +22,7 @@ from regard.data import load_dataset
 from regard.engine.build import build_model
 from regard.engine.run import resume_run, start_run
 from regard.errors import CheckpointError
-from regard.evaluation.color_histogram import color_histograms
-from regard.evaluation.embed import evaluate_splits
+from regard.evaluation.embed import color_histograms, evaluate_splits
 from regard.evaluation.run import Run
 from regard.explain import attention_layers, similarity_cam
 from regard.explain.figures.map_figures import figure_bytes
@@ -31,9 +30,9 @@ from regard.explain.figures.overlay import framed, heat_over, sheet
 from regard.metrics import RankingReport, rank
 from regard.models import ReIDModel
 from regard.recipes import read_recipe
-from regard.report import Command, RankedList, gather, pick_queries, ranked_lists, write_runs
+from regard.report import Command, gather, pick_queries, ranked_lists, write_runs
 from regard.report.ranked_figure import ranked_figure
-from regard.run_folder.saved_state import read_config, read_progress
+from regard.run_folder.saved_state import read_saved
 from regard.storage import write_atomic
 from regard.structures import Ranking, Splits
 from regard.threads import allowed_cores
@@ -86,11 +85,18 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
     say("4/4  measuring, and looking at what was learned")
     run = Run.of(model, splits, config, TRAINED, quiet=quiet)
     reports[TRAINED] = run.report()
-    seconds = read_progress(folder / "run").seconds
+    seconds = read_saved(folder / "run").progress.seconds
     scores = {label: {"mAP": report.mAP, "rank1": report.rank(1)} for label, report in reports.items()}
     metrics = folder / "metrics.json"
     page: Path | None = folder / "report.html"
-    write_atomic(metrics, json.dumps(_metrics(reports, splits, config, seconds), indent=2).encode())
+    figures = {
+        "regard": __version__,
+        "data": str(splits),
+        "train_seconds": round(seconds, 1),
+        "evaluations": {label: report.to_dict() for label, report in reports.items()},
+        "config": config.to_dict(),
+    }
+    write_atomic(metrics, json.dumps(figures, indent=2).encode())
     gallery = run.features("gallery")
     ranking = rank(run.features("query"), gallery, k=len(gallery), metric=config.eval.metric)
     try:
@@ -110,15 +116,12 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
 def _write_page(folder: Path, reports: dict[str, RankingReport], splits: Splits, *, quiet: bool) -> None:
     """Write the page of the run, with what it is compared with and how to go on."""
     found = gather({TRAINED: folder / "run"}, method="pca", command="regard demo", quiet=quiet)
-    people = (len({sample.pid for sample in part}) for part in (splits.train, splits.query))
-    lead = (
-        "A small attention network (apnet) was trained on {} synthetic people and then asked to find {} others, whom "
-        "it had never seen, in the pictures of other cameras."
-    )
+    trained, others = (len({sample.pid for sample in part}) for part in (splits.train, splits.query))
     page = replace(
         found,
         title="Finding a person again, across cameras",
-        lead=lead.format(*people),
+        lead=f"A small attention network (apnet) was trained on {trained} synthetic people and then asked to find "
+        f"{others} others, whom it had never seen, in the pictures of other cameras.",
         baselines={label: report for label, report in reports.items() if label != TRAINED},
         next_commands=NEXT,
     )
@@ -148,12 +151,10 @@ def _make_crowd(root: Path, train_ids: int, test_ids: int, *, quiet: bool) -> bo
 
 def _before(splits: Splits, config: Config, *, quiet: bool) -> tuple[dict[str, RankingReport], Run]:
     """Scores of what learning is compared with, and the untrained network."""
-    found = {}
+    found, parts = {}, (splits.query, splits.gallery)
     for label, masked in (("color histogram", False), ("color histogram, true masks", True)):
         bar = None if quiet else label
-        query, gallery = (
-            color_histograms(part, masked=masked, progress=bar) for part in (splits.query, splits.gallery)
-        )
+        query, gallery = (color_histograms(part, masked=masked, progress=bar) for part in parts)
         found[label] = evaluate_splits(query, gallery, splits, config.eval)
     torch.manual_seed(config.train.seed)
     run = Run.of(build_model(config, splits.num_ids).eval(), splits, config, UNTRAINED, quiet=quiet)
@@ -164,7 +165,7 @@ def _before(splits: Splits, config: Config, *, quiet: bool) -> tuple[dict[str, R
 def _trained(config: Config, run: Path, *, quiet: bool) -> ReIDModel:
     """The network after training: from the run folder where the same run stands there, else trained now."""
     try:
-        if read_config(run) == config:
+        if read_saved(run).config == config:
             return resume_run(run, quiet=quiet)
     except CheckpointError:
         pass
@@ -183,7 +184,7 @@ def _draw(folder: Path, run: Run, untrained: Run, ranking: Ranking) -> None:
         ranking: of the trained one.
     """
     splits, ap = run.splits, run.report().ap
-    lists: list[RankedList] = ranked_lists(ranking, splits.query, splits.gallery, ap)
+    lists = ranked_lists(ranking, splits.query, splits.gallery, ap)
     write_atomic(folder / "ranked.png", figure_bytes(ranked_figure({"apnet": lists})))
     assert ranking.matches is not None
     pairs = [
@@ -203,13 +204,3 @@ def _draw(folder: Path, run: Run, untrained: Run, ranking: Ranking) -> None:
         for row, (query, partner) in enumerate(pairs)
     ]
     sheet(rows).save(folder / "attention.png")
-
-
-def _metrics(reports: dict[str, RankingReport], splits: Splits, config: Config, seconds: float) -> dict[str, object]:
-    return {
-        "regard": __version__,
-        "data": str(splits),
-        "train_seconds": round(seconds, 1),
-        "evaluations": {label: report.to_dict() for label, report in reports.items()},
-        "config": config.to_dict(),
-    }

@@ -27,16 +27,21 @@ MAX_NODES = 50_000
 MAX_DEPTH = 50
 """Collections in one another."""
 
-_CORE = {
-    "null": (r"~|null|Null|NULL|", "~nN\0"),
-    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+_CORE: dict[str, tuple[str, str, Callable[[str], Any]]] = {
+    "null": (r"~|null|Null|NULL|", "~nN\0", lambda text: None),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF", lambda text: text.lower() == "true"),
+    "int": (
+        r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+        "-+0123456789",
+        lambda text: int(text, {"o": 8, "x": 16}.get(text[1:2], 10)),
+    ),
     "float": (
         r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         "-+.0123456789",
+        lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
     ),
 }
-"""The core schema: what a plain scalar of a type looks like, and the characters it may begin with."""
+"""The core schema: what a plain scalar of a type looks like, the characters it may begin with, and what it means."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -66,44 +71,24 @@ class _Dumper(yaml.SafeDumper):
     """Writes what :class:`_Loader` reads back: text that looks like a number to it is quoted."""
 
 
-for _kind in (_Loader, _Dumper):
-    _kind.yaml_implicit_resolvers = {}
-    for _tag, (_rule, _first) in _CORE.items():
-        _kind.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_rule})\Z"), ["" if c == "\0" else c for c in _first]
-        )
-
-
-def _int(text: str) -> int:
-    return int(text[2:], {"o": 8, "x": 16}[text[1]]) if text[1:2] in ("o", "x") else int(text)
-
-
-def _float(text: str) -> float:
-    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-
-
-_MEANING: dict[str, Callable[[str], Any]] = {
-    "null": lambda text: None,
-    "bool": lambda text: text.lower() == "true",
-    "int": _int,
-    "float": _float,
-}
-
-
-def _constructor(kind: str) -> Callable[[_Loader, Any], Any]:
+def _constructor(kind: str, rule: str, meaning: Callable[[str], Any]) -> Callable[[_Loader, Any], Any]:
     """Return what reads a scalar of a kind, also one that only its tag says to be of it, such as ``!!int a``."""
 
     def construct(loader: _Loader, node: Any) -> Any:
         text = loader.construct_scalar(node)
-        if not re.fullmatch(_CORE[kind][0], text):
+        if not re.fullmatch(rule, text):
             raise yaml.constructor.ConstructorError(None, None, f"{text!r} is no {kind}", node.start_mark)
-        return _MEANING[kind](text)
+        return meaning(text)
 
     return construct
 
 
-for _tag in _CORE:
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _constructor(_tag))
+_Loader.yaml_implicit_resolvers, _Dumper.yaml_implicit_resolvers = {}, {}
+for _kind, (_rule, _first, _meaning) in _CORE.items():
+    _tag = f"tag:yaml.org,2002:{_kind}"
+    for _side in (_Loader, _Dumper):
+        _side.add_implicit_resolver(_tag, re.compile(rf"(?:{_rule})\Z"), ["" if c == "\0" else c for c in _first])
+    _Loader.add_constructor(_tag, _constructor(_kind, _rule, _meaning))
 
 
 _BYTES = {code: code + 0x102280 for code in range(0xDC80, 0xDD00)}

@@ -30,7 +30,7 @@ from regard.recipes import About, Recipe, list_recipes, read_recipe
 from regard.report.reproduction import Compared, Departure, Reproduction, SeedRun
 from regard.run_folder.folders import read_history
 from regard.run_folder.opened_data import open_data
-from regard.run_folder.saved_state import read_progress
+from regard.run_folder.saved_state import read_saved
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 from regard.threads import allowed_cores
@@ -76,6 +76,7 @@ def _about(recipe: Recipe) -> About:
     return recipe.about or About(kind="ours")
 
 
+@judging_counts()
 def reproduce(
     system: str,
     data: str | None,
@@ -117,22 +118,6 @@ def reproduce(
     recipe = find_recipe(system, data, released=released)
     if standing(folder):
         raise ConfigError(f"{folder} is the folder of a run, wanted one for a run per seed; name another with -o")
-    with judging_counts():
-        return _reproduce(recipe, folder, root, seeds, overrides, other_data=other_data, command=command, quiet=quiet)
-
-
-def _reproduce(
-    recipe: Recipe,
-    folder: Path,
-    root: Path | None,
-    seeds: int,
-    overrides: Sequence[str],
-    *,
-    other_data: bool,
-    command: str,
-    quiet: bool,
-) -> Reproduction | None:
-    """Do what :func:`reproduce` promises, for a recipe and into a folder that will do."""
     config = _configure(recipe, root, folder, overrides, quiet=quiet)
     splits = open_data(load_config(config.to_dict(), ["data.val_ids=null"]), quiet=quiet)
     differing = _count_faults(recipe, config, splits)
@@ -151,7 +136,10 @@ def _reproduce(
     if not Runtime(config.train).is_main:
         return None
     compared = compare_runs(runs, changes={"ap": config.eval.ap}, speed=False, quiet=quiet)
-    found = [_seed_run(seed, run, row) for seed, (run, row) in enumerate(zip(runs, compared.rows))]
+    found = []
+    for seed, (run, row) in enumerate(zip(runs, compared.rows)):
+        reached = {name: (figure.value, figure.low, figure.high) for name, figure in row.figures.items()}
+        found.append(SeedRun(f"seed {seed}", str(run), reached, read_saved(run).progress.seconds))
     figures, interval = _figures(recipe, found, compared.intervals)
     return Reproduction(
         recipe=recipe.name,
@@ -195,11 +183,6 @@ def _count_faults(recipe: Recipe, config: Config, splits: Splits) -> list[str]:
     return count_differences(splits, published) if published else []
 
 
-def _seed_run(seed: int, run: Path, row: Row) -> SeedRun:
-    figures = {name: (found.value, found.low, found.high) for name, found in row.figures.items()}
-    return SeedRun(f"seed {seed}", str(run), figures, read_progress(run).seconds)
-
-
 def _figures(recipe: Recipe, runs: Sequence[SeedRun], bootstrap: str) -> tuple[list[Compared], str]:
     """Published figures beside ours, and how our interval was made.
 
@@ -212,9 +195,8 @@ def _figures(recipe: Recipe, runs: Sequence[SeedRun], bootstrap: str) -> tuple[l
         values = [run.figures[name][0] for run in runs]
         ours = over_seeds(values) if len(values) > 1 else runs[0].figures[name]
         figures.append(Compared(name, published / 100, _about(recipe).reach.get(name, 0.0) / 100, ours))
-    if len(runs) > 1:
-        return figures, f"95 % interval of Student's t over {count(len(runs), 'seed')}"
-    return figures, f"one seed, so how far seeds vary is not known; {bootstrap}"
+    one = f"one seed, so how far seeds vary is not known; {bootstrap}"
+    return figures, f"95 % interval of Student's t over {count(len(runs), 'seed')}" if len(runs) > 1 else one
 
 
 def _departures(recipe: Recipe, config: Config, counts: Sequence[str], seeds: int) -> Iterator[Departure]:
@@ -263,10 +245,9 @@ def _changes(recipe: Recipe, config: Config) -> Iterator[Departure]:
 def _flat(settings: Config, others: Config) -> dict[str, Any]:
     """Settings by dotted name; a loss term that others lack is one of them as a whole."""
     flat = settings.flat()
-    for name in settings.losses.keys() - others.losses.keys():
-        flat = {key: value for key, value in flat.items() if not key.startswith(f"losses.{name}.")}
-        flat[f"losses.{name}"] = "a term"
-    return flat
+    own = [f"losses.{name}" for name in settings.losses.keys() - others.losses.keys()]
+    kept = {key: value for key, value in flat.items() if not key.startswith(tuple(f"{name}." for name in own))}
+    return kept | dict.fromkeys(own, "a term")
 
 
 def _said(settings: Mapping[str, Any], key: str) -> str:
@@ -282,9 +263,8 @@ def _as_it_is(recipe: Recipe, config: Config) -> Config:
 
 def _facts(config: Config, runs: Sequence[SeedRun], row: Row, data: str) -> dict[str, object]:
     """What it cost, and where."""
-    seconds = [run.seconds for run in runs]
     return {
-        "training": " + ".join(f"{s:,.0f} s" for s in seconds),
+        "training": " + ".join(f"{run.seconds:,.0f} s" for run in runs),
         "epochs": config.train.epochs,
         "parameters at test": f"{row.cost.inference_parameters:,}",
         "GFLOPs an image": f"{row.cost.gflops:.3g}",

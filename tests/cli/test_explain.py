@@ -329,7 +329,7 @@ def test_runs_and_pictures_of_one_name_have_files_of_their_own(tmp_path):
 
     from regard.cli.explain_runs import names_of
     from regard.evaluation.run import run_labels
-    from regard.naming import file_name
+    from regard.wording import file_name
 
     runs = [Path("a/x"), Path("b/x"), Path("a_x"), Path("c/final"), Path("C/best")]
     labels = list(run_labels(runs))

@@ -63,13 +63,13 @@ import sys
 from pathlib import Path
 import numpy as np
 import regard
-from regard.run_folder.saved_state import read_config
+from regard.run_folder.saved_state import read_saved
 from regard.evaluation.embed import embed_run
 from regard.run_folder.opened_data import open_data
 from regard.runtime.fabric import Runtime
 
 run, out = map(Path, sys.argv[1:])
-config = read_config(run)
+config = read_saved(run).config
 runtime = Runtime(config.train)
 query, gallery = embed_run(regard.load(run), open_data(config), config, runtime, quiet=True)
 np.savez(out / f"{runtime.rank}_of_{runtime.world_size}.npz", query=query.embeddings, gallery=gallery.embeddings)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import regard
 from command_words import once
 from regard.cli.main import main
-from regard.engine.build import Frozen
+from regard.engine.build import freeze
 from regard.engine.run import resume_run, start_run
 from regard.engine.step import build_optimizer
 from regard.engine.training_state import save_state
@@ -134,8 +134,8 @@ def test_a_fine_tuned_run_resumes_without_the_folder_it_began_with(old, tmp_path
     config = read_recipe("apnet_crowd").config([*tiny_overrides, *more, "train.eval_every=null"])
     start_run(config, tmp_path / "whole", quiet=True)
 
-    def save_and_stop(folder, state, *rest):
-        save_state(folder, state, *rest)
+    def save_and_stop(state):
+        save_state(state)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
@@ -166,14 +166,14 @@ def test_a_fine_tuned_run_resumes_without_the_folder_it_began_with(old, tmp_path
 def test_what_cannot_be_frozen_is_said_in_one_line(parts, wanted):
     model = regard.create_model("baseline", 4, backbone=BACKBONE)
     with pytest.raises(ConfigError, match=wanted) as caught:
-        Frozen(model, parts)
+        freeze(model, parts)
     assert "\n" not in str(caught.value)
 
 
 def test_a_rate_of_a_frozen_part_is_no_fault():
     config = read_recipe("baseline_crowd").config(["optim.lr_scale={backbone.stages.0: 0.1}"])
     model = regard.create_model("baseline", 4, backbone=BACKBONE)
-    Frozen(model, ["backbone.stages.0"])
+    freeze(model, ["backbone.stages.0"])
     held = {
         id(parameter) for group in build_optimizer(model, config.optim).param_groups for parameter in group["params"]
     }
@@ -181,8 +181,8 @@ def test_a_rate_of_a_frozen_part_is_no_fault():
 
 
 def test_the_documented_command_runs(old, tmp_path, tiny_overrides, monkeypatch, capsys, write_market):
-    """As docs/training.md writes it, on other data, in the folder it is written for."""
-    text = (Path(regard.__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    """As docs/how-to/training.md writes it, on other data, in the folder it is written for."""
+    text = (Path(regard.__file__).parents[2] / "docs" / "how-to" / "training.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^regard (train apnet data\.root=friends(?:.*\\\n)*.*)$", text, re.M)
     arguments = shlex.split(command.replace("\\\n", " "), comments=True)
     (tmp_path / "runs").mkdir()

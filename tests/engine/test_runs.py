@@ -30,7 +30,7 @@ from regard.run_folder.folders import read_history
 from regard.run_folder.opened_data import open_data
 from regard.run_folder.opened_data import tested_on as own_data
 from regard.run_folder.origin import read_origin, resolve
-from regard.run_folder.saved_state import read_config, read_progress, read_saved
+from regard.run_folder.saved_state import read_saved
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -80,7 +80,7 @@ def test_a_run_leaves_everything_it_promises(finished):
     names = {path.name for path in folder.iterdir()}
     states = {"last.safetensors", "previous.safetensors"}
     assert names == {"config.yaml", "metrics.jsonl", "tensorboard", "best", "final"} | states
-    assert load_config((folder / "config.yaml").read_text()) == config == read_config(folder)
+    assert load_config((folder / "config.yaml").read_text()) == config == read_saved(folder).config
     history = read_history(folder)
     evaluations = [record for record in history if record["event"] == "eval"]
     assert len(evaluations) == 2
@@ -213,7 +213,7 @@ def test_interrupted_by_a_signal_it_saves_and_says_how_to_go_on(tmp_path, tiny_o
     assert process.returncode == 130
     assert f"go on with: regard train --resume {run}" in error
     assert "Traceback" not in error
-    assert read_config(run).train.epochs == 500
+    assert read_saved(run).config.train.epochs == 500
 
 
 @pytest.mark.slow
@@ -260,8 +260,8 @@ def test_going_on_where_an_epoch_ended_between_its_last_step_and_its_end(tmp_pat
     (tmp_path / "cut").mkdir()
     saves = []
 
-    def save_and_stop(folder, state, *rest):
-        save_state(folder, state, *rest)
+    def save_and_stop(state):
+        save_state(state)
         saves.append(state.progress.step)
         raise KeyboardInterrupt
 
@@ -270,7 +270,7 @@ def test_going_on_where_an_epoch_ended_between_its_last_step_and_its_end(tmp_pat
         with pytest.raises(KeyboardInterrupt):
             start_run(config, tmp_path / "cut", quiet=True)
     assert saves == [4]
-    assert read_progress(tmp_path / "cut").batch == 4
+    assert read_saved(tmp_path / "cut").progress.batch == 4
     resume_run(tmp_path / "cut", quiet=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
@@ -313,7 +313,7 @@ def resume_run_from(folder: Path, epochs: int) -> None:
     from regard.engine.train import train
     from regard.runtime.fabric import Runtime
 
-    config = read_config(folder)
+    config = read_saved(folder).config
     config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
     train(config, open_data(config), folder, Runtime(config.train), resume=read_saved(folder), quiet=True)
 

@@ -32,8 +32,8 @@ def run(tmp_path_factory, market) -> Path:
         "train.accelerator=cpu", "train.precision=fp32", "train.eval_every=null", "train.ema=0.9",
     ]  # fmt: skip
 
-    def save_and_keep(place, state, *rest):
-        save_state(place, state, *rest)
+    def save_and_keep(state):
+        save_state(state)
         if state.progress.epoch == 1:
             shutil.copy(folder / LAST, folder.parent / "first")
 

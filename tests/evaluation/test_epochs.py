@@ -79,10 +79,10 @@ def test_an_interrupted_run_keeps_what_an_uninterrupted_one_does(run, tmp_path, 
     config = load_config((run / "config.yaml").read_text())
     folder, save = tmp_path / "run", regard.engine.train.save_state
 
-    def killed(place: Path, state: Any, *more: Any) -> None:
+    def killed(state: Any) -> None:
         if state.progress.epoch == 4:
             raise Interrupted("here")
-        save(place, state, *more)
+        save(state)
 
     monkeypatch.setattr("regard.engine.train.save_state", killed)
     with pytest.raises(Interrupted):

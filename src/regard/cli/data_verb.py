@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.cli import labels_verb
-from regard.cli.arguments import output_file, read_option, read_options, refuse_repeats
+from regard.cli.arguments import close_with, output_file, read_option, read_options, refuse_repeats
 from regard.errors import ConfigError
 
 
@@ -76,7 +76,6 @@ def add_check(verbs: Any) -> None:
 
 def make(arguments: argparse.Namespace) -> None:
     """Make the crowd and say what it holds."""
-    from regard.cli.closing import close_with
     from regard.crowd import make_crowd
     from regard.data import load_dataset
     from regard.threads import check_processes

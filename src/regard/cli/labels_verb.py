@@ -17,8 +17,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import MASK_THRESHOLD, between, output_file, output_folder
-from regard.cli.closing import close_with
+from regard.cli.arguments import MASK_THRESHOLD, between, close_with, output_file, output_folder
 from regard.errors import ConfigError
 from regard.wording import count
 
@@ -198,8 +197,7 @@ def to_maps(arguments: argparse.Namespace) -> None:
 
 def make(arguments: argparse.Namespace) -> None:
     """Label pictures with models."""
-    from regard.data.labels.make import make_labels
-    from regard.data.labels.teacher import load_mask_model, load_pose_model
+    from regard.data.labels.make import load_mask_model, load_pose_model, make_labels
     from regard.device import choose_device
 
     photos = photos_of(arguments)

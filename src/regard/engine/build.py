@@ -37,7 +37,7 @@ from regard.runtime.fabric import Runtime
 from regard.structures import Splits
 from regard.wording import count
 
-__all__ = ["Frozen", "build_criterion", "build_loader", "build_model", "leave_unreached", "recompute_blocks"]
+__all__ = ["build_criterion", "build_loader", "build_model", "freeze", "leave_unreached", "recompute_blocks"]
 
 ATTENTION: tuple[type[nn.Module], ...] = (AttentionPyramid, DeepSelfAttention, MapDecoder)
 """What acts on whole maps outside of the backbones."""
@@ -62,7 +62,7 @@ def build_model(config: Config, num_ids: int, *, started: bool = False) -> ReIDM
         )
     pretrained = False if started else config.model.pretrained
     model = create_model(config.model.name, classes, pretrained=pretrained, **config.model.options)
-    model.input = run_input(config, model)
+    model.input = run_input(config, model.input)
     return model
 
 
@@ -81,17 +81,8 @@ def build_criterion(config: Config, model: ReIDModel) -> Criterion:
         if "embed_dim" in LOSSES.options(term.loss):
             known = {"num_ids": model.num_ids, "embed_dim": output_length(config, model, name)}
         loss = LOSSES.create(term.loss, **known, **term.options)
-        terms.append(
-            Term(
-                name,
-                loss,
-                term.on,
-                weight=term.weight,
-                reduction=term.reduction,
-                gather=term.gather,
-                target=term.target,
-            )
-        )
+        more = term.model_dump(include={"weight", "reduction", "gather", "target"})
+        terms.append(Term(name, loss, term.on, **more))
     return Criterion(terms)
 
 
@@ -144,44 +135,36 @@ def build_cache(config: Config, splits: Splits, folder: Path, runtime: Runtime) 
     """The decoded pictures that the configuration asks for; one rank writes the file that all of them map."""
     if config.data.cache == "none":
         return None
-    if not runtime.is_main:
-        runtime.barrier()
-    cache = open_cache(splits.train, config.data.cache_folder or folder / "cache")
-    if runtime.is_main:
-        runtime.barrier()
-    return cache
+    with runtime.main_first():
+        return open_cache(splits.train, config.data.cache_folder or folder / "cache")
 
 
-class Frozen:
-    """Takes parts of a model out of training: neither their weights nor their batch statistics move.
+def freeze(model: nn.Module, parts: Sequence[str]) -> list[nn.Module]:
+    """Take parts of a model out of training: neither their weights nor their batch statistics move.
 
     Args:
         model: its parameters below ``parts`` stop asking for gradients.
         parts: names of modules or parameters, such as ``backbone.stages.0``.
 
+    Returns:
+        The modules among them, which want evaluation mode, in which batch statistics stay, after every
+        ``model.train()``.
+
     Raises:
         ConfigError: the model has no such part, or nothing would be left to train.
     """
-
-    def __init__(self, model: nn.Module, parts: Sequence[str]):
-        self._model, self._parts = model, parts
-        known = [*(name for name, _ in model.named_modules() if name), *(name for name, _ in model.named_parameters())]
-        for part in parts:
-            if part not in known:
-                tops = ", ".join(_upper_parts(model))
-                raise ConfigError(f"optim.freeze: no part {part!r}{nearest(part, known)}; the network has {tops}")
-        for name, parameter in model.named_parameters():
-            if any(name == part or name.startswith(f"{part}.") for part in parts):
-                parameter.requires_grad_(False)
-        if parts and not any(parameter.requires_grad for parameter in model.parameters()):
-            raise ConfigError(f"optim.freeze: {', '.join(parts)} is all there is, and nothing is left to train")
-
-    def hold(self) -> None:
-        """Put the parts into evaluation mode, in which batch statistics stay; wanted after every ``model.train()``."""
-        modules = dict(self._model.named_modules()) if self._parts else {}
-        for part in self._parts:
-            if part in modules:
-                modules[part].eval()
+    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
+    known = [*filter(None, modules), *parameters]
+    for part in parts:
+        if part not in known:
+            tops = ", ".join(_upper_parts(model))
+            raise ConfigError(f"optim.freeze: no part {part!r}{nearest(part, known)}; the network has {tops}")
+    for name, parameter in parameters.items():
+        if any(f"{name}.".startswith(f"{part}.") for part in parts):
+            parameter.requires_grad_(False)
+    if parts and not any(parameter.requires_grad for parameter in parameters.values()):
+        raise ConfigError(f"optim.freeze: {', '.join(parts)} is all there is, and nothing is left to train")
+    return [modules[part] for part in parts if part in modules]
 
 
 def leave_unreached(model: nn.Module, criterion: Criterion, height: int, width: int) -> None:

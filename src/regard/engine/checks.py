@@ -246,18 +246,14 @@ def weights_size(model: nn.Module) -> int:
     return sum(value.nbytes for value in model.state_dict().values())
 
 
-def check_folder(folder: Path, state: TrainingState, kept: int = 0) -> None:
+def check_folder(state: TrainingState) -> None:
     """Check that a run's folder takes what the run is going to write: three states at a time, and the models.
-
-    Args:
-        folder: the run's.
-        state: what is trained.
-        kept: networks of single epochs that will be kept besides best/ and final/.
 
     Raises:
         ConfigError: something else bears the name of a part of the run.
         StorageError: the folder may not be written, or the disk has too little room.
     """
+    folder, kept = state.folder, len(epochs_to_keep(state.config.train, state.progress.epoch))
     for name in ("best", "final", "tensorboard", *([EPOCHS] if kept else [])):
         place = folder / name
         if place.exists() and not place.is_dir():

@@ -14,19 +14,11 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regard.config import Config
-from regard.engine.build import Frozen, build_criterion, build_loader, build_model, leave_unreached, recompute_blocks
-from regard.engine.checks import (
-    check_evaluation,
-    check_folder,
-    check_pictures,
-    epochs_to_keep,
-    picture_digests,
-    remove_leftovers,
-    weights_size,
-)
+from regard.engine import checks
+from regard.engine.build import build_criterion, build_loader, build_model, freeze, leave_unreached, recompute_blocks
 from regard.engine.log import TrainingLog
 from regard.engine.step import (
     StepTimer,
@@ -90,12 +82,12 @@ def train(
         RegardError: the data, the settings or the folder will not do; nothing has been trained.
     """
     pictures = list_pictures(splits, folder, runtime, resume)
-    state, network, frozen = build_state(config, splits, runtime, resume)
+    state, network, frozen = build_state(config, splits, folder, runtime, resume)
     state.pictures = pictures
     criterion, criterion_optimizer = state.criterion, build_criterion_optimizer(state.criterion)
     model, optimizer, done = state.model, state.optimizer, state.progress
-    start(state, config, splits, folder, runtime, resume=resume)
-    loader = build_loader(config, splits, folder, runtime, run_input(config, model))
+    start(state, splits, resume)
+    loader = build_loader(config, splits, folder, runtime, run_input(config, model.input))
     timer = StepTimer(folder, config.train.profile if runtime.is_main else 0, runtime.device)
     learn = TrainStep(network, model, criterion, runtime, check_pieces(config, runtime), timer=timer)
     clock = time.perf_counter()
@@ -105,20 +97,21 @@ def train(
 
     def save() -> None:
         log.flush()
-        save_state(folder, state, config, runtime)
+        save_state(state)
 
     log.say(model.start_report)
-    announce_kept(state, config, folder, log)
+    announce_kept(state, log)
     with log, runtime.threads() as threads, StopRequest() as stop:
         if resume:
-            catch_up(state, config, splits, folder, runtime, log=log, resume=resume)
+            catch_up(state, splits, log, resume)
         for epoch in range(done.epoch, config.train.epochs):
             loader.batch_sampler.set_epoch(epoch, skip=done.batch)
             batches = done.batch + len(loader)
             model.train()
-            frozen.hold()
+            for part in frozen:
+                part.eval()
             shown = log.progress(loader, batches, done.batch, f"epoch {epoch + 1}/{config.train.epochs}")
-            for batch in threads.each(runtime.on_device(saving(shown, save, done, folder, runtime))):
+            for batch in threads.each(runtime.on_device(saving(shown, state, save))):
                 timer("load")
                 factor = lr_factor(config.schedule, epoch + done.batch / batches, config.train.epochs)
                 lr = set_lr(optimizer, factor)
@@ -146,10 +139,10 @@ def train(
             now = time.perf_counter()
             done.seconds, clock = done.seconds + now - clock, now
             try:
-                write_models(state, models_due(config, done, folder), runtime)
+                write_models(state, models_due(state))
             finally:
-                save_state(folder, state, config, runtime)
-            evaluate_where_due(state, config, splits, folder, runtime, log=log)
+                save_state(state)
+            evaluate_where_due(state, splits, log)
             log.say(_epoch_line(config, done, log.last))
     if state.average:
         state.average.swap(model)
@@ -157,12 +150,12 @@ def train(
 
 
 def build_state(
-    config: Config, splits: Splits, runtime: Runtime, resume: Saved | None
-) -> tuple[TrainingState, Network, Frozen]:
+    config: Config, splits: Splits, folder: Path, runtime: Runtime, resume: Saved | None
+) -> tuple[TrainingState, Network, list[nn.Module]]:
     """Build what is trained, as it was saved or anew, and what to call instead of it, and what of it is frozen."""
     torch.manual_seed(config.train.seed)
     model = build_model(config, splits.num_ids, started=resume is not None)
-    frozen = Frozen(model, config.optim.freeze)
+    frozen = freeze(model, config.optim.freeze)
     criterion = build_criterion(config, model).to(runtime.device)
     optimizer = build_optimizer(model, config.optim)
     if runtime.world_size > 1:
@@ -174,10 +167,10 @@ def build_state(
         )
     network, optimizer = runtime.setup(model, optimizer)
     average = Average(model, config.train.ema) if config.train.ema else None
-    state = TrainingState(model, criterion, optimizer, average, Progress())
+    state = TrainingState(config, folder, runtime, model, criterion, optimizer, average)
     torch.manual_seed(config.train.seed + 1000 * runtime.rank)
     if resume:
-        restore(resume, state, runtime)
+        restore(resume, state)
     return state, network, frozen
 
 
@@ -192,70 +185,60 @@ def list_pictures(splits: Splits, folder: Path, runtime: Runtime, resume: Saved 
 
     def check() -> None:
         nonlocal found
-        found = picture_digests(splits.train)
+        found = checks.picture_digests(splits.train)
         if resume and PICTURES in resume.tensors:
-            check_pictures(resume.tensors[PICTURES], found, splits.train, str(folder))
+            checks.check_pictures(resume.tensors[PICTURES], found, splits.train, str(folder))
 
     runtime.on_main(check)
     return found
 
 
-def start(
-    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, *, resume: Saved | None
-) -> None:
+def start(state: TrainingState, splits: Splits, resume: Saved | None) -> None:
     """Check what the training needs to its end, and put the folder in order for it.
 
     Raises:
         RegardError: something is missing.
     """
+    config = state.config
+    changed = resume is None or config != resume.config
 
     def check() -> None:
-        check_evaluation(splits, config.eval)
-        remove_leftovers(folder)
-        check_folder(folder, state, len(epochs_to_keep(config.train, state.progress.epoch)))
+        checks.check_evaluation(splits, config.eval)
+        checks.remove_leftovers(state.folder)
+        checks.check_folder(state)
         if resume:
             keep_good_one(resume)
-        if not resume or config != resume.config:
-            write_atomic(folder / "config.yaml", encode_text(config.to_yaml()))
+        if changed:
+            write_atomic(state.folder / "config.yaml", encode_text(config.to_yaml()))
 
-    runtime.on_main(check)
-    if resume and config != resume.config:
-        save_state(folder, state, config, runtime)
+    state.runtime.on_main(check)
+    if resume and changed:
+        save_state(state)
 
 
-def catch_up(
-    state: TrainingState,
-    config: Config,
-    splits: Splits,
-    folder: Path,
-    runtime: Runtime,
-    *,
-    log: TrainingLog,
-    resume: Saved,
-) -> None:
+def catch_up(state: TrainingState, splits: Splits, log: TrainingLog, resume: Saved) -> None:
     """Say what is other than it was, and do what the run had still to do when it ended."""
+    train = state.config.train
     if resume.fault:
         log.warn(f"{resume.fault}; going on from the state before it, of step {resume.progress.step}")
     if PICTURES not in resume.tensors:
-        log.warn(f"{folder} was saved without a list of its pictures, so whether they are the same is not checked")
-    now = machine_of(runtime)
+        where = state.folder
+        log.warn(f"{where} was saved without a list of its pictures, so whether they are the same is not checked")
+    now = machine_of(state.runtime)
     then = {**now, **resume.machine}
     changes = [f"{key} {then[key]} -> {now[key]}" for key in now if then[key] != now[key]]
     if changes:
-        told = config.train.sync_bn or config.train.bn_share > 1
-        share = "" if told else ", and batch statistics are of a process's share (train.sync_bn=false)"
-        more = share if any(change.startswith("processes") for change in changes) else ""
+        shared = now["processes"] != then["processes"] and not train.sync_bn and train.bn_share == 1
+        more = ", and batch statistics are of a process's share (train.sync_bn=false)" if shared else ""
         log.warn(f"from here on: {', '.join(changes)}; sums are rounded differently{more}")
-    shortened = config.train.epochs != resume.config.train.epochs
-    due = models_due(config, state.progress, folder) if not state.progress.batch else []
+    shortened = train.epochs != resume.config.train.epochs
+    due = models_due(state) if not state.progress.batch else []
     lacking = [place for place in due if not (place / WEIGHTS).is_file() or (shortened and place.name == "final")]
-    write_models(state, lacking, runtime)
-    evaluate_where_due(state, config, splits, folder, runtime, log=log)
+    write_models(state, lacking)
+    evaluate_where_due(state, splits, log)
 
 
-def saving(
-    batches: Iterable[Any], save: Callable[[], None], done: Progress, folder: Path, runtime: Runtime
-) -> Iterator[Any]:
+def saving(batches: Iterable[Any], state: TrainingState, save: Callable[[], None]) -> Iterator[Any]:
     """The batches; where the next one fails to come, the state after the last step is saved before that is told.
 
     Several ranks do not save: those without a failure are in the next step already.
@@ -263,11 +246,11 @@ def saving(
     try:
         yield from batches
     except Exception as error:
-        if not done.step or runtime.world_size > 1:
+        if not state.progress.step or state.runtime.world_size > 1:
             raise
         save()
         if isinstance(error, RegardError):
-            kept = f"the state after step {done.step} is saved, go on with: {resuming(folder)}"
+            kept = f"the state after step {state.progress.step} is saved, go on with: {resuming(state.folder)}"
             raise type(error)(f"{error}; {kept}") from error
         raise
 
@@ -277,23 +260,21 @@ def resuming(folder: Path) -> str:
     return f"regard train --resume {shlex.quote(str(folder))}"
 
 
-def evaluate_where_due(
-    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, *, log: TrainingLog
-) -> None:
+def evaluate_where_due(state: TrainingState, splits: Splits, log: TrainingLog) -> None:
     """Evaluate after an epoch that asks for it; where that fails, say so, and how to repeat it."""
-    done = state.progress
-    if not evaluation_is_due(config, done):
+    done, folder = state.progress, state.folder
+    if not evaluation_is_due(state.config, done):
         return
-    before, last = done.evaluated, done.epoch == config.train.epochs
+    before = done.evaluated
     try:
         done.evaluated = done.epoch
-        evaluate(state, config, splits, folder, runtime, log=log)
-        save_state(folder, state, config, runtime)
+        evaluate(state, splits, log)
+        save_state(state)
     except Exception as error:  # whatever it is, the weights are saved, and worth more than their score
         done.evaluated = before
         reason = str(error) if isinstance(error, RegardError) else f"{type(error).__name__}: {error}"
         kept = "the training goes on"
-        if last:
+        if done.epoch == state.config.train.epochs:
             again = f"regard eval {shlex.quote(str(folder))}"
             kept = f"the trained weights are safe in {folder / 'final'}; repeat it with: {again}"
         log.warn(f"the evaluation after epoch {done.epoch} failed: {' '.join(reason.split())}; {kept}")
@@ -306,14 +287,12 @@ def evaluation_is_due(config: Config, done: Progress) -> bool:
     return bool(wanted) and not done.batch and done.evaluated < done.epoch
 
 
-def evaluate(
-    state: TrainingState, config: Config, splits: Splits, folder: Path, runtime: Runtime, *, log: TrainingLog
-) -> None:
+def evaluate(state: TrainingState, splits: Splits, log: TrainingLog) -> None:
     """Score the model (its average where one is kept), log it, and keep it in best/ if it is the best.
 
     Every rank embeds a part of the pictures; rank 0 has the scores.
     """
-    model, progress = state.model, state.progress
+    config, runtime, model, progress = state.config, state.runtime, state.model, state.progress
     with state.averaged():
         runtime.align_buffers(model)
         features = embed_run(model, splits, config, runtime, quiet=log.quiet)
@@ -328,21 +307,20 @@ def evaluate(
             whom = " on people held out" if config.data.val_ids else ""
             log.say(f"epoch {progress.epoch}{whom}: {', '.join(shown)}", asked=True)
             if report.mAP > progress.best:
-                model.save(folder / "best")
+                model.save(state.folder / "best")
                 progress.best = report.mAP
 
         runtime.on_main(score)
 
 
-def models_due(config: Config, done: Progress, folder: Path) -> list[Path]:
+def models_due(state: TrainingState) -> list[Path]:
     """Model folders to write where an epoch has just ended: to keep it, and as the end of training."""
-    kept = epochs_to_keep(config.train, done.epoch - 1, done.epoch)
-    return [folder / EPOCHS / f"{epoch:04d}" for epoch in kept] + (
-        [folder / "final"] if done.epoch == config.train.epochs else []
-    )
+    train, epoch = state.config.train, state.progress.epoch
+    kept = [f"{EPOCHS}/{number:04d}" for number in checks.epochs_to_keep(train, epoch - 1, epoch)]
+    return [state.folder / name for name in (*kept, *(["final"] if epoch == train.epochs else []))]
 
 
-def write_models(state: TrainingState, places: Sequence[Path], runtime: Runtime) -> None:
+def write_models(state: TrainingState, places: Sequence[Path]) -> None:
     """Leave the model as it is, its average where one is kept, in these folders."""
 
     def write() -> None:
@@ -351,15 +329,16 @@ def write_models(state: TrainingState, places: Sequence[Path], runtime: Runtime)
 
     if places:
         with state.averaged():
-            runtime.on_main(write)
+            state.runtime.on_main(write)
 
 
-def announce_kept(state: TrainingState, config: Config, folder: Path, log: TrainingLog) -> None:
+def announce_kept(state: TrainingState, log: TrainingLog) -> None:
     """Say what keeping networks will take of the disk."""
-    if left := len(epochs_to_keep(config.train, state.progress.epoch)):
-        size = weights_size(state.model)
+    train = state.config.train
+    if left := len(checks.epochs_to_keep(train, state.progress.epoch)):
+        size = checks.weights_size(state.model)
         log.say(
-            f"keeping every network of train.keep_every={config.train.keep_every} in {folder / EPOCHS}: "
+            f"keeping every network of train.keep_every={train.keep_every} in {state.folder / EPOCHS}: "
             f"{count(left, 'model')} to come, {size / 1e6:,.1f} MB each, {left * size / 1e6:,.0f} MB in all"
         )
 

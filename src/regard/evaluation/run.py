@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from regard.config import Config, load_config
-from regard.data.pictures import network_input
+from regard.data.transforms import network_input
 from regard.errors import ConfigError
 from regard.evaluation.embed import SplitName, embed_split, run_input, run_options
 from regard.evaluation.scoring import score_features, with_options
@@ -25,13 +25,13 @@ from regard.metrics import FeatureSet, RankingReport
 from regard.models import ReIDModel, load
 from regard.models.cost import Cost, inference_cost
 from regard.models.saved import model_config, model_folder, saved_input, saved_system, was_imported
-from regard.naming import distinct, file_name
 from regard.run_folder.folders import own_config, run_home
 from regard.run_folder.opened_data import open_data, tested_on
 from regard.run_folder.origin import recipe_for
 from regard.runtime.fabric import Runtime
 from regard.storage import check_text, plain_text
 from regard.structures import Splits
+from regard.wording import distinct, file_name
 
 __all__ = ["Run", "fingerprint", "open_run", "open_runs", "run_labels"]
 
@@ -97,10 +97,11 @@ class Run:
         """What one picture costs."""
         return inference_cost(self.model, *self.input.size)
 
-    @property
+    @cached_property
     def input(self) -> InputSpec:
         """What the network is shown: size, resampling, centering of pixels, mirrored averaging."""
-        return run_input(self.config, self.model)
+        network = vars(self).get("model")
+        return run_input(self.config, network.input if network else saved_input(model_folder(self.folder)))
 
     @property
     def system(self) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from regard.config import Config, LabelFilesConfig
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
-from regard.data.sources import Source, find_source, merge_sources
-from regard.data.validation import hold_out
+from regard.data.sources import Source, find_source, hold_out, merge_sources
 from regard.errors import ConfigError
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
@@ -54,12 +54,8 @@ def _labeled(splits: Splits, config: Config, runtime: Runtime | None, *, quiet: 
         return splits
     files = config.data.label_files.get(splits.name)
     roots = label_roots(files) if files else None
-    if runtime and not runtime.is_main:
-        runtime.barrier()
-    labeled = label_training(splits, roots, files.pack if files else None, progress=not quiet)
-    if runtime and runtime.is_main:
-        runtime.barrier()
-    return labeled
+    with runtime.main_first() if runtime else nullcontext():
+        return label_training(splits, roots, files.pack if files else None, progress=not quiet)
 
 
 def label_roots(files: LabelFilesConfig, **others: Any) -> LabelRoots:

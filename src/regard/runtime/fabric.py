@@ -84,10 +84,8 @@ class Runtime:
         _rejoin_after_restart("nccl" if accelerator == "cuda" else "gloo")
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the others' stack of C++ frames when rank 0 is killed
         self._fabric.launch()
-        self._channels_last = config.channels_last
-        self._sync_bn = config.sync_bn
+        self._config = config
         self._shares = own_shares(config.bn_share, devices * machines)
-        self._compile = config.compile
         self._network: Any = None
         self.rank: int = self._fabric.global_rank
         self.world_size: int = self._fabric.world_size
@@ -123,13 +121,13 @@ class Runtime:
         Returns:
             What to call instead of the model while training, and the optimizer to step.
         """
-        if self._sync_bn and self.world_size > 1:
+        if self._config.sync_bn and self.world_size > 1:
             convert_sync_batch_norm(model)
         if self._shares > 1:
             share_batch_norm(model, self._shares)
-        if self._channels_last:
+        if self._config.channels_last:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        if not wants_compiling(self._compile, self.device):
+        if not wants_compiling(self._config.compile, self.device):
             self._network, optimizer = self._fabric.setup(model, optimizer)
             return self._network, optimizer
         self._network, optimizer = self._fabric.setup(cast(nn.Module, torch.compile(model)), optimizer)
@@ -142,7 +140,7 @@ class Runtime:
     def to_device(self, batch: Batch) -> Batch:
         """The batch on the device, its images in the memory format of the model."""
         batch = self._fabric.to_device(batch)
-        if not self._channels_last:
+        if not self._config.channels_last:
             return batch
         return batch._replace(images=batch.images.contiguous(memory_format=torch.channels_last))
 
@@ -223,6 +221,15 @@ class Runtime:
         said = self.broadcast(fault and (str(fault) or type(fault).__name__))
         if said:
             raise fault or RegardError(said)
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let rank 0 go through a block before the others, which find what it has made there."""
+        if not self.is_main:
+            self.barrier()
+        yield
+        if self.is_main:
+            self.barrier()
 
     def barrier(self) -> None:
         """Wait for all ranks."""
@@ -339,43 +346,26 @@ class Probation:
         """The network's answer to normalized images (B, 3, H, W)."""
         if self.passed:
             return self.network(images)
-        with _undoing(self.model, images.device) as undo:
-            output, reason = self._try(images)
-            if self.agree(output is None):
-                undo()
-                self.give_up()
-                self.passed = True
-                _say(reason or "it failed on another rank")
-                return self.network(images)
-        assert output is not None
-        self.passed = torch.is_grad_enabled()
-        return output
-
-    def _try(self, images: Tensor) -> tuple[Output | None, str]:
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        state = random_state(images.device)
+        output, reason = None, "it failed on another rank"
         try:
-            return self.network(images), ""
+            output = self.network(images)
         except Exception as error:  # dynamo, its backends and compilers each raise their own kinds
-            return None, f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
-
-
-@contextmanager
-def _undoing(model: nn.Module, device: torch.device) -> Iterator[Callable[[], None]]:
-    """Gives a function that brings buffers and random generators back to where they were on entry."""
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    state = random_state(device)
-
-    def undo() -> None:
+            reason = f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
+        if not self.agree(output is None):
+            assert output is not None
+            self.passed = torch.is_grad_enabled()
+            return output
         with torch.no_grad():
             for buffer, kept in buffers:
                 buffer.copy_(kept)
-        set_random_state(state, device)
-
-    yield undo
-
-
-def _say(reason: str) -> None:
-    print(
-        f"regard: train.compile: the network could not be compiled, so it runs as it is ({reason}); "
-        "train.compile=false asks for that",
-        file=sys.stderr,
-    )
+        set_random_state(state, images.device)
+        self.give_up()
+        self.passed = True
+        print(
+            f"regard: train.compile: the network could not be compiled, so it runs as it is ({reason}); "
+            "train.compile=false asks for that",
+            file=sys.stderr,
+        )
+        return self.network(images)

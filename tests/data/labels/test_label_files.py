@@ -28,9 +28,18 @@ from regard.data.labels import (
     read_labels,
     stack_targets,
 )
-from regard.data.labels.coco import Person, read_coco, write_coco
-from regard.data.labels.labeled import Outline, read_gray
-from regard.data.labels.mask import draw_polygons, draw_runs, draw_segmentation, runs_of, unpack_runs
+from regard.data.labels.coco import (
+    Outline,
+    Person,
+    draw_polygons,
+    draw_runs,
+    draw_segmentation,
+    read_coco,
+    runs_of,
+    unpack_runs,
+    write_coco,
+)
+from regard.data.labels.labeled import read_gray
 from regard.errors import ConfigError, DataError
 from regard.structures import Sample, Splits
 

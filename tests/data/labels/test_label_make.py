@@ -12,8 +12,7 @@ from PIL import Image
 
 from regard.cli import labels_verb
 from regard.data.labels.coco import read_coco
-from regard.data.labels.make import make_labels
-from regard.data.labels.teacher import load_mask_model, load_pose_model
+from regard.data.labels.make import load_mask_model, load_pose_model, make_labels
 from regard.errors import CheckpointError, ConfigError, DataError
 
 

@@ -8,35 +8,13 @@ augmentation has put the picture, as the :class:`Target` maps of ``Batch.extra``
 from __future__ import annotations
 
 from regard.data.labels.attach import Coverage, LabelRoots, attach_labels, label_training
-from regard.data.labels.heatmaps import draw_heatmaps, find_peaks, gaussian_size
-from regard.data.labels.joints import FLIPPED, JOINTS, SKELETON
-from regard.data.labels.labeled import LabeledSample, LabelKind, Labels, has_label, read_labels
-from regard.data.labels.mask import read_mask
+from regard.data.labels.joints import FLIPPED, JOINTS, SKELETON, draw_heatmaps, find_peaks, gaussian_size
+from regard.data.labels.labeled import LabeledSample, LabelKind, Labels, has_label, read_labels, read_mask
 from regard.data.labels.pack import LabelPack, open_pack, pack_labels
-from regard.data.labels.target import Target, stack_targets
-from regard.data.labels.training import TrainingLabels
+from regard.data.labels.training import Target, TrainingLabels, stack_targets
 
 __all__ = [
-    "FLIPPED",
-    "JOINTS",
-    "SKELETON",
-    "Coverage",
-    "LabelKind",
-    "LabelPack",
-    "LabelRoots",
-    "LabeledSample",
-    "Labels",
-    "Target",
-    "TrainingLabels",
-    "attach_labels",
-    "draw_heatmaps",
-    "find_peaks",
-    "gaussian_size",
-    "has_label",
-    "label_training",
-    "open_pack",
-    "pack_labels",
-    "read_labels",
-    "read_mask",
-    "stack_targets",
-]
+    "FLIPPED", "JOINTS", "SKELETON", "Coverage", "LabelKind", "LabelPack", "LabelRoots", "LabeledSample", "Labels",
+    "Target", "TrainingLabels", "attach_labels", "draw_heatmaps", "find_peaks", "gaussian_size", "has_label",
+    "label_training", "open_pack", "pack_labels", "read_labels", "read_mask", "stack_targets",
+]  # fmt: skip

@@ -12,14 +12,13 @@ Three layouts, which may be combined; the roots are always given, never guessed 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from regard.data.labels.coco import Person, read_coco
 from regard.data.labels.joints import JOINTS
-from regard.data.labels.labeled import LabeledSample, has_label
-from regard.data.labels.mask import SCATTERED
+from regard.data.labels.labeled import SCATTERED, LabeledSample, has_label
 from regard.data.labels.pack import pack_labels
 from regard.data.listing import list_images
 from regard.errors import ConfigError, DataError
@@ -109,10 +108,19 @@ def attach_labels(samples: Sequence[Sample], root: Path, roots: LabelRoots) -> t
     heat = list_names(roots.keypoint_root / roots.keypoint_folder) if roots.keypoint_root else {}
     persons, several = read_coco(roots.coco) if roots.coco else ({}, [])
     names = [relative_name(sample.path, root) for sample in samples]
-    check_use(samples, names, roots, (masks, heat, persons))
-    labeled: list[Sample] = [
-        join(sample, masks, heat, persons.get(name, Person()), roots) for sample, name in zip(samples, names)
+    found = [
+        (find_mask(sample.path, masks), find_maps(sample.path, heat), persons.get(name))
+        for sample, name in zip(samples, names)
     ]
+    given = (roots.mask_root, roots.keypoint_root, roots.coco if persons else None)
+    for number, (kind, where) in enumerate(zip(("mask", "heat map", "label"), given)):
+        # labels that they had would pass for those of a place that has nothing for any sample
+        if where and samples and not any(parts[number] for parts in found):
+            raise DataError(
+                f"'{where}' holds no {kind} of any of the {count(len(samples), 'photo')}, such as {names[0]}; correct "
+                f"the path, or leave it out"
+            )
+    labeled: list[Sample] = [join(sample, *parts, roots) for sample, parts in zip(samples, found)]
     coverage = cover(labeled, len(set(several).intersection(names)))
     check_coverage(coverage, roots, persons)
     return labeled, coverage
@@ -145,39 +153,33 @@ def label_training(
 
 
 def join(
-    sample: Sample, masks: dict[str, Path], heat: dict[str, Path], person: Person, roots: LabelRoots
+    sample: Sample, mask: Path | None, maps: tuple[Path | None, ...], person: Person | None, roots: LabelRoots
 ) -> LabeledSample:
-    """A sample with whatever there is for its path."""
-    path = sample.path
-    found = next((masks[key] for key in mask_keys(path) if key in masks), None)
-    maps = tuple(next((heat[name] for name in names if name in heat), None) for names in heat_keys(path))
-    known = {field.name: getattr(sample, field.name) for field in fields(sample)}
-    own_mask = found is None and person.outline is None
-    own_threshold = None if roots.mask_root else roots.mask_threshold
-    return LabeledSample(
-        **{
-            **known,
-            "mask": sample.mask if own_mask else found,
-            "mask_threshold": (own_threshold or known.get("mask_threshold"))
-            if own_mask
-            else roots.mask_threshold or SCATTERED,
-            "outline": None if found else person.outline or known.get("outline"),
-            "keypoints": person.keypoints or sample.keypoints,
-            "scores": person.scores if person.keypoints else known.get("scores"),
-            "heatmaps": maps if any(maps) else known.get("heatmaps"),
-        }
-    )
+    """A sample with whatever there is for it."""
+    person, changes = person or Person(), {}
+    if mask or person.outline:
+        outline = None if mask else person.outline
+        changes |= {"mask": mask, "mask_threshold": roots.mask_threshold or SCATTERED, "outline": outline}
+    elif roots.mask_threshold and not roots.mask_root:
+        changes["mask_threshold"] = roots.mask_threshold
+    if person.keypoints:
+        changes |= {"keypoints": person.keypoints, "scores": person.scores}
+    if maps:
+        changes["heatmaps"] = maps
+    return LabeledSample.of(sample, **changes)
 
 
-def heat_keys(path: Path) -> list[list[str]]:
-    """Names under which the heat maps of a photo may be, for each joint."""
-    return [[f"{path.stem}_{joint:02d}{ending}" for ending in HEATMAP_ENDINGS] for joint in range(len(JOINTS))]
+def find_maps(path: Path, heat: dict[str, Path]) -> tuple[Path | None, ...]:
+    """The heat map of each joint of a photo; empty where there is none of any."""
+    stems = [f"{path.stem}_{joint:02d}" for joint in range(len(JOINTS))] if heat else []
+    maps = tuple(next((heat[stem + end] for end in HEATMAP_ENDINGS if stem + end in heat), None) for stem in stems)
+    return maps if any(maps) else ()
 
 
-def mask_keys(path: Path) -> list[str]:
-    """Keys of :func:`list_masks` under which the mask of a photo may be, best first."""
-    folder = path.parent.name
-    return [f"{folder}/{path.name}", f"{folder}/{path.stem}.png", path.name, f"{path.stem}.png"]
+def find_mask(path: Path, masks: dict[str, Path]) -> Path | None:
+    """The mask of a photo, by the keys of :func:`list_masks`, best first."""
+    keys = (f"{path.parent.name}/{path.name}", f"{path.parent.name}/{path.stem}.png", path.name, f"{path.stem}.png")
+    return next((masks[key] for key in keys if key in masks), None)
 
 
 def list_masks(root: Path, folders: set[str]) -> dict[str, Path]:
@@ -205,40 +207,6 @@ def list_names(folder: Path) -> dict[str, Path]:
 def relative_name(path: Path, root: Path) -> str:
     """Path below the root with ``/``, as COCO files name a photo; the path itself where it lies elsewhere."""
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-
-
-def check_use(
-    samples: Sequence[Sample],
-    names: Sequence[str],
-    roots: LabelRoots,
-    found: tuple[dict[str, Path], dict[str, Path], dict[str, Person]],
-) -> None:
-    """Refuse a place that was given and has nothing for any sample: labels that they had would pass for its own.
-
-    Args:
-        samples: to label.
-        names: of the samples below the data set's root.
-        roots: the places.
-        found: masks, heat maps and persons in them.
-
-    Raises:
-        DataError: there is one.
-    """
-    masks, heat, persons = found
-    used = {
-        "mask": (roots.mask_root, any(key in masks for sample in samples for key in mask_keys(sample.path))),
-        "heat map": (
-            roots.keypoint_root,
-            any(key in heat for sample in samples for keys in heat_keys(sample.path) for key in keys),
-        ),
-        "label": (roots.coco if persons else None, any(name in persons for name in names)),
-    }
-    for kind, (where, any_found) in used.items():
-        if where and samples and not any_found:
-            raise DataError(
-                f"'{where}' holds no {kind} of any of the {count(len(samples), 'photo')}, such as {names[0]}; correct "
-                f"the path, or leave it out"
-            )
 
 
 def cover(samples: Sequence[Sample], several: int = 0) -> Coverage:

@@ -17,15 +17,33 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from regard.data.datasets.synthetic import NUM_JOINTS, Keypoints, parse_keypoints
 from regard.data.image import MAX_PIXELS
-from regard.data.labels.joints import JOINTS, SKELETON, level_of
-from regard.data.labels.labeled import Outline
-from regard.errors import DataError
+from regard.data.labels.joints import JOINTS, PRESENT, SKELETON, VISIBLE, level_of
+from regard.errors import ConfigError, DataError
 from regard.parsing import parse_json
 from regard.storage import read_regular, write_atomic
 
-__all__ = ["Person", "read_coco", "write_coco"]
+__all__ = ["Outline", "Person", "draw_segmentation", "read_coco", "runs_of", "write_coco"]
+
+
+EDGES = 4096
+"""Edges of a polygon that are looked at together: with them, memory is bounded."""
+
+
+class Outline(NamedTuple):
+    """A mask within a COCO file.
+
+    Attributes:
+        segmentation: polygons, or runs.
+        height, width: of the photo it was made for.
+    """
+
+    segmentation: Any
+    height: int
+    width: int
 
 
 class Person(NamedTuple):
@@ -133,8 +151,7 @@ def parse(annotation: dict[str, Any], name: str, path: Path) -> Person:
             raise DataError(f"keypoints of '{name}' in '{path}' are too large ({error}); correct the file") from error
         if given := scores_within(annotation["keypoints"]):
             scores = parse_scores(given, name, path)
-            leveled = [(x, y, level_of(score)) for (x, y, _), score in zip(keypoints, scores)]
-            keypoints = tuple(joint if joint[2] else (0.0, 0.0, 0) for joint in leveled)
+            keypoints = keypoints_of((x, y, score) for (x, y, _), score in zip(keypoints, scores))
         elif not {level for _, _, level in keypoints} <= {0, 1, 2}:
             raise DataError(
                 f"the third numbers of the keypoints of '{name}' in '{path}' are neither visibility (0, 1, 2) nor "
@@ -170,6 +187,24 @@ def parse_scores(scores: Any, name: str, path: Path) -> tuple[float, ...]:
             f"keypoint_scores of '{name}' in '{path}' are not {NUM_JOINTS} numbers from 0 to 1; correct the file"
         )
     return tuple(map(float, scores))
+
+
+def keypoints_of(
+    joints: Iterable[tuple[float, float, float]], visible: float = VISIBLE, present: float = PRESENT
+) -> Keypoints:
+    """Keypoints from x, y and score of every joint; zeros for an absent one."""
+    leveled = ((x, y, level_of(score, visible, present)) for x, y, score in joints)
+    return tuple(joint if joint[2] else (0.0, 0.0, 0) for joint in leveled)
+
+
+def check_thresholds(visible: float, present: float) -> None:
+    """Check the lowest scores of a joint that is seen and of one that is there.
+
+    Raises:
+        ConfigError: they are out of order.
+    """
+    if not 0 <= present <= visible <= 1:
+        raise ConfigError(f"thresholds are {present} and {visible}, expected 0 <= present <= visible <= 1; order them")
 
 
 def write_coco(path: Path, persons: Iterable[tuple[str, Person]], description: str) -> None:
@@ -208,3 +243,119 @@ def entry(number: int, person: Person) -> dict[str, Any]:
     if person.outline is not None:
         annotation["segmentation"] = person.outline.segmentation
     return annotation
+
+
+def draw_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """A mask from what COCO's ``segmentation`` holds: polygons, or runs plain or compressed.
+
+    Args:
+        segmentation: list of [x, y, x, y, ...], or {"size": [h, w], "counts": list or text}.
+        height, width: h and w of the photo.
+
+    Returns:
+        (h, w) uint8, 255 on the person and 0 elsewhere.
+
+    Raises:
+        ValueError: it is neither, or does not fit the photo.
+    """
+    match segmentation:
+        case {"size": [rows, columns], "counts": list() | str() as counts}:
+            if (rows, columns) != (height, width):
+                raise ValueError(f"runs of {rows} x {columns} for a photo of {height} x {width}")
+            return draw_runs(unpack_runs(counts) if isinstance(counts, str) else counts, height, width)
+        case list():
+            return draw_polygons(segmentation, height, width)
+    raise ValueError("neither polygons nor runs")
+
+
+def draw_runs(runs: list[int], height: int, width: int) -> np.ndarray:
+    """A mask from run lengths, column by column, the first of them background.
+
+    Returns:
+        (h, w) uint8, 255 on the person and 0 elsewhere.
+
+    Raises:
+        ValueError: a run is no length, or they do not add up to the photo.
+    """
+    if not all(type(run) is int and run >= 0 for run in runs):
+        raise ValueError("a run is not a whole number from 0 up")
+    if sum(runs) != height * width:
+        raise ValueError(f"runs add up to {sum(runs)}, a photo of {height} x {width} has {height * width}")
+    values = np.zeros(len(runs), np.uint8)
+    values[1::2] = 255
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+
+
+def runs_of(mask: np.ndarray) -> list[int]:
+    """Run lengths of an (h, w) mask, as :func:`draw_runs` reads them."""
+    flat = np.concatenate([[False], mask.T.ravel() > 0])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    return np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
+
+
+def unpack_runs(text: str) -> list[int]:
+    """Run lengths from COCO's compressed text.
+
+    Every character holds five bits, low ones first, and a sixth that says whether the number goes on; from the fourth
+    number on, it is the difference to the one before the last.
+
+    Raises:
+        ValueError: another character, or the text ends within a number.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"compressed runs hold {character!r}")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            if shift > 60:
+                raise ValueError("compressed runs hold a number without end")
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("compressed runs end within a number")
+    return runs
+
+
+def draw_polygons(polygons: list[Any], height: int, width: int) -> np.ndarray:
+    """A mask of the pixels whose centers, half way between whole numbers, lie in a polygon.
+
+    Args:
+        polygons: lists of x, y, x, y, ...; their union is drawn, each by the even-odd rule.
+        height, width: h and w.
+
+    Returns:
+        (h, w) uint8, 255 on the person and 0 elsewhere.
+
+    Raises:
+        ValueError: a polygon is no list of at least three points.
+    """
+    mask = np.zeros((height, width), bool)
+    for polygon in polygons:
+        try:
+            points = np.array(polygon, np.float64).reshape(-1, 2)
+        except (TypeError, ValueError, OverflowError):
+            points = np.empty((0, 2))
+        if len(points) < 3 or not np.isfinite(points).all():
+            raise ValueError("a polygon is not three or more points of finite numbers")
+        mask |= polygon_inside(points, height, width)
+    return mask.view(np.uint8) * np.uint8(255)
+
+
+def polygon_inside(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(h, w) bool: the pixel centers with an odd number of the edges of (n, 2) points to their left."""
+    crossings = np.zeros((height, width + 1), np.uint8)  # only whether they are odd counts
+    centers = np.arange(height)[:, None] + 0.5
+    ends = np.roll(points, -1, 0)
+    for some in range(0, len(points), EDGES):
+        (x1, y1), (x2, y2) = points[some : some + EDGES].T, ends[some : some + EDGES].T
+        rows, edges = np.nonzero((centers >= np.minimum(y1, y2)) & (centers < np.maximum(y1, y2)))
+        x = x1[edges] + (rows + 0.5 - y1[edges]) * ((x2 - x1)[edges] / (y2 - y1)[edges])
+        np.add.at(crossings, (rows, np.clip(np.ceil(x - 0.5), 0, width).astype(int)), 1)
+    return np.cumsum(crossings[:, :width], 1, np.uint8) % 2 == 1

@@ -16,13 +16,10 @@ from tqdm import tqdm
 
 from regard.data.image import read_image
 from regard.data.labels.attach import relative_name
-from regard.data.labels.coco import Person, write_coco
-from regard.data.labels.heatmaps import draw_heatmaps, find_peaks
-from regard.data.labels.joints import PRESENT, VISIBLE
-from regard.data.labels.labeled import Labels, Outline, read_labels
-from regard.data.labels.mask import runs_of
+from regard.data.labels.coco import Outline, Person, check_thresholds, runs_of, write_coco
+from regard.data.labels.joints import PRESENT, VISIBLE, draw_heatmaps, find_peaks
+from regard.data.labels.labeled import Labels, read_labels
 from regard.data.transforms import resize
-from regard.errors import ConfigError
 from regard.storage import write_atomic
 from regard.structures import Sample
 
@@ -59,8 +56,7 @@ def to_coco(
         DataError: a label cannot be read.
         StorageError: the disk refused.
     """
-    if not 0 <= present <= visible <= 1:
-        raise ConfigError(f"thresholds are {present} and {visible}, expected 0 <= present <= visible <= 1; order them")
+    check_thresholds(visible, present)
     persons = list(persons_of(tqdm(samples, "to-coco", unit="photo", disable=not progress), root, visible, present))
     write_coco(path, persons, "person masks and keypoints")
     return len(persons)

@@ -1,8 +1,17 @@
-"""The 17 joints of COCO."""
+"""The 17 joints of COCO, drawn as heat maps and found in them.
+
+Shapes: J joints, h x w pixels of the maps.
+"""
 
 from __future__ import annotations
 
-__all__ = ["FLIPPED", "JOINTS", "PRESENT", "SKELETON", "VISIBLE", "level_of"]
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "FLIPPED", "JOINTS", "PRESENT", "SKELETON", "VISIBLE", "draw_heatmaps", "find_peaks", "gaussian_size", "level_of",
+]  # fmt: skip
 
 JOINTS = (
     "nose",
@@ -29,7 +38,71 @@ SKELETON = (
 )
 """Pairs of joints that COCO draws a bone between."""
 
+REFERENCE = (256, 128)
+SIGMA = (5.6, 3.7)
+"""Standard deviation down and across at the reference size, in pixels: that of the pose network (Chen et al.:
+Cascaded Pyramid Network, CVPR 2018) whose maps DAAF was trained on, brought from its output to 256 x 128."""
+
+REACH = 3.0
+
 
 def level_of(score: float, visible: float = VISIBLE, present: float = PRESENT) -> int:
     """Return COCO's visibility of a joint with that score: 2 seen, 1 hidden, 0 absent."""
     return (score >= present) + (score >= visible)
+
+
+def gaussian_size(height: int, width: int) -> tuple[float, float]:
+    """Standard deviation down and across, in pixels of maps of that size."""
+    return SIGMA[0] * height / REFERENCE[0], SIGMA[1] * width / REFERENCE[1]
+
+
+def draw_heatmaps(
+    points: Tensor,
+    height: int,
+    width: int,
+    sigma: tuple[float, float] | None = None,
+    heights: Tensor | None = None,
+) -> Tensor:
+    """A Gaussian around every joint, nothing beyond three standard deviations either way.
+
+    exp(-(x - m_x)² / (2 s_x²) - (y - m_y)² / (2 s_y²)), the product of one curve down and one across; of a joint
+    outside, the part that reaches in is drawn.
+
+    Args:
+        points: (..., J, 2) x and y in pixels of the maps, whole numbers being pixel centers.
+        height, width: h and w.
+        sigma: s_y and s_x in pixels; None is :func:`gaussian_size`.
+        heights: (..., J) of the Gaussians; None is 1.
+
+    Returns:
+        (..., J, h, w) from 0 to 1, of the type and on the device of the points.
+    """
+    down, across = sigma or gaussian_size(height, width)
+    rows, columns = bell(points[..., 1], height, down), bell(points[..., 0], width, across)
+    if heights is not None:
+        rows = rows * heights[..., None]
+    return rows[..., :, None] * columns[..., None, :]
+
+
+def bell(centers: Tensor, length: int, sigma: float) -> Tensor:
+    """(..., length): a Gaussian along one axis for each of the centers, cut off at three sigma."""
+    away = (torch.arange(length, dtype=centers.dtype, device=centers.device) - centers[..., None]) / sigma
+    return torch.exp(-away.square() / 2).masked_fill(away.abs() > REACH, 0)
+
+
+def find_peaks(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where heat maps are highest: the largest pixel, and a quarter of a pixel towards the higher of its neighbors.
+
+    Args:
+        maps: (J, h, w).
+
+    Returns:
+        (J, 2) x and y in pixels of the maps, and (J,) the heights; the first pixel in row order where several are.
+    """
+    joints = len(maps)
+    y, x = np.divmod(maps.reshape(joints, -1).argmax(1), maps.shape[2])
+    padded = np.pad(maps.astype(np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    each = np.arange(joints)
+    right = np.sign(padded[each, y + 1, x + 2] - padded[each, y + 1, x])
+    below = np.sign(padded[each, y + 2, x + 1] - padded[each, y, x + 1])
+    return np.stack([x + right / 4, y + below / 4], 1), maps[each, y, x]

@@ -5,14 +5,14 @@ Shapes: h x w pixels of a stored mask, g x v pixels of a stored heat map.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from regard.data.image import open_image
-from regard.data.labels.mask import draw_segmentation, read_mask
+from regard.data.image import open_image, to_rgb
+from regard.data.labels.coco import Outline, draw_segmentation
 from regard.data.transforms import resize
 from regard.errors import DataError, check_choice
 from regard.structures import Sample
@@ -20,6 +20,12 @@ from regard.structures import Sample
 __all__ = ["LabelKind", "LabeledSample", "Labels", "Outline", "PackedLabels", "has_label", "read_labels"]
 
 LabelKind = Literal["mask", "keypoints"]
+
+SCATTERING = ("JPEG", "WEBP")
+"""Formats whose compression scatters low grays around the edge of a person."""
+
+SCATTERED = 100
+"""Lowest gray that is the person in those, as in the published masks."""
 
 
 class Labels(NamedTuple):
@@ -37,19 +43,6 @@ class Labels(NamedTuple):
     joints: np.ndarray | None = None
     heatmaps: np.ndarray | None = None
     drawn: np.ndarray | None = None
-
-
-class Outline(NamedTuple):
-    """A mask within a COCO file.
-
-    Attributes:
-        segmentation: polygons, or runs.
-        height, width: of the photo it was made for.
-    """
-
-    segmentation: Any
-    height: int
-    width: int
 
 
 class PackedLabels(Protocol):
@@ -83,6 +76,11 @@ class LabeledSample(Sample):
     heatmaps: tuple[Path | None, ...] | None = None
     pack: PackedLabels | None = None
     row: int = 0
+
+    @classmethod
+    def of(cls, sample: Sample, **changes: Any) -> LabeledSample:
+        """The sample with some of its fields changed."""
+        return cls(**{field.name: getattr(sample, field.name) for field in fields(sample)} | changes)
 
 
 def has_label(sample: Sample, kind: LabelKind) -> bool:
@@ -166,3 +164,51 @@ def read_gray(path: Path) -> np.ndarray:
     """
     with open_image(path, "heat map") as image:
         return np.asarray(image.convert("L"))
+
+
+def read_mask(path: Path, threshold: int | None = None) -> np.ndarray:
+    """Where the person is.
+
+    A palette picture holds labels, of which 0 is the background; anything else is read as gray levels.
+
+    Args:
+        path: the mask.
+        threshold: the lowest gray level that is the person; None is 100 in JPEG and WebP files, and 1 in others.
+
+    Returns:
+        (h, w) uint8, 255 on the person and 0 elsewhere.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with open_image(path, "mask") as image:
+        plain = image.mode in ("P", "L", "1")
+        labels = np.asarray(image) if plain else np.asarray(to_rgb(image, f"mask '{path}'")).max(2)
+        lowest = 1 if image.mode in ("P", "1") else lowest_gray(image.format, threshold)
+    return (labels >= lowest).view(np.uint8) * np.uint8(255)
+
+
+def lowest_gray(form: str | None, threshold: int | None = None) -> int:
+    """Return the lowest gray level that is the person, in a mask file of a format, where ``threshold`` does not say."""
+    return (SCATTERED if form in SCATTERING else 1) if threshold is None else threshold
+
+
+def person_of(mask: np.ndarray) -> np.ndarray:
+    """Return where a mask in memory has the person, bool of its shape.
+
+    Args:
+        mask: bool, or two numbers: 0, and 1 or 255 on the person, as :func:`read_mask` gives them.
+
+    Raises:
+        DataError: it holds others, such as the gray levels of a JPEG file, of which each would count as the person.
+    """
+    mask = np.asarray(mask)
+    if mask.dtype == bool:
+        return mask
+    person = mask != 0
+    if mask.size and ((high := mask.max()) not in (0, 1, 255) or not (mask[person] == high).all()):
+        raise DataError(
+            f"the mask holds {len(np.unique(mask))} different numbers up to {high}, expected 0 and 255 (or 0 and 1); "
+            "read its file with regard.data.labels.read_mask, which takes a threshold"
+        )
+    return person

@@ -17,21 +17,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
 
 from regard.data.header import kind_of
 from regard.data.image import measure_image, read_bytes
-from regard.data.labels.labeled import LabeledSample, LabelKind, Labels, read_labels
-from regard.data.labels.mask import lowest_gray
+from regard.data.labels.labeled import LabeledSample, LabelKind, Labels, lowest_gray, read_labels
 from regard.data.transforms import resize
 from regard.errors import DataError, StorageError
 from regard.fingerprint import bytes_digest, file_digest, stream_digest
@@ -50,8 +49,7 @@ UNKNOWN = "0" * 32
 """In the place of that digest until all is written."""
 
 JOINTS = 17
-TYPES = {"U8": np.dtype(np.uint8), "F32": np.dtype(np.float32), "BOOL": np.dtype(np.bool_)}
-ENDINGS = {dtype: name for name, dtype in TYPES.items()}
+TYPES = {"F32": np.dtype(np.float32), "U8": np.dtype(np.uint8), "BOOL": np.dtype(np.bool_)}
 
 
 class LabelPack:
@@ -86,14 +84,8 @@ class LabelPack:
             self._width = int(metadata["mask_width"])
             height, width = parse_json(metadata["heatmap_size"])
             self.heatmap_size = int(height), int(width)
-            self._arrays = {
-                name: np.asarray(  # a plain view: indexing a memmap itself takes ten times as long
-                    np.memmap(
-                        path, TYPES[entry["dtype"]], "r", 8 + size + entry["data_offsets"][0], tuple(entry["shape"])
-                    )
-                )
-                for name, entry in header.items()
-            }
+            # plain views: indexing a memmap itself takes ten times as long
+            self._arrays = {name: np.asarray(array_of(path, 8 + size, one, "r")) for name, one in header.items()}
             self._check(8 + size + max(entry["data_offsets"][1] for entry in header.values()))
             if not checked and CONTENT in metadata and metadata[CONTENT] != content_of(path, metadata[CONTENT]):
                 raise ValueError("not as it was written")
@@ -162,7 +154,7 @@ def _labeled(samples: Sequence[Sample], pack: LabelPack) -> list[Sample]:
         raise DataError(
             f"'{pack.path}' lacks {len(lacking):,} of {len(samples):,} pictures, such as '{lacking[0]}'; pack again"
         )
-    return [LabeledSample(**{**values_of(sample), "pack": pack, "row": rows[name_of(sample)]}) for sample in samples]
+    return [LabeledSample.of(sample, pack=pack, row=rows[name_of(sample)]) for sample in samples]
 
 
 def pack_labels(
@@ -201,16 +193,11 @@ def name_of(sample: Sample) -> str:
     return f"{sample.path.parent.name}/{sample.path.name}"
 
 
-def values_of(sample: Sample) -> dict[str, Any]:
-    """Fields of a sample."""
-    return {field.name: getattr(sample, field.name) for field in fields(sample)}
-
-
 def fingerprint_of(samples: Sequence[Sample], heatmap_size: tuple[int, int]) -> str:
     """Digest of what a pack is made from: names, keypoints and outlines, contents of label files."""
     digest = hashlib.sha256(repr((VERSION, heatmap_size)).encode())
     for sample in samples:
-        more = sample if isinstance(sample, LabeledSample) else LabeledSample(**values_of(sample))
+        more = sample if isinstance(sample, LabeledSample) else LabeledSample.of(sample)
         files = [path and content_or_none(path) for path in (more.mask, *(more.heatmaps or ()))]
         threshold = lowest_gray(format_or_none(more.mask), more.mask_threshold)
         digest.update(repr((name_of(more), files, more.keypoints, more.scores, more.outline, threshold)).encode())
@@ -252,10 +239,10 @@ def write_pack(
     height, width = mask_size(samples)
     drawn = any(isinstance(sample, LabeledSample) and any(sample.heatmaps or ()) for sample in samples)
     shapes = {
-        "masks": (np.uint8, (height, -(-width // 8))),
-        **({"heatmaps": (np.uint8, (JOINTS, *heatmap_size))} if drawn else {}),
-        "joints": (np.float32, (JOINTS, 4)),
-        "known": (np.bool_, (2 + JOINTS,)),
+        "joints": ("F32", (JOINTS, 4)),
+        "masks": ("U8", (height, -(-width // 8))),
+        **({"heatmaps": ("U8", (JOINTS, *heatmap_size))} if drawn else {}),
+        "known": ("BOOL", (2 + JOINTS,)),
     }
     names = [name_of(sample) for sample in samples]
     if len(set(names)) < len(names):
@@ -268,7 +255,7 @@ def write_pack(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = lay_out(temporary, len(samples), {k: (np.dtype(t), s) for k, (t, s) in shapes.items()}, metadata)
+        arrays = lay_out(temporary, len(samples), shapes, metadata)
         for row, sample in enumerate(tqdm(samples, "pack", unit="photo", disable=not progress)):
             fill(arrays, row, read_labels(sample), (height, width))
         for array in arrays.values():
@@ -309,24 +296,25 @@ def mask_size(samples: Sequence[Sample]) -> tuple[int, int]:
 
 
 def lay_out(
-    path: Path, rows: int, shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]], metadata: dict[str, str]
+    path: Path, rows: int, shapes: dict[str, tuple[str, tuple[int, ...]]], metadata: dict[str, str]
 ) -> dict[str, np.memmap[Any, Any]]:
-    """Make a safetensors file full of zeros, and its arrays writable."""
+    """Make a safetensors file full of zeros, and its arrays writable; their order is that of their places in it."""
     header: dict[str, Any] = {"__metadata__": metadata}
-    offset = 0
-    for name, (dtype, shape) in sorted(shapes.items(), key=lambda item: -item[1][0].itemsize):
-        end = offset + rows * int(np.prod(shape)) * dtype.itemsize
-        header[name] = {"dtype": ENDINGS[dtype], "shape": [rows, *shape], "data_offsets": [offset, end]}
-        offset = end
+    end = 0
+    for name, (kind, shape) in shapes.items():
+        start, end = end, end + rows * math.prod(shape) * TYPES[kind].itemsize
+        header[name] = {"dtype": kind, "shape": [rows, *shape], "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + offset)
-    return {
-        name: np.memmap(path, dtype, "r+", 8 + len(text) + header[name]["data_offsets"][0], (rows, *shape))
-        for name, (dtype, shape) in shapes.items()
-    }
+        file.truncate(8 + len(text) + end)
+    return {name: array_of(path, 8 + len(text), header[name], "r+") for name in shapes}
+
+
+def array_of(path: Path, start: int, entry: dict[str, Any], mode: Literal["r", "r+"]) -> np.memmap[Any, Any]:
+    """An array of a safetensors file, by its entry in the header that ends at ``start``."""
+    return np.memmap(path, TYPES[entry["dtype"]], mode, start + entry["data_offsets"][0], tuple(entry["shape"]))
 
 
 def fill(arrays: dict[str, Any], row: int, labels: Labels, size: tuple[int, int]) -> None:
