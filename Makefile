@@ -6,15 +6,27 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
 BARE := $(if $(wildcard .venv/test.stamp),.venv-bare,.venv)
 
-.PHONY: demo bare test unit check clean
+.PHONY: demo dist bare pythons test unit check clean
 
 demo: .venv/demo.stamp  ## train, measure and look at a model on a synthetic crowd
 	$(BIN)/regard demo
 
-bare: $(BARE)/demo.stamp  ## the demo's short form where nothing but the bare package is installed
+dist: .venv-build/stamp  ## the source archive and the wheel, checked as a registry would
+	rm -rf dist
+	.venv-build/bin/python -m build --outdir dist . > .venv-build/build.log || { tail .venv-build/build.log; exit 1; }
+	.venv-build/bin/twine check --strict dist/*
+
+bare: dist  ## the demo's short form where nothing but the wheel is installed
+	test -x $(BARE)/bin/python || $(PYTHON) -m venv $(BARE)
+	$(BARE)/bin/python -m pip uninstall --quiet --yes regard
+	$(BARE)/bin/python -m pip install --quiet --progress-bar off dist/*.whl
+	cd dist && ../$(BARE)/bin/python -c 'import regard, sys; assert regard.__file__.startswith(sys.prefix), regard.__file__'
 	rm -rf runs/bare
 	$(BARE)/bin/regard demo -o runs/bare --train-ids 16 --test-ids 8 --epochs 1 --quiet
 	test -s runs/bare/report.html
+
+pythons:  ## the same on every Python that is here, each in an environment of its own that is removed afterwards
+	bash .ci/pythons
 
 test: .venv/test.stamp  ## the whole suite, in a process per core
 	$(BIN)/python -m pytest -n auto --dist loadfile
@@ -34,9 +46,14 @@ check: .venv/test.stamp  ## lint, format, types, import direction
 	$(@D)/bin/python -m pip install --quiet --progress-bar off --editable .
 	touch $@
 
+.venv-build/stamp:
+	$(PYTHON) -m venv .venv-build
+	.venv-build/bin/python -m pip install --quiet --progress-bar off build hatchling twine
+	touch $@
+
 .venv/test.stamp: .venv/demo.stamp
 	$(BIN)/python -m pip install --quiet --progress-bar off --editable ".[test]"
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bare runs
+	rm -rf .venv .venv-bare .venv-build dist runs

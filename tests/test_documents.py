@@ -66,11 +66,11 @@ def test_files_named_are_there(page):
 
 def test_every_system_has_a_page_a_row_and_a_recipe():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    pages = {path.stem for path in (ROOT / "docs" / "systems").glob("*.md")}
+    texts = {path.stem: path.read_text("utf-8") for path in (ROOT / "docs/explanation/systems").glob("*.md")}
     for name in MODELS:
         assert name in readme, name
         assert any(recipe == name or recipe.startswith(f"{name}_") for recipe in list_recipes()), name
-        assert name in pages or any(f"`{name}`" in path.read_text() for path in (ROOT / "docs/systems").glob("*.md"))
+        assert name in texts or any(f"`{name}`" in text for text in texts.values())
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
@@ -94,7 +94,7 @@ def written_names(text: str) -> set[str]:
 
 def test_what_the_page_of_papers_names_is_there():
     """Its recipes are on board, its options are taken by some recipe."""
-    names = written_names((ROOT / "docs/papers.md").read_text(encoding="utf-8"))
+    names = written_names((ROOT / "docs/explanation/papers.md").read_text(encoding="utf-8"))
     options = {name for name in names if re.match(r"\w+\.", name)}
     assert len(names - options) > 25
     assert names - options <= set(list_recipes())

@@ -19,7 +19,7 @@ from regard.errors import PluginError
 from regard.plugins import load_plugins
 from regard.registry import MODELS
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "extending.md"
 COMMANDS = """
 import json, sys
 from regard.cli.main import main

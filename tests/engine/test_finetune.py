@@ -181,8 +181,8 @@ def test_a_rate_of_a_frozen_part_is_no_fault():
 
 
 def test_the_documented_command_runs(old, tmp_path, tiny_overrides, monkeypatch, capsys, write_market):
-    """As docs/training.md writes it, on other data, in the folder it is written for."""
-    text = (Path(regard.__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    """As docs/how-to/training.md writes it, on other data, in the folder it is written for."""
+    text = (Path(regard.__file__).parents[2] / "docs" / "how-to" / "training.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^regard (train apnet data\.root=friends(?:.*\\\n)*.*)$", text, re.M)
     arguments = shlex.split(command.replace("\\\n", " "), comments=True)
     (tmp_path / "runs").mkdir()

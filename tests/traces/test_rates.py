@@ -109,7 +109,7 @@ def test_every_rate_of_the_schedule_is_the_authors(recipe, market, tmp_path):
 
 
 def test_the_strong_baseline_s_schedule_under_a_later_pytorch(market, tmp_path):
-    """It steps at the start of an epoch, from PyTorch 1.1 on that is one step too early (docs/papers.md)."""
+    """It steps at the start of an epoch, from PyTorch 1.1 on that is one step too early (the page of papers)."""
     later = ["schedule.milestones=[39, 69]", "schedule.warmup_epochs=9", "schedule.warmup_start=0.109"]
     check("daaf_market1501", later, market, tmp_path, ahead=1)
 

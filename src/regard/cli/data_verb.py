@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.cli import labels_verb
-from regard.cli.arguments import output_file, read_option, read_options, refuse_repeats
-from regard.cli.closing import close_with
+from regard.cli.arguments import close_with, output_file, read_option, read_options, refuse_repeats
 from regard.errors import ConfigError
 from regard.storage import write_atomic
 

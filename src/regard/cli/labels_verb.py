@@ -18,8 +18,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import MASK_THRESHOLD, between, output_file, output_folder
-from regard.cli.closing import close_with
+from regard.cli.arguments import MASK_THRESHOLD, between, close_with, output_file, output_folder
 from regard.errors import ConfigError
 from regard.storage import write_atomic
 from regard.wording import count

@@ -55,7 +55,8 @@ def _table(recipes: list[Recipe]) -> list[str]:
     return [
         *table(rows, left=(0, 1, 4)),
         "",
-        "mAP and rank-1 are published ones; 'regard recipes NAME' says how they were measured; docs/results.md: ours.",
+        "mAP and rank-1 are published ones; 'regard recipes NAME' says how they were measured; ours are in "
+        "docs/explanation/results.md.",
     ]
 
 

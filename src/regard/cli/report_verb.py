@@ -5,8 +5,8 @@
   regard report runs/* --root data/market1501 --without attention pairs correlation precision
   regard report runs/apnet_crowd --queries 10 --pictures 8 --full    more of everything
 
-The page is one HTML file without links to the network: mail it, print it, open it in ten years. docs/report.md says how
-to read it. From Python: regard.report.gather finds everything out, regard.report.write_runs makes the page.
+The page is one HTML file without links to the network: mail it, print it, open it in ten years. How to read it is in
+docs/how-to/report.md. From Python: regard.report.gather finds everything out, regard.report.write_runs makes the page.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from regard.cli.arguments import SEEDS, add_device, between, output_file
+from regard.cli.arguments import SEEDS, add_device, between, close_with, output_file
 
 PARTS = "training curves cameras map lists attention pairs correlation precision"
 
@@ -56,7 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Find everything out, write the page, say where."""
-    from regard.cli.closing import close_with
     from regard.report import gather
     from regard.report.runs_page import write_runs
 

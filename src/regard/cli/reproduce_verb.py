@@ -4,7 +4,7 @@
   regard reproduce apnet market1501 --root data --released     the authors' code to the letter
   regard reproduce daaf_trinet dukemtmc --root data --seeds 3 -o runs/again
   regard reproduce mudeep_market1501_2020 --root data      a row by the name of its recipe
-  regard reproduce baseline crowd --seeds 3                a row of our own (docs/results.md), in minutes
+  regard reproduce baseline crowd --seeds 3                a row of our own (docs/explanation/results.md), in minutes
 
 'regard recipes' lists the rows: SYSTEM_DATASET, or SYSTEM_DATASET_released; the whole name will do, too. The data
 set's counts are checked before anything is trained. The same command goes on after an interruption. Leaves a run
@@ -19,7 +19,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from regard.cli.arguments import output_folder, refuse_repeats
+from regard.cli.arguments import close_with, output_folder, refuse_repeats
 from regard.errors import ConfigError
 
 
@@ -42,7 +42,6 @@ def run(arguments: argparse.Namespace) -> None:
     """Reproduce, print the table, write page and JSON."""
     import json
 
-    from regard.cli.closing import close_with
     from regard.recipes import list_recipes
     from regard.report.reproduction import write_reproduction
     from regard.reproduce import find_recipe, reproduce
