@@ -31,7 +31,7 @@ from regard.models.importers.released import IMPORTERS
 from regard.models.saved import saved_input
 from regard.registry import MODELS
 from regard.service.feedback import Marks
-from regard.service.state import Desk, Searcher
+from regard.service.state import Searcher, ServiceState
 from regard.structures import Sample, Splits
 
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("cli", "parity", "models", "export")]
@@ -74,8 +74,8 @@ def by_gallery(folder: Path, path: Path, place: Path) -> tuple[np.ndarray, np.nd
     embed_sources(list_sources([path]), embedder, place / "gallery")
     with Gallery.open(place / "gallery") as gallery:
         (item,) = gallery.get([record_id(path.as_posix())])
-        desk = Desk({"people": Searcher("people", gallery, embedder)}, Marks(place / "marks"))
-        (asked,) = desk.ask_photos([("photo", path.read_bytes())]).vectors["people"]
+        state = ServiceState({"people": Searcher("people", gallery, embedder)}, Marks(place / "marks"))
+        (asked,) = state.ask_photos([("photo", path.read_bytes())]).vectors["people"]
     return item.vector, asked
 
 

@@ -22,7 +22,7 @@ from regard.gallery.inputs import list_sources
 from regard.models import create_model
 from regard.service.app import create_app
 from regard.service.feedback import Marks
-from regard.service.state import Desk, Limits, Searcher
+from regard.service.state import Limits, Searcher, ServiceState
 
 LIMITS = Limits(bytes=300_000, pixels=500_000, photos=3, queries=8)
 
@@ -81,22 +81,22 @@ def start(made, photos, tmp_path) -> Iterator[Any]:
             searchers[name] = Searcher(
                 name, Gallery.open(tmp_path / name), Embedder(model, size=size, batch_size=8, device="cpu")
             )
-        desk = Desk(searchers, Marks(tmp_path / "marks"), run_folder(tmp_path / "runs"), limits)
+        state = ServiceState(searchers, Marks(tmp_path / "marks"), run_folder(tmp_path / "runs"), limits)
         listening = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(create_app(desk, token), log_level="error", lifespan="off", ws="none"))
+        server = uvicorn.Server(uvicorn.Config(create_app(state, token), log_level="error", lifespan="off", ws="none"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         while not server.started:
             time.sleep(0.01)
-        running.append((server, thread, listening, desk))
-        return Service(f"http://127.0.0.1:{listening.getsockname()[1]}", desk, photos)
+        running.append((server, thread, listening, state))
+        return Service(f"http://127.0.0.1:{listening.getsockname()[1]}", state, photos)
 
     yield begin
-    for server, thread, listening, desk in running:
+    for server, thread, listening, state in running:
         server.should_exit = True
         thread.join()
         listening.close()
-        for searcher in desk.searchers.values():
+        for searcher in state.searchers.values():
             searcher.gallery.close()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from regard.service.state import Desk
+from regard.service.state import ServiceState
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Service:
     """A running service and how to talk to it."""
 
     url: str
-    desk: Desk
+    state: ServiceState
     photos: Path
 
     def call(

@@ -93,7 +93,7 @@ def test_browsers_are_told_to_trust_nothing(service):
 
 
 def test_too_many_bytes_are_refused_whatever_is_claimed(service):
-    limit = service.desk.limits.bytes
+    limit = service.state.limits.bytes
     status, found = service.send(("big.jpg", b"\xff" * (limit + 1)))
     assert status == 413
     assert "bytes" in found["error"]

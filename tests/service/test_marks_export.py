@@ -15,7 +15,7 @@ from regard.data.datasets import load_dataset
 @pytest.fixture
 def marked(service, tmp_path):
     """Two photographs and two pictures of the gallery as queries, their eight best matches marked as what they are."""
-    id = {record.path: record.id for record in service.desk.searchers["people"].gallery.records()}
+    id = {record.path: record.id for record in service.state.searchers["people"].gallery.records()}
     made = [service.call("/api/queries/pictures", {"ids": [id[service.photo(n).as_posix()]]})[1] for n in (6, 36)]
     for number, query in [(0, service.ask(0)), (12, service.ask(12)), (6, made[0]["query"]), (36, made[1]["query"])]:
         pid = service.photo(number).name[:4]
@@ -47,7 +47,7 @@ def test_it_can_be_evaluated(marked, made, tmp_path, capsys):
 
 def test_a_picture_is_no_match_of_itself(service, marked):
     """A picture of the gallery was searched with, and is a match of another query as well."""
-    gallery = service.desk.searchers["people"].gallery
+    gallery = service.state.searchers["people"].gallery
     first, other = list(gallery.records())[:2]
     for query, match in ((first, other), (other, first)):
         made = service.call("/api/queries/pictures", {"ids": [query.id]})[1]["query"]

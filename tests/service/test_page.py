@@ -236,7 +236,7 @@ def test_two_models_side_by_side(open_page, start):
 
 def test_names_from_outside_are_text_not_markup(open_page, start):
     service = start()
-    gallery = service.desk.searchers["people"].gallery
+    gallery = service.state.searchers["people"].gallery
     from regard.gallery import Filter
 
     gallery.update(Filter(cameras=("1",)), {"camera": "<img src=x onerror=alert(1)>", "track": "<b>t</b>"})
@@ -261,7 +261,7 @@ def test_probabilities_say_what_they_assume(open_page, service):
     from regard.calibration.similarity import Calibration
 
     knots = np.array([[-1.0, -8.0], [1.0, 8.0]])
-    service.desk.searchers["people"].embedder.calibration = Calibration("isotonic", knots)
+    service.state.searchers["people"].embedder.calibration = Calibration("isotonic", knots)
     page = open_page(service)
     send(page, service.photo(0))
     assert page.locator("#people").get_attribute("placeholder") == "8"

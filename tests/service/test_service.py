@@ -100,7 +100,7 @@ def test_why_shows_heat_and_parts(service):
 
 def test_every_search_is_logged_before_it_is_answered(service):
     search(service, service.ask(), cameras=["1"], k=3)
-    gallery = service.desk.searchers["people"].gallery
+    gallery = service.state.searchers["people"].gallery
     (line,) = [json.loads(text) for text in gallery.audit.path.read_text().splitlines()]
     assert line["who"] == "127.0.0.1"
     assert line["filter"] == {"cameras": ["1"]}
@@ -109,7 +109,7 @@ def test_every_search_is_logged_before_it_is_answered(service):
 
 
 def test_what_cannot_be_logged_is_not_answered(service):
-    log = service.desk.searchers["people"].gallery.audit
+    log = service.state.searchers["people"].gallery.audit
     log.path.unlink(missing_ok=True)
     log.path.mkdir()
     status, found = service.call("/api/search", {"query": service.ask()})
@@ -146,7 +146,7 @@ def test_marks_become_an_evaluation_set(service, tmp_path):
                 image.load()
     queries = [row for row in rows if row["split"] == "query"]
     assert {row["pid"] for row in queries} == {"1", "2"}
-    names = {record.id: record.person for record in service.desk.searchers["people"].gallery.records()}
+    names = {record.id: record.person for record in service.state.searchers["people"].gallery.records()}
     by_pid = {}
     for row in rows:
         if row["split"] == "gallery" and row["pid"] != "0":
@@ -168,9 +168,9 @@ def test_forgetting_marks_forgets_their_photographs(service):
     query = service.ask()
     match = search(service, query, k=1)[0]["record"]["id"]
     service.call("/api/marks", {"query": query, "match": match, "right": True})
-    assert len(list(service.desk.marks.folder.iterdir())) == 2
+    assert len(list(service.state.feedback.folder.iterdir())) == 2
     assert service.call("/api/marks", method="DELETE")[1] == {"right": 0, "wrong": 0}
-    assert list(service.desk.marks.folder.iterdir()) == []
+    assert list(service.state.feedback.folder.iterdir()) == []
 
 
 def test_runs_and_their_curves(service):
@@ -237,7 +237,7 @@ def test_concurrent_searches_are_all_answered_and_right(start):
     for thread in threads:
         thread.join()
     assert wrong == []
-    log = service.desk.searchers["people"].gallery.audit
+    log = service.state.searchers["people"].gallery.audit
     assert len(log.path.read_text().splitlines()) == 12 + 12 * 6
     assert log.verify() is None
 
@@ -246,7 +246,7 @@ def test_deleting_while_others_search_gives_no_error(service):
     from regard.gallery import Filter
 
     query = service.ask()
-    gallery = service.desk.searchers["people"].gallery
+    gallery = service.state.searchers["people"].gallery
     statuses = []
     thread = threading.Thread(
         target=lambda: statuses.extend(service.call("/api/search", {"query": query})[0] for _ in range(20))
@@ -263,7 +263,7 @@ def test_a_record_gone_meanwhile_is_said(service):
 
     query = service.ask()
     id = search(service, query, k=1)[0]["record"]["id"]
-    service.desk.searchers["people"].gallery.delete(Filter(ids=(id,)))
+    service.state.searchers["people"].gallery.delete(Filter(ids=(id,)))
     assert service.call("/api/marks", {"query": query, "match": id, "right": True})[0] == 404
     assert service.call("/api/why", {"query": query, "match": id})[0] == 404
     assert service.call("/api/queries/pictures", {"ids": [id]})[0] == 404
@@ -272,9 +272,9 @@ def test_a_record_gone_meanwhile_is_said(service):
 
 
 def test_the_score_is_the_cosine_of_the_descriptors(service):
-    searcher = service.desk.searchers["people"]
+    searcher = service.state.searchers["people"]
     query = service.ask(9)
-    vector = service.desk.query(query).vectors["people"][0]
+    vector = service.state.query(query).vectors["people"][0]
     for match in search(service, query, k=48):
         stored = searcher.gallery.get([match["record"]["id"]])[0].vector
         assert match["score"] == pytest.approx(float(np.dot(vector, stored)), abs=1e-5)
@@ -289,7 +289,7 @@ def calibrated(service):
     from regard.calibration.similarity import Calibration
 
     knots = np.array([[-1.0, -5.0], [1.0, 5.0]])
-    service.desk.searchers["people"].embedder.calibration = Calibration("isotonic", knots)
+    service.state.searchers["people"].embedder.calibration = Calibration("isotonic", knots)
     return service
 
 
@@ -297,8 +297,8 @@ def test_probabilities_come_with_the_prior_they_assume(calibrated):
     """Eight named people, so one in nine; the request may know better, and the command line more than the gallery."""
     query = calibrated.ask()
     assert calibrated.call("/api/galleries")[1][0]["prior"] == pytest.approx(1 / 9)
-    for desk, body, wanted in [(None, {}, 1 / 9), (0.2, {}, 0.2), (0.2, {"prior": 0.001}, 0.001)]:
-        calibrated.desk.prior = desk
+    for state, body, wanted in [(None, {}, 1 / 9), (0.2, {}, 0.2), (0.2, {"prior": 0.001}, 0.001)]:
+        calibrated.state.prior = state
         found = calibrated.call("/api/search", {"query": query, **body})[1]
         assert found["prior"] == pytest.approx(wanted)
         odds = wanted / (1 - wanted) * np.exp(5 * found["matches"][0]["score"])

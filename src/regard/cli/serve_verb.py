@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.service.app import create_app
     from regard.service.feedback import Marks
     from regard.service.guard import check_address
-    from regard.service.state import Desk, Limits
+    from regard.service.state import Limits, ServiceState
 
     token = os.environ.get("REGARD_TOKEN") or None
     check_address(arguments.host, token)
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         first = arguments.galleries[0]
         kept = arguments.marks or (Path("marks") if "://" in first else Path(first) / "marks")
-        desk = Desk(searchers, Marks(kept), arguments.runs, limits, arguments.prior)
+        state = ServiceState(searchers, Marks(kept), arguments.runs, limits, arguments.prior)
         family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
         # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named: 40 ms a search
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
         address = f"http://{host}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else "")
         print(f"regard serve: {address}", flush=True)
         config = uvicorn.Config(
-            create_app(desk, token),
+            create_app(state, token),
             log_level="warning",
             server_header=False,
             access_log=False,

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regard.calibration.similarity import Calibration
 from regard.config import check_batch
-from regard.data.pictures import network_input
-from regard.data.transforms import TestTransform
+from regard.data.transforms import TestTransform, network_input
 from regard.device import choose_device
 from regard.errors import CheckpointError, ConfigError
 from regard.export.engines import Engine
@@ -79,7 +79,8 @@ class Embedder:
         self.model: ReIDModel = load(folder).strip()
         self.device = choose_device(device, "device")
         self.model.to(self.device)
-        self.calibration = read_calibration(self.model)
+        known = self.model.calibration
+        self.calibration = None if known is None else Calibration.from_dict(known)
         self.batch_size = batch_size
         self.path = folder.absolute().as_posix()
         self.name = str(model_config(self.model)["model"])
@@ -112,23 +113,22 @@ class Embedder:
         Raises:
             ConfigError: the gallery does not say what is needed for that.
         """
+        precision = made_by.get("precision", "fp32")
         wanted = {"height", "width", "flip"} | (set() if path else {"path"})
-        wanted |= set() if made_by.get("precision", "fp32") == "fp32" else {"engine"}
+        wanted |= set() if precision == "fp32" else {"engine"}
         if missing := sorted(wanted - made_by.keys()):
             raise ConfigError(
                 f"the gallery does not say with which {' and '.join(missing)} its pictures were embedded, so no photo "
                 "can be compared with them; search with --id, or embed the pictures anew"
             )
-        size, precision = (made_by["height"], made_by["width"]), made_by.get("precision", "fp32")
-        engine = None if precision == "fp32" else made_by["engine"]
+        size, engine = (made_by["height"], made_by["width"]), None if precision == "fp32" else made_by["engine"]
         return cls(path or made_by["path"], size=size, flip=made_by["flip"], engine=engine, precision=precision)
 
     def _open(self, folder: Path, engine: EngineName | None, precision: Precision) -> Engine | None:
         if engine is None and precision == "fp32":
             return None
         try:
-            size = (self.height, self.width)
-            return open_engine(folder, engine or "auto", precision, size=size, device=str(self.device))
+            return open_engine(folder, engine or "auto", precision, size=self.seen.size, device=str(self.device))
         except (ConfigError, CheckpointError) as error:
             if engine != "auto" or precision != "fp32":
                 raise
@@ -142,13 +142,16 @@ class Embedder:
 
     def describe(self) -> dict[str, Any]:
         """What a gallery remembers of the model; what changes descriptors changes the fingerprint."""
-        facts = {"name": self.name, "path": self.path, "height": self.height, "width": self.width}
-        facts |= {"flip": self.seen.flip}
-        engine, precision = "torch", "fp32"
-        if self.engine:
-            engine, precision = self.engine.name, self.engine.precision
-        facts |= {"engine": engine, "precision": precision}
-        return facts | {"fingerprint": self._fingerprint(self._weights)}
+        return {
+            "name": self.name,
+            "path": self.path,
+            "height": self.height,
+            "width": self.width,
+            "flip": self.seen.flip,
+            "engine": self.engine.name if self.engine else "torch",
+            "precision": self.engine.precision if self.engine else "fp32",
+            "fingerprint": self._fingerprint(self._weights),
+        }
 
     def _fingerprint(self, weights: str) -> str:
         """Digest of what decides the descriptors, with the weights called so."""
@@ -205,16 +208,6 @@ class Embedder:
         with self.busy, self._threads, self._threads.step(), torch.inference_mode(), self._products:
             out = self.model.embed_views([images], flip=self.seen.flip)
         return out[: len(pictures)].cpu().numpy()
-
-
-def read_calibration(model: ReIDModel) -> Any:
-    """The model's calibration, with its ``probability``; None where it has none."""
-    content = getattr(model, "calibration", None)
-    if content is None or hasattr(content, "probability"):
-        return content
-    from regard.calibration.similarity import Calibration
-
-    return Calibration.from_dict(content)
 
 
 def summary(model: Any) -> str:

@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -150,7 +151,7 @@ def embed_sources(
         ConfigError: the gallery was made by another model, or the output is neither folder nor ``.parquet``.
         StorageError: the disk refused; what was stored is intact, and the same command goes on from there.
     """
-    ranks = ranks or Ranks()
+    ranks, to_file = ranks or Ranks(), str(output).endswith(".parquet")
     sink, report = None, Report()
     try:
         known = b"{}"
@@ -162,10 +163,10 @@ def embed_sources(
         todo = [source for source in sources if source.path not in fresh]
         report.known = len(fresh)
         chunks = [todo[start : start + chunk] for start in range(0, len(todo), chunk)]
-        how = Maker(embedder, thumbnails and not str(output).endswith(".parquet"), blur_heads)
+        small = partial(thumbnail, blur_head=blur_heads) if thumbnails and not to_file else None
         for first in range(0, len(chunks), ranks.size):
             mine = chunks[first + ranks.rank] if first + ranks.rank < len(chunks) else []
-            for done in map(unpack, ranks.to_all(pack(how.make(mine), embedder.dim))):
+            for done in map(unpack, ranks.to_all(pack(make_items(mine, embedder, small), embedder.dim))):
                 if sink and done.items:
                     sink.add(done.items)
                 again = sum(item.record.id in stored for item in done.items)
@@ -175,7 +176,7 @@ def embed_sources(
             if progress:
                 progress(len(fresh) + report.added + report.replaced + len(report.unreadable), len(sources))
         for path in report.unreadable:
-            if record_id(path) in stored and not str(output).endswith(".parquet"):
+            if record_id(path) in stored and not to_file:
                 report.unreadable[path] += "; the gallery keeps the picture that was there before"
         if sink:
             sink.finish([source for source in sources if source.path not in report.unreadable])
@@ -200,33 +201,28 @@ def unchanged(sources: Sequence[Source], stored: Mapping[str, str | None], ranks
     return {path for found in ranks.to_all(json.dumps(same).encode()) for path in parse_json(found)}
 
 
-@dataclass(frozen=True)
-class Maker:
-    """Makes items of sources; pictures are decoded by threads while nothing else goes on."""
+def make_items(
+    sources: Sequence[Source], embedder: Embedder, small: Callable[[np.ndarray], bytes] | None = None
+) -> Done:
+    """Make items, with thumbnails by ``small``, of what can be read, and say why the rest cannot.
 
-    embedder: Embedder
-    thumbnails: bool
-    blur_heads: bool
+    Pictures are decoded by threads while nothing else goes on.
+    """
 
-    def make(self, sources: Sequence[Source]) -> Done:
-        """Items of what can be read, and why the rest cannot."""
-        with ThreadPoolExecutor(max_workers=4) as threads:
-            opened = list(threads.map(self._open, sources))
-        unreadable = {s.path: o for s, o in zip(sources, opened) if isinstance(o, str)}
-        good = [o for o in opened if not isinstance(o, str)]
-        vectors = self.embedder.embed([picture for _, picture in good])
-        items = [Item(record, vector, self._thumbnail(p)) for (record, p), vector in zip(good, vectors)]
-        return Done(items, unreadable)
-
-    def _open(self, source: Source) -> tuple[Record, np.ndarray] | str:
+    def opened(source: Source) -> tuple[Record, np.ndarray] | str:
         try:
             content = source.read()
             return replace(source.record(), digest=bytes_digest(content)), decode_image(content, source.path)
         except RegardError as error:
             return str(error)
 
-    def _thumbnail(self, picture: np.ndarray) -> bytes:
-        return thumbnail(picture, blur_head=self.blur_heads) if self.thumbnails else b""
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        found = list(zip(sources, threads.map(opened, sources)))
+    unreadable = {source.path: reason for source, reason in found if isinstance(reason, str)}
+    good = [read for _, read in found if not isinstance(read, str)]
+    vectors = embedder.embed([picture for _, picture in good])
+    items = [Item(record, v, small(picture) if small else b"") for (record, picture), v in zip(good, vectors)]
+    return Done(items, unreadable)
 
 
 def thumbnail(picture: np.ndarray, height: int = 192, *, blur_head: bool = False) -> bytes:

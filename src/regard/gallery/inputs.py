@@ -23,13 +23,12 @@ from regard.data.image import MAX_BYTES, read_bytes
 from regard.data.listing import IMAGE_ENDINGS, is_picture, note, noting, walk_images
 from regard.data.rows import MAX_COLUMNS, read_rows
 from regard.errors import DataError
-from regard.gallery.record import Record, record_id
+from regard.gallery.record import FACTS, Record, record_id
 from regard.parsing import parse_json
 from regard.storage import open_regular, plain_text
 
 __all__ = ["Source", "list_sources", "read_table"]
 
-KNOWN = ("camera", "time", "track", "person")
 SHARDS = frozenset({".tar", ".parquet"})
 
 
@@ -54,7 +53,7 @@ class Source:
             DataError: what is known of it is not in order.
         """
         facts = {key: value for key, value in self.facts.items() if value is not None and value != ""}
-        known = {key: facts.pop(key) for key in KNOWN if key in facts}
+        known = {key: facts.pop(key) for key in FACTS if key in facts}
         attributes = {tidy(key): value for key, value in facts.items()}
         return Record.from_dict({"id": record_id(self.path), "path": self.path, **known, "attributes": attributes})
 

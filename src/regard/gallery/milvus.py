@@ -24,14 +24,14 @@ from grpc import RpcError
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from regard.errors import ConfigError, DataError, StorageError
-from regard.gallery.record import Filter, Item, Record, Scored
+from regard.gallery.record import FACTS, Filter, Item, Record, Scored
 from regard.parsing import parse_json
 
 __all__ = ["MilvusEngine"]
 
 NO_TIME = -1e300
 TEXTS = {"camera": 1024, "track": 1024, "person": 1024, "path": 8192, "thumbnail": 65_535}
-KNOWN = ("path", "camera", "time", "track", "person", "attributes")
+KNOWN = ("path", *FACTS, "attributes")
 DIGEST = "$digest"
 """Name among a row's attributes, which no attribute can have, of the digest of its picture."""
 

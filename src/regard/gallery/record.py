@@ -213,7 +213,7 @@ class Filter:
         attributes = attributes or {}
         _check_names(attributes)
         since, until = parse_time(given.pop("since", None)), parse_time(given.pop("until", None))
-        chosen = {name: None if values is None else tuple(values) for name, values in given.items()}
+        chosen: dict[str, Any] = {name: None if values is None else tuple(values) for name, values in given.items()}
         named = {name: tuple(values) for name, values in attributes.items()}
         return cls(since=since, until=until, attributes=named, **chosen)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Request, UploadFile
@@ -20,10 +21,9 @@ from starlette.exceptions import HTTPException
 
 from regard.errors import DataError, RegardError, StorageError
 from regard.gallery.record import Filter, is_id
-from regard.service.explanations import reasons
 from regard.service.feedback import Pair
 from regard.service.guard import Guard
-from regard.service.state import Desk, GoneError, Query, Searcher
+from regard.service.state import GoneError, Query, Searcher, ServiceState, explanation
 from regard.service.training_runs import list_runs, read_run
 from regard.version import __version__
 
@@ -40,19 +40,21 @@ Names = Annotated[list[Name], Field(max_length=256)]
 Photos = Annotated[list[UploadFile], File(description="JPEG, PNG, WebP, BMP or TIFF")]
 
 
-class Ask(BaseModel):
-    """Pictures of a gallery to search with."""
+class Body(BaseModel):
+    """What a request brings, and nothing besides."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Ask(Body):
+    """Pictures of a gallery to search with."""
 
     ids: Annotated[list[Name], Field(min_length=1, max_length=64, description="pictures of one person")]
     gallery: Name | None = Field(None, description="where they are; the first gallery without it")
 
 
-class Search(BaseModel):
+class Search(Body):
     """What to look for, and among what."""
-
-    model_config = ConfigDict(extra="forbid")
 
     query: Name = Field(description="as answered when the query was made")
     gallery: Name | None = Field(None, description="where to look; the first gallery without it")
@@ -79,10 +81,8 @@ class Search(BaseModel):
         return Filter.asked(**asked, not_cameras=(*self.not_cameras, *others), not_ids=query.ids)
 
 
-class Why(BaseModel):
+class Why(Body):
     """A query and a match to look into."""
-
-    model_config = ConfigDict(extra="forbid")
 
     query: Name
     match: Name
@@ -96,11 +96,11 @@ class Mark(Why):
     right: bool | None = Field(description="null takes the mark back")
 
 
-def create_app(desk: Desk, token: str | None = None) -> Any:
+def create_app(state: ServiceState, token: str | None = None) -> Any:
     """The service as an ASGI application.
 
     Args:
-        desk: galleries, models, marks, runs, limits.
+        state: galleries, models, marks, runs, limits.
         token: who knows it may come in; None lets this machine in.
     """
     app = FastAPI(
@@ -114,11 +114,11 @@ def create_app(desk: Desk, token: str | None = None) -> Any:
     )
     add_errors(app)
     add_pages(app)
-    add_queries(app, desk)
-    add_pictures(app, desk)
-    add_marks(app, desk)
-    add_runs(app, desk)
-    return Guard(app, token, desk.limits.bytes)
+    add_queries(app, state)
+    add_pictures(app, state)
+    add_marks(app, state)
+    add_runs(app, state)
+    return Guard(app, token, state.limits.bytes)
 
 
 def add_errors(app: FastAPI) -> None:
@@ -149,7 +149,7 @@ def add_pages(app: FastAPI) -> None:
     files = {
         entry.name: entry.read_bytes()
         for entry in resources.files("regard.service").joinpath("static").iterdir()
-        if entry.is_file() and "." + entry.name.rpartition(".")[2] in KINDS
+        if entry.is_file() and Path(entry.name).suffix in KINDS
     }
 
     @app.get("/", include_in_schema=False)
@@ -160,34 +160,32 @@ def add_pages(app: FastAPI) -> None:
     def static(name: str) -> Response:
         if name not in files:
             raise GoneError("there is no such file")
-        return Response(files[name], media_type=KINDS["." + name.rpartition(".")[2]])
+        return Response(files[name], media_type=KINDS[Path(name).suffix])
 
 
-def add_queries(app: FastAPI, desk: Desk) -> None:
+def add_queries(app: FastAPI, state: ServiceState) -> None:
     """Queries and searches."""
 
     @app.get("/api/galleries", summary="What there is to search in")
     def galleries() -> list[dict[str, Any]]:
-        return [described(searcher) for searcher in desk.searchers.values()]
+        return [gallery_json(searcher) for searcher in state.searchers.values()]
 
     @app.post("/api/queries", summary="Make a query of photographs of one person", status_code=201)
-    def ask_photos(
-        photos: Annotated[list[UploadFile], File(description="JPEG, PNG, WebP, BMP or TIFF")],
-    ) -> dict[str, Any]:
-        return told(desk.ask_photos([(photo.filename or "", photo.file.read()) for photo in photos]))
+    def ask_photos(photos: Photos) -> dict[str, Any]:
+        return query_json(state.ask_photos([(photo.filename or "", photo.file.read()) for photo in photos]))
 
     @app.post("/api/queries/pictures", summary="Make a query of pictures of a gallery", status_code=201)
     def ask_pictures(ask: Ask) -> dict[str, Any]:
-        return told(desk.ask_pictures(ask.ids, ask.gallery))
+        return query_json(state.ask_pictures(ask.ids, ask.gallery))
 
     @app.post("/api/search", summary="Search; every search is logged before it is answered")
     def search(body: Search, request: Request) -> dict[str, Any]:
-        query, searcher = desk.query(body.query), desk.searcher(body.gallery)
+        query, searcher = state.query(body.query), state.searcher(body.gallery)
         filter = body.filter(query)
         if searcher.gallery.audit:
             who = request.client.host if request.client else "unknown"
             searcher.gallery.audit.append(who=who, query=list(query.names), filter=filter.to_dict(), k=body.k)
-        with desk.heavy:
+        with state.heavy:
             answer = searcher.gallery.search(
                 query.vectors[searcher.name],
                 body.k,
@@ -196,9 +194,9 @@ def add_queries(app: FastAPI, desk: Desk) -> None:
                 rerank=body.rerank,
                 group=body.group,
                 calibration=searcher.embedder.calibration,
-                prior=desk.prior if body.prior is None else body.prior,
+                prior=state.prior if body.prior is None else body.prior,
             )
-        content, marks = answer.to_dict(), desk.marks.all()
+        content, marks = answer.to_dict(), state.feedback.all()
         for match in content["matches"]:
             record = match["record"]
             pairs = [Pair(name, record["id"], searcher.name, record["camera"]) for name in query.names]
@@ -207,18 +205,18 @@ def add_queries(app: FastAPI, desk: Desk) -> None:
 
     @app.post("/api/why", summary="Where the network looks, and what the similarity hangs on")
     def why(body: Why) -> dict[str, Any]:
-        query, searcher = desk.query(body.query), desk.searcher(body.gallery)
-        picture = photo_of(query, body.photo)
-        with desk.heavy:
-            return reasons(searcher.embedder, picture, desk.shown(searcher, body.match))
+        query, searcher = state.query(body.query), state.searcher(body.gallery)
+        picture = query.picture(body.photo)
+        with state.heavy:
+            return explanation(searcher.embedder, picture, state.shown(searcher, body.match))
 
 
-def add_pictures(app: FastAPI, desk: Desk) -> None:
+def add_pictures(app: FastAPI, state: ServiceState) -> None:
     """Thumbnails, and pictures to choose a query from."""
 
     @app.get("/api/galleries/{name}/pictures", summary="Pictures of a gallery, in order of id")
     def pictures(name: str, after: str | None = None, limit: int = 60) -> list[dict[str, Any]]:
-        searcher = desk.searcher(name)
+        searcher = state.searcher(name)
         if after is not None and not is_id(after):
             raise DataError("after wants the id of a picture")
         records = searcher.gallery.page(after, min(max(limit, 1), 200))
@@ -231,34 +229,34 @@ def add_pictures(app: FastAPI, desk: Desk) -> None:
         responses={200: {"content": {"image/jpeg": {}}}},
     )
     def thumbnail(name: str, id: str) -> Response:
-        data = desk.searcher(name).gallery.thumbnail(id)
+        data = state.searcher(name).gallery.thumbnail(id)
         if not data:
             raise GoneError("there is no thumbnail of that picture")
         return Response(data, media_type="image/jpeg")
 
 
-def add_marks(app: FastAPI, desk: Desk) -> None:
+def add_marks(app: FastAPI, state: ServiceState) -> None:
     """Right, wrong, and the evaluation set that comes of it."""
 
     @app.post("/api/marks", summary="Say that a match is right or wrong")
     def mark(body: Mark) -> dict[str, int]:
-        query, searcher = desk.query(body.query), desk.searcher(body.gallery)
-        picture = photo_of(query, body.photo)
+        query, searcher = state.query(body.query), state.searcher(body.gallery)
+        picture = query.picture(body.photo)
         items = searcher.gallery.get([body.match])
         if not items:
             raise GoneError("that picture is not in the gallery any more; search again")
         pair = Pair(query.names[body.photo], body.match, searcher.name, items[0].record.camera)
-        desk.marks.set(pair, right=body.right, photo=jpeg(picture))
-        return counted(desk)
+        state.feedback.set(pair, right=body.right, photo=jpeg(picture))
+        return mark_counts(state)
 
     @app.get("/api/marks", summary="How many marks there are")
     def count() -> dict[str, int]:
-        return counted(desk)
+        return mark_counts(state)
 
     @app.delete("/api/marks", summary="Forget all marks and the photographs kept with them")
     def clear() -> dict[str, int]:
-        desk.marks.clear()
-        return counted(desk)
+        state.feedback.clear()
+        return mark_counts(state)
 
     @app.get(
         "/api/marks/export",
@@ -267,24 +265,24 @@ def add_marks(app: FastAPI, desk: Desk) -> None:
         responses={200: {"content": {"application/zip": {}}}},
     )
     def export() -> Response:
-        data = desk.marks.export(lambda name, id: desk.searcher(name).gallery.thumbnail(id))
+        data = state.feedback.export(lambda name, id: state.searcher(name).gallery.thumbnail(id))
         disposition = {"content-disposition": 'attachment; filename="marks.zip"'}
         return Response(data, media_type="application/zip", headers=disposition)
 
 
-def add_runs(app: FastAPI, desk: Desk) -> None:
+def add_runs(app: FastAPI, state: ServiceState) -> None:
     """Training runs."""
 
     @app.get("/api/runs", summary="Training runs with their last scores")
     def runs() -> list[dict[str, Any]]:
-        return list_runs(desk.runs)
+        return list_runs(state.runs)
 
     @app.get("/api/runs/{name}", summary="The curves of a run")
     def run(name: str) -> dict[str, Any]:
-        return read_run(desk.runs, name)
+        return read_run(state.runs, name)
 
 
-def described(searcher: Searcher) -> dict[str, Any]:
+def gallery_json(searcher: Searcher) -> dict[str, Any]:
     """What the page needs to know of a gallery."""
     model = {key: searcher.gallery.meta["model"].get(key) for key in ("name", "height", "width", "fingerprint")}
     return {
@@ -297,25 +295,14 @@ def described(searcher: Searcher) -> dict[str, Any]:
     }
 
 
-def told(query: Query) -> dict[str, Any]:
+def query_json(query: Query) -> dict[str, Any]:
     """What is answered to a new query."""
-    return {"query": query.id, "photos": len(query.vectors[next(iter(query.vectors))]), "cameras": list(query.cameras)}
+    return {"query": query.id, "photos": len(query.names), "cameras": list(query.cameras)}
 
 
-def photo_of(query: Query, number: int) -> Any:
-    """One of the query's pictures.
-
-    Raises:
-        GoneError: it has not as many.
-    """
-    if number >= len(query.pictures):
-        raise GoneError("the query has no such picture, or it was stored without a thumbnail")
-    return query.pictures[number]
-
-
-def counted(desk: Desk) -> dict[str, int]:
+def mark_counts(state: ServiceState) -> dict[str, int]:
     """How many marks there are."""
-    words = list(desk.marks.all().values())
+    words = list(state.feedback.all().values())
     return {"right": sum(words), "wrong": len(words) - sum(words)}
 
 

@@ -1,6 +1,6 @@
-"""What the service has on its desk: galleries with their models, the queries of the last while, marks and runs.
+"""What the service knows: galleries with their models, the queries of the last while, and why two pictures look alike.
 
-Shapes: P pictures of one person, D descriptor length.
+Shapes: P pictures of one person, D descriptor length, H x W pixels of a picture.
 
 A photograph that was sent is embedded once, by every model, and kept in memory as a small picture with its descriptors
 until newer queries push it out; it never reaches the disk, unless a match of it is marked.
@@ -12,23 +12,30 @@ import hashlib
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from regard.data.image import decode_image
 from regard.errors import ConfigError, DataError, RegardError
+from regard.explain.figures.overlay import data_uri, heat_over
+from regard.explain.gradcam import attention_layers, similarity_cam
+from regard.explain.rounding import NOTHING
 from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery
 from regard.service.feedback import Marks
 
-__all__ = ["Desk", "GoneError", "Limits", "Query", "Searcher"]
+__all__ = ["BANDS", "GoneError", "Limits", "Query", "Searcher", "ServiceState", "explanation"]
 
 KEPT_HEIGHT = 384
 """Pixels of a query's picture that are kept for looking into it."""
+
+BANDS = ("head", "shoulders", "waist", "thighs", "shins", "feet")
+"""Names of the sixths of an upright person crop, from the top."""
 
 
 class GoneError(RegardError):
@@ -83,14 +90,24 @@ class Query:
     ids: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
 
+    def picture(self, number: int) -> np.ndarray:
+        """One of the pictures.
+
+        Raises:
+            GoneError: it has not as many.
+        """
+        if number >= len(self.pictures):
+            raise GoneError("the query has no such picture, or it was stored without a thumbnail")
+        return self.pictures[number]
+
 
 @dataclass
-class Desk:
+class ServiceState:
     """The state of the service.
 
     Attributes:
         searchers: by name, the first one is the default.
-        marks: what was said to be right or wrong.
+        feedback: what was said to be right or wrong.
         runs: folder with training runs to show; None for none.
         limits: what one may bring.
         prior: how probable a match is before one looks; None takes that of each gallery.
@@ -98,7 +115,7 @@ class Desk:
     """
 
     searchers: dict[str, Searcher]
-    marks: Marks
+    feedback: Marks
     runs: Path | None = None
     limits: Limits = field(default_factory=Limits)
     prior: float | None = None
@@ -107,7 +124,7 @@ class Desk:
         if not self.searchers:
             raise ConfigError("got no gallery to search in; name at least one with --gallery")
         self.heavy = threading.BoundedSemaphore(self.limits.at_once)
-        self._tray: OrderedDict[str, Query] = OrderedDict()
+        self._queries: OrderedDict[str, Query] = OrderedDict()
         self._busy = threading.Lock()
 
     def searcher(self, name: str | None) -> Searcher:
@@ -129,10 +146,10 @@ class Desk:
             GoneError: it was pushed out by newer ones, or never was.
         """
         with self._busy:
-            if id not in self._tray:
+            if id not in self._queries:
                 raise GoneError("that query is not kept any more; choose the photograph again")
-            self._tray.move_to_end(id)
-            return self._tray[id]
+            self._queries.move_to_end(id)
+            return self._queries[id]
 
     def ask_photos(self, photos: Sequence[tuple[str, bytes]]) -> Query:
         """Make a query of photographs.
@@ -149,7 +166,7 @@ class Desk:
             pictures = [decode_image(data, name[:80] or "the photograph", self.limits.pixels) for name, data in photos]
             vectors = {name: searcher.embedder.embed(pictures) for name, searcher in self.searchers.items()}
             names = tuple(f"sha256:{hashlib.sha256(data).hexdigest()[:16]}" for _, data in photos)
-            return self._keep(Query(new_id(), names, tuple(map(small, pictures)), vectors))
+            return self._keep(names, map(shrink, pictures), vectors)
 
     def ask_pictures(self, ids: Sequence[str], name: str | None) -> Query:
         """Make a query of pictures of a gallery.
@@ -165,18 +182,17 @@ class Desk:
         if len(items) < len(ids):
             raise GoneError("a picture asked for is not in the gallery any more; search again")
         with self.heavy:
-            thumbnails = [home.gallery.thumbnail(id) for id in ids]
+            thumbnails = map(home.gallery.thumbnail, ids)
             pictures = [decode_image(data, "a thumbnail") for data in thumbnails if data]
-            vectors = {home.name: np.stack([item.vector for item in items])}
+            vectors = {}
             for other in self.searchers.values():
-                if other is not home:
-                    known = other.gallery.get(ids)
-                    ready = len(known) == len(ids)
-                    vectors[other.name] = (
-                        np.stack([item.vector for item in known]) if ready else other.embedder.embed(pictures)
-                    )
-        cameras = tuple({item.record.camera for item in items if item.record.camera})
-        return self._keep(Query(new_id(), tuple(ids), tuple(pictures), vectors, tuple(ids), cameras))
+                known = items if other is home else other.gallery.get(ids)
+                all_known = len(known) == len(ids)
+                vectors[other.name] = (
+                    np.stack([item.vector for item in known]) if all_known else other.embedder.embed(pictures)
+                )
+        cameras = {item.record.camera for item in items if item.record.camera}
+        return self._keep(ids, pictures, vectors, ids=tuple(ids), cameras=tuple(cameras))
 
     def shown(self, searcher: Searcher, id: str) -> np.ndarray:
         """The picture of a record, as the gallery keeps it.
@@ -189,21 +205,55 @@ class Desk:
             raise GoneError("there is no thumbnail of that picture in the gallery")
         return decode_image(data, "a thumbnail")
 
-    def _keep(self, query: Query) -> Query:
+    def _keep(
+        self, names: Iterable[str], pictures: Iterable[np.ndarray], vectors: Mapping[str, np.ndarray], **origin: Any
+    ) -> Query:
+        unguessable = secrets.token_urlsafe(18)
+        query = Query(unguessable, tuple(names), tuple(pictures), vectors, **origin)
         with self._busy:
-            self._tray[query.id] = query
-            while len(self._tray) > self.limits.queries:
-                self._tray.popitem(last=False)
+            self._queries[query.id] = query
+            while len(self._queries) > self.limits.queries:
+                self._queries.popitem(last=False)
         return query
 
 
-def new_id() -> str:
-    """A name nobody can guess."""
-    return secrets.token_urlsafe(18)
-
-
-def small(picture: np.ndarray) -> np.ndarray:
+def shrink(picture: np.ndarray) -> np.ndarray:
     """The picture, no higher than is kept."""
     image = Image.fromarray(picture)
     image.thumbnail((2 * KEPT_HEIGHT, KEPT_HEIGHT), Image.Resampling.LANCZOS)
     return np.array(image)
+
+
+def explanation(embedder: Embedder, query: np.ndarray, match: np.ndarray) -> dict[str, Any]:
+    """What speaks for the similarity of two pictures.
+
+    Args:
+        embedder: the model that compares them.
+        query, match: (H, W, 3) uint8.
+
+    Returns:
+        ``similarity``; ``levels``: name of a layer with the picture of its map over query and over match, as data URIs,
+        and in ``nothing`` what to say of empty maps, by ``"query"`` and ``"match"``; ``bands``: part of the body with
+        the cosine that is lost when the query is gray there.
+    """
+    images = embedder.batch([query, match])
+    levels = []
+    with embedder.busy:
+        for name, layer in attention_layers(embedder.model).items():
+            maps = similarity_cam(embedder.model, layer, images, images.flip(0)).cpu().numpy()
+            over = [data_uri(heat_over(picture, heat)) for picture, heat in zip((query, match), maps)]
+            nothing = {side: NOTHING for side, heat in zip(("query", "match"), maps) if not heat.any()}
+            levels.append({"name": name, "query": over[0], "match": over[1], "nothing": nothing})
+    target, whole, *parts = embedder.embed([match, query, *(without(query, band) for band in range(len(BANDS)))])
+    similarity = float(whole @ target)
+    bands = [{"name": name, "loss": round(similarity - float(part @ target), 4)} for name, part in zip(BANDS, parts)]
+    return {"similarity": round(similarity, 4), "levels": levels, "bands": bands}
+
+
+def without(picture: np.ndarray, band: int) -> np.ndarray:
+    """The picture with one sixth of its height painted in its mean color."""
+    height = len(picture)
+    rows = slice(band * height // len(BANDS), max((band + 1) * height // len(BANDS), 1))
+    painted = picture.copy()
+    painted[rows] = picture.reshape(-1, 3).mean(0).astype(np.uint8)
+    return painted
