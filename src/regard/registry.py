@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from regard.errors import ConfigError, UnknownNameError, nearest
 from regard.plugins import being_loaded, load_plugins, plugin_in
 
-__all__ = ["DATASETS", "LOSSES", "MODELS", "Registry", "list_datasets", "list_models"]
+__all__ = ["DATASETS", "LOGGERS", "LOSSES", "MODELS", "Registry", "list_datasets", "list_models"]
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -122,6 +122,7 @@ class Registry:
 MODELS = Registry("model", "regard.models")
 LOSSES = Registry("loss", "regard.losses")
 DATASETS = Registry("data set", "regard.data.datasets")
+LOGGERS = Registry("logger", "regard.engine.loggers")
 
 
 def list_models() -> list[str]:

@@ -28,6 +28,7 @@ from regard.config import Config, load_config, read_settings
 from regard.data.sources import no_training
 from regard.engine import train as loop
 from regard.engine.checks import check_settings
+from regard.engine.loggers import require_loggers
 from regard.errors import ConfigError, DataError, StorageError
 from regard.evaluation.embed import products_of
 from regard.evaluation.run import Run, open_run
@@ -172,6 +173,7 @@ def _train(
     about: Sequence[str] = (),
     begin: Callable[[], None] | None = None,
 ) -> ReIDModel:
+    require_loggers(config.train.loggers or ())
     splits = open_data(config, runtime, quiet=quiet)
     if not splits.train:
         raise DataError(no_training(splits.name))
