@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from regard.config import EvalConfig
 from regard.errors import StorageError
 from regard.evaluation.comparison import Comparison, Row
 from regard.evaluation.embed import products_of
 from regard.evaluation.run import Run, open_runs
 from regard.evaluation.scoring import lists_of
-from regard.fingerprint import bytes_digest
+from regard.fingerprint import bytes_digest, values_digest
 from regard.metrics import RankingReport
 from regard.metrics.significance import Difference, holm, intervals, paired_differences, query_scores
 from regard.models import ReIDModel, load
@@ -36,8 +37,9 @@ from regard.models.saved import model_folder, weights_digest
 from regard.parsing import parse_json
 from regard.run_folder.folders import run_home
 from regard.storage import read_regular, write_atomic
+from regard.structures import Splits
 
-__all__ = ["code_digest", "compare_runs", "measure_speed"]
+__all__ = ["compare_runs", "data_digest", "measure_speed", "score_digest"]
 
 CODE = ("data", "evaluation", "layers", "metrics", "models", "runtime", ".")
 """Rooms of the code that scores are made by."""
@@ -171,7 +173,8 @@ def _now(device: torch.device, clock: Callable[[], float]) -> float:
 
 def _score(run: Run) -> tuple[RankingReport, Cost]:
     """Score a run, or read what it scored."""
-    file = run_home(run.folder) / KEPT / f"{_key(run)}.npz"
+    data = data_digest(run.splits, run.fingerprint, run.config.eval)
+    file = run_home(run.folder) / KEPT / f"{score_digest(run, data)[:16]}.npz"
     kept = _read(file)
     if kept is None:
         if not run.quiet:
@@ -183,19 +186,22 @@ def _score(run: Run) -> tuple[RankingReport, Cost]:
     return kept
 
 
-def _key(run: Run) -> str:
-    """File name of what a run scored: changes with everything that changes a score."""
-    weights = weights_digest(model_folder(run.folder))
-    config, splits = run.config, run.splits
-    size = config.data.height, config.data.width, config.data.interpolation
-    how = config.eval.model_dump(exclude={"batch_size", "precision"})
-    lists = lists_of(splits, config.eval)
+def data_digest(splits: Splits, pictures: str, how: EvalConfig) -> str:
+    """Digest of a data set as it is scored on: of its pictures, which is given, and of the lists it is scored by."""
+    lists = lists_of(splits, how)
     parts = () if lists is None else (*lists.good, *lists.junk)
-    listed = bytes_digest(b"".join(len(rows).to_bytes(4) + rows.tobytes() for rows in parts))
-    precision = products_of(config, run.runtime.device).precision
-    seen = [splits.label, run.fingerprint, listed]
-    content = json.dumps([code_digest(), weights, *seen, size, how, precision], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    listed = b"".join(len(rows).to_bytes(4) + rows.tobytes() for rows in parts)
+    return values_digest({"label": splits.label, "pictures": pictures, "lists": bytes_digest(listed)})
+
+
+def score_digest(run: Run, data: str, **asked: Any) -> str:
+    """Digest of everything that changes a score of a run on a data set of a digest."""
+    size = run.config.data.height, run.config.data.width, run.config.data.interpolation
+    how = run.config.eval.model_dump(mode="json", exclude={"batch_size", "precision"})
+    precision = products_of(run.config, run.runtime.device).precision
+    weights = weights_digest(model_folder(run.folder))
+    made = {"code": code_digest(), "weights": weights, "input": size, "eval": how, "precision": precision}
+    return values_digest({**made, "data": data, "asked": asked})
 
 
 @lru_cache

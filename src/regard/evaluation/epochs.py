@@ -6,7 +6,6 @@ and epochs that come later are added to those that are there.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,14 +14,13 @@ from typing import Any, NamedTuple
 from regard.config import Config
 from regard.data.sources import place_of
 from regard.errors import CheckpointError
-from regard.evaluation.compare_runs import code_digest
-from regard.evaluation.embed import products_of
+from regard.evaluation.compare_runs import data_digest, score_digest
 from regard.evaluation.evaluate import Score, labels_of, open_sources, places_of, score_each
 from regard.evaluation.run import fingerprint, open_run
 from regard.fingerprint import values_digest
 from regard.metrics.average_precision import RANKS
 from regard.metrics.ranking_report import in_words
-from regard.models.saved import WEIGHTS, as_json, weights_digest
+from regard.models.saved import WEIGHTS, as_json
 from regard.parsing import parse_json
 from regard.run_folder.folders import EPOCHS, own_config
 from regard.run_folder.saved_state import read_saved
@@ -167,10 +165,10 @@ def score_epochs(
         seen = places_of(runs[0], opened)
         store = Store(epochs_folder(folder) / SCORES, runtime)
         rows: list[list[dict[str, Any]]] = [[] for _ in opened]
-        prints = [fingerprint(splits) for _, splits in opened]
+        prints = [data_digest(splits, fingerprint(splits), runs[0].config.eval) for _, splits in opened]
         for checkpoint, run in zip(checkpoints, runs):
             run.runtime = runtime
-            keys = [_key(checkpoint, run.config, digest, asked, runtime) for digest in prints]
+            keys = [score_digest(run, digest, epoch=checkpoint.epoch, **asked) for digest in prints]
             for place in (place for place, key in enumerate(keys) if key not in store.rows):
                 if not quiet and runtime.is_main:
                     print(f"scoring epoch {checkpoint.epoch} on {opened[place][1].name}")
@@ -223,19 +221,3 @@ class Store:
             }
         content = {"scores": self.rows, "digest": values_digest(self.rows)}
         self.runtime.on_main(lambda: write_atomic(self.path, as_json(content)))
-
-
-def _key(checkpoint: Checkpoint, config: Config, pictures: str, asked: Mapping[str, Any], runtime: Runtime) -> str:
-    """Digest of everything that changes a score."""
-    return values_digest(
-        {
-            "code": code_digest(),
-            "weights": weights_digest(checkpoint.folder),
-            "epoch": checkpoint.epoch,
-            "pictures": pictures,
-            "input": [config.data.height, config.data.width, config.data.interpolation],
-            "eval": config.eval.model_dump(mode="json", exclude={"batch_size", "precision"}),
-            "precision": products_of(config, runtime.device).precision,
-            "asked": json.loads(json.dumps(dict(asked))),
-        }
-    )

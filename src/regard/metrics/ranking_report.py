@@ -14,8 +14,16 @@ import torch
 from tqdm import tqdm
 
 from regard.errors import ConfigError, DataError, check_kind, nearest
-from regard.metrics.average_precision import AP_FORMS, CMC_FLAVORS, RANKS, Scores, all_shots, cmc_curve, score_ranks
-from regard.metrics.cmc_cuhk03 import SingleShot
+from regard.metrics.average_precision import (
+    AP_FORMS,
+    CMC_FLAVORS,
+    RANKS,
+    Scores,
+    SingleShot,
+    all_shots,
+    cmc_curve,
+    score_ranks,
+)
 from regard.metrics.distance import Array, comparable, distance_blocks, ordering
 from regard.metrics.expansion import QueryExpansion, expand_queries
 from regard.metrics.feature_set import FeatureSet, Ids
@@ -135,8 +143,8 @@ def evaluate_ranking(  # noqa: PLR0917
         rerank: True for k-reciprocal re-ranking as published, or its options.
         expansion: True averages every query with its five nearest gallery images first, or its options.
         cmc: "market1501" (a query is found at its first right image), "cuhk03" (one image of each person by other
-            cameras, drawn at random; see :mod:`regard.metrics.cmc_cuhk03`) or "allshots" (every right image counts,
-            by the wrong ones before it). AP, INP and ``first_hit`` are the same with all three.
+            cameras, drawn at random) or "allshots" (every right image counts, by the wrong ones before it); see
+            :mod:`regard.metrics.average_precision`. AP, INP and ``first_hit`` are the same with all three.
         ap: "step" (mean of precision at the hits) or "trapezoid" (see :mod:`regard.metrics.average_precision`).
         unmatched: a query without a match is left out of all means ("skip") or counts as a failure ("zero").
         junk: left out of the gallery "before" anything is compared, or "query" by query from the finished distances:
