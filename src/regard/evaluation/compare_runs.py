@@ -30,7 +30,7 @@ from regard.evaluation.run import Run, open_runs
 from regard.evaluation.scoring import lists_of
 from regard.fingerprint import bytes_digest, values_digest
 from regard.metrics import RankingReport
-from regard.metrics.significance import Difference, holm, intervals, paired_differences, query_scores
+from regard.metrics.significance import intervals, paired_differences, query_scores
 from regard.models import ReIDModel, load
 from regard.models.cost import Cost
 from regard.models.saved import model_folder, weights_digest
@@ -95,16 +95,15 @@ def compare_runs(
         scores[run.label] = _score(run)
     rates = _speeds(runs) if speed else {}
     settings: dict[str, Any] = {"method": method, "resamples": resamples}
+    queries = {label: query_scores(report) for label, (report, _) in scores.items()}
     rows = []
     for run in runs:
-        report, cost = scores[run.label]
-        pids = _pids(run)
-        figures, people = intervals(query_scores(report), pids, **settings), len(np.unique(pids[report.first_hit > 0]))
+        (report, cost), pids = scores[run.label], _pids(run)
+        figures, people = intervals(queries[run.label], pids, **settings), len(np.unique(pids[report.first_hit > 0]))
         rows.append(Row(run.label, str(run.folder), figures, people, cost, rates.get(run.label), report.options))
     start = runs[0] if baseline is None else next(run for run in runs if run.folder == baseline)
     others = [run for run in runs if run is not start]
     fits = all(run.fingerprint == start.fingerprint for run in others)
-    queries = {run.label: query_scores(scores[run.label][0]) for run in runs}
     differences = {
         run.label: paired_differences(queries[start.label], queries[run.label], _pids(start), **settings)
         for run in (others if fits else ())
@@ -114,7 +113,6 @@ def compare_runs(
         rows=rows,
         baseline=start.label,
         differences=differences,
-        corrected=_holm(differences),
         intervals=f"95 % {'BCa' if method == 'bca' else method} bootstrap over identities, {resamples:,} resamples",
         speed=_speed_conditions(runs[0]) if speed else "",
         unpaired="" if fits else UNPAIRED,
@@ -257,13 +255,3 @@ def _speed_conditions(run: Run) -> str:
         f"images/s: embedding only, one view, batches of {BATCH} in {products_of(run.config, device).precision} on "
         f"{where}, median of 3 to {ROUNDS} interleaved rounds"
     )
-
-
-def _holm(differences: Mapping[str, Mapping[str, Difference]]) -> dict[str, dict[str, float]]:
-    """p-values corrected, figure by figure, for the number of runs."""
-    corrected: dict[str, dict[str, float]] = {label: {} for label in differences}
-    for figure in next(iter(differences.values()), {}):
-        values = holm([found[figure].p for found in differences.values()])
-        for label, value in zip(differences, values):
-            corrected[label][figure] = value
-    return corrected

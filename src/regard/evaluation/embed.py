@@ -40,7 +40,6 @@ __all__ = [
     "evaluate_splits",
     "extract",
     "loader_workers",
-    "precision_in",
     "products_of",
     "run_input",
     "run_options",
@@ -136,11 +135,6 @@ def evaluate_splits(
     """Score the descriptors of a data set's query and gallery under its protocol."""
     sides = FeatureSet.of(query, splits.query), FeatureSet.of(gallery, splits.gallery)
     return score_features(*sides, config, splits, **options)
-
-
-def precision_in(context: Any) -> str:
-    """The precision that a context computes in, by name; of None, outside of any."""
-    return getattr(context, "precision", "autocast") if context else "fp32"
 
 
 def products_of(config: Config, device: torch.device) -> Products:
