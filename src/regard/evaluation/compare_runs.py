@@ -38,6 +38,7 @@ from regard.parsing import parse_json
 from regard.run_folder.folders import run_home
 from regard.storage import read_regular, write_atomic
 from regard.structures import Splits
+from regard.wording import count
 
 __all__ = ["compare_runs", "data_digest", "measure_speed", "score_digest"]
 
@@ -93,7 +94,7 @@ def compare_runs(
         first = read.setdefault((data.name, data.root, str(data.options)), run)
         run.splits, run.fingerprint = first.splits, first.fingerprint
         scores[run.label] = _score(run)
-    rates = _speeds(runs) if speed else {}
+    rates, speed_conditions = _speeds(runs) if speed else ({}, "")
     settings: dict[str, Any] = {"method": method, "resamples": resamples}
     queries = {label: query_scores(report) for label, (report, _) in scores.items()}
     rows = []
@@ -114,7 +115,7 @@ def compare_runs(
         baseline=start.label,
         differences=differences,
         intervals=f"95 % {'BCa' if method == 'bca' else method} bootstrap over identities, {resamples:,} resamples",
-        speed=_speed_conditions(runs[0]) if speed else "",
+        speed=speed_conditions,
         unpaired="" if fits else UNPAIRED,
     )
 
@@ -238,20 +239,15 @@ def _read(file: Path) -> tuple[RankingReport, Cost] | None:
         return None
 
 
-def _speeds(runs: Sequence[Run]) -> dict[str, float]:
+def _speeds(runs: Sequence[Run]) -> tuple[dict[str, float], str]:
+    """What :func:`measure_speed` gives, by label, and how that was measured, in words."""
     device = runs[0].runtime.device
     models = {run.label: (load(run.folder).strip().to(device), *run.input.size) for run in runs}
     for model, _, _ in models.values():
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     products = products_of(runs[0].config, device)
-    return measure_speed(models, autocast=lambda: products)
-
-
-def _speed_conditions(run: Run) -> str:
-    device = run.runtime.device
-    threads = torch.get_num_threads()
-    where = f"{threads} CPU thread{'s' * (threads > 1)}" if device.type == "cpu" else device.type
-    return (
-        f"images/s: embedding only, one view, batches of {BATCH} in {products_of(run.config, device).precision} on "
-        f"{where}, median of 3 to {ROUNDS} interleaved rounds"
+    where = count(torch.get_num_threads(), "CPU thread") if device.type == "cpu" else device.type
+    return measure_speed(models, autocast=lambda: products), (
+        f"images/s: embedding only, one view, batches of {BATCH} in {products.precision} on {where}, median of 3 to "
+        f"{ROUNDS} interleaved rounds"
     )

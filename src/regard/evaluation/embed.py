@@ -32,20 +32,9 @@ from regard.structures import Sample, Splits
 from regard.threads import Threads, allowed_cores, check_processes
 
 __all__ = [
-    "SplitName",
-    "color_histograms",
-    "embed_batch",
-    "embed_run",
-    "embed_split",
-    "evaluate_splits",
-    "extract",
-    "loader_workers",
-    "products_of",
-    "run_input",
-    "run_options",
-    "view_transform",
-]
-
+    "SplitName", "color_histograms", "embed_batch", "embed_run", "embed_split", "evaluate_splits", "extract",
+    "loader_workers", "products_of", "run_input", "run_options", "view_transform",
+]  # fmt: skip
 
 SplitName = Literal["query", "gallery", "train"]
 
@@ -167,10 +156,8 @@ def embed_run(
     model: ReIDModel, splits: Splits, config: Config, runtime: Runtime, *, quiet: bool = False
 ) -> tuple[FeatureSet, FeatureSet]:
     """Embed query and gallery as a run's configuration says; see :func:`embed_split`."""
-    query, gallery = (
-        embed_split(model, splits, part, config, runtime, quiet=quiet) for part in get_args(SplitName)[:2]
-    )
-    return query, gallery
+    how: dict[str, Any] = {"config": config, "runtime": runtime, "quiet": quiet}
+    return embed_split(model, splits, "query", **how), embed_split(model, splits, "gallery", **how)
 
 
 def embed_split(

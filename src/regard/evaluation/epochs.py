@@ -60,22 +60,15 @@ class EpochScores(NamedTuple):
 
     def figures(self) -> list[tuple[int, dict[str, float]]]:
         """Epochs with their figures, as fractions."""
-        return [
-            (
-                row["epoch"],
-                {name: row[name] for name in ("mAP", "mINP")} | {f"rank-{k}": row["cmc"][k - 1] for k in RANKS},
-            )
-            for row in self.rows
-        ]
+        ranks = [{f"rank-{k}": row["cmc"][k - 1] for k in RANKS} for row in self.rows]
+        return [(row["epoch"], {"mAP": row["mAP"], "mINP": row["mINP"], **at}) for row, at in zip(self.rows, ranks)]
 
     def __str__(self) -> str:
         """One line per epoch, in percent, and how it was scored."""
         found = self.figures()
         names = list(found[0][1])
-        lines = table(
-            [("epoch", *names), *((str(epoch), *(f"{100 * row[name]:.2f}" for name in names)) for epoch, row in found)],
-            left=(),
-        )
+        cells = ((str(epoch), *(f"{100 * row[name]:.2f}" for name in names)) for epoch, row in found)
+        lines = table([("epoch", *names), *cells], left=())
         said = dict.fromkeys(in_words(row["options"]) for row in self.rows)
         return "\n".join([self.data, *lines, *(f"  in %; {options}" for options in said)])
 
@@ -95,15 +88,13 @@ def find_checkpoints(folder: Path) -> list[Checkpoint]:
     Raises:
         CheckpointError: there are none, a name does not end in a number, or two are of one epoch.
     """
-    place = epochs_folder(folder)
-    models = sorted(path.parent for path in place.glob(f"*/{WEIGHTS}"))
-    own = own_config(folder)
+    place, own = epochs_folder(folder), own_config(folder)
     if place == folder and own is not None:
         raise CheckpointError(
             f"{folder} has kept the networks of no epochs; train with train.keep_every=N to keep some"
         )
     found: dict[int, Path] = {}
-    for model in models:
+    for model in sorted(path.parent for path in place.glob(f"*/{WEIGHTS}")):
         number = re.search(r"\d+$", model.name)
         if number is None:
             raise CheckpointError(
@@ -212,12 +203,8 @@ class Store:
         """Keep a score; without one, on ranks that have none, that it is there."""
         self.rows[key] = {}
         for score in scores:
-            self.rows[key] = {
-                "epoch": checkpoint.epoch,
-                "model": checkpoint.folder.name,
-                "data": str(score.splits),
-                "root": str(score.place),
-                **score.report.to_dict(),
-            }
+            about = {"epoch": checkpoint.epoch, "model": checkpoint.folder.name}
+            about |= {"data": str(score.splits), "root": str(score.place)}
+            self.rows[key] = about | score.report.to_dict()
         content = {"scores": self.rows, "digest": values_digest(self.rows)}
         self.runtime.on_main(lambda: write_atomic(self.path, as_json(content)))

@@ -27,15 +27,8 @@ from regard.metrics.feature_set import Ids, as_ids
 from regard.metrics.ranking_report import RankingReport
 
 __all__ = [
-    "INTERVALS",
-    "Difference",
-    "Interval",
-    "holm",
-    "intervals",
-    "over_seeds",
-    "paired_differences",
-    "query_scores",
-]
+    "INTERVALS", "Difference", "Interval", "holm", "intervals", "over_seeds", "paired_differences", "query_scores",
+]  # fmt: skip
 
 INTERVALS = ("percentile", "bca")
 """How an interval is read off the resamples: their quantiles, or quantiles corrected for bias and skew."""
