@@ -129,9 +129,7 @@ class Measured(NamedTuple):
     """What was found under one condition.
 
     Attributes:
-        sweep: corruptions, mixed, resolution or occlusion.
-        kind: of corruption; the sweep's name in the others.
-        level: severity, number of the draw, pixels, or share covered.
+        sweep, kind, level: of the :class:`Condition`.
         side: what was made worse, a key of ``SIDES``.
         figures: as of :class:`~regard.metrics.RankingReport`, fractions by name.
     """
