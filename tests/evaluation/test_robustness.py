@@ -16,9 +16,9 @@ import regard
 from regard.cli.main import main
 from regard.config import EvalConfig
 from regard.data.corruptions import Corruption, Mixed, Occlusion, Resolution
-from regard.data.corruptions.loader import picture_name
 from regard.data.datasets import load_dataset
 from regard.data.image import read_image
+from regard.data.loaders import picture_name
 from regard.errors import ConfigError, DataError
 from regard.evaluation.robustness import Measured, Plan, RobustnessReport, measure_robustness, some_people
 from regard.evaluation.run import Run, open_run

@@ -57,10 +57,11 @@ def run(arguments: argparse.Namespace) -> None:
     bins = {name: getattr(found.reliability, name).tolist() for name in columns}
     write_json(arguments.json, {**found.calibration.to_dict(), "reliability": bins})
     if arguments.png:
-        from regard.report.evidence import png, reliability_chart
+        from regard.explain.figures.map_figures import figure_bytes
+        from regard.report.evidence import reliability_chart
         from regard.storage import write_atomic
 
-        write_atomic(arguments.png, png(reliability_chart(found.reliability, found.calibration)))
+        write_atomic(arguments.png, figure_bytes(reliability_chart(found.reliability, found.calibration).figure))
     written = [found.file, arguments.json, arguments.png]
     close_with(written, then=["explain", "pair", arguments.run, "A.jpg", "B.jpg", "-o", "FOLDER"])
 

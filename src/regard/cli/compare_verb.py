@@ -57,12 +57,13 @@ def run(arguments: argparse.Namespace) -> None:
         write_atomic(arguments.csv, encode_text(found.to_csv()))
     write_json(arguments.json, found.to_dict())
     if arguments.png:
-        from regard.report.evidence import interval_chart, png
+        from regard.explain.figures.map_figures import figure_bytes
+        from regard.report.evidence import interval_chart
 
         shown = found.shown
         figures = {row.label: {name: row.figures[name] for name in shown} for row in found.rows}
         differences = {label: {name: tests[name][:3] for name in shown} for label, tests in found.differences.items()}
         chart = interval_chart(figures, differences, found.baseline, found.corrected)
         assert chart is not None
-        write_atomic(arguments.png, png(chart))
+        write_atomic(arguments.png, figure_bytes(chart.figure))
     close_with([arguments.md, arguments.csv, arguments.json, arguments.png], then=["report", *arguments.runs])

@@ -196,15 +196,15 @@ def score_epochs(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     if not found:
         return
-    from regard.report.epochs_chart import epochs_chart
-    from regard.report.evidence import png
+    from regard.explain.figures.map_figures import figure_bytes
+    from regard.report.evidence import epochs_chart
 
     text = "\n\n".join(f"{one.label}\n{one}" if len(found) > 1 else str(one) for one in found)
     print(text)
     place = epochs.epochs_folder(arguments.run)
     files = [place / "scores.txt", arguments.png or place / "scores.png"]
     write_atomic(files[0], encode_text(f"{text}\n"))
-    write_atomic(files[1], png(epochs_chart({one.label: one.figures() for one in found})))
+    write_atomic(files[1], figure_bytes(epochs_chart({one.label: one.figures() for one in found}).figure))
     write_json(arguments.json, {one.label: {"data": one.data, "epochs": one.rows} for one in found})
     last = found[0].rows[-1]
     score = f"epoch {last['epoch']}: mAP {100 * last['mAP']:.1f}, rank-1 {100 * last['cmc'][0]:.1f}"
@@ -220,8 +220,8 @@ def score_worse(arguments: argparse.Namespace) -> None:
     from regard.data.corruptions import FAMILIES
     from regard.evaluation.robustness import Plan, measure_robustness
     from regard.evaluation.run import open_run
-    from regard.report.evidence import png
-    from regard.report.robustness_chart import robustness_chart
+    from regard.explain.figures.map_figures import figure_bytes
+    from regard.report.evidence import robustness_chart
 
     refuse(
         arguments, ("features", "tracklets", *DETAILS, "leave_one_out", "queries"),
@@ -250,7 +250,9 @@ def score_worse(arguments: argparse.Namespace) -> None:
         chart = robustness_chart(figures, content["clean"])
         assert chart is not None
         place = arguments.png
-        write_atomic(place if len(plan.sides) == 1 else place.with_stem(f"{place.stem}_{side}"), png(chart))
+        write_atomic(
+            place if len(plan.sides) == 1 else place.with_stem(f"{place.stem}_{side}"), figure_bytes(chart.figure)
+        )
     score = f"clean mAP {100 * found.clean.figures['mAP']:.1f}"
     close_with([arguments.json, arguments.png], score, ["report", arguments.run])
 

@@ -27,7 +27,7 @@ from regard.data.corruptions import (
     Resolution,
     choose_kinds,
 )
-from regard.data.corruptions.loader import Corrupt, corrupted_loader
+from regard.data.loaders import Corrupt, test_loader
 from regard.errors import ConfigError
 from regard.evaluation.embed import embed_batch, evaluate_splits, loader_workers, products_of, view_transform
 from regard.evaluation.run import Run
@@ -319,8 +319,8 @@ def extract_corrupted(
     """
     model, seen, how = run.model, run.input, run.config.eval
     device = next(model.parameters()).device
-    loader = corrupted_loader(
-        samples, view_transform(seen, five_crops=how.five_crops), corruptions, batch_size=how.batch_size,
+    loader = test_loader(
+        samples, view_transform(seen, five_crops=how.five_crops), corruptions=corruptions, batch_size=how.batch_size,
         workers=loader_workers(run.config.data.workers), pin_memory=device.type == "cuda",
     )  # fmt: skip
     waiting, products = torch.empty(0, model.embed_dim), products_of(run.config, device)

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from regard.config import Config, load_config
-from regard.data.pictures import network_input
+from regard.data.transforms import network_input
 from regard.errors import ConfigError
 from regard.evaluation.embed import SplitName, embed_split, run_input, run_options
 from regard.evaluation.scoring import score_features, with_options

@@ -8,7 +8,7 @@ import pytest
 
 from regard.config import load_config
 from regard.data import load_dataset
-from regard.data.validation import hold_out
+from regard.data.sources import hold_out
 from regard.errors import ConfigError
 
 SMALL = {"model": {"name": "baseline"}, "losses": {"id": {"loss": "cross_entropy", "on": "logits.*"}}}
