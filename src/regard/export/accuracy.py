@@ -17,7 +17,7 @@ from regard.data.listing import noting, walk_images
 from regard.data.loaders import test_loader
 from regard.data.transforms import TestTransform
 from regard.errors import ConfigError, DataError
-from regard.evaluation.embed import evaluate_splits, loader_workers
+from regard.evaluation.embed import evaluate_splits, loader_workers, samples_of
 from regard.evaluation.run import Run, open_run
 from regard.evaluation.scoring import embedding_options, with_options
 from regard.export.engines import Engine
@@ -122,11 +122,9 @@ def score_engine(engine: Engine, splits: Splits, config: EvalConfig, *, quiet: b
     Raises:
         DataError: one of them is empty.
     """
-    for name, samples in (("query", splits.query), ("gallery", splits.gallery)):
-        if not samples:
-            raise DataError(f"the {name} of {splits.root} is empty, so there is nothing to evaluate; add images to it")
+    parts = samples_of(splits, "query"), samples_of(splits, "gallery")
     title = None if quiet else f"scoring {engine.precision}"
-    query, gallery = (embed_samples(engine, part, config, title) for part in (splits.query, splits.gallery))
+    query, gallery = (embed_samples(engine, part, config, title) for part in parts)
     card = engine.card
     seen = replace(card.seen, flip=config.flip)
     options = embedding_options(config.model_copy(update={"five_crops": False}), seen, card.precision)
