@@ -168,9 +168,7 @@ def evaluate_ranking(  # noqa: PLR0917
     order = ordering(metric)
     asked: dict[str, Any] = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out}
     _check_kinds(rerank, expansion, {**asked, "progress": progress})
-    _check_options(
-        {"cmc": cmc, "ap": ap, "unmatched": unmatched, "junk": junk}, max_rank, draws, listed=lists is not None
-    )
+    _check_options({"cmc": cmc, "ap": ap, "unmatched": unmatched, "junk": junk}, max_rank, draws, lists)
     if leave_one_out:
         drawn = cmc == "cuhk03" and (query_camids is None or ignore_cameras)
         _check_one_list({"re-ranking": rerank, "query expansion": expansion, "cmc 'cuhk03'": drawn})
@@ -244,7 +242,7 @@ def _check_kinds(rerank: object, expansion: object, switches: Mapping[str, objec
         check_kind(name, switch, (bool, np.bool_), "true or false")
 
 
-def _check_options(chosen: dict[str, str], max_rank: int, draws: int, *, listed: bool) -> None:
+def _check_options(chosen: dict[str, str], max_rank: int, draws: int, lists: object) -> None:
     """Raise ConfigError for an option that is not known or not possible."""
     choices = {"cmc": CMC_FLAVORS, "ap": AP_FORMS, "unmatched": UNMATCHED, "junk": JUNK_RULES}
     for name, value in chosen.items():
@@ -255,7 +253,7 @@ def _check_options(chosen: dict[str, str], max_rank: int, draws: int, *, listed:
         raise ConfigError(f"max_rank is {max_rank}: ask for at least one rank")
     if not hasattr(draws, "__index__") or draws < 1:
         raise ConfigError(f"draws is {draws}: draw the gallery at least once, usually 100 times")
-    if listed and chosen["cmc"] == "cuhk03":
+    if lists is not None and chosen["cmc"] == "cuhk03":
         raise ConfigError("lists of right images do not go with cmc 'cuhk03', which draws by identity; drop one")
 
 
