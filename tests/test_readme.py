@@ -12,6 +12,8 @@ from regard.data.datasets.layout import LAYOUTS
 from regard.recipes import list_recipes
 from regard.registry import DATASETS, LOSSES, MODELS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 ids = [str(page.relative_to(ROOT)) for page in PAGES]

@@ -109,6 +109,7 @@ def test_ranks_side_by_side_are_one_process(splits, options):
     assert same(whole, joined)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(splits):
     expected = [batches(splits.train, epoch=epoch) for epoch in range(2)]
     for workers in (1, 2):

@@ -258,24 +258,20 @@ def erasing_color(fill: ErasingFill, mean: tuple[float, ...], std: tuple[float, 
     ``mean`` is here, and writes another. ``random`` is uniform noise. ``normal`` is noise that is N(0, 1) after
     normalization, as far as black and white let it: what SA's code paints.
     """
+    if fill == "random":
+        return np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     center, spread = np.asarray(mean), np.asarray(std)
     match fill:
         case "mean":
-            return gray_levels(center)
+            color = center
         case "released":
-            return gray_levels(center * (1 + spread))
+            color = center * (1 + spread)
         case "mindspore":
-            return gray_levels(np.asarray(MINDSPORE_MEAN) + spread * MINDSPORE_HOLE)
-        case "random":
-            return np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+            color = np.asarray(MINDSPORE_MEAN) + spread * MINDSPORE_HOLE
         case "normal":
             middles = [NormalDist().inv_cdf((part + 0.5) / 256) for part in range(256)]  # of equally likely parts
-            return gray_levels(center + spread * np.array(middles)[:, None])
-
-
-def gray_levels(color: Sequence[float] | np.ndarray) -> np.ndarray:
-    """uint8 of colors given in fractions of white, those beyond black and white cut off."""
-    return np.rint(255 * np.asarray(color)).clip(0, 255).astype(np.uint8)
+            color = center + spread * np.array(middles)[:, None]
+    return np.rint(255 * color).clip(0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,25 +30,10 @@ from regard.storage import read_regular, write_atomic, write_together
 from regard.version import __version__
 
 __all__ = [
-    "Described",
-    "as_json",
-    "description_digest",
-    "input_in",
-    "load_plugin_of",
-    "load_weights",
-    "model_config",
-    "model_folder",
-    "read_calibration",
-    "read_description",
-    "save",
-    "saved_input",
-    "saved_system",
-    "sealed",
-    "serialize",
-    "was_imported",
-    "weights_digest",
-    "whole_description",
-]
+    "Described", "as_json", "description_digest", "input_in", "load_plugin_of", "load_weights", "model_config",
+    "model_folder", "read_calibration", "read_description", "save", "saved_input", "saved_system", "sealed",
+    "serialize", "was_imported", "weights_digest", "whole_description",
+]  # fmt: skip
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

@@ -185,19 +185,8 @@ def tent(rng: Rng, density: float) -> Board:
     return board
 
 
-THINGS: dict[str, Callable[[Rng, float], Board]] = {
-    "pole": pole,
-    "tree": tree,
-    "bush": bush,
-    "car": car,
-    "bike": bike,
-    "bollard": bollard,
-    "sign": sign,
-    "bin": litter_bin,
-    "bench": bench,
-    "rail": rail,
-    "tent": tent,
-}
+PAINTERS = (pole, tree, bush, car, bike, bollard, sign, litter_bin, bench, rail, tent)
+THINGS: dict[str, Callable[[Rng, float], Board]] = {paint.__name__.removeprefix("litter_"): paint for paint in PAINTERS}
 
 
 def paint_thing(rng: Rng, kind: str, density: float) -> Board:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["SCENES", "Scene"]
 
@@ -28,50 +29,21 @@ class Scene:
     wall_height: tuple[float, float] = (5.5, 12.0)
 
 
-SCENES: dict[str, Scene] = {
-    "plaza": Scene(
-        *("tiles", "concrete", ("windows", "glass")),
-        behind=("tree", "bench", "bin", "pole", "bike"),
-        before=("pole", "bollard", "bench"),
+def scene(grounds: str, walls: str, behind: str, before: str, **rest: Any) -> Scene:
+    """Return a kind of place from names with spaces between them."""
+    return Scene(*grounds.split(), *(tuple(names.split()) for names in (walls, behind, before)), **rest)
+
+
+INDOOR = {"indoor": True, "wall_height": (6.0, 6.0)}
+SCENES = {
+    "plaza": scene("tiles concrete", "windows glass", "tree bench bin pole bike", "pole bollard bench"),
+    "lawn": scene(
+        *("concrete grass", "hedge windows", "tree bush bench tree pole", "bush bush pole"), wall_height=(2.5, 4.5)
     ),
-    "lawn": Scene(
-        *("concrete", "grass", ("hedge", "windows")),
-        behind=("tree", "bush", "bench", "tree", "pole"),
-        before=("bush", "bush", "pole"),
-        wall_height=(2.5, 4.5),
-    ),
-    "street": Scene(
-        *("asphalt", "tiles", ("shops", "windows")),
-        behind=("car", "car", "pole", "sign", "bollard"),
-        before=("bollard", "pole", "car"),
-    ),
-    "corridor": Scene(
-        *("polished", "polished", ("corridor", "panels")),
-        behind=("bin", "sign"),
-        before=("bin", "pole"),
-        indoor=True,
-        wall_height=(6.0, 6.0),
-    ),
-    "market": Scene(
-        *("tiles", "asphalt", ("shops", "brickwall")),
-        behind=("tent", "tent", "bike", "bin", "pole"),
-        before=("bike", "pole", "bin"),
-    ),
-    "campus": Scene(
-        *("bricks", "grass", ("brickwall", "windows")),
-        behind=("bike", "bike", "tree", "rail", "bin"),
-        before=("rail", "bike", "bush"),
-    ),
-    "station": Scene(
-        *("polished", "concrete", ("panels", "glass")),
-        behind=("rail", "sign", "bench", "bollard"),
-        before=("rail", "bollard"),
-        indoor=True,
-        wall_height=(6.0, 6.0),
-    ),
-    "alley": Scene(
-        *("asphalt", "concrete", ("brickwall", "panels")),
-        behind=("car", "bike", "bin", "pole"),
-        before=("bike", "bin", "pole"),
-    ),
+    "street": scene("asphalt tiles", "shops windows", "car car pole sign bollard", "bollard pole car"),
+    "corridor": scene("polished polished", "corridor panels", "bin sign", "bin pole", **INDOOR),
+    "market": scene("tiles asphalt", "shops brickwall", "tent tent bike bin pole", "bike pole bin"),
+    "campus": scene("bricks grass", "brickwall windows", "bike bike tree rail bin", "rail bike bush"),
+    "station": scene("polished concrete", "panels glass", "rail sign bench bollard", "rail bollard", **INDOOR),
+    "alley": scene("asphalt concrete", "brickwall panels", "car bike bin pole", "bike bin pole"),
 }

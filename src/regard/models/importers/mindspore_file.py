@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterator
 from io import BufferedReader
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,7 +127,7 @@ def read_mindspore(path: Path | str) -> dict[str, Tensor]:
         with open_regular(path) as file:
             size = _checked_size(file)
             slices = _slices(_Message(file, 0, size))
-            return {name: _tensor(name, list(parts), size) for name, parts in groupby(slices, key=_name)}
+            return {name: _tensor(name, list(parts), size) for name, parts in groupby(slices, key=attrgetter("name"))}
     except _Fault as fault:
         raise CheckpointError(f"{path} is no MindSpore checkpoint that can be read: {fault}; {fault.remedy}") from None
 
@@ -234,7 +235,7 @@ def _slices(checkpoint: _Message) -> list[_Slice]:
         if len(slices) == MAX_VALUES:
             raise _Fault(f"it holds more than {MAX_VALUES:,} values", "give the checkpoint of a network")
         slices.append(_slice(value))
-    places = Counter(name for name, _ in groupby(slices, key=_name))
+    places = Counter(name for name, _ in groupby(slices, key=attrgetter("name")))
     twice = [name for name, count in places.items() if count > 1]
     if twice:
         raise _Fault(f"it holds {_shown(twice[0])} in {places[twice[0]]} places")
@@ -322,10 +323,6 @@ def _tensor(name: str, slices: list[_Slice], size: int) -> Tensor:
     if dtype == torch.bool and wanted and int(data.max()) > 1:
         raise _Fault(f"{_shown(name)} is Bool and holds {int(data.max())}")
     return data.view(dtype).reshape(shape)
-
-
-def _name(part: _Slice) -> str:
-    return part.name
 
 
 def _shown(text: str) -> str:
