@@ -24,47 +24,12 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 SLOW_FOLDERS = (
     "crowd", "engine", "evaluation", "explain", "export", "gallery", "parity", "report", "service", "traces",
 )  # fmt: skip
-SLOW_FILES = (
-    "test_contract.py",
-    "test_cost.py",
-    "test_daaf.py",
-    "test_explain.py",
-    "test_import.py",
-    "test_mudeep.py",
-    "test_readme.py",
-)
-SLOW_NAMES = (
-    "resnet50",
-    "published_optimizer",
-    "stages_are_the_network",
-    "weights_of",
-    "last_stride_one",
-    "test_export",
-    "a_failed_save",
-    "models_can_be_listed",
-    "a_run_learns",
-    "by_hand",
-    "killed",
-    "file_system_that_refuses",
-    "two_processes",
-    "until_it_is_ended",
-    "fuzzed",
-    "damaged_index_file",
-    "hugging_face",
-    "figures_are_those_of_evaluating",
-    "workers_change_nothing",
-    "scores_on_many",
-    "relations_are_stacked",
-    "on_other_backbones",
-    "operations_at_the_published_size",
-)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever draws, trains, starts processes or builds many networks is slow: the unit part takes about a minute."""
+    """Whatever draws, trains, starts processes or builds many networks is slow; outside these folders it says so."""
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        if folder in SLOW_FOLDERS or item.path.name in SLOW_FILES or any(name in item.name for name in SLOW_NAMES):
+        if item.path.relative_to(TESTS).parts[0] in SLOW_FOLDERS:
             item.add_marker(pytest.mark.slow)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -149,7 +150,7 @@ def four_cores(monkeypatch):
     monkeypatch.setattr(regard.threads, "_count_cores", lambda cpus: len(cpus))
     monkeypatch.setattr(regard.threads, "_quotas", lambda root: [])
     monkeypatch.setattr(regard.threads, "_is_crowded", lambda limit: False)
-    monkeypatch.setattr(regard.threads, "_newest", None)
+    monkeypatch.setattr(regard.threads, "_newest", (0, -math.inf))
     numbers = [4]
     monkeypatch.setattr(torch, "get_num_threads", lambda: numbers[-1])
     monkeypatch.setattr(torch, "set_num_threads", numbers.append)

@@ -37,17 +37,9 @@ from regard.registry import DATASETS, LOSSES, MODELS, Registry
 from regard.storage import open_regular
 
 __all__ = [
-    "Config",
-    "Overrides",
-    "check_batch",
-    "describe_fault",
-    "lay_over",
-    "load_config",
-    "override",
-    "plugins_of",
-    "read_settings",
-    "without_terms",
-]
+    "Config", "Overrides", "check_batch", "describe_fault", "lay_over", "load_config", "override", "plugins_of",
+    "read_settings", "without_terms",
+]  # fmt: skip
 
 Overrides = Sequence[str] | Mapping[str, Any]
 """Settings that differ: texts of the command line, ``KEY=VALUE``; or values by section or dotted name, from Python."""
@@ -633,26 +625,21 @@ def describe_fault(fault: Any, schema: type[BaseModel] = Config, inside: str = "
     error = fault.get("ctx", {}).get("error")
     if isinstance(error, ConfigError):
         return f"{where}: {error}" if where else str(error)
-    if fault["type"] == "extra_forbidden":
-        *parents, key = fault["loc"]
-        known = _keys_at(schema, parents)
-        return f"{where}: no such key{nearest(str(key), known)}" + (f" (keys: {', '.join(known)})" if known else "")
     if fault["type"] == "missing":
         return f"{where}: missing"
+    unknown = fault["type"] == "extra_forbidden"
+    known = _keys_at(schema, fault["loc"][: -1 if unknown else None])
+    keys = f" (keys: {', '.join(known)})" if known else ""
+    if unknown:
+        return f"{where}: no such key{nearest(str(fault['loc'][-1]), known)}{keys}"
     if fault["type"] in ("dict_type", "model_type"):
-        known = _keys_at(schema, fault["loc"])
-        keys = f" (keys: {', '.join(known)})" if known else ""
-        return f"{where}: got {fault['input']!r}, wanted {_wanted_below(where, known)}{keys}"
+        wanted = f"a section, such as {where}.{known[0] if known else 'KEY'}=VALUE"
+        if where.startswith("data.options"):
+            wanted = "options by data set, such as data.options.cuhk03.boxes=labeled"
+        return f"{where}: got {fault['input']!r}, wanted {wanted}{keys}"
     if fault["type"] in ("tuple_type", "list_type"):
         return f"{where}: got {fault['input']!r}, wanted a list, such as {where}=[{fault['input']}]"
     return f"{where}: got {fault['input']!r}; {fault['msg'][0].lower()}{fault['msg'][1:]}"
-
-
-def _wanted_below(where: str, known: Sequence[str]) -> str:
-    """What may be written for a section that got a value, with an example of it."""
-    if where.startswith("data.options"):
-        return "options by data set, such as data.options.cuhk03.boxes=labeled"
-    return f"a section, such as {where}.{known[0] if known else 'KEY'}=VALUE"
 
 
 def _keys_at(schema: type[BaseModel], path: Sequence[Any]) -> list[str]:

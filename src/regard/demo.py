@@ -22,8 +22,7 @@ from regard.data import load_dataset
 from regard.engine.build import build_model
 from regard.engine.run import resume_run, start_run
 from regard.errors import CheckpointError
-from regard.evaluation.color_histogram import color_histograms
-from regard.evaluation.embed import evaluate_splits
+from regard.evaluation.embed import color_histograms, evaluate_splits
 from regard.evaluation.run import Run
 from regard.explain import attention_layers, similarity_cam
 from regard.explain.figures.map_figures import figure_bytes
@@ -117,15 +116,12 @@ def run_demo(folder: Path, *, train_ids: int = 120, test_ids: int = 80, epochs: 
 def _write_page(folder: Path, reports: dict[str, RankingReport], splits: Splits, *, quiet: bool) -> None:
     """Write the page of the run, with what it is compared with and how to go on."""
     found = gather({TRAINED: folder / "run"}, method="pca", command="regard demo", quiet=quiet)
-    people = (len({sample.pid for sample in part}) for part in (splits.train, splits.query))
-    lead = (
-        "A small attention network (apnet) was trained on {} synthetic people and then asked to find {} others, whom "
-        "it had never seen, in the pictures of other cameras."
-    )
+    trained, others = (len({sample.pid for sample in part}) for part in (splits.train, splits.query))
     page = replace(
         found,
         title="Finding a person again, across cameras",
-        lead=lead.format(*people),
+        lead=f"A small attention network (apnet) was trained on {trained} synthetic people and then asked to find "
+        f"{others} others, whom it had never seen, in the pictures of other cameras.",
         baselines={label: report for label, report in reports.items() if label != TRAINED},
         next_commands=NEXT,
     )
@@ -155,12 +151,10 @@ def _make_crowd(root: Path, train_ids: int, test_ids: int, *, quiet: bool) -> bo
 
 def _before(splits: Splits, config: Config, *, quiet: bool) -> tuple[dict[str, RankingReport], Run]:
     """Scores of what learning is compared with, and the untrained network."""
-    found = {}
+    found, parts = {}, (splits.query, splits.gallery)
     for label, masked in (("color histogram", False), ("color histogram, true masks", True)):
         bar = None if quiet else label
-        query, gallery = (
-            color_histograms(part, masked=masked, progress=bar) for part in (splits.query, splits.gallery)
-        )
+        query, gallery = (color_histograms(part, masked=masked, progress=bar) for part in parts)
         found[label] = evaluate_splits(query, gallery, splits, config.eval)
     torch.manual_seed(config.train.seed)
     run = Run.of(build_model(config, splits.num_ids).eval(), splits, config, UNTRAINED, quiet=quiet)

@@ -21,19 +21,9 @@ from types import ModuleType
 from typing import Any, ClassVar, get_args
 
 __all__ = [
-    "CheckpointError",
-    "ConfigError",
-    "DataError",
-    "PluginError",
-    "RegardError",
-    "RegardWarning",
-    "StorageError",
-    "UnknownNameError",
-    "check_choice",
-    "check_kind",
-    "nearest",
-    "require",
-]
+    "CheckpointError", "ConfigError", "DataError", "PluginError", "RegardError", "RegardWarning", "StorageError",
+    "UnknownNameError", "check_choice", "check_kind", "nearest", "require",
+]  # fmt: skip
 
 
 class RegardError(ValueError):

@@ -20,14 +20,9 @@ from regard.storage import open_regular
 from regard.structures import Sample
 
 __all__ = [
-    "bytes_digest",
-    "file_digest",
-    "files_digest",
-    "samples_digest",
-    "stream_digest",
-    "tensors_digest",
+    "bytes_digest", "file_digest", "files_digest", "samples_digest", "stream_digest", "tensors_digest",
     "values_digest",
-]
+]  # fmt: skip
 
 LENGTH = 16
 """Bytes of a digest, twice as many hexadecimal digits: two different files share one by chance in 2^64 files."""
@@ -112,10 +107,7 @@ def files_digest(paths: Iterable[Path]) -> str:
     Raises:
         OSError: one cannot be read.
     """
-    digest = hashlib.blake2b(digest_size=LENGTH)
-    for path in paths:
-        digest.update(file_digest(path).encode())
-    return digest.hexdigest()
+    return bytes_digest("".join(map(file_digest, paths)).encode())
 
 
 def samples_digest(samples: Iterable[Sample], root: Path | None = None) -> str:
@@ -132,10 +124,9 @@ def samples_digest(samples: Iterable[Sample], root: Path | None = None) -> str:
     Raises:
         OSError: a picture cannot be read.
     """
-    digest = hashlib.blake2b(digest_size=LENGTH)
+    lines = []
     for sample in samples:
         path = Path(sample.path)
         place = path.relative_to(root) if root is not None and path.is_relative_to(root) else path
-        line = f"{place.as_posix()}\0{sample.pid}\0{sample.camid}\0{file_digest(path)}\n"
-        digest.update(line.encode(errors="surrogateescape"))
-    return digest.hexdigest()
+        lines.append(f"{place.as_posix()}\0{sample.pid}\0{sample.camid}\0{file_digest(path)}\n")
+    return bytes_digest("".join(lines).encode(errors="surrogateescape"))

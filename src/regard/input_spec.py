@@ -2,7 +2,7 @@
 whether a mirrored picture counts too.
 
 A model knows it (``model.input``), its folder keeps it in ``config.json``, and training, evaluation, embedding,
-explanation, export and search ask there. :func:`regard.data.pictures.network_input` makes a batch by it.
+explanation, export and search ask there. :func:`regard.data.transforms.network_input` makes a batch by it.
 """
 
 from __future__ import annotations

@@ -89,15 +89,11 @@ class Registry:
             UnknownNameError: no such entry.
             ConfigError: an option the entry's signature does not have.
         """
-        entry = self.get(name)
         known = self.options(name)
-        for option in options:
-            if option not in known:
-                raise ConfigError(
-                    f"{self.kind} {name!r} has no option {option!r}{nearest(option, known)}; "
-                    f"its options: {', '.join(known)}"
-                )
-        return entry(*args, **options)
+        if unknown := next((option for option in options if option not in known), None):
+            near = nearest(unknown, known)
+            raise ConfigError(f"{self.kind} {name!r} has no option {unknown!r}{near}; its options: {', '.join(known)}")
+        return self.get(name)(*args, **options)
 
     def options(self, name: str) -> dict[str, inspect.Parameter]:
         """The keyword options of an entry, in the order of its signature."""

@@ -136,7 +136,10 @@ def reproduce(
     if not Runtime(config.train).is_main:
         return None
     compared = compare_runs(runs, changes={"ap": config.eval.ap}, speed=False, quiet=quiet)
-    found = [_seed_run(seed, run, row) for seed, (run, row) in enumerate(zip(runs, compared.rows))]
+    found = []
+    for seed, (run, row) in enumerate(zip(runs, compared.rows)):
+        reached = {name: (figure.value, figure.low, figure.high) for name, figure in row.figures.items()}
+        found.append(SeedRun(f"seed {seed}", str(run), reached, read_saved(run).progress.seconds))
     figures, interval = _figures(recipe, found, compared.intervals)
     return Reproduction(
         recipe=recipe.name,
@@ -178,11 +181,6 @@ def _count_faults(recipe: Recipe, config: Config, splits: Splits) -> list[str]:
     if published is None and _about(recipe).counts:
         published = Counts(**_about(recipe).counts)
     return count_differences(splits, published) if published else []
-
-
-def _seed_run(seed: int, run: Path, row: Row) -> SeedRun:
-    figures = {name: (found.value, found.low, found.high) for name, found in row.figures.items()}
-    return SeedRun(f"seed {seed}", str(run), figures, read_saved(run).progress.seconds)
 
 
 def _figures(recipe: Recipe, runs: Sequence[SeedRun], bootstrap: str) -> tuple[list[Compared], str]:
@@ -247,10 +245,9 @@ def _changes(recipe: Recipe, config: Config) -> Iterator[Departure]:
 def _flat(settings: Config, others: Config) -> dict[str, Any]:
     """Settings by dotted name; a loss term that others lack is one of them as a whole."""
     flat = settings.flat()
-    for name in settings.losses.keys() - others.losses.keys():
-        flat = {key: value for key, value in flat.items() if not key.startswith(f"losses.{name}.")}
-        flat[f"losses.{name}"] = "a term"
-    return flat
+    own = [f"losses.{name}" for name in settings.losses.keys() - others.losses.keys()]
+    kept = {key: value for key, value in flat.items() if not key.startswith(tuple(f"{name}." for name in own))}
+    return kept | dict.fromkeys(own, "a term")
 
 
 def _said(settings: Mapping[str, Any], key: str) -> str:
@@ -266,9 +263,8 @@ def _as_it_is(recipe: Recipe, config: Config) -> Config:
 
 def _facts(config: Config, runs: Sequence[SeedRun], row: Row, data: str) -> dict[str, object]:
     """What it cost, and where."""
-    seconds = [run.seconds for run in runs]
     return {
-        "training": " + ".join(f"{s:,.0f} s" for s in seconds),
+        "training": " + ".join(f"{run.seconds:,.0f} s" for run in runs),
         "epochs": config.train.epochs,
         "parameters at test": f"{row.cost.inference_parameters:,}",
         "GFLOPs an image": f"{row.cost.gflops:.3g}",

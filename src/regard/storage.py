@@ -18,15 +18,9 @@ from typing import Any
 from regard.errors import StorageError
 
 __all__ = [
-    "check_text",
-    "check_writable",
-    "encode_text",
-    "open_regular",
-    "plain_text",
-    "read_regular",
-    "write_atomic",
+    "check_text", "check_writable", "encode_text", "open_regular", "plain_text", "read_regular", "write_atomic",
     "write_together",
-]
+]  # fmt: skip
 
 
 def check_writable(path: Path | str, *, folder: bool = False) -> None:

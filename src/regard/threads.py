@@ -67,15 +67,12 @@ def _quotas(root: Path) -> Iterator[float]:
         _, names, path = line.split(":", 2)
         if names and "cpu" not in names.split(","):
             continue
+        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if names else ("cpu.max",)
         for folder in (names, "cpu") if names else ("", "unified"):
             for group in (PurePosixPath(path), *PurePosixPath(path).parents):
                 place = root / "sys/fs/cgroup" / folder / str(group).lstrip("/")
                 try:
-                    if names:
-                        texts = [(place / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
-                    else:
-                        texts = (place / "cpu.max").read_text().split()
-                    quota, period = map(int, texts)
+                    quota, period = (int(text) for file in files for text in (place / file).read_text().split())
                 except (OSError, ValueError):  # another layout, or "max"
                     continue
                 if quota > 0 and period > 0:
@@ -206,7 +203,7 @@ class FastestCount:
 _local = threading.local()
 """``limit``: threads that the outermost :class:`Threads` of this thread of the program started from."""
 
-_newest: tuple[int, float] | None = None
+_newest = 0, -math.inf
 """The newest choice of the process, and when it was known to be good."""
 
 
@@ -259,14 +256,14 @@ class Threads:
         import torch
 
         self._before, self._outer = torch.get_num_threads(), getattr(_local, "limit", None)
-        limit = self._before
-        if self._measured:
-            limit = self._outer or usable_threads()
+        limit = (self._outer or usable_threads()) if self._measured else self._before
         fixed = not self._measured or (self._outer is None and threads_are_given())
         counts = [limit] if fixed else ladder(limit)
         if counts != self._choice.counts:
-            known = _newest is not None and self._clock() - _newest[1] < 60 and _newest[0] in counts
-            start = _newest[0] if known and _newest else counts[-1 - _is_crowded(limit)] if counts[1:] else limit
+            start, chosen = _newest
+            known = start in counts and self._clock() - chosen < 60
+            if not known:
+                start = counts[-1 - _is_crowded(limit)] if counts[1:] else limit
             self._choice = FastestCount(counts, start, settled=known and not self._afresh)
         _local.limit = limit if not fixed else self._outer
         _set(self._choice.count)
@@ -279,10 +276,7 @@ class Threads:
 
 def ladder(limit: int) -> list[int]:
     """Return the numbers of threads worth trying, ascending: the limit, its half, and so on down to 1."""
-    counts = [limit]
-    while counts[0] > 1:
-        counts.insert(0, counts[0] // 2)
-    return counts
+    return [limit >> halvings for halvings in reversed(range(limit.bit_length()))]
 
 
 def _is_crowded(limit: int) -> bool:

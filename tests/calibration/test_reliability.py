@@ -9,6 +9,7 @@ from regard.calibration.reliability import class_weights, log_loss, reliability,
 from regard.errors import ConfigError, DataError
 
 
+@pytest.mark.slow
 def test_ece_brier_and_log_loss_by_hand():
     probability = np.array([0.1, 0.1, 0.6, 0.6, 0.9, 0.9])
     same = np.array([False, False, True, False, True, True])

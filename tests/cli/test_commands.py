@@ -113,6 +113,7 @@ def test_recipes_can_be_listed_and_printed(tmp_path, capsys):
     assert "kind       yours" in out
 
 
+@pytest.mark.slow
 def test_models_can_be_listed_and_shown(capsys):
     out = run("models", capsys=capsys)[1]
     assert {"apnet", "baseline"} <= {line.split()[0] for line in out.splitlines() if line}
@@ -127,6 +128,7 @@ def test_show_prints_settings_that_train_again(capsys, tmp_path, monkeypatch):
     assert "seed: 5" in first
 
 
+@pytest.mark.slow
 def test_train_and_evaluate_by_hand(capsys, tmp_path, tiny_overrides, market):
     folder = tmp_path / "run"
     code, out, err = run("train", "baseline_crowd", *tiny_overrides, "-o", folder, capsys=capsys)

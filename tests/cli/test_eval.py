@@ -159,6 +159,7 @@ def test_how_market_was_read_and_judged_stands_with_the_score(capsys, tmp_path, 
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_run_is_scored_further_by_hand(capsys, tmp_path, tiny_overrides):
     folder, out_file = tmp_path / "run", tmp_path / "scores.json"
     assert run("train", "baseline_crowd", *tiny_overrides, "-q", "-o", folder, capsys=capsys)[0] == 0

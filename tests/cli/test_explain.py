@@ -16,6 +16,8 @@ from regard.errors import CheckpointError
 from regard.explain.correlation import correlate
 from regard.run_folder.origin import resolve
 
+pytestmark = pytest.mark.slow
+
 TINY = "test_resnet.r160_in1k"
 SIZE = ["--size", "96x64"]
 

@@ -27,6 +27,8 @@ import named_weights
 import rga_twin
 import test_parity_daaf
 
+pytestmark = pytest.mark.slow
+
 IDS = 23
 CLASSIFIERS = ("classifier.", "instance", ".classifier.fc.")
 EXTRAS = {"dsp": ["base.fc.bias", "base.fc.weight", "fusion_conv.weight"]}

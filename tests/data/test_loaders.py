@@ -71,7 +71,7 @@ def test_labels_are_ranks_of_sorted_pids():
     assert class_pids(samples) == [2, 7, 1501]
     loader = train_loader(samples, TRAIN, ids_per_batch=3, images_per_id=1)
     assert isinstance(loader.dataset, Crops)
-    assert loader.dataset.pids.tolist() == [2, 1, 1, 0, 2]
+    assert loader.dataset.pids == [2, 1, 1, 0, 2]
 
 
 def test_epoch_seed_and_skip(splits):
@@ -109,6 +109,7 @@ def test_ranks_side_by_side_are_one_process(splits, options):
     assert same(whole, joined)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(splits):
     expected = [batches(splits.train, epoch=epoch) for epoch in range(2)]
     for workers in (1, 2):

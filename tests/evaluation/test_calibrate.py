@@ -17,8 +17,8 @@ from regard.cli.main import main
 from regard.config import load_config
 from regard.data.image import read_image
 from regard.errors import CheckpointError, ConfigError, DataError, RegardWarning
-from regard.evaluation.calibrate import calibrate_run
 from regard.evaluation.embed import extract
+from regard.evaluation.verify import calibrate_run
 from regard.metrics import FeatureSet
 from regard.metrics.pair_sampling import sample_pairs
 from regard.models.saved import weights_digest

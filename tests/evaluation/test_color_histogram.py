@@ -5,7 +5,7 @@ from PIL import Image
 
 from regard.data.labels import LabeledSample
 from regard.data.labels.coco import Outline
-from regard.evaluation.color_histogram import color_histograms
+from regard.evaluation.embed import color_histograms
 from regard.structures import Sample
 
 

@@ -6,7 +6,6 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +16,12 @@ import regard
 from regard.cli.main import main
 from regard.config import EvalConfig
 from regard.data.corruptions import Corruption, Mixed, Occlusion, Resolution
-from regard.data.corruptions.loader import picture_name
 from regard.data.datasets import load_dataset
 from regard.data.image import read_image
+from regard.data.loaders import picture_name
 from regard.errors import ConfigError, DataError
-from regard.evaluation.robustness.means import Measured, RobustnessReport
-from regard.evaluation.robustness.measure import Plan, measure_robustness, robustness_of, some_people
-from regard.evaluation.run import Run
+from regard.evaluation.robustness import Measured, Plan, RobustnessReport, measure_robustness, some_people
+from regard.evaluation.run import Run, open_run
 from regard.recipes import read_recipe
 from regard.run_folder.origin import resolve
 from regard.structures import Splits
@@ -49,13 +47,14 @@ def run_folder(tmp_path, model, tiny_overrides) -> Path:
     return tmp_path / "run"
 
 
-SIZE: dict[str, Any] = {"seen": regard.InputSpec(48, 32), "workers": 0, "quiet": True}
+def opened(model, splits, how=None, *more) -> Run:
+    overrides = ["data.height=48", "data.width=32", "data.workers=0", "train.precision=fp32", "train.accelerator=cpu"]
+    config = resolve("baseline_market1501", [*overrides, *more]).config.model_copy(update={"eval": how or EvalConfig()})
+    return Run.of(model, splits, config, quiet=True)
 
 
 def scored(model, splits, how):
-    overrides = ["data.height=48", "data.width=32", "data.workers=0", "train.precision=fp32", "train.accelerator=cpu"]
-    config = resolve("baseline_market1501", overrides).config.model_copy(update={"eval": how})
-    return Run.of(model, splits, config, quiet=True).report()
+    return opened(model, splits, how).report()
 
 
 def written(splits: Splits, parts: tuple[str, ...], corrupt, folder: Path) -> Splits:
@@ -83,7 +82,7 @@ def written(splits: Splits, parts: tuple[str, ...], corrupt, folder: Path) -> Sp
 def test_figures_are_those_of_evaluating_corrupted_files(model, splits, plan, corrupt, tmp_path):
     sides = {"query": ("query",), "gallery": ("gallery",), "both": ("query", "gallery")}
     config = EvalConfig(batch_size=7, five_crops=bool(plan.resolutions))
-    found = measure_robustness(model, splits, config, replace(plan, sides=tuple(sides)), **SIZE)
+    found = measure_robustness(opened(model, splits, config), replace(plan, sides=tuple(sides)))
     clean = scored(model, splits, config)
     assert found.clean.mAP == pytest.approx(clean.mAP, abs=1e-6)
     for one in found.measured:
@@ -92,13 +91,13 @@ def test_figures_are_those_of_evaluating_corrupted_files(model, splits, plan, co
         assert one.figures == pytest.approx(report.figures(), abs=1e-6)
     assert found.sides() == list(sides)
     for side in sides:  # one side alone embeds only that side
-        alone = measure_robustness(model, splits, config, replace(plan, sides=(side,)), **SIZE)
+        alone = measure_robustness(opened(model, splits, config), replace(plan, sides=(side,)))
         assert alone.measured[0].mAP == pytest.approx(found.select(found.measured[0].sweep, side)[0].mAP, abs=1e-6)
 
 
 def test_mixed_draws_are_those_of_their_seeds(model, splits, tmp_path):
     plan = Plan(kinds=("contrast", "jpeg_compression"), severities=(1, 5), mixed=2, seed=4)
-    found = measure_robustness(model, splits, EvalConfig(), plan, **SIZE)
+    found = measure_robustness(opened(model, splits), plan)
     for one in found.select("mixed", "both"):
         corrupt = Mixed(("contrast", "jpeg_compression"), (1, 5), 4 + int(one.level))
         worse = written(splits, ("query", "gallery"), corrupt, tmp_path / f"{one.level}")
@@ -108,8 +107,8 @@ def test_mixed_draws_are_those_of_their_seeds(model, splits, tmp_path):
 
 def test_workers_change_nothing(model, splits):
     plan = Plan(kinds=("noise",), severities=(2, 4), occlusions=(0.5,))
-    first = measure_robustness(model, splits, EvalConfig(batch_size=5), plan, **SIZE)
-    second = measure_robustness(model, splits, EvalConfig(batch_size=16), plan, **{**SIZE, "workers": 2})
+    first = measure_robustness(opened(model, splits, EvalConfig(batch_size=5)), plan)
+    second = measure_robustness(opened(model, splits, EvalConfig(batch_size=16), "data.workers=2"), plan)
     for one, other in zip(first.measured, second.measured, strict=True):
         assert one[:4] == other[:4]
         assert one.figures == pytest.approx(other.figures, abs=1e-5)
@@ -193,9 +192,8 @@ def test_the_command_writes_table_json_and_picture(run_folder, tmp_path, capsys)
     assert re.search(rf"^mean of 6 kinds .* {mean}$", printed, re.M)
     with Image.open(files[1]) as picture:
         assert picture.width > 1000
-    assert robustness_of(run_folder, Plan(resolutions=(24,), sides=("query",), images=9), quiet=True).measured[
-        0
-    ].mAP == pytest.approx(found["resolution"]["24"]["mAP"], abs=1e-6)
+    again = measure_robustness(open_run(run_folder, quiet=True), Plan(resolutions=(24,), sides=("query",), images=9))
+    assert again.measured[0].mAP == pytest.approx(found["resolution"]["24"]["mAP"], abs=1e-6)
 
 
 def test_two_sides_give_two_pictures(run_folder, tmp_path, capsys):
@@ -236,4 +234,4 @@ def test_nothing_to_measure_is_refused(model, splits):
     with pytest.raises(ConfigError, match="side is top"):
         Plan(resolutions=(8,), sides=("top",))
     with pytest.raises(DataError, match=r"the gallery of .* is empty"):
-        measure_robustness(model, replace(splits, gallery=[]), EvalConfig(), Plan(resolutions=(8,)), **SIZE)
+        measure_robustness(opened(model, replace(splits, gallery=[])), Plan(resolutions=(8,)))

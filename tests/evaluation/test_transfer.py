@@ -18,9 +18,8 @@ from regard.cli.main import main
 from regard.engine.run import start_run
 from regard.errors import ConfigError, DataError, UnknownNameError
 from regard.evaluation.embed import extract
-from regard.evaluation.evaluate import evaluate_on
+from regard.evaluation.evaluate import evaluate_on, mean_of_targets, transfer_dict, transfer_table
 from regard.evaluation.run import open_run
-from regard.evaluation.transfer import mean_of_targets, transfer_dict, transfer_table
 from regard.recipes import read_recipe
 from regard.run_folder.opened_data import open_data
 from regard.run_folder.origin import resolve

@@ -9,7 +9,7 @@ import torch
 import regard
 from regard.errors import ConfigError
 from regard.explain.features import feature_maps, gray_levels, reduce_channels
-from regard.explain.figures.feature_figure import MapRow, feature_grid, feature_pictures
+from regard.explain.figures.map_grids import MapRow, feature_grid, feature_pictures
 from regard.registry import MODELS
 
 TINY = "test_resnet.r160_in1k"

@@ -12,16 +12,15 @@ from matplotlib.text import Text
 from PIL import Image
 
 from regard.explain.figures.map_figures import figure_bytes, wrapped
-from regard.explain.figures.pair_figure import pair_figure
-from regard.explain.figures.paper_sheet import paper_sheet
+from regard.explain.figures.map_grids import pair_figure, paper_sheet
 from regard.explain.figures.svg import plain_text
 from regard.explain.heads import PairHeat
 from regard.metrics.by_camera import CameraPairs
 from regard.report.camera_pairs import camera_pair_table
 from regard.report.charts import ap_histogram, cmc_chart, shortened
+from regard.report.learning import training_charts
 from regard.report.ranked import Hit, RankedList, distance_text
 from regard.report.ranked_figure import ranked_figure
-from regard.report.run_charts import training_charts
 from regard.structures import Sample
 
 RUNS = ("market_apneX_seed_with_a_long_name_1", "market_apneY_seed_with_a_long_name_1", "_$b$e")

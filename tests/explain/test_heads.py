@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import regard
 from regard.errors import ConfigError
-from regard.explain.figures.pair_figure import pair_figure
+from regard.explain.figures.map_grids import pair_figure
 from regard.explain.heads import exact_cam, exact_heads, head_heat, pair_heat
 from regard.models.backbone import Backbone
 

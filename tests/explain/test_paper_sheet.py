@@ -11,7 +11,7 @@ from PIL import Image
 
 from regard.errors import ConfigError, DataError
 from regard.explain.figures.map_figures import figure_bytes
-from regard.explain.figures.paper_sheet import paper_sheet
+from regard.explain.figures.map_grids import paper_sheet
 
 PICTURES = [np.full((96, 48, 3), shade, np.uint8) for shade in (60, 200)]
 

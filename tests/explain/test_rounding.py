@@ -15,10 +15,8 @@ from regard.explain.attention import Attention, attention_of
 from regard.explain.correlation import correlate
 from regard.explain.features import gray_levels
 from regard.explain.figures.attention_figure import attention_figure
-from regard.explain.figures.feature_figure import MapRow, feature_grid, feature_pictures
 from regard.explain.figures.map_figures import leveled, range_of, scaled
-from regard.explain.figures.pair_figure import pair_figure
-from regard.explain.figures.paper_sheet import paper_sheet
+from regard.explain.figures.map_grids import MapRow, feature_grid, feature_pictures, pair_figure, paper_sheet
 from regard.explain.gradcam import attention_layers, class_cam, similarity_cam
 from regard.explain.heads import PairHeat, pair_heat
 from regard.explain.rounding import NOTHING

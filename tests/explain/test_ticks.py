@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from matplotlib.figure import Figure
 
-from regard.explain.figures.ticks import number_ticks, percent_ticks, short_number
+from regard.explain.figures.draw import number_ticks, percent_ticks, short_number
 from regard.report.charts import histogram_chart, pair_histogram
-from regard.report.run_charts import training_charts
+from regard.report.learning import training_charts
 
 
 def written(dress, ticks: list[float], **options) -> list[str]:

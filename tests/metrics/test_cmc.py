@@ -31,6 +31,7 @@ def test_single_shots_equal_the_slow_loop(seed, integer, memory_mb):
     np.testing.assert_allclose(report.cmc, expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_all_shots_by_hand():
     # hits at ranks 1, 3, 4: no wrong image before the first, one before the others
     np.testing.assert_allclose(all_shots(np.array([1, 3, 4]), np.array([3]), 3), [1 / 3, 1, 1])

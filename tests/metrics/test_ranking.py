@@ -50,6 +50,7 @@ def test_released_evaluators_reference():
     np.testing.assert_array_equal(cmc_curve(scores.first_hit[valid], 10)[[0, 4, 9]], [0, 0.4, 0.8])
 
 
+@pytest.mark.slow
 def test_ranks_of_a_case_done_by_hand():
     #            gallery  0    1    2    3    4    5
     distances = [[0.3, 0.1, 0.3, 0.3, 0.9, 0.2]]

@@ -162,6 +162,7 @@ def test_seeds_fix_everything_and_memory_changes_nothing(monkeypatch):
     assert intervals({"a": values}, pids, resamples=300, seed=2) != whole
 
 
+@pytest.mark.slow
 def test_holm_against_the_step_down_by_hand():
     p = [0.011, 0.02, 0.5, 0.012]
     assert holm(p) == pytest.approx([0.044, 0.044, 0.5, 0.044])

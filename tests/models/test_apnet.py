@@ -9,6 +9,7 @@ from regard.models.cost import count_gflops as gflops
 TINY = "test_resnet.r160_in1k"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("level", "total", "trainable", "cost"),
     [
@@ -128,9 +129,10 @@ def test_wrong_options(options, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backbone",
-    ["resnet18", pytest.param("convnext_tiny", marks=pytest.mark.slow), "mobilenetv3_large_100", "regnety_004"],
+    ["resnet18", "convnext_tiny", "mobilenetv3_large_100", "regnety_004"],
 )
 def test_on_other_backbones(backbone):
     model = regard.create_model("apnet", 7, backbone=backbone, level=2)

@@ -28,16 +28,6 @@ STAGED = [
     "test_nfnet.r160_in1k",
     "test_resnet.r160_in1k",
 ]
-SLOW = {
-    "convnext_tiny",
-    "densenet121",
-    "mobilenetv4_conv_small",
-    "repvgg_a0",
-    "res2net50_26w_4s",
-    "resnet50d",
-    "resnetblur50",
-    "tf_efficientnet_b0",
-}
 TINY = "test_resnet.r160_in1k"
 
 
@@ -53,7 +43,8 @@ def same_weights(name: str, **options) -> tuple[Backbone, torch.nn.Module]:
     return Backbone(name, **options).eval(), whole
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in STAGED])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STAGED)
 def test_stages_are_the_network(name, images):
     backbone, whole = same_weights(name, last_stride=2, stem_relu=True)
     maps, x = [], images
@@ -70,7 +61,8 @@ def test_stages_are_the_network(name, images):
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in STAGED])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STAGED)
 def test_last_stride_one(name, images):
     full, halved = Backbone(name).eval(), Backbone(name, last_stride=2).eval()
     assert full.strides[:-1] == halved.strides[:-1]
@@ -82,6 +74,7 @@ def test_last_stride_one(name, images):
         assert full(images).shape == (2, full.channels[-1], 128 // full.strides[-1], 96 // full.strides[-1])
 
 
+@pytest.mark.slow
 def test_last_stride_one_of_a_resnet(images):
     backbone, whole = same_weights("resnet50", stem_relu=True)
     whole.layer4[0].conv2.stride = whole.layer4[0].downsample[0].stride = (1, 1)
@@ -89,6 +82,7 @@ def test_last_stride_one_of_a_resnet(images):
         assert torch.equal(backbone(images), whole.forward_features(images))
 
 
+@pytest.mark.slow
 def test_last_stride_one_of_a_patch_merging_keeps_its_grid():
     """Every other position of the dense map is what the strided merging saw."""
     full, halved = (same_weights("test_convnext.r160_in1k", last_stride=stride)[0] for stride in (1, 2))
@@ -208,6 +202,7 @@ def test_what_a_mindspore_training_kept_is_left_out_and_said(trained, tmp_path):
             Backbone(TINY, pretrained=path)
 
 
+@pytest.mark.slow
 def test_weights_of_another_network(trained, tmp_path):
     torch.save(trained, tmp_path / "tiny.pth")
     with pytest.raises(CheckpointError, match=r"tiny\.pth holds another architecture: .* missing \("):

@@ -223,6 +223,7 @@ def test_scores_that_are_the_descriptor_keep_their_classifier_in_the_digest():
     assert weights_digest(model) != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cast", "message"),
     [

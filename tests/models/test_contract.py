@@ -11,6 +11,8 @@ import torch
 import regard
 from regard.registry import MODELS
 
+pytestmark = pytest.mark.slow
+
 TINY = "test_resnet.r160_in1k"
 NUM_IDS = 5
 

@@ -10,6 +10,8 @@ import regard
 from regard.models.cost import constant_weights, count_gflops, inference_cost
 from regard.registry import MODELS
 
+pytestmark = pytest.mark.slow
+
 TINY = "test_resnet.r160_in1k"
 
 

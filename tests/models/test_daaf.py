@@ -23,6 +23,8 @@ from regard.models.daaf import JOINT_GROUPS
 from regard.recipes import list_recipes, read_recipe
 from regard.runtime.fabric import Runtime
 
+pytestmark = pytest.mark.slow
+
 TINY = "test_resnet.r160_in1k"
 TRUNK = 23_508_032
 SETTINGS = [
@@ -268,7 +270,6 @@ def test_labels_on_another_scale(missing):
         MapMSE(scale=0)
 
 
-@pytest.mark.slow
 def test_trinet_s_released_weights_are_the_half_sums_of_its_code():
     """1e-7 and 6e-8 times half the sum of squares over 64 maps of 128 x 64, groups weighted by n_g / 17."""
     terms = read_recipe("daaf_trinet_market1501_released").config().losses

@@ -38,6 +38,7 @@ def test_the_padding_is_pytorch_s_seen_from_the_other_corner(images):
     assert not torch.allclose(maps, seen, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_convolution_s_padding_by_hand():
     """7 taps over 8 places at stride 2 need 5 places more: 2 before, 3 behind. Stride 1 stays as it was."""
     stages = Backbone("resnet18", last_stride=2, stem_relu=True, same_padding=True).stages

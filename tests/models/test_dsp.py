@@ -58,6 +58,7 @@ def make_alive(module: nn.Module, seed: int = 3) -> None:
 # On the published backbone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "count"),
     [
@@ -82,6 +83,7 @@ def test_size_by_identities(num_ids):
     assert sum(p.numel() for p in model.parameters()) == 23_508_032 + 983_552 + 10 * 257 * num_ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), [("sa", {}), ("dsp", {"mode": "released"}), ("dsp", {})])
 def test_operations_at_the_published_size(name, options):
     model = regard.create_model(name, 751, **options).to("meta").eval()
@@ -380,9 +382,8 @@ def test_wrong_options(name, options, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "backbone", ["resnet18", pytest.param("convnext_tiny", marks=pytest.mark.slow), "mobilenetv3_large_100"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["resnet18", "convnext_tiny", "mobilenetv3_large_100"])
 @pytest.mark.parametrize("name", ["dsp", "sa"])
 def test_on_other_backbones(name, backbone):
     model = regard.create_model(name, 7, backbone=backbone)

@@ -15,6 +15,7 @@ def tiny(**options) -> regard.ReIDModel:
     return regard.create_model("msea", 7, backbone=TINY, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "level", "total", "attention", "cost"),
     [

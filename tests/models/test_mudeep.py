@@ -16,6 +16,8 @@ from regard.layers.multi_scale import Bottleneck, ChannelAttention, cut_streams,
 from regard.models.backbone import Backbone
 from regard.recipes import read_recipe
 
+pytestmark = pytest.mark.slow
+
 TINY = "test_resnet.r160_in1k"
 SMALL = {"backbone": TINY, "guidance": 12, "feature_dim": 6}
 GAMMAS = (0.5, -0.3, 0.8, 0.4)
@@ -229,8 +231,8 @@ def test_dropout_is_for_classifiers_in_training_only(images):
         "test_convnext.r160_in1k",
         "test_efficientnet.r160_in1k",
         "test_nfnet.r160_in1k",
-        pytest.param("densenet121", marks=pytest.mark.slow),
-        pytest.param("efficientnet_b0", marks=pytest.mark.slow),
+        "densenet121",
+        "efficientnet_b0",
     ],
 )
 def test_a_stream_of_all_blocks_is_the_stage(name):

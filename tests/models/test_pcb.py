@@ -30,6 +30,7 @@ def images() -> torch.Tensor:
     return torch.randn(4, 3, 128, 64, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "num_ids", "count"),
     [

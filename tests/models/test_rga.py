@@ -107,6 +107,7 @@ def stack(model: regard.ReIDModel) -> regard.ReIDModel:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "level", "attention", "published", "ours"),
     [
@@ -128,6 +129,7 @@ def test_sizes_on_resnet50(size, level, attention, published, ours):
     assert gflops(stack(model), 1, 3, *size) == pytest.approx(published, abs=0.51 * 10**-digits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [1, 2, 3])
 def test_in_full_the_relations_are_stacked(level):
     """The network's own long way is the twin's: the same numbers for the same operations, and back again."""

@@ -11,7 +11,8 @@ import pytest
 from matplotlib import rcParams
 
 from regard.explain.figures.svg import PALETTE, Chart
-from regard.report.charts import accuracy_chart, ap_histogram, cmc_chart, histogram_chart, loss_chart, pair_histogram
+from regard.report.charts import ap_histogram, cmc_chart, histogram_chart, pair_histogram
+from regard.report.learning import accuracy_chart, loss_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from regard.calibration.reliability import Threshold, reliability
 from regard.calibration.similarity import Calibration
-from regard.report.evidence import interval_chart, png, reliability_chart
+from regard.explain.figures.map_figures import figure_bytes
+from regard.report.evidence import interval_chart, reliability_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 FIGURES = {
@@ -78,7 +79,7 @@ def test_reliability_is_drawn_where_it_lies():
     "make", [lambda: interval_chart(FIGURES, DIFFERENCES, "baseline"), lambda: reliability_chart(*a_calibration())]
 )
 def test_a_png_is_light_and_large_enough_to_read(make):
-    picture = Image.open(io.BytesIO(png(make()))).convert("L")
+    picture = Image.open(io.BytesIO(figure_bytes(make().figure))).convert("L")
     assert picture.width >= 900
     assert np.asarray(picture).mean() > 225
     assert np.asarray(picture).min() < 60

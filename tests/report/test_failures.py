@@ -7,7 +7,7 @@ import pytest
 
 from regard.errors import ConfigError
 from regard.metrics import FeatureSet, RankingReport, evaluate_ranking, rank
-from regard.report.failures import hardest
+from regard.report.ranked import hardest
 from regard.structures import Ranking
 
 DISTANCES = np.array([[0.1, 0.2, 0.3], [0.05, 0.2, 0.3], [0.4, 0.5, 0.6], [0.4, 0.5, 0.6], [0.01, 0.02, 0.03]])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regard.report.evidence import png
-from regard.report.robustness_chart import robustness_chart
+from regard.explain.figures.map_figures import figure_bytes
+from regard.report.evidence import robustness_chart
 
 CLEAN = {"mAP": 0.8, "rank-1": 0.9, "mINP": 0.5}
 
@@ -51,7 +51,7 @@ def test_every_part_is_drawn_inside_the_picture(found, axes):
         assert edge.y0 - 1 <= box.y0 <= box.y1 <= edge.y1 + 1
     for one, other in itertools.combinations(boxes, 2):
         assert one.x1 <= other.x0 or one.y0 >= other.y1
-    with Image.open(io.BytesIO(png(chart))) as picture:
+    with Image.open(io.BytesIO(figure_bytes(chart.figure))) as picture:
         assert len(np.unique(np.asarray(picture.convert("L")))) > 20
     assert "<svg" in chart.svg()
 

@@ -22,7 +22,7 @@ from regard.metrics import RankingReport
 from regard.recipes import read_recipe
 from regard.report import SECTIONS, gather
 from regard.report.charts import cmc_chart, histogram_chart, pair_histogram
-from regard.report.run_charts import training_charts
+from regard.report.learning import training_charts
 from regard.report.runs_page import RunFindings, RunsReport, render_runs
 from regard.report.score_table import score_cells
 

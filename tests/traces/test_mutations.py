@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import test_augmentation
 import test_rates
@@ -161,7 +162,10 @@ MUTATIONS = [
     Mutation("sampler", "epochs", SA, "data.sampler=pk", True),
     Mutation(
         "left-over pictures", "epochs", BASE,
-        instead(samplers.PKBatchSampler, "plan", lambda self, rng: samplers.draw_rounds(self.pids, 16, 4, 4, rng)),
+        instead(
+            samplers.PKBatchSampler, "plan",
+            lambda self, rng: samplers.draw_rounds(np.asarray(self.pids), 16, 4, 4, rng),
+        ),
     ),
     Mutation("default of erasing", "pictures", APNET, setting("data", erasing=0.4), True),
     Mutation("default of erasing_area", "pictures", BASE, setting("data", erasing_area=[0.02, 0.33]), True),

@@ -1,15 +1,17 @@
-"""What several verbs take: ``--set OPTION=VALUE``, numbers with bounds, files and folders to write."""
+"""What several verbs take: ``--set OPTION=VALUE``, sizes, numbers with bounds, files to write; and how they end."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+import json
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from regard.errors import ConfigError, StorageError
 from regard.parsing import parse_yaml
-from regard.storage import check_writable
+from regard.storage import check_writable, write_atomic
 
 __all__ = [
     "MASK_THRESHOLD",
@@ -17,11 +19,15 @@ __all__ = [
     "SEEDS",
     "add_device",
     "between",
+    "close_with",
+    "eval_changes",
     "output_file",
     "output_folder",
+    "parse_size",
     "read_option",
     "read_options",
     "refuse_repeats",
+    "write_json",
 ]
 
 MAX_DPI = 2400
@@ -29,6 +35,15 @@ MAX_DPI = 2400
 
 MASK_THRESHOLD = "lowest gray of a person (100; 1 in a data set's own masks, but for JPEG and WebP)"
 """Help of ``--mask-threshold``."""
+
+EVAL_SETTINGS = (
+    "precision", "metric", "ap", "flip", "five_crops", "rerank", "expansion", "ignore_cameras", "protocol", "cmc",
+    "unmatched", "junk",
+)  # fmt: skip
+"""Of the ``eval`` section, what command lines change."""
+
+MAX_SIDE = 4096
+"""Pixels of an input's height or width, as in recipes."""
 
 SEEDS = (0, 2**53 - 1)
 """Lowest and highest seed of a drawing."""
@@ -75,11 +90,33 @@ def refuse_repeats(settings: Iterable[str]) -> None:
         given.append(key)
 
 
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Height and width of ``256x128``.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise ConfigError(f"--size {text!r} wants HEIGHTxWIDTH in pixels, for example 256x128")
+    if max(int(height), int(width)) > MAX_SIDE:
+        raise ConfigError(f"--size {text!r} is larger than {MAX_SIDE}x{MAX_SIDE}; choose a smaller one, as 256x128")
+    return int(height), int(width)
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Declare ``--device``, which the command line prefers for as long as the verb runs."""
     parser.add_argument(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1 (a GPU by its number), mps (default: a GPU, if any)"
     )
+
+
+def eval_changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the ``eval`` section that a verb's arguments change."""
+    given = {name: getattr(arguments, name, None) for name in EVAL_SETTINGS}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def between(low: int, high: int) -> Callable[[str], int]:
@@ -94,19 +131,36 @@ def between(low: int, high: int) -> Callable[[str], int]:
     return whole
 
 
-def output_file(text: str) -> Path:
+def output_file(text: str, *, folder: bool = False) -> Path:
     """A file to write, as the type of an argument: whether it can be written is known before the work begins."""
-    return _output(text, folder=False)
-
-
-def output_folder(text: str) -> Path:
-    """A folder to write into, as the type of an argument."""
-    return _output(text, folder=True)
-
-
-def _output(text: str, *, folder: bool) -> Path:
     try:
         check_writable(text, folder=folder)
     except StorageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return Path(text)
+
+
+def output_folder(text: str) -> Path:
+    """A folder to write into, as the type of an argument."""
+    return output_file(text, folder=True)
+
+
+def write_json(file: Path | None, content: Mapping[str, Any]) -> None:
+    """Write plain values as JSON, where a file was asked for."""
+    if file is not None:
+        write_atomic(file, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def close_with(written: Iterable[str | Path | None] = (), score: str = "", then: Iterable[str | Path] = ()) -> None:
+    """Print the closing line of a command: what was written, the score, the next command; it stays with ``--quiet``.
+
+    Args:
+        written: files and folders; None stands for one that was not asked for.
+        score: what was found, where that is a number or two.
+        then: arguments of the command to go on with, after ``regard``.
+    """
+    places = ", ".join(str(place) for place in written if place is not None)
+    command = shlex.join(str(argument) for argument in then)
+    parts = [f"wrote {places}" if places else "", score, f"next: regard {command}" if command else ""]
+    if any(parts):
+        print("; ".join(part for part in parts if part))

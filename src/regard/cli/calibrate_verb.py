@@ -11,15 +11,14 @@ be trusted go into the model's calibration.json; regard.load reads it, regard.ve
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regard.cli.arguments import SEEDS, add_device, between, output_file
+from regard.cli.arguments import SEEDS, add_device, between, close_with, output_file, write_json
 from regard.wording import count, table
 
 if TYPE_CHECKING:
-    from regard.evaluation.calibrate import Calibrated
+    from regard.evaluation.verify import Calibrated
 
 OWN_DATA = (
     "note: these are the people the run is scored on. The quality above is of people left out of each fit, but for "
@@ -29,52 +28,40 @@ OWN_DATA = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("run", type=Path, help="run folder, or a folder a model was saved in")
-    parser.add_argument("--data", metavar="NAME", help="data set (default: looked up in --root, or the run's own)")
-    parser.add_argument("--root", type=Path, help="folder of the data set")
-    parser.add_argument("--curve", choices=("auto", "isotonic", "logistic"), default="auto", help="form of the curve")
-    parser.add_argument("--prior", type=float, default=0.5, help="share of same-person pairs to assume (default: 0.5)")
-    parser.add_argument(
-        "--rates", type=float, nargs="+", metavar="RATE", help="false-alarm rates to set thresholds for"
-    )
-    parser.add_argument(
-        "--pairs", type=between(1, 10**8), default=200_000, metavar="N", help="pairs of two people to draw"
-    )
-    parser.add_argument("--seed", type=between(*SEEDS), default=0, help="of the drawing, and of the split of people")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write calibration and reliability to a file")
-    parser.add_argument("--png", type=output_file, metavar="FILE", help="draw the reliability and the curve")
+    add = parser.add_argument
+    add("run", type=Path, help="run folder, or a folder a model was saved in")
+    add("--data", metavar="NAME", help="data set (default: looked up in --root, or the run's own)")
+    add("--root", type=Path, help="folder of the data set")
+    add("--curve", choices=("auto", "isotonic", "logistic"), default="auto", help="form of the curve")
+    add("--prior", type=float, default=0.5, help="share of same-person pairs to assume (default: 0.5)")
+    add("--rates", type=float, nargs="+", metavar="RATE", help="false-alarm rates to set thresholds for")
+    add("--pairs", type=between(1, 10**8), default=200_000, metavar="N", help="pairs of two people to draw")
+    add("--seed", type=between(*SEEDS), default=0, help="of the drawing, and of the split of people")
+    add("--json", type=output_file, metavar="FILE", help="write calibration and reliability to a file")
+    add("--png", type=output_file, metavar="FILE", help="draw the reliability and the curve")
     add_device(parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+    add("-q", "--quiet", action="store_true", help="no progress bars")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Calibrate, store and print."""
     from regard.calibration.similarity import RATES
-    from regard.cli.closing import close_with
-    from regard.evaluation.calibrate import calibrate_run
-    from regard.storage import write_atomic
+    from regard.evaluation.verify import calibrate_run
 
     found = calibrate_run(
-        arguments.run,
-        arguments.data,
-        arguments.root,
-        curve=arguments.curve,
-        prior=arguments.prior,
-        rates=arguments.rates or RATES,
-        limit=arguments.pairs,
-        seed=arguments.seed,
-        quiet=arguments.quiet,
-    )
+        arguments.run, arguments.data, arguments.root, curve=arguments.curve, prior=arguments.prior,
+        rates=arguments.rates or RATES, limit=arguments.pairs, seed=arguments.seed, quiet=arguments.quiet,
+    )  # fmt: skip
     print("\n".join(_lines(found)))
-    if arguments.json:
-        columns = ("predicted", "observed", "low", "high", "mass")
-        bins = {name: getattr(found.reliability, name).tolist() for name in columns}
-        content = {**found.calibration.to_dict(), "reliability": bins}
-        write_atomic(arguments.json, (json.dumps(content, indent=2) + "\n").encode())
+    columns = ("predicted", "observed", "low", "high", "mass")
+    bins = {name: getattr(found.reliability, name).tolist() for name in columns}
+    write_json(arguments.json, {**found.calibration.to_dict(), "reliability": bins})
     if arguments.png:
-        from regard.report.evidence import png, reliability_chart
+        from regard.explain.figures.map_figures import figure_bytes
+        from regard.report.evidence import reliability_chart
+        from regard.storage import write_atomic
 
-        write_atomic(arguments.png, png(reliability_chart(found.reliability, found.calibration)))
+        write_atomic(arguments.png, figure_bytes(reliability_chart(found.reliability, found.calibration).figure))
     written = [found.file, arguments.json, arguments.png]
     close_with(written, then=["explain", "pair", arguments.run, "A.jpg", "B.jpg", "-o", "FOLDER"])
 

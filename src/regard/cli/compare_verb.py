@@ -11,70 +11,54 @@ the run's eval folder, so that comparing again is quick. AP has the step form fo
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
-from regard.cli.arguments import add_device, between, output_file
+from regard.cli.arguments import add_device, between, close_with, eval_changes, output_file, write_json
+from regard.storage import encode_text, write_atomic
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder or model folder")
-    parser.add_argument("--baseline", type=Path, metavar="RUN", help="run to compare with (default: the first)")
-    parser.add_argument("--data", metavar="NAME", help="data set (default: looked up in --root, or each run's own)")
-    parser.add_argument("--root", type=Path, help="folder of the data set")
-    parser.add_argument(
-        "--precision", choices=("auto", "fp32", "tf32", "bf16", "fp16"), help="of products (default: each run's own)"
-    )
-    parser.add_argument("--metric", choices=("cosine", "euclidean"), help="distance (default: each run's own)")
-    parser.add_argument("--ap", choices=("step", "trapezoid"), help="form of the average precision (default: step)")
-    switch: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
-    parser.add_argument("--flip", **switch, help="average with the mirrored image (default: each run's own)")
-    parser.add_argument("--rerank", **switch, help="k-reciprocal re-ranking (default: each run's own)")
-    parser.add_argument("--ignore-cameras", **switch, help="matches by the query's own camera count")
-    parser.add_argument("--interval", choices=("percentile", "bca"), default="percentile", help="kind of interval")
-    parser.add_argument(
-        "--resamples", type=between(1, 10**6), default=10_000, metavar="N", help="bootstraps and sign flips"
-    )
-    parser.add_argument("--no-speed", action="store_true", help="do not measure images/s")
-    parser.add_argument("--md", type=output_file, metavar="FILE", help="write the tables as Markdown")
-    parser.add_argument("--csv", type=output_file, metavar="FILE", help="write a line per run and figure")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write everything")
-    parser.add_argument("--png", type=output_file, metavar="FILE", help="draw the intervals")
+    add, switch = parser.add_argument, argparse.BooleanOptionalAction
+    add("runs", type=Path, nargs="+", metavar="RUN", help="run folder or model folder")
+    add("--baseline", type=Path, metavar="RUN", help="run to compare with (default: the first)")
+    add("--data", metavar="NAME", help="data set (default: looked up in --root, or each run's own)")
+    add("--root", type=Path, help="folder of the data set")
+    add("--precision", choices=("auto", "fp32", "tf32", "bf16", "fp16"), help="of products (default: each run's own)")
+    add("--metric", choices=("cosine", "euclidean"), help="distance (default: each run's own)")
+    add("--ap", choices=("step", "trapezoid"), help="form of the average precision (default: step)")
+    add("--flip", action=switch, help="average with the mirrored image (default: each run's own)")
+    add("--rerank", action=switch, help="k-reciprocal re-ranking (default: each run's own)")
+    add("--ignore-cameras", action=switch, help="matches by the query's own camera count")
+    add("--interval", choices=("percentile", "bca"), default="percentile", help="kind of interval")
+    add("--resamples", type=between(1, 10**6), default=10_000, metavar="N", help="bootstraps and sign flips")
+    add("--no-speed", action="store_true", help="do not measure images/s")
+    add("--md", type=output_file, metavar="FILE", help="write the tables as Markdown")
+    add("--csv", type=output_file, metavar="FILE", help="write a line per run and figure")
+    add("--json", type=output_file, metavar="FILE", help="write everything")
+    add("--png", type=output_file, metavar="FILE", help="draw the intervals")
     add_device(parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+    add("-q", "--quiet", action="store_true", help="no progress bars")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Compare, print, and write what was asked for."""
-    from regard.cli.closing import close_with
     from regard.evaluation.compare_runs import compare_runs
-    from regard.storage import encode_text, write_atomic
 
-    changes = {
-        name: getattr(arguments, name) for name in ("precision", "metric", "ap", "flip", "rerank", "ignore_cameras")
-    }
     found = compare_runs(
-        arguments.runs,
-        baseline=arguments.baseline,
-        name=arguments.data,
-        root=arguments.root,
-        changes={key: value for key, value in changes.items() if value is not None},
-        method=arguments.interval,
-        resamples=arguments.resamples,
-        speed=not arguments.no_speed,
-        quiet=arguments.quiet,
-    )
+        arguments.runs, baseline=arguments.baseline, name=arguments.data, root=arguments.root,
+        changes=eval_changes(arguments), method=arguments.interval, resamples=arguments.resamples,
+        speed=not arguments.no_speed, quiet=arguments.quiet,
+    )  # fmt: skip
     print(found)
     if arguments.md:
         write_atomic(arguments.md, encode_text(found.to_markdown()))
     if arguments.csv:
         write_atomic(arguments.csv, encode_text(found.to_csv()))
-    if arguments.json:
-        write_atomic(arguments.json, (json.dumps(found.to_dict(), indent=2) + "\n").encode())
+    write_json(arguments.json, found.to_dict())
     if arguments.png:
-        from regard.report.evidence import interval_chart, png
+        from regard.explain.figures.map_figures import figure_bytes
+        from regard.report.evidence import interval_chart
 
         figures = {row.label: {name: tuple(row.figures[name]) for name in found.shown} for row in found.rows}
         differences = {
@@ -83,5 +67,5 @@ def run(arguments: argparse.Namespace) -> None:
         }
         chart = interval_chart(figures, differences, found.baseline, found.corrected)
         assert chart is not None
-        write_atomic(arguments.png, png(chart))
+        write_atomic(arguments.png, figure_bytes(chart.figure))
     close_with([arguments.md, arguments.csv, arguments.json, arguments.png], then=["report", *arguments.runs])

@@ -20,8 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from regard.cli import labels_verb
-from regard.cli.arguments import output_file, read_option, read_options, refuse_repeats
+from regard.cli.arguments import close_with, output_file, read_option, read_options, refuse_repeats
 from regard.errors import ConfigError
+from regard.storage import write_atomic
+
+CROWD = (
+    "train_ids", "test_ids", "cameras", "per_camera", "seed", "city", "difficulty", "height", "width", "distractors",
+    "junk",
+)  # fmt: skip
+"""Options of ``make`` that the crowd takes as they are."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +83,6 @@ def add_check(verbs: Any) -> None:
 
 def make(arguments: argparse.Namespace) -> None:
     """Make the crowd and say what it holds."""
-    from regard.cli.closing import close_with
     from regard.crowd import make_crowd
     from regard.data import load_dataset
     from regard.threads import check_processes
@@ -84,18 +90,8 @@ def make(arguments: argparse.Namespace) -> None:
     refuse_repeats(arguments.set)
     make_crowd(
         arguments.root,
-        train_ids=arguments.train_ids,
-        test_ids=arguments.test_ids,
-        cameras=arguments.cameras,
-        per_camera=arguments.per_camera,
-        seed=arguments.seed,
-        city=arguments.city,
-        difficulty=arguments.difficulty,
+        **{name: vars(arguments)[name] for name in CROWD},
         knobs=dict(_knob(text) for text in arguments.set),
-        height=arguments.height,
-        width=arguments.width,
-        distractors=arguments.distractors,
-        junk=arguments.junk,
         workers=check_processes(arguments.workers, "workers"),
         progress=not arguments.quiet,
     )
@@ -106,19 +102,12 @@ def make(arguments: argparse.Namespace) -> None:
 def check(arguments: argparse.Namespace) -> int:
     """Check what is in a folder and say it; 2 where something is wrong."""
     from regard.data.datasets.inspection import inspect_all
-    from regard.storage import write_atomic
 
     options = read_options(arguments.set, "boxes=labeled")
     if options and arguments.data is None:
         raise ConfigError("--set gives an option of one data set, but --data does not say which; add --data NAME")
-    reports = inspect_all(
-        arguments.root,
-        arguments.data,
-        quick=arguments.quick,
-        workers=arguments.workers,
-        progress=not arguments.quiet,
-        **options,
-    )
+    how = {"quick": arguments.quick, "workers": arguments.workers, "progress": not arguments.quiet}
+    reports = inspect_all(arguments.root, arguments.data, **how, **options)
     print("\n\n".join(map(str, reports)))
     if arguments.json:
         content = {"datasets": [report.to_dict() for report in reports]}

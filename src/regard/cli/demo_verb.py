@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.arguments import between, output_folder
+from regard.cli.arguments import between, close_with, output_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the demo and say what came out."""
-    from regard.cli.closing import close_with
     from regard.demo import run_demo
 
     demo = run_demo(

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.arguments import add_device, output_file
+from regard.cli.arguments import add_device, close_with, output_file, parse_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +50,6 @@ def run(arguments: argparse.Namespace) -> None:
     """Embed and say what became of the pictures."""
     from tqdm import tqdm
 
-    from regard.cli.closing import close_with
-    from regard.cli.search_verb import parse_size
     from regard.data.listing import noting
     from regard.errors import ConfigError, DataError
     from regard.gallery.embedder import Embedder

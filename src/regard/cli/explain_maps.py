@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +15,9 @@ from regard.evaluation.run import Run
 from regard.explain.attention import attention_of, spatial_map
 from regard.explain.features import feature_maps, reduce_channels
 from regard.explain.figures.attention_figure import attention_figure
-from regard.explain.figures.feature_figure import MapRow, feature_grid, feature_pictures, png_bytes
 from regard.explain.figures.map_figures import FORMATS, figure_bytes
-from regard.explain.figures.overlay import Picture
-from regard.explain.figures.pair_figure import pair_figure
-from regard.explain.figures.paper_sheet import paper_sheet
+from regard.explain.figures.map_grids import MapRow, feature_grid, feature_pictures, pair_figure, paper_sheet
+from regard.explain.figures.overlay import png_bytes
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.explain.heads import head_heat, pair_heat
 from regard.storage import plain_text, write_atomic
@@ -36,12 +35,7 @@ def attention(arguments: argparse.Namespace) -> None:
         write_figure(attention_figure(path, found, index), arguments.output / name, arguments)
         write_arrays(arguments.output / f"{name}.npz", {key: value.values[index] for key, value in found.items()})
         said[name] = {
-            key: {
-                "over": value.over,
-                "meaning": value.meaning,
-                "shape": value.values[index].shape,
-                **_figures(value.values[index]),
-            }
+            key: {"over": value.over, "meaning": value.meaning, **_figures(value.values[index])}
             for key, value in found.items()
         }
     write_json(arguments.output / "attention.json", {**described(opened), "pictures": said})
@@ -61,13 +55,9 @@ def pair(arguments: argparse.Namespace) -> None:
     write_figure(figure, arguments.output / "pair", arguments)
     maps = {f"{name}.{side}": getattr(heat, side) for name, heat in found.items() for side in ("first", "second")}
     write_arrays(arguments.output / "pair.npz", maps)
-    content = {
-        **described(opened),
-        "first": str(arguments.first),
-        "second": str(arguments.second),
-        "cosine": cosine,
-        "similarity": {name: heat.similarity for name, heat in found.items()},
-    }
+    pictures = {"first": str(arguments.first), "second": str(arguments.second)}
+    similarity = {name: heat.similarity for name, heat in found.items()}
+    content = {**described(opened), **pictures, "cosine": cosine, "similarity": similarity}
     write_json(arguments.output / "pair.json", content)
 
 
@@ -76,21 +66,12 @@ def cam(arguments: argparse.Namespace) -> None:
     (opened,) = opened_runs([arguments.run], arguments.size)
     images = opened.batch(arguments.images)
     found = head_heat(opened.model, images, arguments.head, arguments.label)
-    names = names_of(arguments.images)
-    rows = [
-        MapRow(
-            name,
-            path,
-            {head: heat.maps[index] for head, heat in found.items()},
-            {head: f"label {heat.labels[index]}" for head, heat in found.items()},
-        )
-        for index, (path, name) in enumerate(zip(arguments.images, names))
-    ]
-    for row in rows:
-        for head, values in row.maps.items():
-            stem = arguments.output / row.label / head.replace(" ", ".")
-            write_arrays(stem.with_name(f"{stem.name}.npy"), values)
-            _write_pictures(stem, row.picture, values)
+    names, rows = names_of(arguments.images), []
+    for index, (path, name) in enumerate(zip(arguments.images, names)):
+        maps = {head: heat.maps[index] for head, heat in found.items()}
+        rows.append(MapRow(name, path, maps, {head: f"label {heat.labels[index]}" for head, heat in found.items()}))
+        for head, values in maps.items():
+            _write_map(arguments.output / name / head.replace(" ", "."), path, values, values)
     write_figure(feature_grid(rows), arguments.output / "cam", arguments)
     write_arrays(arguments.output / "cam.npz", {head: heat.maps for head, heat in found.items()})
     said = {
@@ -115,18 +96,17 @@ def features(arguments: argparse.Namespace) -> None:
             rows.append(MapRow(f"{opened.label}\n{name}", path, values))
             for layer, found in maps.items():
                 stem = arguments.output / file_name(opened.label) / f"{name}.{layer}"
-                write_arrays(stem.with_name(f"{stem.name}.npy"), found[index : index + 1])
-                _write_pictures(stem, path, values[layer], limits)
-                said.append({**described(opened), "picture": name, "layer": layer, "shape": found[index].shape,
-                             **_figures(found[index])})  # fmt: skip
+                _write_map(stem, path, found[index : index + 1], values[layer], limits)
+                said.append({**described(opened), "picture": name, "layer": layer, **_figures(found[index])})
     write_figure(feature_grid(rows, limits), arguments.output / "grid", arguments)
     write_json(arguments.output / "features.json", {"channel": arguments.channel, "maps": said})
 
 
-def _write_pictures(
-    stem: Path, picture: Picture, values: np.ndarray, limits: tuple[float, float] | None = None
+def _write_map(
+    stem: Path, picture: Path, array: np.ndarray, values: np.ndarray, limits: tuple[float, float] | None = None
 ) -> None:
-    """One map, (h, w), as pictures of four kinds beside each other."""
+    """An array, and the map (h, w) that is made of it as pictures of four kinds."""
+    write_arrays(stem.with_name(f"{stem.name}.npy"), array)
     for kind, image in feature_pictures(picture, values, limits).items():
         write_atomic(stem.with_name(f"{stem.name}.{kind}.png"), png_bytes(image))
 
@@ -138,14 +118,12 @@ def sheet(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"-o {arguments.output} ends in {form!r}, wanted .png, .svg or .pdf")
     systems = {run.label: _shown(run, arguments) for run in opened_runs(arguments.runs, arguments.size)}
     partner = arguments.partner.name if arguments.partner else "the mirrored picture"
-    notes = {
+    note = {
         "cam": f"Grad-CAM of the similarity to {partner}",
         "attention": "attention, each map from its lowest to its highest value",
         "features": "mean over channels, each map from its lowest to its highest value",
-    }
-    figure = paper_sheet(
-        arguments.images, systems, width=arguments.width, dpi=arguments.dpi, note=notes[arguments.show]
-    )
+    }[arguments.show]
+    figure = paper_sheet(arguments.images, systems, width=arguments.width, dpi=arguments.dpi, note=note)
     write_atomic(arguments.output, figure_bytes(figure, form, arguments.dpi))
     print(arguments.output)
 
@@ -161,13 +139,12 @@ def _shown(opened: Run, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
         return shown
     if arguments.show == "features":
         return {layer: reduce_channels(found) for layer, found in feature_maps(opened.model, images).items()}
-    mirrored = images.flip(3)
-    partners = opened.batch([arguments.partner]).expand_as(images) if arguments.partner else mirrored
+    partners = opened.batch([arguments.partner]).expand_as(images) if arguments.partner else images.flip(3)
     return {
         name: similarity_cam(opened.model, layer, images, partners).cpu().numpy()
         for name, layer in attention_layers(opened.model).items()
     }
 
 
-def _figures(values: np.ndarray) -> dict[str, float]:
-    return {"lowest": float(values.min()), "highest": float(values.max()), "mean": float(values.mean())}
+def _figures(values: np.ndarray) -> dict[str, Any]:
+    return {"shape": values.shape, "lowest": values.min(), "highest": values.max(), "mean": values.mean()}

@@ -40,9 +40,8 @@ def correlation(arguments: argparse.Namespace) -> None:
     found: dict[str, Correlation] = {}
     for label, array in _maps(arguments).items():
         found[label] = correlate(array, arguments.axis)
-        write_arrays(
-            arguments.output / f"{label.replace(' ', '.').replace('/', '_')}.{arguments.axis}.npy", found[label].matrix
-        )
+        name = label.replace(" ", ".").replace("/", "_")
+        write_arrays(arguments.output / f"{name}.{arguments.axis}.npy", found[label].matrix)
     write_figure(correlation_figure(found), arguments.output / "correlation", arguments)
     write_json(arguments.output / "correlation.json", {label: result.to_dict() for label, result in found.items()})
     width = max(map(len, found))
@@ -111,7 +110,7 @@ def precision(arguments: argparse.Namespace) -> None:
     print(f"{splits.label}: {count(len(pairs), noun)} of {count(len(set(pids.tolist())), 'person')}\n")
     print(precision_table(rows), end="\n\n")
     write_figure(precision_figure(rows), arguments.output / "precision", arguments)
-    write_json(arguments.output / "precision.json", [row.to_dict() for row in rows])
+    write_json(arguments.output / "precision.json", [row._asdict() for row in rows])
 
 
 def _masked(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
@@ -120,7 +119,7 @@ def _masked(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
     roots = LabelRoots(
         mask_root=arguments.masks, coco=arguments.coco, mask_threshold=arguments.mask_threshold, tolerance=1
     )
-    if not places_of(roots) and not any(has_label(sample, "mask") for sample in samples):
+    if not _places(roots) and not any(has_label(sample, "mask") for sample in samples):
         configs = (own_config(folder) for folder in arguments.runs)
         files = [config.data.label_files.get(splits.name) for config in configs if config]
         found = [one for one in files if one and (one.mask_root or one.coco)]
@@ -131,7 +130,7 @@ def _masked(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
         return samples
     if roots.mask_threshold and not roots.mask_root:
         samples, _ = attach_labels(samples, splits.root, LabelRoots(mask_threshold=roots.mask_threshold))
-    elsewhere, own, more = places_of(roots), samples, ""
+    elsewhere, own, more = _places(roots), samples, ""
     if elsewhere:
         own = [replace(sample, mask=None) for sample in samples]
     named, coverage = attach_labels(own, splits.root, roots)
@@ -144,8 +143,8 @@ def _masked(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
     return named
 
 
-def places_of(roots: LabelRoots) -> str:
-    """Return where masks are looked for besides the data set, in words."""
+def _places(roots: LabelRoots) -> str:
+    """Where masks are looked for besides the data set, in words."""
     return " and ".join(str(place) for place in (roots.mask_root, roots.coco) if place)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from regard.cli.search_verb import parse_size
+from regard.cli.arguments import parse_size
 from regard.evaluation.run import Run, open_run, open_runs
 from regard.explain.figures.map_figures import figure_bytes
 from regard.storage import plain_text, write_atomic
@@ -79,6 +79,6 @@ def _plain(content: Any) -> Any:
         return {key: _plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
         return [_plain(value) for value in content]
-    if isinstance(content, float | np.floating):
-        return float(content) if np.isfinite(content) else None
-    return content.item() if isinstance(content, np.generic) else content
+    if isinstance(content, np.ndarray | np.generic):
+        return _plain(content.tolist())
+    return None if isinstance(content, float) and not np.isfinite(content) else content

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from regard.cli.explain_runs import write_figure, write_json
 from regard.errors import ConfigError
 from regard.evaluation.run import Run, open_runs, run_labels
 from regard.evaluation.scoring import further_figures
-from regard.explain.figures.svg import Chart, text_width
+from regard.explain.figures.draw import FONT
+from regard.explain.figures.svg import INK, Chart, text_width
 from regard.metrics.pair_sampling import sample_pairs
-from regard.report.answers import run_answers
+from regard.report.answers import run_answers, run_lists
 from regard.report.camera_pairs import camera_pair_table
-from regard.report.charts import FONT, INK, PairHistogram, cmc_chart, histogram_chart, pair_histogram
-from regard.report.failures import hardest
-from regard.report.ranked import RankedList, find_queries, random_queries, ranked_lists, titled_queries
+from regard.report.charts import PairHistogram, cmc_chart, histogram_chart, pair_histogram
+from regard.report.learning import training_charts
+from regard.report.ranked import find_queries, hardest, random_queries, titled_queries
 from regard.report.ranked_figure import ranked_figure
-from regard.report.run_charts import training_charts
 from regard.run_folder.folders import read_history, run_home
 from regard.wording import file_name
 
@@ -55,7 +52,7 @@ def ranked(arguments: argparse.Namespace) -> None:
         if (other.splits.query, other.splits.gallery) != (first.splits.query, first.splits.gallery):
             raise ConfigError(f"{label} is tested on other pictures than the first run; give all the same with --root")
     picks, notes = _picks(arguments, first)
-    lists = {label: _lists(run, picks, arguments) for label, run in found.items()}
+    lists = {label: run_lists(run, arguments.depth, picks, junk=arguments.junk) for label, run in found.items()}
     write_figure(ranked_figure(lists, notes), arguments.output / "ranked", arguments)
     content = {
         "queries": [
@@ -89,23 +86,12 @@ def _picks(arguments: argparse.Namespace, run: Run) -> tuple[dict[int, str], lis
     return titles, [notes.get(index, "") for index in picks] if notes else []
 
 
-def _lists(run: Run, picks: dict[int, str], arguments: argparse.Namespace) -> list[RankedList]:
-    ranking = run_answers(run, arguments.depth, show_junk=arguments.junk)
-    splits = run.splits
-    return ranked_lists(
-        ranking, splits.query, splits.gallery, run.report().ap, depth=arguments.depth, picks=picks, junk=arguments.junk
-    )
-
-
 def cameras(arguments: argparse.Namespace) -> None:
     """Rank-1 and mAP by query and gallery camera, as a figure, as JSON and as text."""
     found = {}
     for label, run in search_runs(arguments, {}).items():
-        found |= {
-            label: further_figures(
-                run.features("query"), run.features("gallery"), run.config.eval, run.report(), ["cameras"]
-            )["cameras"]
-        }
+        sides = run.features("query"), run.features("gallery")
+        found[label] = further_figures(*sides, run.config.eval, run.report(), ["cameras"])["cameras"]
         print(f"{label}\n{found[label]}\n")
     chart = camera_pair_table(found)
     assert chart is not None  # scoring has found a match
@@ -119,15 +105,18 @@ def curves(arguments: argparse.Namespace) -> None:
     histories = {label: read_history(run_home(folder)) for label, folder in run_labels(arguments.runs).items()}
     labels = list(histories)
     charts = training_charts(histories)
-    content: dict[str, Any] = {label: {"evaluations": _evaluations(histories[label])} for label in labels}
+    scored = {label: [one for one in records if one.get("event") == "eval"] for label, records in histories.items()}
+    content: dict[str, Any] = {
+        label: {"evaluations": [{key: value for key, value in one.items() if key != "event"} for one in found]}
+        for label, found in scored.items()
+    }
     if not arguments.no_eval:
         found = search_runs(arguments, {})
-        charts += [cmc_chart({label: run.report().cmc for label, run in found.items()})]
+        charts += filter(None, [cmc_chart({label: run.report().cmc for label, run in found.items()})])
         for label, run in found.items():
             counted = _distances(run)
-            content[label] |= run.report().to_dict() | {"distances": _plain(counted)}
+            content[label] |= run.report().to_dict() | {"distances": counted._asdict()}
             charts.append(histogram_chart(counted, title=f"Distances, {file_name(label)}"))
-    charts = [chart for chart in charts if chart]
     if not charts:
         raise ConfigError("none of these is a run with metrics.jsonl, so there is no curve; leave --no-eval out")
     names = ["-".join(re.findall(r"\w+", chart.title.lower())) for chart in charts]
@@ -150,16 +139,6 @@ def _name_runs(chart: Chart, labels: list[str]) -> None:
     figure.subplots_adjust(left=room.left * shrunk, right=room.right * shrunk)
     axes.legend(axes.lines, names, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=FONT,
                 labelcolor=INK)  # fmt: skip
-
-
-def _evaluations(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the run was scored while it trained."""
-    return [{key: value for key, value in record.items() if key != "event"} for record in history
-            if record.get("event") == "eval"]  # fmt: skip
-
-
-def _plain(counted: PairHistogram) -> dict[str, Any]:
-    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in counted._asdict().items()}
 
 
 def _distances(run: Run) -> PairHistogram:

@@ -24,50 +24,40 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from regard.cli.arguments import MASK_THRESHOLD, MAX_DPI, SEEDS, add_device, between, output_file, output_folder
+from regard.cli.arguments import (
+    MASK_THRESHOLD,
+    MAX_DPI,
+    SEEDS,
+    add_device,
+    between,
+    close_with,
+    output_file,
+    output_folder,
+)
 from regard.parsing import parse_yaml
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     verbs = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    _attention(verbs)
-    _pair(verbs)
-    _cam(verbs)
-    _features(verbs)
-    _correlation(verbs)
-    _precision(verbs)
-    _ranked(verbs)
-    _cameras(verbs)
-    _curves(verbs)
-    _sheet(verbs)
+    for declare in (
+        _attention, _pair, _cam, _features, _correlation, _precision, _ranked, _cameras, _curves, _sheet,
+    ):  # fmt: skip
+        declare(verbs)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what was asked for."""
     from regard.cli import explain_maps, explain_numbers, explain_search
-    from regard.cli.closing import close_with
 
-    actions = {
-        "attention": explain_maps.attention,
-        "pair": explain_maps.pair,
-        "cam": explain_maps.cam,
-        "features": explain_maps.features,
-        "sheet": explain_maps.sheet,
-        "correlation": explain_numbers.correlation,
-        "precision": explain_numbers.precision,
-        "ranked": explain_search.ranked,
-        "cameras": explain_search.cameras,
-        "curves": explain_search.curves,
-    }
-    actions[arguments.action](arguments)
+    homes = (explain_maps, explain_numbers, explain_search)
+    next(getattr(home, arguments.action) for home in homes if arguments.action in home.__all__)(arguments)
     close_with([arguments.output])
 
 
 def _attention(verbs: Any) -> None:
     attention = _action(verbs, "attention", "the gates, masks, weights and branches of a system, as they are")
-    attention.add_argument("run", type=Path, metavar="RUN", help="run folder or model folder")
-    attention.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures to look at")
+    _pictured(attention)
     _output(attention)
 
 
@@ -83,8 +73,7 @@ def _pair(verbs: Any) -> None:
 
 def _cam(verbs: Any) -> None:
     cam = _action(verbs, "cam", "what speaks for an identity, per head; exact where the head is linear")
-    cam.add_argument("run", type=Path, metavar="RUN", help="run folder or model folder, not stripped")
-    cam.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures of people it was trained on")
+    _pictured(cam, "run folder or model folder, not stripped", "pictures of people it was trained on")
     cam.add_argument(
         "--head", action="append", metavar="NAME", help="global, part0, ds1, ...; repeatable (default: all)"
     )
@@ -94,17 +83,13 @@ def _cam(verbs: Any) -> None:
 
 def _features(verbs: Any) -> None:
     features = _action(verbs, "features", "feature maps of any layer, before and after attention")
-    features.add_argument("run", type=Path, metavar="RUN", help="run folder or model folder")
-    features.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures to look at")
+    _pictured(features)
     _layers(features)
     features.add_argument("--channel", default="mean", metavar="HOW", help="mean, l2, max or a number (%(default)s)")
     features.add_argument(
-        "--range",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
+        "--range", type=float, nargs=2, metavar=("LOW", "HIGH"),
         help="values drawn darkest and brightest (default: own)",
-    )
+    )  # fmt: skip
     _output(features)
 
 
@@ -178,6 +163,13 @@ def _curves(verbs: Any) -> None:
     _output(curves, size=False)
 
 
+def _pictured(
+    parser: argparse.ArgumentParser, run: str = "run folder or model folder", images: str = "pictures to look at"
+) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help=run)
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help=images)
+
+
 def _searched(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders or model folders")
     parser.add_argument("--root", type=Path, help="folder of the data set (default: each run's)")
@@ -187,7 +179,6 @@ def _searched(parser: argparse.ArgumentParser) -> None:
 
 
 def _inches(text: str) -> float:
-    """Width of a sheet."""
     value = parse_yaml(text, f"got {text!r}")
     if type(value) not in (int, float) or not 1 <= value <= 100:
         raise argparse.ArgumentTypeError(f"got {text!r}, wanted inches from 1 to 100")

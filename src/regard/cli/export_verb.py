@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regard.cli.arguments import output_file
+from regard.cli.arguments import close_with, output_file, parse_size
 
 if TYPE_CHECKING:
     from regard.export import Exported
@@ -38,8 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Export, compare and say how far the export is from the network."""
-    from regard.cli.closing import close_with
-    from regard.cli.search_verb import parse_size
     from regard.export.accuracy import find_pictures, int8_loss, open_scored
     from regard.export.exporting import export_run
     from regard.export.formats import check_format

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.arguments import output_folder, read_options
+from regard.cli.arguments import output_folder, parse_size, read_options
 from regard.wording import count
 
 
@@ -31,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Import, report, save."""
-    from regard.cli.search_verb import parse_size
     from regard.models import import_released
 
     model = import_released(

@@ -13,13 +13,14 @@ Labels are those that the data set brings, and those that --masks, --heatmaps or
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import MASK_THRESHOLD, between, output_file, output_folder
-from regard.cli.closing import close_with
+from regard.cli.arguments import MASK_THRESHOLD, between, close_with, output_file, output_folder
 from regard.errors import ConfigError
+from regard.storage import write_atomic
 from regard.wording import count
 
 if TYPE_CHECKING:
@@ -132,7 +133,6 @@ def load(arguments: argparse.Namespace, *, labels: bool = True) -> tuple[list[Sa
 def check(arguments: argparse.Namespace) -> int:
     """Say what labels there are; 2 where something is wrong."""
     from regard.data.labels.check import check_labels
-    from regard.storage import write_atomic
 
     samples, _ = load(arguments)
     report = check_labels(samples, progress=not arguments.quiet)
@@ -147,10 +147,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 def preview(arguments: argparse.Namespace) -> None:
     """Draw a contact sheet."""
-    import io
-
     from regard.data.labels.preview import preview_labels
-    from regard.storage import write_atomic
 
     samples, _ = load(arguments)
     shown = min(arguments.photos, len(samples))

@@ -16,7 +16,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from regard.cli.arguments import SEEDS, add_device, between, output_file
+from regard.cli.arguments import SEEDS, add_device, between, close_with, output_file
 
 PARTS = "training curves cameras map lists attention pairs correlation precision"
 
@@ -56,7 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Find everything out, write the page, say where."""
-    from regard.cli.closing import close_with
     from regard.report import gather
     from regard.report.runs_page import write_runs
 

@@ -19,7 +19,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from regard.cli.arguments import output_folder, refuse_repeats
+from regard.cli.arguments import close_with, output_folder, refuse_repeats
 from regard.errors import ConfigError
 
 
@@ -42,7 +42,6 @@ def run(arguments: argparse.Namespace) -> None:
     """Reproduce, print the table, write page and JSON."""
     import json
 
-    from regard.cli.closing import close_with
     from regard.recipes import list_recipes
     from regard.report.reproduction import write_reproduction
     from regard.reproduce import find_recipe, reproduce

@@ -18,16 +18,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import add_device, output_file
+from regard.cli.arguments import add_device, close_with, output_file
 from regard.wording import count, table
 
 if TYPE_CHECKING:
     import numpy as np
 
     from regard.gallery.record import Answer, Filter, Record
-
-MAX_SIDE = 4096
-"""Pixels of an input's height or width, as in recipes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +65,6 @@ def _json(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search and show."""
-    from regard.cli.closing import close_with
     from regard.cli.gallery_verb import open_gallery
     from regard.storage import write_atomic
 
@@ -203,21 +199,3 @@ def write_picture(arguments: argparse.Namespace, gallery: Any, answer: Answer) -
     buffer = io.BytesIO()
     sheet([row for row in rows if row]).save(buffer, "PNG")
     write_atomic(arguments.picture, buffer.getvalue())
-
-
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Height and width of ``256x128``.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    from regard.errors import ConfigError
-
-    if text is None:
-        return None
-    height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise ConfigError(f"--size {text!r} wants HEIGHTxWIDTH in pixels, for example 256x128")
-    if max(int(height), int(width)) > MAX_SIDE:
-        raise ConfigError(f"--size {text!r} is larger than {MAX_SIDE}x{MAX_SIDE}; choose a smaller one, as 256x128")
-    return int(height), int(width)

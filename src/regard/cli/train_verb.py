@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.arguments import refuse_repeats
+from regard.cli.arguments import close_with, refuse_repeats
 from regard.errors import ConfigError
 
 
@@ -61,7 +61,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 def close(folder: Path) -> None:
     """Say where the trained network is and what it scored, on the process that prints."""
-    from regard.cli.closing import close_with
     from regard.run_folder.folders import read_history
     from regard.runtime.fabric import is_main_process
 

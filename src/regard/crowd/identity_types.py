@@ -151,6 +151,13 @@ class Bottom:
         """Return whether it is a skirt of any length."""
         return self.kind in ("skirt", "longskirt")
 
+    @property
+    def covered(self) -> float:
+        """Return the share of the leg, from the hip, that is in the garment."""
+        if self.is_skirt or self.kind == "none":
+            return 0.0
+        return self.short if self.kind == "shorts" else self.length
+
 
 @dataclass(frozen=True, slots=True)
 class Shoes:

@@ -48,40 +48,17 @@ class Knobs:
 
 PRESETS: dict[str, Knobs] = {
     "easy": Knobs(
-        lookalikes=0.3,
-        lookalike_family=3,
-        lookalike_edits=5,
-        bag_change=0.0,
-        camera_spread=0.6,
-        light_jitter=0.5,
-        native_scale=1.0,
-        noise=0.6,
-        codec=0.6,
-        occlusion=0.1,
-        passersby=0.2,
-        view_spread=0.25,
-        detector_jitter=0.4,
+        lookalikes=0.3, lookalike_family=3, lookalike_edits=5, bag_change=0.0, camera_spread=0.6, light_jitter=0.5,
+        native_scale=1.0, noise=0.6, codec=0.6, occlusion=0.1, passersby=0.2, view_spread=0.25, detector_jitter=0.4,
         truncation=0.0,
     ),
     "normal": Knobs(),
     "hard": Knobs(
-        lookalikes=0.95,
-        lookalike_family=8,
-        lookalike_edits=2,
-        bag_change=0.1,
-        camera_spread=1.8,
-        light_jitter=1.8,
-        native_scale=0.6,
-        blur=1.2,
-        noise=1.5,
-        codec=1.6,
-        occlusion=0.9,
-        passersby=1.0,
-        view_spread=0.6,
-        detector_jitter=1.4,
-        truncation=0.25,
+        lookalikes=0.95, lookalike_family=8, lookalike_edits=2, bag_change=0.1, camera_spread=1.8, light_jitter=1.8,
+        native_scale=0.6, blur=1.2, noise=1.5, codec=1.6, occlusion=0.9, passersby=1.0, view_spread=0.6,
+        detector_jitter=1.4, truncation=0.25,
     ),
-}
+}  # fmt: skip
 
 
 def resolve(difficulty: str, overrides: Mapping[str, Any] | None = None) -> Knobs:

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -43,13 +42,15 @@ class PictureCache:
     def __init__(self, file: Path, count: int):
         self.file = file
         self.places = np.fromfile(file, np.int64, 3 * count, offset=HEAD).reshape(-1, 3)
-        self.pixels = map_pixels(file, count)
+        start = header_size(count)
+        empty = file.stat().st_size == start
+        self.pixels = np.empty(0, np.uint8) if empty else np.memmap(file, np.uint8, "c", offset=start)
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """(h, w, 3) uint8 picture, a view that must not be written to."""
+        """(h, w, 3) uint8 picture; what is written to it stays in memory."""
         start, height, width = self.places[index].tolist()
         return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
 
@@ -102,15 +103,9 @@ def fits(file: Path, digest: bytes, count: int) -> bool:
             if opened.read(len(MAGIC) + DIGEST) != MAGIC + digest:
                 return False
             own = opened.read(DIGEST)
-            return file.stat().st_size >= header_size(count) and own == digest_of_rest(opened)
+            return file.stat().st_size >= header_size(count) and own == stream_digest(opened).encode()
     except OSError:
         return False
-
-
-def digest_of_rest(opened: IO[bytes]) -> bytes:
-    """Digest of places and pixels in an open file."""
-    opened.seek(HEAD)
-    return stream_digest(opened).encode()
 
 
 def write_pictures(file: Path, digest: bytes, samples: Sequence[Sample]) -> None:
@@ -121,21 +116,22 @@ def write_pictures(file: Path, digest: bytes, samples: Sequence[Sample]) -> None
         StorageError: the disk refused.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    places = np.zeros((len(samples), 3), np.int64)
+    places, start = np.zeros((len(samples), 3), np.int64), header_size(len(samples))
     try:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("w+b") as opened:
-                opened.write(bytes(header_size(len(samples))))
-                for place, picture in zip(places, decode(samples)):
-                    place[:] = opened.tell() - header_size(len(samples)), *picture.shape[:2]
+                opened.write(bytes(start))
+                for place, sample in zip(places, samples):
+                    picture = np.ascontiguousarray(read_image(sample.path))
+                    place[:] = opened.tell() - start, *picture.shape[:2]
                     opened.write(picture.data)
+                opened.seek(HEAD)
+                opened.write(places.tobytes())
+                opened.seek(HEAD)
+                own = stream_digest(opened)
                 opened.seek(0)
-                opened.write(MAGIC + digest + bytes(DIGEST) + places.tobytes())
-                opened.flush()
-                own = digest_of_rest(opened)
-                opened.seek(len(MAGIC) + DIGEST)
-                opened.write(own)
+                opened.write(MAGIC + digest + own.encode())
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
@@ -149,15 +145,3 @@ def write_pictures(file: Path, digest: bytes, samples: Sequence[Sample]) -> None
 def header_size(count: int) -> int:
     """Bytes before the first pixel: mark, digests, places, and what rounds it up to whole pages."""
     return -(-(HEAD + count * 24) // 4096) * 4096
-
-
-def map_pixels(file: Path, count: int) -> np.ndarray:
-    """Map the (bytes,) uint8 pixels of a file with ``count`` pictures; what is written to them stays in memory."""
-    if file.stat().st_size == header_size(count):
-        return np.empty(0, np.uint8)
-    return np.memmap(file, np.uint8, "c", offset=header_size(count))
-
-
-def decode(samples: Sequence[Sample]) -> Iterator[np.ndarray]:
-    """Every sample's picture, (h, w, 3) uint8 and contiguous."""
-    return (np.ascontiguousarray(read_image(sample.path)) for sample in samples)

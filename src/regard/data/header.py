@@ -10,17 +10,38 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-__all__ = ["ARRAY", "FORMATS", "MAX_BYTES", "MAX_PIXELS", "Header", "kind_of", "read_header"]
+__all__ = [
+    "ARRAY", "FORMATS", "MAX_BYTES", "MAX_EXTRA", "MAX_PIXELS", "MAX_RATIO", "SMALL", "Header", "check_blob", "kind_of",
+    "read_header",
+]  # fmt: skip
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """Formats that are read, by Pillow's names, told by the bytes themselves, whatever the file is called."""
 
 ARRAY = "NumPy array"
 """Read where it is named as a picture, and none where a folder is searched: see :mod:`regard.data.listing`."""
+
+MARKS = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "GIF": rb"GIF8[79]a",
+    "WEBP": rb"RIFF.{4}WEBP",
+    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "AVIF picture": rb".{4}ftypavi[fs]",
+    "HEIC picture": rb".{4}ftyp(?:hei[cx]|mif1|msf1)",
+    "video": rb"RIFF.{4}AVI |.{4}ftyp|\x1aE\xdf\xa3",
+    ARRAY: rb"\x93NUMPY",
+    "JPEG XL picture": rb"\xff\x0a|.{4}JXL \r\n\x87\n",
+    "JPEG 2000 picture": rb".{4}jP  \r\n\x87\n",
+}
+"""How a file begins, by what it is; the first that fits says so. A BMP file is known by the size of its header too."""
+
+KINDS = tuple(MARKS)
+MARK = re.compile(b"|".join(b"(%b)" % mark for mark in MARKS.values()), re.DOTALL)
 
 MAX_BYTES = 64 << 20
 """Larger files are refused: no person crop is that large."""
@@ -57,8 +78,6 @@ MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
 
 NUMBER_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of a value by the type of a TIFF tag."""
-
-BMP_HEADERS = frozenset(struct.pack("<I", size) for size in (12, 40, 52, 56, 64, 108, 124))
 
 WIDTH, HEIGHT, REDUCED = 256, 257, 254
 DIRECTORIES = frozenset({34665, 34853, 40965})
@@ -99,28 +118,8 @@ def kind_of(head: bytes) -> str:
     Args:
         head: the beginning of a file, 32 bytes of it or more.
     """
-    if head[:3] == b"\xff\xd8\xff":
-        return "JPEG"
-    if head[:8] == b"\x89PNG\r\n\x1a\n":
-        return "PNG"
-    if head[:6] in (b"GIF87a", b"GIF89a"):
-        return "GIF"
-    if head[:4] == b"RIFF":
-        return {b"WEBP": "WEBP", b"AVI ": "video"}.get(head[8:12], "")
-    if head[:2] == b"BM" and head[14:18] in BMP_HEADERS:
-        return "BMP"
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "TIFF"
-    if head[4:8] == b"ftyp":
-        return {b"avif": "AVIF picture", b"avis": "AVIF picture", b"heic": "HEIC picture", b"heix": "HEIC picture",
-                b"mif1": "HEIC picture", b"msf1": "HEIC picture"}.get(head[8:12], "video")  # fmt: skip
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return "video"
-    if head[:6] == b"\x93NUMPY":
-        return ARRAY
-    if head[:2] == b"\xff\x0a" or head[4:12] == b"JXL \r\n\x87\n":
-        return "JPEG XL picture"
-    return "JPEG 2000 picture" if head[4:12] == b"jP  \r\n\x87\n" else ""
+    found = MARK.match(head)
+    return KINDS[(found.lastindex or 0) - 1] if found else ""
 
 
 def read_header(content: bytes) -> Header:
@@ -338,11 +337,4 @@ def check_blob(blob: bytes) -> int:
     return 0
 
 
-WALKS: dict[str, Callable[[bytes], Header]] = {
-    "JPEG": walk_jpeg,
-    "PNG": walk_png,
-    "WEBP": walk_webp,
-    "BMP": walk_bmp,
-    "TIFF": walk_tiff,
-    "GIF": walk_gif,
-}
+WALKS = {"JPEG": walk_jpeg, "PNG": walk_png, "WEBP": walk_webp, "BMP": walk_bmp, "TIFF": walk_tiff, "GIF": walk_gif}

@@ -6,32 +6,37 @@ What a picture would cost is asked before anything is decoded (:mod:`regard.data
 files, of which Pillow spends most of its time outside the decoder. The common ones go to libjpeg-turbo directly, in
 less than half the time and to the same pixels (``benchmarks/loader.py``); whatever is unusual about a file, and whether
 it is damaged, is Pillow's to say.
+
+A NumPy array (``.npy``) is a picture where it is (H, W, 3), or (3, H, W) as tensors lie, of uint8, or of real numbers
+from 0 to 1. Its header is read here, byte by byte, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
-from regard.data.array_picture import pixels_of, read_array_header
 from regard.data.header import (
     ARRAY,
     FORMATS,
     MAX_BYTES,
     MAX_EXTRA,
     MAX_PIXELS,
+    MAX_RATIO,
+    SMALL,
     Header,
     check_blob,
     kind_of,
@@ -40,17 +45,9 @@ from regard.data.header import (
 from regard.errors import DataError
 
 __all__ = [
-    "MAX_BYTES",
-    "MAX_PIXELS",
-    "Picture",
-    "decode_image",
-    "measure_image",
-    "open_image",
-    "read_bytes",
-    "read_image",
-    "read_picture",
-    "to_rgb",
-]
+    "MAX_BYTES", "MAX_PIXELS", "Picture", "decode_image", "list_pictures", "measure_image", "open_image", "read_bytes",
+    "read_image", "read_picture", "to_rgb",
+]  # fmt: skip
 
 Picture = str | Path | Image.Image | np.ndarray
 """A picture as it may be given: a file, a Pillow image, or (H, W, 3) uint8 in RGB."""
@@ -60,8 +57,6 @@ MARKERS = 1 << 17
 
 FEW_SCANS = 16
 """Scans up to which a JPEG file is as cheap as others; the usual progressive one has ten."""
-
-SCAN = re.compile(rb"\xff\xda")
 
 MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 """Pillow's names of kinds of pixels that become RGB without a guess; besides these, 16-bit gray."""
@@ -84,6 +79,17 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> what turns the picture upright."""
+
+MAX_ARRAY_HEADER = 4096
+"""Bytes of a header of a NumPy array; one of three axes takes 118."""
+
+ARRAY_FIELDS = re.compile(
+    r"\{'descr': '(?P<type>[<>|=]?\w{1,8})', 'fortran_order': (?P<fortran>True|False), "
+    r"'shape': \((?P<shape>[\d, ]{0,64})\), ?\}\s*"
+)
+"""The one form in which NumPy writes a header of plain numbers (numpy.lib.format); no other is read."""
+
+WANTED_ARRAY = "expected (H, W, 3) or (3, H, W) of uint8, or of real numbers from 0 to 1; save it so"
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -116,7 +122,7 @@ def read_picture(picture: Picture, name: str = "the picture") -> np.ndarray:
     if isinstance(picture, str | Path):
         return read_image(picture)
     if isinstance(picture, Image.Image):
-        check_size(picture.height, picture.width, name, MAX_PIXELS)
+        check_size(picture.height, picture.width, name)
         with told(name):
             return np.array(to_rgb(turned_upright(picture), name))
     if not isinstance(picture, np.ndarray) or picture.shape[2:] != (3,) or picture.dtype != np.uint8:
@@ -125,8 +131,21 @@ def read_picture(picture: Picture, name: str = "the picture") -> np.ndarray:
             f"{name} is {getattr(picture, 'dtype', type(picture).__name__)}{shape}, expected the path of a picture, a "
             "Pillow image, or an (H, W, 3) uint8 array in RGB; convert it"
         )
-    check_size(picture.shape[0], picture.shape[1], name, MAX_PIXELS)
+    check_size(picture.shape[0], picture.shape[1], name)
     return np.ascontiguousarray(picture)
+
+
+def list_pictures(pictures: Any) -> list[Picture]:
+    """Return several pictures as a list.
+
+    Raises:
+        DataError: it is one picture, or no list of anything.
+    """
+    one = isinstance(pictures, str | Path | Image.Image) or (isinstance(pictures, np.ndarray) and pictures.ndim < 4)
+    if one or isinstance(pictures, bytes) or not isinstance(pictures, Iterable):
+        given = "one picture" if one else type(pictures).__name__
+        raise DataError(f"got {given}, wanted a list of pictures; put it in [ ]")
+    return list(pictures)
 
 
 def read_bytes(path: str | Path, limit: int = MAX_BYTES, what: str = "image") -> bytes:
@@ -149,29 +168,28 @@ def read_bytes(path: str | Path, limit: int = MAX_BYTES, what: str = "image") ->
             if status.st_size > limit:
                 raise DataError(f"'{path}' has more than {limit:,} bytes, expected a smaller {what}; shrink it")
             return file.readall()
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(
             f"cannot open '{path}': there is no {what} of that name; restore it, or read the data set again"
         ) from None
     except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         reason = getattr(error, "strerror", None) or error
         raise DataError(
             f"cannot open '{path}' ({reason}), expected a readable {what}; check the path and its permissions"
         ) from None
 
 
-def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_image(content: bytes, name: str) -> np.ndarray:
     """Decode the bytes of a picture to RGB.
 
     Turned upright by its EXIF orientation. Gray, palette and CMYK pictures are converted, 16-bit gray keeps its upper
-    byte, transparent pixels become black. A NumPy array is read as :mod:`regard.data.array_picture` says.
+    byte, transparent pixels become black. Real numbers of an array are rounded to the nearest of 256 levels.
 
     Args:
         content: the bytes of a file.
         name: what to call it in an error.
-        max_pixels: more are refused before any is decoded.
 
     Returns:
         (H, W, 3) uint8.
@@ -180,14 +198,12 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.
         DataError: empty, no picture of a format that is read, several in one, damaged, of pixels whose scale no file
             says (32 bits), or it claims to be larger or to cost more than any photograph.
     """
-    if (picture := read_plain_jpeg(content, max_pixels)) is not None:
+    if (picture := read_plain_jpeg(content)) is not None:
         return picture
     if kind_of(content[:32]) == ARRAY:
-        array = read_array_header(content, name)
-        check_size(array.height, array.width, name, max_pixels)
-        return pixels_of(content, array, name)
-    examine(content, name, max_pixels)
-    with opened(content, name, max_pixels) as image:
+        return in_levels(read_array(content, name), name)
+    examine(content, name)
+    with opened(content, name) as image:
         return np.array(to_rgb(turned_upright(image), name))
 
 
@@ -200,10 +216,11 @@ def measure_image(path: str | Path) -> tuple[int, int]:
         DataError: as :func:`read_image`, but for what only decoding tells.
     """
     content, name = read_bytes(path), f"'{path}'"
-    is_array = kind_of(content[:32]) == ARRAY
-    header = read_array_header(content, name) if is_array else examine(content, name)
-    check_size(header.height, header.width, name, MAX_PIXELS)
-    if isinstance(header, Header) and (header.format == "TIFF" or any(mark in content for mark in TURNING)):
+    if kind_of(content[:32]) == ARRAY:
+        height, width, _ = read_array(content, name).shape
+        return height, width
+    header = examine(content, name)
+    if header.format == "TIFF" or any(mark in content for mark in TURNING):
         with opened(content, name) as image:
             upright = turned_upright(image)
             return upright.height, upright.width
@@ -228,14 +245,14 @@ def open_image(path: str | Path, what: str) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def opened(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def opened(content: bytes, name: str) -> Iterator[Image.Image]:
     """Bytes that have been examined, opened by Pillow.
 
     Raises:
         DataError: Pillow says that they are damaged, here or in the block.
     """
     with told(name), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        check_size(image.height, image.width, name, max_pixels)
+        check_size(image.height, image.width, name)
         yield image
 
 
@@ -256,7 +273,7 @@ def told(name: str) -> Iterator[None]:
         raise DataError(f"{name} is damaged ({reason}), expected a complete image; restore or remove it") from error
 
 
-def examine(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
+def examine(content: bytes, name: str) -> Header:
     """What a picture claims, where that is not too much.
 
     Raises:
@@ -276,7 +293,7 @@ def examine(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
     except ValueError as error:
         header, excess = None, str(error)
     if header is not None:
-        check_size(header.height, header.width, name, max_pixels)
+        check_size(header.height, header.width, name)
         if header.frames > 1:
             raise DataError(f"{name} holds several pictures (a film or pages), expected one; save the one you mean")
     if header is None or excess:
@@ -284,7 +301,7 @@ def examine(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
     return header
 
 
-def check_size(height: int, width: int, name: str, max_pixels: int) -> None:
+def check_size(height: int, width: int, name: str) -> None:
     """Check that a picture has an area, and not too much of it.
 
     Raises:
@@ -292,43 +309,37 @@ def check_size(height: int, width: int, name: str, max_pixels: int) -> None:
     """
     if height < 1 or width < 1:
         raise DataError(f"{name} is no picture: {height} x {width} pixels have no area; restore or remove it")
-    if height * width > max_pixels:
-        raise DataError(f"{name} claims more than {max_pixels:,} pixels, expected a person crop; shrink or remove it")
+    if height * width > MAX_PIXELS:
+        raise DataError(f"{name} claims more than {MAX_PIXELS:,} pixels, expected a person crop; shrink or remove it")
 
 
 def turned_upright(image: Image.Image) -> Image.Image:
     """Return an image of the same kind of pixels and format, turned as its EXIF says."""
-    turn = UPRIGHT.get(orientation(image))
-    if turn is None:
+    image.load()
+    if isinstance(digits := image.info.get(RAW_EXIF), str):
+        check_blob(bytes.fromhex("".join(digits.split("\n")[3:])))
+    orientation = image.getexif().get(ORIENTATION)
+    if not isinstance(orientation, int) or orientation not in UPRIGHT:
         return image
-    turned = image.transpose(turn)
+    turned = image.transpose(UPRIGHT[orientation])
     turned.format = image.format
     return turned
 
 
-def orientation(image: Image.Image) -> int:
-    """EXIF's word on how a picture lies; 1 is upright."""
-    image.load()
-    if isinstance(digits := image.info.get(RAW_EXIF), str):
-        check_blob(bytes.fromhex("".join(digits.split("\n")[3:])))
-    found = image.getexif().get(ORIENTATION, 1)
-    return found if isinstance(found, int) else 1
-
-
-def read_plain_jpeg(content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray | None:
+def read_plain_jpeg(content: bytes) -> np.ndarray | None:
     """(H, W, 3) of an intact JPEG file in color or gray that nothing has to be turned in; None for any other file.
 
     Its few markers need not be walked: a short file in which few scans can begin costs no more than its pixels.
     """
     if not content.startswith(b"\xff\xd8\xff") or len(content) > MAX_EXTRA or b"Exif\0\0" in content[:MARKERS]:
         return None
-    scans = sum(1 for _ in islice(SCAN.finditer(content), FEW_SCANS + 1))
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content)
-        header = Header("JPEG", int(height), int(width), scans)
-        if scans > FEW_SCANS or header.height * header.width > max_pixels or header.excess(len(content)):
+        most = min(MAX_PIXELS, max(SMALL, MAX_RATIO * len(content)))
+        scans = content.count(b"\xff\xda")
+        if int(height) * int(width) > most or scans > FEW_SCANS or space not in ("YCbCr", "Gray"):
             return None
-        return simplejpeg.decode_jpeg(content, "RGB") if space in ("YCbCr", "Gray") else None
+        return simplejpeg.decode_jpeg(content, "RGB")
     except ValueError:
         return None
 
@@ -341,8 +352,7 @@ def to_rgb(image: Image.Image, name: str = "the picture") -> Image.Image:
         name: what to call it in an error.
 
     Raises:
-        DataError: its pixels are whole or real numbers of 32 bits, of which no file says which is white, or of another
-            kind that has no one color on a screen.
+        DataError: it has another kind of pixels, which has no one color on a screen.
     """
     if image.mode == "RGB":
         return image
@@ -355,3 +365,56 @@ def to_rgb(image: Image.Image, name: str = "the picture") -> Image.Image:
         layers = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layers.size, "black"), layers).convert("RGB")
     return image.convert("RGB")
+
+
+def read_array(content: bytes, name: str) -> np.ndarray:
+    """(H, W, 3) view of the numbers of a ``.npy`` file.
+
+    Raises:
+        DataError: the header is damaged or too large, or of no picture (objects, records, another type or shape), or
+            claims too many pixels, or fewer or more numbers than there are.
+    """
+    form = {1: "<H", 2: "<I", 3: "<I"}.get(content[6]) if len(content) > 6 else None
+    if form is None:
+        raise DataError(f"{name} is a NumPy array of an unknown version, expected 1 to 3; save it again")
+    begin = 8 + struct.calcsize(form)
+    if len(content) < begin:
+        raise DataError(f"{name} is damaged (it ends too early), expected a complete array; save it again")
+    (length,) = struct.unpack_from(form, content, 8)
+    if length > MAX_ARRAY_HEADER:
+        raise DataError(
+            f"{name} has a header of {length:,} bytes, expected {MAX_ARRAY_HEADER:,} at most; save it again"
+        )
+    found = ARRAY_FIELDS.fullmatch(content[begin : begin + length].decode("latin-1"))
+    if found is None or "O" in found["type"]:
+        what = "Python objects" if found else "no plain numbers"
+        raise DataError(f"{name} is a NumPy array of {what}, which is never opened, {WANTED_ARRAY}")
+    kind, order = found["type"].lstrip("<>|="), ">" if found["type"].startswith(">") else "<"
+    if kind not in ("u1", "f2", "f4", "f8"):
+        raise DataError(f"{name} is a NumPy array of {found['type']}, {WANTED_ARRAY}")
+    shape = tuple(int(size) for size in re.findall(r"\d+", found["shape"]))
+    if len(shape) != 3 or (shape[0] == 3) == (shape[2] == 3):
+        which = " and may be either of two pictures" if len(shape) == 3 and shape[0] == 3 else ""
+        raise DataError(f"{name} is a NumPy array of shape {shape}{which}, {WANTED_ARRAY}")
+    first = shape[0] == 3
+    check_size(*(shape[1:] if first else shape[:2]), name)
+    there, wanted = len(content) - begin - length, math.prod(shape) * int(kind[1])
+    if there != wanted:
+        raise DataError(f"{name} holds {there:,} bytes of numbers, expected {wanted:,}; save the array again")
+    values = np.frombuffer(content, order + kind, offset=begin + length)
+    values = values.reshape(shape, order="F" if found["fortran"] == "True" else "C")
+    return np.moveaxis(values, 0, 2) if first else values
+
+
+def in_levels(values: np.ndarray, name: str) -> np.ndarray:
+    """(H, W, 3) uint8 of an array; real numbers are rounded to the nearest of 256 levels.
+
+    Raises:
+        DataError: a real number is not from 0 to 1.
+    """
+    if values.dtype.kind == "f":
+        low, high = values.min(), values.max()
+        if not (low >= 0 and high <= 1):  # also where one is no number
+            raise DataError(f"{name} holds numbers from {low:g} to {high:g}, expected 0 to 1, or uint8; scale them")
+        values = np.rint(values.astype(np.float32) * 255)
+    return np.array(values, np.uint8, order="C")

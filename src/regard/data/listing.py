@@ -25,17 +25,9 @@ from regard.errors import DataError
 from regard.wording import count
 
 __all__ = [
-    "IMAGE_ENDINGS",
-    "OTHER",
-    "Skipped",
-    "is_noting",
-    "is_picture",
-    "list_folders",
-    "list_images",
-    "note",
-    "noting",
+    "IMAGE_ENDINGS", "OTHER", "Skipped", "is_noting", "is_picture", "list_folders", "list_images", "note", "noting",
     "walk_images",
-]
+]  # fmt: skip
 
 IMAGE_ENDINGS = frozenset({".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings, in lower case, by which a file counts as a picture; others are looked into."""
@@ -119,8 +111,7 @@ def note(reason: str, what: str | Path) -> None:
         reason: a noun in the singular that ``s`` makes a plural.
         what: the file or row.
     """
-    notes = _NOTES.get()
-    if notes is not None:
+    if (notes := _NOTES.get()) is not None:
         notes.add(reason, what)
 
 

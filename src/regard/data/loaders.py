@@ -15,6 +15,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -24,18 +25,13 @@ from torch.utils.data import DataLoader, Dataset
 from regard.data.cache import PictureCache
 from regard.data.image import read_image
 from regard.data.labels import stack_targets
-from regard.data.samplers import (
-    Draw,
-    PKBatchSampler,
-    PlannedBatchSampler,
-    Scarce,
-    ShuffleBatchSampler,
-    SortedBatchSampler,
-)
+from regard.data.samplers import Draw, PKBatchSampler, Scarce, ShuffleBatchSampler, SortedBatchSampler
 from regard.errors import ConfigError, DataError, check_choice
 from regard.structures import Batch, Sample
 
-__all__ = ["Crops", "Loader", "WorkerLost", "class_pids", "test_loader", "train_loader"]
+__all__ = [
+    "Corrupt", "Crops", "Loader", "WorkerLost", "class_pids", "picture_name", "test_loader", "train_loader",
+]  # fmt: skip
 
 
 class Transform(Protocol):
@@ -62,11 +58,15 @@ SamplerKind = Literal["pk", "shuffle", "sorted"]
 GROUP = 32
 """Pictures decoded before the first of them is transformed: for the processor's caches a sixth faster than by turns."""
 
+Corrupt = Callable[[np.ndarray, str], np.ndarray]
+"""(h, w, 3) uint8 picture and its name -> a corrupted one, such as :class:`~regard.data.corruptions.Corruption`."""
+
 Labels = Callable[[Sample, tuple[int, int], int], Mapping[str, Any]]
 """Sample, height and width of its stored picture, seed of the draws -> named targets for
 :func:`~regard.data.labels.stack_targets`, such as :class:`~regard.data.labels.TrainingLabels` gives."""
 
 
+@dataclass(eq=False, repr=False)
 class Crops(Dataset[Any]):
     """Samples as a map-style data set that is asked for whole batches.
 
@@ -76,22 +76,20 @@ class Crops(Dataset[Any]):
         transform: applied to every decoded picture.
         labels: what goes into ``Batch.extra`` besides.
         cache: the samples' pictures, decoded; None reads them from their files.
+        corruptions: what is done to a decoded picture first: the first of n to the first n-th of the samples, and so
+            on.
     """
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        pids: Sequence[int],
-        transform: Transform,
-        labels: Labels | None = None,
-        cache: PictureCache | None = None,
-    ):
-        self.samples = samples
-        self.pids = torch.tensor(pids, dtype=torch.int64)
-        self.camids = torch.tensor([sample.camid for sample in samples], dtype=torch.int64)
-        self.transform = transform
-        self.labels = labels
-        self.cache = cache
+    samples: Sequence[Sample]
+    pids: Sequence[int]
+    transform: Transform
+    labels: Labels | None = None
+    cache: PictureCache | None = None
+    corruptions: Sequence[Corrupt] = ()
+
+    def __post_init__(self) -> None:
+        self._pids = torch.tensor(self.pids, dtype=torch.int64)
+        self._camids = torch.tensor([sample.camid for sample in self.samples], dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -102,41 +100,39 @@ class Crops(Dataset[Any]):
         labels: list[Mapping[str, Any]] = []
         try:
             for start in range(0, len(draws), GROUP):
-                labels += self._fill(draws[start : start + GROUP], pixels[start : start + GROUP])
+                group = draws[start : start + GROUP]
+                pictures = [self._picture(draw.index) for draw in group]
+                for draw, picture, place in zip(group, pictures, pixels[start:]):
+                    self.transform(picture, random.Random(draw.seed), place)
+                if self.labels:
+                    labels += [
+                        self.labels(self.samples[draw.index], picture.shape[:2], draw.seed)
+                        for draw, picture in zip(group, pictures)
+                    ]
         except DataError as error:
             return error
         indices = [draw.index for draw in draws]
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        return Batch(images, self.pids[indices], self.camids[indices], {**stack_targets(labels)})
-
-    def _fill(self, draws: Sequence[Draw], out: np.ndarray) -> list[Mapping[str, Any]]:
-        """Put some transformed pictures into (n, H, W, 3) uint8 and return their labels."""
-        pictures = [self._picture(draw.index) for draw in draws]
-        for draw, picture, place in zip(draws, pictures, out):
-            self.transform(picture, random.Random(draw.seed), place)
-        if not self.labels:
-            return [{} for _ in draws]
-        return [
-            self.labels(self.samples[draw.index], picture.shape[:2], draw.seed)
-            for draw, picture in zip(draws, pictures)
-        ]
+        extra = {**stack_targets(labels)} if labels else {}
+        return Batch(images, self._pids[indices], self._camids[indices], extra)
 
     def _picture(self, index: int) -> np.ndarray:
-        """(h, w, 3) uint8 picture of a sample.
+        """(h, w, 3) uint8 picture of a sample; raises DataError for one that cannot be read."""
+        sample = self.samples[index]
+        picture = read_image(sample.path) if self.cache is None else self.cache[index]
+        if not self.corruptions:
+            return picture
+        corrupt = self.corruptions[index * len(self.corruptions) // len(self.samples)]
+        return corrupt(picture, picture_name(sample))
 
-        Raises:
-            DataError: the file cannot be read.
-        """
-        return read_image(self.samples[index].path) if self.cache is None else self.cache[index]
+
+def picture_name(sample: Sample) -> str:
+    """What corruptions are drawn by: folder and file name, the same wherever the data set lies."""
+    return f"{sample.path.parent.name}/{sample.path.name}"
 
 
 class InOrder:
-    """Batch sampler of evaluation: every sample once, in order, nothing random.
-
-    Args:
-        length: number of samples.
-        batch_size: samples in every batch but the last.
-    """
+    """Batch sampler of evaluation: every sample once, in order, nothing random; the last batch may be smaller."""
 
     def __init__(self, length: int, batch_size: int):
         self.length = length
@@ -298,27 +294,14 @@ def train_loader(
     check_choice("sampler", sampler, SamplerKind)
     classes = {pid: label for label, pid in enumerate(class_pids(samples))}
     pids = [classes[sample.pid] for sample in samples]
-    batches: PlannedBatchSampler
+    shared: dict[str, Any] = {"seed": seed, "rank": rank, "world_size": world_size, "keep_last": keep_last}
     if sampler == "shuffle":
-        batches = ShuffleBatchSampler(
-            len(pids), ids_per_batch * images_per_id, seed=seed, rank=rank, world_size=world_size, keep_last=keep_last
-        )
+        batches = ShuffleBatchSampler(len(pids), ids_per_batch * images_per_id, **shared)
     elif sampler == "sorted":
-        batches = SortedBatchSampler(
-            pids, ids_per_batch * images_per_id, seed=seed, rank=rank, world_size=world_size, keep_last=keep_last
-        )
+        batches = SortedBatchSampler(pids, ids_per_batch * images_per_id, **shared)
     else:
         batches = PKBatchSampler(
-            pids,
-            ids_per_batch,
-            images_per_id,
-            seed=seed,
-            rank=rank,
-            world_size=world_size,
-            rounds=rounds,
-            keep_last=keep_last,
-            scarce=scarce,
-            distinct_ids=distinct_ids,
+            pids, ids_per_batch, images_per_id, rounds=rounds, scarce=scarce, distinct_ids=distinct_ids, **shared
         )
     crops = Crops(samples, pids, transform, labels, cache)
     return Loader(crops, batches, seed=seed, workers=workers, pin_memory=pin_memory)
@@ -331,6 +314,7 @@ def test_loader(
     batch_size: int,
     workers: int = 0,  # noqa: PT028
     pin_memory: bool = False,  # noqa: PT028
+    corruptions: Sequence[Corrupt] = (),  # noqa: PT028
 ) -> Loader:
     """Batches of query or gallery, every sample once and in order.
 
@@ -340,6 +324,8 @@ def test_loader(
         batch_size: images in every batch but the last.
         workers: processes that read; they change nothing but speed.
         pin_memory: see :class:`Loader`.
+        corruptions: all samples come under the first, then under the next, and so on; one loader for all of them spares
+            its workers from starting over, and a batch may hold the end of one round and the beginning of the next.
 
     Returns:
         A loader of batches; ``pids`` are as published.
@@ -350,7 +336,8 @@ def test_loader(
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}, expected 1 or more; raise it")
-    crops = Crops(samples, [sample.pid for sample in samples], transform)
+    samples = [*samples] * max(1, len(corruptions))
+    crops = Crops(samples, [sample.pid for sample in samples], transform, corruptions=corruptions)
     return Loader(crops, InOrder(len(samples), batch_size), seed=0, workers=workers, pin_memory=pin_memory)
 
 

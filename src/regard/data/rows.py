@@ -37,12 +37,8 @@ def read_rows(file: Path, required: Sequence[str]) -> Iterator[Row]:
         DataError: it cannot be read, lacks a column or names one twice, has too many columns or too long lines, or a
             row does not fit the header.
     """
-    match file.suffix.lower():
-        case ".parquet":
-            return read_parquet(file, required)
-        case ".csv":
-            return read_csv(file, required)
-    return read_jsonl(file, required)
+    read = {".parquet": read_parquet, ".csv": read_csv}.get(file.suffix.lower(), read_jsonl)
+    return read(file, required)
 
 
 def read_csv(file: Path, required: Sequence[str]) -> Iterator[Row]:

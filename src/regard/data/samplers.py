@@ -10,7 +10,8 @@ have drawn, and an epoch can be entered in the middle.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, get_args
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class Draw(NamedTuple):
     seed: int
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class PlannedBatchSampler:
     """Batch sampler that plans a whole epoch, of which it takes one rank's share of every batch.
 
@@ -46,22 +48,28 @@ class PlannedBatchSampler:
     Args:
         seed: of everything drawn here.
         rank, world_size: this process among R; of a batch's U units it takes [rank * U / R, (rank + 1) * U / R).
+        keep_last: whether what is left over at the end of an epoch is a smaller batch, as far as it divides among the
+            R; else it is dropped.
 
     Raises:
         ConfigError: a number out of range.
     """
 
-    def __init__(self, seed: int, rank: int, world_size: int):
-        if seed < 0:
-            raise ConfigError(f"seed is {seed}, expected 0 or more; set another")
-        if not 0 <= rank < world_size:
-            raise ConfigError(f"rank {rank} of {world_size} processes does not exist; expected 0 to {world_size - 1}")
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.skip = 0
-        self._plan: np.ndarray | None = None
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    keep_last: bool = False
+    epoch: int = field(default=0, init=False)
+    skip: int = field(default=0, init=False)
+    _plan: np.ndarray | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}, expected 0 or more; set another")
+        if not 0 <= self.rank < self.world_size:
+            raise ConfigError(
+                f"rank {self.rank} of {self.world_size} processes does not exist; expected 0 to {self.world_size - 1}"
+            )
 
     def plan(self, rng: np.random.Generator) -> np.ndarray:
         """(batches, U, K) sample indices of an epoch: U units of K images in every batch, U a multiple of R.
@@ -114,6 +122,7 @@ class PlannedBatchSampler:
         return np.random.default_rng((self.seed, self.epoch, stream))
 
 
+@dataclass(eq=False, repr=False)
 class PKBatchSampler(PlannedBatchSampler):
     """Batch sampler for metric losses: every batch is full, the K images of an identity are neighbours.
 
@@ -133,8 +142,8 @@ class PKBatchSampler(PlannedBatchSampler):
         images_per_id: K.
         seed: of everything drawn here.
         rank, world_size: this process among R; it takes identities [rank * P / R, (rank + 1) * P / R) of each batch.
-        rounds: rounds of an epoch; None for as many groups as an identity has.
         keep_last: whether groups left over at the end of the rounds are a batch, as far as they divide among the R.
+        rounds: rounds of an epoch; None for as many groups as an identity has.
         scarce: how an identity with fewer than K images comes to K, see :data:`Scarce` ("repeat" is TriNet's).
         distinct_ids: whether the identities of every batch of ``rounds`` differ; without rounds they always do.
 
@@ -148,31 +157,16 @@ class PKBatchSampler(PlannedBatchSampler):
         [4]
     """
 
-    def __init__(
-        self,
-        pids: Sequence[int] | np.ndarray,
-        ids_per_batch: int,
-        images_per_id: int,
-        *,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        rounds: int | None = None,
-        keep_last: bool = False,
-        scarce: Scarce = "draw",
-        distinct_ids: bool = True,
-    ):
-        super().__init__(seed, rank, world_size)
-        self.pids = np.asarray(pids, dtype=np.int64)
-        self.ids_per_batch = ids_per_batch
-        self.images_per_id = images_per_id
-        self.rounds = rounds
-        self.keep_last = keep_last
-        self.scarce: Scarce = scarce
-        self.distinct_ids = distinct_ids
-        self._check()
+    pids: Sequence[int] | np.ndarray
+    ids_per_batch: int
+    images_per_id: int
+    _: KW_ONLY
+    rounds: int | None = None
+    scarce: Scarce = "draw"
+    distinct_ids: bool = True
 
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         p, k = self.ids_per_batch, self.images_per_id
         if p < 1 or k < 1:
             raise ConfigError(f"a batch of {p} identities with {k} images each is empty; set both to 1 or more")
@@ -197,57 +191,45 @@ class PKBatchSampler(PlannedBatchSampler):
 
     def plan(self, rng: np.random.Generator) -> np.ndarray:
         """(batches, P, K) sample indices of an epoch."""
-        p, k = self.ids_per_batch, self.images_per_id
+        pids, p, k = np.asarray(self.pids), self.ids_per_batch, self.images_per_id
         if self.rounds:
-            groups = draw_rounds(self.pids, p if self.distinct_ids else None, k, self.rounds, rng, scarce=self.scarce)
+            groups = draw_rounds(pids, p if self.distinct_ids else None, k, self.rounds, rng, scarce=self.scarce)
             return cut_batches(groups, p, keep_last=self.keep_last, ranks=self.world_size)
-        groups, first, size = cut_groups(self.pids, k, rng, self.scarce)
+        groups, first, size = cut_groups(pids, k, rng, self.scarce)
         return groups[pick_groups(first, size, p, rng)]
 
 
+@dataclass(eq=False, repr=False)
 class ShuffleBatchSampler(PlannedBatchSampler):
-    """Batch sampler for identity losses alone: all images in random order, each at most once in an epoch.
-
-    What does not fill a batch at the end is dropped, or with ``keep_last`` is a smaller batch. (SA's sampler.)
+    """Batch sampler for identity losses alone: all images in random order, each at most once in an epoch (as SA's).
 
     Args:
         length: number of samples.
         batch_size: images of a batch, over all ranks.
-        seed: of everything drawn here.
-        rank, world_size: this process among R; it takes its R-th part of each batch.
-        keep_last: whether images left over at the end are a batch, as far as they divide among the R.
+        seed, rank, world_size, keep_last: as of :class:`PlannedBatchSampler`.
 
     Raises:
         ConfigError: fewer samples than a batch takes, a batch not divisible by R, a number out of range, or a last
             batch that cannot be kept.
     """
 
-    def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        keep_last: bool = False,
-    ):
-        super().__init__(seed, rank, world_size)
-        if batch_size < 1 or batch_size % world_size:
+    length: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size < 1 or self.batch_size % self.world_size:
             raise ConfigError(
-                f"a batch of {batch_size} images does not divide among {world_size} processes; "
+                f"a batch of {self.batch_size} images does not divide among {self.world_size} processes; "
                 "set ids_per_batch * images_per_id to a multiple"
             )
-        if length < batch_size:
+        if self.length < self.batch_size:
             raise ConfigError(
-                f"a batch asks for {batch_size} images, the training split has {length}; "
+                f"a batch asks for {self.batch_size} images, the training split has {self.length}; "
                 "lower ids_per_batch or images_per_id"
             )
-        if keep_last:
-            check_last(length % batch_size, 1, world_size)
-        self.length = length
-        self.batch_size = batch_size
-        self.keep_last = keep_last
+        if self.keep_last:
+            check_last(self.length % self.batch_size, 1, self.world_size)
 
     def plan(self, rng: np.random.Generator) -> np.ndarray:
         """(batches, B, 1) sample indices of an epoch."""
@@ -268,26 +250,15 @@ class SortedBatchSampler(ShuffleBatchSampler):
     Args:
         pids: identity of every sample; those of an identity keep their order.
         batch_size: images of a batch, over all ranks.
-        seed: of the augmentation alone.
-        rank, world_size: this process among R; it takes its R-th part of each batch.
-        keep_last: as of :class:`ShuffleBatchSampler`.
+        options: as of :class:`ShuffleBatchSampler`; the seed is of the augmentation alone.
 
     Raises:
-        ConfigError: fewer samples than a batch takes, a batch not divisible by R, or a number out of range.
+        ConfigError: as :class:`ShuffleBatchSampler`.
     """
 
-    def __init__(
-        self,
-        pids: Sequence[int] | np.ndarray,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        keep_last: bool = False,
-    ):
-        super().__init__(len(pids), batch_size, seed=seed, rank=rank, world_size=world_size, keep_last=keep_last)
-        self.pids = np.asarray(pids, dtype=np.int64)
+    def __init__(self, pids: Sequence[int] | np.ndarray, batch_size: int, **options: Any):
+        super().__init__(len(pids), batch_size, **options)
+        self.pids = np.asarray(pids)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """(length,) all sample indices, by identity."""
@@ -335,20 +306,22 @@ def cut_batches(units: np.ndarray, size: int, *, keep_last: bool, ranks: int) ->
 
 
 def cut_groups(
-    pids: np.ndarray, k: int, rng: np.random.Generator, scarce: Scarce = "draw"
+    pids: np.ndarray, k: int, rng: np.random.Generator, scarce: Scarce = "draw", *, most: int | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Shuffle the images of every identity and cut them into groups of K.
 
     Args:
         pids: (n,) identities.
         scarce: what becomes of identities with fewer.
+        most: groups that an identity has; None for as many as its images make.
 
     Returns:
         (g, K) sample indices, the groups of an identity being neighbours; and for every identity, in ascending order,
         its first group and its number of groups.
     """
-    shuffled, start, images = shuffle_within(pids, rng)
-    size = np.maximum(images // k, 1)
+    shuffled = np.lexsort((rng.random(len(pids)), pids))
+    _, start, images = np.unique(pids[shuffled], return_index=True, return_counts=True)
+    size = np.clip(images // k, 1, most)
     first = np.cumsum(size) - size
     owner = np.repeat(np.arange(len(size)), size)
     offset = (np.arange(len(owner)) - first[owner])[:, None] * k + np.arange(k)
@@ -372,18 +345,6 @@ def fill_up(images: np.ndarray, k: int, rng: np.random.Generator, scarce: Scarce
     keys = rng.random((len(images), 2 * k))
     keys[np.arange(2 * k) >= repeated[:, None]] = np.inf
     return np.argsort(keys, axis=1)[:, :k] % images[:, None]
-
-
-def shuffle_within(pids: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shuffle the images of every identity.
-
-    Returns:
-        (n,) sample indices, identity by identity in ascending order; and of every identity the position of its first
-        image there and the number of its images.
-    """
-    shuffled = np.lexsort((rng.random(len(pids)), pids))
-    _, start, images = np.unique(pids[shuffled], return_index=True, return_counts=True)
-    return shuffled, start, images
 
 
 def pick_groups(first: np.ndarray, size: np.ndarray, p: int, rng: np.random.Generator) -> np.ndarray:
@@ -419,32 +380,14 @@ def draw_rounds(
     Returns:
         (rounds * identities, K) sample indices.
     """
-    ids = len(np.unique(pids))
-    groups = []
+    drawn = []
     order = np.empty(0, np.int64)
     for done in range(rounds):
-        shuffled, start, images = shuffle_within(pids, rng)
-        place = np.tile(np.arange(k), (ids, 1))
-        few = images < k
-        place[few] = fill_up(images[few], k, rng, scarce)
-        before, order = order, rng.permutation(ids)
-        if p:
-            order = order_round(order, before[len(before) - done * ids % p :], p)
-        groups.append(shuffled[start[order][:, None] + place[order]])
-    return np.concatenate(groups)
-
-
-def order_round(order: np.ndarray, begun: np.ndarray, p: int) -> np.ndarray:
-    """Let the identities that the batch begun does not hold yet go first, as many as it lacks.
-
-    Args:
-        order: the round's identities.
-        begun: identities in the batch so far, fewer than P.
-
-    Returns:
-        The round's identities; in the order given, where that was right already.
-    """
-    if not len(begun):
-        return order
-    first = order[~np.isin(order, begun)][: p - len(begun)]
-    return np.concatenate([first, order[~np.isin(order, first)]])
+        groups, _, size = cut_groups(pids, k, rng, scarce, most=1)
+        before, order = order, rng.permutation(len(size))
+        if p and (begun := before[len(before) - done * len(size) % p :]).size:
+            # those that the batch begun does not hold yet go first, as many as it lacks
+            first = order[~np.isin(order, begun)][: p - len(begun)]
+            order = np.concatenate([first, order[~np.isin(order, first)]])
+        drawn.append(groups[order])
+    return np.concatenate(drawn)

@@ -6,6 +6,8 @@ A source is ``NAME``, ``NAME=FOLDER`` or ``FOLDER``, each with options of the da
     dukemtmc=data/DukeMTMC-reID           in a folder of its own
     data/grid                             whatever data set is there
     cuhk03,boxes=labeled                  with an option
+
+People of the training part may be held out to validate on, so that the test part is looked at once, at the end.
 """
 
 from __future__ import annotations
@@ -19,23 +21,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from regard.data.datasets import detect, load_dataset
 from regard.errors import ConfigError, DataError, UnknownNameError
 from regard.parsing import parse_yaml
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, Sample, Splits
-from regard.wording import distinct, named_with
+from regard.wording import count, distinct, named_with
 
 __all__ = [
-    "Source",
-    "find_source",
-    "merge_sources",
-    "no_training",
-    "place_of",
-    "same_pictures",
-    "source_name",
+    "Source", "find_source", "hold_out", "merge_sources", "no_training", "place_of", "same_pictures", "source_name",
     "split_options",
-]
+]  # fmt: skip
+
+LEFT = 2
+"""People that have to be left to train on where others are held out."""
 
 OPTIONS = re.compile(r"(?:,\w+=[^,]*)+$")
 
@@ -103,7 +104,7 @@ def split_options(text: str) -> tuple[str, dict[str, Any]]:
     if match is None:
         return text, {}
     pairs = [pair.split("=", 1) for pair in match[0][1:].split(",")]
-    if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
+    if twice := [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]:
         raise ConfigError(f"{text}: {twice[0]} is given twice; give it once")
     return text[: match.start()], {key: parse_yaml(value, f"{key}={value}") for key, value in pairs}
 
@@ -177,4 +178,36 @@ def no_training(name: str) -> str:
     return (
         f"{name} is for testing only, there is nobody to train on; train on another, for example "
         f"data.train=[market1501], or score a trained run on it: regard eval RUN --data {name}"
+    )
+
+
+def hold_out(splits: Splits, people: int, seed: int) -> Splits:
+    """Hold out people drawn at random from the training part.
+
+    Args:
+        splits: a data set as published.
+        people: how many to draw.
+        seed: of the drawing; the same people for the same data set, number and seed.
+
+    Returns:
+        The data set with everyone else to train on, and the pictures of those drawn as query and as gallery: every
+        picture asks all others, as far as cameras are respected.
+
+    Raises:
+        ConfigError: there are not so many people.
+    """
+    pids = sorted({sample.pid for sample in splits.train})
+    if people > len(pids) - LEFT:
+        raise ConfigError(
+            f"data.val_ids is {people:,}, but {splits.label} has {count(len(pids), 'person')} to train on, of whom "
+            f"{LEFT} at least have to be left; hold out fewer, or leave it out"
+        )
+    drawn = set(np.random.default_rng(seed).permutation(pids)[:people].tolist())
+    held = [sample for sample in splits.train if sample.pid in drawn]
+    return replace(
+        splits,
+        train=[sample for sample in splits.train if sample.pid not in drawn],
+        query=held,
+        gallery=held,
+        options={**splits.options, "held_out": f"{people} of {count(len(pids), 'person')} to train on"},
     )

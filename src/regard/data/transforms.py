@@ -1,4 +1,4 @@
-"""From decoded pictures to network input: resize, flip, pad and crop, random erasing, normalization.
+"""From pictures to network input: resize, flip, pad and crop, random erasing, normalization.
 
 Shapes: H x W pixels of the network's input, h x w of a stored picture or of a box in it, B images in a batch.
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal, NamedTuple, get_args
@@ -22,27 +22,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regard.errors import ConfigError, DataError
+from regard.data.image import Picture, read_picture
+from regard.errors import ConfigError, DataError, UnknownNameError
 from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN, InputSpec, Interpolation
 
 __all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "Box",
-    "ErasingFill",
-    "Geometry",
-    "Interpolation",
-    "PadFill",
-    "TestTransform",
-    "TrainTransform",
-    "draw_box",
-    "draw_geometry",
-    "erase",
-    "erasing_color",
-    "normalize",
-    "resize",
-]
+    "IMAGENET_MEAN", "IMAGENET_STD", "Box", "Color", "ErasingFill", "Geometry", "Interpolation", "PadFill",
+    "TestTransform", "TrainTransform", "draw_box", "draw_geometry", "erase", "erasing_color", "network_input",
+    "normalize", "resize",
+]  # fmt: skip
 
+Color = Literal["rgb", "bgr"]
 ErasingFill = Literal["mean", "released", "mindspore", "random", "normal"]
 PadFill = Literal["black", "mean"]
 
@@ -174,10 +164,8 @@ def resize(
     first = flip and not mask and interpolation == "bilinear" and width >= picture.shape[1]
     if first:
         image = image.flip(3)
-    if mask:
-        image = functional.interpolate(image, (height, width), mode="nearest-exact")
-    else:
-        image = functional.interpolate(image, (height, width), mode=interpolation, antialias=True)
+    mode = "nearest-exact" if mask else interpolation
+    image = functional.interpolate(image, (height, width), mode=mode, antialias=not mask)
     if flip and not first:
         image = image.flip(3)
     return as_array(image).reshape(height, width, *picture.shape[2:])
@@ -201,18 +189,14 @@ def as_array(image: Tensor) -> np.ndarray:
 
 
 def draw_geometry(
-    generator: random.Random,
-    height: int,
-    width: int,
-    *,
-    flip: float = 0.5,
-    pad: int = 10,
-    enlarged: tuple[int, int] | None = None,
-) -> Geometry:
+    generator: random.Random, height: int, width: int, *,
+    flip: float = 0.5, pad: int = 10, enlarged: tuple[int, int] | None = None,
+) -> Geometry:  # fmt: skip
     """Draw flip (with the given probability) and crop position (uniform); always takes three random numbers."""
     flipped = generator.random() < flip
-    spare = [2 * pad + have - want for have, want in zip(enlarged or (height, width), (height, width))]
-    top, left = draw_integer(generator, spare[0]), draw_integer(generator, spare[1])
+    resized = enlarged or (height, width)
+    top = draw_integer(generator, 2 * pad + resized[0] - height)
+    left = draw_integer(generator, 2 * pad + resized[1] - width)
     return Geometry(height, width, flipped, pad, top, left, enlarged)
 
 
@@ -274,29 +258,20 @@ def erasing_color(fill: ErasingFill, mean: tuple[float, ...], std: tuple[float, 
     ``mean`` is here, and writes another. ``random`` is uniform noise. ``normal`` is noise that is N(0, 1) after
     normalization, as far as black and white let it: what SA's code paints.
     """
+    if fill == "random":
+        return np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     center, spread = np.asarray(mean), np.asarray(std)
     match fill:
         case "mean":
-            return gray_levels(center)
+            color = center
         case "released":
-            return gray_levels(center * (1 + spread))
+            color = center * (1 + spread)
         case "mindspore":
-            return gray_levels(np.asarray(MINDSPORE_MEAN) + spread * MINDSPORE_HOLE)
-        case "random":
-            return np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+            color = np.asarray(MINDSPORE_MEAN) + spread * MINDSPORE_HOLE
         case "normal":
-            return gray_levels(center + spread * normal_quantiles()[:, None])
-
-
-@functools.cache
-def normal_quantiles() -> np.ndarray:
-    """The middles of 256 equally likely parts of N(0, 1), ascending."""
-    return np.array([NormalDist().inv_cdf((part + 0.5) / 256) for part in range(256)])
-
-
-def gray_levels(color: Sequence[float] | np.ndarray) -> np.ndarray:
-    """uint8 of colors given in fractions of white, those beyond black and white cut off."""
-    return np.rint(255 * np.asarray(color)).clip(0, 255).astype(np.uint8)
+            middles = [NormalDist().inv_cdf((part + 0.5) / 256) for part in range(256)]  # of equally likely parts
+            color = center + spread * np.array(middles)[:, None]
+    return np.rint(255 * color).clip(0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +312,7 @@ class TrainTransform:
     enlarge_probability: float = 1.0
 
     def __post_init__(self):
-        check_size(self.height, self.width)
+        check_input(self.height, self.width, self.interpolation)
         if not self.enlarge >= 1:
             raise ConfigError(f"enlarge is {self.enlarge}, expected 1 or more; set it to 1 to crop nothing away")
         for name in ("flip", "erasing", "enlarge_probability"):
@@ -349,7 +324,6 @@ class TrainTransform:
             low, high = getattr(self, name)
             if not 0 < low <= high <= most:
                 raise ConfigError(f"{name} is ({low}, {high}), expected 0 < low <= high <= {most:g}; order the range")
-        check_interpolation(self.interpolation)
         for name, choices in (("pad_fill", get_args(PadFill)), ("erasing_fill", get_args(ErasingFill))):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose {' or '.join(choices)}")
@@ -407,8 +381,7 @@ class TestTransform:
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self):
-        check_size(self.height, self.width)
-        check_interpolation(self.interpolation)
+        check_input(self.height, self.width, self.interpolation)
 
     @classmethod
     def of(cls, seen: InputSpec) -> TestTransform:
@@ -425,24 +398,43 @@ class TestTransform:
         return resized.transpose(2, 0, 1)
 
 
-def check_size(height: int, width: int) -> None:
-    """Check that a picture of that size has pixels.
+def check_input(height: int, width: int, interpolation: str) -> None:
+    """Check how pictures are to be resized.
 
     Raises:
-        ConfigError: it has not.
+        ConfigError: to no pixels, or by an interpolation that there is not.
     """
     if height < 1 or width < 1:
         raise ConfigError(f"input size is {height} x {width} (height x width); set both to 1 or more")
+    if interpolation not in get_args(Interpolation):
+        raise ConfigError(f"interpolation is {interpolation!r}; choose {' or '.join(get_args(Interpolation))}")
 
 
-def check_interpolation(name: str) -> None:
-    """Check that there is an interpolation of that name.
+def network_input(
+    pictures: Iterable[Picture], seen: InputSpec, device: torch.device | str = "cpu", color: Color = "rgb"
+) -> Tensor:
+    """Read, resize, stack and normalize pictures: the one way for files, Pillow's images and arrays.
+
+    Args:
+        pictures: at least one, as :func:`~regard.data.image.read_picture` takes them.
+        seen: what the network sees.
+        device: where the batch is to be.
+        color: order of the channels of arrays; files and Pillow's images say theirs themselves.
+
+    Returns:
+        (B, 3, H, W) float32, channels last in memory.
 
     Raises:
-        ConfigError: there is none.
+        UnknownNameError: there is no such order.
+        DataError: one cannot be read, or is none.
     """
-    if name not in get_args(Interpolation):
-        raise ConfigError(f"interpolation is {name!r}; choose {' or '.join(get_args(Interpolation))}")
+    if color not in get_args(Color):
+        raise UnknownNameError("order of colors", color, get_args(Color))
+    read = [
+        read_picture(each)[:, :, :: -1 if color == "bgr" and isinstance(each, np.ndarray) else 1] for each in pictures
+    ]
+    resized = np.stack([resize(pixels, *seen.size, interpolation=seen.interpolation) for pixels in read])
+    return normalize(torch.from_numpy(resized).to(device).permute(0, 3, 1, 2), seen.mean, seen.std)
 
 
 def normalize(images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Tensor:

@@ -62,7 +62,7 @@ def build_model(config: Config, num_ids: int, *, started: bool = False) -> ReIDM
         )
     pretrained = False if started else config.model.pretrained
     model = create_model(config.model.name, classes, pretrained=pretrained, **config.model.options)
-    model.input = run_input(config, model)
+    model.input = run_input(config, model.input)
     return model
 
 

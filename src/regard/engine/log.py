@@ -170,10 +170,9 @@ class TrainingLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for part in (self._file, self._board):
-            if part is not None:
-                with contextlib.suppress(OSError):  # what could not be written has been told of
-                    part.close()
+        for part in filter(None, (self._file, self._board)):
+            with contextlib.suppress(OSError):  # what could not be written has been told of
+                part.close()
 
     def _write(self, record: dict[str, Any], scalars: Iterable[str]) -> None:
         """Write a record to both files; one that fails is told of and written no more, and training goes on."""

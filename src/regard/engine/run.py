@@ -71,16 +71,14 @@ def train(
             another run.
         DataError: the data set is not there, not complete, or for testing only.
     """
-    lines: tuple[str, ...] = ()
-    origin: Recipe | None = None
-    if isinstance(recipe, Config | Mapping):
-        if folder is None:
-            raise ConfigError("settings have no name to call their run by; give folder=")
-        settings = recipe.to_dict() if isinstance(recipe, Config) else recipe
-        config = load_config(settings, overrides, source="settings")
-    else:
+    if not isinstance(recipe, Config | Mapping):
         name, config, origin, lines = resolve(str(recipe), overrides)
         folder = Path("runs") / name if folder is None else folder
+    elif folder is None:
+        raise ConfigError("settings have no name to call their run by; give folder=")
+    else:
+        settings = recipe.to_dict() if isinstance(recipe, Config) else recipe
+        config, origin, lines = load_config(settings, overrides, source="settings"), None, ()
     place = Path(folder).expanduser()
     model = start_run(config, place, quiet=quiet, go_on=go_on, about=lines, recipe=origin)
     run = open_run(place, quiet=quiet)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -65,10 +66,11 @@ def check_pieces(config: Config, runtime: Runtime) -> int:
     return pieces
 
 
+@dataclass(eq=False)
 class TrainStep:
     """Gives the network's parameters the gradients of a batch.
 
-    Args:
+    Attributes:
         network: the model as prepared by the runtime.
         model: the unwrapped module.
         criterion: the losses.
@@ -77,20 +79,12 @@ class TrainStep:
         timer: takes the time.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        model: nn.Module,
-        criterion: Criterion,
-        runtime: Runtime,
-        pieces: int,
-        *,
-        timer: StepTimer,
-    ):
-        self.network, self.model, self.criterion, self.runtime = network, model, criterion, runtime
-        self.pieces, self.timer = pieces, timer
-        self._seen: InputSpec = getattr(model, "input", None) or InputSpec()
-        self._gather = runtime.gather if runtime.world_size > 1 else None
+    network: Network
+    model: nn.Module
+    criterion: Criterion
+    runtime: Runtime
+    pieces: int
+    timer: StepTimer = field(kw_only=True)
 
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and terms of a batch on the device, as of :class:`~regard.losses.Criterion`; gradients are added."""
@@ -101,11 +95,12 @@ class TrainStep:
         return self._losses(output, batch)
 
     def _normal(self, images: Tensor) -> Tensor:
-        return normalize(images, self._seen.mean, self._seen.std)
+        seen: InputSpec = getattr(self.model, "input", None) or InputSpec()
+        return normalize(images, seen.mean, seen.std)
 
     def _losses(self, output: Output, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Take the losses of the batch's output, and their gradients."""
-        loss, terms = self.criterion(output, batch, self._gather)
+        loss, terms = self.criterion(output, batch, self.runtime.gather if self.runtime.world_size > 1 else None)
         self.timer("losses")
         self.runtime.backward(loss)
         self.timer("backward")

@@ -17,16 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from regard.config import Config
+from regard.engine import checks
 from regard.engine.build import build_criterion, build_loader, build_model, freeze, leave_unreached, recompute_blocks
-from regard.engine.checks import (
-    check_evaluation,
-    check_folder,
-    check_pictures,
-    epochs_to_keep,
-    picture_digests,
-    remove_leftovers,
-    weights_size,
-)
 from regard.engine.log import TrainingLog
 from regard.engine.step import (
     StepTimer,
@@ -95,7 +87,7 @@ def train(
     criterion, criterion_optimizer = state.criterion, build_criterion_optimizer(state.criterion)
     model, optimizer, done = state.model, state.optimizer, state.progress
     start(state, splits, resume)
-    loader = build_loader(config, splits, folder, runtime, run_input(config, model))
+    loader = build_loader(config, splits, folder, runtime, run_input(config, model.input))
     timer = StepTimer(folder, config.train.profile if runtime.is_main else 0, runtime.device)
     learn = TrainStep(network, model, criterion, runtime, check_pieces(config, runtime), timer=timer)
     clock = time.perf_counter()
@@ -193,9 +185,9 @@ def list_pictures(splits: Splits, folder: Path, runtime: Runtime, resume: Saved 
 
     def check() -> None:
         nonlocal found
-        found = picture_digests(splits.train)
+        found = checks.picture_digests(splits.train)
         if resume and PICTURES in resume.tensors:
-            check_pictures(resume.tensors[PICTURES], found, splits.train, str(folder))
+            checks.check_pictures(resume.tensors[PICTURES], found, splits.train, str(folder))
 
     runtime.on_main(check)
     return found
@@ -211,9 +203,9 @@ def start(state: TrainingState, splits: Splits, resume: Saved | None) -> None:
     changed = resume is None or config != resume.config
 
     def check() -> None:
-        check_evaluation(splits, config.eval)
-        remove_leftovers(state.folder)
-        check_folder(state)
+        checks.check_evaluation(splits, config.eval)
+        checks.remove_leftovers(state.folder)
+        checks.check_folder(state)
         if resume:
             keep_good_one(resume)
         if changed:
@@ -324,7 +316,7 @@ def evaluate(state: TrainingState, splits: Splits, log: TrainingLog) -> None:
 def models_due(state: TrainingState) -> list[Path]:
     """Model folders to write where an epoch has just ended: to keep it, and as the end of training."""
     train, epoch = state.config.train, state.progress.epoch
-    kept = [f"{EPOCHS}/{number:04d}" for number in epochs_to_keep(train, epoch - 1, epoch)]
+    kept = [f"{EPOCHS}/{number:04d}" for number in checks.epochs_to_keep(train, epoch - 1, epoch)]
     return [state.folder / name for name in (*kept, *(["final"] if epoch == train.epochs else []))]
 
 
@@ -343,8 +335,8 @@ def write_models(state: TrainingState, places: Sequence[Path]) -> None:
 def announce_kept(state: TrainingState, log: TrainingLog) -> None:
     """Say what keeping networks will take of the disk."""
     train = state.config.train
-    if left := len(epochs_to_keep(train, state.progress.epoch)):
-        size = weights_size(state.model)
+    if left := len(checks.epochs_to_keep(train, state.progress.epoch)):
+        size = checks.weights_size(state.model)
         log.say(
             f"keeping every network of train.keep_every={train.keep_every} in {state.folder / EPOCHS}: "
             f"{count(left, 'model')} to come, {size / 1e6:,.1f} MB each, {left * size / 1e6:,.0f} MB in all"

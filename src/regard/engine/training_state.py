@@ -50,11 +50,6 @@ class Average:
                 self.weights[name].copy_(value)
         torch._foreach_lerp_(averages, values, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
 
-    def load(self, weights: dict[str, Tensor]) -> None:
-        """Take over saved averages."""
-        for name, value in self.weights.items():
-            value.copy_(weights[name])
-
     def swap(self, model: nn.Module) -> None:
         """Exchange the model's weights with the average; a second call undoes the first."""
         with torch.no_grad():
@@ -102,8 +97,9 @@ def save_state(state: TrainingState) -> None:
         ConfigError: it holds numbers that are not finite.
         StorageError: the file could not be written; the previous one is intact.
     """
-    random = _random_states(state.runtime)
-    if not state.runtime.is_main:
+    runtime = state.runtime
+    random = {kind: runtime.collect(value) for kind, value in random_state(runtime.device).items()}
+    if not runtime.is_main:
         return
     optimizer = state.optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
@@ -112,8 +108,10 @@ def save_state(state: TrainingState) -> None:
         tensors |= {f"average.{name}": value for name, value in state.average.weights.items()}
     for index, moments in optimizer["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-    tensors |= {PICTURES: state.pictures, **random}
-    groups, machine = optimizer["param_groups"], machine_of(state.runtime)
+    for kind, parts in random.items():
+        tensors |= {f"random.{rank}.{kind}": part for rank, part in enumerate(parts)}
+    tensors[PICTURES] = state.pictures
+    groups, machine = optimizer["param_groups"], machine_of(runtime)
     write_saved(state.folder, tensors, state.config, state.progress, groups, machine=machine)
 
 
@@ -130,14 +128,17 @@ def restore(saved: Saved, state: TrainingState) -> None:
     """
     tensors, source = saved.tensors, str(saved.path)
     load_weights(state.model, part_of(tensors, "model."), source)
-    _load_criterion(state.criterion, part_of(tensors, "criterion."), source)
+    try:
+        state.criterion.load_state_dict(part_of(tensors, "criterion."))
+    except RuntimeError as error:
+        fault = " ".join(str(error).split())
+        raise CheckpointError(f"{source} belongs to other losses ({fault}); start a new run instead") from None
     if state.average:
-        averaged = part_of(tensors, "average.")
-        if {name: value.shape for name, value in averaged.items()} != {
-            name: value.shape for name, value in state.average.weights.items()
-        }:
+        then, now = part_of(tensors, "average."), state.average.weights
+        if {name: value.shape for name, value in then.items()} != {name: value.shape for name, value in now.items()}:
             raise CheckpointError(f"{source} holds no averaged weights of this network; start a new run instead")
-        state.average.load(averaged)
+        for name, value in now.items():
+            value.copy_(then[name])
     _load_optimizer(state.optimizer, saved)
     state.progress = replace(saved.progress)
     try:
@@ -191,20 +192,3 @@ def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:
     if moment.shape != parameter.shape:
         return moment
     return torch.empty_like(parameter, dtype=moment.dtype, device=moment.device).copy_(moment)
-
-
-def _load_criterion(criterion: Criterion, tensors: dict[str, Tensor], source: str) -> None:
-    try:
-        criterion.load_state_dict(tensors)
-    except RuntimeError as error:
-        fault = " ".join(str(error).split())
-        raise CheckpointError(f"{source} belongs to other losses ({fault}); start a new run instead") from None
-
-
-def _random_states(runtime: Runtime) -> dict[str, Tensor]:
-    """The torch generators of every rank: those of the CPU, and of the device where it is another."""
-    states: dict[str, Tensor] = {}
-    for kind, value in random_state(runtime.device).items():
-        for rank, part in enumerate(runtime.collect(value)):
-            states[f"random.{rank}.{kind}"] = part
-    return states

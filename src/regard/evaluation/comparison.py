@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regard.metrics.score_options import option_lines
+from regard.metrics.ranking_report import option_lines
 from regard.metrics.significance import Difference, Interval
 from regard.models.cost import Cost
 from regard.wording import table

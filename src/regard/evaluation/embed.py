@@ -1,4 +1,4 @@
-"""Descriptors of many images, and the evaluation of a model on a data set.
+"""Descriptors of many images: of a network, to evaluate it on a data set, and of color alone, to measure it against.
 
 Shapes: N images, D descriptor length.
 """
@@ -12,12 +12,15 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional
 from tqdm import tqdm
 
 from regard.config import Config, EvalConfig
+from regard.data.image import read_image
+from regard.data.labels import read_labels
 from regard.data.loaders import test_loader
-from regard.data.transforms import TestTransform, normalize
+from regard.data.transforms import TestTransform, normalize, resize
 from regard.errors import ConfigError, DataError
 from regard.evaluation.scoring import embedding_options, score_features
 from regard.input_spec import InputSpec
@@ -30,6 +33,7 @@ from regard.threads import Threads, allowed_cores, check_processes
 
 __all__ = [
     "SplitName",
+    "color_histograms",
     "embed_batch",
     "embed_run",
     "embed_split",
@@ -154,9 +158,9 @@ def products_of(config: Config, device: torch.device) -> Products:
     return Products(resolve_precision(name, device.type, setting), device)
 
 
-def run_input(config: Config, model: ReIDModel | None = None) -> InputSpec:
-    """Return what a network is shown under a configuration; its pixels are centered as the network says."""
-    data, known = config.data, (model and model.input) or InputSpec()
+def run_input(config: Config, known: InputSpec | None = None) -> InputSpec:
+    """Return what a network is shown under a configuration; its pixels are centered as the network says it knows."""
+    data, known = config.data, known or InputSpec()
     return InputSpec(data.height, data.width, data.interpolation, known.mean, known.std, config.eval.flip)
 
 
@@ -193,7 +197,7 @@ def embed_split(
         raise DataError(f"the {split} of {splits.root} is empty, so there is nothing to evaluate; add images to it")
     data, how = config.data, config.eval
     embed = partial(
-        extract, model, seen=run_input(config, model), five_crops=how.five_crops,
+        extract, model, seen=run_input(config, model.input), five_crops=how.five_crops,
         batch_size=how.batch_size, autocast=products_of(config, runtime.device),
         workers=loader_workers(data.workers, runtime.world_size),
         progress=None if quiet or not runtime.is_main else f"embedding {split}",
@@ -226,3 +230,44 @@ def share(
         raise fault or DataError("another process could not embed its part of the pictures; its own line says why")
     parts = runtime.collect(functional.pad(own, (0, 0, 0, rows - len(own))))
     return torch.cat(parts)[: len(samples)].numpy()
+
+
+def color_histograms(
+    samples: Sequence[Sample], stripes: int = 6, bins: int = 8, *, masked: bool = False, progress: str | None = None
+) -> np.ndarray:
+    """Descriptors of color alone, without learning: joint HSV histograms of horizontal stripes, square roots taken.
+
+    Under a cosine that is the Hellinger kernel.
+
+    Args:
+        samples: N images on disk.
+        stripes: parts a picture is cut into from top to bottom, so that shirt and trousers count apart.
+        bins: per color channel.
+        masked: count only pixels inside the person's mask, which is a label no other method is given; all pixels of a
+            picture that shows nobody, as of a distractor.
+        progress: title of a progress bar; None shows none.
+
+    Returns:
+        (N, stripes * bins ** 3) float32.
+
+    Raises:
+        DataError: ``masked``, and a sample has no mask.
+    """
+    out = np.empty((len(samples), stripes, bins**3), np.float32)
+    for row, sample in enumerate(tqdm(samples, progress, unit="image", disable=progress is None, leave=False)):
+        hsv = np.asarray(Image.fromarray(read_image(sample.path)).convert("HSV"), np.int64) * bins // 256
+        inside = _mask(sample, *hsv.shape[:2]) if masked else np.ones(hsv.shape[:2], bool)
+        inside = inside if inside.any() else ~inside
+        codes = (hsv[..., 0] * bins + hsv[..., 1]) * bins + hsv[..., 2]
+        for part, rows in enumerate(np.array_split(np.arange(len(codes)), stripes)):
+            counts = np.bincount(codes[rows][inside[rows]], minlength=bins**3)
+            out[row, part] = np.sqrt(counts / max(1, counts.sum()))
+    return out.reshape(len(samples), -1)
+
+
+def _mask(sample: Sample, height: int, width: int) -> np.ndarray:
+    """Return where the person is, (height, width) bool, wherever the mask is kept."""
+    mask = read_labels(sample, ("mask",)).mask
+    if mask is None:
+        raise DataError(f"{sample.path} has no person mask; leave masked off, or use a data set with masks")
+    return resize(mask, height, width, mask=True) > 0

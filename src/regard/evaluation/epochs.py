@@ -13,24 +13,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regard.config import Config
-from regard.data.sources import Source, place_of
+from regard.data.sources import place_of
 from regard.errors import CheckpointError
 from regard.evaluation.compare_runs import code_digest
 from regard.evaluation.embed import products_of
-from regard.evaluation.evaluate import open_sources, places_of, score_each
+from regard.evaluation.evaluate import Score, labels_of, open_sources, places_of, score_each
 from regard.evaluation.run import fingerprint, open_run
-from regard.evaluation.transfer import Score
 from regard.fingerprint import values_digest
 from regard.metrics.average_precision import RANKS
-from regard.metrics.score_options import in_words
+from regard.metrics.ranking_report import in_words
 from regard.models.saved import WEIGHTS, as_json, weights_digest
 from regard.parsing import parse_json
 from regard.run_folder.folders import EPOCHS, own_config
 from regard.run_folder.saved_state import read_saved
 from regard.runtime.fabric import Runtime
 from regard.storage import check_writable, read_regular, write_atomic
-from regard.structures import Splits
-from regard.wording import distinct, table
+from regard.wording import table
 
 __all__ = ["Checkpoint", "EpochScores", "epochs_folder", "find_checkpoints", "score_epochs"]
 
@@ -180,7 +178,10 @@ def score_epochs(
             run.release()
             for found, key in zip(rows, keys):
                 found += [store.rows[key]] if runtime.is_main else []
-        return _named(opened, rows) if runtime.is_main else []
+        if not runtime.is_main:
+            return []
+        words = [f"{splits}; {place_of(source, splits)[1]}" for source, splits in opened]
+        return [EpochScores(*one) for one in zip(labels_of(opened), words, rows)]
     finally:
         runtime.close()
 
@@ -217,7 +218,7 @@ class Store:
                 "epoch": checkpoint.epoch,
                 "model": checkpoint.folder.name,
                 "data": str(score.splits),
-                "root": str(place_of(score.source, score.splits)[1]),
+                "root": str(score.place),
                 **score.report.to_dict(),
             }
         content = {"scores": self.rows, "digest": values_digest(self.rows)}
@@ -238,13 +239,3 @@ def _key(checkpoint: Checkpoint, config: Config, pictures: str, asked: Mapping[s
             "asked": json.loads(json.dumps(dict(asked))),
         }
     )
-
-
-def _named(opened: Sequence[tuple[Source, Splits]], rows: list[list[dict[str, Any]]]) -> list[EpochScores]:
-    """The rows of each data set under what it is called."""
-    places = [place_of(source, splits)[1] for source, splits in opened]
-    labels = distinct([str(source) for source, _ in opened], places)
-    return [
-        EpochScores(label, f"{splits}; {place}", found)
-        for label, (_, splits), place, found in zip(labels, opened, places, rows)
-    ]

@@ -1,26 +1,73 @@
-"""Runs and saved models, scored: on their own data, on another set, on many.
+"""Runs and saved models, scored: on their own data, on another set, on many, to see how far a model carries.
+
+On many it is the protocol of domain generalization: the model as it is, nothing of the other data sets is used but
+query and gallery.
 
 Shapes: Q queries, G gallery images, D descriptor length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from regard.config import Config
+import numpy as np
+
 from regard.data.datasets import detect
 from regard.data.sources import Source, find_source, place_of, same_pictures, split_options
 from regard.errors import ConfigError, RegardError
 from regard.evaluation.embed import embed_run, run_options
 from regard.evaluation.run import Run, open_run
 from regard.evaluation.scoring import Detail, Queries, score_sets, with_options
-from regard.evaluation.transfer import Score
+from regard.metrics import RankingReport
+from regard.metrics.ranking_report import option_lines
 from regard.run_folder.opened_data import CROWD, find_data
 from regard.structures import Splits
+from regard.wording import distinct, table
 
-__all__ = ["evaluate_on", "open_sources", "places_of", "score_each", "trained_on"]
+__all__ = [
+    "Score", "evaluate_on", "labels_of", "mean_of_targets", "open_sources", "places_of", "score_each", "transfer_dict",
+    "transfer_table",
+]  # fmt: skip
+
+Place = tuple[str, Path | None]
+"""Name of a data set, and the table or the folder that it was read from; None where that is gone."""
+
+
+class Score(NamedTuple):
+    """What a model reaches on a data set.
+
+    Attributes:
+        source: the data set.
+        splits: what was read of it.
+        report: its figures.
+        seen: whether the model was trained on this data set's training split.
+        details: further figures by name, see :func:`regard.evaluation.scoring.further_figures`.
+    """
+
+    source: Source
+    splits: Splits
+    report: RankingReport
+    seen: bool
+    details: Mapping[str, Any] = {}
+
+    @property
+    def place(self) -> Path:
+        """The table or the folder that was read."""
+        return place_of(self.source, self.splits)[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures in plain Python types, ready for JSON, with the data set they are of."""
+        return {
+            "data": str(self.splits),
+            "name": self.source.name,
+            "root": str(self.place),
+            "options_of_data": self.source.options,
+            "trained_on": self.seen,
+            **self.report.to_dict(),
+            **{name: figure.to_dict() for name, figure in self.details.items()},
+        }
 
 
 def evaluate_on(
@@ -79,31 +126,18 @@ def open_sources(run: Run, data: Sequence[str]) -> list[tuple[Source, Splits]]:
     if not data:
         run.check_data()
     own = run.config.data
-    sources = [find_data(text, own.root, run.config, run.runtime, quiet=run.quiet) for text in list(data) or [own.name]]
-    return list(zip(sources, _read_each(sources)))
-
-
-def _read_each(sources: Sequence[Source]) -> list[Splits]:
-    """Read data sets.
-
-    Raises:
-        ConfigError: two of them are the same, however their folder is spelled.
-    """
-    opened: list[Splits] = []
-    for number, source in enumerate(sources):
+    opened: list[tuple[Source, Splits]] = []
+    for source in [find_data(text, own.root, run.config, run.runtime, quiet=run.quiet) for text in data or [own.name]]:
         splits = source.read()
-        for other, first in zip(sources[:number], opened):
+        for other, first in opened:  # however their folder is spelled
             if place_of(other, first) == place_of(source, splits) and same_pictures(first, splits):
                 raise ConfigError(f"{source} in '{source.root}' is named twice; name each data set once")
-        opened.append(splits)
+        opened.append((source, splits))
     return opened
 
 
 def score_each(
-    run: Run,
-    opened: Sequence[tuple[Source, Splits]],
-    trained: Collection[tuple[str, Path | None]],
-    how: Mapping[str, Any],
+    run: Run, opened: Sequence[tuple[Source, Splits]], trained: Collection[Place], how: Mapping[str, Any]
 ) -> list[Score]:
     """Score a run on data sets that were read, as :func:`evaluate_on` does; every rank embeds a part of the pictures.
 
@@ -130,37 +164,62 @@ def score_each(
     return scores
 
 
-def trained_on(config: Config) -> list[Source | str]:
-    """The data sets a run was trained on; the name alone of one that is no longer where it was."""
-    data = config.data
+def places_of(run: Run, opened: Sequence[tuple[Source, Splits]]) -> set[Place]:
+    """The places of those a run was trained on that bear the name of one that is opened."""
+    if run.own is None:
+        return set()
+    data = run.own.data
+    texts: Sequence[str] = data.train or (data.name or "crowd",)
     if not data.train and data.name is None and data.root is not None:
-        return [Source(detect(data.root), data.root)] if data.root.exists() else []
-    found: list[Source | str] = []
-    for text in data.train or (data.name or "crowd",):
-        if text == "crowd" and data.root is None:
-            found.append(Source("crowd", CROWD))
-            continue
-        try:
-            found.append(find_source(text, data.root, data.options))
-        except RegardError:
-            found.append(split_options(text)[0].partition("=")[0])
-    return found
-
-
-def places_of(run: Run, opened: Sequence[tuple[Source, Splits]]) -> set[tuple[str, Path | None]]:
-    """Name and place of those a run was trained on that bear the name of one that is opened.
-
-    The place is None where it is gone.
-    """
+        texts = [detect(data.root)] if data.root.exists() else []
     read = {(source.name, source.root): place_of(source, splits) for source, splits in opened}
     names = {name for name, _ in read}
-    found: set[tuple[str, Path | None]] = set()
-    for source in trained_on(run.own) if run.own else ():
-        if isinstance(source, str):
-            found.add((source, None))
-        elif source.name in names:
-            try:
-                found.add(read.get((source.name, source.root)) or place_of(source, source.read()))
-            except RegardError:
-                found.add((source.name, None))
+    found: set[Place] = set()
+    for text in texts:
+        name = split_options(text)[0].partition("=")[0]
+        try:
+            made = text == "crowd" and data.root is None
+            source = Source("crowd", CROWD) if made else find_source(text, data.root, data.options)
+            name = source.name
+            if name in names:
+                found.add(read.get((name, source.root)) or place_of(source, source.read()))
+        except RegardError:
+            found.add((name, None))
     return found
+
+
+def mean_of_targets(scores: Sequence[Score]) -> dict[str, float] | None:
+    """Each figure's mean over the data sets the model was not trained on; None where there is none."""
+    rows = [score.report.figures() for score in scores if not score.seen]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else None
+
+
+def transfer_table(scores: Sequence[Score]) -> str:
+    """One row per data set and the mean of the targets, in percent; where each lies stands at the end of its row."""
+    labels = labels_of(scores)
+    rows = [
+        (f"{label}{' *' if score.seen else ''}", score.report.figures(), str(score.place))
+        for label, score in zip(labels, scores)
+    ]
+    if mean := mean_of_targets(scores):
+        rows.append((f"mean of {sum(not score.seen for score in scores)} targets", mean, ""))
+    names = list(rows[0][1])
+    cells = ((label, *(f"{100 * row[name]:.2f}" for name in names), place) for label, row, place in rows)
+    lines = table([("", *names, ""), *cells], left=(0, len(names) + 1))
+    first, *own = option_lines(labels, [score.report.options for score in scores])
+    marked = "; * trained on its training split" if any(score.seen for score in scores) else ""
+    return "\n".join([*lines, f"  in %{marked}; {first}", *(f"  {line}" for line in own)])
+
+
+def transfer_dict(scores: Sequence[Score]) -> dict[str, Any]:
+    """All of it in plain Python types, ready for JSON; figures are fractions."""
+    return {
+        "data": {label: score.to_dict() for label, score in zip(labels_of(scores), scores)},
+        "mean_of_targets": mean_of_targets(scores),
+    }
+
+
+def labels_of(opened: Iterable[tuple[Any, ...]]) -> list[str]:
+    """What data sets are called, no two alike: each a source and what was read of it, as a :class:`Score` begins."""
+    pairs = [(str(source), place_of(source, splits)[1]) for source, splits, *_ in opened]
+    return distinct(*map(list, zip(*pairs)))

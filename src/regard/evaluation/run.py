@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from regard.config import Config, load_config
-from regard.data.pictures import network_input
+from regard.data.transforms import network_input
 from regard.errors import ConfigError
 from regard.evaluation.embed import SplitName, embed_split, run_input, run_options
 from regard.evaluation.scoring import score_features, with_options
@@ -97,10 +97,11 @@ class Run:
         """What one picture costs."""
         return inference_cost(self.model, *self.input.size)
 
-    @property
+    @cached_property
     def input(self) -> InputSpec:
         """What the network is shown: size, resampling, centering of pixels, mirrored averaging."""
-        return run_input(self.config, self.model)
+        network = vars(self).get("model")
+        return run_input(self.config, network.input if network else saved_input(model_folder(self.folder)))
 
     @property
     def system(self) -> str:

@@ -39,10 +39,6 @@ Queries = Literal["single", "mean", "max"]
 Detail = Literal["open_set", "cameras", "averages"]
 
 
-FROM_FILES = {"descriptors": "from files"}
-"""What :func:`embedding_options` has to say of descriptors that were made elsewhere."""
-
-
 def embedding_options(how: EvalConfig, seen: InputSpec, precision: str = "fp32") -> dict[str, str]:
     """What changes descriptors besides the weights they are made with, in words."""
     return {

@@ -1,11 +1,11 @@
-"""Two pictures: the same person or not, and how sure that is.
+"""Two pictures: the same person or not, and how sure that is; and what a model learns from a data set to say so.
 
 Shapes: D descriptor length, H x W pixels of the network's input, h x w of a picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,17 +14,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regard.calibration.similarity import Calibration, check_prior
+from regard.calibration.reliability import Reliability
+from regard.calibration.similarity import RATES, Calibration, check_prior, fit_calibration, with_notes
 from regard.data.image import Picture, read_picture
+from regard.data.sources import find_source, source_name
 from regard.errors import CheckpointError, DataError
 from regard.evaluation.embed import embed_batch, view_transform
+from regard.evaluation.run import open_run
 from regard.input_spec import InputSpec
 from regard.metrics.distance import as_features, check_lengths, pair_distances
-from regard.metrics.pair_sampling import similarity_of
+from regard.metrics.pair_sampling import sample_pairs, similarity_of
 from regard.models import ReIDModel, load
+from regard.models.saved import CALIBRATION, as_json, model_folder, sealed, weights_digest
 from regard.precision import Products
+from regard.run_folder.folders import run_home
+from regard.run_folder.opened_data import CROWD
+from regard.storage import write_atomic
+from regard.structures import Splits
 
-__all__ = ["Verdict", "compare", "verify"]
+__all__ = ["Calibrated", "Verdict", "calibrate_run", "compare", "verify"]
 
 
 class Verdict(NamedTuple):
@@ -92,7 +100,9 @@ compare = verify
 
 def _descriptor(item: Picture | Tensor, model: ReIDModel, calibration: Calibration) -> Tensor:
     """(D,) float32 on the CPU."""
-    if isinstance(item, str | Path | Image.Image) or (isinstance(item, np.ndarray) and _is_picture(item)):
+    if isinstance(item, str | Path | Image.Image) or (
+        isinstance(item, np.ndarray) and item.shape[2:] == (3,) and item.dtype == np.uint8
+    ):
         return _embed(read_picture(item), model, calibration)
     shape, kind = tuple(np.shape(item)), getattr(item, "dtype", type(item).__name__)
     if shape != (model.embed_dim,):
@@ -101,10 +111,6 @@ def _descriptor(item: Picture | Tensor, model: ReIDModel, calibration: Calibrati
             f"this model, ({model.embed_dim},)"
         )
     return as_features(item[None], "descriptor", "cpu")[0]
-
-
-def _is_picture(array: np.ndarray) -> bool:
-    return array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
 
 
 def _embed(picture: np.ndarray, model: ReIDModel, calibration: Calibration) -> Tensor:
@@ -119,3 +125,76 @@ def _embed(picture: np.ndarray, model: ReIDModel, calibration: Calibration) -> T
     pixels = torch.from_numpy(np.ascontiguousarray(view_transform(seen, five_crops=how["five_crops"])(picture)))[None]
     with Products("fp32", next(model.parameters()).device):
         return embed_batch(model, pixels, seen, five_crops=how["five_crops"])[0].cpu()
+
+
+class Calibrated(NamedTuple):
+    """What calibrating a run gave.
+
+    Attributes:
+        calibration: fitted on all people of the data set.
+        reliability: of fits that each left some people out, on these people.
+        data: the data set, in words.
+        file: where the calibration was stored.
+        own_data: whether these are the people the run itself is scored on.
+    """
+
+    calibration: Calibration
+    reliability: Reliability
+    data: str
+    file: Path
+    own_data: bool
+
+
+def calibrate_run(
+    folder: Path,
+    name: str | None = None,
+    root: Path | None = None,
+    *,
+    curve: str = "auto",
+    prior: float = 0.5,
+    rates: Sequence[float] = RATES,
+    limit: int = 200_000,
+    seed: int = 0,
+    quiet: bool = False,
+) -> Calibrated:
+    """Calibrate a run or a model folder on query and gallery of a data set, and write ``calibration.json`` into it.
+
+    Descriptors are computed in float32, as :func:`regard.verify` does. People it was trained on are never used: they
+    are more alike to themselves than people it has not seen.
+
+    Args:
+        folder: run folder or model folder; the weights that ``regard.load`` reads are calibrated.
+        name, root: data set; both None takes the run's own.
+        curve, prior, rates, seed: as for :func:`regard.calibration.similarity.fit_calibration`.
+        limit: pairs of two people to draw.
+        quiet: no progress bars.
+
+    Raises:
+        CheckpointError: no such run and no such model.
+        ConfigError: an option is wrong, or a model folder alone does not say which data to use.
+        DataError: the data set is not there, or too small.
+    """
+    home = model_folder(folder)
+    run = open_run(folder, name, root, {"precision": "fp32"}, quiet=quiet)
+    splits, config = run.splits, run.config
+    metric = config.eval.metric
+    pairs = sample_pairs(run.features("query"), run.features("gallery"), metric=metric, limit=limit, seed=seed)
+    fitted, found = fit_calibration(pairs, curve=curve, prior=prior, metric=metric, rates=rates, seed=seed)
+    embedding = run.input.to_dict() | {"five_crops": config.eval.five_crops}
+    fitted = with_notes(fitted, data=str(splits), fingerprint=run.fingerprint, embedding=embedding)
+    content = sealed(fitted.to_dict(), weights_digest(home))
+    file = home / CALIBRATION
+    write_atomic(file, as_json(content))
+    fitted = Calibration.from_dict(content)
+    return Calibrated(fitted, found, str(splits), file, own_data=_is_own(folder, splits))
+
+
+def _is_own(folder: Path, splits: Splits) -> bool:
+    """Whether the data set is the one the run is scored on."""
+    if not (run_home(folder) / "config.yaml").is_file():
+        return False
+    own = open_run(folder).config.data
+    named = own.name is not None and "=" in own.name  # NAME=FOLDER
+    root = find_source(str(own.name), own.root, own.options).root if named else own.root or CROWD
+    here = splits.root.resolve()
+    return (own.name is None or source_name(own.name) == splits.name) and root.resolve() in (here, *here.parents)

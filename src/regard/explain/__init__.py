@@ -4,7 +4,7 @@ from regard.explain.attention import Attention, attention_of
 from regard.explain.attention_precision import attention_mass, measure_precision
 from regard.explain.correlation import Correlation, correlate
 from regard.explain.features import feature_maps
-from regard.explain.figures.paper_sheet import paper_sheet
+from regard.explain.figures.map_grids import paper_sheet
 from regard.explain.gradcam import attention_layers, class_cam, similarity_cam
 from regard.explain.heads import exact_cam, head_heat, pair_heat
 

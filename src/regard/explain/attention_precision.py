@@ -16,8 +16,10 @@ it is aimed.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,11 +29,12 @@ from torch import Tensor
 
 from regard.data.labels import has_label, read_labels
 from regard.data.labels.labeled import person_of
-from regard.data.pictures import network_input
+from regard.data.transforms import network_input
 from regard.errors import DataError
 from regard.explain.attention import attention_of, holistic_map, spatial_map
-from regard.explain.figures.map_figures import FONT, INK, LINE, MUTED, SMALL, canvas
-from regard.explain.figures.svg import SERIES
+from regard.explain.figures.draw import DOTTED, plain_axes
+from regard.explain.figures.map_figures import FONT, SMALL, canvas
+from regard.explain.figures.svg import INK, MUTED, SERIES
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.input_spec import InputSpec
 from regard.models import ReIDModel
@@ -78,10 +81,6 @@ class PrecisionRow(NamedTuple):
     chance: float
     images: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return self._asdict()
-
 
 def attention_mass(maps: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
     """The share of each map's mass that lies inside its mask.
@@ -115,12 +114,11 @@ def pair_up(samples: Sequence[Sample], others: Sequence[Sample], most: int) -> l
     Raises:
         DataError: there is no such pair.
     """
-    pairs = [
-        (sample, next((other for other in others if other.pid == sample.pid and other.camid != sample.camid), None))
-        for sample in samples
-        if sample.pid > DISTRACTOR and has_label(sample, "mask")
-    ]
-    whole = [(sample, other) for sample, other in pairs if other is not None]
+    whole = []
+    for sample in samples:
+        if sample.pid > DISTRACTOR and has_label(sample, "mask"):
+            fitting = (other for other in others if other.pid == sample.pid and other.camid != sample.camid)
+            whole += [(sample, other) for other in islice(fitting, 1)]
     if not whole:
         raise DataError(
             f"none of {len(samples)} pictures has a person mask and a partner from another camera; say where masks "
@@ -152,14 +150,14 @@ def measure_precision(
         DataError: a picture or mask cannot be read.
     """
     device = next(model.parameters()).device
-    parts: dict[str, list[np.ndarray]] = {}
+    parts = defaultdict[str, list[np.ndarray]](list)
     for start in range(0, len(pairs), 32):
         batch = pairs[start : start + 32]
         images, partners = (network_input([pair[side].path for pair in batch], seen, device) for side in (0, 1))
         masks = [_mask(sample) for sample, _ in batch]
-        parts.setdefault("chance", []).append(np.array([float(person_of(mask).mean()) for mask in masks]))
+        parts["chance"].append(np.array([float(person_of(mask).mean()) for mask in masks]))
         for name, maps in _maps(model, images, partners).items():
-            parts.setdefault(name, []).append(attention_mass(maps, masks))
+            parts[name].append(attention_mass(maps, masks))
         if progress:
             progress(len(batch))
     return {name: np.concatenate(values) for name, values in parts.items()}
@@ -176,32 +174,21 @@ def precision_row(
         untrained, trained: as :func:`measure_precision` gives them.
         pids: (N,) who the pictures show.
     """
-    before, after, chance = untrained[name], trained[name], trained["chance"]
-    low, high = _interval(after, pids)
-    gain_low, gain_high = _interval(after - before, pids)
-    return PrecisionRow(
-        system=system,
-        map=name,
-        untrained=_mean(before),
-        trained=_mean(after),
-        low=low,
-        high=high,
-        gain=_mean(after - before),
-        gain_low=gain_low,
-        gain_high=gain_high,
-        chance=float(chance.mean()),
-        images=int(np.isfinite(after).sum()),
-    )
+    before, after = untrained[name], trained[name]
+    trained_part = _mean(after), *_interval(after, pids)
+    gained = _mean(after - before), *_interval(after - before, pids)
+    chance, images = float(trained["chance"].mean()), int(np.isfinite(after).sum())
+    return PrecisionRow(system, name, _mean(before), *trained_part, *gained, chance, images)
 
 
 def precision_table(rows: Sequence[PrecisionRow]) -> str:
     """The rows as aligned text, in percent."""
     lines = [("system", "map", "chance", "untrained", "trained", "gain", "images")]
     for row in rows:
-        chance, before = f"{100 * row.chance:.1f}", "-" if np.isnan(row.untrained) else f"{100 * row.untrained:.1f}"
+        before = "-" if np.isnan(row.untrained) else f"{100 * row.untrained:.1f}"
         trained = _with_interval(row.trained, row.low, row.high)
         gain = _with_interval(row.gain, row.gain_low, row.gain_high, "+")
-        lines.append((row.system, row.map, chance, before, trained, gain, str(row.images)))
+        lines.append((row.system, row.map, f"{100 * row.chance:.1f}", before, trained, gain, str(row.images)))
     aligned = table(lines, left=(0, 1))
     note = "in % of the map's mass on the person; 95 % percentile bootstrap over people, 2,000 resamples"
     return "\n".join([*aligned, "", f"  {note}"])
@@ -219,16 +206,12 @@ def precision_figure(rows: Sequence[PrecisionRow]) -> Figure:
         axes.plot(100 * row.untrained, line, "o", ms=4.5, color=color, mfc="white")
         axes.plot(100 * row.trained, line, "o", ms=4.5, color=color)
         axes.plot([100 * row.low, 100 * row.high], [line, line], color=color, lw=4, alpha=0.25, solid_capstyle="butt")
-        axes.plot([100 * row.chance] * 2, [line - 0.5, line + 0.5], color=MUTED, lw=1, ls=(0, (1, 2)))
+        axes.plot([100 * row.chance] * 2, [line - 0.5, line + 0.5], color=MUTED, lw=1, ls=DOTTED)
     chances = sorted({f"{100 * row.chance:.1f}" for row in rows}, key=float) or ["0.0"]
     chance = chances[0] if len(chances) == 1 else f"{chances[0]} to {chances[-1]}"
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [f"{row.system}  {row.map}" for row in rows])
-    axes.spines[["left", "right", "top"]].set_visible(False)
-    axes.spines["bottom"].set_color(LINE)
-    axes.grid(axis="x", color=LINE, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelcolor=MUTED, labelsize=SMALL)
+    plain_axes(axes, "x", SMALL)
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_xlabel("% of the map's mass on the person", fontsize=FONT, color=MUTED)
     title = f"○ untrained   ● trained, with its 95 % interval   dotted: chance {chance} %"

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 
 from regard.errors import DataError, check_choice
 from regard.explain.figures.attention_figure import in_blocks
-from regard.explain.figures.map_figures import FONT, LINE, MUTED, SMALL, canvas, caption, place
+from regard.explain.figures.map_figures import FONT, SMALL, canvas, caption, place
+from regard.explain.figures.svg import LINE, MUTED
 from regard.explain.rounding import rounding
 
 __all__ = ["Correlation", "CorrelationAxis", "correlate", "correlation_figure"]
@@ -99,10 +100,8 @@ def correlate(features: np.ndarray, axis: CorrelationAxis = "positions") -> Corr
 def _figures(matrix: np.ndarray) -> tuple[float, float, float, float]:
     """Mean, mean off the diagonal, lowest and highest off the diagonal."""
     n = len(matrix)
-    if n == 0:
-        return np.nan, np.nan, np.nan, np.nan
-    if n == 1:
-        return 1.0, np.nan, np.nan, np.nan
+    if n < 2:
+        return (1.0 if n else np.nan), np.nan, np.nan, np.nan
     total, trace = matrix.sum(), np.trace(matrix)
     off = matrix[~np.eye(n, dtype=bool)]
     return float(matrix.mean()), float((total - trace) / (n * n - n)), float(off.min()), float(off.max())
@@ -119,8 +118,7 @@ def correlation_figure(found: Mapping[str, Correlation], columns: int = 4) -> Fi
     columns = min(columns, len(found))
     rows = -(-len(found) // columns)
     figure = canvas(gap + columns * (side + gap) + 0.35, rows * (above + side + below) + 0.05)
-    values = [c.lowest for c in found.values() if np.isfinite(c.lowest)]
-    lowest = min([0.0, *values])
+    lowest = min([0.0, *(c.lowest for c in found.values() if np.isfinite(c.lowest))])
     image = None
     for number, (label, correlation) in enumerate(found.items()):
         row, column = divmod(number, columns)

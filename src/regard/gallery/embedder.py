@@ -18,8 +18,7 @@ from torch import Tensor
 
 from regard.calibration.similarity import Calibration
 from regard.config import check_batch
-from regard.data.pictures import network_input
-from regard.data.transforms import TestTransform
+from regard.data.transforms import TestTransform, network_input
 from regard.device import choose_device
 from regard.errors import CheckpointError, ConfigError
 from regard.export.engines import Engine

@@ -26,17 +26,9 @@ from torch.nn import functional as F
 from regard.errors import ConfigError, check_choice
 
 __all__ = [
-    "PartHeads",
-    "Reduction",
-    "Sharing",
-    "SupervisionHead",
-    "bnneck",
-    "identity_classifier",
-    "part_names",
-    "stripe_averages",
-    "stripe_rows",
-    "without_shift",
-]
+    "PartHeads", "Reduction", "Sharing", "SupervisionHead", "bnneck", "identity_classifier", "part_names",
+    "stripe_averages", "stripe_rows", "without_shift",
+]  # fmt: skip
 
 Sharing = Literal["shared", "separate"]
 Norm = TypeVar("Norm", nn.BatchNorm1d, nn.BatchNorm2d)

@@ -116,13 +116,10 @@ class MapDecoder(nn.Module):
         size, taps = (SCALE * height, SCALE * width), self._kernel()
         side = taps.shape[-1]
         constant = self._hidden(groups[0].new_zeros(1, self.channels, height, width))
-        maps, start = [], 0
-        for x, head, count in zip(groups, self.heads, self.outputs):
-            kernel = taps[:, start : start + count].flatten(1)
-            columns = kernel.T @ x.flatten(2)
-            linear = F.fold(columns, size, side, stride=SCALE, padding=side - SCALE)
-            maps.append(linear + head(constant))
-            start += count
+        maps = []
+        for x, head, kernel in zip(groups, self.heads, taps.split(self.outputs, dim=1)):
+            columns = kernel.flatten(1).T @ x.flatten(2)
+            maps.append(F.fold(columns, size, side, stride=SCALE, padding=side - SCALE) + head(constant))
         return maps
 
     def _kernel(self) -> Tensor:

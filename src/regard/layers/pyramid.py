@@ -29,16 +29,9 @@ from regard.errors import ConfigError, check_choice
 from regard.layers.heads import without_shift
 
 __all__ = [
-    "AttentionLevel",
-    "AttentionPyramid",
-    "EfficientChannelAttention",
-    "EfficientSplitAttention",
-    "Gating",
-    "Order",
-    "SplitAttention",
-    "SqueezeExcitation",
-    "adaptive_kernel",
-]
+    "AttentionLevel", "AttentionPyramid", "EfficientChannelAttention", "EfficientSplitAttention", "Gating", "Order",
+    "SplitAttention", "SqueezeExcitation", "adaptive_kernel",
+]  # fmt: skip
 
 Order = Literal["fine_to_coarse", "coarse_to_fine"]
 Gating = Literal["multiply", "square"]

@@ -22,14 +22,9 @@ from regard.errors import check_choice
 from regard.precision import at_least_float32
 
 __all__ = [
-    "AttentionMode",
-    "ChannelGate",
-    "CodedPositionGate",
-    "DeepSelfAttention",
-    "PositionGate",
-    "SpatialAttention",
+    "AttentionMode", "ChannelGate", "CodedPositionGate", "DeepSelfAttention", "PositionGate", "SpatialAttention",
     "SpatialMode",
-]
+]  # fmt: skip
 
 AttentionMode = Literal["proper", "code", "released"]
 SpatialMode = Literal["l1", "softmax"]

@@ -5,7 +5,7 @@ Shapes: Q queries, G gallery images, D descriptor length, R ranks of the CMC cur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,10 @@ from regard.metrics.feature_set import FeatureSet, Ids
 from regard.metrics.protocol import ONE_LIST, Protocol, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.rerank import KReciprocal, rerank_blocks
-from regard.metrics.score_options import in_words
 from regard.structures import MatchLists
 from regard.wording import table
 
-__all__ = ["RankingReport", "evaluate_ranking"]
+__all__ = ["RankingReport", "evaluate_ranking", "in_words", "option_lines"]
 
 UNMATCHED = ("skip", "zero")
 JUNK_RULES = ("before", "query")
@@ -267,3 +266,15 @@ def _summarize(scores: Scores, counted: np.ndarray, curve: np.ndarray, options: 
         **scores._asdict(),
         options=options,
     )
+
+
+def in_words(options: Mapping[str, str]) -> str:
+    """What changes a score, such as the options of a report, on one line."""
+    return ", ".join(f"{name} {value}" for name, value in options.items())
+
+
+def option_lines(labels: Sequence[str], rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """A line with what all rows of options have in common, and one for every row with what it alone has."""
+    common = {name: value for name, value in rows[0].items() if all(row.get(name) == value for row in rows)}
+    own = [{name: value for name, value in row.items() if name not in common} for row in rows]
+    return [in_words(common), *(f"{label}: {in_words(found)}" for label, found in zip(labels, own) if found)]

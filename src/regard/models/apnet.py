@@ -1,9 +1,8 @@
 """APNet: attention in a pyramid of split-attend-merge-stack levels.
 
 G. Chen, T. Gu, J. Lu, J.-A. Bao, J. Zhou, "Person Re-identification via Attention Pyramid", IEEE Transactions on Image
-Processing 2021, arXiv:2108.05340. :class:`~regard.layers.pyramid.AttentionPyramid` is the pyramid,
-:class:`~regard.layers.pyramid.SplitAttention` its split-attend-merge-stack level,
-:class:`~regard.layers.pyramid.SqueezeExcitation` its coarsest level.
+Processing 2021, arXiv:2108.05340. The pyramid, its split-attend-merge-stack level and its coarsest level are in
+:mod:`regard.layers.pyramid`.
 
 ``agent="se"`` is APNet-C, the network of the published numbers. After every stage, the stem included, a map x of C
 channels passes level 3 (x ← BN(x ⊙ S₄(x))), level 2 (x ← BN(x ⊙ S₂(x))) and level 1 (x ← x ⊙ SE(x)), as far as
@@ -37,6 +36,7 @@ with ``level=1`` and ``stem_relu=True`` these are that paper's RGA-C and RGA-SC,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +48,7 @@ from regard.errors import ConfigError, DataError, check_choice
 from regard.input_spec import InputSpec
 from regard.layers.pyramid import AttentionPyramid, Order, SplitAttention, SqueezeExcitation
 from regard.layers.rga import ChannelRelationAttention, RelationAttention, RelationPair
-from regard.models.backbone import Backbone, tap
+from regard.models.backbone import Backbone
 from regard.models.baseline import GlobalDescriptor
 from regard.registry import MODELS
 from regard.structures import Output
@@ -167,9 +167,9 @@ class APNet(GlobalDescriptor):
 def _channel_attention(stages: Backbone, level: int, order: Order, se_hidden: int) -> dict[str, AttentionPyramid]:
     """A pyramid after every stage: level 1 sees all channels, level 2 halves, level 3 quarters."""
     pyramids = {}
-    for stage, channels in enumerate(stages.channels):
-        finer = [SplitAttention(channels, radix=2 ** (number - 1)) for number in range(2, level + 1)]
-        pyramids[tap(stage)] = AttentionPyramid([SqueezeExcitation(channels, se_hidden), *finer], channels, order)
+    for name, channels in zip(stages.names, stages.channels):
+        finer = [SplitAttention(channels, radix=2**number) for number in range(1, level)]
+        pyramids[name] = AttentionPyramid([SqueezeExcitation(channels, se_hidden), *finer], channels, order)
     return pyramids
 
 
@@ -178,10 +178,10 @@ def _relation_attention(
 ) -> dict[str, AttentionPyramid]:
     """A pyramid after every stage but the stem: level 1 sees the whole map, level 2 halves, level 3 quarters."""
     pyramids = {}
-    for stage, (channels, size) in enumerate(zip(stages.channels, _map_sizes(stages, height, width))):
-        if stage > 0:
-            agents = [RELATIONS[agent](channels, *size, parts=2**number) for number in range(level)]
-            pyramids[tap(stage)] = AttentionPyramid(agents, channels, order)
+    places = zip(stages.names, stages.channels, _map_sizes(stages, height, width))
+    for name, channels, size in islice(places, 1, None):
+        agents = [RELATIONS[agent](channels, *size, parts=2**number) for number in range(level)]
+        pyramids[name] = AttentionPyramid(agents, channels, order)
     return pyramids
 
 

@@ -227,29 +227,31 @@ def _check_same(name: str, network: Any, stages: nn.ModuleList) -> None:
 
 
 def _keep_resolution(stage: nn.Module) -> None:
-    """Set every stride 2 of a stage to 1, as if the network had been built so, with the same weights."""
-    for parent in list(stage.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
-                setattr(parent, name, _stride_one(child))
-            elif isinstance(child, nn.AvgPool2d | nn.MaxPool2d | BlurPool2d) and child.stride in (2, (2, 2)):
-                setattr(parent, name, nn.Identity())
+    """Set every stride 2 of a stage to 1, as if the network had been built so, with the same weights.
 
-
-def _stride_one(conv: nn.Conv2d) -> nn.Conv2d:
-    """The convolution at stride 1; one without padding (a patch merging) gets what keeps the size."""
-    conv.stride = (1, 1)
-    return conv if conv.padding != (0, 0) or conv.kernel_size == (1, 1) else _same(conv)
+    A convolution without padding (a patch merging) gets what keeps the size.
+    """
+    for parent, name, child in _children(stage):
+        if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
+            child.stride = (1, 1)
+            if child.padding == (0, 0) and child.kernel_size != (1, 1):
+                setattr(parent, name, _same(child))
+        elif isinstance(child, nn.AvgPool2d | nn.MaxPool2d | BlurPool2d) and child.stride in (2, (2, 2)):
+            setattr(parent, name, nn.Identity())
 
 
 def _pad_same(stages: nn.ModuleList) -> None:
     """Let everything that halves the resolution pad as TensorFlow does, with the same weights under the same names."""
-    for parent in list(stages.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Conv2d) and child.stride == (2, 2) and child.kernel_size != (1, 1):
-                setattr(parent, name, _same(child))
-            elif isinstance(child, nn.MaxPool2d) and child.stride in (2, (2, 2)):
-                setattr(parent, name, MaxPool2dSame(child.kernel_size, child.stride))
+    for parent, name, child in _children(stages):
+        if isinstance(child, nn.Conv2d) and child.stride == (2, 2) and child.kernel_size != (1, 1):
+            setattr(parent, name, _same(child))
+        elif isinstance(child, nn.MaxPool2d) and child.stride in (2, (2, 2)):
+            setattr(parent, name, MaxPool2dSame(child.kernel_size, child.stride))
+
+
+def _children(module: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
+    """Every module inside, with the one that it is of and its name there."""
+    return [(parent, name, child) for parent in module.modules() for name, child in parent.named_children()]
 
 
 def _same(conv: nn.Conv2d) -> nn.Conv2d:

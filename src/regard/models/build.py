@@ -28,13 +28,12 @@ from regard.models.saved import (
     model_config,
     model_folder,
     read_calibration,
+    read_description,
     saved_input,
     saved_system,
     whole_description,
 )
-from regard.parsing import parse_json
 from regard.registry import MODELS
-from regard.storage import read_regular
 from regard.version import __version__
 
 __all__ = ["create_model", "from_config", "load"]
@@ -173,7 +172,7 @@ def _take_weights(model: ReIDModel, folder: Path) -> str:
             "model.pretrained another folder"
         )
     tensors, wanted = read_tensors(folder / WEIGHTS), model.state_dict()
-    description = parse_json(read_regular(folder / CONFIG))
+    description = read_description(folder)
     ids = (description.get("num_ids", "unknown"), model.num_ids)
     fits = {name: value for name, value in tensors.items() if name in wanted and wanted[name].shape == value.shape}
     new = [name for name in wanted if name not in fits]

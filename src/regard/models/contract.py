@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regard.data.image import Picture
-from regard.data.pictures import Color, listed, network_input
+from regard.data.image import Picture, list_pictures
+from regard.data.transforms import Color, network_input
 from regard.errors import ConfigError, DataError
 from regard.input_spec import known_input
 from regard.models.backbone import Backbone, tap
@@ -259,7 +259,7 @@ class ReIDModel(Described):
         >>> model.embed_pictures([np.zeros((90, 40, 3), np.uint8)]).shape
         (1, 96)
         """
-        seen, given = known_input(self.input, whose="the model"), listed(pictures)
+        seen, given = known_input(self.input, whose="the model"), list_pictures(pictures)
         if type(batch_size) is not int or batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size!r}, wanted 1 or more pictures at a time")
         weight = next(self.parameters())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -58,14 +58,12 @@ def inference_cost(model: ReIDModel, height: int, width: int) -> Cost:
     return Cost(_parameters(whole), _parameters(bare), _count(bare, *size), _count(published.in_full, *size))
 
 
-@contextmanager
-def constant_weights() -> Iterator[None]:
+def constant_weights() -> AbstractContextManager[Any]:
     """Networks built in here start from a constant, which is fast to write, where they would draw random numbers.
 
     For networks that are counted and never run.
     """
-    with _NothingRandom():
-        yield
+    return _NothingRandom()
 
 
 class _NothingRandom(TorchFunctionMode):

@@ -217,12 +217,13 @@ class DAAF(ReIDModel):
         """Draw weights anew as the preset's released code does."""
         for name, std in RELEASED_START[self.preset].items():
             branch = getattr(self, name)
-            if branch is not None:
-                decoder = branch.decoder if isinstance(branch, HolisticBranch) else branch
-                if std is None:
-                    decoder.start_scaled()
-                else:
-                    decoder.start_narrow(std)
+            decoder = branch.decoder if isinstance(branch, HolisticBranch) else branch
+            if decoder is None:
+                continue
+            if std is None:
+                decoder.start_scaled()
+            else:
+                decoder.start_narrow(std)
         if self.preset == "trinet":
             nn.init.xavier_uniform_(self.neck.get_parameter("0.weight"))
 
@@ -240,15 +241,14 @@ class DAAF(ReIDModel):
         found = {"holistic": Attention.of(last.mean(1), "positions", "mean over the channels of the last map")}
         width = self.options["group_width"] or last.shape[1] // len(JOINT_GROUPS)
         for group, channels in zip(JOINT_GROUPS if self.options["grouped"] else (), last.split(width, 1)):
-            found[f"partial.{group}"] = Attention.of(
-                channels.mean(1), "positions", f"mean over the channels of {group}"
-            )
+            meaning = f"mean over the channels of {group}"
+            found[f"partial.{group}"] = Attention.of(channels.mean(1), "positions", meaning)
         if "hab" in maps:
             found["mask"] = Attention.of(maps["hab"][:, 0], "positions", "predicted person mask")
-        for group, joints in JOINT_GROUPS.items() if "pab" in maps else ():
-            peak = maps["pab"][:, list(joints)].amax(1)
-            found[f"joints.{group}"] = Attention.of(peak, "positions", f"predicted heat maps of {group}, the highest")
         if "pab" in maps:
+            for group, joints in JOINT_GROUPS.items():
+                peak, meaning = maps["pab"][:, list(joints)].amax(1), f"predicted heat maps of {group}, the highest"
+                found[f"joints.{group}"] = Attention.of(peak, "positions", meaning)
             found["keypoints"] = Attention.of(peaks(maps["pab"]), "points", "peaks of the predicted heat maps")
         return found
 
@@ -320,11 +320,18 @@ class Recenter(nn.Module):
 
 
 def head(preset: DAAFPreset, channels: int, num_ids: int) -> tuple[nn.Module, nn.Linear | None]:
-    """What follows the pooled map (B, C): the module that gives the descriptor, and the classifier."""
+    """What follows the pooled map (B, C): the module that gives the descriptor, and the classifier.
+
+    TriNet has two layers there, to 128 numbers, and no classifier.
+    """
     if preset == "bot":
         return bnneck(channels), identity_classifier(channels, num_ids)
     if preset == "trinet":
-        return trinet_head(channels), None
+        last = nn.Linear(TRINET_HIDDEN, TRINET_DIM)
+        nn.init.orthogonal_(last.weight)
+        nn.init.zeros_(last.bias)
+        hidden = nn.Linear(channels, TRINET_HIDDEN, bias=False)
+        return nn.Sequential(hidden, nn.BatchNorm1d(TRINET_HIDDEN), nn.ReLU(inplace=True), last), None
     classifier = nn.Linear(MINDSPORE_DIM, num_ids)
     nn.init.kaiming_normal_(classifier.weight, nonlinearity="relu")
     nn.init.zeros_(classifier.bias)
@@ -347,16 +354,6 @@ class Reduction(nn.Module):
     def forward(self, g: Tensor) -> Tensor:
         """(B, C) -> (B, 512)."""
         return self.norm(self.conv(g[:, :, None, None])).relu().flatten(1)
-
-
-def trinet_head(channels: int) -> nn.Sequential:
-    """TriNet's two layers after pooling: (B, C) -> (B, 128)."""
-    last = nn.Linear(TRINET_HIDDEN, TRINET_DIM)
-    nn.init.orthogonal_(last.weight)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(
-        nn.Linear(channels, TRINET_HIDDEN, bias=False), nn.BatchNorm1d(TRINET_HIDDEN), nn.ReLU(inplace=True), last
-    )
 
 
 def _groups(*, grouped: bool, wanted: int | None, channels: int) -> tuple[int, list[int]]:

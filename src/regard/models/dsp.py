@@ -3,11 +3,10 @@
 Shapes: B images, C channels, H x W positions, P stripes, D descriptor length, N identities.
 
 SA: H. Wang, Y. Fan, Z. Wang, L. Jiao, B. Schiele, "Parameter-Free Spatial Attention Network for Person
-Re-Identification", arXiv:1811.12150, 2018; code github.com/HRanWang/Spatial-Re-Scaling. The attention is
-:class:`~regard.layers.self_attention.SpatialAttention`.
+Re-Identification", arXiv:1811.12150, 2018; code github.com/HRanWang/Spatial-Re-Scaling.
 DSP: "Deeply Supervised Self-Attention Learning Model for Person Re-Identification", preprint, Research Square
-rs-6697924/v1, of which abstract and figures could be read; code github.com/bmiftah/DSP_Person_ReID. The attention is
-:class:`~regard.layers.self_attention.DeepSelfAttention`.
+rs-6697924/v1, of which abstract and figures could be read; code github.com/bmiftah/DSP_Person_ReID. The attention of
+both is in :mod:`regard.layers.self_attention`.
 
 Both stand on the part network of Y. Sun et al., "Beyond Part Models", ECCV 2018: the last map is cut into six stripes,
 and the descriptor is their means, each of length 1. In training seven classifiers look at the stripes and at their
@@ -40,7 +39,7 @@ from torch.nn import functional as F
 from regard.errors import ConfigError, check_choice
 from regard.layers.heads import PartHeads, Sharing, SupervisionHead, part_names, stripe_averages
 from regard.layers.self_attention import AttentionMode, DeepSelfAttention, SpatialAttention, SpatialMode
-from regard.models.backbone import Backbone, tap
+from regard.models.backbone import Backbone
 from regard.models.contract import HeadLayer, ReIDModel
 from regard.models.pcb import check_part_options, stripe_heads
 from regard.precision import at_least_float32
@@ -97,8 +96,8 @@ class DeeplySupervised(ReIDModel):
             )
         check_part_options(head_dim, dropout, part_conv)
         self.backbone = backbone
-        numbers = range(last - SUPERVISED, last)
-        self.supervised = {tap(number): f"ds{order}" for order, number in enumerate(numbers, start=1)}
+        before = slice(last - SUPERVISED, last)
+        self.supervised = {name: f"ds{order}" for order, name in enumerate(backbone.names[before], start=1)}
         self.attention: nn.ModuleDict | None = nn.ModuleDict()
         width = backbone.channels
         classified = [*(part_names(STRIPES) if part_classifiers else ()), "global"]
@@ -106,7 +105,7 @@ class DeeplySupervised(ReIDModel):
             width[-1], STRIPES, head_dim, num_ids, dropout, sharing=part_conv, classified=classified
         )
         self.supervision: nn.ModuleDict | None = nn.ModuleDict(
-            {head: SupervisionHead(width[n], head_dim, num_ids) for n, head in zip(numbers, self.supervised.values())}
+            {head: SupervisionHead(c, head_dim, num_ids) for c, head in zip(width[before], self.supervised.values())}
         )
 
     def attend(self, name: str, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -123,8 +122,8 @@ class DeeplySupervised(ReIDModel):
             ConfigError: the images are so small that the last map has fewer than six rows.
         """
         x, features, logits, maps = images, {}, {}, {}
-        for number, stage in enumerate(self.backbone.stages):
-            x, name = stage(x), tap(number)
+        for name, stage in zip(self.backbone.names, self.backbone.stages):
+            x = stage(x)
             if name in self.supervised:
                 x, seen, gates = self.attend(name, x)
                 maps |= {f"{name}.{kind}": gate for kind, gate in gates.items()}
@@ -189,7 +188,7 @@ class DSP(DeeplySupervised):
         check_choice("mode", mode, AttentionMode)
         stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
         super().__init__(num_ids, stages, head_dim, dropout, part_conv=part_conv, part_classifiers=part_classifiers)
-        channels = {tap(number): count for number, count in enumerate(stages.channels)}
+        channels = dict(zip(stages.names, stages.channels))
         self.attention = nn.ModuleDict({name: DeepSelfAttention(channels[name], mode) for name in self.supervised})
 
     def attend(self, name: str, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

@@ -2,11 +2,9 @@
 
 D. Chinthaka, Multi-Scale Efficient Attention Net, 8th International Conference on Information Technology Research,
 2023; the paper was not at hand, its repository was: github.com/dulithchinthaka/person_reid_multi_scale. That is a fork
-of APNet's code in which only the agents differ, so this file says no more than which agent sits at which level of
-:class:`~regard.layers.pyramid.AttentionPyramid`, after every stage, the stem included. ECA is
-:class:`~regard.layers.pyramid.EfficientChannelAttention`, SAMS
-:class:`~regard.layers.pyramid.SplitAttention`, ECA-SAMS
-:class:`~regard.layers.pyramid.EfficientSplitAttention`.
+of APNet's code in which only the agents differ, so this file says no more than which agent sits at which level of the
+pyramid (:mod:`regard.layers.pyramid`), after every stage, the stem included. ECA is ``EfficientChannelAttention``, SAMS
+``SplitAttention``, ECA-SAMS ``EfficientSplitAttention``.
 
 ============ ================== ================== ================== ======== ==================================
 preset       level 1            level 2            level 3            level 1  what it is
@@ -50,7 +48,7 @@ from regard.layers.pyramid import (
     SplitAttention,
     adaptive_kernel,
 )
-from regard.models.backbone import Backbone, tap
+from regard.models.backbone import Backbone
 from regard.models.baseline import GlobalDescriptor
 from regard.registry import MODELS
 
@@ -123,16 +121,11 @@ class MSEA(GlobalDescriptor):
         if kernel != "adaptive" and (not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0):
             raise ConfigError(f"kernel is {kernel!r}, wanted an odd number of channels, as 3 or 5, or 'adaptive'")
         stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
-        taps = enumerate(stages.channels) if level else ()
-        attention = {
-            tap(stage): AttentionPyramid(
-                _agents(chosen, channels, level, adaptive_kernel(channels) if kernel == "adaptive" else kernel),
-                channels,
-                order,
-                gate or chosen.gating,
-            )
-            for stage, channels in taps
-        }
+        attention = {}
+        for name, channels in zip(stages.names, stages.channels) if level else ():
+            taps = adaptive_kernel(channels) if kernel == "adaptive" else kernel
+            agents = _agents(chosen, channels, level, taps)
+            attention[name] = AttentionPyramid(agents, channels, order, gate or chosen.gating)
         super().__init__(num_ids, stages, attention)
 
 

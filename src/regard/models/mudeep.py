@@ -2,8 +2,8 @@
 
 X. Qian, Y. Fu, T. Xiang, Y.-G. Jiang, X. Xue, "Leader-based Multi-Scale Attention Deep Architecture for Person Re-
 identification", IEEE Transactions on Pattern Analysis and Machine Intelligence 42(2), 2020, IEEE 8762210; the second
-version of the network. :func:`~regard.layers.multi_scale.cut_streams` is the multi-scale stream layer (table 1),
-:class:`~regard.layers.multi_scale.ChannelAttention` the leader-based attention learning layer.
+version of the network. The multi-scale stream layer (table 1) and the leader-based attention learning layer are in
+:mod:`regard.layers.multi_scale`.
 
 Shapes: B images, C channels, N = h · w positions, V = 1 + stripes regions, D length of one region's vector.
 
@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard.errors import ConfigError, check_choice
+from regard.layers.heads import identity_classifier
 from regard.layers.multi_scale import ChannelAttention, Guide, cut_streams
 from regard.models.backbone import Backbone
 from regard.models.contract import Attention, HeadLayer, ReIDModel
@@ -115,7 +116,7 @@ class MuDeep(ReIDModel):
         self.gamma = nn.ParameterDict({name: nn.Parameter(torch.zeros(1)) for name in attended})
         self.head = nn.ModuleDict({_key(name): _head(channels, feature_dim) for name in self.vectors})
         self.classifier: nn.ModuleDict | None = nn.ModuleDict(
-            {_key(name): _classifier(feature_dim, num_ids) for name in self.vectors}
+            {_key(name): identity_classifier(feature_dim, num_ids, bias=True) for name in self.vectors}
         )
 
     def forward(self, images: Tensor) -> Output:
@@ -230,6 +231,7 @@ def _check(scales: int, stripes: int, guidance: int, attention: str, feature_dim
 
 def _take_last_stage(backbone: Backbone) -> tuple[nn.Module, int]:
     """Shorten a backbone by its last stage; the stage and the channels after it."""
+    backbone.names.pop()
     backbone.strides.pop()
     return backbone.stages.pop(-1), backbone.channels.pop()
 
@@ -252,11 +254,3 @@ def _head(channels: int, dim: int) -> nn.Sequential:
     conv = nn.Conv2d(channels, dim, kernel_size=1, bias=False)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(dim), relu=nn.ReLU(), flatten=nn.Flatten()))
-
-
-def _classifier(dim: int, num_ids: int) -> nn.Linear:
-    """Identity scores, with a bias: weights drawn from N(0, 0.001²), biases 0."""
-    classifier = nn.Linear(dim, num_ids)
-    nn.init.normal_(classifier.weight, std=0.001)
-    nn.init.zeros_(classifier.bias)
-    return classifier

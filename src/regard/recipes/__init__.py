@@ -28,6 +28,8 @@ from regard.parsing import parse_yaml
 
 __all__ = ["UNSAID", "About", "Recipe", "list_recipes", "read_recipe"]
 
+ON_BOARD = resources.files("regard.recipes")
+
 FILES = (".yaml", ".yml")
 """Endings by which a text means a file instead of a recipe on board."""
 
@@ -135,7 +137,7 @@ class Recipe:
 
 def list_recipes() -> list[str]:
     """Names of the recipes that ship with regard."""
-    return sorted(f.name.removesuffix(".yaml") for f in _on_board().iterdir() if f.name.endswith(".yaml"))
+    return sorted(file.name.removesuffix(".yaml") for file in ON_BOARD.iterdir() if file.name.endswith(".yaml"))
 
 
 def read_recipe(name: str | Path) -> Recipe:
@@ -150,25 +152,15 @@ def read_recipe(name: str | Path) -> Recipe:
     return _read_file(Path(name), str(name)) if Path(name).suffix in FILES else _read_named(str(name))
 
 
-def _on_board() -> Any:
-    return resources.files("regard.recipes")
-
-
 @cache
 def _read_named(name: str) -> Recipe:
     if name not in list_recipes():
         raise UnknownNameError("recipe", name, list_recipes())
-    return _assemble(name, (_on_board() / f"{name}.yaml").read_text(encoding="utf-8"))
+    return _assemble(name, (ON_BOARD / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def _read_file(path: Path, name: str, seen: tuple[Path, ...] = ()) -> Recipe:
-    """Read a file.
-
-    Args:
-        path: where it is.
-        name: what to call it.
-        seen: files whose ``base`` leads here.
-    """
+    """Read a file, which is called ``name``; ``seen`` are those whose ``base`` leads here."""
     if path.resolve() in seen:
         way = " -> ".join(map(str, (*seen, path.resolve())))
         raise ConfigError(f"base goes round in a circle ({way}); take one of them out")

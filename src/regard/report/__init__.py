@@ -3,9 +3,8 @@
 from regard.report.answers import answers
 from regard.report.camera_pairs import camera_pair_table
 from regard.report.embedding_map import EmbeddingMap, embedding_map
-from regard.report.failures import Failure, hardest
 from regard.report.findings import SECTIONS, gather
-from regard.report.ranked import RankedList, pick_queries, ranked_lists
+from regard.report.ranked import Failure, RankedList, hardest, pick_queries, ranked_lists
 from regard.report.ranked_figure import ranked_figure
 from regard.report.runs_page import Command, RunFindings, RunsReport, render_runs, write_runs
 

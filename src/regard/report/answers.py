@@ -5,6 +5,8 @@ Shapes: Q queries, G gallery images, D descriptor length, K ranks kept per query
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
@@ -16,9 +18,10 @@ from regard.metrics.distance import comparable, ordering
 from regard.metrics.expansion import expand_queries
 from regard.metrics.protocol import read_protocol
 from regard.metrics.ranking import keep_nearest
+from regard.report.ranked import RankedList, ranked_lists
 from regard.structures import MatchLists, Ranking
 
-__all__ = ["answers", "run_answers"]
+__all__ = ["answers", "run_answers", "run_lists"]
 
 
 def answers(
@@ -85,3 +88,9 @@ def run_answers(run: Run, k: int, *, show_junk: bool = False) -> Ranking:
     order = how.model_dump(include={"metric", "rerank", "expansion", "junk", "ignore_cameras"})
     sides = run.features("query"), run.features("gallery")
     return answers(*sides, k, show_junk=show_junk, lists=lists_of(run.splits, how), **order)
+
+
+def run_lists(run: Run, depth: int, picks: Mapping[int, str], *, junk: bool = False) -> list[RankedList]:
+    """The ranked lists of some queries of a run, titled; see :func:`~regard.report.ranked.ranked_lists`."""
+    ranking, splits = run_answers(run, depth, show_junk=junk), run.splits
+    return ranked_lists(ranking, splits.query, splits.gallery, run.report().ap, depth=depth, picks=picks, junk=junk)

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from regard.explain.figures.map_figures import wrapped
-from regard.explain.figures.svg import Chart, text_width
+from regard.explain.figures.draw import FONT
+from regard.explain.figures.map_figures import canvas, place, wrapped
+from regard.explain.figures.svg import INK, LINE, MUTED, SERIES, Chart, text_width
 from regard.metrics.by_camera import CameraPairs
-from regard.report.charts import FONT, INK, LINE, MUTED, SERIES
 from regard.wording import count
 
 __all__ = ["camera_pair_table"]
@@ -52,22 +51,19 @@ def camera_pair_table(scores: Mapping[str, CameraPairs], name: str = "cameras") 
         for label, found in scores.items()
     }
     above = {label: ABOVE + LINE_HEIGHT * max(lines for _, lines in said) for label, said in titles.items()}
-    heights = [above[label] + len(found.query_cameras) * ROW + BELOW for label, found in scores.items()]
-    wide, tall = len(FIGURES) * side + GAP + 0.1, sum(heights)
-    figure = Figure(figsize=(wide, tall))
-    tips, top = {}, tall
+    heights = {label: above[label] + len(found.query_cameras) * ROW + BELOW for label, found in scores.items()}
+    figure = canvas(len(FIGURES) * side + GAP + 0.1, sum(heights.values()))
+    tips, top = {}, 0.0
     limits = {key: _limits([getattr(found, key) for found in scores.values()]) for key in FIGURES}
     for number, (label, found) in enumerate(scores.items()):
-        shape = len(found.query_cameras), len(found.gallery_cameras)
+        rows, columns = found.num_queries.shape
         for column, key in enumerate(FIGURES):
-            left, bottom = LEFT + column * (side + GAP), top - above[label] - shape[0] * ROW
-            room = left / wide, bottom / tall, shape[1] * CELL / wide, shape[0] * ROW / tall
             gid = f"{name}-{number}-{key}"
-            axes = figure.add_axes(room)
+            axes = place(figure, LEFT + column * (side + GAP), top + above[label], columns * CELL, rows * ROW)
             title, lifted = titles[label][column]
             axes.set_title(title, loc="left", fontsize=FONT, color=INK, pad=29 if lifted else 16)
             tips[gid] = _table(axes, found, key, limits[key], gid)
-        top -= heights[number]
+        top += heights[label]
     return Chart(name, "Accuracy by camera pair", _summary(scores), figure, tips)
 
 
@@ -88,20 +84,16 @@ def _titled(label: str, key: str, width: float) -> tuple[str, int]:
 
 def _table(axes: Axes, found: CameraPairs, key: str, limits: tuple[float, float], gid: str) -> list[str]:
     """One figure of one run; what each cell says when it is pointed at."""
-    values, counts = getattr(found, key), found.num_queries
-    (low, high), tips = limits, []
+    values, (low, high), tips = getattr(found, key), limits, []
     for (row, column), value in np.ndenumerate(values):
-        asked, shown = found.query_cameras[row], found.gallery_cameras[column]
-        known = counts[row, column] > 0
-        if known:
+        text, color, said = "–", MUTED, "no query"
+        if found.num_queries[row, column] > 0:
             tint = MOST * (value - low) / (high - low)
             axes.add_patch(Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, color=SERIES[0], alpha=tint, lw=0))
-        text, color = (f"{100 * value:.1f}", INK) if known else ("–", MUTED)
+            text, color = f"{100 * value:.1f}", INK
+            said = f"{FIGURES[key]} {text} % of {count(int(found.num_queries[row, column]), 'query')}"
         axes.text(column, row, text, ha="center", va="center_baseline", fontsize=FONT - 0.5, color=color)
-        said = (
-            f"{FIGURES[key]} {100 * value:.1f} % of {count(int(counts[row, column]), 'query')}" if known else "no query"
-        )
-        tips.append(f"camera {asked} in camera {shown}: {said}")
+        tips.append(f"camera {found.query_cameras[row]} in camera {found.gallery_cameras[column]}: {said}")
     rows, columns = np.mgrid[: values.shape[0], : values.shape[1]]
     axes.scatter(columns.ravel(), rows.ravel(), s=(ROW * 60) ** 2, marker="s", color=SERIES[0], alpha=0, lw=0,
                  gid=gid, zorder=9)  # fmt: skip

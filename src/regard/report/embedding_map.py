@@ -1,4 +1,4 @@
-"""An embedding map: descriptors of many pictures on a plane, alike ones close together.
+"""An embedding map: descriptors of many pictures on a plane, alike ones close together; and as the page draws it.
 
 Shapes: N pictures, D descriptor length.
 
@@ -17,20 +17,34 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from PIL import Image
 from scipy.linalg import orthogonal_procrustes
 
 from regard.errors import ConfigError, DataError, require
+from regard.explain.figures.overlay import data_uri, open_picture
+from regard.explain.figures.svg import SERIES
 from regard.explain.rounding import rounding
 from regard.structures import Sample
 
-__all__ = ["METHODS", "EmbeddingMap", "MapMethod", "aligned", "check_method", "embedding_map", "pick_people"]
+__all__ = [
+    "METHODS", "EmbeddingMap", "MapMethod", "aligned", "check_method", "embedding_map", "map_content", "pick_people",
+    "thumbnails",
+]  # fmt: skip
 
 MapMethod = Literal["umap", "tsne", "pca"]
-METHODS = ("umap", "tsne", "pca")
 NAMES = {"umap": "UMAP", "tsne": "t-SNE", "pca": "principal components"}
+METHODS = tuple(NAMES)
 
 FEWEST = 10
 """Pictures that neighborhoods can be spoken of; fewer are drawn by their principal components."""
+
+WIDTH, MARGIN = 1000, 40
+"""Of the drawing, in its own units."""
+
+SHAPES = 4
+"""Forms of points; with the colors they tell neighbors on the map apart, not people from each other."""
+
+THUMB_WIDTH, THUMB_HEIGHT, THUMB_COLUMNS = 48, 96, 20
 
 
 class EmbeddingMap(NamedTuple):
@@ -122,8 +136,7 @@ def embedding_map(
     if len(features) < FEWEST or flat:
         method = "pca"
     if flat:  # apart by rounding alone: all in one place
-        nothing = float("nan")
-        return EmbeddingMap(np.zeros((len(features), 2)), NAMES[method], nothing, nothing)
+        return EmbeddingMap(np.zeros((len(features), 2)), NAMES[method], np.nan, np.nan)
     layout = {"umap": _umap, "tsne": _tsne, "pca": _pca}[method]
     places = _framed(layout(features, seed))
     return EmbeddingMap(places, NAMES[method], _share_of_neighbors(places, pids), _share_of_neighbors(features, pids))
@@ -195,3 +208,40 @@ def _share_of_neighbors(points: np.ndarray, pids: np.ndarray) -> float:
     _, index, counts = np.unique(pids, return_inverse=True, return_counts=True)
     several = counts[index] > 1
     return float((pids[distances.argmin(1)] == pids)[several].mean()) if several.any() else float("nan")
+
+
+def map_content(label: str, found: EmbeddingMap, samples: Sequence[Sample]) -> dict[str, Any]:
+    """A map as the template takes it.
+
+    Args:
+        label: whose it is.
+        found: places of the pictures.
+        samples: the pictures, N of them.
+    """
+    places = found.places * (WIDTH / 2 - MARGIN)
+    tall = float(np.abs(places[:, 1]).max()) + MARGIN
+    x, y = places[:, 0] + WIDTH / 2, tall - places[:, 1]
+    pids = np.array([sample.pid for sample in samples])
+    people = []
+    for order, pid in enumerate(dict.fromkeys(pids.tolist())):
+        members = np.flatnonzero(pids == pid).tolist()
+        person = {"pid": pid, "series": order % len(SERIES) + 1, "shape": order // len(SERIES) % SHAPES}
+        person["middle"] = tuple(round(float(np.median(along[members])), 1) for along in (x, y))
+        person["dots"] = [(i, round(float(x[i]), 1), round(float(y[i]), 1), samples[i].camid) for i in members]
+        people.append(person)
+    told = {"label": label, "method": found.method, "on_map": found.on_map, "in_full": found.in_full}
+    return told | {"size": (WIDTH, round(2 * tall)), "pictures": len(samples), "people": people}
+
+
+def thumbnails(samples: Sequence[Sample]) -> dict[str, Any] | None:
+    """All pictures small, on one sheet; None where there is none."""
+    if not samples:
+        return None
+    columns = min(THUMB_COLUMNS, len(samples))
+    rows = -(-len(samples) // columns)
+    sheet = Image.new("RGB", (columns * THUMB_WIDTH, rows * THUMB_HEIGHT))
+    for place, sample in enumerate(samples):
+        row, column = divmod(place, columns)
+        thumb = open_picture(sample.path).resize((THUMB_WIDTH, THUMB_HEIGHT), Image.Resampling.LANCZOS)
+        sheet.paste(thumb, (column * THUMB_WIDTH, row * THUMB_HEIGHT))
+    return {"uri": data_uri(sheet, quality=72), "columns": columns, "rows": rows}

@@ -35,19 +35,18 @@ from regard.explain.features import feature_maps
 from regard.explain.heads import pair_heat
 from regard.metrics import evaluate_camera_pairs, rank
 from regard.metrics.pair_sampling import sample_pairs
-from regard.metrics.score_options import option_lines
+from regard.metrics.ranking_report import option_lines
 from regard.models.build import from_config
 from regard.models.saved import WEIGHTS, model_config, model_folder
-from regard.report.answers import run_answers
+from regard.report.answers import run_answers, run_lists
 from regard.report.charts import PairHistogram, pair_histogram
 from regard.report.embedding_map import EmbeddingMap, MapMethod, aligned, check_method, embedding_map, pick_people
-from regard.report.failures import FailureKind, hardest
-from regard.report.ranked import RankedList, pick_queries, random_queries, ranked_lists
+from regard.report.ranked import FailureKind, RankedList, hardest, pick_queries, random_queries
 from regard.report.runs_page import Match, RunFindings, RunsReport, ShownQuery
 from regard.run_folder.folders import read_history, run_home
 from regard.run_folder.origin import read_origin
 from regard.run_folder.saved_state import read_saved
-from regard.structures import Sample, Splits
+from regard.structures import Splits
 from regard.version import __version__
 from regard.wording import count
 
@@ -61,24 +60,6 @@ LENGTH = 12
 
 MASKED, MASKED_IN_FULL = 24, 200
 """Queries that attention precision is measured on."""
-
-
-class Stages:
-    """A progress bar over what there is to do, run by run."""
-
-    def __init__(self, total: int, *, quiet: bool):
-        self._bar = tqdm(total=total, unit="stage", disable=quiet, leave=False)
-
-    @contextmanager
-    def stage(self, text: str) -> Iterator[None]:
-        """One of them."""
-        self._bar.set_description(text)
-        yield
-        self._bar.update()
-
-    def close(self) -> None:
-        """Take the bar away."""
-        self._bar.close()
 
 
 def gather(
@@ -123,16 +104,13 @@ def gather(
     if "map" in wanted:
         check_method(method)
     opened = open_runs(folders, name, root, {"ap": "step"} | dict(changes or {}), quiet=quiet)
-    stages = Stages(len(opened) * (1 + len(wanted)), quiet=quiet)
-    try:
-        splits = _score(opened, stages)
+    with tqdm(total=len(opened) * (1 + len(wanted)), unit="stage", disable=quiet, leave=False) as bar:
+        splits = _score(opened, bar)
         shown = _queries(opened, splits, queries, seed) if "lists" in wanted else {}
         looked = pick_queries(np.mean([run.report().ap for run in opened], axis=0), pictures)
         mapped = pick_people(splits.gallery, people, seed=seed) if "map" in wanted else []
-        finder = Finder(splits, stages, wanted, list(shown), looked, mapped, method, seed, full)
+        finder = Finder(splits, bar, wanted, list(shown), looked, mapped, method, seed, full)
         found = [finder.look_at(run) for run in opened]
-    finally:
-        stages.close()
     attended = {"attention", "pairs", "correlation"} & set(wanted)
     return RunsReport(
         title=_title([run.label for run in opened]),
@@ -157,7 +135,14 @@ def _check(without: Sequence[str], numbers: Mapping[str, int]) -> None:
             raise ConfigError(f"{what} is {number}, wanted 1 or more; to leave a part out, use without")
 
 
-def _score(runs: Sequence[Run], stages: Stages) -> Splits:
+@contextmanager
+def _stage(bar: tqdm, text: str) -> Iterator[None]:
+    bar.set_description(text)
+    yield
+    bar.update()
+
+
+def _score(runs: Sequence[Run], bar: tqdm) -> Splits:
     """Read and score the runs, all on the same pictures, which are returned."""
     first, *others = runs
     for run in others:
@@ -168,7 +153,7 @@ def _score(runs: Sequence[Run], stages: Stages) -> Splits:
             )
         run.splits = first.splits
     for run in runs:
-        with stages.stage(f"{run.label}: scores"):
+        with _stage(bar, f"{run.label}: scores"):
             run.report()
     return first.splits
 
@@ -194,51 +179,36 @@ def _queries(runs: Sequence[Run], splits: Splits, count: int, seed: int) -> dict
 
 @dataclass
 class Finder:
-    """Looks at one run after the other, at the same pictures.
-
-    Attributes:
-        splits: the data.
-        stages: told what is being done.
-        wanted: parts of the page.
-        listed: queries whose ranked lists are shown.
-        looked: queries that attention is shown for.
-        mapped: gallery pictures on the map.
-        method: of the map.
-        seed: of all draws.
-        full: attention precision on more pictures.
-    """
+    """Looks at one run after the other, at the same pictures."""
 
     splits: Splits
-    stages: Stages
-    wanted: Sequence[str]
-    listed: Sequence[int]
-    looked: Sequence[int]
-    mapped: Sequence[int]
+    bar: tqdm
+    wanted: Sequence[str]  # parts of the page
+    listed: Sequence[int]  # queries whose ranked lists are shown
+    looked: Sequence[int]  # queries that attention is shown for
+    mapped: Sequence[int]  # gallery pictures on the map
     method: MapMethod
     seed: int
-    full: bool
+    full: bool  # attention precision on more pictures
 
     def look_at(self, run: Run) -> RunFindings:
         """Everything the page says of a run."""
         makers = {
-            "training": ("history", lambda: read_history(run_home(run.folder))),
-            "curves": ("pairs", lambda: self._pairs(run)),
-            "cameras": ("cameras", lambda: self._cameras(run)),
-            "map": ("places", lambda: self._places(run)),
-            "lists": ("lists", lambda: self._lists(run)),
-            "attention": (
-                "attention",
-                lambda: attention_of(run.model, run.batch([one.path for one in self._pictures()])),
-            ),
-            "pairs": ("matches", lambda: self._matches(run)),
-            "correlation": ("correlation", lambda: self._correlation(run)),
-            "precision": ("precision", lambda: self._precision(run)),
+            "training": ("history", lambda run: read_history(run_home(run.folder))),
+            "curves": ("pairs", self._pairs),
+            "cameras": ("cameras", self._cameras),
+            "map": ("places", self._places),
+            "lists": ("lists", self._lists),
+            "attention": ("attention", lambda run: attention_of(run.model, run.batch(self._paths()))),
+            "pairs": ("matches", self._matches),
+            "correlation": ("correlation", self._correlation),
+            "precision": ("precision", self._precision),
         }
         found: dict[str, Any] = {}
         for section in self.wanted:
             attribute, make = makers[section]
-            with self.stages.stage(f"{run.label}: {section}"):
-                found[attribute] = make()
+            with _stage(self.bar, f"{run.label}: {section}"):
+                found[attribute] = make(run)
         return RunFindings(
             label=run.label,
             report=run.report(),
@@ -249,39 +219,30 @@ class Finder:
             **found,
         )
 
-    def _pictures(self) -> list[Sample]:
-        return [self.splits.query[index] for index in self.looked]
+    def _paths(self) -> list[Path]:
+        return [self.splits.query[index].path for index in self.looked]
 
     def _pairs(self, run: Run) -> PairHistogram | None:
         metric = run.config.eval.metric
         pairs = sample_pairs(run.features("query"), run.features("gallery"), metric=metric, seed=self.seed)
-        if metric == "cosine":
-            values, quantity = pairs.similarity, "cosine similarity"
-        else:
-            values, quantity = -pairs.similarity, "distance"
+        cosine = metric == "cosine"
+        values, quantity = (pairs.similarity, "cosine similarity") if cosine else (-pairs.similarity, "distance")
         return pair_histogram(values[pairs.same], values[~pairs.same], quantity=quantity)
 
     def _cameras(self, run: Run) -> Any:
-        metric, ap = run.config.eval.metric, run.config.eval.ap
-        return evaluate_camera_pairs(run.features("query"), run.features("gallery"), metric=metric, ap=ap)
+        how = run.config.eval
+        return evaluate_camera_pairs(run.features("query"), run.features("gallery"), metric=how.metric, ap=how.ap)
 
     def _places(self, run: Run) -> EmbeddingMap:
-        index = list(self.mapped)
-        pids = np.array([self.splits.gallery[i].pid for i in index])
+        shown = run.features("gallery")[list(self.mapped)]
         metric = run.config.eval.metric
-        return embedding_map(
-            run.features("gallery").embeddings[index], pids, metric=metric, method=self.method, seed=self.seed
-        )
+        return embedding_map(shown.embeddings, shown.pids, metric=metric, method=self.method, seed=self.seed)
 
     def _lists(self, run: Run) -> list[RankedList]:
         """Answers as the evaluation orders them, junk where it stands unless the order was made without it."""
-        settings = run.config.eval
-        junk = settings.junk == "query" or not (settings.rerank or settings.expansion)
-        ranking = run_answers(run, LENGTH, show_junk=junk)
-        picks = dict.fromkeys(self.listed, "")
-        return ranked_lists(
-            ranking, self.splits.query, self.splits.gallery, run.report().ap, depth=LENGTH, picks=picks, junk=junk
-        )
+        how, picks = run.config.eval, dict.fromkeys(self.listed, "")
+        junk = how.junk == "query" or not (how.rerank or how.expansion)
+        return run_lists(run, LENGTH, picks, junk=junk)
 
     def _matches(self, run: Run) -> list[Match | None]:
         asked, shown = run.features("query")[list(self.looked)], run.features("gallery")
@@ -290,12 +251,12 @@ class Finder:
         ranking = rank(asked, shown, k=len(shown), metric=run.config.eval.metric)
         assert ranking.matches is not None
         found: list[Match | None] = []
-        for row, picture in enumerate(self._pictures()):
+        for row, path in enumerate(self._paths()):
             if not ranking.matches[row].any():
                 found.append(None)
                 continue
             partner = self.splits.gallery[ranking.indices[row, ranking.matches[row].argmax()]]
-            first, second = run.batch([picture.path, partner.path])
+            first, second = run.batch([path, partner.path])
             found.append(Match(partner, pair_heat(run.model, first, second)))
         return found
 
@@ -304,7 +265,7 @@ class Finder:
         names = list(run.model.map_layers())
         stems = [name.removesuffix(".before") for name in names if name.endswith(".before")]
         layers = [f"{stem}.{side}" for stem in dict.fromkeys(stems[:1] + stems[-1:]) for side in ("before", "after")]
-        maps = feature_maps(run.model, run.batch([self._pictures()[0].path]), layers or names[-1:])
+        maps = feature_maps(run.model, run.batch(self._paths()[:1]), layers or names[-1:])
         return {layer: correlate(values) for layer, values in maps.items()}
 
     def _precision(self, run: Run) -> list[PrecisionRow]:
@@ -313,25 +274,20 @@ class Finder:
             return []
         pairs = pair_up(self.splits.query, self.splits.gallery, MASKED_IN_FULL if self.full else MASKED)
         pids = np.array([sample.pid for sample, _ in pairs])
-        seen = run.input
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             untrained = from_config(model_config(run.model)).to(next(run.model.parameters()).device)
-        after, before = (measure_precision(model, pairs, seen) for model in (run.model, untrained))
+        after, before = (measure_precision(model, pairs, run.input) for model in (run.model, untrained))
         return [precision_row(run.label, name, before, after, pids) for name in after if name != "chance"]
 
 
 def _turned(found: Sequence[RunFindings]) -> list[RunFindings]:
     """The maps of all runs lie as well as they can over that of the first."""
     first = found[0].places
-    if first is not None:
-        found = [
-            replace(run, places=run.places._replace(places=aligned(run.places.places, first.places)))
-            if run.places is not None
-            else run
-            for run in found
-        ]
-    return list(found)
+    if first is None:
+        return list(found)
+    turned = [run.places and run.places._replace(places=aligned(run.places.places, first.places)) for run in found]
+    return [replace(run, places=places) for run, places in zip(found, turned)]
 
 
 def _title(labels: Sequence[str]) -> str:

@@ -1,33 +1,32 @@
 """Ranked lists: which queries to look at, and what a search answered them, ready to be shown.
 
+Two kinds of failures are worth looking at. A query is *buried* where its right answers come late: its average precision
+is low. It is *fooled* where somebody else comes first at a small distance: the network is wrong and sure of it, which
+is what hurts where a threshold decides.
+
 Shapes: Q queries, K ranks kept per query.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from regard.errors import ConfigError, DataError, nearest
+from regard.metrics import RankingReport
 from regard.structures import DISTRACTOR, JUNK, Ranking, Sample
 
 __all__ = [
-    "Hit",
-    "HitKind",
-    "RankedList",
-    "distance_text",
-    "find_queries",
-    "pick_queries",
-    "random_queries",
-    "ranked_lists",
-    "titled_queries",
-]
+    "Failure", "FailureKind", "Hit", "HitKind", "RankedList", "distance_text", "find_queries", "hardest",
+    "pick_queries", "random_queries", "ranked_lists", "titled_queries",
+]  # fmt: skip
 
 HitKind = Literal["right", "wrong", "junk", "unknown"]
+FailureKind = Literal["buried", "fooled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +80,41 @@ class RankedList:
         return {"title": self.title, "ap": self.ap, "query": _described(self.query), "hits": hits}
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A query that went wrong, and how.
+
+    Attributes:
+        query: its index.
+        kinds: in which ways it is among the hardest: ``"buried"`` (low average precision), ``"fooled"`` (a wrong
+            answer at a small distance comes first), or both.
+        ap: average precision, a fraction.
+        first_right: rank of the first right answer, from 1.
+        wrong: gallery index of the wrong answer that comes first; None where the first answer is right.
+        wrong_distance: its distance; None where the first answer is right.
+        right_distance: of the first right answer; None where the ranking ends before it.
+    """
+
+    query: int
+    kinds: tuple[FailureKind, ...]
+    ap: float
+    first_right: int
+    wrong: int | None
+    wrong_distance: float | None
+    right_distance: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in plain Python types, ready for JSON."""
+        return asdict(self) | {"kinds": list(self.kinds)}
+
+    def __str__(self) -> str:
+        buried = f"average precision {100 * self.ap:.1f} %, first right answer at rank {self.first_right:,}"
+        if self.wrong_distance is None:
+            return buried
+        right = "" if self.right_distance is None else f", the right one at {self.right_distance:.2f}"
+        return f"somebody else comes first at distance {self.wrong_distance:.2f}{right}; {buried}"
+
+
 def pick_queries(ap: np.ndarray, count: int = 3) -> list[int]:
     """Queries from the easiest to the hardest, evenly spaced in the order of their average precision.
 
@@ -129,6 +163,60 @@ def random_queries(ap: np.ndarray, count: int, seed: int = 0) -> list[int]:
         raise ConfigError(f"got count={count}, wanted at least one query to draw")
     valid = np.flatnonzero(~np.isnan(ap))
     return sorted(np.random.default_rng(seed).permutation(valid)[:count].tolist())
+
+
+def hardest(
+    ranking: Ranking, report: RankingReport, count: int = 5, kinds: tuple[FailureKind, ...] = ("buried", "fooled")
+) -> list[Failure]:
+    """The hardest failures of an evaluation.
+
+    Queries without a match did not fail and are never among them, nor are those whose average precision is 1. Equal
+    ones are ordered by index, so the same scores give the same failures.
+
+    Args:
+        ranking: of the Q queries, with matches.
+        report: of the same evaluation.
+        count: failures of each kind at most.
+        kinds: which of them, the first kind first; a query that is in both is listed once, where it comes first.
+
+    Returns:
+        Worst first within each kind; empty where nothing failed.
+
+    Raises:
+        ConfigError: ``count`` is less than one, or ranking and report do not belong together.
+    """
+    if count < 1:
+        raise ConfigError(f"got count={count}, wanted at least one failure to look for")
+    if ranking.matches is None or len(ranking) != report.num_queries:
+        known = "no matches" if ranking.matches is None else f"{len(ranking)} queries"
+        raise ConfigError(
+            f"got a ranking with {known} and a report of {report.num_queries} queries; pass both of one evaluation"
+        )
+    buried, fooled = np.flatnonzero(report.ap < 1), np.flatnonzero(report.first_hit > 1)  # NaN is not below 1
+    orders = {
+        "buried": buried[np.argsort(report.ap[buried], kind="stable")],
+        "fooled": fooled[np.argsort(ranking.distances[fooled, 0], kind="stable")],
+    }
+    chosen: dict[int, list[FailureKind]] = {}
+    for kind in kinds:
+        for query in orders[kind][:count].tolist():
+            chosen.setdefault(query, []).append(kind)
+    return [_failure(ranking, report, query, tuple(found)) for query, found in chosen.items()]
+
+
+def _failure(ranking: Ranking, report: RankingReport, query: int, kinds: tuple[FailureKind, ...]) -> Failure:
+    first = int(report.first_hit[query])
+    distances = ranking.distances[query]
+    wrong = first > 1
+    return Failure(
+        query=query,
+        kinds=kinds,
+        ap=float(report.ap[query]),
+        first_right=first,
+        wrong=int(ranking.indices[query, 0]) if wrong else None,
+        wrong_distance=float(distances[0]) if wrong else None,
+        right_distance=float(distances[first - 1]) if first <= len(distances) else None,
+    )
 
 
 def find_queries(texts: Sequence[str], query: Sequence[Sample]) -> list[int]:
@@ -219,20 +307,16 @@ def _called(text: str, query: Sequence[Sample]) -> list[int]:
             raise DataError(f"got query {text}, there are {len(query):,}: 0 to {len(query) - 1}; or say pid={text}")
         return [int(text)]
     if text.startswith("pid="):
-        found = [index for index, sample in enumerate(query) if str(sample.pid) == text[4:]]
-        if not found:
-            people = sorted({sample.pid for sample in query})
-            raise DataError(
-                f"no query shows person {text[4:]!r}; there are {len(people):,}, from {people[0]} to {people[-1]}"
-            )
-        return found
-    found = [index for index, sample in enumerate(query) if text in (str(sample.path), sample.path.name)]
-    if not found:
-        names = [sample.path.name for sample in query]
+        if found := [index for index, sample in enumerate(query) if str(sample.pid) == text[4:]]:
+            return found
+        people = sorted({sample.pid for sample in query})
         raise DataError(
-            f"no query is the picture {text!r}{nearest(Path(text).name, names)}; give a number, pid=N or a file name"
+            f"no query shows person {text[4:]!r}; there are {len(people):,}, from {people[0]} to {people[-1]}"
         )
-    return found
+    if found := [index for index, sample in enumerate(query) if text in (str(sample.path), sample.path.name)]:
+        return found
+    near = nearest(Path(text).name, [sample.path.name for sample in query])
+    raise DataError(f"no query is the picture {text!r}{near}; give a number, pid=N or a file name")
 
 
 def distance_text(value: float, decimals: int = 2) -> str:

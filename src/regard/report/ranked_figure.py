@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,18 +17,17 @@ from matplotlib.figure import Figure
 from regard.errors import ConfigError
 from regard.explain.figures.map_figures import (
     FONT,
-    INK,
-    MUTED,
     SMALL,
     canvas,
     caption,
+    label_left,
     place,
     proportions,
-    show,
     wrapped,
 )
-from regard.explain.figures.overlay import Picture, framed, open_picture
-from regard.report.ranked import Hit, RankedList, distance_text, ranked_lists
+from regard.explain.figures.overlay import FrameKind, framed
+from regard.explain.figures.svg import INK, MUTED
+from regard.report.ranked import RankedList, distance_text, ranked_lists
 from regard.structures import Ranking, Splits
 
 __all__ = ["plot_ranking", "ranked_figure"]
@@ -106,21 +106,15 @@ def _title(ranked: RankedList, note: str, width: float) -> list[tuple[str, int, 
 def _row(figure: Figure, top: float, margin: float, width: float, ranked: RankedList, *, label: str) -> None:
     """A run's name and precision, the query, and the answers."""
     said = ([label] if label else []) + ([] if ranked.ap is None else ["AP", f"{100 * ranked.ap:.1f} %"])
-    axes = _picture(figure, margin, top, framed(ranked.query.path, "query", PIXELS))
+    axes = _picture(figure, margin, top, ranked.query.path, "query")
     caption(axes, "query")
-    axes.text(-0.12, 0.5, "\n".join(said), transform=axes.transAxes, ha="right", va="center", fontsize=FONT, color=INK)
+    label_left(axes, "\n".join(said), -0.12)
     for number, hit in enumerate(ranked.hits, start=1):
-        axes = _picture(figure, margin + number * width + GAP, top, _framed(hit))
+        axes = _picture(figure, margin + number * width + GAP, top, hit.sample.path, hit.kind)
         below = f"{distance_text(hit.distance, 3)}\ncamera {hit.sample.camid}"
         caption(axes, "junk" if hit.rank is None else str(hit.rank), below)
 
 
-def _picture(figure: Figure, left: float, top: float, picture: Picture) -> Axes:
-    image = open_picture(picture)
-    axes = place(figure, left, top, CELL * image.width / image.height, CELL)
-    show(axes, image)
-    return axes
-
-
-def _framed(hit: Hit) -> Picture:
-    return framed(hit.sample.path, hit.kind, PIXELS)
+def _picture(figure: Figure, left: float, top: float, path: Path, kind: FrameKind) -> Axes:
+    image = framed(path, kind, PIXELS)
+    return place(figure, left, top, CELL * image.width / image.height, CELL, image=image)

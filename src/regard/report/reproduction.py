@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regard.report.charts import accuracy_chart, loss_chart
 from regard.report.evidence import interval_chart
+from regard.report.learning import accuracy_chart, loss_chart
 from regard.report.templating import render_page
 from regard.storage import encode_text, write_atomic
 from regard.wording import count, table

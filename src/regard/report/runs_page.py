@@ -10,7 +10,7 @@ the file, asks no other host, and says everything without JavaScript, which adds
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,19 @@ from regard.explain.attention import Attention
 from regard.explain.attention_precision import PrecisionRow, precision_figure
 from regard.explain.correlation import Correlation, correlation_figure
 from regard.explain.figures.attention_figure import attention_figure
+from regard.explain.figures.draw import HEIGHT, WIDTH
+from regard.explain.figures.map_grids import pair_figure
 from regard.explain.figures.overlay import data_uri
-from regard.explain.figures.pair_figure import pair_figure
 from regard.explain.figures.svg import Chart
 from regard.explain.heads import PairHeat
 from regard.metrics import RankingReport
 from regard.metrics.by_camera import CameraPairs
 from regard.metrics.significance import query_scores
 from regard.report.camera_pairs import camera_pair_table
-from regard.report.charts import (
-    HEIGHT,
-    WIDTH,
-    PairHistogram,
-    accuracy_chart,
-    ap_histogram,
-    cmc_chart,
-    histogram_chart,
-    loss_chart,
-)
-from regard.report.embedding_map import EmbeddingMap
-from regard.report.map_drawing import map_content, thumbnails
+from regard.report.charts import PairHistogram, ap_histogram, cmc_chart, histogram_chart
+from regard.report.embedding_map import EmbeddingMap, map_content, thumbnails
+from regard.report.learning import SMALL, accuracy_chart, loss_chart, run_mark, training_charts
 from regard.report.ranked import RankedList
-from regard.report.run_charts import SMALL, run_mark, training_charts
 from regard.report.score_table import FIGURES, score_cells
 from regard.report.templating import CROP_HEIGHT, list_content, render_page
 from regard.storage import encode_text, write_atomic
@@ -197,37 +188,24 @@ def render_runs(report: RunsReport) -> str:
         best=runs[best],
         costs=_costs(runs),
         training=_training(runs, report.baselines),
-        finding=[
-            chart
-            for chart in (
-                cmc_chart({label: found.cmc for label, found in scores.items()}, CMC_DEPTH),
-                ap_histogram({label: query_scores(found)["mAP"] for label, found in scores.items()}),
-            )
-            if chart
-        ],
+        finding=_drawn(
+            cmc_chart({label: found.cmc for label, found in scores.items()}, CMC_DEPTH),
+            ap_histogram({label: query_scores(found)["mAP"] for label, found in scores.items()}),
+        ),
         histograms=_histograms(runs),
         cameras=_cameras(runs),
-        maps=[
-            map_content(run.label, run.places, report.mapped, number)
-            for number, run in enumerate(runs)
-            if run.places is not None
-        ],
+        maps=[map_content(run.label, run.places, report.mapped) for run in runs if run.places is not None],
         sprite=thumbnails(report.mapped),
         lists=_lists(report),
         looks=_looks(report),
-        correlations=[
-            Chart(
-                f"correlation-{number}",
-                run.label,
-                _correlation_summary(run.correlation),
-                correlation_figure(run.correlation),
-            )
-            for number, run in enumerate(runs)
-            if run.correlation
-        ],
+        correlations=[_correlation(run, number) for number, run in enumerate(runs) if run.correlation],
         precision=_precision(runs),
         fact_names=list(dict.fromkeys(name for run in runs for name in run.facts)),
     )
+
+
+def _drawn(*charts: Chart | None) -> list[Chart]:
+    return [chart for chart in charts if chart]
 
 
 def _costs(runs: Sequence[RunFindings]) -> dict[str, list[tuple[str, bool]]]:
@@ -247,8 +225,7 @@ def _training(runs: Sequence[RunFindings], baselines: Mapping[str, RankingReport
     """Charts of learning: the main ones, and small ones of every term."""
     if len(runs) == 1:
         foremost = {label: found.mAP for label, found in [*baselines.items()][:1]}
-        charts = [loss_chart(runs[0].history), accuracy_chart(runs[0].history, foremost)]
-        return {"main": [chart for chart in charts if chart], "terms": []}
+        return {"main": _drawn(loss_chart(runs[0].history), accuracy_chart(runs[0].history, foremost)), "terms": []}
     charts = training_charts({run.label: run.history for run in runs})
     main = [chart for chart in charts if chart.name in ("run-loss", "run-accuracy")]
     return {"main": main, "terms": [chart for chart in charts if chart not in main]}
@@ -262,13 +239,9 @@ def _histograms(runs: Sequence[RunFindings]) -> list[Chart]:
 
 
 def _cameras(runs: Sequence[RunFindings]) -> list[Chart]:
-    charts = []
-    for number, run in enumerate(runs):
-        chart = camera_pair_table({run.label: run.cameras}, f"cameras-{number}") if run.cameras is not None else None
-        if chart:
-            chart.title = run.label
-            charts.append(chart)
-    return charts
+    known = [(number, run.label, run.cameras) for number, run in enumerate(runs) if run.cameras is not None]
+    charts = ((label, camera_pair_table({label: found}, f"cameras-{number}")) for number, label, found in known)
+    return [replace(chart, title=label) for label, chart in charts if chart]
 
 
 def _lists(report: RunsReport) -> list[dict[str, Any]]:
@@ -290,16 +263,17 @@ def _looks(report: RunsReport) -> list[dict[str, Any]]:
     for place, sample in enumerate(report.pictures):
         found = []
         for number, run in enumerate(report.runs):
-            charts = {}
+            charts = []
             if run.attention:
                 figure = attention_figure(sample.path, run.attention, place)
-                said = _attention_summary(run.attention, place)
-                charts["own"] = Chart(f"attention-{number}-{place}", "What it attends to", said, figure)
+                said = _attention_summary(run.attention)
+                charts.append(Chart(f"attention-{number}-{place}", "What it attends to", said, figure))
             match = run.matches[place] if run.matches else None
             if match is not None:
-                figure = pair_figure(sample.path, match.partner.path, match.heat)
-                said = _match_summary(match)
-                charts["pair"] = Chart(f"pair-{number}-{place}", "Why it finds its nearest right answer", said, figure)
+                partner, similarity = match.partner, next(iter(match.heat.values())).similarity
+                figure = pair_figure(sample.path, partner.path, match.heat)
+                said = f"Camera {partner.camid} shows person {partner.pid} too; cosine of the two {similarity:.2f}."
+                charts.append(Chart(f"pair-{number}-{place}", "Why it finds its nearest right answer", said, figure))
             if charts:
                 found.append((run.label, charts))
         if found:
@@ -307,21 +281,17 @@ def _looks(report: RunsReport) -> list[dict[str, Any]]:
     return looks
 
 
-def _attention_summary(attention: Mapping[str, Attention], place: int) -> str:
+def _attention_summary(attention: Mapping[str, Attention]) -> str:
     kinds: dict[str, list[str]] = {}
     for name, found in attention.items():
         kinds.setdefault(found.meaning, []).append(name)
     return "; ".join(f"{', '.join(names)}: {meaning}" for meaning, names in kinds.items()) + "."
 
 
-def _match_summary(match: Match) -> str:
-    similarity = next(iter(match.heat.values())).similarity
-    return f"Camera {match.partner.camid} shows person {match.partner.pid} too; cosine of the two {similarity:.2f}."
-
-
-def _correlation_summary(correlation: Mapping[str, Correlation]) -> str:
-    parts = [f"{layer} {found.mean_off_diagonal:.2f}" for layer, found in correlation.items()]
-    return f"Mean correlation of two positions: {', '.join(parts)}."
+def _correlation(run: RunFindings, number: int) -> Chart:
+    parts = [f"{layer} {found.mean_off_diagonal:.2f}" for layer, found in run.correlation.items()]
+    summary = f"Mean correlation of two positions: {', '.join(parts)}."
+    return Chart(f"correlation-{number}", run.label, summary, correlation_figure(run.correlation))
 
 
 def _precision(runs: Sequence[RunFindings]) -> Chart | None:

@@ -39,23 +39,17 @@ def list_content(ranked: RankedList) -> dict[str, Any]:
     """A ranked list as the templates take it."""
     known = [hit.kind == "right" for hit in ranked.hits if hit.kind in ("right", "wrong")]
     return {
-        "title": ranked.title,
         "ap": ranked.ap,
         "found": sum(known) if known else None,
         "counted": len(known),
-        "query": {"uri": data_uri(ranked.query.path, CROP_HEIGHT), "sample": ranked.query},
         "hits": [
             {
-                "uri": data_uri(hit.sample.path, CROP_HEIGHT),
-                "kind": hit.kind,
-                "rank": hit.rank,
-                "distance": hit.distance,
-                "sample": hit.sample,
-                "who": _who(hit.sample),
+                "uri": data_uri(hit.sample.path, CROP_HEIGHT), "kind": hit.kind, "rank": hit.rank,
+                "distance": hit.distance, "sample": hit.sample, "who": _who(hit.sample),
             }
             for hit in ranked.hits
         ],
-    }
+    }  # fmt: skip
 
 
 def _who(sample: Sample) -> str:

@@ -43,18 +43,17 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
         return []
     records = []
     for number, line in enumerate(read_regular(path).split(b"\n")[:-1], 1):
+        if not line:
+            continue
         try:
-            record = parse_json(line) if line else None
-            if line:
-                _check(record)
+            records.append(_checked(parse_json(line)))
         except ValueError as error:
             raise DataError(f"line {number} of {path} is no record ({error}); remove that line") from None
-        records += [record] if record else []
     return from_one(records)
 
 
-def _check(record: Any) -> None:
-    """Raise ValueError for what is no record: a count that is no whole number, a figure that is no number."""
+def _checked(record: Any) -> dict[str, Any]:
+    """The record; raises ValueError for what is none: a count that is no whole number, a figure that is no number."""
     if not isinstance(record, dict):
         raise ValueError(f"it is {type(record).__name__}")
     wanted = {"event", "step"} | ({"mAP", "rank1"} if record.get("event") == "eval" else set())
@@ -64,6 +63,7 @@ def _check(record: Any) -> None:
         kind: Any = int if key in ("epoch", "step") else KINDS.get(key, (int, float))
         if not isinstance(value, kind) or (key in ("epoch", "step") and value < 0):
             raise ValueError(f"{key} is {value!r}")
+    return record
 
 
 def from_one(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

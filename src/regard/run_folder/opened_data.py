@@ -9,8 +9,7 @@ from typing import Any
 from regard.config import Config, LabelFilesConfig
 from regard.data.datasets import detect
 from regard.data.labels import LabelRoots, label_training
-from regard.data.sources import Source, find_source, merge_sources
-from regard.data.validation import hold_out
+from regard.data.sources import Source, find_source, hold_out, merge_sources
 from regard.errors import ConfigError
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits

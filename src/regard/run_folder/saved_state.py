@@ -113,13 +113,8 @@ def write_saved(
             f"the training state holds no finite numbers any more after step {progress.step} ({fault}), so it was not "
             "saved; lower optim.lr, set optim.clip_norm=5 or a longer schedule.warmup_epochs, then train again"
         )
-    metadata = {
-        "format": FORMAT,
-        "config": json.dumps(config.to_dict()),
-        "progress": json.dumps(asdict(progress)),
-        "optimizer": json.dumps(groups),
-        "machine": json.dumps(dict(machine)),
-    }
+    values = {"config": config.to_dict(), "progress": asdict(progress), "optimizer": groups, "machine": dict(machine)}
+    metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in values.items()}}
     metadata["digest"] = _digest(plain, metadata)
     write_atomic(folder / NEXT, save(plain, metadata))
     try:
@@ -146,15 +141,13 @@ def read_saved(folder: Path) -> Saved:
     """
     if not has_state(folder):
         raise CheckpointError(f"{folder} holds no {LAST}, so there is nothing to resume; give a run folder")
-    faults: list[str] = []
-    for name in (LAST, PREVIOUS):
-        if not (folder / name).is_file():
-            faults += [f"{folder / name} is missing"] if name == LAST else []
-            continue
-        try:
-            return replace(_read(folder / name), fault="; ".join(faults))
-        except CheckpointError as error:
-            faults.append(str(error))
+    faults = [] if (folder / LAST).is_file() else [f"{folder / LAST} is missing"]
+    for path in (folder / LAST, folder / PREVIOUS):
+        if path.is_file():
+            try:
+                return replace(_read(path), fault="; ".join(faults))
+            except CheckpointError as error:
+                faults.append(str(error))
     raise CheckpointError(f"{'; '.join(faults)}; restore it from a backup, or start a new run in another folder (-o)")
 
 
@@ -294,10 +287,9 @@ def _check_tensors(tensors: Mapping[str, Tensor]) -> None:
     random = part_of(tensors, "random.")
     if "0.cpu" not in random:
         raise ValueError("it holds no random state")
-    for name, state in random.items():
+    for name in filter(lambda name: name.endswith(".cpu"), random):
         try:
-            if name.endswith(".cpu"):
-                torch.Generator().set_state(state)
+            torch.Generator().set_state(random[name])
         except (RuntimeError, TypeError):
             raise ValueError(f"random.{name} is no state of a generator") from None
     for name in part_of(tensors, "optimizer."):

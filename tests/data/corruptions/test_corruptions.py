@@ -10,9 +10,9 @@ import pytest
 from regard.crowd import make_crowd
 from regard.data.corruptions import FAMILIES, KINDS, SEVERITIES, Corruption, Mixed, Occlusion, Resolution, choose_kinds
 from regard.data.corruptions.filters import blend, disk, gaussian, plasma, resample, smooth_noise, streak, warp
-from regard.data.corruptions.loader import corrupted_loader
 from regard.data.datasets import load_dataset
 from regard.data.image import read_image
+from regard.data.loaders import test_loader as loader_of
 from regard.data.transforms import TestTransform
 from regard.errors import ConfigError, UnknownNameError
 
@@ -193,7 +193,7 @@ def test_what_does_not_exist_is_refused(wrong):
 def test_a_loader_gives_all_samples_under_one_corruption_after_the_other(market, workers):
     samples = load_dataset("market1501", market).train[:5]
     corruptions = [Corruption("shot_noise", 2), Occlusion(0.4)]
-    loader = corrupted_loader(samples, TestTransform(20, 10), corruptions, batch_size=3, workers=workers)
+    loader = loader_of(samples, TestTransform(20, 10), corruptions=corruptions, batch_size=3, workers=workers)
     batches = list(loader)
     assert [len(batch.images) for batch in batches] == [3, 3, 3, 1]
     images = np.concatenate([batch.images.numpy() for batch in batches])

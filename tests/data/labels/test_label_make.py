@@ -97,6 +97,7 @@ def test_nothing_to_make(tmp_path, pictures):
         make_labels(pictures, tmp_path, None, None, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("load", "name"), [(load_pose_model, "keypointrcnn_resnet50_fpn"), (load_mask_model, "deeplabv3_resnet50")]
 )
@@ -108,6 +109,7 @@ def test_missing_weights_say_what_to_fetch(tmp_path, monkeypatch, load, name):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_other_names_are_hugging_face_s(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(ConfigError, match=r"'somebody/vitpose' is no model of torchvision.*needs transformers.*regard"):
@@ -160,6 +162,7 @@ def test_a_segmentation_model_labels_a_data_set(tmp_path, market, monkeypatch, c
         assert (mask == expected).all()
 
 
+@pytest.mark.slow
 def test_joints_of_a_keypoint_resnet50(tmp_path):
     """Random weights; then a head whose maps are flat, of which the first pixel's center is the peak."""
     from torchvision.models import get_model
@@ -186,6 +189,7 @@ def test_joints_of_a_keypoint_resnet50(tmp_path):
         load_mask_model("keypointrcnn_resnet50_fpn", tmp_path / "a.pth", size=64)
 
 
+@pytest.mark.slow
 def test_the_mask_of_a_mask_rcnn_resnet50(tmp_path):
     from torchvision.models import get_model
 
@@ -202,6 +206,7 @@ def test_the_mask_of_a_mask_rcnn_resnet50(tmp_path):
         load_pose_model("maskrcnn_resnet50_fpn", tmp_path / "a.pth", size=64)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_models_of_hugging_face(tmp_path):
     """Tiny models with random weights, saved and read as folders."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from regard.crowd.rng import cos, sin, tabulate
 
-__all__ = ["axis", "cross", "dot", "limb", "profile", "puff", "ring", "ring_offsets", "tilt", "turn", "unit"]
+__all__ = ["axis", "cross", "dot", "profile", "puff", "ring", "ring_offsets", "tilt", "turn", "unit"]
 
 
 def axis(x: float, y: float, z: float) -> np.ndarray:
@@ -86,39 +86,3 @@ def puff(offsets: tuple[np.ndarray, np.ndarray], amount: np.ndarray) -> tuple[np
     left, front = offsets
     stretch = 1 + amount / np.sqrt(left * left + front * front + 1e-18)
     return left * stretch, front * stretch
-
-
-def limb(
-    start: np.ndarray,
-    joint: np.ndarray,
-    end: np.ndarray,
-    fronts: tuple[np.ndarray, np.ndarray],
-    *,
-    rows: int,
-    bend: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return ring centers and frames along two bones, rounded at the joint.
-
-    Args:
-        start, joint, end: (3, F) ends of the bones.
-        fronts: (3, F) where the upper and the lower bone's front points.
-        rows: R - 1.
-        bend: meters before and after the joint over which the limb is a curve.
-
-    Returns:
-        Centers, left axes and front axes, each (3, F, R).
-    """
-    upper, lower = joint - start, end - joint
-    upper_length, lower_length = np.sqrt(dot(upper, upper)), np.sqrt(dot(lower, lower))
-    upper, lower = (upper / upper_length)[..., None], (lower / lower_length)[..., None]
-    knee = upper_length[:, None]
-    way = np.linspace(0, 1, rows + 1) * (upper_length + lower_length)[:, None]
-    t = np.clip((way - knee + bend) / (2 * bend), 0, 1)
-    pivot = joint[..., None]
-    curve = (1 - t) ** 2 * (pivot - bend * upper) + 2 * t * (1 - t) * pivot + t**2 * (pivot + bend * lower)
-    straight = np.where(way < knee, start[..., None] + way * upper, pivot + (way - knee) * lower)
-    centers = np.where(np.abs(way - knee) > bend, straight, curve)
-    along = unit(upper * (1 - t) + lower * t)
-    front = fronts[0][..., None] * (1 - t) + fronts[1][..., None] * t
-    front = unit(front - along * dot(front, along))
-    return centers, cross(-along, front), front

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from regard.crowd.body.geometry import axis, cross, dot, limb, profile, puff, ring_offsets, unit
-from regard.crowd.body.skeleton import SIDES, Skeleton
+from regard.crowd.body.geometry import axis, cross, dot, profile, puff, ring_offsets, unit
+from regard.crowd.body.skeleton import SIDES, Limb, Skeleton
 from regard.crowd.body.trunk import sweep
 from regard.crowd.identity_types import Identity
 
@@ -25,24 +25,41 @@ TROUSERS = {
 """Distance of a garment from the leg above, and how much more below; meters."""
 
 
-def covered_leg(person: Identity) -> float:
-    """Return the share of the leg in its garment, from the hip, as far as the shape is concerned."""
-    bottom = person.bottom
-    if bottom.is_skirt or bottom.kind == "none":
-        return 0.0
-    return bottom.short if bottom.kind == "shorts" else 1.0
+def tube(start: np.ndarray, bones: Limb, *, rows: int, bend: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return ring centers, left axes and front axes along two bones, rounded at the joint; each (3, F, R).
+
+    Args:
+        start: (3, F) where the tube begins.
+        bones: where it goes.
+        rows: R.
+        bend: meters before and after the joint over which the limb is a curve.
+    """
+    upper, lower = bones.joint - start, bones.end - bones.joint
+    upper_length, lower_length = np.sqrt(dot(upper, upper)), np.sqrt(dot(lower, lower))
+    upper, lower = (upper / upper_length)[..., None], (lower / lower_length)[..., None]
+    knee = upper_length[:, None]
+    way = np.linspace(0, 1, rows) * (upper_length + lower_length)[:, None]
+    t = np.clip((way - knee + bend) / (2 * bend), 0, 1)
+    pivot = bones.joint[..., None]
+    curve = (1 - t) ** 2 * (pivot - bend * upper) + 2 * t * (1 - t) * pivot + t**2 * (pivot + bend * lower)
+    straight = np.where(way < knee, start[..., None] + way * upper, pivot + (way - knee) * lower)
+    centers = np.where(np.abs(way - knee) > bend, straight, curve)
+    along = unit(upper * (1 - t) + lower * t)
+    front = bones.upper_front[..., None] * (1 - t) + bones.lower_front[..., None] * t
+    front = unit(front - along * dot(front, along))
+    return centers, cross(-along, front), front
 
 
 def leg(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> np.ndarray:
     """Return a leg in its garment."""
     rows, columns = folds.shape
-    height, bones = person.build.height, skeleton.legs[side]
-    fronts = bones.thigh_front, bones.shank_front
-    top = bones.hip + 0.012 * height * axis(0, 1, 0)
-    centers, left, front = limb(top, bones.knee, bones.ankle, fronts, rows=rows - 1, bend=0.06)
+    bones = skeleton.legs[side]
+    top = bones.start + 0.012 * person.build.height * axis(0, 1, 0)
+    centers, left, front = tube(top, bones, rows=rows, bend=0.06)
     v = np.linspace(0, 1, rows)
-    ease, flare = TROUSERS.get(person.bottom.kind, (0.0, 0.0))
-    covered = covered_leg(person)
+    bottom = person.bottom
+    ease, flare = TROUSERS.get(bottom.kind, (0.0, 0.0))
+    covered = 1.0 if bottom.kind in TROUSERS and bottom.kind != "shorts" else bottom.covered
     cloth = (v <= covered) if covered < 1 else np.ones(rows)
     stand_off = (ease + flare * np.clip(v / max(covered, 0.01), 0, 1) ** 2) * cloth
     side_axis, front_axis, back_axis = (half + stand_off for half in bare_leg(person, v))
@@ -74,26 +91,25 @@ def bare_leg(person: Identity, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 def shoe(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> np.ndarray:
     """Return a shoe from heel to toe."""
     rows, columns = folds.shape
-    height, foot = person.build.height, skeleton.legs[side].foot
+    height, foot = person.build.height, skeleton.legs[side].tip
     left = unit(np.stack([foot[2], np.zeros_like(foot[0]), -foot[0]]))
     t = np.linspace(0, 1, rows)
-    heel = skeleton.legs[side].ankle - 0.030 * axis(0, 1, 0) - 0.055 * foot
+    heel = skeleton.legs[side].end - 0.030 * axis(0, 1, 0) - 0.055 * foot
     centers = heel[..., None] + t * 0.152 * height * foot[..., None]
     wide = profile(t, [(0, 0), (0.06, 0.026), (0.3, 0.030), (0.65, 0.041), (0.9, 0.032), (1, 0)]) * height / 1.62
     high = profile(t, [(0, 0), (0.05, 0.05), (0.3, 0.062), (0.5, 0.042), (0.8, 0.026), (0.95, 0.016), (1, 0)])
     low = profile(t, [(0, 0), (0.05, 0.034), (0.5, 0.032), (0.9, 0.030), (1, 0)])
     high = high * (1.25 if person.shoes.kind == "boot" else 1.0)
     offsets = ring_offsets(wide, high, low, columns, 2.6)
-    return sweep(centers, -left[..., None], cross(foot, left)[..., None], offsets)
+    return sweep(centers, -left, cross(foot, left), offsets)
 
 
 def arm(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> np.ndarray:
     """Return an arm in its sleeve."""
     rows, columns = folds.shape
     height, top, bones = person.build.height, person.top, skeleton.arms[side]
-    fronts = bones.upper_front, bones.fore_front
-    start = bones.shoulder + 0.012 * height * skeleton.up - SIDES[side] * 0.004 * height * skeleton.chest_left
-    centers, left, front = limb(start, bones.elbow, bones.wrist, fronts, rows=rows - 1, bend=0.045)
+    start = bones.start + 0.012 * height * skeleton.up - SIDES[side] * 0.004 * height * skeleton.chest_left
+    centers, left, front = tube(start, bones, rows=rows, bend=0.045)
     v = np.linspace(0, 1, rows)
     knots = [
         *((0, 0.003), (0.03, 0.0145), (0.07, 0.0225), (0.13, 0.0285), (0.2, 0.0290)),
@@ -123,9 +139,9 @@ def hand(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> 
     rows, columns = folds.shape
     height, bones = person.build.height, skeleton.arms[side]
     t = np.linspace(0, 1, rows)
-    way = unit(bones.forearm * 0.8 - skeleton.up * 0.45)
-    centers = (bones.wrist - 0.012 * bones.forearm)[..., None] + t * 0.088 * height * way[..., None]
-    front = unit(bones.fore_front - bones.forearm * dot(bones.fore_front, bones.forearm))
+    way = unit(bones.tip * 0.8 - skeleton.up * 0.45)
+    centers = (bones.end - 0.012 * bones.tip)[..., None] + t * 0.088 * height * way[..., None]
+    front = unit(bones.lower_front - bones.tip * dot(bones.lower_front, bones.tip))
     size = profile(t, [(0, 0.6), (0.2, 0.85), (0.5, 1.0), (0.8, 0.75), (1, 0.02)]) * height
     offsets = ring_offsets(size * 0.0135, size * 0.021, size * 0.021, columns)
-    return sweep(centers, cross(-bones.forearm, front)[..., None], front[..., None], offsets)
+    return sweep(centers, cross(-bones.tip, front), front, offsets)

@@ -141,7 +141,7 @@ def build_body(person: Identity, texels: int) -> Body:
     return Body(
         person=person,
         parts=parts,
-        folds=draw_folds(person, parts),
+        folds=tuple(draw_folds(person, part) for part in parts),
         corners=np.concatenate(corners, axis=1),
         outward=np.concatenate(outward),
         texels=texels,
@@ -170,17 +170,13 @@ def part_names(person: Identity) -> set[str]:
     return names | {name for name, there in optional.items() if there}
 
 
-def draw_folds(person: Identity, parts: tuple[Part, ...]) -> tuple[np.ndarray, ...]:
-    """Draw the folds of each part's cloth, (rows + 1, columns) in about [-1, 1]; zero on bare parts."""
-    folds = []
-    for part in parts:
-        if part.name in CREASED:
-            rng = Rng("folds", person.texture, part.name)
-            cells = max(2, part.rows // CREASED[part.name]), max(2, part.columns // 8)
-            folds.append(value_noise(rng, (part.rows + 1, part.columns), cells, 2))
-        else:
-            folds.append(np.zeros((part.rows + 1, part.columns), np.float32))
-    return tuple(folds)
+def draw_folds(person: Identity, part: Part) -> np.ndarray:
+    """Draw the folds of a part's cloth, (rows + 1, columns) in about [-1, 1]; zero on bare parts."""
+    size = part.rows + 1, part.columns
+    if part.name not in CREASED:
+        return np.zeros(size, np.float32)
+    cells = max(2, part.rows // CREASED[part.name]), max(2, part.columns // 8)
+    return value_noise(Rng("folds", person.texture, part.name), size, cells, 2)
 
 
 def grid_corners(part: Part) -> np.ndarray:

@@ -15,7 +15,7 @@ from regard.crowd.body.geometry import axis, tilt, turn, unit
 from regard.crowd.identity_types import Identity
 from regard.crowd.rng import cos, sin
 
-__all__ = ["Arm", "Leg", "Motion", "Skeleton", "pose_skeleton"]
+__all__ = ["Limb", "Motion", "Skeleton", "pose_skeleton"]
 
 HIP = 0.53
 """Height of the hip joints as a share of the body's."""
@@ -57,32 +57,20 @@ class Motion:
 
     @property
     def frames(self) -> int:
-        """Return F, the number of frames."""
+        """Return F."""
         return len(self.phase)
 
 
 @dataclass(slots=True)
-class Leg:
-    """Joints of a leg, the fronts of its two bones, and where the foot points."""
+class Limb:
+    """Joints of a leg or an arm, the fronts of its two bones, and where the foot or the forearm points."""
 
-    hip: np.ndarray
-    knee: np.ndarray
-    ankle: np.ndarray
-    thigh_front: np.ndarray
-    shank_front: np.ndarray
-    foot: np.ndarray
-
-
-@dataclass(slots=True)
-class Arm:
-    """Joints of an arm, the fronts of its two bones, and the forearm's direction."""
-
-    shoulder: np.ndarray
-    elbow: np.ndarray
-    wrist: np.ndarray
+    start: np.ndarray
+    joint: np.ndarray
+    end: np.ndarray
     upper_front: np.ndarray
-    fore_front: np.ndarray
-    forearm: np.ndarray
+    lower_front: np.ndarray
+    tip: np.ndarray
 
 
 @dataclass(slots=True)
@@ -107,8 +95,8 @@ class Skeleton:
     twist: np.ndarray
     chest_left: np.ndarray
     chest_front: np.ndarray
-    legs: dict[str, Leg]
-    arms: dict[str, Arm]
+    legs: dict[str, Limb]
+    arms: dict[str, Limb]
     neck: np.ndarray
     head: np.ndarray
     head_left: np.ndarray
@@ -123,10 +111,9 @@ class Skeleton:
         points = [
             self.head + radius * (x * self.head_left + y * self.head_up + z * self.head_front) for x, y, z in face
         ]
-        points += [self.arms[side].shoulder - 0.008 * height * self.up for side in SIDES]
-        points += [self.arms[side].elbow for side in SIDES] + [self.arms[side].wrist for side in SIDES]
-        points += [self.legs[side].hip for side in SIDES] + [self.legs[side].knee for side in SIDES]
-        points += [self.legs[side].ankle for side in SIDES]
+        points += [arm.start - 0.008 * height * self.up for arm in self.arms.values()]
+        places = ((self.arms, "joint"), (self.arms, "end"), *((self.legs, name) for name in ("start", "joint", "end")))
+        points += [getattr(limb, name) for limbs, name in places for limb in limbs.values()]
         return np.stack(points, axis=1)
 
 
@@ -141,12 +128,11 @@ def pose_skeleton(person: Identity, motion: Motion) -> Skeleton:
     drop = ground_gap(person, legs)
     hip = hip - drop
     for leg in legs.values():
-        leg.hip, leg.knee, leg.ankle = leg.hip - drop, leg.knee - drop, leg.ankle - drop
+        leg.start, leg.joint, leg.end = leg.start - drop, leg.joint - drop, leg.end - drop
     left = axis(1, 0, 0)
     chest_left = cos(twist) * left - sin(twist) * front
     chest_front = cos(twist) * front + sin(twist) * left
-    chest = hip + (0.815 - HIP) * height * up + 0.006 * height * front
-    directions = (chest_left, up, chest_front)
+    chest, directions = hip + (0.815 - HIP) * height * up + 0.006 * height * front, (chest_left, up, chest_front)
     arms = {side: pose_arm(person, motion, chest, directions, sign) for side, sign in SIDES.items()}
     neck = hip + (0.845 - HIP) * height * up + 0.012 * height * front
     nod, yaw = motion.head_nod + 0.6 * lean, motion.head_turn + 0.5 * twist
@@ -158,7 +144,7 @@ def pose_skeleton(person: Identity, motion: Motion) -> Skeleton:
     )
 
 
-def pose_leg(person: Identity, motion: Motion, hip: np.ndarray, side: int) -> Leg:
+def pose_leg(person: Identity, motion: Motion, hip: np.ndarray, side: int) -> Limb:
     """Return a leg before the body is put on the ground."""
     gait, build = person.gait, person.build
     bone = build.height * build.leg
@@ -176,7 +162,7 @@ def pose_leg(person: Identity, motion: Motion, hip: np.ndarray, side: int) -> Le
     planted, lifted = np.minimum(0.0, shank * 0.9 + 0.10), np.minimum(0.12, shank * 0.75 + 0.08)
     pitch = np.where(step < 0, planted, lifted)
     foot = turn(np.full(motion.frames, side * gait.toe), ahead(pitch))
-    return Leg(joint, knee, ankle, ahead(thigh), ahead(shank), foot)
+    return Limb(joint, knee, ankle, ahead(thigh), ahead(shank), foot)
 
 
 def direction(sideways: float, angle: np.ndarray) -> np.ndarray:
@@ -189,21 +175,17 @@ def ahead(angle: np.ndarray) -> np.ndarray:
     return np.stack([np.zeros(angle.shape), sin(angle), cos(angle)])
 
 
-def ground_gap(person: Identity, legs: dict[str, Leg]) -> np.ndarray:
+def ground_gap(person: Identity, legs: dict[str, Limb]) -> np.ndarray:
     """Return the way that the body has to come down for the lower foot to stand; (3, F)."""
     sole = 0.07 if person.shoes.kind == "boot" else 0.062
-    lowest = [np.minimum(leg.ankle[1], (leg.ankle + 0.16 * leg.foot)[1] + 0.03) for leg in legs.values()]
+    lowest = [np.minimum(leg.end[1], (leg.end + 0.16 * leg.tip)[1] + 0.03) for leg in legs.values()]
     return (np.minimum(*lowest) - sole) * axis(0, 1, 0)
 
 
 def pose_arm(
-    person: Identity,
-    motion: Motion,
-    chest: np.ndarray,
-    directions: tuple[np.ndarray, np.ndarray, np.ndarray],
-    side: int,
-) -> Arm:
-    """Return an arm that swings or does something else."""
+    person: Identity, motion: Motion, chest: np.ndarray, directions: tuple[np.ndarray, ...], side: int
+) -> Limb:
+    """Return an arm that swings or does something else; the chest's directions are left, up and front."""
     left, up, front = directions
     build, height = person.build, person.build.height
     angle, elbow, spread, inward, behind = arm_angles(person, motion, side)
@@ -219,7 +201,7 @@ def pose_arm(
     wrist = joint + 0.148 * height * forearm
     upper_front = cos(angle) * front + sin(angle) * up
     fore_front = cos(lower_angle) * front + sin(lower_angle) * up
-    return Arm(shoulder, joint, wrist, upper_front, fore_front, forearm)
+    return Limb(shoulder, joint, wrist, upper_front, fore_front, forearm)
 
 
 def arm_angles(person: Identity, motion: Motion, side: int) -> tuple[np.ndarray, ...]:

@@ -25,11 +25,11 @@ SQUARE = 4.0
 def sweep(
     centers: np.ndarray, left: np.ndarray, front: np.ndarray, offsets: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Put ring offsets (R, C) or (F, R, C) around centers with axes (3, F, R) or (3, F, 1); points of a tube."""
+    """Put ring offsets (R, C) or (F, R, C) around centers (3, F, R) with axes (3, F, R) or (3, F); points of a tube."""
+    left, front = (v if v.ndim == 3 else v[..., None] for v in (left, front))
     centers, left, front = (v.astype(np.float32)[..., None] for v in (centers, left, front))
     across, ahead = (o.astype(np.float32) for o in offsets)
-    points = across * left + ahead * front
-    return points + centers
+    return across * left + ahead * front + centers
 
 
 def along(skeleton: Skeleton, heights: np.ndarray, height: float) -> np.ndarray:
@@ -75,16 +75,10 @@ def clad(person: Identity, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     return side, front, back
 
 
-def back_of(person: Identity) -> float:
-    """Return the reach of the garment behind the spine at the shoulder blades, meters."""
+def reach(person: Identity, height: float, half: int) -> float:
+    """Return the reach of the garment from the spine to the side (0), front (1) or back (2) at a height, meters."""
     heights = np.linspace(person.hem, 0.866, 29)
-    return float(np.interp(0.72, heights, clad(person, heights)[2]))
-
-
-def waist_of(person: Identity) -> float:
-    """Return the reach of the garment to the side above the hips, meters."""
-    heights = np.linspace(person.hem, 0.866, 29)
-    return float(np.interp(0.55, heights, clad(person, heights)[0]))
+    return float(np.interp(height, heights, clad(person, heights)[half]))
 
 
 def torso(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
@@ -111,7 +105,7 @@ def pelvis(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarra
     side, front, back = (half + ease for half in girth(person.build, heights))
     offsets = ring_offsets(side * (0.9 + 0.1 * close), front * close, back * close, columns, 2.3)
     centers = along(skeleton, heights, person.build.height)
-    return sweep(centers, LEFT[..., None], skeleton.front[..., None], offsets)
+    return sweep(centers, LEFT, skeleton.front, offsets)
 
 
 def neck(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
@@ -123,7 +117,7 @@ def neck(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
     centers = low[..., None] * (1 - t) + high[..., None] * t
     radius = (0.0335 - 0.003 * t) * height * (0.9 if person.female else 1.0) * (0.85 + 0.15 * person.build.width)
     offsets = ring_offsets(radius, radius, radius, columns)
-    return sweep(centers, skeleton.chest_left[..., None], skeleton.chest_front[..., None], offsets)
+    return sweep(centers, skeleton.chest_left, skeleton.chest_front, offsets)
 
 
 def collar(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
@@ -139,7 +133,7 @@ def collar(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarra
     lift = thick * sin(around)[:, None] - 0.012 * height * sag
     base = skeleton.hip + (0.853 - HIP) * height * skeleton.up + 0.012 * height * skeleton.front
     offsets = radius * x, 0.95 * radius * z - 0.022 * height * sag
-    rest = sweep(base[..., None], skeleton.chest_left[..., None], skeleton.chest_front[..., None], offsets)
+    rest = sweep(base[..., None], skeleton.chest_left, skeleton.chest_front, offsets)
     return rest + lift.astype(np.float32) * skeleton.up.astype(np.float32)[..., None, None]
 
 
@@ -160,28 +154,20 @@ def tail(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
 
 
 def hang(
-    person: Identity,
-    skeleton: Skeleton,
-    folds: np.ndarray,
-    *,
-    span: tuple[float, float, float],
-    ease: float,
-    flare: float,
+    person: Identity, skeleton: Skeleton, folds: np.ndarray, *, span: tuple[float, ...], ease: float, flare: float
 ) -> np.ndarray:
     """Return cloth that hangs from the waist around both legs.
 
     Args:
-        person: who wears it.
-        skeleton: the bones.
-        folds: (R, C) noise.
+        person, skeleton, folds: who wears it, the bones, and (R, C) noise.
         span: upper edge, where it starts to widen, and lower edge, as shares of the height.
         ease: how far it stands off, meters.
         flare: how much wider it gets, as a factor.
     """
-    rows, columns = folds.shape
+    (rows, columns), (top, widening, hem) = folds.shape, span
     height = person.build.height
-    heights = np.linspace(span[0], span[2], rows)
-    t = np.clip((span[1] - heights) / (span[1] - span[2]), 0, 1)
+    heights = np.linspace(top, hem, rows)
+    t = np.clip((widening - heights) / (widening - hem), 0, 1)
     left_leg, right_leg = (leg_centers(person, skeleton, side, heights) for side in ("left", "right"))
     apart = np.abs(left_leg - right_leg) * 0.5
     centers = along(skeleton, heights, height)
@@ -199,7 +185,7 @@ def hang(
     wave = sin(angles * 7 + 1.3) * 0.6 + sin(angles * 11 + 0.4) * 0.4
     depth = (0.016 if flare > 1 else 0.006) * t
     offsets = puff(ring_offsets(side, front, back, columns, 2.2), depth[:, None] * wave + 0.004 * folds)
-    return sweep(centers, LEFT[..., None], skeleton.front[..., None], offsets)
+    return sweep(centers, LEFT, skeleton.front, offsets)
 
 
 def leg_centers(person: Identity, skeleton: Skeleton, side: str, heights: np.ndarray) -> np.ndarray:
@@ -208,13 +194,14 @@ def leg_centers(person: Identity, skeleton: Skeleton, side: str, heights: np.nda
     thigh, shank = 0.245 * height * person.build.leg, 0.246 * height * person.build.leg
     below = (HIP - heights) * height
     upper, lower = np.clip(below / thigh, 0, 1), np.clip((below - thigh) / shank, 0, 1)
-    return leg.hip[..., None] + upper * (leg.knee - leg.hip)[..., None] + lower * (leg.ankle - leg.knee)[..., None]
+    start, joint, end = (v[..., None] for v in (leg.start, leg.joint, leg.end))
+    return start + upper * (joint - start) + lower * (end - joint)
 
 
 def bag(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
     """Return whatever the person carries; (3, F, R, C)."""
-    shapes = {"backpack": backpack, "crossbody": crossbody}
-    return shapes.get(person.bag.kind, carried)(person, skeleton, folds)
+    shape = {"backpack": backpack, "crossbody": crossbody}.get(person.bag.kind, carried)
+    return shape(person, skeleton, folds)
 
 
 def backpack(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
@@ -222,13 +209,12 @@ def backpack(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndar
     rows, columns = folds.shape
     pack, height, t = person.bag, person.build.height, np.linspace(0, 1, rows)
     top = skeleton.hip + (0.835 - HIP) * height * skeleton.up
-    base = top - skeleton.up * pack.height - skeleton.chest_front * (back_of(person) + pack.depth * 0.48)
+    base = top - skeleton.up * pack.height - skeleton.chest_front * (reach(person, 0.72, 2) + pack.depth * 0.48)
     wide = profile(t, [(0, 0), (0.02, 0.75), (0.08, 0.95), (0.3, 1), (0.75, 0.97), (0.92, 0.8), (0.99, 0.5), (1, 0)])
     deep = profile(t, [(0, 0), (0.02, 0.7), (0.1, 1), (0.45, 1.05), (0.55, 0.9), (0.9, 0.75), (0.99, 0.4), (1, 0)])
     wide, deep = wide * pack.width * 0.5, deep * pack.depth * 0.52
     centers = base[..., None] + t * pack.height * skeleton.up[..., None]
-    left, front = skeleton.chest_left[..., None], skeleton.chest_front[..., None]
-    return sweep(centers, left, front, ring_offsets(wide, deep, deep, columns, SQUARE))
+    return sweep(centers, skeleton.chest_left, skeleton.chest_front, ring_offsets(wide, deep, deep, columns, SQUARE))
 
 
 def crossbody(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
@@ -236,14 +222,13 @@ def crossbody(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.nda
     rows, columns = folds.shape
     purse, t = person.bag, np.linspace(0, 1, rows)
     width, tall, depth = 0.12 + 0.04 * purse.width, 0.19 + 0.05 * purse.drop, 0.07
-    outward = -purse.side * (waist_of(person) + depth * 0.35)
+    outward = -purse.side * (reach(person, 0.55, 0) + depth * 0.35)
     base = skeleton.hip + (0.50 - HIP) * person.build.height * skeleton.up
     base = base + outward * skeleton.chest_left + 0.02 * skeleton.chest_front
     wide = profile(t, [(0, 0), (0.03, 0.8), (0.2, 1), (0.8, 1), (0.97, 0.85), (1, 0)]) * width
     deep = profile(t, [(0, 0), (0.03, 0.8), (0.3, 1), (0.8, 0.8), (0.97, 0.5), (1, 0)]) * depth * 0.5
     centers = base[..., None] + t * tall * skeleton.up[..., None]
-    left, front = -skeleton.chest_front[..., None], skeleton.chest_left[..., None]
-    return sweep(centers, left, front, ring_offsets(wide, deep, deep, columns, SQUARE))
+    return sweep(centers, -skeleton.chest_front, skeleton.chest_left, ring_offsets(wide, deep, deep, columns, SQUARE))
 
 
 def carried(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
@@ -254,12 +239,10 @@ def carried(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarr
     width, tall, depth = (0.13 + 0.05 * item.width, 0.20, 0.10) if small else (0.15 + 0.06 * item.width, 0.34, 0.09)
     handles = 0.12 if small else 0.20
     arm = skeleton.arms["left" if item.side > 0 else "right"]
-    up = axis(0, 1, 0)
-    base = arm.wrist + arm.forearm * 0.075 * person.build.height - up * (handles + tall)
+    base = arm.end + arm.tip * 0.075 * person.build.height - UP * (handles + tall)
     edge = tall / (handles + tall)
     wide = profile(t, [(0, 0), (0.03, 0.85), (0.1, 1), (edge - 0.03, 0.95), (edge, 0.55), (0.97, 0.18), (1, 0)])
     deep = profile(t, [(0, 0), (0.03, 0.8), (0.1, 1), (edge - 0.03, 0.6), (edge, 0.25), (0.97, 0.12), (1, 0)])
     wide, deep = wide * width, deep * depth * 0.5
-    centers = base[..., None] + t * (handles + tall) * up[..., None]
-    left, front = -skeleton.chest_front[..., None], skeleton.chest_left[..., None]
-    return sweep(centers, left, front, ring_offsets(wide, deep, deep, columns, SQUARE))
+    centers = base[..., None] + t * (handles + tall) * UP[..., None]
+    return sweep(centers, -skeleton.chest_front, skeleton.chest_left, ring_offsets(wide, deep, deep, columns, SQUARE))

@@ -16,15 +16,8 @@ from regard.crowd.rng import Rng, value_noise
 __all__ = ["LABELS", "WOVEN", "Canvas", "bump", "pattern_weight", "stamp"]
 
 LABELS = {
-    "background": 0,
-    "face": 1,
-    "hair": 2,
-    "upper": 3,
-    "arm": 4,
-    "lower": 5,
-    "leg": 6,
-    "shoe": 7,
-    "bag": 8,
+    part: value
+    for value, part in enumerate(["background", "face", "hair", "upper", "arm", "lower", "leg", "shoe", "bag"])
 }
 """Values of the person masks: 0 is nobody, everything else the person, split by part; a hat counts as hair."""
 WOVEN = frozenset({"hstripes", "vstripes", "plaid", "dots", "camo"})
@@ -57,6 +50,7 @@ class Canvas:
     Args:
         rng: stream of the fabric's grain.
         rows, columns: texels along the part and around it.
+        side: 1 for a part on the left, -1 for one on the right.
 
     Attributes:
         v: (R, 1) place along the part, 0 to 1.
@@ -67,8 +61,8 @@ class Canvas:
         alive: (R, C) bool.
     """
 
-    def __init__(self, rng: Rng, rows: int, columns: int):
-        self.rng = rng
+    def __init__(self, rng: Rng, rows: int, columns: int, side: int = 1):
+        self.rng, self.side = rng, side
         turn = (np.arange(columns, dtype=np.float32) + np.float32(0.5)) / np.float32(columns)
         self.v = ((np.arange(rows, dtype=np.float32) + np.float32(0.5)) / np.float32(rows))[:, None]
         self.angle = (np.where(turn > 0.5, turn - 1, turn) * np.float32(2 * np.pi))[None]

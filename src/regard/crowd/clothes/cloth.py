@@ -21,12 +21,8 @@ PAD = 1.57
 
 def paint_part(person: Identity, name: str, rows: int, columns: int) -> Canvas:
     """Paint the texture of a body part with the given number of texels along and around it."""
-    canvas = Canvas(Rng("paint", person.texture, name), rows, columns)
-    kind = name.removeprefix("left_").removeprefix("right_")
-    if kind != name:
-        PAIRED[kind](canvas, person, 1 if name.startswith("left") else -1)
-    else:
-        SINGLE[kind](canvas, person)
+    canvas = Canvas(Rng("paint", person.texture, name), rows, columns, -1 if name.startswith("right_") else 1)
+    PARTS[name.removeprefix("left_").removeprefix("right_")](canvas, person)
     np.clip(canvas.color, 0.004, 0.9, out=canvas.color)
     return canvas
 
@@ -160,13 +156,12 @@ def paint_pelvis(canvas: Canvas, person: Identity) -> None:
     canvas.shade(0.72 + 0.28 * np.clip((heights - 0.45) / 0.03, 0, 1))
 
 
-def paint_leg(canvas: Canvas, person: Identity, side: int) -> None:
+def paint_leg(canvas: Canvas, person: Identity) -> None:
     """Paint a leg: skin, garment, sock and the shaft of a boot."""
     bottom, shoes, v = person.bottom, person.shoes, canvas.v
-    covered = trouser_length(person)
-    cloth = v <= covered
+    cloth = v <= bottom.covered
     canvas.fill(linear(bottom.color), "lower")
-    paint_trousers(canvas, person, side, covered)
+    paint_trousers(canvas, person)
     canvas.put_srgb(~cloth, person.head.skin, "leg")
     short = bottom.kind in ("shorts", "skirt", "none")
     sock = 0.98 - shoes.sock_length * (1 if short else 0.4)
@@ -176,22 +171,14 @@ def paint_leg(canvas: Canvas, person: Identity, side: int) -> None:
         shaft = (v > (0.80 if bare else 0.9)) & (~cloth | (bottom.kind == "leggings"))
         canvas.put_srgb(shaft, shoes.color, "shoe")
     canvas.weave()
-    inside = np.clip(1 - np.abs(canvas.angle + side * PAD) / 0.9, 0, 1)
+    inside = np.clip(1 - np.abs(canvas.angle + canvas.side * PAD) / 0.9, 0, 1)
     canvas.shade(1 - 0.42 * inside * np.clip(1 - v / 0.75, 0, 1))
 
 
-def trouser_length(person: Identity) -> float:
-    """Return the share of the leg that is painted as cloth."""
-    bottom = person.bottom
-    if bottom.is_skirt or bottom.kind == "none":
-        return 0.0
-    return bottom.short if bottom.kind == "shorts" else bottom.length
-
-
-def paint_trousers(canvas: Canvas, person: Identity, side: int, covered: float) -> None:
+def paint_trousers(canvas: Canvas, person: Identity) -> None:
     """Paint what is special about the garment of a leg: fading, stripes, turn-ups."""
     bottom, v = person.bottom, canvas.v
-    outside = np.abs(canvas.angle - side * PAD)
+    outside = np.abs(canvas.angle - canvas.side * PAD)
     second = linear(bottom.second)
     if bottom.kind == "jeans":
         worn = bump(v, 0.28, 0.2) + 0.5 * bump(v, 0.62, 0.12)
@@ -207,7 +194,7 @@ def paint_trousers(canvas: Canvas, person: Identity, side: int, covered: float) 
         canvas.put(outside < 0.5, second)
     if bottom.cuff and bottom.kind in ("jeans", "trousers"):
         turned = np.minimum(linear(bottom.color) * np.float32(1.9) + np.float32(0.05), 0.75)
-        canvas.put(v > covered - 0.055, turned)
+        canvas.put(v > bottom.covered - 0.055, turned)
 
 
 def paint_skirt(canvas: Canvas, person: Identity) -> None:
@@ -243,7 +230,7 @@ def pleat(canvas: Canvas) -> None:
     canvas.shade(1 - 0.30 * wave.astype(np.float32) * canvas.v)
 
 
-def paint_arm(canvas: Canvas, person: Identity, side: int) -> None:
+def paint_arm(canvas: Canvas, person: Identity) -> None:
     """Paint an arm: sleeve, skin and wrist watch."""
     top, v = person.top, canvas.v
     pattern, second = top.pattern, linear(top.second)
@@ -253,7 +240,7 @@ def paint_arm(canvas: Canvas, person: Identity, side: int) -> None:
     elif pattern.kind in WOVEN:
         canvas.blend(pattern_weight(pattern, canvas.angle * 0.05, 0.8 - v * 0.56), second)
     elif pattern.kind == "sides":
-        canvas.put(np.abs(canvas.angle - side * PAD) < 0.5, second)
+        canvas.put(np.abs(canvas.angle - canvas.side * PAD) < 0.5, second)
     if top.kind in ("hoodie", "jacket"):
         canvas.shade(0.7, v > top.sleeve - 0.05)
     if top.sleeve < 0.5:
@@ -261,14 +248,14 @@ def paint_arm(canvas: Canvas, person: Identity, side: int) -> None:
     if person.bag.kind == "backpack":
         canvas.put_srgb(v < 0.05, person.bag.strap)
     canvas.put_srgb(v > top.sleeve, person.head.skin, "arm")
-    if person.head.glasses and side > 0:  # those who wear glasses wear a watch
+    if person.head.glasses and canvas.side > 0:  # those who wear glasses wear a watch
         canvas.put((np.abs(v - 0.955) < 0.02) & (v > top.sleeve), (0.02, 0.02, 0.02))
     canvas.weave()
-    inside = np.clip(1 - np.abs(canvas.angle + side * PAD), 0, 1)
+    inside = np.clip(1 - np.abs(canvas.angle + canvas.side * PAD), 0, 1)
     canvas.shade(1 - 0.35 * inside * np.clip(1.1 - v, 0, 1))
 
 
-def paint_shoe(canvas: Canvas, person: Identity, _side: int) -> None:
+def paint_shoe(canvas: Canvas, person: Identity) -> None:
     """Paint a shoe and its sole."""
     shoes, v, away = person.shoes, canvas.v, canvas.away
     canvas.fill(linear(shoes.color), "shoe")
@@ -321,23 +308,10 @@ def paint_collar(canvas: Canvas, person: Identity) -> None:
     canvas.shade(0.8 + 0.2 * np.sign(0.5 - canvas.v))
 
 
-SINGLE: dict[str, Callable[[Canvas, Identity], None]] = {
-    "torso": paint_torso,
-    "pelvis": paint_pelvis,
-    "skirt": paint_skirt,
-    "tail": paint_tail,
-    "neck": paint_neck,
-    "head": paint_head,
-    "hair": paint_hair,
-    "drape": paint_drape,
-    "hat": paint_hat,
-    "brim": paint_brim,
-    "bag": paint_bag,
-    "collar": paint_collar,
-}
-PAIRED: dict[str, Callable[[Canvas, Identity, int], None]] = {
-    "leg": paint_leg,
-    "shoe": paint_shoe,
-    "arm": paint_arm,
-    "hand": paint_hand,
+PAINTERS = (
+    *(paint_torso, paint_pelvis, paint_skirt, paint_tail, paint_neck, paint_head, paint_hair, paint_drape, paint_hat),
+    *(paint_brim, paint_bag, paint_collar, paint_leg, paint_shoe, paint_arm, paint_hand),
+)
+PARTS: dict[str, Callable[[Canvas, Identity], None]] = {
+    paint.__name__.removeprefix("paint_"): paint for paint in PAINTERS
 }

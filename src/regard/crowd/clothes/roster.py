@@ -18,10 +18,14 @@ EDITS = (
     *("hair", "hat", "inner", "build", "sleeve", "shade"),
 )
 """Details in which a look-alike may differ; ``build`` changes nothing, since the body is never copied."""
-
-
 LOOSENESS = {"coat": 1.6, "hoodie": 1.7, "jacket": 1.6, "openjacket": 1.3, "openshirt": 1.2, "dress": 0.7, "vest": 0.6}
 """Distance of a garment from the body, as a factor; others 0.8."""
+SLEEVES = {"tshirt": (0.26, 0.42), "polo": (0.26, 0.36), "vest": (0.0, 0.0)}
+HEMS = {
+    **{"coat": (0.30, 0.42), "hoodie": (0.475, 0.505), "jacket": (0.485, 0.53), "vest": (0.49, 0.54)},
+    **{"openjacket": (0.455, 0.52), "openshirt": (0.445, 0.485), "dress": (0.24, 0.40)},
+}
+"""Bounds of the covered share of the arm, and of the lower edge as a share of the person's height."""
 
 
 def roster(seed: int, people: int, knobs: Knobs) -> list[Identity]:
@@ -122,7 +126,7 @@ def draw_top(rng: Rng, *, female: bool) -> Top:
         pattern=draw_pattern(rng, kind),
         print=draw_print(rng, kind, name),
         sleeve=draw_sleeve(rng, kind),
-        hem=draw_hem(rng, kind),
+        hem=rng.uniform(*HEMS.get(kind, (0.475, 0.53))),
         loose=LOOSENESS.get(kind, 0.8) * rng.uniform(0.7, 1.35),
         hood=kind == "hoodie" or (rng.chance(0.3) and kind in ("jacket", "coat")),
         scarf=rng.chance(0.06),
@@ -136,26 +140,11 @@ def draw_top(rng: Rng, *, female: bool) -> Top:
 
 def draw_sleeve(rng: Rng, kind: str) -> float:
     """Draw the covered share of the arm."""
-    spans = {"tshirt": (0.26, 0.42), "polo": (0.26, 0.36), "vest": (0.0, 0.0)}
-    if kind in spans:
-        return rng.uniform(*spans[kind])
+    if kind in SLEEVES:
+        return rng.uniform(*SLEEVES[kind])
     if kind == "dress":
         return rng.choice((0.0, 0.3, 0.95))
     return rng.weighted(((0.965, 85), (0.62, 15)))
-
-
-def draw_hem(rng: Rng, kind: str) -> float:
-    """Draw the lower edge of the garment as a share of the person's height."""
-    spans = {
-        "coat": (0.30, 0.42),
-        "hoodie": (0.475, 0.505),
-        "jacket": (0.485, 0.53),
-        "vest": (0.49, 0.54),
-        "openjacket": (0.455, 0.52),
-        "openshirt": (0.445, 0.485),
-        "dress": (0.24, 0.40),
-    }
-    return rng.uniform(*spans.get(kind, (0.475, 0.53)))
 
 
 def draw_pattern(rng: Rng, kind: str) -> Pattern:

@@ -26,7 +26,7 @@ ROOTS = (0.82, 0.80, 0.68, 0.58, 0.52, 0.36, 0.30)
 """Lower edge of the region in which hair grows, at the same angles."""
 
 
-def paint_hand(canvas: Canvas, person: Identity, _side: int) -> None:
+def paint_hand(canvas: Canvas, person: Identity) -> None:
     """Paint a hand."""
     canvas.fill(linear(person.head.skin) * np.float32(0.93), "arm")
 

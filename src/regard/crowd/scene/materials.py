@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -147,10 +148,6 @@ class Wall:
         self.bays = rng.uniform(1.6, 3.6), rng.uniform(2.6, 3.4)
         self.shift = rng.uniform(0, self.bays[0])
 
-    def tint(self, gray: np.ndarray, color: Rgb) -> None:
-        """Cover the wall with a gray picture in a color."""
-        self.color[:] = tinted(color, gray)
-
     def rectangle(self, x: float, y: float, width: float, height: float, color: np.ndarray) -> None:
         """Paint a rectangle given by its lower left corner, in meters; what sticks out is cut off."""
         left, right, low, high = (max(0, int(v * self.density)) for v in (x, x + width, y, y + height))
@@ -171,9 +168,9 @@ def paint_wall(rng: Rng, kind: str, width: float, height: float, density: int) -
     wall = Wall(rng, (width, height), density)
     if kind == "hedge":
         leaves = value_noise(rng, wall.color.shape[1:], (round(height * 3.5), round(width * 3.5)), 4)
-        wall.tint(np.clip(1 + 0.9 * leaves, 0.15, 2), rng.choice(((52, 78, 36), (64, 88, 44))))
+        wall.color[:] = tinted(rng.choice(((52, 78, 36), (64, 88, 44))), np.clip(1 + 0.9 * leaves, 0.15, 2))
     else:
-        wall.tint(np.ones((1, 1), np.float32), rng.choice(WALL_COLORS))
+        wall.color[:] = linear(rng.choice(WALL_COLORS))[:, None, None]
         if kind == "brickwall":
             x, y = np.broadcast_arrays(wall.x, wall.y[:, None])
             wall.color[:] = bricks(rng).sample(x, y)
@@ -193,11 +190,6 @@ def windows(wall: Wall, share: tuple[float, float] | None = None) -> None:
     lit = lit[np.floor(row).astype(np.intp) + 1][:, np.floor(column).astype(np.intp)]
     pane = (np.float32(0.4) + np.float32(1.3) * lit) * linear((70, 84, 96))[:, None, None]
     np.copyto(wall.color, pane, where=up[:, None] & across)
-
-
-def glass(wall: Wall) -> None:
-    """Paint a glass front."""
-    windows(wall, (0.92, 0.9))
 
 
 def shops(wall: Wall) -> None:
@@ -233,7 +225,7 @@ def panels(wall: Wall) -> None:
 DECORATIONS: dict[str, Callable[[Wall], None]] = {
     "windows": windows,
     "brickwall": windows,
-    "glass": glass,
+    "glass": partial(windows, share=(0.92, 0.9)),
     "shops": shops,
     "panels": panels,
     "corridor": panels,

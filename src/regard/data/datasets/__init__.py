@@ -16,7 +16,6 @@ from typing import Any
 from regard.data.datasets.layout import (
     LAYOUTS,
     Counts,
-    Layout,
     check_splits,
     count,
     count_differences,
@@ -122,7 +121,9 @@ def find_datasets(root: str | Path) -> dict[Path, str]:
     """
     root = Path(root)
     found: dict[Path, str] = {}
-    names = sorted(set(DATASETS) & LAYOUTS.keys(), key=lambda name: (precedence(LAYOUTS[name]), name))
+    by_name = {name: LAYOUTS[name] for name in DATASETS if name in LAYOUTS}
+    # what asks for more parts goes first, then what looks at the names of files
+    names = sorted(by_name, key=lambda name: (-max(map(len, by_name[name].variants)), by_name[name].fits is None, name))
     read_as = [name for name in names if root.suffix.lower() in LAYOUTS[name].endings]
     if read_as and root.is_file():
         return {root: read_as[0]}
@@ -132,11 +133,6 @@ def find_datasets(root: str | Path) -> dict[Path, str]:
         if fitting is not None:
             found[home] = fitting
     return found
-
-
-def precedence(layout: Layout) -> tuple[int, bool]:
-    """Sorting key: what asks for more parts first, then what looks at the names of files."""
-    return -max(map(len, layout.variants)), layout.fits is None
 
 
 def published_counts(name: str, **options: Any) -> Counts | None:

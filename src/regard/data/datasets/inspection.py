@@ -114,21 +114,16 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
-        content = asdict(self)
-        content["root"] = str(self.root)
-        content["parts"] = {split: part._asdict() for split, part in self.parts.items()}
-        for kind in ("others", "notes", "faults", "warnings"):
-            content[kind] = [finding._asdict() for finding in getattr(self, kind)]
-        return content
+        kinds = ("others", "notes", "faults", "warnings")
+        found = {kind: [finding._asdict() for finding in getattr(self, kind)] for kind in kinds}
+        parts = {split: part._asdict() for split, part in self.parts.items()}
+        return asdict(self) | {"root": str(self.root), "parts": parts} | found
 
     def __str__(self) -> str:
         lines = [f"{self.name} in '{self.root}'"]
         if self.parts:
-            lines.append("  " + "".join(f"{name:>13}" for name in ("", *Part._fields)))
-            lines += [
-                "  " + f"{split:>13}" + "".join(f"{figure:>13,}" for figure in part)
-                for split, part in self.parts.items()
-            ]
+            rows = [("", *Part._fields), *((split, *map("{:,}".format, part)) for split, part in self.parts.items())]
+            lines += ["  " + "".join(cell.rjust(13) for cell in row) for row in rows]
         for name, sizes in (("height", self.height), ("width", self.width)):
             if sizes:
                 lines.append(f"  {name:>13}   {sizes[0]} to {sizes[2]} pixels, median {sizes[1]:g}")

@@ -131,7 +131,11 @@ def check_labels(samples: Sequence[Sample], *, progress: bool = False) -> LabelR
             report.unreadable.append(str(error))
             continue
         if labels.mask is not None:
-            shares.append(count_mask(report, labels.mask))
+            shares.append(share := float((labels.mask > 0).mean()))
+            report.masks += 1
+            report.mask_sizes[f"{labels.mask.shape[0]} x {labels.mask.shape[1]}"] += 1
+            report.empty_masks += share == 0
+            report.full_masks += share == 1
         joints = joints_of(labels, size)
         if joints is not None:
             count_joints(report, labels, joints, size)
@@ -140,16 +144,6 @@ def check_labels(samples: Sequence[Sample], *, progress: bool = False) -> LabelR
     report.person_share = float(np.mean(shares)) if shares else 0.0
     report.on_mask = float(np.mean(hits)) if hits else 1.0
     return report
-
-
-def count_mask(report: LabelReport, mask: np.ndarray) -> float:
-    """Add a mask to the report; the share of it that is the person."""
-    share = float((mask > 0).mean())
-    report.masks += 1
-    report.mask_sizes[f"{mask.shape[0]} x {mask.shape[1]}"] += 1
-    report.empty_masks += share == 0
-    report.full_masks += share == 1
-    return share
 
 
 def count_joints(report: LabelReport, labels: Labels, joints: np.ndarray, size: tuple[int, int]) -> None:

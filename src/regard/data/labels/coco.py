@@ -149,8 +149,9 @@ def parse(annotation: dict[str, Any], name: str, path: Path) -> Person:
             keypoints = parse_keypoints(annotation["keypoints"], name, path)
         except OverflowError as error:
             raise DataError(f"keypoints of '{name}' in '{path}' are too large ({error}); correct the file") from error
-        if given := scores_within(annotation["keypoints"]):
-            scores = parse_scores(given, name, path)
+        thirds = annotation["keypoints"][2::3]
+        if any(third % 1 for third in thirds):  # one that is no whole number shows that they are scores
+            scores = parse_scores(thirds, name, path)
             keypoints = keypoints_of((x, y, score) for (x, y, _), score in zip(keypoints, scores))
         elif not {level for _, _, level in keypoints} <= {0, 1, 2}:
             raise DataError(
@@ -167,12 +168,6 @@ def parse(annotation: dict[str, Any], name: str, path: Path) -> Person:
             )
         outline = Outline(annotation["segmentation"], height, width)
     return Person(height, width, keypoints, scores, outline)
-
-
-def scores_within(flat: list[float]) -> list[float]:
-    """The third numbers of 17 joints where they are scores, which one that is no whole number shows; else none."""
-    thirds = flat[2::3]
-    return thirds if any(third % 1 for third in thirds) else []
 
 
 def parse_scores(scores: Any, name: str, path: Path) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ Shapes: h x w pixels of a photo, g x v pixels of a heat map.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,16 +57,8 @@ def to_coco(
         StorageError: the disk refused.
     """
     check_thresholds(visible, present)
-    persons = list(persons_of(tqdm(samples, "to-coco", unit="photo", disable=not progress), root, visible, present))
-    write_coco(path, persons, "person masks and keypoints")
-    return len(persons)
-
-
-def persons_of(
-    samples: Sequence[Sample] | tqdm[Sample], root: Path, visible: float, present: float
-) -> Iterator[tuple[str, Person]]:
-    """Names and annotations of the samples that have labels."""
-    for sample in samples:
+    persons: list[tuple[str, Person]] = []
+    for sample in tqdm(samples, "to-coco", unit="photo", disable=not progress):
         labels = read_labels(sample)
         if labels.mask is None and labels.joints is None and labels.heatmaps is None:
             continue
@@ -79,7 +71,9 @@ def persons_of(
         if labels.mask is not None:
             runs = runs_of(resize(labels.mask, height, width, mask=True))
             person = person._replace(outline=Outline({"size": [height, width], "counts": runs}, height, width))
-        yield relative_name(sample.path, root), person
+        persons.append((relative_name(sample.path, root), person))
+    write_coco(path, persons, "person masks and keypoints")
+    return len(persons)
 
 
 def joints_of(

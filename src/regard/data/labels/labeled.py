@@ -80,19 +80,20 @@ class LabeledSample(Sample):
     @classmethod
     def of(cls, sample: Sample, **changes: Any) -> LabeledSample:
         """The sample with some of its fields changed."""
+        if isinstance(sample, cls) and not changes:
+            return sample
         return cls(**{field.name: getattr(sample, field.name) for field in fields(sample)} | changes)
 
 
 def has_label(sample: Sample, kind: LabelKind) -> bool:
     """Whether anything of that kind is known of a sample; no file is opened."""
     check_choice("the kind of label", kind, LabelKind)
-    if not isinstance(sample, LabeledSample):
-        return getattr(sample, kind) is not None
-    if sample.pack is not None:
-        return sample.pack.has(sample.row, kind)
+    known = LabeledSample.of(sample)
+    if known.pack is not None:
+        return known.pack.has(known.row, kind)
     if kind == "mask":
-        return sample.mask is not None or sample.outline is not None
-    return sample.keypoints is not None or any(sample.heatmaps or ())
+        return known.mask is not None or known.outline is not None
+    return known.keypoints is not None or any(known.heatmaps or ())
 
 
 def read_labels(sample: Sample, kinds: tuple[LabelKind, ...] = ("mask", "keypoints")) -> Labels:
@@ -107,38 +108,37 @@ def read_labels(sample: Sample, kinds: tuple[LabelKind, ...] = ("mask", "keypoin
     """
     for kind in kinds:
         check_choice("the kind of label", kind, LabelKind)
-    more = sample if isinstance(sample, LabeledSample) else None
-    if more and more.pack is not None:
-        return more.pack.read(more.row, kinds)
-    labels = Labels()
-    if "mask" in kinds:
-        labels = labels._replace(mask=mask_of(sample, more))
-    if "keypoints" in kinds:
-        if more and any(more.heatmaps or ()):
-            heatmaps, drawn = read_heatmaps(more.heatmaps or ())
-            labels = labels._replace(heatmaps=heatmaps, drawn=drawn)
-        elif sample.keypoints is not None:
-            joints = np.ones((len(sample.keypoints), 4), np.float32)
-            joints[:, :3] = sample.keypoints
-            if more and more.scores is not None:
-                joints[:, 3] = more.scores
-            labels = labels._replace(joints=joints)
-    return labels
+    known = LabeledSample.of(sample)
+    if known.pack is not None:
+        return known.pack.read(known.row, kinds)
+    mask = mask_of(known) if "mask" in kinds else None
+    if "keypoints" not in kinds:
+        return Labels(mask)
+    if known.heatmaps and any(known.heatmaps):
+        heatmaps, drawn = read_heatmaps(known.heatmaps)
+        return Labels(mask, heatmaps=heatmaps, drawn=drawn)
+    if known.keypoints is None:
+        return Labels(mask)
+    joints = np.ones((len(known.keypoints), 4), np.float32)
+    joints[:, :3] = known.keypoints
+    if known.scores is not None:
+        joints[:, 3] = known.scores
+    return Labels(mask, joints)
 
 
-def mask_of(sample: Sample, more: LabeledSample | None) -> np.ndarray | None:
+def mask_of(sample: LabeledSample) -> np.ndarray | None:
     """The mask from its file, or from the outline."""
     if sample.mask is not None:
-        return read_mask(sample.mask, more.mask_threshold if more else None)
-    if more and more.outline is not None:
-        try:
-            return draw_segmentation(*more.outline)
-        except ValueError as error:
-            raise DataError(
-                f"the segmentation of '{sample.path.name}' cannot be drawn ({error}), expected COCO's polygons or "
-                "runs; make or correct the file"
-            ) from error
-    return None
+        return read_mask(sample.mask, sample.mask_threshold)
+    if sample.outline is None:
+        return None
+    try:
+        return draw_segmentation(*sample.outline)
+    except ValueError as error:
+        raise DataError(
+            f"the segmentation of '{sample.path.name}' cannot be drawn ({error}), expected COCO's polygons or runs; "
+            "make or correct the file"
+        ) from error
 
 
 def read_heatmaps(paths: tuple[Path | None, ...]) -> tuple[np.ndarray, np.ndarray]:

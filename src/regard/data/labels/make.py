@@ -129,8 +129,7 @@ def read_diary(diary: Path, description: str, photos: Mapping[str, Path]) -> dic
         return {}
     except OSError as error:
         raise DataError(f"cannot read {diary} ({error.strerror}); delete it to begin anew") from error
-    done: dict[str, tuple[int, int, Joints | None]] = {}
-    contents: dict[str, str | None] = {}
+    done: dict[str, tuple[str | None, tuple[int, int, Joints | None]]] = {}
     whole: list[str] = []
     for line in lines:
         try:
@@ -139,8 +138,7 @@ def read_diary(diary: Path, description: str, photos: Mapping[str, Path]) -> dic
                 same = entry["description"] == description
             else:
                 height, width, joints = entry["label"]
-                done[entry["name"]] = int(height), int(width), joints
-                contents[entry["name"]] = entry.get("digest")
+                done[entry["name"]] = entry.get("digest"), (int(height), int(width), joints)
         except (ValueError, KeyError, TypeError):
             break
         if not same:
@@ -151,9 +149,9 @@ def read_diary(diary: Path, description: str, photos: Mapping[str, Path]) -> dic
         whole.append(line)
     write_atomic(diary, "".join(whole).encode())
     return {
-        name: entry
-        for name, entry in done.items()
-        if name in photos and photos[name].is_file() and contents[name] == file_digest(photos[name])
+        name: label
+        for name, (content, label) in done.items()
+        if name in photos and photos[name].is_file() and content == file_digest(photos[name])
     }
 
 
@@ -214,13 +212,23 @@ def load_mask_model(name: str, weights: Path | None = None, device: str = "cpu",
     if not in_torchvision(name):
         return hugging_mask(name, device)
     model = load_torchvision(name, weights, device, size)
-    if getattr(getattr(model, "roi_heads", None), "mask_predictor", None) is not None:
-        return torch.no_grad()(lambda picture: whole_box_mask(model, picture, device))
+    heads: Any = getattr(model, "roi_heads", None)
+    if getattr(heads, "mask_predictor", None) is not None:
+
+        def box_mask(picture: np.ndarray) -> np.ndarray:
+            pooled, _ = pool_whole(model, heads.mask_roi_pool, picture, device)
+            scores = heads.mask_predictor(heads.mask_head(pooled))[:, 1:2]
+            size = picture.shape[:2]
+            return as_mask(functional.interpolate(scores, size, mode="bilinear", antialias=True)[0, 0] > 0)
+
+        return torch.no_grad()(box_mask)
     if not hasattr(model, "classifier") or hasattr(model, "roi_heads"):
         raise ConfigError(
             f"'{name}' finds no masks; choose deeplabv3_resnet50, fcn_resnet50, maskrcnn_resnet50_fpn or the like"
         )
-    person = person_class(name)
+    from torchvision.models import get_model_weights
+
+    person = get_model_weights(name).DEFAULT.meta["categories"].index("person")  # pyright: ignore[reportAttributeAccessIssue]
 
     def silhouette(picture: np.ndarray) -> np.ndarray:
         height, width, _ = picture.shape
@@ -251,9 +259,18 @@ def load_torchvision(name: str, weights: Path | None, device: str, size: int) ->
     Raises:
         CheckpointError: the weights are missing or do not fit.
     """
-    from torchvision.models import get_model
+    from torchvision.models import get_model, get_model_weights
 
-    path = weights or cached_weights(name)
+    path = weights
+    if path is None:
+        file = Path(get_model_weights(name).DEFAULT.url).name  # pyright: ignore[reportAttributeAccessIssue]
+        path = Path(torch.hub.get_dir()) / "checkpoints" / file
+        if not path.is_file():
+            raise CheckpointError(
+                f"no weights for {name}: looked for '{path}'; fetch them once where there is a network with "
+                f"python -c \"import torchvision; torchvision.models.get_model('{name}', weights='DEFAULT')\", "
+                f"and put {file} there or give it as the weights"
+            )
     options = {"min_size": size // 2, "max_size": size} if "rcnn" in name else {}
     model = get_model(name, weights=None, weights_backbone=None, **options)
     try:
@@ -266,25 +283,6 @@ def load_torchvision(name: str, weights: Path | None, device: str, size: int) ->
             f"'{path}' does not fit {name} ({reason}), expected its state dict; pass the weights of that model"
         ) from error
     return model.eval().to(device)
-
-
-def cached_weights(name: str) -> Path:
-    """Where torchvision keeps the weights it downloads for a model.
-
-    Raises:
-        CheckpointError: they are not there.
-    """
-    from torchvision.models import get_model_weights
-
-    file = Path(get_model_weights(name).DEFAULT.url).name  # pyright: ignore[reportAttributeAccessIssue]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file
-    if not path.is_file():
-        raise CheckpointError(
-            f"no weights for {name}: looked for '{path}'; fetch them once where there is a network with "
-            f"python -c \"import torchvision; torchvision.models.get_model('{name}', weights='DEFAULT')\", "
-            f"and put {file} there or give it as the weights"
-        )
-    return path
 
 
 def as_batch(picture: np.ndarray, device: str) -> Tensor:
@@ -309,21 +307,6 @@ def pool_whole(model: Any, pool: Any, picture: np.ndarray, device: str) -> tuple
     seen_height, seen_width = images.image_sizes[0]
     seen = torch.tensor([[0.0, 0.0, seen_width, seen_height]], device=device)
     return pool(features, [seen], images.image_sizes), torch.tensor([[0.0, 0.0, width, height]], device=device)
-
-
-def whole_box_mask(model: Any, picture: np.ndarray, device: str) -> np.ndarray:
-    """The mask a Mask R-CNN gives the person in the box that is the whole picture."""
-    height, width, _ = picture.shape
-    pooled, _ = pool_whole(model, model.roi_heads.mask_roi_pool, picture, device)
-    scores = model.roi_heads.mask_predictor(model.roi_heads.mask_head(pooled))[:, 1:2]
-    return as_mask(functional.interpolate(scores, (height, width), mode="bilinear", antialias=True)[0, 0] > 0)
-
-
-def person_class(name: str) -> int:
-    """Number of the class ``person`` of a segmentation model of torchvision."""
-    from torchvision.models import get_model_weights
-
-    return get_model_weights(name).DEFAULT.meta["categories"].index("person")  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def hugging_pose(name: str, device: str) -> Pose:

@@ -20,7 +20,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -197,26 +197,19 @@ def fingerprint_of(samples: Sequence[Sample], heatmap_size: tuple[int, int]) -> 
     """Digest of what a pack is made from: names, keypoints and outlines, contents of label files."""
     digest = hashlib.sha256(repr((VERSION, heatmap_size)).encode())
     for sample in samples:
-        more = sample if isinstance(sample, LabeledSample) else LabeledSample.of(sample)
-        files = [path and content_or_none(path) for path in (more.mask, *(more.heatmaps or ()))]
-        threshold = lowest_gray(format_or_none(more.mask), more.mask_threshold)
+        more = LabeledSample.of(sample)
+        files = [known_of(path, file_digest) for path in (more.mask, *(more.heatmaps or ()))]
+        form = known_of(more.mask, lambda path: kind_of(read_bytes(path)[:32]))
+        threshold = lowest_gray(form, more.mask_threshold)
         digest.update(repr((name_of(more), files, more.keypoints, more.scores, more.outline, threshold)).encode())
     return digest.hexdigest()
 
 
-def content_or_none(path: Path) -> str | None:
-    """Digest of a file; None where it cannot be read."""
+def known_of(path: Path | None, find: Callable[[Path], str | None]) -> str | None:
+    """What is found out about a file; None without one, or where it cannot be read."""
     try:
-        return file_digest(path)
-    except OSError:
-        return None
-
-
-def format_or_none(path: Path | None) -> str | None:
-    """Return the format of a picture's file; None where it cannot be read."""
-    try:
-        return kind_of(read_bytes(path)[:32]) if path else None
-    except DataError:
+        return find(path) if path else None
+    except (OSError, DataError):
         return None
 
 

@@ -64,13 +64,8 @@ def preview_labels(samples: Sequence[Sample], columns: int = 2, height: int = 28
         top = HEAD + number // columns * (height + CAPTION + GAP)
         for panel, picture in enumerate(panels(sample, height, width)):
             sheet.paste(picture, (left + panel * (width + GAP), top))
-        canvas.text((left, top + height + 5), sample.path.name, FAINT, font(12))
+        canvas.text((left, top + height + 5), sample.path.name, FAINT, ImageFont.load_default(12))
     return sheet
-
-
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own typeface."""
-    return ImageFont.load_default(size)
 
 
 def draw_head(canvas: ImageDraw.ImageDraw, columns: int, strip: int, width: int) -> None:
@@ -80,12 +75,12 @@ def draw_head(canvas: ImageDraw.ImageDraw, columns: int, strip: int, width: int)
     for number, (name, color) in enumerate(legend):
         x += 14 if number == 2 else 0
         canvas.ellipse((x, 20, x + 10, 30), fill=color)
-        canvas.text((x + 15, 25), name, INK, font(13), anchor="lm")
-        x += 15 + round(canvas.textlength(name, font(13))) + 16
+        canvas.text((x + 15, 25), name, INK, ImageFont.load_default(13), anchor="lm")
+        x += 15 + round(canvas.textlength(name, ImageFont.load_default(13))) + 16
     for column in range(columns):
         left = MARGIN + column * (strip + MARGIN)
         for panel, name in enumerate(PANELS):
-            canvas.text((left + panel * (width + GAP), HEAD - 10), name, INK, font(14), anchor="ls")
+            canvas.text((left + panel * (width + GAP), HEAD - 10), name, INK, ImageFont.load_default(14), anchor="ls")
 
 
 def panels(sample: Sample, height: int, width: int) -> list[Image.Image]:
@@ -104,7 +99,9 @@ def panels(sample: Sample, height: int, width: int) -> list[Image.Image]:
 def missing(photo: Image.Image) -> Image.Image:
     """A photo that something is not known of: gray, and said so."""
     gray = Image.blend(photo.convert("L").convert("RGB"), Image.new("RGB", photo.size, PAPER), 0.75)
-    ImageDraw.Draw(gray).text((photo.width / 2, photo.height / 2), "none", FAINT, font(14), anchor="mm")
+    ImageDraw.Draw(gray).text(
+        (photo.width / 2, photo.height / 2), "none", FAINT, ImageFont.load_default(14), anchor="mm"
+    )
     return gray
 
 

@@ -15,9 +15,6 @@ from matplotlib.figure import Figure
 from regard.explain.attention import Attention, spatial_map
 from regard.explain.figures.map_figures import (
     FONT,
-    INK,
-    LINE,
-    MUTED,
     SMALL,
     canvas,
     caption,
@@ -28,7 +25,7 @@ from regard.explain.figures.map_figures import (
     show,
 )
 from regard.explain.figures.overlay import COLORMAP, Picture, open_picture
-from regard.explain.figures.svg import SERIES
+from regard.explain.figures.svg import INK, LINE, MUTED, SERIES
 from regard.wording import count
 
 __all__ = ["attention_figure"]
@@ -50,28 +47,22 @@ def attention_figure(picture: Picture, found: Mapping[str, Attention], index: in
         found: name -> attention.
         index: which picture of the batch it is.
     """
-    maps: dict[str, np.ndarray | None] = {"picture": None}
-    for name, attention in found.items():
-        values = spatial_map(attention)
-        if values is not None:
-            maps[name] = values[index]
-    points = {name: a.values[index] for name, a in found.items() if a.over == "points"}
-    strips = {name: a.values[index] for name, a in found.items() if a.over in ("channels", "strips")}
-    matrices = {name: a.values[index] for name, a in found.items() if a.over == "mixing"}
+    shown = {name: spatial_map(attention) for name, attention in found.items()}
+    maps = {"picture": None} | {name: values[index] for name, values in shown.items() if values is not None}
+    points, strips, matrices = (
+        {name: attention.values[index] for name, attention in found.items() if attention.over in kinds}
+        for kinds in (("points",), ("channels", "strips"), ("mixing",))
+    )
     width = CELL * proportions([picture])
     cells = len(maps) + len(points)
     rows = -(-cells // max(1, int((WIDTH - GAP) // (width + GAP))))
     columns = -(-cells // rows)
-    heights = [ABOVE + CELL + BELOW + GAP] * rows, [STRIP + GAP] * len(strips)
-    line = MATRIX + ABOVE + 0.45
-    matrix_rows = [line] * -(-len(matrices) // 3)
-    figure = canvas(
-        WIDTH if strips or matrices else GAP + columns * (width + GAP),
-        GAP + sum(map(sum, heights)) + sum(matrix_rows) + 0.1,
-    )
+    block, line = ABOVE + CELL + BELOW + GAP, MATRIX + ABOVE + 0.45
+    high = GAP + rows * block + len(strips) * (STRIP + GAP) + line * -(-len(matrices) // 3) + 0.1
+    figure = canvas(WIDTH if strips or matrices else GAP + columns * (width + GAP), high)
     for number, (name, values) in enumerate([*maps.items(), *points.items()]):
         row, column = divmod(number, columns)
-        left, top = GAP + column * (width + GAP), GAP + row * heights[0][0] + ABOVE
+        left, top = GAP + column * (width + GAP), GAP + row * block + ABOVE
         axes = place(figure, left, top, width, CELL)
         if name in points:
             _points(axes, picture, points[name], name)
@@ -80,7 +71,7 @@ def attention_figure(picture: Picture, found: Mapping[str, Attention], index: in
             caption(axes, name)
         else:
             heat_cell(axes, picture, values, name)
-    top = GAP + sum(heights[0])
+    top = GAP + rows * block
     for name, values in strips.items():
         _strip(figure, top, name, values)
         top += STRIP + GAP
@@ -96,14 +87,8 @@ def _points(axes: Axes, picture: Picture, values: np.ndarray, name: str) -> None
     show(axes, image)
     peak = values[:, 2].clip(0)
     size = 4 + 30 * peak / peak.max() if peak.max() > 0 else np.full(len(peak), 4.0)
-    axes.scatter(
-        values[:, 0] * image.width - 0.5,
-        values[:, 1] * image.height - 0.5,
-        s=size,
-        color=SERIES[0],
-        edgecolors="white",
-        lw=0.6,
-    )
+    x, y = values[:, 0] * image.width - 0.5, values[:, 1] * image.height - 0.5
+    axes.scatter(x, y, s=size, color=SERIES[0], edgecolors="white", lw=0.6)
     axes.set_xlim(-0.5, image.width - 0.5)
     axes.set_ylim(image.height - 0.5, -0.5)
     caption(axes, name, "size: peak")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +17,7 @@ from PIL import Image
 
 from regard.errors import ConfigError
 from regard.explain.figures.overlay import Picture, heat_over, open_picture
-from regard.explain.figures.svg import PALETTE, plain_text, text_width
+from regard.explain.figures.svg import INK, MUTED, SURFACE, plain_text, text_width
 from regard.explain.rounding import NOTHING, varies
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "caption",
     "figure_bytes",
     "heat_cell",
+    "label_left",
     "leveled",
     "place",
     "range_of",
@@ -38,7 +39,6 @@ __all__ = [
 
 Format = Literal["png", "svg", "pdf"]
 FORMATS = ("png", "svg", "pdf")
-INK, MUTED, LINE, SURFACE = (PALETTE[name] for name in ("ink", "muted", "line", "surface"))
 SMALL, FONT = 7, 8
 
 FLAT = 0.02
@@ -83,8 +83,10 @@ def canvas(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), facecolor=SURFACE)
 
 
-def place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes without frame at a place counted in inches from the left and from the top."""
+def place(
+    figure: Figure, left: float, top: float, width: float, height: float, *, image: Image.Image | None = None
+) -> Axes:
+    """Axes without frame at a place counted in inches from the left and from the top, filled by a picture if any."""
     whole_width, whole_height = figure.get_size_inches()
     axes = figure.add_axes(
         (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
@@ -92,6 +94,8 @@ def place(figure: Figure, left: float, top: float, width: float, height: float) 
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
+    if image is not None:
+        show(axes, image)
     return axes
 
 
@@ -105,6 +109,12 @@ def caption(axes: Axes, above: str = "", below: str = "") -> None:
     axes.set_title(above, fontsize=FONT, color=INK, pad=3)
     if below:
         axes.text(0.5, -0.02, below, transform=axes.transAxes, ha="center", va="top", fontsize=SMALL, color=MUTED)
+
+
+def label_left(axes: Axes, text: str, x: float = -0.08, **look: Any) -> None:
+    """A name to the left of a cell."""
+    look = {"fontsize": FONT, "va": "center", **look}
+    axes.text(x, 0.5, text, transform=axes.transAxes, ha="right", color=INK, **look)
 
 
 def scaled(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:

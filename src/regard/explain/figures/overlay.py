@@ -5,7 +5,6 @@ Shapes: h x w a map in [0, 1], any size; H x W the picture it is drawn over.
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -17,9 +16,9 @@ from PIL import Image, ImageDraw, ImageOps
 
 from regard.data.image import Picture, read_picture
 from regard.errors import DataError, check_choice
-from regard.explain.figures.svg import PALETTE
+from regard.explain.figures.svg import PALETTE, jpeg_uri
 
-__all__ = ["Picture", "data_uri", "framed", "heat_over", "open_picture", "sheet"]
+__all__ = ["Picture", "data_uri", "framed", "heat_over", "open_picture", "png_bytes", "sheet"]
 
 FrameKind = Literal["query", "right", "wrong", "junk", "unknown"]
 """What a framed picture is, as far as it is known."""
@@ -122,9 +121,14 @@ def data_uri(picture: Picture, max_height: int | None = None, quality: int = 85)
     image = open_picture(picture)
     if max_height and image.height > max_height:
         image = _of_height(image, max_height)
+    return jpeg_uri(image, quality)
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """A picture as the content of a PNG file."""
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _of_height(image: Image.Image, height: int) -> Image.Image:

@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 from PIL import Image
 
-__all__ = ["PALETTE", "SERIES", "Chart", "plain_text", "text_width"]
+__all__ = ["INK", "LINE", "MUTED", "PALETTE", "SERIES", "SURFACE", "Chart", "jpeg_uri", "plain_text", "text_width"]
 
 PALETTE = {
     "ink": "#1b1d22",
@@ -39,6 +39,7 @@ PALETTE = {
 }
 """Name of a CSS variable -> its color in light mode, no color twice."""
 
+INK, MUTED, LINE, SURFACE = (PALETTE[name] for name in ("ink", "muted", "line", "surface"))
 SERIES = [PALETTE[f"series-{i}"] for i in range(1, 6)]
 
 IMAGE_DPI = 150
@@ -168,8 +169,13 @@ def _photograph(uri: str) -> str:
     with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix(_PNG)))) as image:
         if image.mode == "RGBA" and np.asarray(image)[..., 3].min() < 255:
             return uri
-        buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "JPEG", quality=82, optimize=True)
+        return jpeg_uri(image.convert("RGB"), 82)
+
+
+def jpeg_uri(image: Image.Image, quality: int) -> str:
+    """A picture as a JPEG in a ``data:`` URI."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

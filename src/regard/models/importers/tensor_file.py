@@ -37,17 +37,13 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             check_text(path)
             return safetensors.torch.load_file(path)
-        reads = read_mindspore if is_mindspore(path) else _read_torch
-        content = reads(path)
+        of_torch = not is_mindspore(path)
+        content = torch.load(path, map_location="cpu", weights_only=True) if of_torch else read_mindspore(path)
     except (CheckpointError, StorageError):
         raise
     except Exception as error:  # a damaged file can break its reader anywhere
         raise CheckpointError(f"{path} {_reason(error)}") from error
     return as_tensors(content, source=str(path))
-
-
-def _read_torch(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def as_tensors(content: Any, source: str) -> dict[str, Tensor]:

@@ -1,1 +1,0 @@
-"""Robustness: how far descriptors hold when pictures get worse."""
