@@ -64,26 +64,17 @@ def read_numbers(path: Path, name: str) -> np.ndarray:
         values = found.get(name, next(iter(found.values())))
         if values is None:
             raise ValueError("its variable is no list of real numbers")
-        numbers = values.astype(np.int64) if values.dtype.kind in "iu" else whole(values)
+        if values.dtype.kind == "f":
+            odd = ~(np.isfinite(values) & (np.abs(values) < 1 << 53)) | (values != np.trunc(values))
+            if odd.any():
+                raise ValueError(f"it holds {values[odd][0]:g}, which is no whole number")
+        return values.astype(np.int64)
     except (ValueError, struct.error, zlib.error, UnicodeError) as error:
         reason = "it ends too early" if isinstance(error, struct.error) else str(error)
         raise DataError(
             f"cannot read '{path}' ({reason:.100}), expected a MATLAB 5 file with a list of whole numbers; unpack the "
             "data set again"
         ) from None
-    return numbers
-
-
-def whole(values: np.ndarray) -> np.ndarray:
-    """(n,) int64 of whole numbers kept as real ones.
-
-    Raises:
-        ValueError: one is not whole.
-    """
-    odd = ~(np.isfinite(values) & (np.abs(values) < 1 << 53)) | (values != np.trunc(values))
-    if odd.any():
-        raise ValueError(f"it holds {values[odd][0]:g}, which is no whole number")
-    return values.astype(np.int64)
 
 
 def variables(content: bytes) -> Iterator[tuple[str, np.ndarray | None]]:
