@@ -14,21 +14,9 @@ from regard.parsing import parse_yaml
 from regard.storage import check_writable, write_atomic
 
 __all__ = [
-    "MASK_THRESHOLD",
-    "MAX_DPI",
-    "SEEDS",
-    "add_device",
-    "between",
-    "close_with",
-    "eval_changes",
-    "output_file",
-    "output_folder",
-    "parse_size",
-    "read_option",
-    "read_options",
-    "refuse_repeats",
-    "write_json",
-]
+    "MASK_THRESHOLD", "MAX_DPI", "SEEDS", "add_device", "between", "close_with", "eval_changes", "output_file",
+    "output_folder", "parse_size", "read_option", "read_options", "refuse_repeats", "write_json",
+]  # fmt: skip
 
 MAX_DPI = 2400
 """Dots per inch of the finest presses."""
