@@ -41,10 +41,10 @@ def read_option(text: str, example: str) -> tuple[str, Any]:
     """An option's name and value; numbers, true and false are read as such.
 
     Raises:
-        ConfigError: there is no ``=``, and the message shows the example; or the value is not YAML.
+        ConfigError: no ``=`` or no name, and the message shows the example; or the value is not YAML.
     """
     name, separator, value = text.partition("=")
-    if not separator:
+    if not separator or not name:
         raise ConfigError(f"--set {text!r} wants OPTION=VALUE, for example --set {example}")
     return name, parse_yaml(value, f"--set {text!r}")
 
