@@ -44,7 +44,8 @@ def progress_bar(
     """
     from tqdm import tqdm
 
-    kind, width = tqdm, {}
+    kind: Any = tqdm
+    width: dict[str, Any] = {}
     if _in_notebook():
         if find_spec("ipywidgets"):  # else its text
             from tqdm.notebook import tqdm as kind
@@ -52,7 +53,7 @@ def progress_bar(
         if not (sys.stderr and sys.stderr.isatty()):
             return Lines(steps, title or "", total=total, initial=initial, unit=unit, delay=delay)
         known = os.get_terminal_size(sys.stderr.fileno()).columns  # 0 of a container's
-        width = {"dynamic_ncols": True} if known else {"ncols": 80}
+        width = {"dynamic_ncols": True} if known else {"ncols": 80, "nrows": 24}
     return kind(steps, title, total, leave, disable=quiet, unit=f" {unit}", initial=initial, delay=delay, **width)
 
 
