@@ -13,13 +13,15 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from hashlib import blake2b
 from pathlib import Path
 
 from regard.errors import PluginError, RegardError
 
-__all__ = ["VARIABLE", "being_loaded", "load_plugins", "plugin_in"]
+__all__ = ["VARIABLE", "being_loaded", "called", "load_plugins", "only_given", "plugin_in"]
 
 VARIABLE = "REGARD_PLUGINS"
 """Environment variable with plug-ins, separated as the folders of PATH are."""
@@ -34,6 +36,8 @@ _given: dict[str, str] = {}
 """What it is called -> the text, of those that were given by hand."""
 
 _loading: list[str] = []
+
+_only_given: ContextVar[bool] = ContextVar("only_given", default=False)
 
 
 def load_plugins(named: Sequence[str] = (), wanted_by: str = "") -> tuple[str, ...]:
@@ -56,6 +60,24 @@ def load_plugins(named: Sequence[str] = (), wanted_by: str = "") -> tuple[str, .
     return tuple(dict.fromkeys([*_given.values(), *found]))
 
 
+@contextmanager
+def only_given() -> Iterator[None]:
+    """Context of a reader of what a stranger wrote: a plug-in that is wanted there is imported from nowhere.
+
+    One of the same file name that was given by hand, or that the program has imported, is taken; else it is refused.
+    """
+    token = _only_given.set(True)
+    try:
+        yield
+    finally:
+        _only_given.reset(token)
+
+
+def called(text: str) -> str:
+    """What a plug-in that is kept as ``text`` is known by wherever it lies: its file's name, or a package's."""
+    return _called(*(text.split("@", 1) if MODULE_AT.fullmatch(text) else (text, "")))
+
+
 def being_loaded() -> str | None:
     """The plug-in whose import is under way, as it is to be kept."""
     return _loading[-1] if _loading else None
@@ -74,6 +96,8 @@ def _load(text: str, wanted_by: str) -> str:
     name, file = text.split("@", 1) if MODULE_AT.fullmatch(text) else (text, "")
     if wanted_by and (moved := _given.get(_called(name, file))):
         return moved
+    if wanted_by and _only_given.get():
+        return _imported_already(_called(name, file), wanted_by)
     path = Path(name).expanduser().absolute() if name.endswith(".py") else None
     key = str(path.resolve()) if path else name
     if key not in _loaded:
@@ -90,6 +114,20 @@ def _load(text: str, wanted_by: str) -> str:
     if not wanted_by:
         _given[_called(name, _loaded[key].partition("@")[2])] = _loaded[key]
     return _loaded[key]
+
+
+def _imported_already(wanted: str, wanted_by: str) -> str:
+    """The name of a plug-in that the program itself has imported.
+
+    Raises:
+        PluginError: it has not.
+    """
+    if any(Path(getattr(module, "__file__", None) or "").name == wanted for module in list(sys.modules.values())):
+        return wanted
+    raise PluginError(
+        f"{wanted_by} needs the plug-in {wanted!r}, which is not imported at a stranger's word; if you have it and "
+        f"trust it, name it: --plugin FILE.py, or {VARIABLE}"
+    )
 
 
 def _called(name: str, file: str) -> str:
