@@ -263,7 +263,7 @@ def _told(repo_id: str, endpoint: str, kind: type[RegardError]) -> Iterator[None
         raise kind(f"{where}: {endpoint} did not take it ({_line(error)})") from None
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     error = error.__cause__ if type(error) is RuntimeError and error.__cause__ else error  # of an upload in threads
     text = " ".join((getattr(error, "server_message", None) or str(error) or type(error).__name__).split())
     return text if len(text) <= 200 else f"{text[:199]}…"
