@@ -20,7 +20,7 @@ from regard.errors import RegardError, RegardWarning, UnknownNameError
 from regard.plugins import load_plugins
 from regard.version import __version__
 
-__all__ = ["VERBS", "main", "parse"]
+__all__ = ["VERBS", "main", "parse", "parser_of"]
 
 VERBS = {
     "demo": "train, measure and look at a model on a synthetic crowd, in a few minutes",
@@ -117,7 +117,7 @@ def _failed(error: BaseException, text: str, code: int) -> int:
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[argparse.Namespace], int | None], argparse.Namespace]:
-    """What a verb runs, and its arguments.
+    """Return what a verb runs, and its arguments.
 
     Args:
         arguments: the verb and what follows it.
@@ -126,7 +126,20 @@ def parse(arguments: Sequence[str]) -> tuple[Callable[[argparse.Namespace], int 
         UnknownNameError: there is no such verb.
         RegardError: an argument is wrong or missing.
     """
-    verb = arguments[0]
+    module, parser = _verb(arguments[0])
+    return module.run, parser.parse_args(list(arguments[1:]))
+
+
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    """Return the parser of a verb's arguments.
+
+    Raises:
+        UnknownNameError: there is no such verb.
+    """
+    return _verb(verb)[1]
+
+
+def _verb(verb: str) -> tuple[Any, argparse.ArgumentParser]:
     if verb not in VERBS:
         raise UnknownNameError("command", verb, VERBS)
     module = importlib.import_module(f"regard.cli.{verb}_verb")
@@ -135,7 +148,7 @@ def parse(arguments: Sequence[str]) -> tuple[Callable[[argparse.Namespace], int 
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument(OPTION, action="append", metavar="FILE.py|MODULE", help="import it first; repeatable")
     module.add_arguments(parser)
-    return module.run, parser.parse_args(list(arguments[1:]))
+    return module, parser
 
 
 class _Once(argparse._StoreAction):
