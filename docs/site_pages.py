@@ -158,7 +158,7 @@ def python() -> str:
     lines = ["# Python", "", "Public names, by the package they are imported from.", "", "## regard", ""]
     homes = {name: getattr(regard, name) for name in regard.__all__ if not name.startswith("__")}
     for name, entry in homes.items():
-        lines += [f"::: {entry.__module__}.{name}", ""] if name != "compare" else []
+        lines += _documented(f"{entry.__module__}.{name}") if name != "compare" else []
     shown = {f"{entry.__module__}.{name}" for name, entry in homes.items()}
     for package in PACKAGES:
         module = __import__(package, fromlist=["*"])
@@ -168,9 +168,15 @@ def python() -> str:
             home = f"{getattr(entry, '__module__', package)}.{name}"
             if not isinstance(entry, type) and not callable(entry):
                 continue
-            lines += [f"`{name}`: as above.", ""] if home in shown else [f"::: {home}", ""]
+            lines += [f"`{name}`: as above.", ""] if home in shown else _documented(home)
             shown.add(home)
     return "\n".join(lines)
+
+
+def _documented(place: str) -> list[str]:
+    """Return the line that mkdocstrings replaces by what is known of a name."""
+    name = place.rpartition(".")[2]
+    return [f"::: {place}", "    options:", f"      heading: {name}", f"      toc_label: {name}", ""]
 
 
 PAGES: dict[str, Callable[[], str]] = {
