@@ -212,27 +212,22 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
         CheckpointError: they do not fit, or one holds NaN or infinity; nothing has been copied.
     """
     wanted = model.state_dict()
-    missing = sorted(wanted.keys() - tensors.keys())
-    unexpected = sorted(tensors.keys() - wanted.keys())
-    reshaped = [
+    faults = {"missing": sorted(wanted.keys() - tensors.keys()), "unexpected": sorted(tensors.keys() - wanted.keys())}
+    faults["of another shape"] = [
         f"{name} is {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
         for name in sorted(wanted.keys() & tensors.keys())
         if tensors[name].shape != wanted[name].shape
     ]
-    if not (missing or unexpected or reshaped):
+    if not any(faults.values()):
         _check_kinds(tensors, wanted, source)
         model.load_state_dict(_converted(tensors, wanted, source))
         return
-    other = 2 * (len(missing) + len(reshaped)) > len(wanted)
+    other = 2 * (len(faults["missing"]) + len(faults["of another shape"])) > len(wanted)
     examples = 1 if other else 3
-    faults = [
-        f"{len(names)} {fault} ({_first(names, examples)})"
-        for fault, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-        if names
-    ]
+    told = [f"{len(names)} {fault} ({_first(names, examples)})" for fault, names in faults.items() if names]
     raise CheckpointError(
         f"{source} {'holds another architecture' if other else 'does not fit'}: of {len(wanted)} tensors of "
-        f"{type(model).__name__}, {', '.join(faults)}; give the weights of this model, or build the model with the "
+        f"{type(model).__name__}, {', '.join(told)}; give the weights of this model, or build the model with the "
         f"options they were trained with"
     )
 
