@@ -33,7 +33,7 @@ from regard.plugins import (
     was_named,
 )
 
-__all__ = ["DATASETS", "ENGINES", "LOSSES", "MODELS", "Registry", "list_datasets", "list_models"]
+__all__ = ["DATASETS", "ENGINES", "LOGGERS", "LOSSES", "MODELS", "Registry", "list_datasets", "list_models"]
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -149,6 +149,7 @@ class Registry:
 MODELS = Registry("model", "regard.models")
 LOSSES = Registry("loss", "regard.losses")
 DATASETS = Registry("data set", "regard.data.datasets")
+LOGGERS = Registry("logger", "regard.engine.loggers")
 ENGINES = Registry("gallery engine", "")
 """By the scheme of the URL that a gallery of theirs has."""
 

@@ -214,25 +214,22 @@ class _Teller:
             print(text, end="", file=file or sys.stderr)
 
 
-def _value(text: str) -> Any:
+def _read(text: str, kinds: tuple[type, ...], limit: float, wanted: str) -> Any:
     """A value of the command line, as settings are read."""
     from regard.parsing import parse_yaml
 
-    return parse_yaml(text, f"got {text!r}")
-
-
-def _whole(text: str) -> int:
-    value = _value(text)
-    if type(value) is not int or abs(value) >= 2**53:
-        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a whole number")
+    value = parse_yaml(text, f"got {text!r}")
+    if type(value) not in kinds or not abs(value) < limit:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted {wanted}")
     return value
 
 
+def _whole(text: str) -> int:
+    return _read(text, (int,), 2**53, "a whole number")
+
+
 def _number(text: str) -> float:
-    value = _value(text)
-    if type(value) not in (int, float) or not abs(value) < float("inf"):
-        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a number")
-    return float(value)
+    return float(_read(text, (int, float), float("inf"), "a number"))
 
 
 def _overview() -> str:

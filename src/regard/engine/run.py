@@ -28,6 +28,7 @@ from regard.config import Config, load_config, read_settings
 from regard.data.sources import no_training
 from regard.engine import train as loop
 from regard.engine.checks import check_settings
+from regard.engine.loggers import require_loggers
 from regard.errors import ConfigError, DataError, StorageError
 from regard.evaluation.embed import products_of
 from regard.evaluation.run import Run, open_run
@@ -35,7 +36,7 @@ from regard.models import ReIDModel
 from regard.models.backbone import backbone_plugin
 from regard.models.saved import WEIGHTS
 from regard.recipes import Recipe
-from regard.registry import DATASETS, LOSSES, MODELS
+from regard.registry import DATASETS, LOGGERS, LOSSES, MODELS
 from regard.run_folder.opened_data import open_data
 from regard.run_folder.origin import keep_recipe, resolve
 from regard.run_folder.saved_state import Saved, has_state, read_saved
@@ -175,6 +176,7 @@ def _train(
     about: Sequence[str] = (),
     begin: Callable[[], None] | None = None,
 ) -> ReIDModel:
+    require_loggers(config.train.loggers or ())
     splits = open_data(config, runtime, quiet=quiet)
     if not splits.train:
         raise DataError(no_training(splits.name))
@@ -209,7 +211,7 @@ def _used(config: Config, splits: Splits) -> list[str]:
     texts = [splits.name, *filter(None, [config.data.name, *(config.data.train or ())])]
     names = {text.partition(",")[0].partition("=")[0] for text in texts} & set(DATASETS.loaded())
     found = [MODELS.plugin_of(config.model.name), *(LOSSES.plugin_of(term.loss) for term in config.losses.values())]
-    found += map(DATASETS.plugin_of, sorted(names))
+    found += [*map(DATASETS.plugin_of, sorted(names)), *map(LOGGERS.plugin_of, config.train.loggers or ())]
     backbone = config.model.options.get("backbone")
     return [plugin for plugin in (*found, backbone_plugin(backbone) if isinstance(backbone, str) else None) if plugin]
 
