@@ -54,7 +54,7 @@ _given: dict[str, str] = {}
 _named: set[str] = set()
 """Texts of those that were given by hand, or wanted by a run or a model."""
 
-_loading: list[tuple[str, list[Callable[[], None]]]] = []
+_loading: list[tuple[str, list[Callable[[], object]]]] = []
 """Those whose import is under way, each with what undoes it."""
 
 _failed: set[str] = set()
@@ -100,7 +100,7 @@ def being_loaded() -> str | None:
     return _loading[-1][0] if _loading else None
 
 
-def undo_on_failure(undo: Callable[[], None]) -> None:
+def undo_on_failure(undo: Callable[[], object]) -> None:
     """Have something undone where the plug-in whose import is under way fails later on."""
     if _loading:
         _loading[-1][1].append(undo)
@@ -202,7 +202,7 @@ def _import_once(
     """Import one, unless that has been done; the text it is kept as. What it had done is undone where it fails."""
     if key in _loaded:
         return _loaded[key]
-    undo: list[Callable[[], None]] = []
+    undo: list[Callable[[], object]] = []
     _loaded[key] = text
     _loading.append((text, undo))
     try:
