@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from regard.cli.main import VERBS, main, parse
+from regard.cli.main import VERBS, _plugins_of, main, parse
 from regard.errors import RegardError
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def refusal(line: str) -> str | None:
     arguments = arguments_of(line)
     try:
         if arguments is not None:
-            parse(arguments)
+            parse(_plugins_of(arguments)[1])
     except RegardError as error:
         return f"{line}: {error}"
     return None
@@ -67,7 +67,7 @@ def test_every_command_line_of_the_documents_is_one(page):
 def test_the_command_lines_of_the_documents_are_found():
     lines = [line for page in PAGES for line in (*written(page), *mentioned(page)) if arguments_of(line)]
     assert len(lines) > 100
-    assert {arguments_of(line)[0] for line in lines} == set(VERBS) - {"demo"}  # pyright: ignore[reportOptionalSubscript]
+    assert {arguments_of(line)[0] for line in lines} == set(VERBS)  # pyright: ignore[reportOptionalSubscript]
 
 
 @pytest.mark.parametrize("module", [*(f"{verb}_verb" for verb in VERBS), "labels_verb"])

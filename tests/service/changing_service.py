@@ -59,8 +59,8 @@ def main() -> int:
 
     open_searchers = serve_verb.open_searchers
 
-    def open_and_listen(arguments):
-        searchers = open_searchers(arguments)
+    def open_and_listen(*arguments):
+        searchers = open_searchers(*arguments)
         gallery = next(iter(searchers.values())).gallery
         threading.Thread(target=listen, args=(gallery,), daemon=True).start()
         return searchers

@@ -25,7 +25,7 @@ from published import TRAININGS
 from traced import configuration
 
 from regard.config import Config
-from regard.engine import train as engine
+from regard.engine import build
 from regard.engine.step import TrainStep
 from regard.recipes import read_recipe
 from regard.runtime.fabric import Runtime
@@ -60,9 +60,9 @@ class Read(NamedTuple):
 def training_pictures(config: Config, picture: np.ndarray, folder: Path, most: int) -> list[np.ndarray]:
     """(H, W, 3) training pictures of regard's loader, every one of them made of ``picture``."""
     samples = [Sample(Path(f"{n}.jpg"), n // 8, 1) for n in range(8 * 64)]
-    with patch.object(engine, "build_cache", lambda *_: Same(picture)):
+    with patch.object(build, "build_cache", lambda *_: Same(picture)):
         splits = Splits("market1501", folder, samples, [], [])
-        loader = engine.build_loader(config, splits, folder, Runtime(config.train))
+        loader = build.build_loader(config, splits, folder, Runtime(config.train))
     found: list[np.ndarray] = []
     for epoch in range(most):
         loader.batch_sampler.set_epoch(epoch)

@@ -26,7 +26,7 @@ apart).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ from regard.calibration.reliability import (
 from regard.errors import CheckpointError, ConfigError, DataError, check_kind, nearest
 from regard.metrics.pair_sampling import PairSample
 
-__all__ = ["CURVES", "RATES", "Calibration", "Camera", "fit_calibration", "with_notes"]
+__all__ = ["CURVES", "RATES", "Calibration", "Camera", "fit_calibration"]
 
 CURVES = ("isotonic", "logistic")
 """Forms of the curve from similarity to evidence; ``"auto"`` takes the better one on people left out."""
@@ -247,11 +247,6 @@ def _relative_loss(evidence: np.ndarray, same: np.ndarray, prior: float) -> floa
     """Log loss at a prior, as a share of the loss of knowing nothing but the prior."""
     nothing = log_loss(np.full(len(same), logit(prior)), same, class_weights(same, prior))
     return log_loss(evidence + logit(prior), same, class_weights(same, prior)) / nothing
-
-
-def with_notes(calibration: Calibration, **notes: Any) -> Calibration:
-    """The same calibration with more said in ``about``."""
-    return replace(calibration, about={**calibration.about, **notes})
 
 
 def check_prior(prior: float) -> float:

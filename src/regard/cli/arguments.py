@@ -14,21 +14,9 @@ from regard.parsing import parse_yaml
 from regard.storage import check_writable, write_atomic
 
 __all__ = [
-    "MASK_THRESHOLD",
-    "MAX_DPI",
-    "SEEDS",
-    "add_device",
-    "between",
-    "close_with",
-    "eval_changes",
-    "output_file",
-    "output_folder",
-    "parse_size",
-    "read_option",
-    "read_options",
-    "refuse_repeats",
-    "write_json",
-]
+    "MASK_THRESHOLD", "MAX_DPI", "SEEDS", "add_device", "between", "close_with", "eval_changes", "output_file",
+    "output_folder", "parse_size", "read_option", "read_options", "refuse_repeats", "write_json",
+]  # fmt: skip
 
 MAX_DPI = 2400
 """Dots per inch of the finest presses."""
@@ -53,10 +41,10 @@ def read_option(text: str, example: str) -> tuple[str, Any]:
     """An option's name and value; numbers, true and false are read as such.
 
     Raises:
-        ConfigError: there is no ``=``, and the message shows the example; or the value is not YAML.
+        ConfigError: no ``=`` or no name, and the message shows the example; or the value is not YAML.
     """
     name, separator, value = text.partition("=")
-    if not separator:
+    if not separator or not name:
         raise ConfigError(f"--set {text!r} wants OPTION=VALUE, for example --set {example}")
     return name, parse_yaml(value, f"--set {text!r}")
 

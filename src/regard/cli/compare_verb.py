@@ -60,11 +60,9 @@ def run(arguments: argparse.Namespace) -> None:
         from regard.explain.figures.map_figures import figure_bytes
         from regard.report.evidence import interval_chart
 
-        figures = {row.label: {name: tuple(row.figures[name]) for name in found.shown} for row in found.rows}
-        differences = {
-            label: {name: tuple(tested[name][:3]) for name in found.shown}
-            for label, tested in found.differences.items()
-        }
+        shown = found.shown
+        figures = {row.label: {name: row.figures[name] for name in shown} for row in found.rows}
+        differences = {label: {name: tests[name][:3] for name in shown} for label, tests in found.differences.items()}
         chart = interval_chart(figures, differences, found.baseline, found.corrected)
         assert chart is not None
         write_atomic(arguments.png, figure_bytes(chart.figure))

@@ -16,6 +16,7 @@ import argparse
 import re
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regard.cli.arguments import output_file
@@ -56,7 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Do it and say how much."""
-    from regard.cli.galleries import open_gallery
     from regard.errors import UnknownNameError
 
     actions = {
@@ -66,6 +66,36 @@ def run(arguments: argparse.Namespace) -> None:
         raise UnknownNameError("action", arguments.action, actions)
     with open_gallery(arguments.gallery) as gallery:
         actions[arguments.action](gallery, arguments)
+
+
+def open_gallery(where: str) -> Gallery:
+    """A gallery; where what its searches need has to be built again, a bar shows how far that is when it takes a while.
+
+    The searches of a gallery in a folder are logged in that folder, those of one on a server where the command runs.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+        StorageError: another process has it open.
+    """
+    from tqdm import tqdm
+
+    from regard.gallery.audit import AuditLog
+    from regard.gallery.gallery import Gallery
+
+    bar = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal bar
+        bar = bar or tqdm(total=total, desc=f"reading {where}", unit="part", leave=False, delay=1)
+        bar.update(done - bar.n)
+
+    try:
+        gallery = Gallery.open(where, progress=show)
+        gallery.audit = gallery.audit or AuditLog(Path("audit.jsonl"))
+        return gallery
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def chosen(arguments: argparse.Namespace) -> Filter:

@@ -56,7 +56,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     maps = add("to-maps", "write masks and heat maps as DAAF's authors released theirs")
     maps.add_argument("out", type=output_folder, help="folder to write")
     maps.add_argument("--size", default="256x128", metavar="HxW", help="of the heat maps (%(default)s)")
-    add_make(verbs)
+    make = add("make", "make labels with a model you have")
+    make.add_argument("out", type=output_folder, help="folder to write: keypoints.json and masks/")
+    make.add_argument("--folder", action="append", metavar="NAME", help="label this folder of ROOT, not a data set")
+    make.add_argument("--pose", metavar="MODEL", help="keypointrcnn_resnet50_fpn, or folder or name of a ViTPose")
+    make.add_argument("--pose-weights", type=Path, metavar="FILE", help="weights of torchvision's model")
+    make.add_argument(
+        "--mask", metavar="MODEL", help="deeplabv3_resnet50, fcn_resnet50, maskrcnn_resnet50_fpn ..., or Hugging Face's"
+    )
+    make.add_argument("--mask-weights", type=Path, metavar="FILE", help="weights of torchvision's model")
+    make.add_argument(
+        "--size", type=between(16, 4096), default=512, metavar="PIXELS", help="height torchvision sees (%(default)s)"
+    )
+    make.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (a GPU by its number), mps (%(default)s)")
+    add_thresholds(make)
 
 
 def add_action(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -78,24 +91,6 @@ def add_action(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
             "--tolerance", type=float, default=0.0, metavar="SHARE", help="photos that may lack labels (%(default)s)"
         )
     return parser
-
-
-def add_make(verbs: Any) -> None:
-    """Declare the arguments of ``make``."""
-    make = add_action(verbs, "make", "make labels with a model you have")
-    make.add_argument("out", type=output_folder, help="folder to write: keypoints.json and masks/")
-    make.add_argument("--folder", action="append", metavar="NAME", help="label this folder of ROOT, not a data set")
-    make.add_argument("--pose", metavar="MODEL", help="keypointrcnn_resnet50_fpn, or folder or name of a ViTPose")
-    make.add_argument("--pose-weights", type=Path, metavar="FILE", help="weights of torchvision's model")
-    make.add_argument(
-        "--mask", metavar="MODEL", help="deeplabv3_resnet50, fcn_resnet50, maskrcnn_resnet50_fpn ..., or Hugging Face's"
-    )
-    make.add_argument("--mask-weights", type=Path, metavar="FILE", help="weights of torchvision's model")
-    make.add_argument(
-        "--size", type=between(16, 4096), default=512, metavar="PIXELS", help="height torchvision sees (%(default)s)"
-    )
-    make.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (a GPU by its number), mps (%(default)s)")
-    add_thresholds(make)
 
 
 def add_thresholds(parser: argparse.ArgumentParser) -> None:

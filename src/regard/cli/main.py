@@ -69,10 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"regard {__version__}")
         return 0
     try:
-        load_plugins(plugins)
-        run, parsed = parse(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _Teller()
+            load_plugins(plugins)
+            run, parsed = parse(arguments)
             with prefer_device(getattr(parsed, "device", None), "--device"):
                 return run(parsed) or 0
     except RegardError as error:
@@ -146,7 +146,7 @@ def _verb(verb: str) -> tuple[Any, argparse.ArgumentParser]:
     parser = _Parser(prog=f"regard {verb}", description=module.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument(OPTION, action="append", metavar="FILE.py|MODULE", help="import it first; repeatable")
+    parser.add_argument(OPTION, action="append", metavar="FILE.py|MODULE|NAME", help="import it first; repeatable")
     module.add_arguments(parser)
     return module, parser
 
@@ -214,25 +214,22 @@ class _Teller:
             print(text, end="", file=file or sys.stderr)
 
 
-def _value(text: str) -> Any:
+def _read(text: str, kinds: tuple[type, ...], limit: float, wanted: str) -> Any:
     """A value of the command line, as settings are read."""
     from regard.parsing import parse_yaml
 
-    return parse_yaml(text, f"got {text!r}")
-
-
-def _whole(text: str) -> int:
-    value = _value(text)
-    if type(value) is not int or abs(value) >= 2**53:
-        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a whole number")
+    value = parse_yaml(text, f"got {text!r}")
+    if type(value) not in kinds or not abs(value) < limit:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted {wanted}")
     return value
 
 
+def _whole(text: str) -> int:
+    return _read(text, (int,), 2**53, "a whole number")
+
+
 def _number(text: str) -> float:
-    value = _value(text)
-    if type(value) not in (int, float) or not abs(value) < float("inf"):
-        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a number")
-    return float(value)
+    return float(_read(text, (int, float), float("inf"), "a number"))
 
 
 def _overview() -> str:
@@ -246,7 +243,7 @@ def _overview() -> str:
         "",
         "  --version  print the version",
         "  --debug    after any command: show the traceback of an error",
-        "  --plugin FILE.py|MODULE    after any command: import it first, what it registers is known then",
+        "  --plugin FILE.py|MODULE|NAME    after any command: import it first, what it registers is known then",
         "",
         "New here? 'regard demo' needs no data and no GPU.",
     ]

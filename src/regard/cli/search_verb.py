@@ -65,7 +65,7 @@ def _json(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search and show."""
-    from regard.cli.galleries import open_gallery
+    from regard.cli.gallery_verb import open_gallery
     from regard.storage import write_atomic
 
     with open_gallery(arguments.gallery) as gallery:

@@ -13,9 +13,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regard.cli.arguments import add_device
+
+if TYPE_CHECKING:
+    from regard.service.state import Searcher
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.prior is not None:
         check_prior(arguments.prior)
     limits = Limits(bytes=int(arguments.max_mb * 2**20), pixels=int(arguments.max_megapixels * 1e6))
-    searchers = open_searchers(arguments)
-    try:
+    with ExitStack() as opened:
+        searchers = open_searchers(arguments, opened)
         first = arguments.galleries[0]
         kept = arguments.marks or (Path("marks") if "://" in first else Path(first) / "marks")
         state = ServiceState(searchers, Marks(kept), arguments.runs, limits, arguments.prior)
@@ -92,14 +97,11 @@ def run(arguments: argparse.Namespace) -> None:
         )
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what follows is done after either
         uvicorn.Server(config).run(sockets=[listening])
-    finally:
-        for searcher in searchers.values():
-            searcher.gallery.close()
 
 
-def open_searchers(arguments: argparse.Namespace) -> dict:
-    """Every gallery with its model, by a short name."""
-    from regard.cli.galleries import open_gallery
+def open_searchers(arguments: argparse.Namespace, opened: ExitStack) -> dict[str, Searcher]:
+    """Every gallery, which ``opened`` closes, with its model, by a short name."""
+    from regard.cli.gallery_verb import open_gallery
     from regard.errors import ConfigError
     from regard.gallery.embedder import Embedder
     from regard.service.state import Searcher
@@ -110,20 +112,11 @@ def open_searchers(arguments: argparse.Namespace) -> dict:
             f"got {len(arguments.galleries)} galleries and {len(models)} --model; give one for each, or none"
         )
     searchers: dict[str, Searcher] = {}
-    try:
-        for number, where in enumerate(arguments.galleries):
-            gallery = open_gallery(where)
-            name = where.rstrip("/").rpartition("/")[2] or "gallery"
-            name = name if name not in searchers else f"{name}-{number + 1}"
-            try:
-                embedder = Embedder.like(gallery.meta["model"], models[number] if models else None)
-                embedder.check_fits(gallery)
-            except BaseException:
-                gallery.close()
-                raise
-            searchers[name] = Searcher(name, gallery, embedder)
-    except BaseException:
-        for searcher in searchers.values():
-            searcher.gallery.close()
-        raise
+    for number, where in enumerate(arguments.galleries):
+        gallery = opened.enter_context(open_gallery(where))
+        name = where.rstrip("/").rpartition("/")[2] or "gallery"
+        name = name if name not in searchers else f"{name}-{number + 1}"
+        embedder = Embedder.like(gallery.meta["model"], models[number] if models else None)
+        embedder.check_fits(gallery)
+        searchers[name] = Searcher(name, gallery, embedder)
     return searchers

@@ -181,7 +181,7 @@ def read_bytes(path: str | Path, limit: int = MAX_BYTES, what: str = "image") ->
         ) from None
 
 
-def decode_image(content: bytes, name: str) -> np.ndarray:
+def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode the bytes of a picture to RGB.
 
     Turned upright by its EXIF orientation. Gray, palette and CMYK pictures are converted, 16-bit gray keeps its upper
@@ -190,6 +190,7 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     Args:
         content: the bytes of a file.
         name: what to call it in an error.
+        max_pixels: more are refused before any is decoded.
 
     Returns:
         (H, W, 3) uint8.
@@ -198,11 +199,13 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         DataError: empty, no picture of a format that is read, several in one, damaged, of pixels whose scale no file
             says (32 bits), or it claims to be larger or to cost more than any photograph.
     """
-    if (picture := read_plain_jpeg(content)) is not None:
+    if (picture := read_plain_jpeg(content, max_pixels)) is not None:
         return picture
     if kind_of(content[:32]) == ARRAY:
-        return in_levels(read_array(content, name), name)
-    examine(content, name)
+        array = read_array(content, name)
+        check_size(*array.shape[:2], name, max_pixels)
+        return in_levels(array, name)
+    examine(content, name, max_pixels)
     with opened(content, name) as image:
         return np.array(to_rgb(turned_upright(image), name))
 
@@ -273,7 +276,7 @@ def told(name: str) -> Iterator[None]:
         raise DataError(f"{name} is damaged ({reason}), expected a complete image; restore or remove it") from error
 
 
-def examine(content: bytes, name: str) -> Header:
+def examine(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
     """What a picture claims, where that is not too much.
 
     Raises:
@@ -293,7 +296,7 @@ def examine(content: bytes, name: str) -> Header:
     except ValueError as error:
         header, excess = None, str(error)
     if header is not None:
-        check_size(header.height, header.width, name)
+        check_size(header.height, header.width, name, max_pixels)
         if header.frames > 1:
             raise DataError(f"{name} holds several pictures (a film or pages), expected one; save the one you mean")
     if header is None or excess:
@@ -301,7 +304,7 @@ def examine(content: bytes, name: str) -> Header:
     return header
 
 
-def check_size(height: int, width: int, name: str) -> None:
+def check_size(height: int, width: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
     """Check that a picture has an area, and not too much of it.
 
     Raises:
@@ -309,8 +312,8 @@ def check_size(height: int, width: int, name: str) -> None:
     """
     if height < 1 or width < 1:
         raise DataError(f"{name} is no picture: {height} x {width} pixels have no area; restore or remove it")
-    if height * width > MAX_PIXELS:
-        raise DataError(f"{name} claims more than {MAX_PIXELS:,} pixels, expected a person crop; shrink or remove it")
+    if height * width > max_pixels:
+        raise DataError(f"{name} claims more than {max_pixels:,} pixels, expected a person crop; shrink or remove it")
 
 
 def turned_upright(image: Image.Image) -> Image.Image:
@@ -326,7 +329,7 @@ def turned_upright(image: Image.Image) -> Image.Image:
     return turned
 
 
-def read_plain_jpeg(content: bytes) -> np.ndarray | None:
+def read_plain_jpeg(content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray | None:
     """(H, W, 3) of an intact JPEG file in color or gray that nothing has to be turned in; None for any other file.
 
     Its few markers need not be walked: a short file in which few scans can begin costs no more than its pixels.
@@ -335,7 +338,7 @@ def read_plain_jpeg(content: bytes) -> np.ndarray | None:
         return None
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content)
-        most = min(MAX_PIXELS, max(SMALL, MAX_RATIO * len(content)))
+        most = min(max_pixels, max(SMALL, MAX_RATIO * len(content)))
         scans = content.count(b"\xff\xda")
         if int(height) * int(width) > most or scans > FEW_SCANS or space not in ("YCbCr", "Gray"):
             return None

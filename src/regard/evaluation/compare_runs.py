@@ -22,22 +22,25 @@ from typing import Any
 import numpy as np
 import torch
 
+from regard.config import EvalConfig
 from regard.errors import StorageError
 from regard.evaluation.comparison import Comparison, Row
 from regard.evaluation.embed import products_of
 from regard.evaluation.run import Run, open_runs
 from regard.evaluation.scoring import lists_of
-from regard.fingerprint import bytes_digest
+from regard.fingerprint import bytes_digest, values_digest
 from regard.metrics import RankingReport
-from regard.metrics.significance import Difference, holm, intervals, paired_differences, query_scores
+from regard.metrics.significance import intervals, paired_differences, query_scores
 from regard.models import ReIDModel, load
 from regard.models.cost import Cost
 from regard.models.saved import model_folder, weights_digest
 from regard.parsing import parse_json
 from regard.run_folder.folders import run_home
 from regard.storage import read_regular, write_atomic
+from regard.structures import Splits
+from regard.wording import count
 
-__all__ = ["code_digest", "compare_runs", "measure_speed"]
+__all__ = ["compare_runs", "data_digest", "measure_speed", "score_digest"]
 
 CODE = ("data", "evaluation", "layers", "metrics", "models", "runtime", ".")
 """Rooms of the code that scores are made by."""
@@ -91,18 +94,17 @@ def compare_runs(
         first = read.setdefault((data.name, data.root, str(data.options)), run)
         run.splits, run.fingerprint = first.splits, first.fingerprint
         scores[run.label] = _score(run)
-    rates = _speeds(runs) if speed else {}
+    rates, speed_conditions = _speeds(runs) if speed else ({}, "")
     settings: dict[str, Any] = {"method": method, "resamples": resamples}
+    queries = {label: query_scores(report) for label, (report, _) in scores.items()}
     rows = []
     for run in runs:
-        report, cost = scores[run.label]
-        pids = _pids(run)
-        figures, people = intervals(query_scores(report), pids, **settings), len(np.unique(pids[report.first_hit > 0]))
+        (report, cost), pids = scores[run.label], _pids(run)
+        figures, people = intervals(queries[run.label], pids, **settings), len(np.unique(pids[report.first_hit > 0]))
         rows.append(Row(run.label, str(run.folder), figures, people, cost, rates.get(run.label), report.options))
     start = runs[0] if baseline is None else next(run for run in runs if run.folder == baseline)
     others = [run for run in runs if run is not start]
     fits = all(run.fingerprint == start.fingerprint for run in others)
-    queries = {run.label: query_scores(scores[run.label][0]) for run in runs}
     differences = {
         run.label: paired_differences(queries[start.label], queries[run.label], _pids(start), **settings)
         for run in (others if fits else ())
@@ -112,9 +114,8 @@ def compare_runs(
         rows=rows,
         baseline=start.label,
         differences=differences,
-        corrected=_holm(differences),
         intervals=f"95 % {'BCa' if method == 'bca' else method} bootstrap over identities, {resamples:,} resamples",
-        speed=_speed_conditions(runs[0]) if speed else "",
+        speed=speed_conditions,
         unpaired="" if fits else UNPAIRED,
     )
 
@@ -171,7 +172,8 @@ def _now(device: torch.device, clock: Callable[[], float]) -> float:
 
 def _score(run: Run) -> tuple[RankingReport, Cost]:
     """Score a run, or read what it scored."""
-    file = run_home(run.folder) / KEPT / f"{_key(run)}.npz"
+    data = data_digest(run.splits, run.fingerprint, run.config.eval)
+    file = run_home(run.folder) / KEPT / f"{score_digest(run, data)[:16]}.npz"
     kept = _read(file)
     if kept is None:
         if not run.quiet:
@@ -183,19 +185,22 @@ def _score(run: Run) -> tuple[RankingReport, Cost]:
     return kept
 
 
-def _key(run: Run) -> str:
-    """File name of what a run scored: changes with everything that changes a score."""
-    weights = weights_digest(model_folder(run.folder))
-    config, splits = run.config, run.splits
-    size = config.data.height, config.data.width, config.data.interpolation
-    how = config.eval.model_dump(exclude={"batch_size", "precision"})
-    lists = lists_of(splits, config.eval)
+def data_digest(splits: Splits, pictures: str, how: EvalConfig) -> str:
+    """Digest of a data set as it is scored on: of its pictures, which is given, and of the lists it is scored by."""
+    lists = lists_of(splits, how)
     parts = () if lists is None else (*lists.good, *lists.junk)
-    listed = bytes_digest(b"".join(len(rows).to_bytes(4) + rows.tobytes() for rows in parts))
-    precision = products_of(config, run.runtime.device).precision
-    seen = [splits.label, run.fingerprint, listed]
-    content = json.dumps([code_digest(), weights, *seen, size, how, precision], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    listed = b"".join(len(rows).to_bytes(4) + rows.tobytes() for rows in parts)
+    return values_digest({"label": splits.label, "pictures": pictures, "lists": bytes_digest(listed)})
+
+
+def score_digest(run: Run, data: str, **asked: Any) -> str:
+    """Digest of everything that changes a score of a run on a data set of a digest."""
+    size = run.config.data.height, run.config.data.width, run.config.data.interpolation
+    how = run.config.eval.model_dump(mode="json", exclude={"batch_size", "precision"})
+    precision = products_of(run.config, run.runtime.device).precision
+    weights = weights_digest(model_folder(run.folder))
+    made = {"code": code_digest(), "weights": weights, "input": size, "eval": how, "precision": precision}
+    return values_digest({**made, "data": data, "asked": asked})
 
 
 @lru_cache
@@ -234,30 +239,15 @@ def _read(file: Path) -> tuple[RankingReport, Cost] | None:
         return None
 
 
-def _speeds(runs: Sequence[Run]) -> dict[str, float]:
+def _speeds(runs: Sequence[Run]) -> tuple[dict[str, float], str]:
+    """What :func:`measure_speed` gives, by label, and how that was measured, in words."""
     device = runs[0].runtime.device
     models = {run.label: (load(run.folder).strip().to(device), *run.input.size) for run in runs}
     for model, _, _ in models.values():
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     products = products_of(runs[0].config, device)
-    return measure_speed(models, autocast=lambda: products)
-
-
-def _speed_conditions(run: Run) -> str:
-    device = run.runtime.device
-    threads = torch.get_num_threads()
-    where = f"{threads} CPU thread{'s' * (threads > 1)}" if device.type == "cpu" else device.type
-    return (
-        f"images/s: embedding only, one view, batches of {BATCH} in {products_of(run.config, device).precision} on "
-        f"{where}, median of 3 to {ROUNDS} interleaved rounds"
+    where = count(torch.get_num_threads(), "CPU thread") if device.type == "cpu" else device.type
+    return measure_speed(models, autocast=lambda: products), (
+        f"images/s: embedding only, one view, batches of {BATCH} in {products.precision} on {where}, median of 3 to "
+        f"{ROUNDS} interleaved rounds"
     )
-
-
-def _holm(differences: Mapping[str, Mapping[str, Difference]]) -> dict[str, dict[str, float]]:
-    """p-values corrected, figure by figure, for the number of runs."""
-    corrected: dict[str, dict[str, float]] = {label: {} for label in differences}
-    for figure in next(iter(differences.values()), {}):
-        values = holm([found[figure].p for found in differences.values()])
-        for label, value in zip(differences, values):
-            corrected[label][figure] = value
-    return corrected

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regard.metrics.ranking_report import option_lines
-from regard.metrics.significance import Difference, Interval
+from regard.metrics.significance import Difference, Interval, holm
 from regard.models.cost import Cost
 from regard.wording import table
 
@@ -57,7 +57,6 @@ class Comparison:
         rows: one per run, in the order asked for.
         baseline: label of the run the others are compared with.
         differences: label -> figure -> the run minus the baseline; empty where they cannot be paired.
-        corrected: label -> figure -> p after Holm's correction for the number of runs.
         intervals: how intervals were made, in words.
         speed: how speed was measured, in words; empty where it was not.
         unpaired: why there are no differences; empty where there are.
@@ -67,23 +66,33 @@ class Comparison:
     rows: list[Row]
     baseline: str
     differences: dict[str, dict[str, Difference]]
-    corrected: dict[str, dict[str, float]]
     intervals: str
     speed: str = ""
     unpaired: str = ""
     shown: Sequence[str] = field(default=SHOWN, repr=False)
 
-    def _shown(self) -> list[str]:
-        """Figures of the tables with intervals that every run has: a CMC of another flavor has no rank per query."""
-        return [name for name in self.shown if all(name in row.figures for row in self.rows)]
+    @property
+    def corrected(self) -> dict[str, dict[str, float]]:
+        """Label -> figure -> p after Holm's correction for the number of runs."""
+        found: dict[str, dict[str, float]] = {label: {} for label in self.differences}
+        for figure in next(iter(self.differences.values()), {}):
+            values = holm([tested[figure].p for tested in self.differences.values()])
+            for label, value in zip(found, values):
+                found[label][figure] = value
+        return found
+
+    def _of_all(self, names: Iterable[str]) -> list[str]:
+        """Those of the figures that every run has: a CMC of another flavor has no rank per query."""
+        return [name for name in names if all(name in row.figures for row in self.rows)]
 
     def scores(self) -> Table:
         """Header and one row of cells per run."""
-        header = ["run", *self._shown(), "parameters", "GFLOPs", *(["images/s"] if self.speed else [])]
+        names = self._of_all(self.shown)
+        header = ["run", *names, "parameters", "GFLOPs", *(["images/s"] if self.speed else [])]
         body = [
             [
                 row.label,
-                *(_interval(row.figures[name]) for name in self._shown()),
+                *(_ends(row.figures[name]) for name in names),
                 f"{row.cost.inference_parameters:,}",
                 f"{row.cost.gflops:.3g}",
                 *([f"{row.images_per_second:,.0f}"] if row.images_per_second else []),
@@ -94,8 +103,7 @@ class Comparison:
 
     def curves(self) -> Table:
         """Header and one row of cells per run with its CMC, without intervals; empty where it has no such figures."""
-        names = [name for name in self.rows[0].figures if name.startswith("rank-")]
-        names = [name for name in names if all(name in row.figures for row in self.rows)]
+        names = self._of_all(name for name in self.rows[0].figures if name.startswith("rank-"))
         body = [[row.label, *(f"{100 * row.figures[name].value:.1f}" for name in names)] for row in self.rows]
         return [["CMC", *names], *body] if names else []
 
@@ -103,16 +111,12 @@ class Comparison:
         """Header and one row of cells per run that is compared with the baseline; empty where none is."""
         if not self.differences:
             return []
-        header = [f"minus {self.baseline}"]
-        for name in self._shown():
-            header += [name, "p"]
-        body = []
-        for label, found in self.differences.items():
-            cells = [label]
-            for name in self._shown():
-                cells += [_difference(found[name]), _p(self.corrected[label][name])]
-            body.append(cells)
-        return [header, *body]
+        names, corrected = self._of_all(self.shown), self.corrected
+        body = [
+            [label, *(cell for name in names for cell in (_ends(found[name], "+"), _p(corrected[label][name])))]
+            for label, found in self.differences.items()
+        ]
+        return [[f"minus {self.baseline}", *(cell for name in names for cell in (name, "p"))], *body]
 
     def notes(self) -> list[str]:
         """What the tables need beside them to be read."""
@@ -124,17 +128,20 @@ class Comparison:
         notes += [text for text in (self.unpaired, self.speed) if text]
         return notes + option_lines([row.label for row in self.rows], [row.options for row in self.rows])
 
+    def _tables(self) -> list[Table]:
+        return [rows for rows in (self.scores(), self.curves(), self.tests()) if rows]
+
     def __str__(self) -> str:
-        parts = [*self.data]
-        for rows in filter(None, (self.scores(), self.curves(), self.tests())):
-            parts += ["", *table(rows)]
-        return "\n".join([*parts, "", *(f"  {note}" for note in self.notes())])
+        parts = [line for rows in self._tables() for line in ("", *table(rows))]
+        return "\n".join([*self.data, *parts, "", *(f"  {note}" for note in self.notes())])
 
     def to_markdown(self) -> str:
         """Markdown tables and the notes."""
-        parts = [*self.data]
-        for rows in filter(None, (self.scores(), self.curves(), self.tests())):
-            parts += ["", *_piped(rows)]
+        parts = list(self.data)
+        for header, *body in self._tables():
+            rule = f"|---|{'---:|' * (len(header) - 1)}"
+            first, *others = (f"| {' | '.join(row)} |" for row in (header, *body))
+            parts += ["", first, rule, *others]
         return "\n".join([*parts, "", *(f"- {note}" for note in self.notes()), ""])
 
     def to_csv(self) -> str:
@@ -177,21 +184,10 @@ class Comparison:
         }
 
 
-def _interval(figure: Interval) -> str:
-    return f"{100 * figure.value:.1f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
-
-
-def _difference(found: Difference) -> str:
-    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+def _ends(figure: Interval | Difference, sign: str = "") -> str:
+    value, low, high = (f"{100 * end:{sign}.1f}" for end in figure[:3])
+    return f"{value} [{low}, {high}]"
 
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _piped(table: Table) -> Iterable[str]:
-    header, *body = table
-    yield f"| {' | '.join(header)} |"
-    yield f"|---|{'---:|' * (len(header) - 1)}"
-    for row in body:
-        yield f"| {' | '.join(row)} |"

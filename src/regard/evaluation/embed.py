@@ -32,21 +32,9 @@ from regard.structures import Sample, Splits
 from regard.threads import Threads, allowed_cores, check_processes
 
 __all__ = [
-    "SplitName",
-    "color_histograms",
-    "embed_batch",
-    "embed_run",
-    "embed_split",
-    "evaluate_splits",
-    "extract",
-    "loader_workers",
-    "precision_in",
-    "products_of",
-    "run_input",
-    "run_options",
-    "view_transform",
-]
-
+    "SplitName", "color_histograms", "embed_batch", "embed_run", "embed_split", "evaluate_splits", "extract",
+    "loader_workers", "products_of", "run_input", "run_options", "samples_of", "view_transform",
+]  # fmt: skip
 
 SplitName = Literal["query", "gallery", "train"]
 
@@ -138,11 +126,6 @@ def evaluate_splits(
     return score_features(*sides, config, splits, **options)
 
 
-def precision_in(context: Any) -> str:
-    """The precision that a context computes in, by name; of None, outside of any."""
-    return getattr(context, "precision", "autocast") if context else "fp32"
-
-
 def products_of(config: Config, device: torch.device) -> Products:
     """What a run's descriptors are computed in where it is scored.
 
@@ -173,18 +156,30 @@ def embed_run(
     model: ReIDModel, splits: Splits, config: Config, runtime: Runtime, *, quiet: bool = False
 ) -> tuple[FeatureSet, FeatureSet]:
     """Embed query and gallery as a run's configuration says; see :func:`embed_split`."""
-    query, gallery = (
-        embed_split(model, splits, part, config, runtime, quiet=quiet) for part in get_args(SplitName)[:2]
-    )
-    return query, gallery
+    how: dict[str, Any] = {"config": config, "runtime": runtime, "quiet": quiet}
+    return embed_split(model, splits, "query", **how), embed_split(model, splits, "gallery", **how)
 
 
 def embed_split(
     model: ReIDModel, splits: Splits, split: SplitName, config: Config, runtime: Runtime, *, quiet: bool = False
 ) -> FeatureSet:
-    """Embed a part of a data set as a run's configuration says.
+    """Embed a part of a data set (see :func:`samples_of`) as a run's configuration says.
 
     The ranks of ``runtime`` share the work, and each gets the result; rank 0 shows the progress.
+    """
+    samples, data, how = samples_of(splits, split), config.data, config.eval
+    embed = partial(
+        extract, model, seen=run_input(config, model.input), five_crops=how.five_crops,
+        batch_size=how.batch_size, autocast=products_of(config, runtime.device),
+        workers=loader_workers(data.workers, runtime.world_size),
+        progress=None if quiet or not runtime.is_main else f"embedding {split}",
+    )  # fmt: skip
+    with torch.inference_mode():
+        return FeatureSet.of(share(embed, samples, how.batch_size, runtime), samples)
+
+
+def samples_of(splits: Splits, split: SplitName) -> list[Sample]:
+    """Return the pictures of a part of a data set.
 
     Raises:
         ConfigError: there is no such split.
@@ -195,15 +190,7 @@ def embed_split(
     samples: list[Sample] = getattr(splits, split)
     if not samples:
         raise DataError(f"the {split} of {splits.root} is empty, so there is nothing to evaluate; add images to it")
-    data, how = config.data, config.eval
-    embed = partial(
-        extract, model, seen=run_input(config, model.input), five_crops=how.five_crops,
-        batch_size=how.batch_size, autocast=products_of(config, runtime.device),
-        workers=loader_workers(data.workers, runtime.world_size),
-        progress=None if quiet or not runtime.is_main else f"embedding {split}",
-    )  # fmt: skip
-    with torch.inference_mode():
-        return FeatureSet.of(share(embed, samples, how.batch_size, runtime), samples)
+    return samples
 
 
 def share(

@@ -6,7 +6,6 @@ and epochs that come later are added to those that are there.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,14 +14,13 @@ from typing import Any, NamedTuple
 from regard.config import Config
 from regard.data.sources import place_of
 from regard.errors import CheckpointError
-from regard.evaluation.compare_runs import code_digest
-from regard.evaluation.embed import products_of
+from regard.evaluation.compare_runs import data_digest, score_digest
 from regard.evaluation.evaluate import Score, labels_of, open_sources, places_of, score_each
 from regard.evaluation.run import fingerprint, open_run
 from regard.fingerprint import values_digest
 from regard.metrics.average_precision import RANKS
 from regard.metrics.ranking_report import in_words
-from regard.models.saved import WEIGHTS, as_json, weights_digest
+from regard.models.saved import WEIGHTS, as_json
 from regard.parsing import parse_json
 from regard.run_folder.folders import EPOCHS, own_config
 from regard.run_folder.saved_state import read_saved
@@ -62,22 +60,15 @@ class EpochScores(NamedTuple):
 
     def figures(self) -> list[tuple[int, dict[str, float]]]:
         """Epochs with their figures, as fractions."""
-        return [
-            (
-                row["epoch"],
-                {name: row[name] for name in ("mAP", "mINP")} | {f"rank-{k}": row["cmc"][k - 1] for k in RANKS},
-            )
-            for row in self.rows
-        ]
+        ranks = [{f"rank-{k}": row["cmc"][k - 1] for k in RANKS} for row in self.rows]
+        return [(row["epoch"], {"mAP": row["mAP"], "mINP": row["mINP"], **at}) for row, at in zip(self.rows, ranks)]
 
     def __str__(self) -> str:
         """One line per epoch, in percent, and how it was scored."""
         found = self.figures()
         names = list(found[0][1])
-        lines = table(
-            [("epoch", *names), *((str(epoch), *(f"{100 * row[name]:.2f}" for name in names)) for epoch, row in found)],
-            left=(),
-        )
+        cells = ((str(epoch), *(f"{100 * row[name]:.2f}" for name in names)) for epoch, row in found)
+        lines = table([("epoch", *names), *cells], left=())
         said = dict.fromkeys(in_words(row["options"]) for row in self.rows)
         return "\n".join([self.data, *lines, *(f"  in %; {options}" for options in said)])
 
@@ -97,15 +88,13 @@ def find_checkpoints(folder: Path) -> list[Checkpoint]:
     Raises:
         CheckpointError: there are none, a name does not end in a number, or two are of one epoch.
     """
-    place = epochs_folder(folder)
-    models = sorted(path.parent for path in place.glob(f"*/{WEIGHTS}"))
-    own = own_config(folder)
+    place, own = epochs_folder(folder), own_config(folder)
     if place == folder and own is not None:
         raise CheckpointError(
             f"{folder} has kept the networks of no epochs; train with train.keep_every=N to keep some"
         )
     found: dict[int, Path] = {}
-    for model in models:
+    for model in sorted(path.parent for path in place.glob(f"*/{WEIGHTS}")):
         number = re.search(r"\d+$", model.name)
         if number is None:
             raise CheckpointError(
@@ -167,10 +156,10 @@ def score_epochs(
         seen = places_of(runs[0], opened)
         store = Store(epochs_folder(folder) / SCORES, runtime)
         rows: list[list[dict[str, Any]]] = [[] for _ in opened]
-        prints = [fingerprint(splits) for _, splits in opened]
+        prints = [data_digest(splits, fingerprint(splits), runs[0].config.eval) for _, splits in opened]
         for checkpoint, run in zip(checkpoints, runs):
             run.runtime = runtime
-            keys = [_key(checkpoint, run.config, digest, asked, runtime) for digest in prints]
+            keys = [score_digest(run, digest, epoch=checkpoint.epoch, **asked) for digest in prints]
             for place in (place for place, key in enumerate(keys) if key not in store.rows):
                 if not quiet and runtime.is_main:
                     print(f"scoring epoch {checkpoint.epoch} on {opened[place][1].name}")
@@ -214,28 +203,8 @@ class Store:
         """Keep a score; without one, on ranks that have none, that it is there."""
         self.rows[key] = {}
         for score in scores:
-            self.rows[key] = {
-                "epoch": checkpoint.epoch,
-                "model": checkpoint.folder.name,
-                "data": str(score.splits),
-                "root": str(score.place),
-                **score.report.to_dict(),
-            }
+            about = {"epoch": checkpoint.epoch, "model": checkpoint.folder.name}
+            about |= {"data": str(score.splits), "root": str(score.place)}
+            self.rows[key] = about | score.report.to_dict()
         content = {"scores": self.rows, "digest": values_digest(self.rows)}
         self.runtime.on_main(lambda: write_atomic(self.path, as_json(content)))
-
-
-def _key(checkpoint: Checkpoint, config: Config, pictures: str, asked: Mapping[str, Any], runtime: Runtime) -> str:
-    """Digest of everything that changes a score."""
-    return values_digest(
-        {
-            "code": code_digest(),
-            "weights": weights_digest(checkpoint.folder),
-            "epoch": checkpoint.epoch,
-            "pictures": pictures,
-            "input": [config.data.height, config.data.width, config.data.interpolation],
-            "eval": config.eval.model_dump(mode="json", exclude={"batch_size", "precision"}),
-            "precision": products_of(config, runtime.device).precision,
-            "asked": json.loads(json.dumps(dict(asked))),
-        }
-    )

@@ -222,4 +222,4 @@ def transfer_dict(scores: Sequence[Score]) -> dict[str, Any]:
 def labels_of(opened: Iterable[tuple[Any, ...]]) -> list[str]:
     """What data sets are called, no two alike: each a source and what was read of it, as a :class:`Score` begins."""
     pairs = [(str(source), place_of(source, splits)[1]) for source, splits, *_ in opened]
-    return distinct(*map(list, zip(*pairs)))
+    return distinct([name for name, _ in pairs], [place for _, place in pairs])

@@ -9,6 +9,7 @@ Shapes: N images embedded under a condition, D descriptor length.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -129,9 +130,7 @@ class Measured(NamedTuple):
     """What was found under one condition.
 
     Attributes:
-        sweep: corruptions, mixed, resolution or occlusion.
-        kind: of corruption; the sweep's name in the others.
-        level: severity, number of the draw, pixels, or share covered.
+        sweep, kind, level: of the :class:`Condition`.
         side: what was made worse, a key of ``SIDES``.
         figures: as of :class:`~regard.metrics.RankingReport`, fractions by name.
     """
@@ -238,8 +237,8 @@ class RobustnessReport:
         if mixed := self.select("mixed", side):
             lines.append(line(f"mixed, {count(len(mixed), 'draw')}", _mean(mixed)))
             if len(mixed) > 1:
-                spread = {name: np.std([one.figures[name] for one in mixed], ddof=1) for name in self.clean.figures}
-                lines.append(line("  deviation", spread))
+                found = {name: [one.figures[name] for one in mixed] for name in self.clean.figures}
+                lines.append(line("  deviation", {name: float(np.std(row, ddof=1)) for name, row in found.items()}))
         for sweep, (factor, unit) in UNITS.items():
             lines += [line(unit.format(factor * one.level), one.figures) for one in self.select(sweep, side)]
         return table(lines)
@@ -298,15 +297,10 @@ def some_people(splits: Splits, images: int, seed: int) -> Splits:
     if images >= len(splits.query) + len(splits.gallery):
         return splits
     pids = sorted({sample.pid for sample in splits.query if sample.pid > 0})
-    counts = dict.fromkeys(pids, 0)
-    for sample in (*splits.query, *splits.gallery):
-        if sample.pid in counts:
-            counts[sample.pid] += 1
-    chosen: set[int] = set()
-    for pid in np.random.default_rng(seed).permutation(pids).tolist():
-        if sum(counts[one] for one in chosen) >= images:
-            break
-        chosen.add(pid)
+    counts = Counter(sample.pid for sample in (*splits.query, *splits.gallery))
+    drawn = np.random.default_rng(seed).permutation(pids).tolist()
+    enough = np.searchsorted(np.cumsum([counts[pid] for pid in drawn]), images) + 1
+    chosen = set(drawn[:enough])
     query, gallery = ([one for one in part if one.pid in chosen] for part in (splits.query, splits.gallery))
     return replace(splits, query=query, gallery=gallery)
 

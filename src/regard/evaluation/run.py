@@ -63,6 +63,7 @@ class Run:
     own: Config | None = None
     quiet: bool = False
     _features: dict[str, FeatureSet] = field(default_factory=dict, init=False, repr=False)
+    _report: RankingReport | None = field(default=None, init=False, repr=False)
 
     def __fspath__(self) -> str:
         """Return the folder, so that a run stands for it wherever a path is taken."""
@@ -137,14 +138,10 @@ class Run:
             ConfigError: nothing says which data set, or options do not go together.
             DataError: the data set is not there, a split is empty, or no query has a match.
         """
+        if self._report is None:
+            report = score_features(self.features("query"), self.features("gallery"), self.config.eval, self.splits)
+            self._report = with_options(report, run_options(self.config, self.runtime))
         return self._report
-
-    @cached_property
-    def _report(self) -> RankingReport:
-        sides = self.features("query"), self.features("gallery")
-        return with_options(
-            score_features(*sides, self.config.eval, self.splits), run_options(self.config, self.runtime)
-        )
 
     def facts(self, model: ReIDModel | None = None) -> Facts:
         """What a card on a hub says of the run's model: data sets, recipe, scores with intervals.

@@ -23,17 +23,9 @@ from regard.structures import MatchLists, Splits
 from regard.threads import Threads
 
 __all__ = [
-    "Detail",
-    "Queries",
-    "embedding_options",
-    "further_figures",
-    "lists_of",
-    "pool_queries",
-    "pool_tracklets",
-    "score_features",
-    "score_sets",
-    "with_options",
-]
+    "Detail", "Queries", "embedding_options", "further_figures", "lists_of", "pool_tracklets", "score_features",
+    "score_sets", "with_options",
+]  # fmt: skip
 
 Queries = Literal["single", "mean", "max"]
 Detail = Literal["open_set", "cameras", "averages"]
@@ -55,19 +47,6 @@ def with_options(report: RankingReport, options: dict[str, str]) -> RankingRepor
     return replace(report, options={**options, **report.options})
 
 
-def pool_queries(query: FeatureSet, queries: Queries) -> FeatureSet:
-    """The queries as they are ("single"), or one of each person and camera: the mean or the maximum of its images.
-
-    Raises:
-        ConfigError: there is no such pooling.
-    """
-    if queries not in get_args(Queries):
-        raise ConfigError(f"queries is {queries!r}, wanted one of: {', '.join(get_args(Queries))}")
-    if queries == "single":
-        return query
-    return FeatureSet(*pool_features(query.embeddings, query.pids, query.camids, how=queries)[:3])
-
-
 def pool_tracklets(features: FeatureSet, name: str) -> FeatureSet:
     """One descriptor per tracklet, the mean of its images.
 
@@ -76,8 +55,7 @@ def pool_tracklets(features: FeatureSet, name: str) -> FeatureSet:
     """
     if features.tracklets is None:
         raise DataError(f"the {name} has no tracklets to pool; add an array 'tracklets' to its file, or leave this out")
-    pooled = pool_features(features.embeddings, features.pids, features.camids, features.tracklets)
-    return FeatureSet(*pooled[:3])
+    return FeatureSet(*pool_features(features.embeddings, features.pids, features.camids, features.tracklets)[:3])
 
 
 def lists_of(splits: Splits | None, config: EvalConfig) -> MatchLists | None:
@@ -125,21 +103,25 @@ def score_sets(
     leave_one_out: bool = False,
     **options: Any,
 ) -> tuple[RankingReport, dict[str, Any]]:
-    """The figures of queries as they are or pooled, and the :func:`further_figures` that are wanted.
+    """The figures of queries as they are ("single") or pooled, and the :func:`further_figures` that are wanted.
 
-    Further arguments are those of :func:`score_features`.
+    Pooled is one of each person and camera: the "mean" or the "max" of its images. Further arguments are those of
+    :func:`score_features`.
 
     Raises:
         ConfigError: an option is wrong, or two do not go together.
         DataError: the arrays do not fit each other, or nothing can be found.
     """
-    if leave_one_out and queries != "single":
+    pooled = queries != "single"
+    if leave_one_out and pooled:
         raise ConfigError(f"queries {queries!r} do not go with leave-one-out, where each picture is asked; drop one")
-    _check_lists(config, details, pooled=queries != "single")
-    query = pool_queries(query, queries)
+    _check_lists(config, details, pooled=pooled)
+    if queries not in get_args(Queries):
+        raise ConfigError(f"queries is {queries!r}, wanted one of: {', '.join(get_args(Queries))}")
+    if pooled:
+        query = FeatureSet(*pool_features(query.embeddings, query.pids, query.camids, how=queries)[:3])
     report = score_features(query, gallery, config, leave_one_out=leave_one_out, **options)
-    if queries != "single":
-        report.options["queries"] = f"{queries} of a person's by a camera"
+    report.options.update({"queries": f"{queries} of a person's by a camera"} if pooled else {})
     return report, further_figures(query, gallery, config, report, details, leave_one_out=leave_one_out)
 
 

@@ -6,6 +6,7 @@ Shapes: D descriptor length, H x W pixels of the network's input, h x w of a pic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from regard.calibration.reliability import Reliability
-from regard.calibration.similarity import RATES, Calibration, check_prior, fit_calibration, with_notes
+from regard.calibration.similarity import RATES, Calibration, check_prior, fit_calibration
 from regard.data.image import Picture, read_picture
 from regard.data.sources import find_source, source_name
 from regard.errors import CheckpointError, DataError
@@ -181,7 +182,8 @@ def calibrate_run(
     pairs = sample_pairs(run.features("query"), run.features("gallery"), metric=metric, limit=limit, seed=seed)
     fitted, found = fit_calibration(pairs, curve=curve, prior=prior, metric=metric, rates=rates, seed=seed)
     embedding = run.input.to_dict() | {"five_crops": config.eval.five_crops}
-    fitted = with_notes(fitted, data=str(splits), fingerprint=run.fingerprint, embedding=embedding)
+    notes = {"data": str(splits), "fingerprint": run.fingerprint, "embedding": embedding}
+    fitted = replace(fitted, about={**fitted.about, **notes})
     content = sealed(fitted.to_dict(), weights_digest(home))
     file = home / CALIBRATION
     write_atomic(file, as_json(content))

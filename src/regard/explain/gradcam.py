@@ -39,7 +39,7 @@ from regard.structures import Output
 
 __all__ = [
     "Layer",
-    "activation_and_gradient",
+    "activation_and_gradients",
     "attention_layers",
     "class_cam",
     "class_score",
@@ -158,14 +158,14 @@ def class_cam(
     """
 
     with frozen(model):
-        activation, gradient, _ = activation_and_gradient(model, layer, images, class_score(labels, head))
+        activation, (gradient,), _ = activation_and_gradients(model, layer, images, class_score(labels, head))
         terms = _weighted(activation.abs(), gradient, rows, torch.abs)
         floor = DIGITS * precision_of(activation) * terms.amax(dim=(1, 2))
         return above(F.relu(_weighted(activation, gradient, rows)), floor)
 
 
-def class_score(labels: Tensor, head: str | None = None) -> Callable[[Output], Tensor]:
-    """From an output to the scores of the identities asked for, (B,).
+def class_score(labels: Tensor, head: str | None = None) -> Callable[[Output], tuple[Tensor]]:
+    """From an output to the scores of the identities asked for, (B,), as :func:`activation_and_gradients` takes them.
 
     Args:
         labels: (B,) class labels 0..N-1.
@@ -175,7 +175,7 @@ def class_score(labels: Tensor, head: str | None = None) -> Callable[[Output], T
         ConfigError: when called: no such head, or a label it does not have.
     """
 
-    def score(output: Output) -> Tensor:
+    def score(output: Output) -> tuple[Tensor]:
         name = head or next(iter(output.logits), "")
         if name not in output.logits:
             known = ", ".join(output.logits) or "none, it was stripped"
@@ -186,7 +186,7 @@ def class_score(labels: Tensor, head: str | None = None) -> Callable[[Output], T
                 f"got labels {int(labels.min())} to {int(labels.max())}, the classifier {name!r} knows 0 to "
                 f"{logits.shape[1] - 1}; use similarity_cam for people it was not trained on"
             )
-        return logits.gather(1, labels.to(logits.device)[:, None])[:, 0]
+        return (logits.gather(1, labels.to(logits.device)[:, None])[:, 0],)
 
     return score
 
@@ -204,32 +204,24 @@ def _weighted(
     return kept
 
 
-def activation_and_gradient(
-    model: nn.Module, layer: Layer, images: Tensor, score: Callable[[Output], Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What a layer returns, and how a score of the output changes with it; gradients have to be on.
+def activation_and_gradients(
+    model: nn.Module, layer: Layer, images: Tensor, score: Callable[[Output], tuple[Tensor, ...]]
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """What a layer returns, and how scores of the output change with it; gradients have to be on.
 
     Args:
         model: returns an ``Output``.
         layer: dotted path of a submodule, or the submodule itself; or several submodules side by side, none of which
             sees what another returns, whose maps are of one size and are taken as one map of all their channels.
         images: (B, 3, H, W).
-        score: from the output to one number per image, (B,).
+        score: from the output to one number per image, (B,), or several.
 
     Returns:
-        The activation (B, C, h, w), the gradient (B, C, h, w), and the scores (B,).
+        The activation (B, C, h, w), and for each score a gradient (B, C, h, w), and the scores (B,).
 
     Raises:
         ConfigError: the layer's output is no feature map, or it has no part in the score.
     """
-    activation, (gradient,), (scores,) = activation_and_gradients(model, layer, images, lambda out: (score(out),))
-    return activation, gradient, scores
-
-
-def activation_and_gradients(
-    model: nn.Module, layer: Layer, images: Tensor, score: Callable[[Output], tuple[Tensor, ...]]
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """The same for several scores of one output: the activation, a gradient per score, and the scores."""
     layers = layer if isinstance(layer, tuple) else (layer,)
     leaves: dict[int, Tensor] = {}
     hooks = [

@@ -21,7 +21,7 @@ from torch import Tensor
 from regard.errors import ConfigError, nearest
 from regard.explain.gradcam import (
     Layer,
-    activation_and_gradient,
+    activation_and_gradients,
     attention_layers,
     class_cam,
     class_score,
@@ -96,19 +96,17 @@ def pair_heat(
     pair, swapped = torch.stack([first, second]), torch.stack([second, first])
     with evaluating(model), torch.no_grad():
         output = model(pair)
-    found: dict[str, PairHeat] = {}
-    if not heads:
-        similarity = _cosine(output.embedding)
-        for name, layer in attention_layers(model, tap).items():
-            maps = similarity_cam(model, layer, pair, swapped).cpu().numpy()
-            found[name] = PairHeat(similarity, maps[0], maps[1])
-        return found
-    if not output.features:
+    if heads and not output.features:
         raise ConfigError("the model has no heads, it was stripped; give one that was not, or leave heads out")
-    for name in output.features:
-        head = _head(model, name)
-        maps = similarity_cam(model, head.layers, pair, swapped, feature=name, rows=head.rows).cpu().numpy()
-        found[name] = PairHeat(_cosine(output.features[name]), maps[0], maps[1])
+    looked = {name: (vectors, name, _head(model, name)) for name, vectors in output.features.items()}
+    if not heads:
+        layers = attention_layers(model, tap).items()
+        looked = {name: (output.embedding, None, HeadLayer((layer,))) for name, layer in layers}
+    found: dict[str, PairHeat] = {}
+    for name, (vectors, feature, head) in looked.items():
+        maps = similarity_cam(model, head.layers, pair, swapped, feature=feature, rows=head.rows).cpu().numpy()
+        similarity = float(F.cosine_similarity(vectors[0].float(), vectors[1].float(), dim=0))
+        found[name] = PairHeat(similarity, maps[0], maps[1])
     return found
 
 
@@ -177,7 +175,7 @@ def exact_cam(model: ReIDModel, images: Tensor, labels: Tensor, head: str | None
         )
     with frozen(model):
         score = class_score(labels, name)
-        activation, gradient, scores = activation_and_gradient(model, layers[name], images, score)
+        activation, (gradient,), (scores,) = activation_and_gradients(model, layers[name], images, score)
     maps = (gradient * activation).sum(1).float()
     offset = scores - maps.sum((1, 2))
     return ExactCam(*(x.cpu().numpy() for x in (maps, offset, scores)))
@@ -187,7 +185,3 @@ def _head(model: ReIDModel, name: str) -> HeadLayer:
     """What a head looks at."""
     heads = model.head_layers()
     return heads.get(name, heads["global"])
-
-
-def _cosine(vectors: Tensor) -> float:
-    return float(F.cosine_similarity(vectors[0].float(), vectors[1].float(), dim=0))

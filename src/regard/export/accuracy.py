@@ -17,7 +17,7 @@ from regard.data.listing import noting, walk_images
 from regard.data.loaders import test_loader
 from regard.data.transforms import TestTransform
 from regard.errors import ConfigError, DataError
-from regard.evaluation.embed import evaluate_splits, loader_workers
+from regard.evaluation.embed import evaluate_splits, loader_workers, samples_of
 from regard.evaluation.run import Run, open_run
 from regard.evaluation.scoring import embedding_options, with_options
 from regard.export.engines import Engine
@@ -46,15 +46,11 @@ class Loss:
     int8: RankingReport
 
     def __str__(self) -> str:
-        before, after = self.fp32, self.int8
+        (mean, first), (mean_int8, first_int8) = ((one.mAP, one.cmc[0]) for one in (self.fp32, self.int8))
         return (
-            f"mAP {100 * before.mAP:.2f} in fp32, {100 * after.mAP:.2f} in int8: {_points(after.mAP - before.mAP)}; "
-            f"rank-1 {100 * before.cmc[0]:.2f} and {100 * after.cmc[0]:.2f}: {_points(after.cmc[0] - before.cmc[0])}"
+            f"mAP {100 * mean:.2f} in fp32, {100 * mean_int8:.2f} in int8: {100 * (mean_int8 - mean):+.2f} points; "
+            f"rank-1 {100 * first:.2f} and {100 * first_int8:.2f}: {100 * (first_int8 - first):+.2f} points"
         )
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.2f} points"
 
 
 def open_scored(folder: Path, name: str | None = None, root: Path | None = None, *, quiet: bool = False) -> Run | None:
@@ -104,13 +100,12 @@ def int8_loss(run: Run, exported: Exported) -> Loss:
     """
     if exported.card.precision != "int8":
         raise ConfigError(f"{exported.files[0]} is {exported.card.precision}, wanted an int8 export")
-    size = (exported.card.height, exported.card.width)
-    network = open_engine(run.folder, "torch", size=size)
+    network = open_engine(run.folder, "torch", size=exported.card.seen.size)
     quantized = open_engine(exported.files[0], precision="int8")
     splits, how = run.splits, run.config.eval
     loss = Loss(*(score_engine(engine, splits, how, quiet=run.quiet) for engine in (network, quantized)))
     scores = {name: {"mAP": float(each.mAP), "rank1": float(each.cmc[0])} for name, each in vars(loss).items()}
-    about = {"data": splits.label, "root": str(splits.root), "options": dict(next(iter(vars(loss).values())).options)}
+    about = {"data": splits.label, "root": str(splits.root), "options": dict(loss.fp32.options)}
     card = replace(exported.card, scores={**about, **scores})
     write_atomic(card_file(exported.files[0]), card.to_json().encode())
     return loss
@@ -122,21 +117,17 @@ def score_engine(engine: Engine, splits: Splits, config: EvalConfig, *, quiet: b
     Raises:
         DataError: one of them is empty.
     """
-    for name, samples in (("query", splits.query), ("gallery", splits.gallery)):
-        if not samples:
-            raise DataError(f"the {name} of {splits.root} is empty, so there is nothing to evaluate; add images to it")
+    parts = samples_of(splits, "query"), samples_of(splits, "gallery")
     title = None if quiet else f"scoring {engine.precision}"
-    query, gallery = (embed_samples(engine, part, config, title) for part in (splits.query, splits.gallery))
-    card = engine.card
-    seen = replace(card.seen, flip=config.flip)
-    options = embedding_options(config.model_copy(update={"five_crops": False}), seen, card.precision)
+    query, gallery = (embed_samples(engine, part, config, title) for part in parts)
+    seen = replace(engine.card.seen, flip=config.flip)
+    options = embedding_options(config.model_copy(update={"five_crops": False}), seen, engine.card.precision)
     return with_options(evaluate_splits(query, gallery, splits, config), options)
 
 
 def embed_samples(engine: Engine, samples: Sequence[Sample], config: EvalConfig, title: str | None) -> np.ndarray:
     """Descriptors (N, D) of images on disk, by an engine."""
-    card = engine.card
-    transform = TestTransform.of(card.seen)
+    transform = TestTransform.of(engine.card.seen)
     loader = test_loader(samples, transform, batch_size=min(config.batch_size, 32), workers=loader_workers(None))
     parts = []
     with tqdm(total=len(samples), desc=title, unit="image", disable=title is None, leave=False) as bar:

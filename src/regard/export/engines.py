@@ -53,8 +53,8 @@ class Engine:
         self._run = run
 
     def __repr__(self) -> str:
-        size = f"{self.card.height}x{self.card.width}"
-        return f"Engine({self.name}, {self.precision}, {self.card.system} at {size}, {self.fingerprint})"
+        card = self.card
+        return f"Engine({self.name}, {self.precision}, {card.system} at {card.height}x{card.width}, {self.fingerprint})"
 
     @property
     def dim(self) -> int:

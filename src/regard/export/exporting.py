@@ -17,11 +17,19 @@ from regard.data.image import read_image
 from regard.data.transforms import TestTransform
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
 from regard.export import engines
-from regard.export.formats import FORMATS, check_format, is_installed, to_onnx, to_openvino, to_torch_export
+from regard.export.formats import (
+    FORMATS,
+    PLANS,
+    check_format,
+    is_installed,
+    quantize,
+    to_onnx,
+    to_openvino,
+    to_torch_export,
+)
 from regard.export.graph import trace
 from regard.export.manifest import Card, Precision, card_file, read_export, with_files
 from regard.export.parity import Parity, check_parity, made_pictures, measure_parity, reference
-from regard.export.quantize import PLANS, quantize
 from regard.input_spec import known_input
 from regard.models import ReIDModel, load
 from regard.models.saved import model_config, model_folder, saved_input, saved_system, weights_digest
@@ -177,17 +185,17 @@ def make_int8(
     if not pictures:
         raise ConfigError("int8 wants pictures to be calibrated on; give a folder of them with --pictures")
     digest = hashlib.sha256(pictures["real"].tobytes()).hexdigest()[:16]
-    fault = None
     for plan in PLANS:
         planned = replace(card, precision="int8", calibrated=f"{digest} {plan.sums} {plan.small}")
         files = as_files(quantize(onnx, pictures["real"], planned, plan), planned, to)
         try:
             parity = try_files(files, planned, pictures, model, tolerance)
+        except CheckpointError:
+            if plan is PLANS[-1]:
+                raise
+        else:
             return files, with_parity(planned, parity), parity
-        except CheckpointError as error:
-            fault = error
-    assert fault is not None
-    raise fault
+    raise AssertionError("there is no plan")
 
 
 def as_files(onnx: bytes, card: Card, to: str) -> dict[str, bytes]:

@@ -1,6 +1,8 @@
-"""The file formats: ONNX, OpenVINO's, and PyTorch's own.
+"""The file formats: ONNX, also in int8, OpenVINO's, and PyTorch's own.
 
-ONNX is the common one: ONNX Runtime and OpenVINO both read it, and OpenVINO's own files are made of it.
+ONNX is the common one: ONNX Runtime and OpenVINO both read it, and OpenVINO's own files are made of it. In int8 weights
+are rounded per channel, activations by the ranges that calibration pictures reach: ONNX Runtime's static quantization
+writes these into the file as pairs of QuantizeLinear and DequantizeLinear, which OpenVINO reads too: one file for both.
 """
 
 from __future__ import annotations
@@ -8,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.export import ExportedProgram
 
@@ -24,10 +28,13 @@ from regard.export.manifest import Card
 
 __all__ = [
     "FORMATS",
+    "PLANS",
+    "Plan",
     "check_format",
     "install",
     "is_installed",
     "load_program",
+    "quantize",
     "to_onnx",
     "to_openvino",
     "to_torch_export",
@@ -35,6 +42,28 @@ __all__ = [
 
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
 """Name of a format -> how its file names end."""
+
+
+OPERATIONS = ["Conv", "Gemm", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool"]
+"""What computes in int8 at least. Products of two activations (attention's) never do."""
+
+
+class Plan(NamedTuple):
+    """What stays in float32.
+
+    Attributes:
+        sums: whether sums of two maps compute in int8: with them a residual network never leaves it.
+        small: part of all multiplications below which a product stays in float32: gates cost little, forgive little.
+    """
+
+    sums: bool
+    small: float
+
+
+PLANS = (Plan(sums=True, small=0.001), Plan(sums=False, small=0.01))
+"""Faster first; the other is for networks that do not stand the first."""
+
+PORTION = 8
 
 
 def check_format(name: str, *, int8: bool = False) -> None:
@@ -100,6 +129,61 @@ def to_onnx(program: ExportedProgram, card: Card) -> bytes:
     return model.SerializeToString()
 
 
+def quantize(onnx: bytes, pictures: np.ndarray, card: Card, plan: Plan = PLANS[0]) -> bytes:
+    """A float32 ONNX file as an int8 one, with that card in it.
+
+    Args:
+        onnx: the file.
+        pictures: (N, H, W, 3) uint8 to take the ranges of; a hundred of the kind to be embedded are enough.
+        card: of the int8 file.
+        plan: what stays in float32.
+    """
+    onnx_package = install("onnx")
+    quantization = install("onnxruntime.quantization")
+    with _hushed(logging.getLogger()), tempfile.TemporaryDirectory() as folder:  # it advises at length, on the root
+        source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        source.write_bytes(onnx)
+        quantization.quantize_static(
+            source, target, _Portions(pictures, card.input),
+            quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+            activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+            op_types_to_quantize=[*OPERATIONS, *(["Add"] if plan.sums else [])],
+            nodes_to_exclude=_small_products(onnx_package.load_from_string(onnx), plan.small),
+        )  # fmt: skip
+        model = onnx_package.load(target)
+    onnx_package.helper.set_model_props(model, {"regard": card.to_json()})
+    return model.SerializeToString()
+
+
+def _small_products(model: Any, part: float) -> list[str]:
+    """Names of the convolutions and linear layers that do less than that part of a network's multiplications."""
+    inferred = install("onnx").shape_inference.infer_shapes(model).graph
+    maps = {each.name: each.type.tensor_type.shape.dim for each in (*inferred.value_info, *inferred.output)}
+    weights = {each.name: math.prod(each.dims) for each in inferred.initializer}
+    work = {
+        node.name: weights.get(node.input[1], 0) * math.prod(dim.dim_value for dim in maps[node.output[0]][2:])
+        for node in inferred.node
+        if node.op_type in ("Conv", "Gemm")
+    }
+    return [name for name, count in work.items() if count < part * sum(work.values())]
+
+
+class _Portions:
+    """The pictures, as the quantizer asks for them."""
+
+    def __init__(self, pictures: np.ndarray, name: str):
+        self._portions: Iterator[dict[str, Any]] = iter(
+            {name: pictures[start : start + PORTION]} for start in range(0, len(pictures), PORTION)
+        )
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next portion, None at the end."""
+        return next(self._portions, None)
+
+    def __len__(self) -> int:
+        return 0
+
+
 def to_openvino(onnx: bytes, card: Card) -> tuple[bytes, bytes]:
     """An ONNX file as OpenVINO's XML and weights, none of them rounded; the card is in ``rt_info``, as ``regard``."""
     openvino = install("openvino")
@@ -128,12 +212,16 @@ def load_program(data: bytes) -> ExportedProgram:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the converters' chatter about themselves from the user."""
-    logger = logging.getLogger("onnxscript")
+    with _hushed(logging.getLogger("onnxscript")), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _hushed(logger: logging.Logger) -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         logger.setLevel(level)

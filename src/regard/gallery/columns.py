@@ -54,8 +54,8 @@ class View(NamedTuple):
 
     def records(self, rows: Iterable[int]) -> list[Record]:
         """The records of rows."""
-        spans = ((self.ends[row - 1] if row else 0, self.ends[row]) for row in rows)
-        return read_records(self.texts[start:end].tobytes().decode() for start, end in spans)
+        spans = [(self.ends[row - 1] if row else 0, self.ends[row]) for row in rows]
+        return read_records([self.texts[start:end].tobytes().decode() for start, end in spans])
 
 
 class Table:

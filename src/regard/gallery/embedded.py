@@ -51,6 +51,7 @@ class EmbeddedEngine:
 
     def __init__(self, folder: Path, dim: int | None = None, progress: Callable[[int, int], None] | None = None):
         self.folder = folder
+        self._home, self._seal = folder / "index", folder / "index.json"
         if dim is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -177,14 +178,6 @@ class EmbeddedEngine:
                 self._table.close()
                 self._table = None
             self._lock.release()
-
-    @property
-    def _home(self) -> Path:
-        return self.folder / "index"
-
-    @property
-    def _seal(self) -> Path:
-        return self.folder / "index.json"
 
     @property
     def _open(self) -> Table:

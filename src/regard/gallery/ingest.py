@@ -107,10 +107,6 @@ class Ranks:
         if self.size > 1:
             dist.destroy_process_group()
 
-    def from_main(self, data: bytes) -> bytes:
-        """What the main process gives, for all."""
-        return self.to_all(data)[0]
-
     def to_all(self, data: bytes) -> list[bytes]:
         """What every process gives, in the order of the ranks."""
         if self.size == 1:
@@ -158,7 +154,7 @@ def embed_sources(
         if ranks.is_main:
             sink = open_sink(output, embedder)
             known = json.dumps(sink.known()).encode()
-        stored: dict[str, str | None] = parse_json(ranks.from_main(known))
+        stored: dict[str, str | None] = parse_json(ranks.to_all(known)[0])
         fresh = unchanged(sources, stored, ranks)
         todo = [source for source in sources if source.path not in fresh]
         report.known = len(fresh)

@@ -157,11 +157,12 @@ def of_parquet(path: Path) -> Iterator[Source]:
         rows = table.read(columns=others).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"cannot read {path} as Parquet ({error}); restore it") from error
-    for number in range(table.metadata.num_rows):
+    sizes = [table.metadata.row_group(group).num_rows for group in range(table.metadata.num_row_groups)]
+    for number, cell in enumerate((group, row) for group, size in enumerate(sizes) for row in range(size)):
         row = rows[number] if rows else {}
         facts = of_name(PurePosixPath(str(row.get("path") or "")).name) | scalars(row)
         if "image" in names:
-            yield Source(f"{where(path)}#{number}", partial(read_cell, path, number), facts)
+            yield Source(f"{where(path)}#{number}", partial(read_cell, path, *cell), facts)
         else:
             file = path.parent / str(facts.pop("path", ""))
             yield Source(where(file), partial(read_bytes, file), facts)
@@ -257,26 +258,18 @@ def read_slice(path: Path, start: int, size: int) -> bytes:
         raise DataError(f"cannot open {path} ({error.strerror}); check the path and its permissions") from None
 
 
-def read_cell(path: Path, row: int) -> bytes:
-    """The bytes of a picture in a Parquet table."""
-    for group, rows in enumerate(group_sizes(path)):
-        if row < rows:
-            value = image_column(path, group)[row].as_py()
-            value = value.get("bytes") if isinstance(value, dict) else value
-            if not isinstance(value, bytes):
-                raise DataError(f"row {row} of {path}'s group {group} has no picture in its column image")
-            return value
-        row -= rows
-    raise DataError(f"{path} has no such row any more; it changed while it was read")
+def read_cell(path: Path, group: int, row: int) -> bytes:
+    """The bytes of a picture in a row group of a Parquet table."""
+    import pyarrow as pa
 
-
-@lru_cache(maxsize=16)
-def group_sizes(path: Path) -> tuple[int, ...]:
-    """Rows of each row group of a table."""
-    import pyarrow.parquet as pq
-
-    metadata = pq.read_metadata(path)
-    return tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+    try:
+        value = image_column(path, group)[row].as_py()
+    except (pa.ArrowException, OSError, LookupError):
+        raise DataError(f"{path} has no such row any more; it changed while it was read") from None
+    value = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(value, bytes):
+        raise DataError(f"row {row} of {path}'s group {group} has no picture in its column image")
+    return value
 
 
 @lru_cache(maxsize=2)

@@ -3,9 +3,8 @@
 from regard.metrics.by_camera import average, evaluate_camera_pairs
 from regard.metrics.distance import METRICS, distance_blocks
 from regard.metrics.expansion import QueryExpansion
-from regard.metrics.feature_set import FeatureSet, read_features
+from regard.metrics.feature_set import FeatureSet, pool_features, read_features
 from regard.metrics.open_set import OpenSet, evaluate_open_set
-from regard.metrics.pooling import pool_features
 from regard.metrics.ranking import rank
 from regard.metrics.ranking_report import RankingReport, evaluate_ranking
 from regard.metrics.rerank import KReciprocal, rerank_blocks

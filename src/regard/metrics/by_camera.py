@@ -94,13 +94,8 @@ def average(report: RankingReport, query_pids: Ids, query_camids: Ids | None = N
     figures = {name: np.nan_to_num(values.astype(float)) for name, values in figures.items()}
     groups = [np.arange(count), as_pids(query_pids, count, "query_pids")]
     groups += [] if query_camids is None else [as_ids(query_camids, count, "query_camids")]
-    rows: list[dict[str, float] | None] = [
-        {name: _macro(values[valid], group[valid]) for name, values in figures.items()} for group in groups
-    ]
-    micro, per_identity, per_camera = [*rows, None][:3]
-    assert micro is not None
-    assert per_identity is not None
-    return Averages(micro, per_identity, per_camera)
+    means = [{name: _macro(values[valid], group[valid]) for name, values in figures.items()} for group in groups]
+    return Averages(means[0], means[1], means[2] if query_camids is not None else None)
 
 
 def _macro(values: np.ndarray, groups: np.ndarray) -> float:

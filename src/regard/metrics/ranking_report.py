@@ -14,12 +14,20 @@ import torch
 from tqdm import tqdm
 
 from regard.errors import ConfigError, DataError, check_kind, nearest
-from regard.metrics.average_precision import AP_FORMS, CMC_FLAVORS, RANKS, Scores, all_shots, cmc_curve, score_ranks
-from regard.metrics.cmc_cuhk03 import SingleShot
+from regard.metrics.average_precision import (
+    AP_FORMS,
+    CMC_FLAVORS,
+    RANKS,
+    Scores,
+    SingleShot,
+    all_shots,
+    cmc_curve,
+    score_ranks,
+)
 from regard.metrics.distance import Array, comparable, distance_blocks, ordering
 from regard.metrics.expansion import QueryExpansion, expand_queries
 from regard.metrics.feature_set import FeatureSet, Ids
-from regard.metrics.protocol import ONE_LIST, Protocol, read_protocol
+from regard.metrics.protocol import ONE_LIST, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.rerank import KReciprocal, rerank_blocks
 from regard.structures import MatchLists
@@ -135,8 +143,8 @@ def evaluate_ranking(  # noqa: PLR0917
         rerank: True for k-reciprocal re-ranking as published, or its options.
         expansion: True averages every query with its five nearest gallery images first, or its options.
         cmc: "market1501" (a query is found at its first right image), "cuhk03" (one image of each person by other
-            cameras, drawn at random; see :mod:`regard.metrics.cmc_cuhk03`) or "allshots" (every right image counts,
-            by the wrong ones before it). AP, INP and ``first_hit`` are the same with all three.
+            cameras, drawn at random) or "allshots" (every right image counts, by the wrong ones before it); see
+            :mod:`regard.metrics.average_precision`. AP, INP and ``first_hit`` are the same with all three.
         ap: "step" (mean of precision at the hits) or "trapezoid" (see :mod:`regard.metrics.average_precision`).
         unmatched: a query without a match is left out of all means ("skip") or counts as a failure ("zero").
         junk: left out of the gallery "before" anything is compared, or "query" by query from the finished distances:
@@ -158,17 +166,15 @@ def evaluate_ranking(  # noqa: PLR0917
         DataError: the arrays do not fit each other, are not finite, or no query has a match.
     """
     order = ordering(metric)
-    switches = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out, "progress": progress}
-    _check_kinds(rerank, expansion, switches)
-    _check_options({"cmc": cmc, "ap": ap, "unmatched": unmatched, "junk": junk}, max_rank, draws)
+    asked: dict[str, Any] = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out}
+    _check_kinds(rerank, expansion, {**asked, "progress": progress})
+    _check_options({"cmc": cmc, "ap": ap, "unmatched": unmatched, "junk": junk}, max_rank, draws, lists)
     if leave_one_out:
-        _check_one_list(rerank, expansion, cmc, cameras=query_camids is not None and not ignore_cameras)
+        drawn = cmc == "cuhk03" and (query_camids is None or ignore_cameras)
+        _check_one_list({"re-ranking": rerank, "query expansion": expansion, "cmc 'cuhk03'": drawn})
     queries, targets = comparable(query, gallery, metric, device)
     sides = FeatureSet(query, query_pids, query_camids), FeatureSet(gallery, gallery_pids, gallery_camids)
-    if lists is not None and cmc == "cuhk03":
-        raise ConfigError("lists of right images do not go with cmc 'cuhk03', which draws by identity; drop one")
-    how: dict[str, Any] = {"ignore_cameras": ignore_cameras, "leave_one_out": leave_one_out, "lists": lists}
-    protocol = read_protocol(*sides, **how)
+    protocol = read_protocol(*sides, **asked, lists=lists)
     if leave_one_out and not torch.equal(queries, targets):
         raise DataError(ONE_LIST)
     if not protocol.any_match():
@@ -212,28 +218,20 @@ def evaluate_ranking(  # noqa: PLR0917
         "junk": f"{'as listed, ' if lists else ''}dropped {'before' if junk == 'before' else 'per query'}",
         "distractors": "wrong",
         "protocol": "identity and camera" if lists is None else "good and junk lists",
-        "same camera": _same_camera(protocol),
+        "same camera": "as listed" if lists else "ignored" if protocol.query_camids is None else "removed",
         "gallery": "the queries' own list, each without itself" if leave_one_out else "as given",
         "ties": "by gallery index",
     }
-    return _summarize(scores, counted, curve, options)
+    mAP, mINP = (float(np.nan_to_num(values[counted]).mean()) for values in (scores.ap, scores.inp))
+    return RankingReport(mAP, mINP, curve, **scores._asdict(), options=options)
 
 
-def _same_camera(protocol: Protocol) -> str:
-    """What becomes of images of the query's person by its own camera."""
-    if protocol.lists is not None:
-        return "as listed"
-    return "ignored" if protocol.query_camids is None else "removed"
-
-
-def _check_one_list(rerank: object, expansion: object, cmc: str, *, cameras: bool) -> None:
-    """Raise ConfigError for an option that leaving one out within a list does not go with."""
-    drawn = cmc == "cuhk03" and not cameras
-    for name, chosen in (("re-ranking", rerank), ("query expansion", expansion), ("cmc 'cuhk03'", drawn)):
-        if chosen:
-            raise ConfigError(
-                f"leave-one-out does not go with {name}, where every image would find itself; leave one of them out"
-            )
+def _check_one_list(others: Mapping[str, object]) -> None:
+    """Raise ConfigError for a chosen option that leaving one out within a list does not go with."""
+    for name in (name for name, chosen in others.items() if chosen):
+        raise ConfigError(
+            f"leave-one-out does not go with {name}, where every image would find itself; leave one of them out"
+        )
 
 
 def _check_kinds(rerank: object, expansion: object, switches: Mapping[str, object]) -> None:
@@ -244,7 +242,7 @@ def _check_kinds(rerank: object, expansion: object, switches: Mapping[str, objec
         check_kind(name, switch, (bool, np.bool_), "true or false")
 
 
-def _check_options(chosen: dict[str, str], max_rank: int, draws: int) -> None:
+def _check_options(chosen: dict[str, str], max_rank: int, draws: int, lists: object) -> None:
     """Raise ConfigError for an option that is not known or not possible."""
     choices = {"cmc": CMC_FLAVORS, "ap": AP_FORMS, "unmatched": UNMATCHED, "junk": JUNK_RULES}
     for name, value in chosen.items():
@@ -255,17 +253,8 @@ def _check_options(chosen: dict[str, str], max_rank: int, draws: int) -> None:
         raise ConfigError(f"max_rank is {max_rank}: ask for at least one rank")
     if not hasattr(draws, "__index__") or draws < 1:
         raise ConfigError(f"draws is {draws}: draw the gallery at least once, usually 100 times")
-
-
-def _summarize(scores: Scores, counted: np.ndarray, curve: np.ndarray, options: dict[str, str]) -> RankingReport:
-    """Means over the queries that count."""
-    return RankingReport(
-        mAP=float(np.nan_to_num(scores.ap[counted]).mean()),
-        mINP=float(np.nan_to_num(scores.inp[counted]).mean()),
-        cmc=curve,
-        **scores._asdict(),
-        options=options,
-    )
+    if lists is not None and chosen["cmc"] == "cuhk03":
+        raise ConfigError("lists of right images do not go with cmc 'cuhk03', which draws by identity; drop one")
 
 
 def in_words(options: Mapping[str, str]) -> str:

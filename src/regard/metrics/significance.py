@@ -27,15 +27,8 @@ from regard.metrics.feature_set import Ids, as_ids
 from regard.metrics.ranking_report import RankingReport
 
 __all__ = [
-    "INTERVALS",
-    "Difference",
-    "Interval",
-    "holm",
-    "intervals",
-    "over_seeds",
-    "paired_differences",
-    "query_scores",
-]
+    "INTERVALS", "Difference", "Interval", "holm", "intervals", "over_seeds", "paired_differences", "query_scores",
+]  # fmt: skip
 
 INTERVALS = ("percentile", "bca")
 """How an interval is read off the resamples: their quantiles, or quantiles corrected for bias and skew."""
@@ -124,11 +117,8 @@ def intervals(
         DataError: fewer than two identities count, or shapes do not fit.
     """
     _check_options(level, method, resamples)
-    sums, counts = _by_identity(scores, pids)
-    values = sums.sum(0) / counts.sum(0)
-    drawn = _bootstrap(sums, counts, resamples, seed)
-    ends = _ends(drawn, values, _leave_one_out(sums, counts), level, method)
-    return {name: Interval(*map(float, row)) for name, row in zip(scores, np.column_stack([values, ends]))}
+    found, _, _ = _resampled(scores, pids, level=level, method=method, resamples=resamples, seed=seed)
+    return {name: Interval(*map(float, row)) for name, row in zip(scores, found)}
 
 
 def paired_differences(
@@ -159,14 +149,12 @@ def paired_differences(
                 f"the runs count different queries for {name}, so they cannot be paired; score both on one data set, "
                 f"with the same option for unmatched queries"
             )
-    sums, counts = _by_identity({name: second[name] - first[name] for name in names}, pids)
-    values = sums.sum(0) / counts.sum(0)
-    drawn = _bootstrap(sums, counts, resamples, seed)
-    ends = _ends(drawn, values, _leave_one_out(sums, counts), level, method)
+    gained = {name: second[name] - first[name] for name in names}
+    found, drawn, sums = _resampled(gained, pids, level=level, method=method, resamples=resamples, seed=seed)
     p = _sign_flip(sums, resamples, seed)
     beyond = np.minimum((drawn <= 0).sum(0), (drawn >= 0).sum(0))
     p_bootstrap = np.minimum(1, 2 * (1 + beyond) / (1 + resamples))
-    rows = np.column_stack([values, ends, p, p_bootstrap])
+    rows = np.column_stack([found, p, p_bootstrap])
     return {name: Difference(*map(float, row)) for name, row in zip(names, rows)}
 
 
@@ -235,10 +223,16 @@ def _bootstrap(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int) 
     return drawn
 
 
-def _leave_one_out(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(C, M) figures without one identity each."""
+def _resampled(
+    scores: Mapping[str, np.ndarray], pids: Ids, *, level: float, method: str, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(M, 3) figures and the ends of their intervals, (B, M) resampled figures, and (C, M) sums of each identity."""
+    sums, counts = _by_identity(scores, pids)
+    values = sums.sum(0) / counts.sum(0)
+    drawn = _bootstrap(sums, counts, resamples, seed)
     left = counts.sum(0) - counts
-    return np.where(left > 0, (sums.sum(0) - sums) / np.maximum(left, 1), sums.sum(0) / counts.sum(0))
+    without = np.where(left > 0, (sums.sum(0) - sums) / np.maximum(left, 1), values)  # (C, M), one identity less each
+    return np.column_stack([values, _ends(drawn, values, without, level, method)]), drawn, sums
 
 
 def _ends(drawn: np.ndarray, values: np.ndarray, without: np.ndarray, level: float, method: str) -> np.ndarray:

@@ -218,9 +218,11 @@ class DAAF(ReIDModel):
         for name, std in RELEASED_START[self.preset].items():
             branch = getattr(self, name)
             decoder = branch.decoder if isinstance(branch, HolisticBranch) else branch
-            if decoder is not None and std is None:
+            if decoder is None:
+                continue
+            if std is None:
                 decoder.start_scaled()
-            elif decoder is not None:
+            else:
                 decoder.start_narrow(std)
         if self.preset == "trinet":
             nn.init.xavier_uniform_(self.neck.get_parameter("0.weight"))

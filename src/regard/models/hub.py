@@ -114,8 +114,9 @@ def _files_of(model: Described) -> dict[str, bytes]:
         save(model, Path(folder))
         config = read_description(Path(folder))
         files = {path.name: read_regular(path) for path in sorted(Path(folder).iterdir())}
-    if isinstance(config.get("plugin"), str):
-        files[CONFIG] = as_json(config | {"plugin": called(config["plugin"])})
+    if named := config.get("plugin"):
+        told = [called(text) if "/" in text else text for text in ([named] if isinstance(named, str) else named)]
+        files[CONFIG] = as_json(config | {"plugin": told if len(told) > 1 else told[0]})
     return files
 
 

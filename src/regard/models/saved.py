@@ -73,7 +73,7 @@ class Described(nn.Module):
 
 def model_config(model: Described) -> dict[str, Any]:
     """What to build to get this architecture again, ready for JSON."""
-    name = next((name for name in MODELS if MODELS.get(name) is type(model)), None)
+    name = MODELS.name_of(type(model))
     if name is None:
         raise ConfigError(
             f"{type(model).__name__} is not a registered model, so it could not be loaded again; "
@@ -85,7 +85,9 @@ def model_config(model: Described) -> dict[str, Any]:
         raise ConfigError(f"model.origin is {_shortened(model.origin)}, wanted a source and its licence, both text")
     known = {"input": told and told.to_dict(), "imported": model.imported}
     known["origin"] = model.origin
-    known["plugin"] = MODELS.plugin_of(name)
+    plugins = [MODELS.plugin_of(name), *(getattr(part, "plugin", None) for part in model.modules())]
+    named = list(dict.fromkeys(plugin for plugin in plugins if isinstance(plugin, str)))
+    known["plugin"] = named if len(named) > 1 else named[0] if named else None
     return {
         "model": name,
         "num_ids": model.num_ids,
@@ -97,14 +99,14 @@ def model_config(model: Described) -> dict[str, Any]:
 
 
 def load_plugin_of(config: Mapping[str, Any], source: str) -> None:
-    """Import the plug-in that a described model is of, if it is of one.
+    """Import the plug-ins that a described model and its parts are of, if they are of any.
 
     Raises:
         PluginError: it is not there, or cannot be loaded.
     """
     plugin = config.get("plugin")
-    if isinstance(plugin, str):
-        load_plugins([plugin], wanted_by=source)
+    named = [plugin] if isinstance(plugin, str) else plugin if isinstance(plugin, list) else []
+    load_plugins([text for text in named if isinstance(text, str)], wanted_by=source)
 
 
 def input_in(config: Mapping[str, Any], source: str) -> InputSpec | None:
@@ -250,27 +252,22 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
         CheckpointError: they do not fit, or one holds NaN or infinity; nothing has been copied.
     """
     wanted = model.state_dict()
-    missing = sorted(wanted.keys() - tensors.keys())
-    unexpected = sorted(tensors.keys() - wanted.keys())
-    reshaped = [
+    faults = {"missing": sorted(wanted.keys() - tensors.keys()), "unexpected": sorted(tensors.keys() - wanted.keys())}
+    faults["of another shape"] = [
         f"{name} is {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
         for name in sorted(wanted.keys() & tensors.keys())
         if tensors[name].shape != wanted[name].shape
     ]
-    if not (missing or unexpected or reshaped):
+    if not any(faults.values()):
         _check_kinds(tensors, wanted, source)
         model.load_state_dict(_converted(tensors, wanted, source))
         return
-    other = 2 * (len(missing) + len(reshaped)) > len(wanted)
+    other = 2 * (len(faults["missing"]) + len(faults["of another shape"])) > len(wanted)
     examples = 1 if other else 3
-    faults = [
-        f"{len(names)} {fault} ({_first(names, examples)})"
-        for fault, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-        if names
-    ]
+    told = [f"{len(names)} {fault} ({_first(names, examples)})" for fault, names in faults.items() if names]
     raise CheckpointError(
         f"{source} {'holds another architecture' if other else 'does not fit'}: of {len(wanted)} tensors of "
-        f"{type(model).__name__}, {', '.join(faults)}; give the weights of this model, or build the model with the "
+        f"{type(model).__name__}, {', '.join(told)}; give the weights of this model, or build the model with the "
         f"options they were trained with"
     )
 

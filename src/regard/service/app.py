@@ -222,12 +222,7 @@ def add_pictures(app: FastAPI, state: ServiceState) -> None:
         records = searcher.gallery.page(after, min(max(limit, 1), 200))
         return [record.to_dict() for record in records]
 
-    @app.get(
-        "/api/galleries/{name}/pictures/{id}/thumbnail",
-        summary="Thumbnail",
-        response_class=Response,
-        responses={200: {"content": {"image/jpeg": {}}}},
-    )
+    @app.get("/api/galleries/{name}/pictures/{id}/thumbnail", summary="Thumbnail", **file_of("image/jpeg"))
     def thumbnail(name: str, id: str) -> Response:
         data = state.searcher(name).gallery.thumbnail(id)
         if not data:
@@ -258,12 +253,9 @@ def add_marks(app: FastAPI, state: ServiceState) -> None:
         state.feedback.clear()
         return mark_counts(state)
 
-    @app.get(
-        "/api/marks/export",
-        summary="An evaluation set as ZIP: table.csv, marks.csv and the pictures",
-        response_class=Response,
-        responses={200: {"content": {"application/zip": {}}}},
-    )
+    summary = "An evaluation set as ZIP: table.csv, marks.csv and the pictures"
+
+    @app.get("/api/marks/export", summary=summary, **file_of("application/zip"))
     def export() -> Response:
         data = state.feedback.export(lambda name, id: state.searcher(name).gallery.thumbnail(id))
         disposition = {"content-disposition": 'attachment; filename="marks.zip"'}
@@ -280,6 +272,11 @@ def add_runs(app: FastAPI, state: ServiceState) -> None:
     @app.get("/api/runs/{name}", summary="The curves of a run")
     def run(name: str) -> dict[str, Any]:
         return read_run(state.runs, name)
+
+
+def file_of(kind: str) -> dict[str, Any]:
+    """How a route that answers with a file of a media type is described."""
+    return {"response_class": Response, "responses": {200: {"content": {kind: {}}}}}
 
 
 def gallery_json(searcher: Searcher) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +67,15 @@ def summary(path: Path) -> dict[str, Any]:
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     """The lines of a log, epochs from 1; one that is still being written is passed over."""
-    records = []
+    records: list[Any] = []
     try:
         text = read_regular(path).decode(errors="replace")
     except OSError as error:
         raise GoneError(f"the log of that run cannot be read ({error.strerror})") from None
     for line in text.splitlines():
-        try:
-            record = parse_json(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return from_one(records)
+        with suppress(ValueError):
+            records.append(parse_json(line))
+    return from_one([record for record in records if isinstance(record, dict)])
 
 
 def number(value: Any) -> bool:

@@ -101,7 +101,7 @@ def shoe(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> 
     low = profile(t, [(0, 0), (0.05, 0.034), (0.5, 0.032), (0.9, 0.030), (1, 0)])
     high = high * (1.25 if person.shoes.kind == "boot" else 1.0)
     offsets = ring_offsets(wide, high, low, columns, 2.6)
-    return sweep(centers, -left[..., None], cross(foot, left)[..., None], offsets)
+    return sweep(centers, -left, cross(foot, left), offsets)
 
 
 def arm(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> np.ndarray:
@@ -144,4 +144,4 @@ def hand(person: Identity, skeleton: Skeleton, folds: np.ndarray, side: str) -> 
     front = unit(bones.lower_front - bones.tip * dot(bones.lower_front, bones.tip))
     size = profile(t, [(0, 0.6), (0.2, 0.85), (0.5, 1.0), (0.8, 0.75), (1, 0.02)]) * height
     offsets = ring_offsets(size * 0.0135, size * 0.021, size * 0.021, columns)
-    return sweep(centers, cross(-bones.tip, front)[..., None], front[..., None], offsets)
+    return sweep(centers, cross(-bones.tip, front), front, offsets)

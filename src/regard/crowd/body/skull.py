@@ -42,9 +42,8 @@ def place(skeleton: Skeleton, up: np.ndarray | float, back: np.ndarray | float =
 
 def around(skeleton: Skeleton, centers: np.ndarray, offsets: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Return a tube with the skull's axes; offsets in multiples of its radius."""
-    radius = skeleton.head_radius
-    left, front = skeleton.head_left[..., None], skeleton.head_front[..., None]
-    return sweep(centers, left, front, (offsets[0] * radius, offsets[1] * radius))
+    across, ahead = (offset * skeleton.head_radius for offset in offsets)
+    return sweep(centers, skeleton.head_left, skeleton.head_front, (across, ahead))
 
 
 def skull(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

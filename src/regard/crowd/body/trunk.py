@@ -25,11 +25,11 @@ SQUARE = 4.0
 def sweep(
     centers: np.ndarray, left: np.ndarray, front: np.ndarray, offsets: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Put ring offsets (R, C) or (F, R, C) around centers with axes (3, F, R) or (3, F, 1); points of a tube."""
+    """Put ring offsets (R, C) or (F, R, C) around centers (3, F, R) with axes (3, F, R) or (3, F); points of a tube."""
+    left, front = (v if v.ndim == 3 else v[..., None] for v in (left, front))
     centers, left, front = (v.astype(np.float32)[..., None] for v in (centers, left, front))
     across, ahead = (o.astype(np.float32) for o in offsets)
-    points = across * left + ahead * front
-    return points + centers
+    return across * left + ahead * front + centers
 
 
 def along(skeleton: Skeleton, heights: np.ndarray, height: float) -> np.ndarray:
@@ -105,7 +105,7 @@ def pelvis(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarra
     side, front, back = (half + ease for half in girth(person.build, heights))
     offsets = ring_offsets(side * (0.9 + 0.1 * close), front * close, back * close, columns, 2.3)
     centers = along(skeleton, heights, person.build.height)
-    return sweep(centers, LEFT[..., None], skeleton.front[..., None], offsets)
+    return sweep(centers, LEFT, skeleton.front, offsets)
 
 
 def neck(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
@@ -117,7 +117,7 @@ def neck(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
     centers = low[..., None] * (1 - t) + high[..., None] * t
     radius = (0.0335 - 0.003 * t) * height * (0.9 if person.female else 1.0) * (0.85 + 0.15 * person.build.width)
     offsets = ring_offsets(radius, radius, radius, columns)
-    return sweep(centers, skeleton.chest_left[..., None], skeleton.chest_front[..., None], offsets)
+    return sweep(centers, skeleton.chest_left, skeleton.chest_front, offsets)
 
 
 def collar(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
@@ -133,7 +133,7 @@ def collar(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarra
     lift = thick * sin(around)[:, None] - 0.012 * height * sag
     base = skeleton.hip + (0.853 - HIP) * height * skeleton.up + 0.012 * height * skeleton.front
     offsets = radius * x, 0.95 * radius * z - 0.022 * height * sag
-    rest = sweep(base[..., None], skeleton.chest_left[..., None], skeleton.chest_front[..., None], offsets)
+    rest = sweep(base[..., None], skeleton.chest_left, skeleton.chest_front, offsets)
     return rest + lift.astype(np.float32) * skeleton.up.astype(np.float32)[..., None, None]
 
 
@@ -185,7 +185,7 @@ def hang(
     wave = sin(angles * 7 + 1.3) * 0.6 + sin(angles * 11 + 0.4) * 0.4
     depth = (0.016 if flare > 1 else 0.006) * t
     offsets = puff(ring_offsets(side, front, back, columns, 2.2), depth[:, None] * wave + 0.004 * folds)
-    return sweep(centers, LEFT[..., None], skeleton.front[..., None], offsets)
+    return sweep(centers, LEFT, skeleton.front, offsets)
 
 
 def leg_centers(person: Identity, skeleton: Skeleton, side: str, heights: np.ndarray) -> np.ndarray:
@@ -214,8 +214,7 @@ def backpack(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndar
     deep = profile(t, [(0, 0), (0.02, 0.7), (0.1, 1), (0.45, 1.05), (0.55, 0.9), (0.9, 0.75), (0.99, 0.4), (1, 0)])
     wide, deep = wide * pack.width * 0.5, deep * pack.depth * 0.52
     centers = base[..., None] + t * pack.height * skeleton.up[..., None]
-    left, front = skeleton.chest_left[..., None], skeleton.chest_front[..., None]
-    return sweep(centers, left, front, ring_offsets(wide, deep, deep, columns, SQUARE))
+    return sweep(centers, skeleton.chest_left, skeleton.chest_front, ring_offsets(wide, deep, deep, columns, SQUARE))
 
 
 def crossbody(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
@@ -229,8 +228,7 @@ def crossbody(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.nda
     wide = profile(t, [(0, 0), (0.03, 0.8), (0.2, 1), (0.8, 1), (0.97, 0.85), (1, 0)]) * width
     deep = profile(t, [(0, 0), (0.03, 0.8), (0.3, 1), (0.8, 0.8), (0.97, 0.5), (1, 0)]) * depth * 0.5
     centers = base[..., None] + t * tall * skeleton.up[..., None]
-    left, front = -skeleton.chest_front[..., None], skeleton.chest_left[..., None]
-    return sweep(centers, left, front, ring_offsets(wide, deep, deep, columns, SQUARE))
+    return sweep(centers, -skeleton.chest_front, skeleton.chest_left, ring_offsets(wide, deep, deep, columns, SQUARE))
 
 
 def carried(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
@@ -247,5 +245,4 @@ def carried(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarr
     deep = profile(t, [(0, 0), (0.03, 0.8), (0.1, 1), (edge - 0.03, 0.6), (edge, 0.25), (0.97, 0.12), (1, 0)])
     wide, deep = wide * width, deep * depth * 0.5
     centers = base[..., None] + t * (handles + tall) * UP[..., None]
-    left, front = -skeleton.chest_front[..., None], skeleton.chest_left[..., None]
-    return sweep(centers, left, front, ring_offsets(wide, deep, deep, columns, SQUARE))
+    return sweep(centers, -skeleton.chest_front, skeleton.chest_left, ring_offsets(wide, deep, deep, columns, SQUARE))

@@ -106,9 +106,7 @@ def blurred(picture: np.ndarray, deviation: float) -> np.ndarray:
         return picture
     reach = max(1, math.ceil(2.2 * deviation))
     weights = [rounded(math.exp(-0.5 * (i / deviation) ** 2)) for i in range(reach + 1)]
-    total = weights[0] + 2 * sum(weights[1:])
-    shares = [np.float32(weight / total) for weight in weights]
-    return weighted(weighted(picture, shares, -1), shares, -2)
+    return weighted(weighted(picture, weights, -1), weights, -2)
 
 
 def smeared(picture: np.ndarray, length: float) -> np.ndarray:
@@ -117,12 +115,13 @@ def smeared(picture: np.ndarray, length: float) -> np.ndarray:
         return picture
     reach = max(1, math.ceil(length / 2))
     weights = [min(1.0, max(0.0, length / 2 - (i - 0.5))) for i in range(reach + 1)]
+    return weighted(picture, weights, -1)
+
+
+def weighted(picture: np.ndarray, weights: list[float], axis: int) -> np.ndarray:
+    """Filter along an axis, symmetrically, the outermost pixels going on; ``weights`` from the middle outward."""
     total = weights[0] + 2 * sum(weights[1:])
-    return weighted(picture, [np.float32(weight / total) for weight in weights], -1)
-
-
-def weighted(picture: np.ndarray, shares: list[np.float32], axis: int) -> np.ndarray:
-    """Filter along an axis, symmetrically, the outermost pixels going on; ``shares`` from the middle outward."""
+    shares = [np.float32(weight / total) for weight in weights]
     reach, size = len(shares) - 1, picture.shape[axis]
     padded = picture.take(np.clip(np.arange(-reach, size + reach), 0, size - 1), axis)
 

@@ -17,11 +17,8 @@ from regard.errors import DataError
 
 __all__ = ["JOINTS", "Record", "coco_json", "contact_sheet", "digests"]
 
-JOINTS = (
-    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"),
-    *("left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip"),
-    *("left_knee", "right_knee", "left_ankle", "right_ankle"),
-)
+PAIRS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+JOINTS = ("nose", *(f"{side}_{part}" for part in PAIRS for side in ("left", "right")))
 """The COCO-17 joints in their order."""
 
 BONES = (

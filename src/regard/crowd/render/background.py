@@ -19,8 +19,7 @@ from regard.crowd.color import linear
 from regard.crowd.render.raster import draw, place_figure
 from regard.crowd.rng import Rng, cosine, sine, value_noise
 from regard.crowd.scene.materials import GROUNDS, paint_wall
-from regard.crowd.scene.props import paint_thing
-from regard.crowd.scene.scenes import SCENES
+from regard.crowd.scene.scenes import SCENES, paint_thing
 
 __all__ = ["Plate", "Set", "Sprite", "build_set", "lay_over"]
 

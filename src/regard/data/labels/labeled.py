@@ -85,15 +85,20 @@ class LabeledSample(Sample):
         return cls(**{field.name: getattr(sample, field.name) for field in fields(sample)} | changes)
 
 
+PLAIN = LabeledSample(Path(), 0, 0)
+"""What a sample of another kind has besides: nothing."""
+
+
 def has_label(sample: Sample, kind: LabelKind) -> bool:
     """Whether anything of that kind is known of a sample; no file is opened."""
     check_choice("the kind of label", kind, LabelKind)
-    known = LabeledSample.of(sample)
-    if known.pack is not None:
-        return known.pack.has(known.row, kind)
+    if not isinstance(sample, LabeledSample):
+        return getattr(sample, kind) is not None
+    if sample.pack is not None:
+        return sample.pack.has(sample.row, kind)
     if kind == "mask":
-        return known.mask is not None or known.outline is not None
-    return known.keypoints is not None or any(known.heatmaps or ())
+        return sample.mask is not None or sample.outline is not None
+    return sample.keypoints is not None or any(sample.heatmaps or ())
 
 
 def read_labels(sample: Sample, kinds: tuple[LabelKind, ...] = ("mask", "keypoints")) -> Labels:
@@ -108,32 +113,32 @@ def read_labels(sample: Sample, kinds: tuple[LabelKind, ...] = ("mask", "keypoin
     """
     for kind in kinds:
         check_choice("the kind of label", kind, LabelKind)
-    known = LabeledSample.of(sample)
-    if known.pack is not None:
-        return known.pack.read(known.row, kinds)
-    mask = mask_of(known) if "mask" in kinds else None
+    more = sample if isinstance(sample, LabeledSample) else PLAIN
+    if more.pack is not None:
+        return more.pack.read(more.row, kinds)
+    mask = mask_of(sample, more) if "mask" in kinds else None
     if "keypoints" not in kinds:
         return Labels(mask)
-    if known.heatmaps and any(known.heatmaps):
-        heatmaps, drawn = read_heatmaps(known.heatmaps)
+    if more.heatmaps and any(more.heatmaps):
+        heatmaps, drawn = read_heatmaps(more.heatmaps)
         return Labels(mask, heatmaps=heatmaps, drawn=drawn)
-    if known.keypoints is None:
+    if sample.keypoints is None:
         return Labels(mask)
-    joints = np.ones((len(known.keypoints), 4), np.float32)
-    joints[:, :3] = known.keypoints
-    if known.scores is not None:
-        joints[:, 3] = known.scores
+    joints = np.ones((len(sample.keypoints), 4), np.float32)
+    joints[:, :3] = sample.keypoints
+    if more.scores is not None:
+        joints[:, 3] = more.scores
     return Labels(mask, joints)
 
 
-def mask_of(sample: LabeledSample) -> np.ndarray | None:
+def mask_of(sample: Sample, more: LabeledSample) -> np.ndarray | None:
     """The mask from its file, or from the outline."""
     if sample.mask is not None:
-        return read_mask(sample.mask, sample.mask_threshold)
-    if sample.outline is None:
+        return read_mask(sample.mask, more.mask_threshold)
+    if more.outline is None:
         return None
     try:
-        return draw_segmentation(*sample.outline)
+        return draw_segmentation(*more.outline)
     except ValueError as error:
         raise DataError(
             f"the segmentation of '{sample.path.name}' cannot be drawn ({error}), expected COCO's polygons or runs; "

@@ -37,23 +37,11 @@ __all__ = ["is_mindspore", "read_mindspore"]
 
 SUFFIX = ".ckpt"
 
-TYPES = {
-    "Bool": torch.bool,
-    "Int8": torch.int8,
-    "Int16": torch.int16,
-    "Int32": torch.int32,
-    "Int64": torch.int64,
-    "UInt8": torch.uint8,
-    "UInt16": torch.uint16,
-    "UInt32": torch.uint32,
-    "UInt64": torch.uint64,
-    "Float16": torch.float16,
-    "Float32": torch.float32,
-    "Float64": torch.float64,
-    "BFloat16": torch.bfloat16,
-    "Complex64": torch.complex64,
-    "Complex128": torch.complex128,
-}
+NAMES = (
+    "Bool", "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64",
+    "Float16", "Float32", "Float64", "BFloat16", "Complex64", "Complex128",
+)  # fmt: skip
+TYPES: dict[str, torch.dtype] = {name: getattr(torch, name.lower()) for name in NAMES}
 """MindSpore's name of a type -> torch's; numbers lie in the file as little-endian processors hold them."""
 
 TEXT = "str"
@@ -258,7 +246,8 @@ def _slice(value: _Message) -> _Slice:
             f"{_shown(name)} is of type {_shown(kind)}, which is not read",
             f"save it as one of {', '.join(TYPES)}",
         )
-    shape = tuple(_signed(dim) for dim in _numbers(parts["dims"], name))
+    dims = _numbers(parts["dims"], name)
+    shape = tuple(dim - (1 << 64) if dim >> 63 else dim for dim in dims)  # protobuf's int64
     if any(dim < 0 for dim in shape):
         raise _Fault(f"{_shown(name)} has a dimension of {min(shape)}")
     return _Slice(name, kind, shape, _one(parts["tensor_content"], "tensor_content", tensor))
@@ -283,11 +272,6 @@ def _numbers(parts: list[int | _Message], name: str) -> list[int]:
     if len(numbers) > MAX_DIMS:
         raise _Fault(f"{_shown(name)} has more than {MAX_DIMS} dimensions")
     return numbers
-
-
-def _signed(number: int) -> int:
-    """A number of 64 bits as protobuf's int64."""
-    return number - (1 << 64) if number >> 63 else number
 
 
 def _tensor(name: str, slices: list[_Slice], size: int) -> Tensor:

@@ -73,7 +73,7 @@ def daaf(tensors: Mapping[str, Tensor], origin: str) -> Translation:
 
 def daaf_mindspore(tensors: Mapping[str, Tensor], origin: str) -> Translation:
     """DAAF of MindSpore: with the branches of its training (its class ``DAAF``) or plain (``Trinet``)."""
-    needed = dict.fromkeys(("backone.0.weight", "reduction.0.weight", "fc_class.weight"), "")
+    needed = {"backone.0.weight": "", "reduction.0.weight": "", "fc_class.weight": ""}
     fault = "is no checkpoint of DAAF's MindSpore code"
     check_whole(tensors, origin, needed, fault, "give the whole checkpoint of a training, or say whose it is")
     names = {key: torch_name(name) for key, name in rename(tensors, MINDSPORE_RULES).items()}
