@@ -6,7 +6,7 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
 BARE := $(if $(wildcard .venv/test.stamp),.venv-bare,.venv)
 
-.PHONY: demo dist bare pythons test unit loggers check clean
+.PHONY: demo dist bare pythons test unit loggers check docs clean
 
 demo: .venv/demo.stamp  ## train, measure and look at a model on a synthetic crowd
 	$(BIN)/regard demo
@@ -42,6 +42,9 @@ check: .venv/test.stamp  ## lint, format, types, import direction
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+docs: .venv/test.stamp  ## the documents as a site, in runs/site; a broken link or an unknown name fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 %/demo.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "regard needs Python 3.11 or newer: make PYTHON=python3.11")'

@@ -362,7 +362,9 @@ class Config(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
-    plugins: tuple[str, ...] = says((), "files and modules that are imported first: FILE.py, MODULE or MODULE@FILE")
+    plugins: tuple[str, ...] = says(
+        (), "what is imported first: FILE.py, MODULE, MODULE@FILE, or NAME@PACKAGE==VERSION of an installed package"
+    )
 
     def _faults(self) -> Iterator[str]:
         data, train = self.data, self.train

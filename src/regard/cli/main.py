@@ -30,14 +30,14 @@ VERBS = {
     "explain": "see what a network attends to: gates, heat, features, precision",
     "report": "write one page about trained runs: scores, curves, failures, attention",
     "calibrate": "learn what a similarity says about two pictures: probability, threshold",
-    "export": "write a network as an ONNX, OpenVINO or torch.export file, and try it",
+    "export": "write a network as an ONNX, OpenVINO or torch.export file, and try it; or put it on a hub",
     "embed": "embed pictures into a gallery or a file",
     "search": "who in a gallery looks like this photo",
     "serve": "search in the browser",
     "gallery": "list, delete, purge, export, index or audit what a gallery holds",
     "data": "make a crowd, check data sets, look after attention labels",
-    "import": "take over a checkpoint released by a paper's authors",
-    "models": "list the systems, or show one with its options",
+    "import": "take over a checkpoint released by a paper's authors, or a model from a hub",
+    "models": "list the systems, show one with its options, or what a model folder holds",
     "recipes": "list the recipes, or print one",
     "reproduce": "train for a published score and set both side by side",
 }
@@ -69,10 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"regard {__version__}")
         return 0
     try:
-        load_plugins(plugins)
-        run, parsed = parse(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _Teller()
+            load_plugins(plugins)
+            run, parsed = parse(arguments)
             with prefer_device(getattr(parsed, "device", None), "--device"):
                 return run(parsed) or 0
     except RegardError as error:
@@ -146,7 +146,7 @@ def _verb(verb: str) -> tuple[Any, argparse.ArgumentParser]:
     parser = _Parser(prog=f"regard {verb}", description=module.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument(OPTION, action="append", metavar="FILE.py|MODULE", help="import it first; repeatable")
+    parser.add_argument(OPTION, action="append", metavar="FILE.py|MODULE|NAME", help="import it first; repeatable")
     module.add_arguments(parser)
     return module, parser
 
@@ -243,7 +243,7 @@ def _overview() -> str:
         "",
         "  --version  print the version",
         "  --debug    after any command: show the traceback of an error",
-        "  --plugin FILE.py|MODULE    after any command: import it first, what it registers is known then",
+        "  --plugin FILE.py|MODULE|NAME    after any command: import it first, what it registers is known then",
         "",
         "New here? 'regard demo' needs no data and no GPU.",
     ]
