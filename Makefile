@@ -6,7 +6,7 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
 BARE := $(if $(wildcard .venv/test.stamp),.venv-bare,.venv)
 
-.PHONY: demo dist bare pythons test unit check clean
+.PHONY: demo dist bare pythons test unit loggers check docs clean
 
 demo: .venv/demo.stamp  ## train, measure and look at a model on a synthetic crowd
 	$(BIN)/regard demo
@@ -34,11 +34,17 @@ test: .venv/test.stamp  ## the whole suite, in a process per core
 unit: .venv/test.stamp  ## the part that takes under a minute
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not browser"
 
+loggers: .venv-loggers/stamp  ## train.loggers with the real libraries, in an environment on top of .venv
+	REGARD_LOGGERS=1 .venv-loggers/bin/python -m pytest -q tests/loggers
+
 check: .venv/test.stamp  ## lint, format, types, import direction
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+docs: .venv/test.stamp  ## the documents as a site, in runs/site; a broken link or an unknown name fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 %/demo.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "regard needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -55,5 +61,13 @@ check: .venv/test.stamp  ## lint, format, types, import direction
 	$(BIN)/python -m pip install --quiet --progress-bar off --editable ".[test]"
 	touch $@
 
+.venv-loggers/stamp: .venv/test.stamp
+	$(BIN)/python -m venv .venv-loggers
+	above=$$(.venv-loggers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	    $(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	    > $$above/regard.pth
+	env -u PIP_CONSTRAINT .venv-loggers/bin/python -m pip install --quiet --progress-bar off wandb==0.31.0 mlflow-skinny==3.17.2
+	touch $@
+
 clean:
-	rm -rf .venv .venv-bare .venv-build dist runs
+	rm -rf .venv .venv-bare .venv-build .venv-loggers dist runs

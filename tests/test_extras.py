@@ -22,6 +22,7 @@ from regard.data.labels.make import load_mask_model, load_pose_model
 from regard.engine.log import TrainingLog
 from regard.errors import RegardError, require
 from regard.export import open_engine
+from regard.recipes import read_recipe
 from regard.structures import Ranking
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,8 @@ ASKING = [
     ("pandas", "pandas", lambda folder: Ranking(np.zeros((1, 1), int), np.zeros((1, 1))).to_pandas()),
     ("torchvision", "labels", lambda folder: load_pose_model("keypointrcnn_resnet50_fpn")),
     ("torchvision", "labels", lambda folder: load_mask_model("deeplabv3_resnet50")),
+    ("wandb", "wandb", ["train", "baseline_crowd", "train.loggers=[wandb]", "train.accelerator=cpu", "-o", "EMPTY"]),
+    ("mlflow", "mlflow", ["train", "baseline_crowd", "train.loggers=[mlflow]", "train.accelerator=cpu", "-o", "EMPTY"]),
     ("transformers", "labels", lambda folder: load_pose_model("somebody/vitpose")),
 ]
 
@@ -75,7 +78,7 @@ def test_a_missing_package_is_named_with_its_install_line(package, extra, asking
 def test_without_tensorboard_the_training_says_so_and_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     runtime: Any = SimpleNamespace(is_main=True)
-    with TrainingLog(tmp_path, runtime, every=1, quiet=True) as log:
+    with TrainingLog(tmp_path, runtime, read_recipe("baseline_crowd").config(), quiet=True) as log:
         log.evaluation({"epoch": 1, "step": 3, "mAP": 0.5})
     assert "pip install 'regard[tensorboard]'; the training goes on" in capsys.readouterr().err
     assert '"mAP": 0.5' in (tmp_path / "metrics.jsonl").read_text()
@@ -94,7 +97,7 @@ def names(requirements: list[str]) -> set[str]:
 
 def homes() -> dict[str, set[str]]:
     """Module -> distributions that bring it."""
-    absent = {"umap": {"umap-learn"}, "transformers": {"transformers"}}
+    absent = {"umap": {"umap-learn"}, "transformers": {"transformers"}, "wandb": {"wandb"}, "mlflow": {"mlflow-skinny"}}
     found = importlib.metadata.packages_distributions()
     return absent | {top: {name.lower().replace("_", "-") for name in all_} for top, all_ in found.items()}
 

@@ -33,7 +33,7 @@ from regard.device import check_device_name
 from regard.errors import ConfigError, nearest
 from regard.parsing import dump_yaml, parse_yaml
 from regard.plugins import load_plugins
-from regard.registry import DATASETS, LOSSES, MODELS, Registry
+from regard.registry import DATASETS, LOGGERS, LOSSES, MODELS, Registry
 from regard.storage import open_regular
 
 __all__ = [
@@ -312,6 +312,16 @@ class TrainConfig(Section):
     )
     save_every: Positive | None = says(None, "steps between checkpoints within an epoch")
     log_every: Positive = says(10, "steps between writes to the log (every step is logged)")
+    loggers: tuple[str, ...] | None = says(
+        None,
+        "where figures go besides metrics.jsonl: tensorboard, wandb, mlflow; null: tensorboard where it is installed",
+    )
+
+    def _faults(self) -> Iterator[str]:
+        for place, name in enumerate(self.loggers or ()):
+            LOGGERS.get(name)
+            if name in self.loggers[:place]:  # pyright: ignore[reportOptionalSubscript]
+                yield f"loggers names {name} twice; name it once"
 
 
 class EvalConfig(Section):
@@ -352,7 +362,9 @@ class Config(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
-    plugins: tuple[str, ...] = says((), "files and modules that are imported first: FILE.py, MODULE or MODULE@FILE")
+    plugins: tuple[str, ...] = says(
+        (), "what is imported first: FILE.py, MODULE, MODULE@FILE, or NAME@PACKAGE==VERSION of an installed package"
+    )
 
     def _faults(self) -> Iterator[str]:
         data, train = self.data, self.train

@@ -9,7 +9,8 @@ is asked for, so that nothing heavy is imported before it is needed::
     MODELS.get("apnet")  # -> APNet
     MODELS.get("apnat")  # -> UnknownNameError: unknown model 'apnat', did you mean 'apnet'?; known: ...
 
-What a plug-in registers (:mod:`regard.plugins`) stands beside it, under names of its own.
+What a plug-in registers (:mod:`regard.plugins`) stands beside it, under names of its own. Those of installed packages
+are imported when a name is asked for that nobody has registered yet, and when all names are.
 A constructor's signature is its option schema: :meth:`Registry.options` reads it.
 """
 
@@ -17,14 +18,22 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from regard.errors import ConfigError, UnknownNameError, nearest
-from regard.plugins import being_loaded, load_plugins, plugin_in
+from regard.plugins import (
+    being_loaded,
+    load_installed,
+    load_plugins,
+    plugin_in,
+    undo_on_failure,
+    was_named,
+)
 
-__all__ = ["DATASETS", "LOSSES", "MODELS", "Registry", "list_datasets", "list_models"]
+__all__ = ["DATASETS", "ENGINES", "LOGGERS", "LOSSES", "MODELS", "Registry", "list_datasets", "list_models"]
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -34,7 +43,7 @@ class Registry:
 
     Args:
         kind: what the names stand for, as said in error messages ("model").
-        package: the package whose modules register them, imported on first use.
+        package: the package whose modules register them, imported on first use; empty: plug-ins alone do.
     """
 
     def __init__(self, kind: str, package: str):
@@ -42,6 +51,7 @@ class Registry:
         self.package = package
         self._entries: dict[str, Callable[..., Any]] = {}
         self._plugins: dict[str, str] = {}
+        self._contested: dict[str, str] = {}
         self._discovered = False
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -55,13 +65,15 @@ class Registry:
             plugin = None if entry.__module__.startswith("regard.") else being_loaded()
             if plugin:
                 self._discover()
-            if (other := self._entries.setdefault(name, entry)) is not entry:
-                raise ConfigError(
-                    f"{self.kind} {name!r} is registered twice, by {other.__module__} and by {entry.__module__}; "
-                    "choose another name"
-                )
+            if (other := self._entries.get(name, entry)) is not entry:
+                told = f"{self.kind} {name!r} is registered twice, by {other.__module__} and by {entry.__module__}"
+                if plugin and name in self._plugins:
+                    self._contested[name] = f"{told}; name one: --plugin {self._plugins[name]!r} or --plugin {plugin!r}"
+                raise ConfigError(f"{told}; choose another name")
+            self._entries[name] = entry
             if plugin:
                 self._plugins[name] = plugin
+                undo_on_failure(lambda: (self._entries.pop(name), self._plugins.pop(name)))
             return entry
 
         return file
@@ -70,17 +82,23 @@ class Registry:
         """The plug-in that has registered ``name``, as it is to be kept; None for what is on board."""
         return self._plugins.get(name) or plugin_in(self.get(name).__module__)
 
+    def name_of(self, entry: Any) -> str | None:
+        """The name that ``entry`` is registered under; None where it is not registered."""
+        self._discover()
+        return next((name for name, known in self._entries.items() if known is entry), None)
+
     def get(self, name: str) -> Callable[..., Any]:
         """The entry called ``name``.
 
         Raises:
             UnknownNameError: no such entry; the message holds the nearest name and the list.
+            ConfigError: two installed plug-ins, neither of which was named, have one of that name.
         """
-        self._discover()
-        try:
-            return self._entries[name]
-        except (KeyError, TypeError):  # a list is no name
-            raise UnknownNameError(self.kind, name, self._entries) from None
+        if name not in self:
+            raise UnknownNameError(self.kind, name, self._entries)
+        if name in self._contested and not was_named(self._plugins[name]):
+            raise ConfigError(self._contested[name])
+        return self._entries[name]
 
     def create(self, name: str, /, *args: Any, **options: Any) -> Any:
         """Call the entry called ``name``, checking the spelling of ``options`` first.
@@ -101,20 +119,29 @@ class Registry:
         wanted = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         return {key: p for key, p in parameters.items() if p.kind in wanted}
 
+    def loaded(self) -> list[str]:
+        """The names that are known without importing what installed packages bring."""
+        self._discover()
+        return sorted(self._entries)
+
     def __iter__(self) -> Iterator[str]:
         self._discover()
+        load_installed()
         return iter(sorted(self._entries))
 
     def __contains__(self, name: object) -> bool:
         self._discover()
+        if not isinstance(name, str) or os.sep in name:  # a list is no name, nor is a place
+            return False
+        if name not in self._entries:
+            load_installed()
         return name in self._entries
 
     def _discover(self) -> None:
         if self._discovered:
             return
         self._discovered = True
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
+        for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__ if self.package else ()):
             importlib.import_module(f"{self.package}.{module.name}")
         load_plugins()
 
@@ -122,6 +149,9 @@ class Registry:
 MODELS = Registry("model", "regard.models")
 LOSSES = Registry("loss", "regard.losses")
 DATASETS = Registry("data set", "regard.data.datasets")
+LOGGERS = Registry("logger", "regard.engine.loggers")
+ENGINES = Registry("gallery engine", "")
+"""By the scheme of the URL that a gallery of theirs has."""
 
 
 def list_models() -> list[str]:

@@ -69,10 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"regard {__version__}")
         return 0
     try:
-        load_plugins(plugins)
-        run, parsed = parse(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _Teller()
+            load_plugins(plugins)
+            run, parsed = parse(arguments)
             with prefer_device(getattr(parsed, "device", None), "--device"):
                 return run(parsed) or 0
     except RegardError as error:
@@ -146,7 +146,7 @@ def _verb(verb: str) -> tuple[Any, argparse.ArgumentParser]:
     parser = _Parser(prog=f"regard {verb}", description=module.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument(OPTION, action="append", metavar="FILE.py|MODULE", help="import it first; repeatable")
+    parser.add_argument(OPTION, action="append", metavar="FILE.py|MODULE|NAME", help="import it first; repeatable")
     module.add_arguments(parser)
     return module, parser
 
@@ -243,7 +243,7 @@ def _overview() -> str:
         "",
         "  --version  print the version",
         "  --debug    after any command: show the traceback of an error",
-        "  --plugin FILE.py|MODULE    after any command: import it first, what it registers is known then",
+        "  --plugin FILE.py|MODULE|NAME    after any command: import it first, what it registers is known then",
         "",
         "New here? 'regard demo' needs no data and no GPU.",
     ]

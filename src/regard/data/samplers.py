@@ -151,7 +151,7 @@ class PKBatchSampler(PlannedBatchSampler):
         ConfigError: fewer than P identities, P not divisible by R, a number out of range, or a last batch that cannot
             be kept.
 
-    Example:
+    Examples:
         >>> sampler = PKBatchSampler([7, 7, 7, 9, 9, 5], ids_per_batch=2, images_per_id=2)
         >>> [len(batch) for batch in sampler]
         [4]

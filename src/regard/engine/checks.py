@@ -44,7 +44,7 @@ FREE = (
     "data.root", "data.workers", "data.cache", "data.cache_folder", "data.label_files.*.mask_root",
     "data.label_files.*.keypoint_root", "data.label_files.*.coco", "data.label_files.*.pack",
     "train.devices", "train.accelerator", "train.checkpointing", "train.profile", "train.eval_every",
-    "train.keep_every", "train.save_every", "train.log_every", "eval.batch_size", "plugins",
+    "train.keep_every", "train.save_every", "train.log_every", "train.loggers", "eval.batch_size", "plugins",
 )  # fmt: skip
 """Settings that change no step of a training: where data lies, how fast it is read, what is written and when."""
 

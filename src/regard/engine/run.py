@@ -28,17 +28,21 @@ from regard.config import Config, load_config, read_settings
 from regard.data.sources import no_training
 from regard.engine import train as loop
 from regard.engine.checks import check_settings
+from regard.engine.loggers import require_loggers
 from regard.errors import ConfigError, DataError, StorageError
 from regard.evaluation.embed import products_of
 from regard.evaluation.run import Run, open_run
 from regard.models import ReIDModel
+from regard.models.backbone import backbone_plugin
 from regard.models.saved import WEIGHTS
 from regard.recipes import Recipe
+from regard.registry import DATASETS, LOGGERS, LOSSES, MODELS
 from regard.run_folder.opened_data import open_data
 from regard.run_folder.origin import keep_recipe, resolve
 from regard.run_folder.saved_state import Saved, has_state, read_saved
 from regard.runtime.fabric import Runtime
 from regard.storage import check_text, encode_text, write_atomic
+from regard.structures import Splits
 
 __all__ = ["resume_run", "standing", "start_run", "train"]
 
@@ -172,9 +176,11 @@ def _train(
     about: Sequence[str] = (),
     begin: Callable[[], None] | None = None,
 ) -> ReIDModel:
+    require_loggers(config.train.loggers or ())
     splits = open_data(config, runtime, quiet=quiet)
     if not splits.train:
         raise DataError(no_training(splits.name))
+    config = config.model_copy(update={"plugins": tuple(dict.fromkeys([*config.plugins, *_used(config, splits)]))})
     if runtime.is_main and not quiet:
         print(*about, splits, sep="\n")
         _announce(config, folder, runtime)
@@ -198,6 +204,16 @@ def _train(
             f"memory ran out while training; set train.checkpointing=true, train.accumulate=2 or a smaller "
             f"data.ids_per_batch ({saved}; of these only train.checkpointing may change then)"
         ) from error
+
+
+def _used(config: Config, splits: Splits) -> list[str]:
+    """The plug-ins that what a run names is of, as they are to be kept; nobody has named those of packages."""
+    texts = [splits.name, *filter(None, [config.data.name, *(config.data.train or ())])]
+    names = {text.partition(",")[0].partition("=")[0] for text in texts} & set(DATASETS.loaded())
+    found = [MODELS.plugin_of(config.model.name), *(LOSSES.plugin_of(term.loss) for term in config.losses.values())]
+    found += [*map(DATASETS.plugin_of, sorted(names)), *map(LOGGERS.plugin_of, config.train.loggers or ())]
+    backbone = config.model.options.get("backbone")
+    return [plugin for plugin in (*found, backbone_plugin(backbone) if isinstance(backbone, str) else None) if plugin]
 
 
 def standing(folder: Path) -> str:

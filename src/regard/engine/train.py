@@ -91,9 +91,7 @@ def train(
     timer = StepTimer(folder, config.train.profile if runtime.is_main else 0, runtime.device)
     learn = TrainStep(network, model, criterion, runtime, check_pieces(config, runtime), timer=timer)
     clock = time.perf_counter()
-    log = TrainingLog(
-        folder, runtime, config.train.log_every, step=done.step, quiet=quiet, evaluating=evaluation_is_due(config, done)
-    )
+    log = TrainingLog(folder, runtime, config, step=done.step, quiet=quiet, evaluating=evaluation_is_due(config, done))
 
     def save() -> None:
         log.flush()

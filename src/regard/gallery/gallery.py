@@ -2,8 +2,8 @@
 
 Shapes: P pictures of one person, Q queries, D descriptor length.
 
-A gallery lives in a folder (nothing to start) or on a Milvus server (by URL); the same class works on both, through the
-protocol of :class:`regard.gallery.query.Engine`.
+A gallery lives in a folder (nothing to start), on a Milvus server (by its http URL) or where a plug-in's engine keeps
+it (by a URL of its scheme); the same class works on all, through the protocol of :class:`regard.gallery.query.Engine`.
 
 >>> gallery = Gallery.create("people", dim=512, model={"name": "apnet"})  # doctest: +SKIP
 >>> gallery.add([Item(Record(record_id("a.jpg"), "a.jpg", camera="1"), vector)])  # doctest: +SKIP
@@ -14,6 +14,7 @@ protocol of :class:`regard.gallery.query.Engine`.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,14 +25,19 @@ from typing import Any, Self
 import numpy as np
 
 from regard.calibration.similarity import check_prior
-from regard.errors import ConfigError, DataError, StorageError, check_kind, require
+from regard.errors import ConfigError, DataError, StorageError, UnknownNameError, check_kind, require
 from regard.gallery.audit import AuditLog
 from regard.gallery.query import MOST, Engine, candidates, combine, count_people, grouped, reranked, unit_rows
 from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id
+from regard.registry import ENGINES
 
 __all__ = ["Gallery"]
 
 FORMAT = "regard-gallery-1"
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+SERVED = ("http", "https")
+"""Schemes of URLs on board; those of plug-ins are in ENGINES."""
+
 PAGE = 1000
 LARGE = 200_000
 """Records from which on a search is approximate unless told otherwise, where there is an index for it."""
@@ -348,15 +354,25 @@ class Gallery:
 
 def is_url(where: str | Path) -> bool:
     """Whether a gallery is on a server."""
-    return str(where).startswith(("http://", "https://"))
+    return SCHEME.match(str(where)) is not None
 
 
 def open_engine(where: str | Path, dim: int | None = None, progress: Any = None) -> Engine:
     """The engine of a folder or of a URL.
 
     Raises:
-        ConfigError: its client library is not installed.
+        UnknownNameError: nobody has registered an engine for the URL's scheme.
+        ConfigError: its client library is not installed, or what a plug-in has registered is no engine.
     """
+    if is_url(where) and (scheme := str(where).partition(":")[0]) not in SERVED:
+        if scheme not in ENGINES:
+            raise UnknownNameError("gallery engine", scheme, [*SERVED, *ENGINES])
+        engine = ENGINES.create(scheme, str(where), dim)
+        if lacking := [name for name in vars(Engine) if not name.startswith("_") and not hasattr(engine, name)]:
+            raise ConfigError(
+                f"gallery engine {scheme!r} has no {', no '.join(lacking)}; see regard.gallery.query.Engine"
+            )
+        return engine
     if is_url(where):
         require("pymilvus", "a gallery on a server", "milvus")
         from regard.gallery.milvus import MilvusEngine

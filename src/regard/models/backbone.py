@@ -28,8 +28,9 @@ from regard.errors import ConfigError, RegardError, check_kind, nearest
 from regard.models.importers.resnet import in_torch_words, of_mindspore
 from regard.models.importers.tensor_file import read_tensors
 from regard.models.saved import load_weights
+from regard.plugins import load_installed, plugin_in
 
-__all__ = ["Backbone", "tap"]
+__all__ = ["Backbone", "backbone_plugin", "tap"]
 
 PROBE = 64
 """Side in pixels of the square image that measures channels and strides."""
@@ -59,6 +60,7 @@ class Backbone(nn.Module):
         names: of the taps, the places after each stage, by :func:`tap`.
         channels: channels after each stage.
         strides: pixels of the image per position of the map, after each stage.
+        plugin: the plug-in that has registered it with timm, as it is to be kept; None where timm has it.
 
     Raises:
         ConfigError: timm has no such network, or it does not come in stages.
@@ -81,6 +83,7 @@ class Backbone(nn.Module):
             raise ConfigError(f"last_stride is {last_stride}, wanted 1 (keep the resolution) or 2 (halve it)")
         network = _create(name, pretrained=pretrained)
         self.name = name
+        self.plugin = backbone_plugin(name)
         self.stages = nn.ModuleList(_cut(name, network))
         _check_same(name, network, self.stages)
         if not stem_relu and "act1" in self.stages[0]._modules:
@@ -120,10 +123,22 @@ class Backbone(nn.Module):
         return layers
 
 
+def backbone_plugin(name: str) -> str | None:
+    """The plug-in that has registered a backbone with timm, as it is to be kept; None where timm has it, or nobody."""
+    return plugin_in(timm.model_entrypoint(name.partition(".")[0]).__module__) if _is_known(name) else None
+
+
+def _is_known(name: str) -> bool:
+    """Whether timm has it, or an installed plug-in registers it."""
+    if not timm.is_model(name):
+        load_installed()
+    return timm.is_model(name)
+
+
 def _create(name: str, *, pretrained: bool | str | Path) -> nn.Module:
     """The whole timm network without its classifier, with the weights asked for."""
     check_kind("backbone", name, str, "a name of timm's, such as 'resnet50'")
-    if not timm.is_model(name):
+    if not _is_known(name):
         raise ConfigError(
             f"timm has no backbone {name!r}{nearest(name, timm.list_models())}; timm.list_models() lists them"
         )

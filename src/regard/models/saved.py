@@ -65,7 +65,7 @@ class Described(nn.Module):
 
 def model_config(model: Described) -> dict[str, Any]:
     """What to build to get this architecture again, ready for JSON."""
-    name = next((name for name in MODELS if MODELS.get(name) is type(model)), None)
+    name = MODELS.name_of(type(model))
     if name is None:
         raise ConfigError(
             f"{type(model).__name__} is not a registered model, so it could not be loaded again; "
@@ -74,7 +74,9 @@ def model_config(model: Described) -> dict[str, Any]:
     told = vars(model).get("input")
     check_kind("model.input", told, (InputSpec, type(None)), "regard.InputSpec(HEIGHT, WIDTH)")
     known = {"input": told and told.to_dict(), "imported": model.imported}
-    known["plugin"] = MODELS.plugin_of(name)
+    plugins = [MODELS.plugin_of(name), *(getattr(part, "plugin", None) for part in model.modules())]
+    named = list(dict.fromkeys(plugin for plugin in plugins if isinstance(plugin, str)))
+    known["plugin"] = named if len(named) > 1 else named[0] if named else None
     return {
         "model": name,
         "num_ids": model.num_ids,
@@ -86,14 +88,14 @@ def model_config(model: Described) -> dict[str, Any]:
 
 
 def load_plugin_of(config: Mapping[str, Any], source: str) -> None:
-    """Import the plug-in that a described model is of, if it is of one.
+    """Import the plug-ins that a described model and its parts are of, if they are of any.
 
     Raises:
         PluginError: it is not there, or cannot be loaded.
     """
     plugin = config.get("plugin")
-    if isinstance(plugin, str):
-        load_plugins([plugin], wanted_by=source)
+    named = [plugin] if isinstance(plugin, str) else plugin if isinstance(plugin, list) else []
+    load_plugins([text for text in named if isinstance(text, str)], wanted_by=source)
 
 
 def input_in(config: Mapping[str, Any], source: str) -> InputSpec | None:

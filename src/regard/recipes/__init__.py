@@ -8,6 +8,8 @@ line is a comment, the title. Two keys beside the settings belong to the recipe 
     by key, everything else is replaced; ``null`` takes a term out of ``losses``.
 ``about: {kind: ...}``
     what is known of it, see :class:`About`. It is not taken over from ``base``.
+
+A plug-in brings recipes of its own, a folder of such files, with :func:`add_recipes`.
 """
 
 from __future__ import annotations
@@ -25,13 +27,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from regard.config import Config, Overrides, describe_fault, lay_over, load_config, read_settings, without_terms
 from regard.errors import ConfigError, UnknownNameError
 from regard.parsing import parse_yaml
+from regard.plugins import load_installed, load_plugins, undo_on_failure
 
-__all__ = ["UNSAID", "About", "Recipe", "list_recipes", "read_recipe"]
+__all__ = ["UNSAID", "About", "Recipe", "add_recipes", "has_recipe", "list_recipes", "read_recipe"]
 
 ON_BOARD = resources.files("regard.recipes")
 
 FILES = (".yaml", ".yml")
 """Endings by which a text means a file instead of a recipe on board."""
+
+_added: dict[str, Path] = {}
+"""Name -> file of the recipes that plug-ins bring."""
 
 UNSAID = "yours"
 """Kind of a recipe that says nothing of itself."""
@@ -135,16 +141,59 @@ class Recipe:
         return load_config(settings, overrides, source=self.name)
 
 
+def add_recipes(folder: str | Path) -> None:
+    """Make the recipes in a folder known by the names of their files without ``.yaml``; what a plug-in calls.
+
+    Args:
+        folder: of YAML files, absolute or from the current folder: ``Path(__file__).parent / "recipes"``.
+
+    Raises:
+        ConfigError: there is no such folder, it holds no recipe, or another recipe has the name of one.
+    """
+    folder = Path(folder).absolute()
+    files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if not files:
+        raise ConfigError(f"add_recipes: no file *.yaml in {folder}; give the folder that recipes lie in")
+    for name, path in files.items():
+        if name in _on_board() or _added.get(name, path) != path:
+            raise ConfigError(f"recipe {name!r} of {path} is there already, {_added.get(name, 'on board')}; rename it")
+    for name, path in files.items():
+        if name not in _added:
+            _added[name] = path
+            undo_on_failure(lambda name=name: _added.pop(name))
+
+
+@cache
+def _on_board() -> tuple[str, ...]:
+    return tuple(sorted(one.name.removesuffix(".yaml") for one in ON_BOARD.iterdir() if one.name.endswith(".yaml")))
+
+
 def list_recipes() -> list[str]:
-    """Names of the recipes that ship with regard."""
-    return sorted(file.name.removesuffix(".yaml") for file in ON_BOARD.iterdir() if file.name.endswith(".yaml"))
+    """Names of the recipes that ship with regard, and of those that plug-ins bring."""
+    load_plugins()
+    load_installed()
+    return sorted([*_on_board(), *_added])
+
+
+def has_recipe(name: str, *, installed: bool = True) -> bool:
+    """Whether a recipe has that name.
+
+    Args:
+        name: of a recipe, no file.
+        installed: whether to look at what installed packages bring, where it is neither on board nor of a plug-in
+            that was named.
+    """
+    load_plugins()
+    if installed and name not in _on_board() and name not in _added:
+        load_installed()
+    return name in _on_board() or name in _added
 
 
 def read_recipe(name: str | Path) -> Recipe:
     """Read a recipe and those it is laid over.
 
     Args:
-        name: of a recipe on board, or the path of a YAML file.
+        name: of a recipe on board or of a plug-in, or the path of a YAML file.
 
     Raises:
         ConfigError: there is no such recipe or file, or it, its ``about`` or its ``base`` is wrong.
@@ -152,10 +201,14 @@ def read_recipe(name: str | Path) -> Recipe:
     return _read_file(Path(name), str(name)) if Path(name).suffix in FILES else _read_named(str(name))
 
 
-@cache
 def _read_named(name: str) -> Recipe:
-    if name not in list_recipes():
+    if not has_recipe(name):
         raise UnknownNameError("recipe", name, list_recipes())
+    return _read_on_board(name) if name in _on_board() else _read_file(_added[name], name)
+
+
+@cache
+def _read_on_board(name: str) -> Recipe:
     return _assemble(name, (ON_BOARD / f"{name}.yaml").read_text(encoding="utf-8"))
 
 

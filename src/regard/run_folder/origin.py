@@ -18,7 +18,7 @@ from regard.data.sources import source_name
 from regard.errors import CheckpointError, ConfigError, RegardError
 from regard.parsing import parse_json
 from regard.plugins import load_plugins
-from regard.recipes import UNSAID, About, Recipe, list_recipes, read_recipe
+from regard.recipes import UNSAID, About, Recipe, has_recipe, read_recipe
 from regard.registry import MODELS
 from regard.storage import encode_text, read_regular, write_atomic
 
@@ -60,7 +60,7 @@ def resolve(name: str, overrides: Overrides = ()) -> Resolved:
         ConfigError: there is no such recipe, or it or an override is wrong.
     """
     load_plugins(plugins_of(override({}, overrides)) or ())
-    if name not in MODELS or name in list_recipes():
+    if has_recipe(name, installed=False) or name not in MODELS or has_recipe(name, installed=False):
         return _resolved(name, read_recipe(name), overrides)
     data = _data_of(overrides)
     recipe = recipe_for(name, data)
@@ -86,9 +86,8 @@ def recipe_for(system: str, data: str = BASE) -> Recipe:
         system: name of a registered model.
         data: name of the data set.
     """
-    on_board = list_recipes()
     names = (f"{one}_{kind}" for one in (system, PLAIN) for kind in (data, BASE))
-    return read_recipe(next(name for name in names if name in on_board))
+    return read_recipe(next(filter(has_recipe, names)))
 
 
 def _resolved(called: str, recipe: Recipe, overrides: Overrides, note: str = "") -> Resolved:

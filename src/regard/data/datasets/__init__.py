@@ -7,7 +7,7 @@ their file names, which no file system and no locale changes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -120,8 +120,12 @@ def find_datasets(root: str | Path) -> dict[Path, str]:
         DataError: no such folder.
     """
     root = Path(root)
+    return _found_among(DATASETS.loaded(), root) or _found_among(list(DATASETS), root)
+
+
+def _found_among(known: Iterable[str], root: Path) -> dict[Path, str]:
     found: dict[Path, str] = {}
-    by_name = {name: LAYOUTS[name] for name in DATASETS if name in LAYOUTS}
+    by_name = {name: LAYOUTS[name] for name in known if name in LAYOUTS}
     # what asks for more parts goes first, then what looks at the names of files
     names = sorted(by_name, key=lambda name: (-max(map(len, by_name[name].variants)), by_name[name].fits is None, name))
     read_as = [name for name in names if root.suffix.lower() in LAYOUTS[name].endings]
