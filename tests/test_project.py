@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from regard import __version__
+from regard.evaluation.facts import TERMS
 from regard.models.importers.released import IMPORTERS
+from regard.models.importers.translation import RELEASES
 from regard.registry import DATASETS
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +75,19 @@ def test_every_importer_and_data_set_has_its_terms():
     own = {"folder", "table"}
     missing = {name for name in DATASETS if name not in own and name.replace("_", "") not in words}
     assert missing - {"dukemtmc", "crowd"} == set()
+
+
+def test_the_page_of_licences_says_what_folders_and_cards_say():
+    rows = re.findall(r"^\| `([\w-]+)` \| ([^|]+) \| ([^|]+) \|$", LICENCES, re.M)
+    assert {network: (source, licence) for network, source, licence in rows if network in IMPORTERS} == RELEASES
+    assert set(RELEASES) == set(IMPORTERS)
+    sets = LICENCES.partition("## Data sets")[2].partition("\n## ")[0]
+    called = {"crowd": "the crowd", "dukemtmc": "DukeMTMC-reID", "market1501": "Market-1501"}
+    for name, terms in TERMS.items():
+        said = called.get(name, name).replace("_", "[-_]")
+        row = re.search(rf"^\| [^|]*\b{said}\b[^|]* \| ([^|]+) \|", sets, re.M | re.I)
+        assert row, name
+        assert terms == row[1].partition(" ([")[0], name
 
 
 def test_the_citation_is_of_this_version_and_names_every_paper():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from regard.gallery import Gallery
     from regard.input_spec import InputSpec
     from regard.metrics import FeatureSet, evaluate_ranking, rank
-    from regard.models import ReIDModel, create_model, import_released, load
+    from regard.models import ReIDModel, create_model, from_hub, import_released, load
     from regard.recipes import list_recipes
     from regard.registry import list_datasets, list_models
     from regard.structures import Batch, Output, Ranking, Sample, Splits
@@ -40,7 +40,7 @@ _HOME = {
         "regard.gallery": "Gallery",
         "regard.input_spec": "InputSpec",
         "regard.metrics": "FeatureSet evaluate_ranking rank",
-        "regard.models": "ReIDModel create_model import_released load",
+        "regard.models": "ReIDModel create_model from_hub import_released load",
         "regard.recipes": "list_recipes",
         "regard.registry": "list_datasets list_models",
         "regard.structures": "Batch Output Ranking Sample Splits",
@@ -51,8 +51,8 @@ _HOME = {
 
 __all__ = [
     "Batch", "FeatureSet", "Gallery", "InputSpec", "Output", "Ranking", "ReIDModel", "RegardError", "Run", "Sample",
-    "Splits", "__version__", "compare", "create_model", "evaluate_ranking", "import_released", "list_datasets",
-    "list_models", "list_recipes", "load", "load_dataset", "open_run", "rank", "train", "verify",
+    "Splits", "__version__", "compare", "create_model", "evaluate_ranking", "from_hub", "import_released",
+    "list_datasets", "list_models", "list_recipes", "load", "load_dataset", "open_run", "rank", "train", "verify",
 ]  # fmt: skip
 
 __getattr__, __dir__ = lazily(__name__, _HOME)

@@ -18,7 +18,9 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -30,8 +32,8 @@ from regard.errors import PluginError, RegardError, RegardWarning
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["GROUP", "VARIABLE", "being_loaded", "load_installed", "load_plugins", "plugin_in", "undo_on_failure",
-           "was_named"]  # fmt: skip
+__all__ = ["GROUP", "VARIABLE", "being_loaded", "called", "load_installed", "load_plugins", "only_given", "plugin_in",
+           "undo_on_failure", "was_named"]  # fmt: skip
 
 VARIABLE = "REGARD_PLUGINS"
 """Environment variable with plug-ins, separated as the folders of PATH are."""
@@ -59,6 +61,8 @@ _loading: list[tuple[str, list[Callable[[], object]]]] = []
 
 _failed: set[str] = set()
 """Entry points that nobody has named and that cannot be loaded, which has been told."""
+
+_only_given: ContextVar[bool] = ContextVar("only_given", default=False)
 
 
 def load_plugins(named: Sequence[str] = (), wanted_by: str = "") -> tuple[str, ...]:
@@ -93,6 +97,19 @@ def load_installed() -> None:
         except PluginError as error:
             _failed.add(text)
             warnings.warn(RegardWarning(f"{error}; nothing of it is known until it is mended"), stacklevel=2)
+
+
+@contextmanager
+def only_given() -> Iterator[None]:
+    """Context of a reader of what a stranger wrote: a plug-in that is wanted there is imported from nowhere.
+
+    One of the same file name that was given by hand, or that the program has imported, is taken; else it is refused.
+    """
+    token = _only_given.set(True)
+    try:
+        yield
+    finally:
+        _only_given.reset(token)
 
 
 def being_loaded() -> str | None:
@@ -142,22 +159,41 @@ def _load(text: str, wanted_by: str) -> str:
     """Import one, unless that has been done; the text it is kept as."""
     if not text:
         raise PluginError("a plug-in without a name, wanted FILE.py, or a module that Python finds")
-    if wanted_by and (moved := _given.get(_called(text))):
+    if wanted_by and (moved := _given.get(called(text))):
         return moved
+    if wanted_by and _only_given.get():
+        return _imported_already(called(text), wanted_by)
     entry = _entry_point(text, wanted_by)
     name = _kept(entry) if entry else text.partition("@")[0] if MODULE_AT.fullmatch(text) else text
     path = Path(name).expanduser().absolute() if name.endswith(".py") and not entry else None
     told = _told(entry) if entry else str(path or text)
     which = f"{wanted_by} needs the plug-in {told}, which" if wanted_by else f"plug-in {told}"
-    again = "" if entry or not wanted_by else f"; say where {_called(text)} is now: --plugin FILE.py, or {VARIABLE}"
+    again = "" if entry or not wanted_by else f"; say where {called(text)} is now: --plugin FILE.py, or {VARIABLE}"
     if path and not path.is_file() and str(path.resolve()) not in _loaded:
         raise PluginError(f"{which} is not there{again or '; wanted FILE.py, or a module that Python finds'}")
     key = str(path.resolve()) if path else name
     kept = _import_once(key, str(path) if path else name if entry else text, which, again, path=path, entry=entry)
     if not wanted_by:
-        _given[_called(kept)] = kept
+        _given[called(kept)] = kept
     _named.add(kept)
     return kept
+
+
+def _imported_already(wanted: str, wanted_by: str) -> str:
+    """The name of a plug-in that the program itself has imported.
+
+    Raises:
+        PluginError: it has not.
+    """
+    load_installed()  # whoever installed them gave them
+    if wanted in map(called, _loaded.values()):
+        return wanted
+    if any(Path(getattr(module, "__file__", None) or "").name == wanted for module in list(sys.modules.values())):
+        return wanted
+    raise PluginError(
+        f"{wanted_by} needs the plug-in {wanted!r}, which is not imported at a stranger's word; if you have it and "
+        f"trust it, name it: --plugin FILE.py, or {VARIABLE}"
+    )
 
 
 def _entry_point(text: str, wanted_by: str) -> EntryPoint | None:
@@ -187,7 +223,7 @@ def _plain(package: str) -> str:
     return re.sub(r"[-_.]+", "-", package).lower()
 
 
-def _called(text: str) -> str:
+def called(text: str) -> str:
     """What a plug-in is known by wherever it lies: its file's name, or a package's, or an entry point's."""
     if said := INSTALLED.fullmatch(text):
         return said["name"]

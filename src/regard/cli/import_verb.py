@@ -1,7 +1,8 @@
-"""Take over a checkpoint released by a paper's authors.
+"""Take over a checkpoint released by a paper's authors, or a model from a hub.
 
   regard import resnet50_checkpoint_93600.pt --network apnet -o models/apnet
   regard import resnet50.ckpt --network resnet -o models/imagenet
+  regard import hf-hub:some-lab/apnet-market1501 -o models/apnet       @REVISION after it: a branch, tag or commit
 
 The file is read without executing anything in it; identities, level and variant are found from its tensors, and every
 tensor that was not used or not found is named. What the tensors do not tell can be set: an APNet of MSMT17 compares
@@ -14,14 +15,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from regard.cli.arguments import output_folder, parse_size, read_options
+from regard.cli.arguments import close_with, output_folder, parse_size, read_options
+from regard.cli.models_verb import described
+from regard.errors import ConfigError
 from regard.wording import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("file", type=Path, help="the released checkpoint")
-    parser.add_argument("--network", required=True, help="which network it belongs to, for example apnet")
+    parser.add_argument("file", type=Path, help="the released checkpoint, or hf-hub:OWNER/NAME of a model of regard")
+    parser.add_argument("--network", help="which network a checkpoint belongs to, for example apnet")
     parser.add_argument(
         "-o", "--output", type=output_folder, required=True, metavar="FOLDER", help="to save the model in"
     )
@@ -31,8 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Import, report, save."""
-    from regard.models import import_released
+    from regard.models import import_released, load
+    from regard.models.saved import SCHEME
 
+    if str(arguments.file).startswith(SCHEME):
+        if arguments.network or arguments.size or arguments.set:
+            raise ConfigError(f"{arguments.file} says itself what it is; leave out --network, --size and --set")
+        model = load(str(arguments.file))
+        model.save(arguments.output)
+        print("\n".join(described(arguments.output)))
+        close_with([arguments.output])
+        return
+    if arguments.network is None:
+        raise ConfigError(f"nothing says what {arguments.file} is; say --network NAME, for example --network apnet")
     model = import_released(
         arguments.file,
         network=arguments.network,
@@ -47,6 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
     for kind in ("unused", "missing", "conflicting"):
         for name in getattr(report, kind):
             print(f"  {kind}: {name}")
+    assert model.origin is not None
+    print(f"from {model.origin['source']}, licence: {model.origin['licence']}")
     print(f"input {model.input}" + ("" if arguments.size else " (--size where it was trained on another)"))
     model.save(arguments.output)
     print(f"saved to {arguments.output}; score it with: regard eval {arguments.output} --root DATA")

@@ -1,7 +1,8 @@
-"""List the systems, or show one with its options.
+"""List the systems, or show one with its options, or what a folder of a model holds.
 
   regard models          every system: parameters, cost, descriptor, paper
   regard models apnet    its options, what they mean and what they are by default
+  regard models runs/apnet    what was saved there: input, options, where its weights came from, and their licence
 
 Cost is that of one image at the size of the system's recipe for Market-1501 and ResNet-50, after everything that only
 training needs is stripped; a multiply-add counts as two. "Published" is what the authors' network takes, where ours
@@ -13,9 +14,11 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.registry import MODELS
+from regard.storage import plain_text
 from regard.wording import count
 
 if TYPE_CHECKING:
@@ -26,11 +29,14 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("name", nargs="?", help="system to show")
+    parser.add_argument("name", nargs="?", help="system to show, or the folder of a model or of a run")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the list, or one system."""
+    if arguments.name and arguments.name not in MODELS and (Path(arguments.name).exists() or "/" in arguments.name):
+        print("\n".join(described(Path(arguments.name))))
+        return
     if arguments.name:
         MODELS.get(arguments.name)
         _show(arguments.name)
@@ -52,6 +58,34 @@ def run(arguments: argparse.Namespace) -> None:
             f"{cost.gflops:>8.3f} {published:>10}  {size:<9} {_title(name)}"
         )
     print("\n'regard models NAME' shows options and paper.")
+
+
+def described(folder: Path) -> list[str]:
+    """What a model folder, or that of a run, says of its model; nothing of it is loaded, and no plug-in imported.
+
+    Raises:
+        CheckpointError: there is no model, or its description is damaged.
+    """
+    from regard.models.saved import CALIBRATION, CONFIG, WEIGHTS, input_in, model_folder, origin_in, read_description
+
+    folder = model_folder(folder)
+    config, source = read_description(folder), str(folder / CONFIG)
+    seen, origin = input_in(config, source), origin_in(config, source)
+    options = config["options"] if isinstance(config.get("options"), dict) else {}
+    ids, noun, size = config.get("num_ids"), "identity", (folder / WEIGHTS).stat().st_size / 1e6
+    told = {
+        "input": str(seen) if seen else "not said",
+        "weights": f"{size:,.1f} MB" + (", stripped to what embeds" if config.get("stripped") else ""),
+        "from": f"{origin['source']}, licence: {origin['licence']}" if origin else "random weights, or not said",
+        "calibration": "calibration.json" if (folder / CALIBRATION).is_file() else "none",
+        "plug-in": config.get("plugin"),
+        "written by": f"regard {config.get('regard', 'of an unknown version')}",
+    }
+    return [
+        plain_text(f"{folder}: {config.get('model')}{f' of {count(ids, noun)}' if isinstance(ids, int) else ''}"),
+        *(plain_text(f"  {name:<11}  {' '.join(str(text).split())}") for name, text in told.items() if text),
+        *(plain_text(f"  {name} = {value!r}") for name, value in options.items()),
+    ]
 
 
 def _show(name: str) -> None:

@@ -32,6 +32,7 @@ from regard.layers.self_attention import DeepSelfAttention
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
 from regard.models.backbone import Backbone
+from regard.models.build import start_origin
 from regard.registry import LOSSES
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits
@@ -63,6 +64,8 @@ def build_model(config: Config, num_ids: int, *, started: bool = False) -> ReIDM
     pretrained = False if started else config.model.pretrained
     model = create_model(config.model.name, classes, pretrained=pretrained, **config.model.options)
     model.input = run_input(config, model.input)
+    if started:
+        model.origin = start_origin(config.model.pretrained, model.options)
     return model
 
 

@@ -18,13 +18,22 @@ from regard.config import Config, load_config
 from regard.data.transforms import network_input
 from regard.errors import ConfigError
 from regard.evaluation.embed import SplitName, embed_split, run_input, run_options
+from regard.evaluation.facts import gather_facts
 from regard.evaluation.scoring import score_features, with_options
 from regard.fingerprint import samples_digest
 from regard.input_spec import InputSpec, known_input
 from regard.metrics import FeatureSet, RankingReport
 from regard.models import ReIDModel, load
 from regard.models.cost import Cost, inference_cost
-from regard.models.saved import model_config, model_folder, saved_input, saved_system, was_imported
+from regard.models.model_card import Facts
+from regard.models.saved import (
+    model_config,
+    model_folder,
+    saved_input,
+    saved_system,
+    was_imported,
+    weights_digest,
+)
 from regard.run_folder.folders import own_config, run_home
 from regard.run_folder.opened_data import open_data, tested_on
 from regard.run_folder.origin import recipe_for
@@ -133,6 +142,23 @@ class Run:
             report = score_features(self.features("query"), self.features("gallery"), self.config.eval, self.splits)
             self._report = with_options(report, run_options(self.config, self.runtime))
         return self._report
+
+    def facts(self, model: ReIDModel | None = None) -> Facts:
+        """What a card on a hub says of the run's model: data sets, recipe, scores with intervals.
+
+        Args:
+            model: the one that is uploaded; None: the run's.
+
+        Raises:
+            ConfigError: it has other weights than the run's.
+        """
+        if model is not None and weights_digest(model) != weights_digest(self.model):
+            raise ConfigError(f"the run {self.label} is of other weights than the model; give the run that it is of")
+        return gather_facts(self)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the run's model with a card that says what the run knows: ``run.model.push_to_hub(..., run=run)``."""
+        return self.model.push_to_hub(repo_id, run=self, **options)
 
     def on(self, splits: Splits) -> Run:
         """The same network and settings on another data set that was read."""

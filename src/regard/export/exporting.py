@@ -70,7 +70,8 @@ def describe(source: ReIDModel | Path | str, size: tuple[int, int] | None = None
     """
     model = source if isinstance(source, ReIDModel) else load(source).strip()
     seen = known_input(model.input, size, "the model" if isinstance(source, ReIDModel) else source)
-    return model, Card.of(str(model_config(model)["model"]), model.embed_dim, seen, weights_digest(model))
+    card = Card.of(str(model_config(model)["model"]), model.embed_dim, seen, weights_digest(model))
+    return model, replace(card, origin=model.origin or {})
 
 
 def exported_onnx(

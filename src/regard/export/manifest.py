@@ -21,6 +21,10 @@ __all__ = ["Card", "Precision", "card_file", "read_card", "read_export", "with_f
 Precision = Literal["fp32", "bf16", "int8"]
 
 
+LATER: dict[str, Any] = {"flip": True, "origin": {}}
+"""What earlier versions did not write, and what it is then."""
+
+
 @dataclass(frozen=True)
 class Card:
     """An exported network.
@@ -41,6 +45,7 @@ class Card:
         mean, std: per channel, in fractions of white; applied inside the graph.
         l2_normalized, flip_averaged: whether the graph does that; regard does both after it.
         flip: the network is scored with the descriptor averaged with that of the mirrored picture.
+        origin: where the weights came from, ``source`` and ``licence``; empty where nothing says it.
         regard: version that made the file.
     """
 
@@ -65,6 +70,7 @@ class Card:
     l2_normalized: bool = False
     flip_averaged: bool = False
     flip: bool = True
+    origin: dict[str, str] = field(default_factory=dict)
     regard: str = __version__
 
     @classmethod
@@ -144,8 +150,8 @@ def read_card(path: Path) -> Card:
         content = parse_json(read_regular(place))
         if "files" not in content:
             raise ValueError("an earlier version wrote it, without a digest of the file; export it again")
-        given: dict[str, Any] = {each.name: content[each.name] for each in fields(Card) if each.name != "flip"}
-        given["flip"] = content.get("flip", True)  # which earlier versions did not write
+        given: dict[str, Any] = {each.name: content[each.name] for each in fields(Card) if each.name not in LATER}
+        given |= {name: content.get(name, default) for name, default in LATER.items()}
         given |= {name: tuple(given[name]) for name in ("mean", "std")}
         card = Card(**given)
         if content["digest"] != values_digest(content):

@@ -30,7 +30,7 @@ from regard.models.importers.tensor_file import read_tensors
 from regard.models.saved import load_weights
 from regard.plugins import load_installed, plugin_in
 
-__all__ = ["Backbone", "backbone_plugin", "tap"]
+__all__ = ["Backbone", "backbone_plugin", "fetched_origin", "tap"]
 
 PROBE = 64
 """Side in pixels of the square image that measures channels and strides."""
@@ -39,6 +39,16 @@ PROBE = 64
 def tap(stage: int) -> str:
     """Name of the place after stage ``stage`` (0 is the stem), as the papers count: ``tap(0) == "tap1"``."""
     return f"tap{stage + 1}"
+
+
+def fetched_origin(name: object) -> dict[str, str]:
+    """Where timm fetches the weights of a backbone, and the licence it gives for them: ``source``, ``licence``."""
+    about = timm.get_pretrained_cfg(name) if isinstance(name, str) and timm.is_model(name) else None
+    source = str((about and (about.hf_hub_id or about.url)) or "")
+    return {
+        "source": source or f"what {name or 'the network'} fetched",
+        "licence": (about and about.license) or "unknown",
+    }
 
 
 class Backbone(nn.Module):

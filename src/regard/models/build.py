@@ -15,10 +15,13 @@ from typing import Any
 from torch import Tensor
 
 from regard.errors import CheckpointError, ConfigError, check_kind
+from regard.models.backbone import fetched_origin
 from regard.models.contract import ReIDModel
+from regard.models.hub import bounded, fetch, repository_in
 from regard.models.importers.tensor_file import read_tensors
 from regard.models.saved import (
     CONFIG,
+    SCHEME,
     UNTOLD,
     WEIGHTS,
     description_digest,
@@ -27,16 +30,18 @@ from regard.models.saved import (
     load_weights,
     model_config,
     model_folder,
+    origin_in,
     read_calibration,
     read_description,
     saved_input,
     saved_system,
     whole_description,
 )
+from regard.plugins import only_given
 from regard.registry import MODELS
 from regard.version import __version__
 
-__all__ = ["create_model", "from_config", "load"]
+__all__ = ["create_model", "from_config", "from_hub", "load", "start_origin"]
 
 MOST_NAMES = 4
 """New tensors that are said by name; more are counted by part."""
@@ -69,12 +74,33 @@ def create_model(name: str, num_ids: int, *, pretrained: bool | str | Path = Fal
         given = {"pretrained": pretrained} if pretrained else {}
         model = MODELS.create(name, num_ids=num_ids, **given, **options)
         check_kind(f"model {name!r}", model, ReIDModel, "a network that is a regard.ReIDModel")
+        model.origin = start_origin(pretrained, model.options)
         return model
     model = MODELS.create(name, num_ids=num_ids, **options)
-    model.start_report = _take_weights(model, folder)
+    model.start_report, model.origin = _take_weights(model, folder), start_origin(pretrained, model.options)
     if "input" not in vars(model):
         model.input = saved_input(folder)
     return model
+
+
+def start_origin(pretrained: bool | str | Path, options: Mapping[str, Any]) -> dict[str, str] | None:  # noqa: FBT001
+    """Where the weights that a training starts from came from, as ``model.origin`` says it; None for random ones.
+
+    Args:
+        pretrained: as for :func:`create_model`; a folder that is no longer there is named, with no licence known.
+        options: of the model.
+    """
+    if isinstance(pretrained, bool):
+        return fetched_origin(options.get("backbone")) if pretrained else None
+    path = Path(pretrained)
+    try:
+        folder = _start_folder(path)
+        if folder and (told := origin_in(read_description(folder), str(folder / CONFIG))):
+            return told
+    except CheckpointError:
+        folder = None
+    name = path.parent.name if path.name in (WEIGHTS, "final", "best") and path.parent.name else path.name
+    return {"source": name if folder is None else f"{name}, which does not say", "licence": "unknown"}
 
 
 def from_config(config: Mapping[str, Any], source: str = "the model's description") -> ReIDModel:
@@ -103,7 +129,7 @@ def from_config(config: Mapping[str, Any], source: str = "the model's descriptio
             f"{source} describes a model that regard {__version__} cannot build "
             f"(written by {config.get('regard', 'an unknown version')}): {error}"
         ) from error
-    model.imported = config.get("imported")
+    model.imported, model.origin = config.get("imported"), origin_in(config, source)
     if not config.get(UNTOLD) and (told := input_in(config, source)):
         model.input = told
     return model.strip() if stripped else model
@@ -116,13 +142,17 @@ def load(path: Path | str) -> ReIDModel:
 
     Args:
         path: a folder that ``model.save`` wrote, or the folder of a training run: its ``final/`` is read,
-            or its ``best/`` while it still trains.
+            or its ``best/`` while it still trains; ``hf-hub:OWNER/NAME`` or ``hf-hub:OWNER/NAME@REVISION`` for one on
+            a hub, see :func:`from_hub`.
 
     Raises:
         ConfigError: ``path`` is no path.
         CheckpointError: there is no model, or it is damaged, or weights and description do not belong together.
     """
     check_kind("path", path, (str, Path), "the folder of a model or of a run")
+    if str(path).startswith(SCHEME):
+        repo_id, revision = repository_in(str(path))
+        return from_hub(repo_id, revision=revision)
     folder = model_folder(Path(path))
     config = whole_description(folder)
     model = from_config(config, source=str(folder / CONFIG))
@@ -136,6 +166,41 @@ def load(path: Path | str) -> ReIDModel:
         )
     model.calibration = read_calibration(folder)
     return model.eval()
+
+
+def from_hub(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: Path | str | None = None,
+    local_files_only: bool = False,
+    endpoint: str | None = None,
+) -> ReIDModel:
+    """Fetch a model from a hub, in evaluation mode, on the CPU; what was fetched before is taken from the hub's cache.
+
+    Only ``model.safetensors``, ``config.json`` and ``calibration.json`` are fetched, and nothing in them is run. A
+    plug-in that the model is of has to be there and given by hand: ``--plugin``, ``REGARD_PLUGINS``, or imported.
+
+    Args:
+        repo_id: ``OWNER/NAME``.
+        revision: a branch, a tag or a commit; None: the main branch.
+        token: to read what is private with; None takes the one that is logged in, or ``HF_TOKEN``; False none.
+        cache_dir: where fetched files are kept; None: the hub's cache.
+        local_files_only: ask nobody, take what is in the cache.
+        endpoint: address of another hub; None takes ``HF_ENDPOINT``.
+
+    Raises:
+        ConfigError: the name is none.
+        CheckpointError: there is no such repository, it holds no model of regard, or what it holds is damaged.
+        PluginError: it needs a plug-in that was not given.
+    """
+    folder = fetch(
+        repo_id, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only,
+        endpoint=endpoint,
+    )  # fmt: skip
+    with only_given(), bounded(f"{SCHEME}{repo_id}", (folder / WEIGHTS).stat().st_size):
+        return load(folder)
 
 
 def _start_folder(path: Path) -> Path | None:

@@ -24,6 +24,7 @@ from regard.data.image import Picture, list_pictures
 from regard.data.transforms import Color, network_input
 from regard.errors import ConfigError, DataError
 from regard.input_spec import known_input
+from regard.models import hub
 from regard.models.backbone import Backbone, tap
 from regard.models.importers.translation import ImportReport
 from regard.models.saved import Described, save
@@ -174,6 +175,8 @@ class ReIDModel(Described):
         input: what the network sees; a recipe, an importer or whoever has the model in hand sets it. None where it was
             loaded from a folder of before, which does not say.
         imported: name of the released network whose checkpoint the weights are; None for weights trained here.
+        origin: where the weights came from that training here began with, or that are a released network's: ``source``
+            and its ``licence``, both text; None for weights that were trained here from random ones.
         import_report: what became of the tensors, where the model was made by ``import_released``.
         start_report: what was taken over, where the model started from another's weights.
 
@@ -325,6 +328,53 @@ class ReIDModel(Described):
             StorageError: the disk refused; files from an earlier save are intact.
         """
         save(self, Path(folder))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        run: hub.Documented | None = None,
+        license: str | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        commit_message: str | None = None,
+        create_pr: bool = False,
+        overwrite_card: bool = False,
+        endpoint: str | None = None,
+    ) -> str:
+        """Upload the model to a hub, with a card that says what is known of it; see :func:`regard.from_hub`.
+
+        Sent are ``model.safetensors``, ``config.json``, ``calibration.json`` where there is one, and ``README.md``: in
+        one commit, and nothing else. A card that is there is replaced where regard wrote it and nobody has changed it.
+
+        Args:
+            repo_id: ``OWNER/NAME``, which is made where it is not there.
+            run: the opened run that the model is of: its scores with intervals, data sets and recipe go into the card.
+            license: of the weights, as hubs abbreviate it (``"apache-2.0"``); None: that of a released network that was
+                imported, else "unknown".
+            private: of a repository that is made; None takes the owner's default.
+            revision: branch to write to, which is made where it is not there.
+            token: to write with; None takes the one that is logged in, or ``HF_TOKEN``.
+            commit_message: what the commit says.
+            create_pr: propose the commit instead of making it.
+            overwrite_card: replace a card that was written or changed by hand, too.
+            endpoint: address of another hub; None takes ``HF_ENDPOINT``.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ConfigError: the name is none, there is no token, or the run is of other weights.
+            StorageError: the hub cannot be reached, or refused.
+        """
+        if run is not None and not isinstance(run, hub.Documented):
+            raise ConfigError(f"run is {' '.join(repr(run).split())}, wanted an opened one: regard.open_run(FOLDER)")
+        facts = run.facts(self) if run is not None else None
+        return hub.push(
+            self, repo_id, facts, license=license, private=private, revision=revision, token=token,
+            commit_message=commit_message, create_pr=create_pr, overwrite_card=overwrite_card, endpoint=endpoint,
+        )  # fmt: skip
 
 
 def _find_maps(model: ReIDModel) -> dict[str, nn.Module]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from regard.errors import CheckpointError, ConfigError, RegardWarning, StorageError, check_kind
 from regard.fingerprint import tensors_digest, values_digest
 from regard.input_spec import SIZED, InputSpec
+from regard.models.importers.translation import RELEASES
 from regard.parsing import parse_json, parse_yaml
 from regard.plugins import load_plugins
 from regard.registry import MODELS
@@ -31,14 +32,20 @@ from regard.version import __version__
 
 __all__ = [
     "Described", "as_json", "description_digest", "input_in", "load_plugin_of", "load_weights", "model_config",
-    "model_folder", "read_calibration", "read_description", "save", "saved_input", "saved_system", "sealed",
-    "serialize", "was_imported", "weights_digest", "whole_description",
+    "model_folder", "origin_in", "read_calibration", "read_description", "save", "saved_input", "saved_system",
+    "sealed", "serialize", "was_imported", "weights_digest", "whole_description",
 ]  # fmt: skip
+
+SCHEME = "hf-hub:"
+"""How the name of a model on a hub begins, where the folder of one is taken too."""
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
 SETTINGS = "config.yaml"
+
+ORIGIN = ("source", "licence")
+"""What is said of where weights came from."""
 
 UNTOLD = "input_by_default"
 """Marks an input that nobody has set: the settings of a run that the model lies in, if any, know better."""
@@ -56,6 +63,7 @@ class Described(nn.Module):
     calibration: dict[str, Any] | None = None
     input: InputSpec | None = InputSpec()
     imported: str | None = None
+    origin: dict[str, str] | None = None
 
     @classmethod
     def dispensable_parts(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -73,7 +81,10 @@ def model_config(model: Described) -> dict[str, Any]:
         )
     told = vars(model).get("input")
     check_kind("model.input", told, (InputSpec, type(None)), "regard.InputSpec(HEIGHT, WIDTH)")
+    if model.origin is not None and not _is_origin(model.origin):
+        raise ConfigError(f"model.origin is {_shortened(model.origin)}, wanted a source and its licence, both text")
     known = {"input": told and told.to_dict(), "imported": model.imported}
+    known["origin"] = model.origin
     plugins = [MODELS.plugin_of(name), *(getattr(part, "plugin", None) for part in model.modules())]
     named = list(dict.fromkeys(plugin for plugin in plugins if isinstance(plugin, str)))
     known["plugin"] = named if len(named) > 1 else named[0] if named else None
@@ -108,6 +119,33 @@ def input_in(config: Mapping[str, Any], source: str) -> InputSpec | None:
         return InputSpec.from_dict(config["input"]) if config.get("input") is not None else None
     except ConfigError as error:
         raise CheckpointError(f"{source} is damaged: {error}; save the model again") from None
+
+
+def origin_in(config: Mapping[str, Any], source: str) -> dict[str, str] | None:
+    """Where a description says that the weights came from: ``source`` and its ``licence``; None where it does not.
+
+    A folder of a released network that was imported before this was kept is of what its network was released with.
+
+    Raises:
+        CheckpointError: it says something else.
+    """
+    told = config.get("origin")
+    if told is None and config.get("imported") in RELEASES:
+        return dict(zip(ORIGIN, RELEASES[config["imported"]]))
+    if told is None or _is_origin(told):
+        return told and {key: told[key] for key in ORIGIN}
+    raise CheckpointError(
+        f"{source} is damaged: its origin is {_shortened(told)}, wanted a source and its licence, both text; restore it"
+    )
+
+
+def _is_origin(told: Any) -> bool:
+    return isinstance(told, Mapping) and all(isinstance(told.get(key), str) for key in ORIGIN)
+
+
+def _shortened(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def saved_input(folder: Path) -> InputSpec | None:
@@ -402,6 +440,8 @@ def model_folder(path: Path) -> Path:
     Raises:
         CheckpointError: there are none.
     """
+    if str(path).startswith(SCHEME):
+        raise CheckpointError(f"{path} is on a hub, wanted a folder; fetch it: regard import {path} -o models/NAME")
     for folder in (path, path / "final", path / "best"):
         if (folder / WEIGHTS).is_file():
             return folder

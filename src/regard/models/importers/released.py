@@ -21,7 +21,7 @@ from regard.models.build import create_model
 from regard.models.contract import ReIDModel
 from regard.models.importers import released_daaf, released_parts, released_pyramids, resnet
 from regard.models.importers.tensor_file import as_tensors, read_tensors
-from regard.models.importers.translation import ImportReport, Translation
+from regard.models.importers.translation import RELEASES, ImportReport, Translation
 from regard.models.saved import load_weights
 
 __all__ = ["IMPORTERS", "import_released"]
@@ -73,6 +73,7 @@ def import_released(
         size, options = told, {"height": told[0], "width": told[1], **options}
     model = create_model(translation.model, translation.num_ids, **{**translation.options, **options})
     model.input, model.imported = seen.resized(size), network
+    model.origin = dict(zip(("source", "licence"), RELEASES[network]))
     model.import_report = _fit(model, tensors, translation, origin)
     return model.eval()
 

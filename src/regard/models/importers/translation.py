@@ -14,7 +14,24 @@ from torch import Tensor
 
 from regard.errors import CheckpointError
 
-__all__ = ["ImportReport", "Translation", "check_whole", "count_ids", "rename", "resnet_rules"]
+__all__ = ["RELEASES", "ImportReport", "Translation", "check_whole", "count_ids", "rename", "resnet_rules"]
+
+RELEASES: dict[str, tuple[str, str]] = {
+    "apnet": ("CHENGY12/APNet", "MIT"),
+    "daaf": ("CYFFF/PAAM_on_reid-strong-baseline", "MIT"),
+    "daaf-mindspore": ("CYFFF/DAAF-Mindspore", "Apache-2.0, in the heads of its files"),
+    "dsp": ("bmiftah/DSP_Person_ReID", "none found"),
+    "msea": ("dulithchinthaka/person_reid_multi_scale", "none found (a fork of APNet, which is MIT)"),
+    "mudeep": ("naiq/MuDeep_v2", "none found"),
+    "pcb": ("syfafterzy/PCB_RPP_for_reID", "none found"),
+    "resnet": (
+        "torchvision's or timm's ResNet-50",
+        "BSD-3-Clause, Apache-2.0; ImageNet's pictures are for research",
+    ),
+    "rga": ("microsoft/Relation-Aware-Global-Attention-Networks", "none found in what could be read"),
+    "sa": ("HRanWang/Spatial-Re-Scaling", "MIT"),
+}
+"""Released network -> the repository its weights were released with, and the licence of that; looked up in 2026."""
 
 
 class Translation(NamedTuple):
