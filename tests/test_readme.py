@@ -62,5 +62,5 @@ def test_commands_named_exist(page):
     for verb in re.findall(r"^(?:\$ )?regard ([a-z]+)", text, re.M) + re.findall(r"`regard ([a-z]+)", text):
         assert verb in VERBS, verb
     for name in re.findall(r"regard train ([a-z0-9_]+)(?=[ `\n])", text):
-        own = re.findall(r'^@MODELS.register\("(\w+)"\)', text, re.M)  # by the page's own plug-in
-        assert name in MODELS or name in list_recipes() or name in own, name
+        own = re.findall(r'^@MODELS.register\("(\w+)"\)|[Ss]ave this as `recipes/(\w+).yaml`', text, re.M)
+        assert name in MODELS or name in list_recipes() or any(name in one for one in own), name

@@ -203,7 +203,7 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.
         return picture
     if kind_of(content[:32]) == ARRAY:
         array = read_array(content, name)
-        check_size(*array.shape[:2], name, max_pixels)
+        check_size(array.shape[0], array.shape[1], name, max_pixels)
         return in_levels(array, name)
     examine(content, name, max_pixels)
     with opened(content, name) as image:
