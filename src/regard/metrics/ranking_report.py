@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from regard.errors import ConfigError, DataError, check_kind, is_whole, nearest
 from regard.metrics.average_precision import (
@@ -30,6 +29,7 @@ from regard.metrics.feature_set import Ids, side_of
 from regard.metrics.protocol import ONE_LIST, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.rerank import KReciprocal, rerank_blocks
+from regard.progress import progress_bar
 from regard.structures import MatchLists
 from regard.wording import table
 
@@ -197,7 +197,7 @@ def evaluate_ranking(  # noqa: PLR0917
     blocks = single.watch(blocks) if single else blocks
 
     scores, curve = Scores.unmatched(len(queries)), np.zeros(max_rank)
-    with tqdm(total=len(queries), desc="ranking", unit="query", disable=not progress) as bar:
+    with progress_bar(total=len(queries), title="ranking", unit="query", quiet=not progress, leave=True) as bar:
         for rows, ranks, counts in positive_ranks(blocks, protocol, memory_mb):
             scores.fill(rows, score_ranks(ranks, counts, ap))
             if cmc == "allshots":
