@@ -105,7 +105,7 @@ def check_kind(name: str, value: object, kinds: type | tuple[type, ...], wanted:
     """
     allowed = kinds if isinstance(kinds, tuple) else (kinds,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise ConfigError(f"{name} is {' '.join(repr(value).split())}, wanted {wanted}")
+        raise ConfigError(f"{name} is {' '.join(repr(value).split()):.200}, wanted {wanted}")
 
 
 def check_choice(name: str, value: object, literal: Any) -> None:
