@@ -198,6 +198,7 @@ def test_a_folder_of_before_learns_from_its_run_once(run, tmp_path, picture):
             wrong()
 
 
+@pytest.mark.slow
 def test_settings_of_another_tool_are_not_those_of_a_run(tmp_path):
     """And a run says nothing of a model that lies in it under a name that no training gives."""
     model = regard.create_model("baseline", 3, backbone=TINY)
