@@ -15,15 +15,19 @@ command line exit with code 2 and no traceback (``--debug`` shows it)::
 from __future__ import annotations
 
 import difflib
+import numbers
 import sys
 from collections.abc import Iterable
 from types import ModuleType
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, TypeGuard, get_args
 
 __all__ = [
     "CheckpointError", "ConfigError", "DataError", "PluginError", "RegardError", "RegardWarning", "StorageError",
-    "UnknownNameError", "check_choice", "check_kind", "nearest", "require",
+    "UnknownNameError", "check_choice", "check_kind", "is_whole", "nearest", "require", "shown",
 ]  # fmt: skip
+
+
+_SHOWN = 100
 
 
 class RegardError(ValueError):
@@ -105,7 +109,18 @@ def check_kind(name: str, value: object, kinds: type | tuple[type, ...], wanted:
     """
     allowed = kinds if isinstance(kinds, tuple) else (kinds,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise ConfigError(f"{name} is {' '.join(repr(value).split()):.200}, wanted {wanted}")
+        raise ConfigError(f"{name} is {shown(value)}, wanted {wanted}")
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a value is a whole number, Python's or NumPy's; true, false and arrays of one number are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def shown(value: object) -> str:
+    """A value that was given, for an error: on one line, and only the beginning of a long one."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]} ..."
 
 
 def check_choice(name: str, value: object, literal: Any) -> None:

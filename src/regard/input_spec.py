@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, is_whole
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MINDSPORE_MEAN", "InputSpec", "Interpolation", "known_input"]
 
@@ -55,7 +55,7 @@ class InputSpec:
     def __post_init__(self) -> None:
         for name in ("height", "width"):
             pixels = getattr(self, name)
-            if isinstance(pixels, bool) or not hasattr(pixels, "__index__") or not 1 <= pixels <= LARGEST:
+            if not is_whole(pixels) or not 1 <= pixels <= LARGEST:
                 raise ConfigError(f"the input's {name} is {pixels!r}, wanted 1 to {LARGEST:,} pixels")
             object.__setattr__(self, name, int(pixels))
         if self.interpolation not in get_args(Interpolation):

@@ -10,14 +10,14 @@ returns, a :class:`Ranking` what every search and evaluation speaks of. :class:`
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from regard.errors import ConfigError, require
+from regard.errors import ConfigError, is_whole, require, shown
 from regard.wording import count, named_with
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "Batch", "MatchLists", "Output", "Ranking", "Sample", "Splits",
+    "Batch", "HasSplits", "MatchLists", "Output", "Ranking", "Sample", "Splits",
 ]  # fmt: skip
 
 JUNK = -1
@@ -102,6 +102,15 @@ class Splits:
             parts.append(f"{split} {count(len(samples), 'image')} of {count(ids, 'id')}")
         cameras = len({s.camid for s in (*self.train, *self.query, *self.gallery)})
         return f"{self.label}: {', '.join(parts)}; {count(cameras, 'camera')}"
+
+
+class HasSplits(Protocol):
+    """Something opened on a data set, such as a run."""
+
+    @property
+    def splits(self) -> Splits:
+        """The data set."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,8 +189,9 @@ class Ranking:
             ConfigError: it does not hold as many, or ``k`` is no number from 1 on.
         """
         held = self.indices.shape[1]
-        if not hasattr(k, "__index__") or not 1 <= k <= held:
-            raise ConfigError(f"top {k} asked of a ranking of {held} ranks; rank with k={k}, or ask for 1 to {held}")
+        if not is_whole(k) or not 1 <= k <= held:
+            further = f", or rank with k={k}" if is_whole(k) and k > held else ""
+            raise ConfigError(f"top {shown(k)} asked of a ranking of {held} ranks; ask for 1 to {held}{further}")
         matches = None if self.matches is None else self.matches[:, :k]
         return replace(self, indices=self.indices[:, :k], distances=self.distances[:, :k], matches=matches)
 
@@ -206,19 +216,22 @@ class Ranking:
                 columns[f"{side}_name"] = np.asarray(names, object)[rows]
         return pandas.DataFrame(columns)
 
-    def plot(self, samples: Splits, queries: Sequence[int] | None = None, depth: int = 10) -> Figure:
+    def plot(self, samples: Splits | HasSplits, queries: Iterable[int] | None = None, depth: int = 10) -> Figure:
         """Draw the answers to some queries.
 
+        Where the ranking has names, the pictures are those of these names, so that parts and other orders of the query
+        and the gallery can be drawn, too. A side without names has to be the data set's own, whole and in its order.
+
         Args:
-            samples: the data set whose query and gallery were ranked.
-            queries: rows of them; None draws the first three.
+            samples: the data set that was ranked, or a run that is opened on it.
+            queries: row numbers of the ranking; None draws the first three.
             depth: pictures per query.
 
         Returns:
             A Matplotlib figure.
 
         Raises:
-            ConfigError: the ranking is of another data set, or there is no such query.
+            ConfigError: the ranking is of another data set, there is no such query, or an argument is of another kind.
             DataError: a picture cannot be read.
         """
         figures = importlib.import_module("regard.report.ranked_figure")  # by name, as a registry finds its rooms

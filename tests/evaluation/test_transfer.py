@@ -96,8 +96,8 @@ def test_an_opened_run_has_everything_of_it(folder, shelf, tmp_path):
     ranking.top(4).plot(run.splits, queries=[1]).savefig(tmp_path / "ranked.png")
     with pytest.raises(ConfigError, match="there is no query 99"):
         ranking.plot(run.splits, queries=[99])
-    with pytest.raises(ConfigError, match="from the same evaluation"):
-        ranking.plot(regard.open_run(folder, "viper", shelf).splits)
+    with pytest.raises(ConfigError, match="is no picture of the data set; pass the data set that was ranked"):
+        ranking.plot(regard.open_run(folder, "viper", shelf))
     with pytest.raises(ConfigError, match="split is 'test', wanted one of: query, gallery, train"):
         run.features("test")
     with pytest.raises(ConfigError, match=r"split is \['query'\], wanted one of"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from ranking_cases import sets
 
 import regard
 from regard.errors import ConfigError, DataError
-from regard.metrics import rank
+from regard.metrics import FeatureSet, rank
 from regard.metrics.average_precision import cmc_curve, score_ranks
 from regard.metrics.protocol import Protocol
 from regard.metrics.ranking import nearest_images, positive_ranks
@@ -168,9 +169,10 @@ def test_a_ranking_is_cut_and_made_a_table_of():
     assert (table["gallery_name"] == [names[row] for row in table["gallery"]]).all()
     first = table[table["rank"] <= 3].groupby("query")["gallery"].agg(list)
     assert first.tolist() == top.indices.tolist()
-    for k in (0, 101, 2.5):
-        with pytest.raises(ConfigError, match=f"top {k} asked of a ranking of 100 ranks"):
+    for k in (0, 101, 2.5, True, np.array([3]), None):
+        with pytest.raises(ConfigError, match=re.escape(f"top {k!r} asked of a ranking of 100 ranks")) as caught:
             ranking.top(k)
+        assert ("rank with k=101" in str(caught.value)) == (k is not None and np.array_equal(k, 101))
 
 
 def test_sets_are_cut_and_joined():
@@ -178,5 +180,57 @@ def test_sets_are_cut_and_joined():
     both = query + gallery
     assert len(both) == 42
     np.testing.assert_array_equal(both[12:].pids, gallery.pids)
+    np.testing.assert_array_equal(sum([query, gallery]).embeddings, both.embeddings)
+    for one, row in ((both[3], 3), (both[-1], 41), (both[np.int64(3)], 3)):
+        assert len(one) == 1
+        np.testing.assert_array_equal(one.embeddings, both.embeddings[[row]])
+        assert one.pids.tolist() == [both.pids[row]]
+    assert len([one for one in both]) == 42  # noqa: C416
     np.testing.assert_array_equal(both[[3, 1]].embeddings, query.embeddings[[3, 1]])
     assert both.names is both[:2].tracklets is None
+    with pytest.raises(IndexError):
+        both[42]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: FeatureSet(np.eye(3), names=["a"]), DataError, r"names has shape \(1,\) for 3 feature rows"),
+        (lambda: FeatureSet(np.eye(3), names="abc"), DataError, r"names has shape \(\) for 3"),
+        (lambda: FeatureSet(np.eye(3), tracklets="x"), DataError, r"tracklets has shape \(\) for 3"),
+        (lambda: FeatureSet(np.eye(3), camids=[1, 2]), DataError, r"camids has shape \(2,\) for 3"),
+        (lambda: FeatureSet(np.eye(3), [1.0, 2, 3]), DataError, "pids is of type float64"),
+        (lambda: FeatureSet(None), DataError, r"embeddings are None: give an \(N, D\) array"),
+        (lambda: FeatureSet(np.eye(3)) + None, ConfigError, "is None, wanted another FeatureSet"),
+        (lambda: 1 + FeatureSet(np.eye(3)), ConfigError, "is 1, wanted another FeatureSet"),
+        (lambda: FeatureSet(np.eye(3)) + FeatureSet(np.eye(4)), DataError, "have 3 and 4 columns"),
+        (lambda: rank(np.eye(20), np.eye(20)), ConfigError, r"query is array.* \.\.\., wanted a set of descriptors"),
+        (lambda: rank(FeatureSet(np.eye(3)), None), ConfigError, r"gallery is None, .* or run.features\('gallery'\)"),
+    ],
+)
+def test_a_set_that_is_none_is_refused_in_one_line(make, error, says):
+    with pytest.raises(error, match=says) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        *(({"k": k}, "wanted 1 to 1,000 ranks; the gallery has 30 images") for k in (True, np.array([3]), 10**12, "a")),
+        *(({"memory_mb": size}, "memory_mb is ") for size in ("a", None, True, float("inf"), float("nan"))),
+        *(({"device": name}, "device is .*, wanted auto, cpu, cuda") for name in ("foo", [], 3)),
+        *(({"device": name}, "device is cuda:99, but torch sees") for name in ("cuda:99", torch.device("cuda:99"))),
+    ],
+)
+def test_an_option_of_another_kind_is_refused_in_one_line(options, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        rank(*sets(**small_set()), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_of_a_large_gallery_can_be_asked_for():
+    gallery = FeatureSet(np.arange(1.0, 1203)[:, None])
+    assert rank(gallery[:1], gallery, k=1202, metric="euclidean").indices.tolist() == [list(range(1202))]
+    with pytest.raises(ConfigError, match="wanted 1 to 1,202 ranks"):
+        rank(gallery[:1], gallery, k=1203)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regard.errors import ConfigError, DataError
-from regard.report.ranked import find_queries, pick_queries, random_queries, ranked_lists
+from regard.report.ranked import find_queries, pick_queries, pictures_of, random_queries, ranked_lists
 from regard.structures import Ranking, Sample
 
 QUERY = [Sample(Path(f"q{i}.jpg"), i + 1, 1) for i in range(4)]
@@ -123,3 +123,22 @@ def test_junk_has_no_rank_and_does_not_count():
         "rank": 2, "kind": "right", "distance": 3.0, "path": "d.jpg", "pid": 5, "camid": 2
     }  # fmt: skip
     assert said["query"] == {"path": "q.jpg", "pid": 5, "camid": 1}
+
+
+def test_pictures_are_those_of_the_names(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    here = [Sample(Path("a/1.jpg"), 1, 1), Sample(Path("b/1.jpg"), 2, 1), Sample(Path("b/2.jpg"), 3, 1)]
+    there = [Sample(Path("c/2.jpg"), 4, 1), Sample(Path("a/1.jpg"), 9, 1)]
+    for names, pids in (
+        (None, [1, 2, 3]), (["b/2.jpg", "a/1.jpg"], [3, 1]), (["2.jpg", Path("b/1.jpg")], [3, 2]),
+        ([str(tmp_path / "a/1.jpg"), "c/2.jpg"], [1, 4]), (np.array([], str), []),
+    ):  # fmt: skip
+        assert [sample.pid for sample in pictures_of(names, here, "query", there)] == pids
+    for name, said in (("1.jpg", "is the file of 2 pictures"), ("z.jpg", "no picture"), ("d/2.jpg", "no picture")):
+        with pytest.raises(ConfigError, match=f"the ranking's query '{name}' is .*{said.removeprefix('is ')}"):
+            pictures_of([name], here, "query", there)
+    ranking = Ranking(
+        RANKING.indices[1:3], RANKING.distances[1:3], None, ["q1.jpg", "q2.jpg"], ["g1.jpg", "g0.jpg", "g2.jpg"]
+    )
+    first, _ = ranked_lists(ranking, QUERY, GALLERY, AP[1:3], picks={0: "", 1: ""})
+    assert (first.query, [hit.sample for hit in first.hits]) == (QUERY[1], [GALLERY[2], GALLERY[0], GALLERY[1]])

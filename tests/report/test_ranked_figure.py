@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ from PIL import Image
 from regard.errors import ConfigError
 from regard.explain.figures.map_figures import figure_bytes
 from regard.explain.figures.svg import PALETTE
+from regard.metrics import FeatureSet, rank
 from regard.report.ranked import Hit, RankedList
 from regard.report.ranked_figure import ranked_figure
-from regard.structures import Sample
+from regard.structures import Sample, Splits
 
 
 @pytest.fixture
@@ -96,3 +99,50 @@ def test_mistakes(found):
             ranked_figure(nothing)
     with pytest.raises(ConfigError, match="different queries"):
         ranked_figure({"apnet": found, "baseline": found[::-1]})
+
+
+@pytest.fixture
+def people(tmp_path):
+    """A data set of four people, person p at p along the line that the descriptors lie on, and its two sides."""
+    parts, sides = {"train": []}, []
+    for side, camid in (("query", 1), ("gallery", 2)):
+        parts[side] = [Sample(tmp_path / side / f"{pid}.png", pid, camid) for pid in range(1, 5)]
+        (tmp_path / side).mkdir()
+        for sample in parts[side]:
+            Image.new("RGB", (8, 16), (40 * sample.pid,) * 3).save(sample.path)
+        sides.append(FeatureSet.of(np.arange(1.0, 5)[:, None], parts[side]))
+    return Splits.of("line", tmp_path, parts), *sides
+
+
+def drawn(figure) -> list[int]:
+    """Who is shown, read off the middles of the pictures."""
+    return [round(axes.images[0].get_array()[128, 60, 0] / 40) for axes in figure.axes]
+
+
+@pytest.mark.slow
+def test_a_ranking_draws_whom_its_names_say(people):
+    splits, query, gallery = people
+    for ranking in (rank(query, gallery, metric="euclidean"), rank(query, gallery[::-1], metric="euclidean")):
+        assert drawn(ranking.plot(splits, [3], 2)) == [4, 4, 3]
+    turned = rank(query[::-1], gallery[:3], metric="euclidean")
+    for queries in ([0, 3], (row for row in (0, 3)), np.array([0, 3])):
+        assert drawn(turned.plot(splits, queries, depth=2)) == [4, 3, 2, 1, 1, 2]
+    assert drawn(rank(gallery[1:], query, metric="euclidean").plot(SimpleNamespace(splits=splits), [0], 1)) == [2, 2]
+
+
+def test_a_ranking_refuses_what_it_cannot_draw(people):
+    splits, query, gallery = people
+    ranking, bare = rank(query, gallery), rank(replace(query[:3], names=None), gallery)
+    rows, pictures = "wanted row numbers of the ranking", "wanted a whole number of pictures"
+    for call, said in (
+        *((lambda depth=depth: ranking.plot(splits, [0], depth), pictures) for depth in (0, -1, None, 1.5, "a", True)),
+        *((lambda one=one: ranking.plot(splits, one), rows) for one in (3, [True], query.pids > 1, "0", [0.0], [None])),
+        *((lambda one=one: ranking.plot(one), "samples is .*, wanted the data set") for one in (None, "crowd", query)),
+        (lambda: ranking.plot(splits, [-1]), "there is no query -1, the ranking has 4, counted from 0"),
+        (lambda: bare.plot(splits), "has 3 queries without names, line has 4; pass the data set"),
+        (lambda: rank(replace(query, names=list("abcd")), gallery).plot(splits), "query 'a' is no picture"),
+        (lambda: rank(query, replace(gallery, names=list("abcd"))).plot(splits), "gallery 'a' is no picture"),
+    ):
+        with pytest.raises(ConfigError, match=said) as caught:
+            call()
+        assert "\n" not in str(caught.value)

@@ -48,13 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Embed and say what became of the pictures."""
-    from tqdm import tqdm
-
     from regard.data.listing import noting
     from regard.errors import ConfigError, DataError
     from regard.gallery.embedder import Embedder
     from regard.gallery.ingest import Ranks, embed_sources
     from regard.gallery.inputs import list_sources, read_table
+    from regard.progress import progress_bar
     from regard.storage import plain_text, write_atomic
 
     if arguments.batch_size < 1:
@@ -75,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
             size = f"{embedder.height} x {embedder.width}"
             print(embedder.note or f"computing with {made_by['engine']} in {made_by['precision']}, pictures of {size}")
         quiet = arguments.quiet or not ranks.is_main
-        with tqdm(total=len(sources), desc="embedding", unit="image", disable=quiet, leave=False) as bar:
+        with progress_bar(total=len(sources), title="embedding", unit="image", quiet=quiet) as bar:
 
             def show(done: int, total: int) -> None:
                 bar.update(done - bar.n)

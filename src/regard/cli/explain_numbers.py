@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from regard.cli.explain_runs import names_of, opened_runs, write_arrays, write_figure, write_json
 from regard.data.labels import LabelRoots, attach_labels, has_label
@@ -27,6 +26,7 @@ from regard.explain.correlation import Correlation, correlate, correlation_figur
 from regard.explain.features import feature_maps
 from regard.models.build import from_config
 from regard.models.saved import model_config
+from regard.progress import progress_bar
 from regard.run_folder.folders import own_config
 from regard.run_folder.opened_data import label_roots
 from regard.structures import Sample, Splits
@@ -99,7 +99,7 @@ def precision(arguments: argparse.Namespace) -> None:
         described = model_config(opened.model)
         torch.manual_seed(arguments.seed)
         untrained = from_config(described).to(opened.runtime.device)
-        with tqdm(total=2 * len(pairs), desc=opened.label, unit="image", disable=arguments.quiet, leave=False) as bar:
+        with progress_bar(total=2 * len(pairs), title=opened.label, unit="image", quiet=arguments.quiet) as bar:
             after = measure_precision(opened.model, pairs, opened.input, bar.update)
             before = measure_precision(untrained, pairs, opened.input, bar.update)
         names = [name for name in after if name != "chance" and _wanted(name, arguments.map)]

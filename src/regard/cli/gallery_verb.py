@@ -77,16 +77,15 @@ def open_gallery(where: str) -> Gallery:
         DataError: there is none, or it is damaged.
         StorageError: another process has it open.
     """
-    from tqdm import tqdm
-
     from regard.gallery.audit import AuditLog
     from regard.gallery.gallery import Gallery
+    from regard.progress import progress_bar
 
     bar = None
 
     def show(done: int, total: int) -> None:
         nonlocal bar
-        bar = bar or tqdm(total=total, desc=f"reading {where}", unit="part", leave=False, delay=1)
+        bar = bar or progress_bar(total=total, title=f"reading {where}", unit="part", delay=1)
         bar.update(done - bar.n)
 
     try:

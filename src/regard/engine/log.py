@@ -28,6 +28,7 @@ from regard.config import Config
 from regard.engine.loggers import RunLogger, open_logger, reason_of
 from regard.errors import CheckpointError, ConfigError, StorageError
 from regard.parsing import parse_json
+from regard.progress import progress_bar
 from regard.run_folder.folders import read_history
 from regard.runtime.fabric import Runtime
 from regard.storage import encode_text, read_regular, write_atomic
@@ -110,9 +111,9 @@ class TrainingLog:
 
     def progress(self, loader: Iterable[Any], total: int, done: int, title: str) -> Iterator[Any]:
         """Iterate over an epoch's batches behind a progress bar."""
-        self._bar = tqdm(
-            self._watched(loader), title, total, initial=done, unit="batch", leave=False,
-            disable=self.quiet or not self._runtime.is_main, dynamic_ncols=True,
+        self._bar = progress_bar(
+            self._watched(loader), title, total=total, initial=done, unit="batch",
+            quiet=self.quiet or not self._runtime.is_main,
         )  # fmt: skip
         self._images, self._waited, self._clock = 0, 0.0, time.perf_counter()
         yield from self._bar

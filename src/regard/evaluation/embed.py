@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional
-from tqdm import tqdm
 
 from regard.config import Config, EvalConfig
 from regard.data.image import read_image
@@ -27,6 +26,7 @@ from regard.input_spec import InputSpec
 from regard.metrics import FeatureSet, RankingReport
 from regard.models import ReIDModel
 from regard.precision import Products, resolve_precision
+from regard.progress import progress_bar
 from regard.runtime.fabric import Runtime
 from regard.structures import Sample, Splits
 from regard.threads import Threads, allowed_cores, check_processes
@@ -82,7 +82,7 @@ def extract(
     loader = test_loader(samples, transform, batch_size=batch_size, workers=loader_workers(workers), pin_memory=pinned)
     out = np.empty((len(samples), model.embed_dim), np.float32)
     done = 0
-    bar = tqdm(total=len(samples), desc=progress, unit="image", disable=progress is None, leave=False)
+    bar = progress_bar(total=len(samples), title=progress, unit="image", quiet=progress is None)
     with bar, Threads(measured=device.type == "cpu") as threads:
         for batch in threads.each(loader):
             with autocast or nullcontext():
@@ -240,7 +240,7 @@ def color_histograms(
         DataError: ``masked``, and a sample has no mask.
     """
     out = np.empty((len(samples), stripes, bins**3), np.float32)
-    for row, sample in enumerate(tqdm(samples, progress, unit="image", disable=progress is None, leave=False)):
+    for row, sample in enumerate(progress_bar(samples, progress, unit="image", quiet=progress is None)):
         hsv = np.asarray(Image.fromarray(read_image(sample.path)).convert("HSV"), np.int64) * bins // 256
         inside = _mask(sample, *hsv.shape[:2]) if masked else np.ones(hsv.shape[:2], bool)
         inside = inside if inside.any() else ~inside

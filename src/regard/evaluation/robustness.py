@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from regard.data.corruptions import (
     FAMILIES,
@@ -33,6 +32,7 @@ from regard.errors import ConfigError
 from regard.evaluation.embed import embed_batch, evaluate_splits, loader_workers, products_of, view_transform
 from regard.evaluation.run import Run
 from regard.metrics.ranking_report import in_words
+from regard.progress import progress_bar
 from regard.structures import Sample, Splits
 from regard.wording import count, table
 
@@ -273,7 +273,7 @@ def measure_robustness(run: Run, plan: Plan) -> RobustnessReport:
     everything = [*kept.query, *kept.gallery]
     worse = {"query": kept.query, "gallery": kept.gallery}.get("".join(plan.sides), everything)
     measured = []
-    with tqdm(total=len(conditions) * len(worse), unit="image", disable=run.quiet, leave=False) as bar:
+    with progress_bar(total=len(conditions) * len(worse), unit="image", quiet=run.quiet) as bar:
         rounds = extract_corrupted(run, worse, [one.corrupt for one in conditions], bar)
         for one, features in zip(conditions, rounds):
             bar.set_description(f"{one.kind.replace('_', ' ')} {one.level:g}")

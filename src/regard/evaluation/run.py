@@ -166,7 +166,7 @@ class Run:
         """
         if model is not None and weights_digest(model) != weights_digest(self.model):
             raise ConfigError(f"the run {self.label} is of other weights than the model; give the run that it is of")
-        return gather_facts(self)
+        return gather_facts(self)  # pyright: ignore[reportArgumentType]  (a cached property)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the run's model with a card that says what the run knows: ``run.model.push_to_hub(..., run=run)``."""

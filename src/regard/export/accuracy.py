@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from regard.config import EvalConfig
 from regard.data.listing import noting, walk_images
@@ -25,6 +24,7 @@ from regard.export.exporting import Exported, read_pictures
 from regard.export.manifest import card_file
 from regard.export.opening import open_engine
 from regard.metrics import RankingReport
+from regard.progress import progress_bar
 from regard.storage import write_atomic
 from regard.structures import Sample, Splits
 
@@ -130,7 +130,7 @@ def embed_samples(engine: Engine, samples: Sequence[Sample], config: EvalConfig,
     transform = TestTransform.of(engine.card.seen)
     loader = test_loader(samples, transform, batch_size=min(config.batch_size, 32), workers=loader_workers(None))
     parts = []
-    with tqdm(total=len(samples), desc=title, unit="image", disable=title is None, leave=False) as bar:
+    with progress_bar(total=len(samples), title=title, unit="image", quiet=title is None) as bar:
         for batch in loader:
             parts.append(engine.embed(batch.images.permute(0, 2, 3, 1).numpy(), flip=config.flip))
             bar.update(len(batch.images))

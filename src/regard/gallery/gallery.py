@@ -25,7 +25,7 @@ from typing import Any, Self
 import numpy as np
 
 from regard.calibration.similarity import check_prior
-from regard.errors import ConfigError, DataError, StorageError, UnknownNameError, check_kind, require
+from regard.errors import ConfigError, DataError, StorageError, UnknownNameError, check_kind, is_whole, require, shown
 from regard.gallery.audit import AuditLog
 from regard.gallery.query import MOST, Engine, candidates, combine, count_people, grouped, reranked, unit_rows
 from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id
@@ -240,8 +240,8 @@ class Gallery:
             DataError: the descriptors do not fit.
             ConfigError: k or the prior is out of range, or an option is of another kind.
         """
-        if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= MOST:
-            raise ConfigError(f"got k={k}, wanted 1 to {MOST} matches")
+        if not is_whole(k) or not 1 <= k <= MOST:
+            raise ConfigError(f"got k={shown(k)}, wanted 1 to {MOST} matches")
         filter = Filter() if filter is None else filter
         check_kind("filter", filter, Filter, "Filter(...), or None for all")
         check_kind("rerank", rerank, bool, "true or false")

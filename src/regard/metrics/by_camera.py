@@ -13,7 +13,7 @@ import torch
 from regard.errors import DataError
 from regard.metrics.average_precision import Scores, score_ranks
 from regard.metrics.distance import comparable, distance_blocks, ordering
-from regard.metrics.feature_set import FeatureSet, Ids, as_ids, as_pids
+from regard.metrics.feature_set import FeatureSet, Ids, as_ids, as_pids, check_sets
 from regard.metrics.protocol import Protocol, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.ranking_report import RankingReport
@@ -123,6 +123,7 @@ def evaluate_camera_pairs(
         ConfigError: an option is wrong.
         DataError: the arrays do not fit each other, are not finite, or there are no cameras.
     """
+    check_sets(query, gallery)
     if query.camids is None or gallery.camids is None:
         raise DataError("a table by cameras needs query_camids and gallery_camids: give the cameras of both sides")
     order = ordering(metric)

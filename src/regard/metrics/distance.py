@@ -14,6 +14,8 @@ changes no Euclidean distance; a cosine distance is half the squared one of vect
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,7 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from regard.errors import ConfigError, DataError, nearest
+from regard.device import choose_device
+from regard.errors import ConfigError, DataError, nearest, shown
 
 __all__ = ["METRICS", "Array", "as_features", "distance_blocks", "pair_distances"]
 
@@ -54,6 +57,7 @@ def as_features(features: Array, name: str, device: torch.device | str | None = 
         (N, D) float32, detached.
 
     Raises:
+        ConfigError: there is no such device.
         DataError: not two-dimensional, empty, not real numbers, or with a row that is not finite.
     """
     return _measured(features, name, device)[0]
@@ -61,6 +65,8 @@ def as_features(features: Array, name: str, device: torch.device | str | None = 
 
 def _measured(features: Array, name: str, device: torch.device | str | None) -> tuple[Tensor, Tensor]:
     """What :func:`as_features` gives, and the (N,) lengths."""
+    if device is not None and not (isinstance(device, torch.device) and device.type != "cuda"):
+        device = choose_device(str(device) if isinstance(device, torch.device) else device, "device")
     if not isinstance(features, Tensor):
         features = as_array(features, f"{name} features")
         if features.dtype.kind not in "fiub":
@@ -108,6 +114,7 @@ def comparable(
         device: where to put both; None stays where the gallery lies.
 
     Raises:
+        ConfigError: there is no such device.
         DataError: as of :func:`as_features`, or they differ in columns, or :func:`check_lengths` finds a fault.
     """
     targets, target_lengths = _measured(gallery, "gallery", device)
@@ -182,12 +189,15 @@ def distance_blocks(
         An iterator over (query rows, (n, G) float32 distances of at least 0). A block is the caller's to overwrite.
 
     Raises:
-        ConfigError: the metric is unknown or the budget not positive.
+        ConfigError: the metric is unknown or the budget not positive, or there is no such device.
         DataError: the features do not fit each other, are not finite, or all zero in a row, which has no cosine.
     """
     check_metric(metric)
-    if not memory_mb > 0:
-        raise ConfigError(f"memory_mb is {memory_mb}: give the budget for distance blocks in MiB, for example 256")
+    real = isinstance(memory_mb, numbers.Real) and not isinstance(memory_mb, bool)
+    if not real or not 0 < memory_mb < math.inf:
+        raise ConfigError(
+            f"memory_mb is {shown(memory_mb)}: give the budget for distance blocks in MiB, for example 256"
+        )
     queries, targets = comparable(query, gallery, metric, device)
     tiles = int(memory_mb * 2**20 / 4 / (4 * len(targets)) / _TILE)
     return _blocks(queries, targets, metric, max(1, tiles) * _TILE)

@@ -22,11 +22,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regard.errors import ConfigError, DataError, nearest
+from regard.errors import ConfigError, DataError, check_kind, nearest, shown
 from regard.metrics.distance import Array, as_array, as_features, check_lengths, inverse_lengths
 from regard.structures import DISTRACTOR, JUNK, Sample
 
-__all__ = ["POOLINGS", "FeatureSet", "Ids", "Pooled", "as_ids", "as_pids", "pool_features", "read_features"]
+__all__ = [
+    "POOLINGS",
+    "FeatureSet",
+    "Ids",
+    "Pooled",
+    "as_ids",
+    "as_pids",
+    "check_sets",
+    "pool_features",
+    "read_features",
+    "side_of",
+]
 
 Ids = np.ndarray | Tensor | Sequence[int]
 
@@ -47,6 +58,9 @@ class FeatureSet:
         pids: (N,) identities: -1 is junk, 0 a distractor; None where they are unknown.
         camids, tracklets: (N,) numbers; None where there are none.
         names: what N images are called, such as their files; None where they have no names.
+
+    Raises:
+        DataError: there is not one integer, or one name, for each image.
     """
 
     embeddings: Any
@@ -54,6 +68,19 @@ class FeatureSet:
     camids: Any = None
     tracklets: Any = None
     names: Any = None
+
+    def __post_init__(self) -> None:
+        try:
+            count = len(self.embeddings)
+        except TypeError:
+            raise DataError(
+                f"embeddings are {shown(self.embeddings)}: give an (N, D) array, one row per image"
+            ) from None
+        for name in ("pids", "camids", "tracklets"):
+            if getattr(self, name) is not None:
+                as_ids(getattr(self, name), count, name)
+        if self.names is not None and (shape := as_array(self.names, "names").shape) != (count,):
+            raise DataError(f"names has shape {shape} for {count} feature rows: give one name per row, or None")
 
     @classmethod
     def of(cls, embeddings: Array, samples: Sequence[Sample]) -> FeatureSet:
@@ -65,18 +92,59 @@ class FeatureSet:
         return len(self.embeddings)
 
     def __getitem__(self, rows: Any) -> FeatureSet:
-        """Some of the images: a slice, a mask, or row numbers (n,)."""
-        chosen = np.arange(len(self))[rows]
-        parts = [None if part is None else np.asarray(part)[chosen] for part in self._parts()]
+        """Some of the images: a slice, a mask, row numbers (n,), or one row number, which makes a set of one image.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        chosen = np.arange(len(self))[rows].reshape(-1)
+        parts = [None if part is None else _on_cpu(part)[chosen] for part in self._parts()]
         return FeatureSet(*parts)
 
     def __add__(self, other: FeatureSet) -> FeatureSet:
-        """The images of both, one set behind the other; what one of them lacks, all lack."""
+        """The images of both, one set behind the other; what one of them lacks, all lack.
+
+        Raises:
+            ConfigError: the other is no set.
+            DataError: they differ in columns.
+        """
+        check_kind("what to join with a FeatureSet", other, FeatureSet, "another FeatureSet")
+        widths = [_on_cpu(side.embeddings).shape[1:] for side in (self, other)]
+        if widths[0] != widths[1]:
+            said = " and ".join(" x ".join(map(str, width)) or "no" for width in widths)
+            raise DataError(f"the sets to join have {said} columns: extract both with the same model")
         both = zip(self._parts(), other._parts(), strict=True)
-        return FeatureSet(*(None if a is None or b is None else np.concatenate([a, b]) for a, b in both))
+        joined = (None if a is None or b is None else np.concatenate([_on_cpu(a), _on_cpu(b)]) for a, b in both)
+        return FeatureSet(*joined)
+
+    def __radd__(self, other: int) -> FeatureSet:
+        """What :func:`sum` begins with, 0, and the set: the set itself."""
+        return self if other == 0 and not isinstance(other, FeatureSet) else self.__add__(other)  # pyright: ignore[reportArgumentType]
 
     def _parts(self) -> list[Any]:
         return [getattr(self, field.name) for field in fields(self)]
+
+
+def _on_cpu(part: Any) -> np.ndarray:
+    return part.detach().cpu().numpy() if isinstance(part, Tensor) else np.asarray(part)
+
+
+def check_sets(query: FeatureSet, gallery: FeatureSet) -> None:
+    """Raise ConfigError for a side that is no set of descriptors, such as an array of them alone, or a whole run."""
+    for name, side in (("query", query), ("gallery", gallery)):
+        wanted = f"a set of descriptors: regard.FeatureSet(embeddings, pids, camids) or run.features({name!r})"
+        check_kind(name, side, FeatureSet, wanted)
+
+
+def side_of(side: str, embeddings: Array, pids: Ids | None, camids: Ids | None) -> FeatureSet:
+    """A set of descriptors that were checked already, whose faults are told with the name of the side.
+
+    Raises:
+        DataError: as of :func:`as_pids`.
+    """
+    count = len(embeddings)
+    people = None if pids is None else as_pids(pids, count, f"{side}_pids")
+    return FeatureSet(embeddings, people, None if camids is None else as_ids(camids, count, f"{side}_camids"))
 
 
 def as_ids(ids: Ids, count: int, name: str) -> np.ndarray:

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from tqdm import tqdm
 
 from regard.metrics.distance import (
     common_part,
@@ -39,6 +38,7 @@ from regard.metrics.distance import (
     without,
 )
 from regard.metrics.ranking import nearest_images
+from regard.progress import progress_bar
 
 __all__ = ["Neighbors", "nearest_neighbors"]
 
@@ -340,7 +340,9 @@ def _search(features: Tensor, k: int, metric: str, memory_mb: float, *, progress
     scores = _Scores(features, metric, memory_mb)
     sides = _Side(scores, len(features), k, 1), _Side(scores, len(features), 1, -1)
     spans = scores.spans
-    with tqdm(total=len(spans) * (len(spans) + 1) // 2, desc="neighbors", unit="block", disable=not progress) as bar:
+    with progress_bar(
+        total=len(spans) * (len(spans) + 1) // 2, title="neighbors", unit="block", quiet=not progress, leave=True
+    ) as bar:
         for span in spans:
             block = scores.square(span)
             for side in sides:

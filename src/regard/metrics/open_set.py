@@ -25,7 +25,7 @@ import torch
 
 from regard.errors import ConfigError
 from regard.metrics.distance import comparable, distance_blocks, ordering
-from regard.metrics.feature_set import FeatureSet
+from regard.metrics.feature_set import FeatureSet, check_sets
 from regard.metrics.protocol import read_protocol
 from regard.metrics.ranking import mask_pairs, thin_blocks
 from regard.wording import count, table
@@ -120,6 +120,7 @@ def evaluate_open_set(
     if not rates or not all(0 <= rate <= 1 for rate in rates):
         raise ConfigError(f"false alarm rates are {list(rates)}: give fractions from 0 to 1, for example 0.01")
     order = ordering(metric)
+    check_sets(query, gallery)
     queries, targets = comparable(query.embeddings, gallery.embeddings, metric, device)
     protocol = read_protocol(query, gallery, ignore_cameras=ignore_cameras, leave_one_out=leave_one_out)
     asked = np.flatnonzero(protocol.query_pids != -1)

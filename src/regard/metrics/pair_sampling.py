@@ -16,7 +16,7 @@ import torch
 
 from regard.errors import DataError
 from regard.metrics.distance import check_metric, comparable, pair_distances
-from regard.metrics.feature_set import FeatureSet
+from regard.metrics.feature_set import FeatureSet, check_sets
 from regard.metrics.protocol import Protocol, read_protocol
 from regard.structures import DISTRACTOR
 
@@ -72,6 +72,7 @@ def sample_pairs(
         DataError: the arrays do not fit each other, or there are no pairs of one kind.
     """
     check_metric(metric)
+    check_sets(query, gallery)
     queries, targets = comparable(query.embeddings, gallery.embeddings, metric)
     protocol = read_protocol(query, gallery)
     if not protocol.any_match():

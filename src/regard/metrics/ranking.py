@@ -18,14 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, is_whole, shown
 from regard.metrics.distance import comparable, distance_blocks, ordering
-from regard.metrics.feature_set import FeatureSet
+from regard.metrics.feature_set import FeatureSet, check_sets
 from regard.metrics.protocol import Pairs, Protocol, read_protocol
 from regard.structures import Ranking
+from regard.wording import count
 
-__all__ = ["keep_nearest", "mask_pairs", "nearest_images", "positive_ranks", "rank", "ranks_in_block", "thin_blocks"]
+__all__ = [
+    "check_ranks", "keep_nearest", "mask_pairs", "nearest_images", "positive_ranks", "rank", "ranks_in_block",
+    "thin_blocks",
+]  # fmt: skip
 
+_MOST_FILLED = 1000  # ranks that may be asked for though the gallery has fewer images
 _CHUNK_PAIRS = 2**20
 _BYTES_PER_PAIR = 128  # of ranks_in_block at worst, when every image of the gallery is a positive
 
@@ -137,7 +142,7 @@ def rank(
     Args:
         query, gallery: Q and G descriptors. Where both have identities, junk is left out and ``matches`` filled; where
             both have cameras besides, images of the query's person by the query's camera are left out.
-        k: ranks to keep; those beyond the gallery are -1.
+        k: ranks to keep; those beyond the gallery are -1. At most 1,000, or G where the gallery has more.
         metric, memory_mb, device: as for :func:`regard.metrics.distance_blocks`.
 
     Returns:
@@ -148,8 +153,8 @@ def rank(
         DataError: the arrays do not fit each other or are not finite, or one side alone has identities or cameras.
     """
     order = ordering(metric)
-    if not hasattr(k, "__index__") or k < 1:
-        raise ConfigError(f"k is {k}: ask for at least one rank")
+    check_sets(query, gallery)
+    check_ranks(k, len(gallery))
     queries, targets = comparable(query.embeddings, gallery.embeddings, metric, device)
     protocol, kept = None, np.arange(len(targets))
     if query.pids is not None or gallery.pids is not None:
@@ -160,6 +165,13 @@ def rank(
     if order != metric:
         np.sqrt(found.distances, out=found.distances)
     return replace(found, query_names=query.names, gallery_names=gallery.names)
+
+
+def check_ranks(k: int, size: int) -> None:
+    """Raise ConfigError unless ``k`` is a number of ranks to keep of a gallery of ``size`` images."""
+    most = max(size, _MOST_FILLED)
+    if not is_whole(k) or not 1 <= k <= most:
+        raise ConfigError(f"k is {shown(k)}, wanted 1 to {most:,} ranks; the gallery has {count(size, 'image')}")
 
 
 def keep_nearest(

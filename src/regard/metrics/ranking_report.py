@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from regard.errors import ConfigError, DataError, check_kind, nearest
+from regard.errors import ConfigError, DataError, check_kind, is_whole, nearest
 from regard.metrics.average_precision import (
     AP_FORMS,
     CMC_FLAVORS,
@@ -26,10 +25,11 @@ from regard.metrics.average_precision import (
 )
 from regard.metrics.distance import Array, comparable, distance_blocks, ordering
 from regard.metrics.expansion import QueryExpansion, expand_queries
-from regard.metrics.feature_set import FeatureSet, Ids
+from regard.metrics.feature_set import Ids, side_of
 from regard.metrics.protocol import ONE_LIST, read_protocol
 from regard.metrics.ranking import positive_ranks
 from regard.metrics.rerank import KReciprocal, rerank_blocks
+from regard.progress import progress_bar
 from regard.structures import MatchLists
 from regard.wording import table
 
@@ -173,7 +173,7 @@ def evaluate_ranking(  # noqa: PLR0917
         drawn = cmc == "cuhk03" and (query_camids is None or ignore_cameras)
         _check_one_list({"re-ranking": rerank, "query expansion": expansion, "cmc 'cuhk03'": drawn})
     queries, targets = comparable(query, gallery, metric, device)
-    sides = FeatureSet(query, query_pids, query_camids), FeatureSet(gallery, gallery_pids, gallery_camids)
+    sides = side_of("query", query, query_pids, query_camids), side_of("gallery", gallery, gallery_pids, gallery_camids)
     protocol = read_protocol(*sides, **asked, lists=lists)
     if leave_one_out and not torch.equal(queries, targets):
         raise DataError(ONE_LIST)
@@ -197,7 +197,7 @@ def evaluate_ranking(  # noqa: PLR0917
     blocks = single.watch(blocks) if single else blocks
 
     scores, curve = Scores.unmatched(len(queries)), np.zeros(max_rank)
-    with tqdm(total=len(queries), desc="ranking", unit="query", disable=not progress) as bar:
+    with progress_bar(total=len(queries), title="ranking", unit="query", quiet=not progress, leave=True) as bar:
         for rows, ranks, counts in positive_ranks(blocks, protocol, memory_mb):
             scores.fill(rows, score_ranks(ranks, counts, ap))
             if cmc == "allshots":
@@ -249,9 +249,9 @@ def _check_options(chosen: dict[str, str], max_rank: int, draws: int, lists: obj
         known = choices[name]
         if value not in known:
             raise ConfigError(f"unknown {name} option {value!r}{nearest(value, known)}; known: {', '.join(known)}")
-    if not hasattr(max_rank, "__index__") or max_rank < 1:
+    if not is_whole(max_rank) or max_rank < 1:
         raise ConfigError(f"max_rank is {max_rank}: ask for at least one rank")
-    if not hasattr(draws, "__index__") or draws < 1:
+    if not is_whole(draws) or draws < 1:
         raise ConfigError(f"draws is {draws}: draw the gallery at least once, usually 100 times")
     if lists is not None and chosen["cmc"] == "cuhk03":
         raise ConfigError("lists of right images do not go with cmc 'cuhk03', which draws by identity; drop one")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from regard.data.image import Picture, list_pictures
 from regard.data.transforms import Color, network_input
-from regard.errors import ConfigError, DataError
+from regard.errors import ConfigError, DataError, is_whole
 from regard.input_spec import known_input
 from regard.models import hub
 from regard.models.backbone import Backbone, tap
@@ -202,7 +202,7 @@ class ReIDModel(Described):
 
     def __init__(self, num_ids: int, embed_dim: int):
         super().__init__()
-        if type(num_ids) is bool or not hasattr(num_ids, "__index__") or not 1 <= num_ids <= MOST_IDS:
+        if not is_whole(num_ids) or not 1 <= num_ids <= MOST_IDS:
             raise ConfigError(f"num_ids is {num_ids!r}, wanted 1 to {MOST_IDS:,} identities; give the training set's")
         self.num_ids = num_ids
         self.embed_dim = embed_dim

@@ -16,8 +16,9 @@ from regard.evaluation.scoring import lists_of
 from regard.metrics import FeatureSet, QueryExpansion, distance_blocks, rerank_blocks
 from regard.metrics.distance import comparable, ordering
 from regard.metrics.expansion import expand_queries
+from regard.metrics.feature_set import check_sets
 from regard.metrics.protocol import read_protocol
-from regard.metrics.ranking import keep_nearest
+from regard.metrics.ranking import check_ranks, keep_nearest
 from regard.report.ranked import RankedList, ranked_lists
 from regard.structures import MatchLists, Ranking
 
@@ -41,7 +42,7 @@ def answers(
 
     Args:
         query, gallery: descriptors (Q, D) and (G, D) with identities and cameras.
-        k: ranks to keep; those beyond the gallery are -1.
+        k: ranks to keep, as for :func:`regard.rank`.
         metric: "cosine" or "euclidean".
         rerank: k-reciprocal re-ranking as published; distances are then from 0 to 1.
         expansion: average every query with its nearest gallery images first.
@@ -55,13 +56,13 @@ def answers(
         Indices count in the gallery as given. With ``show_junk`` the matches are unknown.
 
     Raises:
-        ConfigError: ``k`` is less than one, the metric is unknown, or junk is to be shown that re-ranking or expansion
+        ConfigError: ``k`` is out of range, the metric is unknown, or junk is to be shown that re-ranking or expansion
             never saw.
         DataError: the arrays do not fit each other or are not finite.
     """
     order = ordering(metric)
-    if k < 1:
-        raise ConfigError(f"k is {k}: ask for at least one rank")
+    check_sets(query, gallery)
+    check_ranks(k, len(gallery))
     if show_junk and junk == "before" and (rerank or expansion):
         raise ConfigError("junk has no place in an order that was made without it; choose junk='query' to show it")
     queries, targets = comparable(query.embeddings, gallery.embeddings, metric)

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from regard.config import Config
 from regard.data.labels import has_label
@@ -39,6 +38,7 @@ from regard.metrics.ranking_report import option_lines
 from regard.models.build import from_config
 from regard.models.saved import WEIGHTS, model_config, model_folder
 from regard.places import run_home
+from regard.progress import progress_bar
 from regard.report.answers import run_answers, run_lists
 from regard.report.charts import PairHistogram, pair_histogram
 from regard.report.embedding_map import EmbeddingMap, MapMethod, aligned, check_method, embedding_map, pick_people
@@ -105,7 +105,7 @@ def gather(
     if "map" in wanted:
         check_method(method)
     opened = open_runs(folders, name, root, {"ap": "step"} | dict(changes or {}), quiet=quiet)
-    with tqdm(total=len(opened) * (1 + len(wanted)), unit="stage", disable=quiet, leave=False) as bar:
+    with progress_bar(total=len(opened) * (1 + len(wanted)), unit="stage", quiet=quiet) as bar:
         splits = _score(opened, bar)
         shown = _queries(opened, splits, queries, seed) if "lists" in wanted else {}
         looked = pick_queries(np.mean([run.report().ap for run in opened], axis=0), pictures)
@@ -137,13 +137,13 @@ def _check(without: Sequence[str], numbers: Mapping[str, int]) -> None:
 
 
 @contextmanager
-def _stage(bar: tqdm, text: str) -> Iterator[None]:
+def _stage(bar: Any, text: str) -> Iterator[None]:
     bar.set_description(text)
     yield
     bar.update()
 
 
-def _score(runs: Sequence[Run], bar: tqdm) -> Splits:
+def _score(runs: Sequence[Run], bar: Any) -> Splits:
     """Read and score the runs, all on the same pictures, which are returned."""
     first, *others = runs
     for run in others:
@@ -183,7 +183,7 @@ class Finder:
     """Looks at one run after the other, at the same pictures."""
 
     splits: Splits
-    bar: tqdm
+    bar: Any
     wanted: Sequence[str]  # parts of the page
     listed: Sequence[int]  # queries whose ranked lists are shown
     looked: Sequence[int]  # queries that attention is shown for

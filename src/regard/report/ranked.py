@@ -22,7 +22,7 @@ from regard.structures import DISTRACTOR, JUNK, Ranking, Sample
 
 __all__ = [
     "Failure", "FailureKind", "Hit", "HitKind", "RankedList", "distance_text", "find_queries", "hardest",
-    "pick_queries", "random_queries", "ranked_lists", "titled_queries",
+    "pick_queries", "pictures_of", "random_queries", "ranked_lists", "titled_queries",
 ]  # fmt: skip
 
 HitKind = Literal["right", "wrong", "junk", "unknown"]
@@ -236,6 +236,40 @@ def find_queries(texts: Sequence[str], query: Sequence[Sample]) -> list[int]:
     return list(dict.fromkeys(index for text in texts for index in _called(text, query)))
 
 
+def pictures_of(
+    names: Sequence[str] | None, samples: Sequence[Sample], side: str, others: Sequence[Sample] = ()
+) -> Sequence[Sample]:
+    """The pictures that one side of a ranking speaks of, in its order.
+
+    Args:
+        names: what they are called there, by path or, where no other picture of that side has it, by file name; None:
+            they are ``samples``.
+        samples: the pictures of that side, which come first where a picture is also among the others.
+        side: its name, "query" or "gallery".
+        others: pictures that may be asked for by path besides.
+
+    Raises:
+        ConfigError: there is no such picture, or several of them.
+    """
+    asked = None if names is None else [str(name) for name in names]
+    if asked is None or asked == [str(sample.path) for sample in samples]:
+        return samples
+    by_path = {sample.path.absolute(): sample for sample in (*others, *samples)}
+    by_file: dict[str, set[Path]] = {}
+    for sample in samples:
+        by_file.setdefault(sample.path.name, set()).add(sample.path)
+    found = []
+    for name in asked:
+        paths = by_file.get(name, set())
+        picture = by_path.get((next(iter(paths)) if len(paths) == 1 else Path(name)).absolute())
+        if picture is None:
+            said = f"is the file of {len(paths)} pictures" if paths else "is no picture"
+            step = "name pictures by their paths" if paths else "pass the data set that was ranked"
+            raise ConfigError(f"the ranking's {side} {name!r} {said} of the data set; {step}")
+        found.append(picture)
+    return found
+
+
 def ranked_lists(
     ranking: Ranking,
     query: Sequence[Sample],
@@ -251,7 +285,7 @@ def ranked_lists(
 
     Args:
         ranking: of ``query`` in ``gallery``; lists get shorter where the gallery ran out.
-        query, gallery: the samples the ranking speaks of, in its order.
+        query, gallery: the samples the ranking speaks of; in its order where it has no names, else looked up by them.
         ap: (Q,) average precision per query, NaN where there is no right answer.
         count: number of lists, see :func:`pick_queries`.
         depth: pictures per list.
@@ -265,6 +299,8 @@ def ranked_lists(
     Raises:
         ConfigError: the ranking, the samples and the precisions do not belong together.
     """
+    query = pictures_of(ranking.query_names, query, "query")
+    gallery = pictures_of(ranking.gallery_names, gallery, "gallery")
     if not len(ranking) == len(query) == len(ap):
         raise ConfigError(
             f"got a ranking of {len(ranking)} queries, {len(query)} query samples and {len(ap)} average precisions; "

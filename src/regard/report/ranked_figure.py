@@ -6,15 +6,16 @@ frame: what is right can be told without color.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, check_kind, is_whole, shown
 from regard.explain.figures.map_figures import (
     FONT,
     SMALL,
@@ -27,8 +28,9 @@ from regard.explain.figures.map_figures import (
 )
 from regard.explain.figures.overlay import FrameKind, framed
 from regard.explain.figures.svg import INK, MUTED
-from regard.report.ranked import RankedList, distance_text, ranked_lists
-from regard.structures import Ranking, Splits
+from regard.report.ranked import RankedList, distance_text, pictures_of, ranked_lists
+from regard.structures import HasSplits, Ranking, Splits
+from regard.wording import count
 
 __all__ = ["plot_ranking", "ranked_figure"]
 
@@ -81,19 +83,51 @@ def ranked_figure(found: Mapping[str, Sequence[RankedList]], notes: Sequence[str
     return figure
 
 
-def plot_ranking(ranking: Ranking, samples: Splits, queries: Sequence[int] | None = None, depth: int = 10) -> Figure:
+def plot_ranking(
+    ranking: Ranking, samples: Splits | HasSplits, queries: Iterable[int] | None = None, depth: int = 10
+) -> Figure:
     """Draw the answers to some queries; see :meth:`regard.Ranking.plot`.
 
     Raises:
-        ConfigError: the ranking is of another data set, or there is no such query.
+        ConfigError: the ranking is of another data set, there is no such query, or an argument is of another kind.
     """
-    rows = range(min(3, len(ranking))) if queries is None else queries
-    if wrong := [row for row in rows if row not in range(len(ranking))]:
-        raise ConfigError(f"there is no query {wrong[0]}, the ranking has {len(ranking)}, counted from 0")
-    picks = {row: f"query {row}" for row in rows}
-    unknown = np.full(len(ranking), np.nan)
-    lists = ranked_lists(ranking, samples.query, samples.gallery, unknown, depth=depth, picks=picks)
+    splits = _splits_of(samples)
+    if not is_whole(depth) or depth < 1:
+        raise ConfigError(f"depth is {shown(depth)}, wanted a whole number of pictures per query, from 1 on")
+    picks = {row: f"query {row}" for row in _rows(queries, len(ranking))}
+    if ranking.query_names is None and len(ranking) != len(splits.query):
+        raise ConfigError(
+            f"the ranking has {count(len(ranking), 'query')} without names, {splits.label} has {len(splits.query):,}; "
+            "pass the data set that was ranked, or rank a FeatureSet with names"
+        )
+    everything = [*splits.train, *splits.gallery, *splits.query]
+    query = pictures_of(ranking.query_names, splits.query, "query", everything)
+    gallery = pictures_of(ranking.gallery_names, splits.gallery, "gallery", everything)
+    lists = ranked_lists(ranking, query, gallery, np.full(len(ranking), np.nan), depth=depth, picks=picks)
     return ranked_figure({"": [replace(one, ap=None) for one in lists]})
+
+
+def _splits_of(samples: Any) -> Splits:
+    splits = getattr(samples, "splits", samples)
+    check_kind("samples", splits, Splits, "the data set that was ranked: run.splits, or regard.load_dataset(...)")
+    return splits
+
+
+def _rows(queries: Iterable[int] | None, there: int) -> list[int]:
+    """Row numbers of the queries to draw, each once.
+
+    Raises:
+        ConfigError: there is no such query, or they are no row numbers.
+    """
+    if queries is None:
+        return list(range(min(3, there)))
+    given = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str | bytes) else [None]
+    rows = [int(row) for row in given if is_whole(row)]
+    if len(rows) < len(given):
+        raise ConfigError(f"queries is {shown(queries)}, wanted row numbers of the ranking, such as [0, 5]")
+    if wrong := [row for row in rows if not 0 <= row < there]:
+        raise ConfigError(f"there is no query {wrong[0]}, the ranking has {there}, counted from 0")
+    return rows
 
 
 def _title(ranked: RankedList, note: str, width: float) -> list[tuple[str, int, str]]:

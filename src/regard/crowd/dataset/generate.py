@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from regard.crowd.dataset.crowd_folder import existing_crowd, publish, staging
 from regard.crowd.dataset.label_files import Record, coco_json, digests
 from regard.crowd.dataset.plan import FOLDERS, Job, plan_jobs
@@ -20,6 +18,7 @@ from regard.crowd.dataset.request import FORMAT, VERSION, Request, checked_reque
 from regard.crowd.dataset.worker import enlist, make_set, open_studio, run_job
 from regard.crowd.identity_types import describe
 from regard.errors import ConfigError, RegardError
+from regard.progress import progress_bar
 from regard.storage import as_path
 
 __all__ = ["make_crowd"]
@@ -102,10 +101,10 @@ def render(request: Request, jobs: list[Job], place: Path, *, workers: int, prog
     cameras, total = range(1, request.cameras + 1), sum(job.num_images for job in jobs)
     records: list[Record] = []
     with crew(min(workers, len(jobs)), request, place) as shared:
-        with tqdm(total=len(cameras), desc="cameras", unit=" cameras", leave=False, disable=not progress) as bar:
+        with progress_bar(total=len(cameras), title="cameras", unit="cameras", quiet=not progress) as bar:
             for _ in shared(make_set, cameras):
                 bar.update()
-        with tqdm(total=total, desc="crowd", unit=" images", smoothing=0.1, disable=not progress) as bar:
+        with progress_bar(total=total, title="crowd", unit="images", quiet=not progress, leave=True) as bar:
             for made in shared(run_job, jobs):
                 records += made
                 bar.update(len(made))

@@ -8,7 +8,7 @@ from operator import index
 from typing import Any
 
 from regard.crowd.knobs import Knobs, resolve
-from regard.errors import ConfigError, check_kind
+from regard.errors import ConfigError, check_kind, is_whole
 
 __all__ = ["FORMAT", "VERSION", "Request", "checked_request", "checked_workers"]
 
@@ -113,6 +113,6 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     Raises:
         ConfigError: it is not.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or not low <= value <= high:
+    if not is_whole(value) or not low <= value <= high:
         raise ConfigError(f"{name} is {value!r}, wanted a whole number from {low} to {high}")
     return int(value)

@@ -225,7 +225,7 @@ def describe(samples: list[Sample]) -> Part:
 
 def look_at(paths: Iterable[Path], *, quick: bool, workers: int | None, progress: bool) -> dict[Path, Look]:
     """Open every file, in several processes where there are many."""
-    from tqdm import tqdm
+    from regard.progress import progress_bar
 
     paths = list(paths)
     workers = check_processes(workers, "workers")
@@ -233,7 +233,7 @@ def look_at(paths: Iterable[Path], *, quick: bool, workers: int | None, progress
         looked = look_in_processes(paths, quick=quick, workers=workers)
     else:
         looked = map(partial(look, quick=quick), paths)
-    bar = tqdm(looked, total=len(paths), desc="pictures", unit=" files", leave=False, disable=not progress)
+    bar = progress_bar(looked, total=len(paths), title="pictures", unit="files", quiet=not progress)
     return dict(zip(paths, bar))
 
 

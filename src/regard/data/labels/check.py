@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from regard.data.image import read_image
 from regard.data.labels.convert import joints_of
 from regard.data.labels.joints import JOINTS
 from regard.data.labels.labeled import Labels, has_label, read_labels
 from regard.errors import DataError
+from regard.progress import progress_bar
 from regard.structures import Sample
 
 __all__ = ["LabelReport", "check_labels"]
@@ -121,7 +121,7 @@ def check_labels(samples: Sequence[Sample], *, progress: bool = False) -> LabelR
         progress: show a bar.
     """
     report, shares, hits = LabelReport(), [], []
-    for sample in tqdm(samples, "check", unit="photo", disable=not progress):
+    for sample in progress_bar(samples, "check", unit="photo", quiet=not progress, leave=True):
         report.photos += 1
         if not has_label(sample, "mask") and not has_label(sample, "keypoints"):
             continue

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from regard.data.image import read_image
 from regard.data.labels.attach import relative_name
@@ -20,6 +19,7 @@ from regard.data.labels.coco import Outline, Person, check_thresholds, runs_of, 
 from regard.data.labels.joints import PRESENT, VISIBLE, draw_heatmaps, find_peaks
 from regard.data.labels.labeled import Labels, read_labels
 from regard.data.transforms import resize
+from regard.progress import progress_bar
 from regard.storage import write_atomic
 from regard.structures import Sample
 
@@ -58,7 +58,7 @@ def to_coco(
     """
     check_thresholds(visible, present)
     persons: list[tuple[str, Person]] = []
-    for sample in tqdm(samples, "to-coco", unit="photo", disable=not progress):
+    for sample in progress_bar(samples, "to-coco", unit="photo", quiet=not progress, leave=True):
         labels = read_labels(sample)
         if labels.mask is None and labels.joints is None and labels.heatmaps is None:
             continue
@@ -123,7 +123,7 @@ def to_maps(
         StorageError: the disk refused.
     """
     written = 0
-    for sample in tqdm(samples, "to-maps", unit="photo", disable=not progress):
+    for sample in progress_bar(samples, "to-maps", unit="photo", quiet=not progress, leave=True):
         labels, stem = read_labels(sample), sample.path.stem
         if labels.mask is not None:
             write_gray(out / MASKS_FOLDER / sample.path.parent.name / f"{stem}.png", labels.mask)

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from regard.data.image import read_image
 from regard.data.labels.coco import Person, check_thresholds, keypoints_of, write_coco
@@ -35,6 +34,7 @@ from regard.data.transforms import normalize
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError, require
 from regard.fingerprint import file_digest
 from regard.parsing import parse_json
+from regard.progress import progress_bar
 from regard.storage import open_regular, read_regular, write_atomic
 
 __all__ = ["load_mask_model", "load_pose_model", "make_labels"]
@@ -95,7 +95,7 @@ def make_labels(
         with open_regular(diary, "a", encoding="utf-8") as file:
             if file.tell() == 0:
                 file.write(json.dumps({"description": description}) + "\n")
-            for name, photo in tqdm(photos.items(), "label", unit="photo", disable=not progress):
+            for name, photo in progress_bar(photos.items(), "label", unit="photo", quiet=not progress, leave=True):
                 if name in done:
                     continue
                 picture, content = read_image(photo), file_digest(photo)

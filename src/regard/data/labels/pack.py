@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from regard.data.header import kind_of
 from regard.data.image import measure_image, read_bytes
@@ -35,6 +34,7 @@ from regard.data.transforms import resize
 from regard.errors import DataError, StorageError
 from regard.fingerprint import bytes_digest, file_digest, stream_digest
 from regard.parsing import parse_json
+from regard.progress import progress_bar
 from regard.storage import open_regular
 from regard.structures import Sample
 
@@ -249,7 +249,7 @@ def write_pack(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = lay_out(temporary, len(samples), shapes, metadata)
-        for row, sample in enumerate(tqdm(samples, "pack", unit="photo", disable=not progress)):
+        for row, sample in enumerate(progress_bar(samples, "pack", unit="photo", quiet=not progress, leave=True)):
             fill(arrays, row, read_labels(sample), (height, width))
         for array in arrays.values():
             array.flush()
