@@ -105,13 +105,18 @@ class Registry:
 
         Raises:
             UnknownNameError: no such entry.
-            ConfigError: an option the entry's signature does not have.
+            ConfigError: an option the entry's signature does not have, or one is missing that it has no default for.
         """
         known = self.options(name)
         if unknown := next((option for option in options if option not in known), None):
             near = nearest(unknown, known)
             raise ConfigError(f"{self.kind} {name!r} has no option {unknown!r}{near}; its options: {', '.join(known)}")
-        return self.get(name)(*args, **options)
+        entry = self.get(name)
+        given = inspect.signature(entry).bind_partial(*args, **options).arguments
+        if missing := [key for key, p in known.items() if p.default is p.empty and key not in given]:
+            wanted = " and ".join(repr(key) for key in missing)
+            raise ConfigError(f"{self.kind} {name!r} wants the option {wanted}, without a default; give it")
+        return entry(*args, **options)
 
     def options(self, name: str) -> dict[str, inspect.Parameter]:
         """The keyword options of an entry, in the order of its signature."""

@@ -31,6 +31,7 @@ from regard.layers.pyramid import AttentionPyramid
 from regard.layers.self_attention import DeepSelfAttention
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
+from regard.models.answers import weight_of
 from regard.models.backbone import Backbone
 from regard.models.build import start_origin
 from regard.registry import LOSSES
@@ -98,7 +99,7 @@ def output_length(config: Config, model: ReIDModel, name: str) -> int:
     term = config.losses[name]
     model.eval()
     with torch.no_grad():
-        black = torch.zeros(1, 3, config.data.height, config.data.width, device=next(model.parameters()).device)
+        black = torch.zeros(1, 3, config.data.height, config.data.width, device=weight_of(model).device)
         values = Term(name, torch.nn.Identity(), term.on).values(model(black))
     model.train()
     if len(values) > 1 or values[0].ndim != 2:
@@ -180,7 +181,7 @@ def leave_unreached(model: nn.Module, criterion: Criterion, height: int, width: 
         criterion: what its outputs go into; terms of weight 0 reach nothing.
         height, width: of its images, in pixels.
     """
-    device = next(model.parameters()).device
+    device = weight_of(model).device
     with statistics_kept(model):
         output = model.train()(torch.zeros(2, 3, height, width, device=device))
     terms = [term for term in criterion.terms if isinstance(term, Term) and term.weight]

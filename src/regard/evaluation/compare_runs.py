@@ -32,6 +32,7 @@ from regard.fingerprint import bytes_digest, values_digest
 from regard.metrics import RankingReport
 from regard.metrics.significance import intervals, paired_differences, query_scores
 from regard.models import ReIDModel, load
+from regard.models.answers import weight_of
 from regard.models.cost import Cost
 from regard.models.saved import model_folder, weights_digest
 from regard.parsing import parse_json
@@ -154,7 +155,7 @@ def measure_speed(
             break
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             model, height, width = models[name]
-            device = next(model.parameters()).device
+            device = weight_of(model).device
             images = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
             images = images.to(device, memory_format=torch.channels_last)
             begin = _now(device, clock)

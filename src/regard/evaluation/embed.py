@@ -25,6 +25,7 @@ from regard.evaluation.scoring import embedding_options, score_features
 from regard.input_spec import InputSpec
 from regard.metrics import FeatureSet, RankingReport
 from regard.models import ReIDModel
+from regard.models.answers import weight_of
 from regard.precision import Products, resolve_precision
 from regard.progress import progress_bar
 from regard.runtime.fabric import Runtime
@@ -76,7 +77,7 @@ def extract(
     Returns:
         (N, D) float32, not L2-normalized.
     """
-    device = next(model.parameters()).device
+    device = weight_of(model).device
     transform = view_transform(seen, five_crops=five_crops)
     pinned = device.type == "cuda"
     loader = test_loader(samples, transform, batch_size=batch_size, workers=loader_workers(workers), pin_memory=pinned)
@@ -100,7 +101,7 @@ def view_transform(seen: InputSpec, *, five_crops: bool) -> TestTransform:
 
 def embed_batch(model: ReIDModel, images: torch.Tensor, seen: InputSpec, *, five_crops: bool) -> torch.Tensor:
     """Return the mean of the descriptors, (B, D), of the views of (B, 3, H', W') uint8 images."""
-    device = next(model.parameters()).device
+    device = weight_of(model).device
     images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
     images = normalize(images, seen.mean, seen.std)
     return model.embed_views(crops(images, *seen.size) if five_crops else [images], flip=seen.flip)

@@ -32,6 +32,7 @@ from regard.errors import ConfigError
 from regard.evaluation.embed import embed_batch, evaluate_splits, loader_workers, products_of, view_transform
 from regard.evaluation.run import Run
 from regard.metrics.ranking_report import in_words
+from regard.models.answers import weight_of
 from regard.progress import progress_bar
 from regard.structures import Sample, Splits
 from regard.wording import count, table
@@ -314,7 +315,7 @@ def extract_corrupted(
         (N, D) float32 per corruption, in order.
     """
     model, seen, how = run.model, run.input, run.config.eval
-    device = next(model.parameters()).device
+    device = weight_of(model).device
     loader = test_loader(
         samples, view_transform(seen, five_crops=how.five_crops), corruptions=corruptions, batch_size=how.batch_size,
         workers=loader_workers(run.config.data.workers), pin_memory=device.type == "cuda",

@@ -26,6 +26,7 @@ from regard.fingerprint import samples_digest
 from regard.input_spec import InputSpec, known_input
 from regard.metrics import FeatureSet, RankingReport
 from regard.models import ReIDModel, load
+from regard.models.answers import weight_of
 from regard.models.cost import Cost, inference_cost
 from regard.models.model_card import Facts
 from regard.models.saved import (
@@ -189,7 +190,7 @@ class Run:
         if not pictures:
             given = "no list" if alone else "empty"
             raise DataError(f"pictures is {given}, wanted a list of at least one picture: run.batch([PICTURE])")
-        return network_input(pictures, self.input, next(self.model.parameters()).device)
+        return network_input(pictures, self.input, weight_of(self.model).device)
 
     def check_data(self) -> None:
         """Raise ConfigError where nothing says which data set to score on."""

@@ -27,6 +27,7 @@ from regard.input_spec import InputSpec
 from regard.metrics.distance import as_features, check_lengths, pair_distances
 from regard.metrics.pair_sampling import sample_pairs, similarity_of
 from regard.models import ReIDModel, load
+from regard.models.answers import weight_of
 from regard.models.saved import CALIBRATION, as_json, model_folder, sealed, weights_digest
 from regard.places import is_run, run_home
 from regard.precision import Products
@@ -125,7 +126,7 @@ def _embed(picture: np.ndarray, model: ReIDModel, calibration: Calibration) -> T
         )
     seen = InputSpec.from_dict({key: value for key, value in how.items() if key != "five_crops"})
     pixels = torch.from_numpy(np.ascontiguousarray(view_transform(seen, five_crops=how["five_crops"])(picture)))[None]
-    with Products("fp32", next(model.parameters()).device):
+    with Products("fp32", weight_of(model).device):
         return embed_batch(model, pixels, seen, five_crops=how["five_crops"])[0].cpu()
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from regard.models import ReIDModel
+from regard.models.answers import asked
 from regard.models.contract import Attention, Over, evaluating, watched
 
 __all__ = ["Attention", "Over", "attention_of", "holistic_map", "spatial_map"]
@@ -29,7 +30,7 @@ def attention_of(model: ReIDModel, images: Tensor) -> dict[str, Attention]:
         Name -> attention, in the order in which the network computes it.
     """
     with evaluating(model), torch.no_grad():
-        found = model.attention_on(images)
+        found = asked(model, "attention_on", images)
     return found or {"holistic": holistic_map(model, images)}
 
 
@@ -47,7 +48,7 @@ def holistic_map(model: ReIDModel, images: Tensor) -> Attention:
 
     Of a map without negative numbers, as a ResNet's stages return it, that is the mean over channels.
     """
-    layers = model.head_layers()["global"].layers
+    layers = asked(model, "head_layers")["global"].layers
     with watched(dict(enumerate(layers))) as seen, evaluating(model), torch.no_grad():
         model(images)
     mean = torch.stack([x.abs().mean(1) for x in seen.values()]).mean(0)

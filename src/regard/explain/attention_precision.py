@@ -38,6 +38,7 @@ from regard.explain.figures.svg import INK, MUTED, SERIES
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.input_spec import InputSpec
 from regard.models import ReIDModel
+from regard.models.answers import weight_of
 from regard.structures import DISTRACTOR, Sample
 from regard.wording import table
 
@@ -149,7 +150,7 @@ def measure_precision(
     Raises:
         DataError: a picture or mask cannot be read.
     """
-    device = next(model.parameters()).device
+    device = weight_of(model).device
     parts = defaultdict[str, list[np.ndarray]](list)
     for start in range(0, len(pairs), 32):
         batch = pairs[start : start + 32]

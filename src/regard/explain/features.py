@@ -21,6 +21,7 @@ from regard.errors import ConfigError, nearest
 from regard.explain.gradcam import find_layer
 from regard.explain.rounding import varies
 from regard.models import ReIDModel
+from regard.models.answers import asked, refuse
 from regard.models.contract import evaluating, watched
 
 __all__ = ["REDUCTIONS", "feature_maps", "gray_levels", "reduce_channels"]
@@ -43,14 +44,18 @@ def feature_maps(model: ReIDModel, images: Tensor, layers: Sequence[str] | None 
     Raises:
         ConfigError: no such layer, or what it returns is no map.
     """
-    known = model.map_layers()
+    known = asked(model, "map_layers")
     names = list(dict.fromkeys(name for layer in layers or known for name in _expanded(model, layer, known)))
     places = {name: known[name] if name in known else find_layer(model, name) for name in names}
     told = {name: place for name, place in places.items() if isinstance(place, str)}
     hooked = {name: place for name, place in places.items() if not isinstance(place, str)}
     with watched(hooked) as found, evaluating(model), torch.no_grad():
         maps = (model.in_full if told else model)(images).maps
-    found |= {name: maps[place] for name, place in told.items()}
+    for name, place in told.items():
+        if place not in maps:
+            had = f"the maps it gives are {', '.join(maps) or 'none'}"
+            refuse(model, "map_layers", f"names the map {place!r}{nearest(place, maps)}; {had}")
+        found[name] = maps[place]
     for name in names:
         if name not in found or found[name].ndim != 4:
             shape = tuple(found[name].shape) if name in found else "nothing"

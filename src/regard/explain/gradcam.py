@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from regard.errors import ConfigError, nearest
 from regard.explain.rounding import LEVELS, above, alike, rounded_otherwise, summed_otherwise
 from regard.models import ReIDModel
+from regard.models.answers import asked
 from regard.models.contract import Rows, evaluating
 from regard.precision import DIGITS, precision_of
 from regard.structures import Output
@@ -62,7 +63,7 @@ def attention_layers(model: ReIDModel, tap: int | None = -1) -> dict[str, nn.Mod
     Raises:
         ConfigError: there is no such place.
     """
-    places = model.heat_layers()
+    places = asked(model, "heat_layers")
     if tap is None:
         return {f"{place} {name}".strip(): one for place, found in places.items() for name, one in found.items()}
     if not -len(places) <= tap < len(places):

@@ -29,7 +29,9 @@ from regard.explain.gradcam import (
     similarity_cam,
 )
 from regard.models import ReIDModel
+from regard.models.answers import asked, refuse
 from regard.models.contract import HeadLayer, evaluating
+from regard.structures import Output
 
 __all__ = ["ExactCam", "HeadHeat", "PairHeat", "exact_cam", "exact_heads", "head_heat", "pair_heat"]
 
@@ -98,7 +100,7 @@ def pair_heat(
         output = model(pair)
     if heads and not output.features:
         raise ConfigError("the model has no heads, it was stripped; give one that was not, or leave heads out")
-    looked = {name: (vectors, name, _head(model, name)) for name, vectors in output.features.items()}
+    looked = {name: (vectors, name, _head(model, name, output)) for name, vectors in output.features.items()}
     if not heads:
         layers = attention_layers(model, tap).items()
         looked = {name: (output.embedding, None, HeadLayer((layer,))) for name, layer in layers}
@@ -127,14 +129,15 @@ def head_heat(
         ConfigError: the model has no classifiers (it was stripped), or not that head or label.
     """
     with evaluating(model), torch.no_grad():
-        logits = model(images).logits
+        output = model(images)
+    logits = output.logits
     known = ", ".join(logits) or "none, it was stripped"
     found: dict[str, HeadHeat] = {}
     for name in heads or list(logits) or [""]:
         if name not in logits:
             raise ConfigError(f"the model has no classifier {name!r}{nearest(name, logits)}; it has: {known}")
         labels = logits[name].argmax(1) if label is None else torch.full((len(images),), label)
-        head = _head(model, name)
+        head = _head(model, name, output)
         exact = head.linear and name in exact_heads(model)
         if exact:
             maps = exact_cam(model, images, labels, name).maps
@@ -151,7 +154,7 @@ def head_heat(
 
 def exact_heads(model: ReIDModel) -> dict[str, Layer]:
     """The heads that are linear in a map, and the layer that returns it; empty where there is none."""
-    return {name: head.layers for name, head in model.head_layers().items() if head.linear}
+    return {name: head.layers for name, head in asked(model, "head_layers").items() if head.linear}
 
 
 def exact_cam(model: ReIDModel, images: Tensor, labels: Tensor, head: str | None = None) -> ExactCam:
@@ -181,7 +184,13 @@ def exact_cam(model: ReIDModel, images: Tensor, labels: Tensor, head: str | None
     return ExactCam(*(x.cpu().numpy() for x in (maps, offset, scores)))
 
 
-def _head(model: ReIDModel, name: str) -> HeadLayer:
-    """What a head looks at."""
-    heads = model.head_layers()
+def _head(model: ReIDModel, name: str, output: Output) -> HeadLayer:
+    """What a head of an output looks at."""
+    heads, known = asked(model, "head_layers"), ["global", *output.features, *output.logits]
+    if output.logits and (unknown := next((head for head in heads if head not in known), None)) is not None:
+        refuse(
+            model,
+            "head_layers",
+            f"names a head {unknown!r}{nearest(unknown, known)}; it has: {', '.join(dict.fromkeys(known))}",
+        )
     return heads.get(name, heads["global"])

@@ -25,6 +25,7 @@ from regard.data.transforms import affine
 from regard.errors import ConfigError
 from regard.input_spec import InputSpec
 from regard.models import ReIDModel
+from regard.models.answers import weight_of
 from regard.models.saved import model_config
 
 __all__ = ["Descriptor", "fold_norms", "one_line", "optimize_for_inference", "program_module", "trace"]
@@ -47,7 +48,7 @@ class Descriptor(nn.Module):
     def __init__(self, model: ReIDModel):
         super().__init__()
         self.model = copy.deepcopy(model).strip().eval()
-        weight = next(model.parameters())
+        weight = weight_of(model)
         seen = model.input or InputSpec()
         for name, value in zip(("scale", "shift"), affine(seen.mean, seen.std, weight.device)):
             self.register_buffer(name, value.clone().to(weight.dtype))

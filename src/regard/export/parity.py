@@ -16,6 +16,7 @@ from regard.data.transforms import normalize
 from regard.errors import CheckpointError
 from regard.input_spec import InputSpec
 from regard.models import ReIDModel
+from regard.models.answers import weight_of
 
 __all__ = ["BATCHES", "TOLERANCE", "Parity", "check_parity", "made_pictures", "measure_parity", "reference"]
 
@@ -70,7 +71,7 @@ def made_pictures(height: int, width: int, count: int = 32, seed: int = 0) -> np
 
 def reference(model: ReIDModel, pictures: np.ndarray) -> np.ndarray:
     """Descriptors (N, D) by the network as it is: pictures (N, H, W, 3) uint8, in small batches, in float32."""
-    device, seen = next(model.parameters()).device, model.input or InputSpec()
+    device, seen = weight_of(model).device, model.input or InputSpec()
     parts = [
         model.embed(normalize(torch.from_numpy(part).to(device).permute(0, 3, 1, 2), seen.mean, seen.std))
         for part in np.array_split(pictures, max(1, len(pictures) // 8))

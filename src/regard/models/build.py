@@ -76,14 +76,32 @@ def create_model(name: str, num_ids: int, *, pretrained: bool | str | Path = Fal
     folder = None if isinstance(start, bool) else _start_folder(start)
     if folder is None:
         given = {"pretrained": pretrained if isinstance(pretrained, str) else start} if pretrained else {}
-        model = MODELS.create(name, num_ids=num_ids, **given, **options)
-        check_kind(f"model {name!r}", model, ReIDModel, "a network that is a regard.ReIDModel")
+        model = _built(name, num_ids=num_ids, **given, **options)
         model.origin = start_origin(pretrained, model.options)
         return model
-    model = MODELS.create(name, num_ids=num_ids, **options)
+    model = _built(name, num_ids=num_ids, **options)
     model.start_report, model.origin = _take_weights(model, folder), start_origin(pretrained, model.options)
     if "input" not in vars(model):
         model.input = saved_input(folder)
+    return model
+
+
+def _built(name: str, /, **options: Any) -> ReIDModel:
+    """The network of that name, where it is one.
+
+    Raises:
+        ConfigError: the options do not fit, or what the name stands for makes no network that follows the contract.
+    """
+    unmade = f"model {name!r} does not call super().__init__(num_ids, embed_dim) first; see docs/how-to/extending.md"
+    try:
+        model = MODELS.create(name, **options)
+    except AttributeError as error:
+        if "before Module.__init__() call" not in str(error):
+            raise
+        raise ConfigError(unmade) from error
+    check_kind(f"model {name!r}", model, ReIDModel, "a network that is a regard.ReIDModel")
+    if not {"num_ids", "embed_dim", "stripped", "_modules"} <= vars(model).keys():
+        raise ConfigError(unmade)
     return model
 
 
@@ -127,7 +145,7 @@ def from_config(config: Mapping[str, Any], source: str = "the model's descriptio
         ) from error
     load_plugin_of(config, source)
     try:
-        model = MODELS.create(name, num_ids=num_ids, **options)
+        model = _built(name, num_ids=num_ids, **options)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(
             f"{source} describes a model that regard {__version__} cannot build "

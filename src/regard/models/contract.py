@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -25,6 +25,17 @@ from regard.data.transforms import Color, network_input
 from regard.errors import ConfigError, DataError, is_whole
 from regard.input_spec import known_input
 from regard.models import hub
+from regard.models.answers import (
+    Attention,
+    HeadLayer,
+    Over,
+    Rows,
+    asked,
+    check_embedding,
+    check_output,
+    refuse,
+    weight_of,
+)  # fmt: skip
 from regard.models.backbone import Backbone, tap
 from regard.models.importers.translation import ImportReport
 from regard.models.saved import Described, save
@@ -41,11 +52,6 @@ NOT_OPTIONS = frozenset({"num_ids", "pretrained"})
 """Constructor arguments that are not part of the architecture's description: the size of the label set is recorded
 beside the options, and where the first weights came from no longer matters once there are others."""
 
-Over = Literal["positions", "channels", "strips", "mixing", "points"]
-
-Rows = Callable[[int], slice]
-"""From the height of a map to the rows of it that count."""
-
 GATE = "gate of each channel"
 
 STAGE = re.compile(r"^backbone\.stages\.(\d+)$")
@@ -55,43 +61,6 @@ PROBE = (256, 128)
 
 FLAT = 1e-3
 """Spread over positions, as a share of the mean, below which a gate is the same at all of them."""
-
-
-class Attention(NamedTuple):
-    """One thing a network says about what matters in a picture.
-
-    Attributes:
-        values: float32; (B, h, w) over positions, (B, C) over channels, (B, C, h) over strips (one number for each
-            channel and row of the map), (B, C, C) for mixing (row c says what goes into channel c, and sums to 1),
-            (B, J, 3) for points: x and y as fractions of the picture, and the height of the peak.
-        over: which of these it is.
-        meaning: what the numbers are, in a few words.
-    """
-
-    values: np.ndarray
-    over: Over
-    meaning: str
-
-    @classmethod
-    def of(cls, values: Tensor, over: Over, meaning: str) -> Self:
-        """The same from a tensor."""
-        return cls(values.detach().float().cpu().numpy(), over, meaning)
-
-
-class HeadLayer(NamedTuple):
-    """What one head of a network looks at.
-
-    Attributes:
-        layers: the last ones with positions on the way to it; several lie side by side, none seeing another's map.
-        rows: those it pools; None for the whole map.
-        linear: whether its scores are linear in that map, in evaluation.
-        levels: further layers to look at on the way to it, by name.
-    """
-
-    layers: tuple[nn.Module, ...]
-    rows: Rows | None = None
-    linear: bool = False
-    levels: Mapping[str, nn.Module] = {}
 
 
 def gate_attention(gate: Tensor, meaning: str = GATE) -> Attention:
@@ -182,7 +151,7 @@ class ReIDModel(Described):
         start_report: what was taken over, where the model started from another's weights.
 
     Raises:
-        ConfigError: ``num_ids`` is not a positive number.
+        ConfigError: ``num_ids`` or ``embed_dim`` is not a positive number.
     """
 
     published_whole: ClassVar[bool] = False
@@ -204,13 +173,26 @@ class ReIDModel(Described):
         super().__init__()
         if not is_whole(num_ids) or not 1 <= num_ids <= MOST_IDS:
             raise ConfigError(f"num_ids is {num_ids!r}, wanted 1 to {MOST_IDS:,} identities; give the training set's")
+        if type(embed_dim) is bool or not hasattr(embed_dim, "__index__") or embed_dim < 1:
+            raise ConfigError(f"embed_dim is {embed_dim!r}, wanted the length of the embedding, 1 or more")
         self.num_ids = num_ids
         self.embed_dim = embed_dim
         self.stripped = False
 
+    def __call__(self, images: Tensor) -> Output:
+        """What :meth:`forward` returns, checked.
+
+        Raises:
+            ConfigError: that is no :class:`Output` of these images.
+        """
+        output = super().__call__(images)
+        if not torch.compiler.is_compiling():
+            check_output(self, output, len(images))
+        return output
+
     def forward(self, images: Tensor) -> Output:
         """Everything the network has to say about images (B, 3, H, W), in training and in evaluation alike."""
-        raise NotImplementedError
+        refuse(self, "forward", "is not there, wanted a forward(images) that returns an Output")
 
     def in_full(self, images: Tensor) -> Output:
         """The answer of :meth:`forward` by the products that the paper writes, where a cheaper exact form is used.
@@ -225,7 +207,7 @@ class ReIDModel(Described):
         Always in evaluation mode and without gradient; every submodule's mode is restored.
         """
         with evaluating(self), torch.no_grad():
-            return self._descriptor(images).float()
+            return check_embedding(self, self._descriptor(images), len(images), "_descriptor").float()
 
     def embed_views(self, views: Sequence[Tensor], *, flip: bool) -> Tensor:
         """Return the mean of the descriptors of several views of the same pictures.
@@ -238,7 +220,8 @@ class ReIDModel(Described):
             (B, D) float32, before any L2 normalization.
         """
         mirrored = [view.flip(3) for view in views] if flip else []
-        return torch.stack([self.embed(view) for view in (*views, *mirrored)]).mean(0)
+        found = [check_embedding(self, self.embed(view), len(view), "embed") for view in (*views, *mirrored)]
+        return torch.stack(found).mean(0)
 
     def embed_pictures(self, pictures: Iterable[Picture], *, batch_size: int = 32, color: Color = "rgb") -> np.ndarray:
         """Return the descriptors of pictures, as ``regard embed`` stores them.
@@ -266,7 +249,7 @@ class ReIDModel(Described):
         seen, given = known_input(self.input, whose="the model"), list_pictures(pictures)
         if type(batch_size) is not int or batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size!r}, wanted 1 or more pictures at a time")
-        weight = next(self.parameters())
+        weight = weight_of(self)
         rows = [np.empty((0, self.embed_dim), np.float32)]
         for start in range(0, len(given), batch_size):
             images = network_input(given[start : start + batch_size], seen, weight.device, color).to(weight.dtype)
@@ -304,15 +287,17 @@ class ReIDModel(Described):
         All of them are on the way to the embedding; attention that only training needs is none. The last place is
         looked at unless another is asked for. A network with one place alone leaves its name empty.
         """
-        return {"": {"last stage": self.head_layers()["global"].layers[-1]}}
+        return {"": {"last stage": asked(self, "head_layers")["global"].layers[-1]}}
 
     def head_layers(self) -> dict[str, HeadLayer]:
         """What each head looks at, by its name in ``Output.features`` and ``Output.logits``.
 
         ``"global"``, which is always there, stands for the embedding and for every head that is not named.
         """
-        *_, last = (layer for layer in self.map_layers().values() if isinstance(layer, nn.Module))
-        return {"global": HeadLayer((last,))}
+        layers = [layer for layer in asked(self, "map_layers").values() if isinstance(layer, nn.Module)]
+        if not layers:
+            refuse(self, "map_layers", "names no layer but only maps, so say in head_layers() what is pooled")
+        return {"global": HeadLayer((layers[-1],))}
 
     def strip(self) -> Self:
         """Remove, in place, what only training needs; descriptors stay the same to the bit, logits become empty."""
@@ -390,7 +375,7 @@ def _find_maps(model: ReIDModel) -> dict[str, nn.Module]:
     """
     modules = {path: one for path, one in model.named_modules() if path and not isinstance(one, Backbone)}
     with evaluating(model), torch.inference_mode(False), torch.enable_grad():
-        image = next(model.parameters()).new_zeros(1, 3, *(model.input.size if model.input else PROBE))
+        image = weight_of(model).new_zeros(1, 3, *(model.input.size if model.input else PROBE))
         with watched(modules, copied=False) as seen:
             answer = model(image.requires_grad_()).embedding.sum()
         maps = {path: x for path, x in seen.items() if x.ndim == 4 and x.shape[2] * x.shape[3] > 1 and x.requires_grad}

@@ -35,6 +35,7 @@ from regard.explain.heads import pair_heat
 from regard.metrics import evaluate_camera_pairs, rank
 from regard.metrics.pair_sampling import sample_pairs
 from regard.metrics.ranking_report import option_lines
+from regard.models.answers import asked, weight_of
 from regard.models.build import from_config
 from regard.models.saved import WEIGHTS, model_config, model_folder
 from regard.places import run_home
@@ -263,7 +264,7 @@ class Finder:
 
     def _correlation(self, run: Run) -> dict[str, Correlation]:
         """Of the first picture, before and after the first and the last attention; of the last map without any."""
-        names = list(run.model.map_layers())
+        names = list(asked(run.model, "map_layers"))
         stems = [name.removesuffix(".before") for name in names if name.endswith(".before")]
         layers = [f"{stem}.{side}" for stem in dict.fromkeys(stems[:1] + stems[-1:]) for side in ("before", "after")]
         maps = feature_maps(run.model, run.batch(self._paths()[:1]), layers or names[-1:])
@@ -277,7 +278,7 @@ class Finder:
         pids = np.array([sample.pid for sample, _ in pairs])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            untrained = from_config(model_config(run.model)).to(next(run.model.parameters()).device)
+            untrained = from_config(model_config(run.model)).to(weight_of(run.model).device)
         after, before = (measure_precision(model, pairs, run.input) for model in (run.model, untrained))
         return [precision_row(run.label, name, before, after, pids) for name in after if name != "chance"]
 
