@@ -72,8 +72,16 @@ class InputSpec:
         return self.height, self.width
 
     def resized(self, size: tuple[int, int] | None) -> InputSpec:
-        """The same with another height and width, where they are given."""
-        return self if size is None else replace(self, height=size[0], width=size[1])
+        """The same with another height and width, where they are given.
+
+        Raises:
+            ConfigError: they are no two numbers of pixels.
+        """
+        if size is None:
+            return self
+        if isinstance(size, str | bytes) or not isinstance(size, Sequence) or len(size) != 2:
+            raise ConfigError(f"size is {size!r:.90}, wanted height and width in pixels: (256, 128)")
+        return replace(self, height=size[0], width=size[1])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -15,12 +15,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from regard.errors import StorageError
+from regard.errors import ConfigError, StorageError, check_kind
 
 __all__ = [
-    "check_text", "check_writable", "encode_text", "open_regular", "plain_text", "read_regular", "write_atomic",
-    "write_together",
+    "as_path", "check_text", "check_writable", "encode_text", "open_regular", "plain_text", "read_regular",
+    "write_atomic", "write_together",
 ]  # fmt: skip
+
+
+def as_path(name: str, value: object, wanted: str) -> Path:
+    """The path that an argument is: a text that is not empty, or whatever stands for a path, as an opened run does.
+
+    Args:
+        name: of the argument.
+        value: what was given for it.
+        wanted: what it has to be, in words.
+
+    Raises:
+        ConfigError: it is no path.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    check_kind(name, text, str, wanted)
+    if not str(text).strip():
+        raise ConfigError(f"{name} is {text!r}, wanted {wanted}; '.' is the current folder")
+    return Path(str(text))
 
 
 def check_writable(path: Path | str, *, folder: bool = False) -> None:

@@ -22,8 +22,8 @@ from regard.errors import CheckpointError, ConfigError, StorageError
 from regard.evaluation.epochs import find_checkpoints, score_epochs
 from regard.evaluation.evaluate import evaluate_on
 from regard.evaluation.run import open_run
+from regard.places import run_home
 from regard.recipes import read_recipe
-from regard.run_folder.folders import run_home
 
 
 @pytest.fixture(scope="module")

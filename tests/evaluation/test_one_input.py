@@ -21,7 +21,7 @@ from regard.data.image import read_image
 from regard.errors import CheckpointError, ConfigError, DataError, RegardError
 from regard.evaluation.run import Run, open_run
 from regard.export import open_engine
-from regard.export.exporting import export_run, resized
+from regard.export.exporting import export_run, exports_folder, resized
 from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery
 from regard.gallery.ingest import embed_sources
@@ -29,6 +29,7 @@ from regard.gallery.inputs import list_sources
 from regard.gallery.record import record_id
 from regard.models.importers.released import IMPORTERS
 from regard.models.saved import saved_input
+from regard.recipes import read_recipe
 from regard.registry import MODELS
 from regard.service.feedback import Marks
 from regard.service.state import Searcher, ServiceState
@@ -168,6 +169,7 @@ def run(tmp_path) -> Path:
     (tmp_path / "run" / "config.yaml").write_text(
         "data: {height: 64, width: 48, interpolation: bicubic}\neval: {flip: false}\n"
     )
+    (tmp_path / "run" / "metrics.jsonl").touch()
     return tmp_path / "run"
 
 
@@ -194,6 +196,47 @@ def test_a_folder_of_before_learns_from_its_run_once(run, tmp_path, picture):
     for wrong in (lambda: model.save(run / "best"), lambda: model.embed_pictures([picture])):
         with pytest.raises(ConfigError, match=r"model.input is \(40, 20\), wanted regard.InputSpec"):
             wrong()
+
+
+@pytest.mark.slow
+def test_settings_of_another_tool_are_not_those_of_a_run(tmp_path):
+    """And a run says nothing of a model that lies in it under a name that no training gives."""
+    model = regard.create_model("baseline", 3, backbone=TINY)
+    others = ["seed: 3", "data: {height: 10, width: 10, interpolation: bilinear}\n", "data: ["]
+    for name in ("mine", "final", "epochs/0001"):
+        model.save(tmp_path / name)
+        before = (tmp_path / name / "config.json").read_bytes()
+        for text in others:
+            (tmp_path / "config.yaml").write_text(text)
+            opened = open_run(tmp_path / name)
+            assert (saved_input(tmp_path / name), opened.input, opened.own) == (model.input, model.input, None)
+            assert exports_folder(tmp_path / name) == tmp_path / name / "exports"
+        assert before == (tmp_path / name / "config.json").read_bytes()
+    assert regard.load(tmp_path / "final").input == regard.InputSpec()
+    settings = read_recipe("baseline_market1501").config(["data.height=64", "data.width=48"]).to_yaml()
+    (tmp_path / "config.yaml").write_text(settings)  # whole settings are a run's, whatever else was left out of a copy
+    assert regard.load(tmp_path / "final").input.size == (64, 48)
+    assert regard.load(tmp_path / "mine").input == regard.InputSpec()
+    assert open_run(tmp_path / "mine").own is None
+    assert exports_folder(tmp_path / "final") == tmp_path / "exports"
+
+
+def test_a_run_stands_for_its_folder(run, picture):
+    config = read_recipe("baseline_market1501").config(
+        ["data.height=64", "data.width=48", "data.interpolation=bicubic", "eval.flip=false", "data.root=/there"]
+    )
+    (run / "config.yaml").write_text(config.to_yaml())
+    opened = open_run(run)
+    assert repr(opened) == f"Run('run', folder={str(run)!r}, data='{config.data.name} in /there')"
+    assert regard.load(opened).input == open_run(opened).input == OF_THE_RUN
+    with pytest.raises(CheckpointError, match="not calibrated"):
+        regard.verify(picture, picture, opened)
+    for wrong in ([], None, picture, str(picture)):
+        with pytest.raises(DataError, match="wanted a list of at least one picture"):
+            opened.batch(wrong)  # pyright: ignore[reportArgumentType]
+    assert opened.batch([picture]).shape == (1, 3, 64, 48)
+    with pytest.raises(ConfigError, match=r"^changes: eval\.rerank: got 7"):
+        open_run(run, changes={"rerank": 7})
 
 
 def test_where_nothing_says_the_size_every_verb_asks_for_it(run, tmp_path, picture, capsys, market):

@@ -98,8 +98,10 @@ def test_an_opened_run_has_everything_of_it(folder, shelf, tmp_path):
         ranking.plot(run.splits, queries=[99])
     with pytest.raises(ConfigError, match="is no picture of the data set; pass the data set that was ranked"):
         ranking.plot(regard.open_run(folder, "viper", shelf))
-    with pytest.raises(ConfigError, match="got split 'test', wanted one of: query, gallery, train"):
+    with pytest.raises(ConfigError, match="split is 'test', wanted one of: query, gallery, train"):
         run.features("test")
+    with pytest.raises(ConfigError, match=r"split is \['query'\], wanted one of"):
+        run.features(["query"])  # pyright: ignore[reportArgumentType]
 
 
 def test_the_table_has_every_data_set_and_the_mean_of_the_targets(folder):

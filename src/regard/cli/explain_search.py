@@ -13,13 +13,14 @@ from regard.evaluation.scoring import further_figures
 from regard.explain.figures.draw import FONT
 from regard.explain.figures.svg import INK, Chart, text_width
 from regard.metrics.pair_sampling import sample_pairs
+from regard.places import run_home
 from regard.report.answers import run_answers, run_lists
 from regard.report.camera_pairs import camera_pair_table
 from regard.report.charts import PairHistogram, cmc_chart, histogram_chart, pair_histogram
 from regard.report.learning import training_charts
 from regard.report.ranked import find_queries, hardest, random_queries, titled_queries
 from regard.report.ranked_figure import ranked_figure
-from regard.run_folder.folders import read_history, run_home
+from regard.run_folder.folders import read_history
 from regard.wording import file_name
 
 __all__ = ["cameras", "curves", "ranked"]

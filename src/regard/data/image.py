@@ -22,6 +22,7 @@ import struct
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,8 @@ def read_picture(picture: Picture, name: str = "the picture") -> np.ndarray:
     Raises:
         DataError: it is none of these, or cannot be read.
     """
-    if isinstance(picture, str | Path):
-        return read_image(picture)
+    if isinstance(picture, str | PathLike):
+        return read_image(Path(picture))
     if isinstance(picture, Image.Image):
         check_size(picture.height, picture.width, name)
         with told(name):
@@ -141,7 +142,7 @@ def list_pictures(pictures: Any) -> list[Picture]:
     Raises:
         DataError: it is one picture, or no list of anything.
     """
-    one = isinstance(pictures, str | Path | Image.Image) or (isinstance(pictures, np.ndarray) and pictures.ndim < 4)
+    one = isinstance(pictures, str | PathLike | Image.Image) or (isinstance(pictures, np.ndarray) and pictures.ndim < 4)
     if one or isinstance(pictures, bytes) or not isinstance(pictures, Iterable):
         given = "one picture" if one else type(pictures).__name__
         raise DataError(f"got {given}, wanted a list of pictures; put it in [ ]")

@@ -30,8 +30,8 @@ from regard.engine.training_state import TrainingState
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
 from regard.evaluation.embed import evaluate_splits
 from regard.fingerprint import file_digest
+from regard.places import EPOCHS
 from regard.registry import DATASETS
-from regard.run_folder.folders import EPOCHS
 from regard.run_folder.saved_state import LAST, PREVIOUS, Progress
 from regard.structures import Sample, Splits
 

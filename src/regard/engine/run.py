@@ -41,14 +41,14 @@ from regard.run_folder.opened_data import open_data
 from regard.run_folder.origin import keep_recipe, resolve
 from regard.run_folder.saved_state import Saved, has_state, read_saved
 from regard.runtime.fabric import Runtime
-from regard.storage import check_text, encode_text, write_atomic
+from regard.storage import as_path, check_text, encode_text, write_atomic
 from regard.structures import Splits
 
 __all__ = ["resume_run", "standing", "start_run", "train"]
 
 
 def train(
-    recipe: str | Path | Config | Mapping[str, Any],
+    recipe: str | PathLike[str] | Config | Mapping[str, Any],
     *,
     folder: str | PathLike[str] | None = None,
     go_on: bool = False,
@@ -75,15 +75,17 @@ def train(
             another run.
         DataError: the data set is not there, not complete, or for testing only.
     """
+    place = None if folder is None else as_path("folder", folder, "a folder to keep the run in")
     if not isinstance(recipe, Config | Mapping):
-        name, config, origin, lines = resolve(str(recipe), overrides)
-        folder = Path("runs") / name if folder is None else folder
-    elif folder is None:
+        path = as_path("recipe", recipe, "the name of a system or of a recipe, a YAML file, or settings")
+        name, config, origin, lines = resolve(recipe if isinstance(recipe, str) else str(path), overrides)
+        place = place or Path("runs") / name
+    elif place is None:
         raise ConfigError("settings have no name to call their run by; give folder=")
     else:
         settings = recipe.to_dict() if isinstance(recipe, Config) else recipe
         config, origin, lines = load_config(settings, overrides, source="settings"), None, ()
-    place = Path(folder).expanduser()
+    place = place.expanduser()
     model = start_run(config, place, quiet=quiet, go_on=go_on, about=lines, recipe=origin)
     run = open_run(place, quiet=quiet)
     run.model = model
@@ -124,7 +126,8 @@ def start_run(
         kind = runtime.broadcast(standing(folder))
         if kind == "run" and not go_on:
             raise ConfigError(
-                f"{folder} holds a run already; go on with it (--resume {folder}), or name another folder with -o"
+                f"{folder} holds a run already; go on with it (--resume {folder}, from Python go_on=True), or name "
+                "another folder (-o, folder=)"
             )
         if kind == "run":
             saved = read_saved(folder)
@@ -199,7 +202,9 @@ def _train(
     except (RuntimeError, MemoryError) as error:
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
             raise
-        saved = "what was saved last goes on with --resume" if has_state(folder) else "nothing was saved yet"
+        saved = (
+            "what was saved last goes on with --resume, or go_on=True" if has_state(folder) else "nothing was saved yet"
+        )
         raise ConfigError(
             f"memory ran out while training; set train.checkpointing=true, train.accumulate=2 or a smaller "
             f"data.ids_per_batch ({saved}; of these only train.checkpointing may change then)"

@@ -37,7 +37,7 @@ from regard.evaluation.embed import embed_run, run_input, run_options
 from regard.evaluation.scoring import score_features, with_options
 from regard.models import ReIDModel
 from regard.models.saved import WEIGHTS
-from regard.run_folder.folders import EPOCHS
+from regard.places import EPOCHS
 from regard.run_folder.saved_state import PICTURES, Progress, Saved, keep_good_one
 from regard.runtime.fabric import Network, Runtime
 from regard.storage import encode_text, write_atomic

@@ -36,7 +36,7 @@ from regard.models.answers import weight_of
 from regard.models.cost import Cost
 from regard.models.saved import model_folder, weights_digest
 from regard.parsing import parse_json
-from regard.run_folder.folders import run_home
+from regard.places import run_home
 from regard.storage import read_regular, write_atomic
 from regard.structures import Splits
 from regard.wording import count
@@ -88,6 +88,7 @@ def compare_runs(
         DataError: a data set that is not there or not complete.
     """
     runs = open_runs(folders, name, root, {"ap": "step"} | dict(changes or {}), baseline=baseline, quiet=quiet)
+    baseline = None if baseline is None else Path(baseline)
     read: dict[tuple[Any, ...], Run] = {}
     scores: dict[str, tuple[RankingReport, Cost]] = {}
     for run in runs:

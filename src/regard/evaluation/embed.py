@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from regard.data.image import read_image
 from regard.data.labels import read_labels
 from regard.data.loaders import test_loader
 from regard.data.transforms import TestTransform, normalize, resize
-from regard.errors import ConfigError, DataError
+from regard.errors import DataError, check_choice
 from regard.evaluation.scoring import embedding_options, score_features
 from regard.input_spec import InputSpec
 from regard.metrics import FeatureSet, RankingReport
@@ -186,8 +186,7 @@ def samples_of(splits: Splits, split: SplitName) -> list[Sample]:
         ConfigError: there is no such split.
         DataError: it is empty.
     """
-    if split not in get_args(SplitName):
-        raise ConfigError(f"got split {split!r}, wanted one of: {', '.join(get_args(SplitName))}")
+    check_choice("split", split, SplitName)
     samples: list[Sample] = getattr(splits, split)
     if not samples:
         raise DataError(f"the {split} of {splits.root} is empty, so there is nothing to evaluate; add images to it")

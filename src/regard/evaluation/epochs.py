@@ -22,7 +22,8 @@ from regard.metrics.average_precision import RANKS
 from regard.metrics.ranking_report import in_words
 from regard.models.saved import WEIGHTS, as_json
 from regard.parsing import parse_json
-from regard.run_folder.folders import EPOCHS, own_config
+from regard.places import EPOCHS
+from regard.run_folder.folders import own_config
 from regard.run_folder.saved_state import read_saved
 from regard.runtime.fabric import Runtime
 from regard.storage import check_writable, read_regular, write_atomic

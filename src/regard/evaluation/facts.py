@@ -15,7 +15,8 @@ from regard.evaluation.embed import SplitName
 from regard.metrics import FeatureSet, RankingReport
 from regard.metrics.significance import intervals, query_scores
 from regard.models.model_card import Facts, Score
-from regard.run_folder.folders import own_config, read_history, run_home
+from regard.places import run_home
+from regard.run_folder.folders import own_config, read_history
 from regard.run_folder.origin import read_origin
 from regard.structures import Splits
 

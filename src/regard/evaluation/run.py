@@ -6,17 +6,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from regard.config import Config, load_config
+from regard.data.image import Picture
 from regard.data.transforms import network_input
-from regard.errors import ConfigError
+from regard.errors import ConfigError, DataError, check_choice, check_kind
 from regard.evaluation.embed import SplitName, embed_split, run_input, run_options
 from regard.evaluation.facts import gather_facts
 from regard.evaluation.scoring import score_features, with_options
@@ -28,6 +30,7 @@ from regard.models.answers import weight_of
 from regard.models.cost import Cost, inference_cost
 from regard.models.model_card import Facts
 from regard.models.saved import (
+    MODEL_WANTED,
     model_config,
     model_folder,
     saved_input,
@@ -35,18 +38,19 @@ from regard.models.saved import (
     was_imported,
     weights_digest,
 )
-from regard.run_folder.folders import own_config, run_home
+from regard.places import run_home
+from regard.run_folder.folders import own_config
 from regard.run_folder.opened_data import open_data, tested_on
 from regard.run_folder.origin import recipe_for
 from regard.runtime.fabric import Runtime
-from regard.storage import check_text, plain_text
+from regard.storage import as_path, check_text, plain_text
 from regard.structures import Splits
 from regard.wording import distinct, file_name
 
 __all__ = ["Run", "fingerprint", "open_run", "open_runs", "run_labels"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Run:
     """An opened run folder or model folder; see :func:`open_run`.
 
@@ -69,6 +73,13 @@ class Run:
     def __fspath__(self) -> str:
         """Return the folder, so that a run stands for it wherever a path is taken."""
         return str(self.folder)
+
+    def __repr__(self) -> str:
+        """What it is called, where it lies, and what it is scored on."""
+        splits, data = vars(self).get("splits"), self.config.data
+        named = " in ".join(str(each) for each in (data.name, data.root) if each is not None)
+        shown = str(splits) if splits else named or None
+        return f"Run({self.label!r}, folder={str(self.folder)!r}, data={shown!r})"
 
     @classmethod
     def of(cls, model: ReIDModel, splits: Splits, config: Config, label: str = "", *, quiet: bool = False) -> Run:
@@ -126,6 +137,7 @@ class Run:
             ConfigError: there is no such split, or nothing says which data set.
             DataError: the data set is not there, or the split is empty.
         """
+        check_choice("split", split, SplitName)
         if split not in self._features:
             self._features[split] = embed_split(
                 self.model, self.splits, split, self.config, self.runtime, quiet=self.quiet
@@ -167,8 +179,17 @@ class Run:
         other.folder, other.own, other.runtime = self.folder, self.own, self.runtime
         return other
 
-    def batch(self, pictures: Sequence[Path]) -> Tensor:
-        """Pictures as the network takes them, (B, 3, H, W)."""
+    def batch(self, pictures: Sequence[Picture]) -> Tensor:
+        """Pictures as the network takes them, (B, 3, H, W).
+
+        Raises:
+            DataError: there is none, one is given alone, or one cannot be read.
+        """
+        alone = isinstance(pictures, str | bytes | PathLike) or not isinstance(pictures, Iterable)
+        pictures = [] if alone else list(pictures)
+        if not pictures:
+            given = "no list" if alone else "empty"
+            raise DataError(f"pictures is {given}, wanted a list of at least one picture: run.batch([PICTURE])")
         return network_input(pictures, self.input, weight_of(self.model).device)
 
     def check_data(self) -> None:
@@ -183,9 +204,9 @@ class Run:
 
 
 def open_run(
-    folder: Path | str,
+    folder: str | PathLike[str],
     name: str | None = None,
-    root: Path | str | None = None,
+    root: str | PathLike[str] | None = None,
     changes: Mapping[str, Any] | None = None,
     *,
     size: tuple[int, int] | None = None,
@@ -209,8 +230,10 @@ def open_run(
         CheckpointError: no such run and no such model.
         ConfigError: a setting is wrong.
     """
-    folder = Path(folder)
+    folder = as_path("folder", folder, MODEL_WANTED)
+    root = None if root is None else as_path("root", root, "the folder of a data set, or None")
     check_text(folder)
+    check_kind("changes", changes, (Mapping, type(None)), 'settings of the eval section: {"rerank": True}')
     place, own = model_folder(folder), own_config(folder)
     tree = (own or recipe_for(saved_system(place)).config()).to_dict()
     data, seen = tree["data"], known_input(saved_input(place), size, folder)
@@ -221,7 +244,8 @@ def open_run(
     data["name"] = name if name or root or own is None else tested_on(own)
     data["root"] = str(root) if root else None if own is None else data["root"]
     data["train"], data["labels"], data["val_ids"] = [], [], None  # only what is tested on is read
-    return Run(folder, label or next(iter(run_labels([folder]))), load_config(tree), own, quiet)
+    source = "changes" if changes else str(folder)
+    return Run(folder, label or next(iter(run_labels([folder]))), load_config(tree, source=source), own, quiet)
 
 
 def open_runs(
@@ -240,6 +264,8 @@ def run_labels(folders: Sequence[Path], baseline: Path | None = None) -> dict[st
     """
     if not folders:
         raise ConfigError("there is no run to compare; give one or more run folders")
+    folders = [as_path("folder", folder, MODEL_WANTED) for folder in folders]
+    baseline = None if baseline is None else as_path("baseline", baseline, MODEL_WANTED)
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ConfigError(f"a run is given twice among {', '.join(map(str, folders))}; give each once")
     if baseline is not None and baseline not in folders:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +29,8 @@ from regard.metrics.pair_sampling import sample_pairs, similarity_of
 from regard.models import ReIDModel, load
 from regard.models.answers import weight_of
 from regard.models.saved import CALIBRATION, as_json, model_folder, sealed, weights_digest
+from regard.places import is_run, run_home
 from regard.precision import Products
-from regard.run_folder.folders import run_home
 from regard.run_folder.opened_data import CROWD
 from regard.storage import write_atomic
 from regard.structures import Splits
@@ -56,7 +57,7 @@ class Verdict(NamedTuple):
 def verify(
     first: Picture | Tensor,
     second: Picture | Tensor,
-    model: ReIDModel | str | Path,
+    model: ReIDModel | str | PathLike[str],
     *,
     prior: float | None = None,
     cameras: tuple[int, int] | None = None,
@@ -102,7 +103,7 @@ compare = verify
 
 def _descriptor(item: Picture | Tensor, model: ReIDModel, calibration: Calibration) -> Tensor:
     """(D,) float32 on the CPU."""
-    if isinstance(item, str | Path | Image.Image) or (
+    if isinstance(item, str | PathLike | Image.Image) or (
         isinstance(item, np.ndarray) and item.shape[2:] == (3,) and item.dtype == np.uint8
     ):
         return _embed(read_picture(item), model, calibration)
@@ -194,7 +195,7 @@ def calibrate_run(
 
 def _is_own(folder: Path, splits: Splits) -> bool:
     """Whether the data set is the one the run is scored on."""
-    if not (run_home(folder) / "config.yaml").is_file():
+    if not is_run(run_home(folder)):
         return False
     own = open_run(folder).config.data
     named = own.name is not None and "=" in own.name  # NAME=FOLDER

@@ -32,8 +32,9 @@ from regard.export.manifest import Card, Precision, card_file, read_export, with
 from regard.export.parity import Parity, check_parity, made_pictures, measure_parity, reference
 from regard.input_spec import known_input
 from regard.models import ReIDModel, load
-from regard.models.saved import model_config, model_folder, saved_input, saved_system, weights_digest
-from regard.storage import write_together
+from regard.models.saved import MODEL_WANTED, model_config, model_folder, saved_input, saved_system, weights_digest
+from regard.places import run_home
+from regard.storage import as_path, write_together
 
 __all__ = ["Exported", "describe", "export_run", "exported_onnx", "exports_folder", "read_pictures"]
 
@@ -58,7 +59,8 @@ class Exported:
 def exports_folder(folder: Path) -> Path:
     """Where a run's exports are kept, or a saved model's."""
     folder = model_folder(folder)
-    return (folder.parent if (folder.parent / "config.yaml").is_file() else folder) / "exports"
+    home = run_home(folder)
+    return (home if home == folder.parent else folder) / "exports"  # the network of an epoch has its own
 
 
 def describe(source: ReIDModel | Path | str, size: tuple[int, int] | None = None) -> tuple[ReIDModel, Card]:
@@ -84,7 +86,7 @@ def exported_onnx(
         CheckpointError: the export is not the network.
     """
     kind: Precision = "int8" if precision == "int8" else "fp32"
-    if not isinstance(source, ReIDModel) and (kept := find_export(Path(source), size, kind)):
+    if not isinstance(source, ReIDModel) and (kept := find_export(as_path("source", source, MODEL_WANTED), size, kind)):
         card, (data,) = read_export(kept)
         return data, card
     if kind == "int8":
@@ -96,7 +98,7 @@ def exported_onnx(
     files, card, _ = make_files(model, card, "onnx")
     data, card = files[".onnx"], with_files(card, files)
     if not isinstance(source, ReIDModel):
-        path = exports_folder(Path(source)) / f"{card.stem}.onnx"
+        path = exports_folder(as_path("source", source, MODEL_WANTED)) / f"{card.stem}.onnx"
         with contextlib.suppress(StorageError):  # a folder that is only read: it is made anew each time
             write_together({path: data, card_file(path): card.to_json().encode()})
     return data, card
@@ -147,7 +149,7 @@ def export_run(
     real = None if pictures is None else resized(pictures, card)
     files, card, parity = make_files(model, card, to, pictures=real, int8=int8, tolerance=tolerance)
     card = with_files(card, files)
-    path = output or exports_folder(Path(folder)) / f"{card.stem}{FORMATS[to]}"
+    path = output or exports_folder(as_path("folder", folder, MODEL_WANTED)) / f"{card.stem}{FORMATS[to]}"
     if path.suffix != FORMATS[to]:
         raise ConfigError(f"{path} does not end in {FORMATS[to]}, as {to} files do; name it so")
     contents = {path.with_suffix(suffix): data for suffix, data in files.items()}

@@ -13,6 +13,7 @@ from regard.export.formats import install, is_installed
 from regard.export.graph import program_module, trace
 from regard.export.manifest import Card, Precision, read_export
 from regard.models import ReIDModel
+from regard.storage import as_path
 
 __all__ = ["EngineName", "fastest_engine", "open_engine"]
 
@@ -61,7 +62,8 @@ def open_engine(
         raise UnknownNameError("engine", engine, get_args(EngineName))
     if precision not in get_args(Precision):
         raise UnknownNameError("precision", precision, get_args(Precision))
-    path = None if isinstance(source, ReIDModel) else Path(source)
+    wanted = "a model, the folder of one or of a run, or an exported file"
+    path = None if isinstance(source, ReIDModel) else as_path("source", source, wanted)
     if path is not None and path.suffix in RUNS and not path.is_dir():
         return _of_file(path, engine, precision, threads)
     name = fastest_engine() if engine == "auto" else engine

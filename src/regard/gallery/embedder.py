@@ -27,9 +27,9 @@ from regard.export.opening import EngineName, open_engine
 from regard.gallery.query import unit_rows
 from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, known_input
 from regard.models import ReIDModel, load
-from regard.models.saved import WEIGHTS, model_config, model_folder, weights_digest
+from regard.models.saved import MODEL_WANTED, WEIGHTS, model_config, model_folder, weights_digest
 from regard.precision import Products
-from regard.storage import open_regular
+from regard.storage import as_path, open_regular
 from regard.threads import Threads
 
 __all__ = ["Embedder"]
@@ -75,7 +75,7 @@ class Embedder:
         engine: EngineName | None = None,
         precision: Precision = "fp32",
     ):
-        folder = model_folder(Path(path))
+        folder = model_folder(as_path("path", path, MODEL_WANTED))
         self.model: ReIDModel = load(folder).strip()
         self.device = choose_device(device, "device")
         self.model.to(self.device)

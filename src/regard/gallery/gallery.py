@@ -30,6 +30,7 @@ from regard.gallery.audit import AuditLog
 from regard.gallery.query import MOST, Engine, candidates, combine, count_people, grouped, reranked, unit_rows
 from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id
 from regard.registry import ENGINES
+from regard.storage import as_path
 
 __all__ = ["Gallery"]
 
@@ -56,6 +57,7 @@ class Gallery:
     """
 
     def __init__(self, where: str | Path, progress: Callable[[int, int], None] | None = None):
+        where = _checked(where)
         if not is_url(where) and not (Path(where) / "gallery.json").exists():
             raise DataError(f"there is no gallery in {where}; make one: regard embed IMAGES -o {where}")
         engine = open_engine(where, progress=progress)
@@ -82,6 +84,7 @@ class Gallery:
             ConfigError: there is one already.
             StorageError: it could not be made.
         """
+        where = _checked(where)
         if not is_url(where) and (Path(where) / "gallery.json").exists():
             raise ConfigError(f"{where} holds a gallery already; open it, or name another folder")
         engine = open_engine(where, dim=dim)
@@ -350,6 +353,12 @@ class Gallery:
     def _note(self, **changes: Any) -> None:
         self.meta = self.meta | changes
         self._engine.write_meta(self.meta)
+
+
+def _checked(where: object) -> str:
+    """Where a gallery is, as a text; raises ConfigError for what is neither folder nor URL."""
+    place = as_path("where", where, "the folder of a gallery, or its URL")
+    return where if isinstance(where, str) else str(place)  # a URL's slashes stay
 
 
 def is_url(where: str | Path) -> bool:

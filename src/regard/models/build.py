@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from regard.models.hub import bounded, fetch, repository_in
 from regard.models.importers.tensor_file import read_tensors
 from regard.models.saved import (
     CONFIG,
+    MODEL_WANTED,
     SCHEME,
     UNTOLD,
     WEIGHTS,
@@ -39,6 +41,7 @@ from regard.models.saved import (
 )
 from regard.plugins import only_given
 from regard.registry import MODELS
+from regard.storage import as_path
 from regard.version import __version__
 
 __all__ = ["create_model", "from_config", "from_hub", "load", "start_origin"]
@@ -68,10 +71,11 @@ def create_model(name: str, num_ids: int, *, pretrained: bool | str | Path = Fal
     >>> tuple(model.embed(torch.zeros(2, 3, 128, 64)).shape)
     (2, 96)
     """
-    check_kind("pretrained", pretrained, (bool, str, Path), "true, false, or a file or folder of weights")
-    folder = None if isinstance(pretrained, bool) else _start_folder(Path(pretrained))
+    wanted = "true, false, or a file or folder of weights"
+    start = pretrained if isinstance(pretrained, bool) else as_path("pretrained", pretrained, wanted)
+    folder = None if isinstance(start, bool) else _start_folder(start)
     if folder is None:
-        given = {"pretrained": pretrained} if pretrained else {}
+        given = {"pretrained": pretrained if isinstance(pretrained, str) else start} if pretrained else {}
         model = _built(name, num_ids=num_ids, **given, **options)
         model.origin = start_origin(pretrained, model.options)
         return model
@@ -153,7 +157,7 @@ def from_config(config: Mapping[str, Any], source: str = "the model's descriptio
     return model.strip() if stripped else model
 
 
-def load(path: Path | str) -> ReIDModel:
+def load(path: str | PathLike[str]) -> ReIDModel:
     """Read a model back, in evaluation mode, on the CPU.
 
     A calibration that is of other weights is left out, and said so.
@@ -167,11 +171,11 @@ def load(path: Path | str) -> ReIDModel:
         ConfigError: ``path`` is no path.
         CheckpointError: there is no model, or it is damaged, or weights and description do not belong together.
     """
-    check_kind("path", path, (str, Path), "the folder of a model or of a run")
+    path = as_path("path", path, MODEL_WANTED)
     if str(path).startswith(SCHEME):
         repo_id, revision = repository_in(str(path))
         return from_hub(repo_id, revision=revision)
-    folder = model_folder(Path(path))
+    folder = model_folder(path)
     config = whole_description(folder)
     model = from_config(config, source=str(folder / CONFIG))
     if config.get("input") is None:

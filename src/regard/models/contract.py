@@ -13,7 +13,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -40,6 +40,7 @@ from regard.models.backbone import Backbone, tap
 from regard.models.importers.translation import ImportReport
 from regard.models.saved import Described, save
 from regard.precision import Products
+from regard.storage import as_path
 from regard.structures import Output
 
 __all__ = ["GATE", "Attention", "HeadLayer", "Over", "ReIDModel", "Rows", "evaluating", "gate_attention", "watched"]
@@ -306,13 +307,13 @@ class ReIDModel(Described):
         self.stripped = True
         return self
 
-    def save(self, folder: Path | str) -> None:
+    def save(self, folder: str | PathLike[str]) -> None:
         """Write ``model.safetensors`` and ``config.json`` into ``folder``, each whole or not at all.
 
         Raises:
             StorageError: the disk refused; files from an earlier save are intact.
         """
-        save(self, Path(folder))
+        save(self, as_path("folder", folder, "a folder to write"))
 
     def push_to_hub(
         self,

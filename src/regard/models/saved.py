@@ -25,6 +25,7 @@ from regard.fingerprint import tensors_digest, values_digest
 from regard.input_spec import SIZED, InputSpec
 from regard.models.importers.translation import RELEASES
 from regard.parsing import parse_json, parse_yaml
+from regard.places import SETTINGS, is_run, run_home
 from regard.plugins import load_plugins
 from regard.registry import MODELS
 from regard.storage import read_regular, write_atomic, write_together
@@ -42,10 +43,12 @@ SCHEME = "hf-hub:"
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
-SETTINGS = "config.yaml"
 
 ORIGIN = ("source", "licence")
 """What is said of where weights came from."""
+
+MODEL_WANTED = "the folder of a model or of a run"
+"""What a function takes that reads a model, in words."""
 
 UNTOLD = "input_by_default"
 """Marks an input that nobody has set: the settings of a run that the model lies in, if any, know better."""
@@ -180,10 +183,10 @@ def whole_description(folder: Path) -> dict[str, Any]:
 
 
 def _input_of_run(folder: Path) -> InputSpec | None:
-    """What the settings of a run, beside a model or above it, say that it was trained to see; None without any."""
-    for place in (folder, folder.parent, *([folder.parent.parent] if folder.parent.name == "epochs" else [])):
+    """What the settings of the run that a model is of say that it was trained to see; None where it is of none."""
+    for place in dict.fromkeys((folder, run_home(folder))):
         settings = place / SETTINGS
-        if not settings.is_file():
+        if not is_run(place):
             continue
         try:
             tree = parse_yaml(read_regular(settings).decode(), str(settings))

@@ -38,13 +38,14 @@ from regard.metrics.ranking_report import option_lines
 from regard.models.answers import asked, weight_of
 from regard.models.build import from_config
 from regard.models.saved import WEIGHTS, model_config, model_folder
+from regard.places import run_home
 from regard.progress import progress_bar
 from regard.report.answers import run_answers, run_lists
 from regard.report.charts import PairHistogram, pair_histogram
 from regard.report.embedding_map import EmbeddingMap, MapMethod, aligned, check_method, embedding_map, pick_people
 from regard.report.ranked import FailureKind, RankedList, hardest, pick_queries, random_queries
 from regard.report.runs_page import Match, RunFindings, RunsReport, ShownQuery
-from regard.run_folder.folders import read_history, run_home
+from regard.run_folder.folders import read_history
 from regard.run_folder.origin import read_origin
 from regard.run_folder.saved_state import read_saved
 from regard.structures import Splits

@@ -8,28 +8,20 @@ from typing import Any
 from regard.config import Config, load_config, read_settings
 from regard.errors import DataError
 from regard.parsing import parse_json
+from regard.places import SETTINGS, is_run, run_home
 from regard.storage import read_regular
 
-__all__ = ["own_config", "read_history", "run_home"]
-
-EPOCHS = "epochs"
-"""Folder of a run with the networks of single epochs."""
+__all__ = ["own_config", "read_history"]
 
 KINDS = {"event": str, "precision": str, "options": dict}
 """What a record says in words; the rest are numbers."""
 
 
-def run_home(folder: Path) -> Path:
-    """The run folder that a folder is, or is a part of; a model folder is its own."""
-    above = folder.parent.parent if folder.parent.name == EPOCHS else folder.parent
-    inside = (above != folder.parent or folder.name in ("final", "best")) and (above / "config.yaml").is_file()
-    return above if inside else folder
-
-
 def own_config(folder: Path) -> Config | None:
     """The configuration a run was trained with; None for the folder of a model alone."""
-    settings = run_home(folder) / "config.yaml"
-    return load_config(read_settings(settings), source=str(settings)) if settings.is_file() else None
+    home = run_home(folder)
+    settings = home / SETTINGS
+    return load_config(read_settings(settings), source=str(settings)) if is_run(home) else None
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:

@@ -17,8 +17,9 @@ from regard.crowd.dataset.plan import FOLDERS, Job, plan_jobs
 from regard.crowd.dataset.request import FORMAT, VERSION, Request, checked_request, checked_workers
 from regard.crowd.dataset.worker import enlist, make_set, open_studio, run_job
 from regard.crowd.identity_types import describe
-from regard.errors import ConfigError, RegardError, check_kind
+from regard.errors import ConfigError, RegardError
 from regard.progress import progress_bar
+from regard.storage import as_path
 
 __all__ = ["make_crowd"]
 
@@ -74,10 +75,10 @@ def make_crowd(
         DataError: ``root`` holds something else.
         StorageError: the disk refused a write; nothing half-made is left.
     """
-    check_kind("root", root, (str, Path), "a folder to write")
+    root = as_path("root", root, "a folder to write")
     if "\0" in str(root) or not str(root):
         raise ConfigError(f"root is {str(root)!r}, wanted a folder to write; give its name")
-    root = Path(root).absolute()
+    root = root.absolute()
     request = checked_request(
         train_ids=train_ids, test_ids=test_ids, cameras=cameras, per_camera=per_camera, cameras_per_id=cameras_per_id,
         seed=seed, city=city, difficulty=difficulty, knobs=knobs, height=height, width=width,

@@ -26,9 +26,9 @@ from regard.data.datasets.layout import (
     shared_ids,
     unmatched_queries,
 )
-from regard.errors import DataError, check_kind
+from regard.errors import DataError
 from regard.registry import DATASETS
-from regard.storage import plain_text
+from regard.storage import as_path, plain_text
 from regard.structures import Splits
 
 __all__ = [
@@ -59,7 +59,7 @@ def load_dataset(name: str, root: str | Path, *, strict: bool = False, **options
         DataError: the folder does not hold the data set, a part of it is missing, empty or damaged, or ``strict`` and
             counts differ.
     """
-    check_kind("root", root, (str, Path), "the folder of a data set")
+    root = as_path("root", root, "the folder of a data set")
     splits = DATASETS.create(name, root, **options)
     published = published_counts(name, **options)
     differences = count_differences(splits, published) if published else []

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regard.errors import CheckpointError, UnknownNameError, check_kind
+from regard.errors import CheckpointError, UnknownNameError
 from regard.input_spec import InputSpec
 from regard.models.build import create_model
 from regard.models.contract import ReIDModel
@@ -23,6 +23,7 @@ from regard.models.importers import released_daaf, released_parts, released_pyra
 from regard.models.importers.tensor_file import as_tensors, read_tensors
 from regard.models.importers.translation import RELEASES, ImportReport, Translation
 from regard.models.saved import load_weights
+from regard.storage import as_path
 
 __all__ = ["IMPORTERS", "import_released"]
 
@@ -58,8 +59,8 @@ def import_released(
     if isinstance(source, Mapping):
         origin, tensors = "the given state dict", as_tensors(source, "the given state dict")
     else:
-        check_kind("source", source, (str, Path), "a checkpoint file, or a mapping of names to tensors")
-        origin, tensors = str(source), read_tensors(source)
+        path = as_path("source", source, "a checkpoint file, or a mapping of names to tensors")
+        origin, tensors = str(path), read_tensors(path)
     _check_network(tensors, network, origin)
     translate, seen = IMPORTERS[network]
     try:
