@@ -14,7 +14,7 @@ from regard.explain.features import feature_maps
 from regard.explain.heads import exact_heads, head_heat, pair_heat
 from regard.input_spec import InputSpec
 from regard.models import Attention, HeadLayer, ReIDModel
-from regard.models.answers import weight_of
+from regard.models.checked import weight_of
 from regard.registry import MODELS
 from regard.structures import Output
 

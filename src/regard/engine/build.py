@@ -31,9 +31,9 @@ from regard.layers.pyramid import AttentionPyramid
 from regard.layers.self_attention import DeepSelfAttention
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
-from regard.models.answers import weight_of
 from regard.models.backbone import Backbone
 from regard.models.build import start_origin
+from regard.models.checked import weight_of
 from regard.registry import LOSSES
 from regard.runtime.fabric import Runtime
 from regard.structures import Splits

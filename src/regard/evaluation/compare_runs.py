@@ -32,7 +32,7 @@ from regard.fingerprint import bytes_digest, values_digest
 from regard.metrics import RankingReport
 from regard.metrics.significance import intervals, paired_differences, query_scores
 from regard.models import ReIDModel, load
-from regard.models.answers import weight_of
+from regard.models.checked import weight_of
 from regard.models.cost import Cost
 from regard.models.saved import model_folder, weights_digest
 from regard.parsing import parse_json

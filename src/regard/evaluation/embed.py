@@ -25,7 +25,7 @@ from regard.evaluation.scoring import embedding_options, score_features
 from regard.input_spec import InputSpec
 from regard.metrics import FeatureSet, RankingReport
 from regard.models import ReIDModel
-from regard.models.answers import weight_of
+from regard.models.checked import weight_of
 from regard.precision import Products, resolve_precision
 from regard.progress import progress_bar
 from regard.runtime.fabric import Runtime

@@ -32,7 +32,7 @@ from regard.errors import ConfigError
 from regard.evaluation.embed import embed_batch, evaluate_splits, loader_workers, products_of, view_transform
 from regard.evaluation.run import Run
 from regard.metrics.ranking_report import in_words
-from regard.models.answers import weight_of
+from regard.models.checked import weight_of
 from regard.progress import progress_bar
 from regard.structures import Sample, Splits
 from regard.wording import count, table

@@ -26,7 +26,7 @@ from regard.fingerprint import samples_digest
 from regard.input_spec import InputSpec, known_input
 from regard.metrics import FeatureSet, RankingReport
 from regard.models import ReIDModel, load
-from regard.models.answers import weight_of
+from regard.models.checked import weight_of
 from regard.models.cost import Cost, inference_cost
 from regard.models.model_card import Facts
 from regard.models.saved import (

@@ -27,7 +27,7 @@ from regard.input_spec import InputSpec
 from regard.metrics.distance import as_features, check_lengths, pair_distances
 from regard.metrics.pair_sampling import sample_pairs, similarity_of
 from regard.models import ReIDModel, load
-from regard.models.answers import weight_of
+from regard.models.checked import weight_of
 from regard.models.saved import CALIBRATION, as_json, model_folder, sealed, weights_digest
 from regard.places import is_run, run_home
 from regard.precision import Products

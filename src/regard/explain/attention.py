@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from regard.models import ReIDModel
-from regard.models.answers import asked
+from regard.models.checked import asked
 from regard.models.contract import Attention, Over, evaluating, watched
 
 __all__ = ["Attention", "Over", "attention_of", "holistic_map", "spatial_map"]

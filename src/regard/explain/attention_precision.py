@@ -38,7 +38,7 @@ from regard.explain.figures.svg import INK, MUTED, SERIES
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.input_spec import InputSpec
 from regard.models import ReIDModel
-from regard.models.answers import weight_of
+from regard.models.checked import weight_of
 from regard.structures import DISTRACTOR, Sample
 from regard.wording import table
 

@@ -21,7 +21,7 @@ from regard.errors import ConfigError, nearest
 from regard.explain.gradcam import find_layer
 from regard.explain.rounding import varies
 from regard.models import ReIDModel
-from regard.models.answers import asked, refuse
+from regard.models.checked import asked, refuse
 from regard.models.contract import evaluating, watched
 
 __all__ = ["REDUCTIONS", "feature_maps", "gray_levels", "reduce_channels"]

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from regard.errors import ConfigError, nearest
 from regard.explain.rounding import LEVELS, above, alike, rounded_otherwise, summed_otherwise
 from regard.models import ReIDModel
-from regard.models.answers import asked
+from regard.models.checked import asked
 from regard.models.contract import Rows, evaluating
 from regard.precision import DIGITS, precision_of
 from regard.structures import Output

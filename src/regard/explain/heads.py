@@ -29,7 +29,7 @@ from regard.explain.gradcam import (
     similarity_cam,
 )
 from regard.models import ReIDModel
-from regard.models.answers import asked, refuse
+from regard.models.checked import asked, refuse
 from regard.models.contract import HeadLayer, evaluating
 from regard.structures import Output
 

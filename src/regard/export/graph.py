@@ -25,7 +25,7 @@ from regard.data.transforms import affine
 from regard.errors import ConfigError
 from regard.input_spec import InputSpec
 from regard.models import ReIDModel
-from regard.models.answers import weight_of
+from regard.models.checked import weight_of
 from regard.models.saved import model_config
 
 __all__ = ["Descriptor", "fold_norms", "one_line", "optimize_for_inference", "program_module", "trace"]

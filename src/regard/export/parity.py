@@ -16,7 +16,7 @@ from regard.data.transforms import normalize
 from regard.errors import CheckpointError
 from regard.input_spec import InputSpec
 from regard.models import ReIDModel
-from regard.models.answers import weight_of
+from regard.models.checked import weight_of
 
 __all__ = ["BATCHES", "TOLERANCE", "Parity", "check_parity", "made_pictures", "measure_parity", "reference"]
 

@@ -25,7 +25,8 @@ from regard.data.transforms import Color, network_input
 from regard.errors import ConfigError, DataError, is_whole
 from regard.input_spec import known_input
 from regard.models import hub
-from regard.models.answers import (
+from regard.models.backbone import Backbone, tap
+from regard.models.checked import (
     Attention,
     HeadLayer,
     Over,
@@ -36,7 +37,6 @@ from regard.models.answers import (
     refuse,
     weight_of,
 )  # fmt: skip
-from regard.models.backbone import Backbone, tap
 from regard.models.importers.translation import ImportReport
 from regard.models.saved import Described, save
 from regard.precision import Products

@@ -35,8 +35,8 @@ from regard.explain.heads import pair_heat
 from regard.metrics import evaluate_camera_pairs, rank
 from regard.metrics.pair_sampling import sample_pairs
 from regard.metrics.ranking_report import option_lines
-from regard.models.answers import asked, weight_of
 from regard.models.build import from_config
+from regard.models.checked import asked, weight_of
 from regard.models.saved import WEIGHTS, model_config, model_folder
 from regard.places import run_home
 from regard.progress import progress_bar
