@@ -91,7 +91,7 @@ def test_a_network_that_says_nothing_is_looked_at_where_its_maps_are(parts, name
     torch.manual_seed(0)
     model, images = Own(**parts).train(), torch.randn(2, 3, 96, 64)
     if "body" in parts and isinstance(parts["body"], Backbone):
-        model.backbone = model.body  # as a network of one's own has it
+        model.backbone, model.embed_dim = model.body, 96  # as a network of one's own has it
         del model.body
         model.forward = lambda images: Output(model.backbone(images).mean((2, 3)), {}, {}, {})
     before = {key: value.clone() for key, value in model.state_dict().items()}

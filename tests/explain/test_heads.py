@@ -162,7 +162,7 @@ def test_the_heat_of_each_picture_lies_where_the_model_was_made_to_look():
     model = build("baseline")
     stage = nn.Sequential(nn.AvgPool2d(16), Window())
     model.backbone.stages = nn.ModuleList([stage])
-    model.neck, model.classifier = nn.Identity(), None
+    model.neck, model.classifier, model.embed_dim = nn.Identity(), None, 3
     bright, dark = torch.rand(3, 96, 64), -torch.rand(3, 96, 64)
     found = pair_heat(model, bright, dark)["last stage"]
     assert found.first[:2, :2].sum() == pytest.approx(found.first.sum())
