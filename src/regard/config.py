@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +30,7 @@ from pydantic import (
 
 from regard.device import check_device_name
 from regard.errors import ConfigError, nearest
-from regard.parsing import dump_yaml, parse_yaml
+from regard.parsing import OPTIONS, dump_yaml, parse_yaml
 from regard.plugins import load_plugins
 from regard.registry import DATASETS, LOGGERS, LOSSES, MODELS, Registry
 from regard.storage import open_regular
@@ -46,9 +45,6 @@ Overrides = Sequence[str] | Mapping[str, Any]
 
 MAX_BATCH_BYTES = 1 << 31
 """Pixels of a batch in bytes; 256 pictures of 384 x 192 have 57 million."""
-
-OPTIONS = re.compile(r"(?:,\w+=[^,]*)+$")
-"""Options of a data set behind its name or folder."""
 
 
 def _place(path: Path) -> Path:

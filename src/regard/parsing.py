@@ -16,7 +16,10 @@ import yaml
 
 from regard.errors import ConfigError
 
-__all__ = ["dump_yaml", "parse_json", "parse_yaml"]
+__all__ = ["OPTIONS", "dump_yaml", "parse_json", "parse_yaml"]
+
+OPTIONS = re.compile(r"(?:,\w+=[^,]*)+$")
+"""Options of a data set behind its name or folder."""
 
 MAX_TEXT = 1 << 18
 """Characters of a YAML text; the longest recipe has a thousand."""

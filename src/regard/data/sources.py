@@ -13,7 +13,6 @@ People of the training part may be held out to validate on, so that the test par
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ import numpy as np
 
 from regard.data.datasets import detect, load_dataset
 from regard.errors import ConfigError, DataError, UnknownNameError
-from regard.parsing import parse_yaml
+from regard.parsing import OPTIONS, parse_yaml
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, Sample, Splits
 from regard.wording import count, distinct, named_with
@@ -37,8 +36,6 @@ __all__ = [
 
 LEFT = 2
 """People that have to be left to train on where others are held out."""
-
-OPTIONS = re.compile(r"(?:,\w+=[^,]*)+$")
 
 
 @dataclass(frozen=True, slots=True)
