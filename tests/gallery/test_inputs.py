@@ -16,8 +16,8 @@ from PIL import Image
 from regard.data.image import decode_image as decode
 from regard.data.listing import noting, walk_images
 from regard.errors import DataError
-from regard.gallery.ingest import thumbnail
 from regard.gallery.inputs import list_sources, read_table
+from regard.gallery.thumbnails import thumbnail
 
 
 def jpeg(color=(200, 30, 30), size=(24, 48), format="JPEG") -> bytes:
