@@ -58,7 +58,7 @@ class Gallery:
 
     def __init__(self, where: str | Path, progress: Callable[[int, int], None] | None = None):
         where = _checked(where)
-        if not is_url(where) and not (Path(where) / "gallery.json").exists():
+        if not is_url(where) and not is_there(Path(where)):
             raise DataError(f"there is no gallery in {where}; make one: regard embed IMAGES -o {where}")
         engine = open_engine(where, progress=progress)
         meta = engine.read_meta()
@@ -85,7 +85,7 @@ class Gallery:
             StorageError: it could not be made.
         """
         where = _checked(where)
-        if not is_url(where) and (Path(where) / "gallery.json").exists():
+        if not is_url(where) and is_there(Path(where)):
             raise ConfigError(f"{where} holds a gallery already; open it, or name another folder")
         engine = open_engine(where, dim=dim)
         try:
@@ -107,7 +107,7 @@ class Gallery:
 
         Raises:
             DataError: there is none, or it is damaged.
-            StorageError: another process has it open.
+            StorageError: the disk refuses.
         """
         return cls(where, progress)
 
@@ -115,6 +115,11 @@ class Gallery:
     def dim(self) -> int:
         """D."""
         return self._engine.dim
+
+    @property
+    def damaged(self) -> int:
+        """Pictures that are damaged in their store, and left out of every search."""
+        return getattr(self._engine, "damaged", 0)
 
     def __len__(self) -> int:
         return self._engine.count(Filter())
@@ -147,8 +152,7 @@ class Gallery:
         """Remove what the filter accepts: descriptors, thumbnails and index entries; the number that went."""
         ids = [record.id for record in self.records(filter)]
         gone = self._engine.delete(ids) if ids else 0
-        if gone and self.meta.get("index"):
-            self._note(index=None)
+        self.meta = self._engine.read_meta()  # an index of few pictures goes with them
         return gone
 
     def purge(self, before: float, *, undated: bool = False) -> int:
@@ -351,7 +355,7 @@ class Gallery:
         return rows
 
     def _note(self, **changes: Any) -> None:
-        self.meta = self.meta | changes
+        self.meta = self._engine.read_meta() | changes
         self._engine.write_meta(self.meta)
 
 
@@ -364,6 +368,11 @@ def _checked(where: object) -> str:
 def is_url(where: str | Path) -> bool:
     """Whether a gallery is on a server."""
     return SCHEME.match(str(where)) is not None
+
+
+def is_there(folder: Path) -> bool:
+    """Whether a folder holds a gallery, of this version or an earlier one."""
+    return any((folder / name).exists() for name in ("gallery.sqlite", "gallery.json"))
 
 
 def open_engine(where: str | Path, dim: int | None = None, progress: Any = None) -> Engine:
