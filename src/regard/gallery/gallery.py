@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -227,6 +227,7 @@ class Gallery:
         group: bool = False,
         calibration: Any = None,
         prior: float | None = None,
+        digests: Collection[str] = (),
     ) -> Answer:
         """The k most similar pictures to one person.
 
@@ -239,6 +240,8 @@ class Gallery:
             group: one match per tracklet, its best picture.
             calibration: what turns cosines into probabilities; None for none.
             prior: how probable a match is before one looks, 0 to 1; None takes :attr:`prior`.
+            digests: of the files searched for (:func:`regard.fingerprint.bytes_digest`); a match whose file is one of
+                them is said to be the same picture.
 
         Raises:
             DataError: the descriptors do not fit.
@@ -269,7 +272,14 @@ class Gallery:
             scores = np.array([best.score for best, *_ in groups])
             chances = np.asarray(calibration.probability(scores, prior=prior), np.float64).tolist()
         matches = tuple(
-            Match(rank, best.record, best.score, chance, tuple(hit.record for hit in others))
+            Match(
+                rank,
+                best.record,
+                best.score,
+                chance,
+                tuple(hit.record for hit in others),
+                best.record.digest is not None and best.record.digest in digests,
+            )
             for rank, ((best, *others), chance) in enumerate(zip(groups, chances), 1)
         )
         return Answer(matches, engine.count(filter), exact, time.perf_counter() - started, prior)

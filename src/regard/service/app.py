@@ -195,6 +195,7 @@ def add_queries(app: FastAPI, state: ServiceState) -> None:
                 group=body.group,
                 calibration=searcher.embedder.calibration,
                 prior=state.prior if body.prior is None else body.prior,
+                digests=query.digests,
             )
         content, marks = answer.to_dict(), state.feedback.all()
         for match in content["matches"]:

@@ -25,6 +25,7 @@ from regard.errors import ConfigError, DataError, RegardError
 from regard.explain.figures.overlay import data_uri, heat_over
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.explain.rounding import NOTHING
+from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery
 from regard.service.feedback import Marks
@@ -81,6 +82,7 @@ class Query:
         vectors: name of a gallery -> (P, D) descriptors by its model.
         ids: pictures of a gallery it was made from, never matches of it.
         cameras: that took those.
+        digests: of the files of its pictures, where they are known.
     """
 
     id: str
@@ -89,6 +91,7 @@ class Query:
     vectors: Mapping[str, np.ndarray]
     ids: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
 
     def picture(self, number: int) -> np.ndarray:
         """One of the pictures.
@@ -166,7 +169,8 @@ class ServiceState:
             pictures = [decode_image(data, name[:80] or "the photograph", self.limits.pixels) for name, data in photos]
             vectors = {name: searcher.embedder.embed(pictures) for name, searcher in self.searchers.items()}
             names = tuple(f"sha256:{hashlib.sha256(data).hexdigest()[:16]}" for _, data in photos)
-            return self._keep(names, map(shrink, pictures), vectors)
+            digests = tuple(bytes_digest(data) for _, data in photos)
+            return self._keep(names, map(shrink, pictures), vectors, digests=digests)
 
     def ask_pictures(self, ids: Sequence[str], name: str | None) -> Query:
         """Make a query of pictures of a gallery.
@@ -192,7 +196,8 @@ class ServiceState:
                     np.stack([item.vector for item in known]) if all_known else other.embedder.embed(pictures)
                 )
         cameras = {item.record.camera for item in items if item.record.camera}
-        return self._keep(ids, pictures, vectors, ids=tuple(ids), cameras=tuple(cameras))
+        digests = tuple(item.record.digest for item in items if item.record.digest)
+        return self._keep(ids, pictures, vectors, ids=tuple(ids), cameras=tuple(cameras), digests=digests)
 
     def shown(self, searcher: Searcher, id: str) -> np.ndarray:
         """The picture of a record, as the gallery keeps it.
