@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import add_device, close_with, output_file
+from regard.cli.arguments import add_device, close_with, output_file, read_where
 from regard.wording import count, table
 
 if TYPE_CHECKING:
@@ -66,11 +66,13 @@ def _json(text: str) -> str:
 def run(arguments: argparse.Namespace) -> None:
     """Search and show."""
     from regard.cli.gallery_verb import open_gallery
+    from regard.gallery.known import check_names, nothing_passes
     from regard.storage import write_atomic
 
     with open_gallery(arguments.gallery) as gallery:
         vectors, names, digests, origins, calibration = queries(arguments, gallery)
         filter = make_filter(arguments, origins)
+        check_names(gallery, filter)
         if gallery.audit:
             gallery.audit.append(who="command line", query=names, filter=filter.to_dict(), k=arguments.top)
         answer = gallery.search(
@@ -86,6 +88,8 @@ def run(arguments: argparse.Namespace) -> None:
         )
         if arguments.picture:
             write_picture(arguments, gallery, answer)
+        if not answer.matches:
+            print(f"regard: {nothing_passes(gallery, filter)}", file=sys.stderr)
         recall = (gallery.meta.get("index") or {}).get("recall")
     text = json.dumps(answer.to_dict(), indent=2)
     if arguments.json == "-":
@@ -137,18 +141,12 @@ def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:
     own = [record.camera for record in origins if record.camera] if arguments.other_cameras else []
     if arguments.other_cameras and not own:
         raise ConfigError("--other-cameras wants an --id whose camera is known; name it yourself with --not-camera")
-    attributes: dict[str, list[str]] = {}
-    for text in arguments.where:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--where {text!r} wants NAME=VALUE, for example --where color=red")
-        attributes.setdefault(name, []).append(value)
     return Filter.asked(
         cameras=arguments.camera,
         not_cameras=(*arguments.not_camera, *own),
         since=arguments.since,
         until=arguments.until,
-        attributes=attributes,
+        attributes=read_where(arguments.where),
         not_ids=[record.id for record in origins],
     )
 

@@ -13,6 +13,7 @@ import re
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,12 +28,12 @@ from regard.data.listing import note
 from regard.errors import ConfigError, DataError, nearest
 from regard.gallery.record import FACTS, Record
 
-__all__ = ["Moment", "PathReader", "exif_moment", "heard", "name_moment", "time_zone", "with_facts"]
+__all__ = ["ZONELESS", "Moment", "PathReader", "exif_moment", "heard", "name_moment", "time_zone", "with_facts"]
 
 SOURCES = ("own", "told")
 """Who says the same again whenever a picture is embedded again."""
 
-PATIENCE = 5.0
+PATIENCE = 2.0
 """Seconds of processor time that an expression may take in all, beside :data:`FAIR` for every path."""
 
 FAIR = 5e-5
@@ -46,6 +47,8 @@ NAME_TIME = re.compile(
     r"(?:[T_ .-]{0,3}(\d\d)[-_:.h]?(\d\d)(?:[-_:.m]?(\d\d)(?:[-_.,s]?(\d{1,6}))?)?)?(?:s)?(Z|[+-]\d\d:?\d\d)?"
 )
 """A date, with or without a time, as names of files have it: 20260501T083000Z, 2026-05-01_08-30-00.250, 20260501."""
+
+ZONELESS = "EXIF time without a zone"
 
 EPOCH = {10: 1, 13: 1000, 16: 1_000_000}
 """Digits of a moment since 1970 -> parts of a second that it counts."""
@@ -108,20 +111,17 @@ class PathReader:
 
     def _search(self, path: str) -> dict[str, Any]:
         assert self._expression is not None
-        started, found = time.process_time(), None
+        started = time.process_time()
         try:
             with limited(self._left):
-                for found in self._expression.finditer(path):
-                    pass
+                last = deque(self._expression.finditer(path), maxlen=1)
         except TimeoutError:
             raise ConfigError(
                 f"--camera-from {self.rule!r} has taken more than {PATIENCE:.0f} s, last on {path!r}: parts of it "
                 "repeat in one another, as in (a+)+; write it so that a text fits in one way only"
             ) from None
         self._left += FAIR - (time.process_time() - started)
-        if found is None:
-            return {}
-        return found.groupdict() or {"camera": found[1]}
+        return (last[0].groupdict() or {"camera": last[0][1]}) if last else {}
 
 
 def compiled(rule: str) -> re.Pattern[str]:
@@ -139,8 +139,8 @@ def compiled(rule: str) -> re.Pattern[str]:
         ) from None
     if not expression.groupindex and expression.groups != 1:
         raise ConfigError(
-            f"--camera-from {rule!r} has no group that is called camera, time, track or person{nearest(rule, ['folder'])}; "
-            r"for example '(?P<camera>cam\d+)_(?P<time>\d+)', or folder"
+            f"--camera-from {rule!r} has no group called camera, time, track or person{nearest(rule, ['folder'])}; "
+            r"give folder, or for example '(?P<camera>cam\d+)_(?P<time>\d+)'"
         )
     return expression
 
@@ -270,7 +270,7 @@ def exif_moment(content: bytes, zone: tzinfo) -> Moment:
         if fraction.isascii() and fraction.isdecimal():
             moment += timedelta(seconds=float(f"0.{fraction}"))
         known = offset_of(offset)
-        return Moment(moment.replace(tzinfo=known or zone).timestamp(), "" if known else "EXIF time without a zone")
+        return Moment(moment.replace(tzinfo=known or zone).timestamp(), "" if known else ZONELESS)
     except (ValueError, OverflowError):
         return Moment(None, "unreadable EXIF time")
 

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -31,8 +30,8 @@ from regard.data.image import decode_image
 from regard.errors import ConfigError, DataError, RegardError, StorageError
 from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
-from regard.gallery.facts import Moment, exif_moment
-from regard.gallery.gallery import Gallery, is_url
+from regard.gallery.facts import ZONELESS, Moment, exif_moment
+from regard.gallery.gallery import Gallery, is_there, is_url
 from regard.gallery.inputs import Source
 from regard.gallery.record import FACTS, Item, Record, read_records, record_id
 from regard.gallery.segments import schema, to_table, vectors_of
@@ -40,10 +39,13 @@ from regard.gallery.thumbnails import thumbnail
 from regard.layers.collective import all_gather
 from regard.parsing import parse_json
 from regard.storage import read_regular, write_atomic
+from regard.wording import count
 
 __all__ = ["Ranks", "Report", "embed_sources"]
 
 CHUNK = 256
+KEPT = "kept"
+BLURRED = "heads are blurred in this gallery, so they are in these thumbnails too"
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Report:
         updated: of the known, those of which something else is known now.
         unreadable: path -> why it was left out.
         remarks: what has to be said of pictures, as a noun in the singular -> how many there are.
+        blurred: what has to be said of heads; empty where nothing has.
     """
 
     added: int = 0
@@ -65,6 +68,7 @@ class Report:
     updated: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
     remarks: Counter[str] = field(default_factory=Counter)
+    blurred: str = ""
 
     def __str__(self) -> str:
         parts = [f"{self.added + self.replaced:,} embedded"]
@@ -76,13 +80,24 @@ class Report:
             parts.append(f"{len(self.unreadable):,} unreadable")
         return ", ".join(parts)
 
+    def sayings(self, zone: str) -> list[str]:
+        """What has to be said besides, in lines; times without a zone were taken in ``zone``."""
+        told = {
+            ZONELESS: f"whose EXIF names no zone: times were taken as {zone} (--time-zone)",
+            KEPT: "replaced that keep facts set before, by hand or by --meta: look whether these still hold",
+        }
+        lines = [f"{count(self.remarks[key], 'picture')} {text}" for key, text in told.items() if self.remarks[key]]
+        others = [count(number, key) for key, number in self.remarks.items() if key not in told]
+        lines += [f"without a time: {', '.join(others)}"] if others else []
+        return [*lines, self.blurred] if self.blurred else lines
+
 
 class Done(NamedTuple):
     """What a process made of a chunk."""
 
     items: list[Item]
     unreadable: dict[str, str]
-    remarks: dict[str, int] = {}
+    remarks: Mapping[str, int]
 
 
 class Ranks:
@@ -158,8 +173,10 @@ def embed_sources(
         known = b"{}"
         if ranks.is_main:
             sink = open_sink(output, embedder)
-            if blur_heads and isinstance(sink, GallerySink):
-                sink.gallery.blur_heads()
+            if isinstance(sink, GallerySink) and (blur_heads or sink.gallery.meta.get("blur_heads")):
+                again = sink.gallery.blur_heads()
+                report.blurred = BLURRED if thumbnails and not blur_heads else ""
+                report.blurred = f"heads were blurred in {count(again, 'thumbnail')}" if again else report.blurred
             known = json.dumps(sink.known()).encode()
         stored: dict[str, str | None] = parse_json(ranks.to_all(known)[0])
         fresh = unchanged(sources, stored, ranks)
@@ -253,7 +270,7 @@ class Words:
         source = self._sources[now.id]
         record = source.record(before, None if source.is_dated else now.time)
         if record.said:
-            self._report.remarks["replaced picture that keeps facts set before"] += 1
+            self._report.remarks[KEPT] += 1
         return replace(record, digest=now.digest)
 
 
@@ -290,7 +307,7 @@ class GallerySink:
         try:
             self.gallery = Gallery.open(output)
         except DataError:
-            if not is_url(output) and (Path(output) / "gallery.json").exists():
+            if not is_url(output) and is_there(Path(output)):
                 raise  # it is damaged
             self.gallery = Gallery.create(output, embedder.dim, embedder.describe())
         try:

@@ -273,7 +273,7 @@ def with_paths(sources: list[Source], paths: PathReader) -> list[Source]:
     told = [replace(source, told=paths(source.path)) for source in sources]
     if not paths.fits:
         raise DataError(
-            f"--camera-from {paths.rule!r} fits none of the {len(sources):,} paths, such as {sources[0].path!r}; correct it"
+            f"--camera-from {paths.rule!r} fits none of {len(sources):,} paths, such as {sources[0].path!r}; correct it"
         )
     return told
 
@@ -349,7 +349,8 @@ def read_cell(path: Path, group: int, row: int) -> bytes:
     import pyarrow as pa
 
     try:
-        value = image_column(path, group)[row].as_py()
+        status = path.stat()
+        value = image_column(path, group, (status.st_ino, status.st_size, status.st_mtime_ns))[row].as_py()
     except (pa.ArrowException, OSError, LookupError):
         raise DataError(f"{path} has no such row any more; it changed while it was read") from None
     value = value.get("bytes") if isinstance(value, dict) else value
@@ -359,8 +360,8 @@ def read_cell(path: Path, group: int, row: int) -> bytes:
 
 
 @lru_cache(maxsize=2)
-def image_column(path: Path, group: int) -> Any:
-    """The column of pictures of one row group, kept while its rows are read one after the other."""
+def image_column(path: Path, group: int, state: tuple[int, ...]) -> Any:
+    """The column of pictures of one row group, kept while its rows are read one after the other, and the file stays."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as table:

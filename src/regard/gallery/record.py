@@ -58,7 +58,7 @@ class Record:
         attributes: anything else, as text.
         digest: of the content of the picture's file when it was embedded (:func:`regard.fingerprint.bytes_digest`);
             None where that is not known.
-        said: ``own`` and ``told`` -> what these said last of facts that are others by now (:mod:`regard.gallery.facts`).
+        said: ``own``, ``told`` -> what these said last of facts that are others by now (:mod:`regard.gallery.facts`).
     """
 
     id: str
