@@ -25,9 +25,12 @@ from regard.errors import ConfigError, DataError, RegardError
 from regard.explain.figures.overlay import data_uri, heat_over
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.explain.rounding import NOTHING
+from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery
+from regard.gallery.record import is_id
 from regard.service.feedback import Marks
+from regard.service.uses import Uses
 
 __all__ = ["BANDS", "GoneError", "Limits", "Query", "Searcher", "ServiceState", "explanation"]
 
@@ -81,6 +84,7 @@ class Query:
         vectors: name of a gallery -> (P, D) descriptors by its model.
         ids: pictures of a gallery it was made from, never matches of it.
         cameras: that took those.
+        digests: of the contents of the photographs' files, as records have theirs.
     """
 
     id: str
@@ -89,6 +93,7 @@ class Query:
     vectors: Mapping[str, np.ndarray]
     ids: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
 
     def picture(self, number: int) -> np.ndarray:
         """One of the pictures.
@@ -112,6 +117,7 @@ class ServiceState:
         limits: what one may bring.
         prior: how probable a match is before one looks; None takes that of each gallery.
         heavy: taken by whoever decodes or computes.
+        uses: who uses it, as the logs of the galleries have it.
     """
 
     searchers: dict[str, Searcher]
@@ -124,6 +130,7 @@ class ServiceState:
         if not self.searchers:
             raise ConfigError("got no gallery to search in; name at least one with --gallery")
         self.heavy = threading.BoundedSemaphore(self.limits.at_once)
+        self.uses = Uses()
         self._queries: OrderedDict[str, Query] = OrderedDict()
         self._busy = threading.Lock()
 
@@ -166,7 +173,8 @@ class ServiceState:
             pictures = [decode_image(data, name[:80] or "the photograph", self.limits.pixels) for name, data in photos]
             vectors = {name: searcher.embedder.embed(pictures) for name, searcher in self.searchers.items()}
             names = tuple(f"sha256:{hashlib.sha256(data).hexdigest()[:16]}" for _, data in photos)
-            return self._keep(names, map(shrink, pictures), vectors)
+            digests = tuple(bytes_digest(data) for _, data in photos)
+            return self._keep(names, map(shrink, pictures), vectors, digests=digests)
 
     def ask_pictures(self, ids: Sequence[str], name: str | None) -> Query:
         """Make a query of pictures of a gallery.
@@ -193,6 +201,23 @@ class ServiceState:
                 )
         cameras = {item.record.camera for item in items if item.record.camera}
         return self._keep(ids, pictures, vectors, ids=tuple(ids), cameras=tuple(cameras))
+
+    def close(self) -> None:
+        """End the uses that are under way."""
+        self.uses.close()
+
+    def thumbnail(self, name: str, id: str) -> bytes:
+        """Thumbnail of a picture that was marked; empty where picture or gallery is not there any more."""
+        searcher = self.searchers.get(name)
+        return searcher.gallery.thumbnail(id) if searcher else b""
+
+    def forget_deleted(self) -> None:
+        """Forget marks of pictures that are in their gallery no more, whoever deleted them."""
+        for name, searcher in self.searchers.items():
+            ids = {id for pair in self.feedback.words() if pair.gallery == name for id in (pair.match, pair.query)}
+            ids = {id for id in ids if is_id(id)}
+            there = {item.record.id for item in searcher.gallery.get(sorted(ids))}
+            self.feedback.forget(ids - there)
 
     def shown(self, searcher: Searcher, id: str) -> np.ndarray:
         """The picture of a record, as the gallery keeps it.
