@@ -85,6 +85,10 @@ def test_a_photograph_finds_its_person(run, gallery, photos):
     first = out.splitlines()[1].split()
     assert first[:3] == ["1", "1.0000", "1"]
     assert first[-1].endswith("0003_c1s1_000000_00.jpg")
+    assert out.count("the same picture") == 1
+    assert "the same picture" in out.splitlines()[1]
+    found = search(run, photos / "camera1" / "0003_c1s1_000000_00.jpg", "--gallery", gallery, "-k", 3)
+    assert [match["same_picture"] for match in found] == [True, False, False]
 
 
 def search(run, *arguments):

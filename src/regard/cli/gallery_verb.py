@@ -81,7 +81,7 @@ def open_gallery(where: str) -> Gallery:
 
     Raises:
         DataError: there is none, or it is damaged.
-        StorageError: another process has it open.
+        StorageError: the disk refuses.
     """
     from regard.gallery.audit import AuditLog
     from regard.gallery.gallery import Gallery
@@ -91,12 +91,15 @@ def open_gallery(where: str) -> Gallery:
 
     def show(done: int, total: int) -> None:
         nonlocal bar
-        bar = bar or progress_bar(total=total, title=f"reading {where}", unit="part", delay=1)
+        bar = bar or progress_bar(total=total, title=f"reading {where}", unit="picture", delay=1)
         bar.update(done - bar.n)
 
     try:
         gallery = Gallery.open(where, progress=show)
         gallery.audit = gallery.audit or AuditLog(Path("audit.jsonl"))
+        if damaged := gallery.damaged:
+            told = f"{count(damaged, 'picture')} of {where} damaged and left out; embed the images again"
+            print(f"regard: {told}", file=sys.stderr)
         return gallery
     finally:
         if bar is not None:

@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.storage import write_atomic
 
     with open_gallery(arguments.gallery) as gallery, gallery.use(command_user()) as use:
-        vectors, names, origins, calibration = queries(arguments, gallery)
+        vectors, names, digests, origins, calibration = queries(arguments, gallery)
         filter = make_filter(arguments, origins)
         answer = gallery.search(
             vectors,
@@ -83,6 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
             prior=arguments.prior,
             use=use,
             names=names,
+            digests=digests,
         )
         if arguments.picture:
             write_picture(arguments, gallery, answer)
@@ -95,20 +96,18 @@ def run(arguments: argparse.Namespace) -> None:
         write_atomic(Path(arguments.json), text.encode())
     print(match_lines(answer))
     how = "exact" if answer.exact else f"approximate, measured recall {recall:.3f}" if recall else "approximate"
-    prior = f", probabilities start from 1 in {1 / answer.prior:,.0f} (--prior)" if answer.prior else ""
-    print(
-        f"{len(answer.matches)} of {count(answer.searched, 'picture')}, {how}, {1000 * answer.seconds:.0f} ms{prior}",
-        file=sys.stderr,
-    )
+    found = f"{len(answer.matches)} of {count(answer.searched, 'picture')}, {how}, {1000 * answer.seconds:.0f} ms"
+    print(found, *([f"{answer.prior_note} (--prior)"] if answer.prior_note else []), sep="\n", file=sys.stderr)
     close_with([arguments.json, arguments.picture])
 
 
-def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, list[str], list[Record], Any]:
-    """Descriptors of the query, how the log calls it, the records it was made from, and the model's calibration."""
+def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, list[str], list[str], list[Record], Any]:
+    """Descriptors of the query, what the log calls it, digests of its files, the records it is, and the calibration."""
     import numpy as np
 
     from regard.data.image import decode_image, read_bytes
     from regard.errors import ConfigError
+    from regard.fingerprint import bytes_digest
     from regard.gallery.embedder import Embedder
 
     if not (arguments.photos or arguments.id):
@@ -119,14 +118,16 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
         missing = next(id for id in arguments.id if id not in known)
         raise ConfigError(f"there is no picture {missing!r} in {gallery.name}; take the id from --json")
     vectors, names, calibration = [item.vector[None] for item in items], list(arguments.id), None
+    digests = [item.record.digest for item in items if item.record.digest]
     if arguments.photos:
         embedder = Embedder.like(gallery.meta["model"], arguments.model)
         embedder.check_fits(gallery)
         data = [read_bytes(path) for path in arguments.photos]
         vectors.append(embedder.embed([decode_image(each, f"'{p}'") for each, p in zip(data, arguments.photos)]))
         names += [f"sha256:{hashlib.sha256(each).hexdigest()[:16]}" for each in data]
+        digests += [bytes_digest(each) for each in data]
         calibration = embedder.calibration
-    return np.concatenate(vectors), names, [item.record for item in items], calibration
+    return np.concatenate(vectors), names, digests, [item.record for item in items], calibration
 
 
 def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:
@@ -158,22 +159,25 @@ def match_lines(answer: Answer) -> str:
     from regard.gallery.record import format_time
 
     calibrated = any(match.probability is not None for match in answer.matches)
-    lines = [("rank", "score", *(["same"] if calibrated else []), "camera", "time (UTC)", "track", "picture")]
+    same = any(match.same_picture for match in answer.matches)
+    head = [
+        "rank",
+        "cosine",
+        *["probability"] * calibrated,
+        "camera",
+        "time (UTC)",
+        "track",
+        *["it is"] * same,
+        "picture",
+    ]
+    lines = [head]
     for match in answer.matches:
         record = match.record
         chance = [f"{100 * (match.probability or 0):.1f} %"] if calibrated else []
         others = f" (+{len(match.track)})" if match.track else ""
-        lines.append(
-            (
-                str(match.rank),
-                f"{match.score:.4f}",
-                *chance,
-                record.camera or "",
-                format_time(record.time),
-                f"{record.track or ''}{others}",
-                record.path,
-            )
-        )
+        known = [record.camera or "", format_time(record.time), f"{record.track or ''}{others}"]
+        it_is = ["the same picture" if match.same_picture else ""] if same else []
+        lines.append([str(match.rank), f"{match.score:.4f}", *chance, *known, *it_is, record.path])
     return "\n".join(table(lines, left=range(len(lines[0]))))
 
 

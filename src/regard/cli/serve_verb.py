@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     import signal
     import socket
 
-    from regard.errors import ConfigError, require
+    from regard.errors import ConfigError, StorageError, require
 
     for package in ("python_multipart", "fastapi", "uvicorn"):
         require(package, "regard serve", "serve")
@@ -78,7 +79,10 @@ def run(arguments: argparse.Namespace) -> None:
         marks = Marks(kept, two_people=arguments.two_person)
         state = ServiceState(searchers, marks, arguments.runs, limits, arguments.prior)
         opened.callback(state.close)
-        state.forget_deleted()
+        try:
+            state.forget_deleted()
+        except StorageError as error:  # no search fails for that
+            print(f"regard serve: {error}", file=sys.stderr, flush=True)
         family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
         # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named: 40 ms a search
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

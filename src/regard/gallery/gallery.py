@@ -17,7 +17,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,7 +61,7 @@ class Gallery:
 
     def __init__(self, where: str | Path, progress: Callable[[int, int], None] | None = None):
         where = _checked(where)
-        if not is_url(where) and not (Path(where) / "gallery.json").exists():
+        if not is_url(where) and not is_there(Path(where)):
             raise DataError(f"there is no gallery in {where}; make one: regard embed IMAGES -o {where}")
         engine = open_engine(where, progress=progress)
         meta = engine.read_meta()
@@ -88,7 +88,7 @@ class Gallery:
             StorageError: it could not be made.
         """
         where = _checked(where)
-        if not is_url(where) and (Path(where) / "gallery.json").exists():
+        if not is_url(where) and is_there(Path(where)):
             raise ConfigError(f"{where} holds a gallery already; open it, or name another folder")
         engine = open_engine(where, dim=dim)
         try:
@@ -113,7 +113,7 @@ class Gallery:
 
         Raises:
             DataError: there is none, or it is damaged.
-            StorageError: another process has it open.
+            StorageError: the disk refuses.
         """
         return cls(where, progress)
 
@@ -132,6 +132,11 @@ class Gallery:
     def use(self, actor: Actor) -> Use:
         """A session of use by somebody, whose lines go to :attr:`audit`; a context manager."""
         return Use(self.audit, self.database, actor)
+
+    @property
+    def damaged(self) -> int:
+        """Pictures that are damaged in their store, and left out of every search."""
+        return getattr(self._engine, "damaged", 0)
 
     def __len__(self) -> int:
         return self._engine.count(Filter())
@@ -166,8 +171,7 @@ class Gallery:
         gone = self._engine.delete(ids) if ids else 0
         if ids and not is_url(self.name):
             KeptMarks(Path(self.name) / "marks").forget(ids)
-        if gone and self.meta.get("index"):
-            self._note(index=None)
+        self.meta = self._engine.read_meta()  # an index of few pictures goes with them
         return gone
 
     def purge(self, before: float, *, undated: bool = False) -> int:
@@ -244,6 +248,7 @@ class Gallery:
         prior: float | None = None,
         use: Use | None = None,
         names: Sequence[str] = (),
+        digests: Collection[str] = (),
     ) -> Answer:
         """The k most similar pictures to one person.
 
@@ -256,6 +261,8 @@ class Gallery:
             group: one match per tracklet, its best picture.
             calibration: what turns cosines into probabilities; None for none.
             prior: how probable a match is before one looks, 0 to 1; None takes :attr:`prior`.
+            digests: of the files searched for (:func:`regard.fingerprint.bytes_digest`); a match whose file is one of
+                them is said to be the same picture.
             use: whose search it is, as :meth:`use` begins one; it is logged before it is answered. None logs nothing.
             names: what the log calls the query: digests of photographs, ids; without them it is a digest of ``query``.
 
@@ -289,7 +296,14 @@ class Gallery:
             scores = np.array([best.score for best, *_ in groups])
             chances = np.asarray(calibration.probability(scores, prior=prior), np.float64).tolist()
         matches = tuple(
-            Match(rank, best.record, best.score, chance, tuple(hit.record for hit in others))
+            Match(
+                rank,
+                best.record,
+                best.score,
+                chance,
+                tuple(hit.record for hit in others),
+                best.record.digest is not None and best.record.digest in digests,
+            )
             for rank, ((best, *others), chance) in enumerate(zip(groups, chances), 1)
         )
         answer = Answer(matches, engine.count(filter), exact, time.perf_counter() - started, prior)
@@ -382,7 +396,7 @@ class Gallery:
         return rows
 
     def _note(self, **changes: Any) -> None:
-        self.meta = self.meta | changes
+        self.meta = self._engine.read_meta() | changes
         self._engine.write_meta(self.meta)
 
 
@@ -395,6 +409,11 @@ def _checked(where: object) -> str:
 def is_url(where: str | Path) -> bool:
     """Whether a gallery is on a server."""
     return SCHEME.match(str(where)) is not None
+
+
+def is_there(folder: Path) -> bool:
+    """Whether a folder holds a gallery, of this version or an earlier one."""
+    return any((folder / name).exists() for name in ("gallery.sqlite", "gallery.json"))
 
 
 def open_engine(where: str | Path, dim: int | None = None, progress: Any = None) -> Engine:

@@ -32,7 +32,7 @@ from regard.data.image import decode_image
 from regard.errors import ConfigError, DataError, RegardError, StorageError
 from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
-from regard.gallery.gallery import Gallery, is_url
+from regard.gallery.gallery import Gallery, is_there, is_url
 from regard.gallery.inputs import Source
 from regard.gallery.record import FACTS, Item, Record, read_records, record_id
 from regard.gallery.segments import schema, to_table, vectors_of
@@ -247,7 +247,7 @@ class GallerySink:
         try:
             self.gallery = Gallery.open(output)
         except DataError:
-            if not is_url(output) and (Path(output) / "gallery.json").exists():
+            if not is_url(output) and is_there(Path(output)):
                 raise  # it is damaged
             self.gallery = Gallery.create(output, embedder.dim, embedder.describe())
         try:

@@ -132,6 +132,7 @@ class Match:
         score: cosine similarity, -1 to 1.
         probability: that it shows the same person, where the model is calibrated.
         track: the other records of its tracklet that were found, where matches are grouped.
+        same_picture: whether its file is one that was searched for, byte by byte.
     """
 
     rank: int
@@ -139,6 +140,7 @@ class Match:
     score: float
     probability: float | None = None
     track: tuple[Record, ...] = ()
+    same_picture: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -146,6 +148,7 @@ class Match:
             "rank": self.rank,
             "score": round(self.score, 6),
             "probability": None if self.probability is None else round(self.probability, 6),
+            "same_picture": self.same_picture,
             "record": self.record.to_dict(),
             "track": [record.to_dict() for record in self.track],
         }
@@ -169,6 +172,16 @@ class Answer:
     seconds: float
     prior: float | None = None
 
+    @property
+    def prior_note(self) -> str | None:
+        """What the prior means, in a line; None where there is none."""
+        if self.prior is None:
+            return None
+        chance = f"1 in {1 / self.prior:,.0f}" if self.prior <= 0.1 else f"{100 * self.prior:.3g} %"
+        return (
+            f"probabilities start from {chance}: that a picture shows the person searched for, before one looks at it"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {
@@ -177,6 +190,7 @@ class Answer:
             "exact": self.exact,
             "seconds": round(self.seconds, 4),
             "prior": self.prior,
+            "prior_note": self.prior_note,
         }
 
 

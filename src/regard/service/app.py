@@ -195,6 +195,7 @@ def add_queries(app: FastAPI, state: ServiceState) -> None:
                 prior=state.prior if body.prior is None else body.prior,
                 use=state.uses.of(searcher.gallery, actor_of(request.scope)),
                 names=query.names,
+                digests=query.digests,
             )
         content: dict[str, Any] = answer.to_dict()
         content["recall"] = (searcher.gallery.meta.get("index") or {}).get("recall")
@@ -262,6 +263,7 @@ def add_marks(app: FastAPI, state: ServiceState) -> None:
 
     @app.get("/api/marks/export", summary=summary, **file_of("application/zip"))
     def export(request: Request) -> Response:
+        state.forget_deleted()
         data = state.feedback.export(state.thumbnail)
         note_everywhere(state, request, "export marks", **mark_counts(state))
         disposition = {"content-disposition": 'attachment; filename="marks.zip"'}
@@ -306,7 +308,7 @@ def query_json(query: Query) -> dict[str, Any]:
 def add_marks_to(
     matches: list[dict[str, Any]], query: Query, searcher: Searcher, state: ServiceState
 ) -> dict[str, Any]:
-    """Say of each match what was said of it and whether it is the very picture that was sent.
+    """Say of each match what was said of it.
 
     Returns:
         What the whole answer says besides: a warning, where the marks cannot be read, which no search fails for.
@@ -322,8 +324,6 @@ def add_marks_to(
         match["marks"] = [mark.right if mark else None for mark in stands]
         if state.feedback.two_people:
             match["mark_states"] = [mark.state if mark else None for mark in stands]
-        same = record.get("digest") in query.digests or record["id"] in query.ids
-        match["same_picture"] = bool(match.get("same_picture")) or same
     return told
 
 

@@ -84,7 +84,7 @@ class Query:
         vectors: name of a gallery -> (P, D) descriptors by its model.
         ids: pictures of a gallery it was made from, never matches of it.
         cameras: that took those.
-        digests: of the contents of the photographs' files, as records have theirs.
+        digests: of the files of its pictures, where they are known.
     """
 
     id: str
@@ -200,7 +200,8 @@ class ServiceState:
                     np.stack([item.vector for item in known]) if all_known else other.embedder.embed(pictures)
                 )
         cameras = {item.record.camera for item in items if item.record.camera}
-        return self._keep(ids, pictures, vectors, ids=tuple(ids), cameras=tuple(cameras))
+        digests = tuple(item.record.digest for item in items if item.record.digest)
+        return self._keep(ids, pictures, vectors, ids=tuple(ids), cameras=tuple(cameras), digests=digests)
 
     def close(self) -> None:
         """End the uses that are under way."""
@@ -212,12 +213,23 @@ class ServiceState:
         return searcher.gallery.thumbnail(id) if searcher else b""
 
     def forget_deleted(self) -> None:
-        """Forget marks of pictures that are in their gallery no more, whoever deleted them."""
-        for name, searcher in self.searchers.items():
-            ids = {id for pair in self.feedback.words() if pair.gallery == name for id in (pair.match, pair.query)}
-            ids = {id for id in ids if is_id(id)}
-            there = {item.record.id for item in searcher.gallery.get(sorted(ids))}
-            self.feedback.forget(ids - there)
+        """Forget marks of pictures that are in their gallery no more, whoever deleted them.
+
+        Raises:
+            StorageError: the marks cannot be read.
+        """
+        known = [pair for pair in self.feedback.words() if pair.gallery in self.searchers]
+        there = {
+            name: {
+                item.record.id
+                for item in searcher.gallery.get(sorted({id for p in known for id in (p.query, p.match)}))
+            }
+            for name, searcher in self.searchers.items()
+        }
+        anywhere = set().union(*there.values())
+        gone = {pair.match for pair in known if pair.match not in there[pair.gallery]}
+        gone |= {pair.query for pair in known if is_id(pair.query) and pair.query not in anywhere}
+        self.feedback.forget(gone)
 
     def shown(self, searcher: Searcher, id: str) -> np.ndarray:
         """The picture of a record, as the gallery keeps it.
