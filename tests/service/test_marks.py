@@ -168,8 +168,9 @@ def test_a_full_disk_leaves_what_was_there(marks, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("os.write", lambda descriptor, data: 3)
         with pytest.raises(StorageError, match="marks could not be written"):
-            marks.set(Pair("sha256:aa", ID["y"], "g"), right=True, photo=JPEG)
+            marks.set(Pair("sha256:bb", ID["y"], "g"), right=True, photo=JPEG)
     assert (marks.folder / "marks.jsonl").read_bytes() == before
+    assert not (marks.folder / "sha256-bb.jpg").exists()
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(StorageError, match="No space left"):

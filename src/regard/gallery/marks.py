@@ -122,10 +122,16 @@ class KeptMarks:
         line = {"time": now, "query": pair.query, "match": pair.match, "gallery": pair.gallery, "camera": pair.camera}
         picture = self._photo(pair.query)
         with self._busy, self._locked("be written to") as file:
-            if right is not None and not picture.exists():
+            new = right is not None and not picture.exists()
+            if new:
                 write_private(picture, photo)
             data = json.dumps(line | {"right": right, "by": by}).encode() + b"\n"
-            append_whole(file, data if ends_whole(file) else b"\n" + data)
+            try:
+                append_whole(file, data if ends_whole(file) else b"\n" + data)
+            except OSError:
+                if new:
+                    picture.unlink(missing_ok=True)
+                raise
             words = self.words()
             if right is None and all(other.query != pair.query for other in words):
                 picture.unlink(missing_ok=True)

@@ -49,6 +49,11 @@ class Actor:
     role: str = ""
     address: str = ""
 
+    @property
+    def is_named(self) -> bool:
+        """Whether more is known than an address."""
+        return bool(self.who) and self.who != self.address
+
 
 class Use:
     """A session of use of one gallery by one actor; a context manager.

@@ -243,7 +243,8 @@ def add_marks(app: FastAPI, state: ServiceState) -> None:
             raise GoneError("that picture is not in the gallery any more; search again")
         pair = Pair(query.names[body.photo], body.match, searcher.name, items[0].record.camera)
         actor = actor_of(request.scope)
-        marked = state.feedback.set(pair, right=body.right, photo=jpeg(picture), by=actor.who)
+        by = actor.who if actor.is_named else ""
+        marked = state.feedback.set(pair, right=body.right, photo=jpeg(picture), by=by)
         stands = marked.state if marked else None
         use = state.uses.of(searcher.gallery, actor)
         use.note("mark", query=[pair.query], match=pair.match, right=body.right, state=stands)
