@@ -186,7 +186,7 @@ def test_a_mark_waits_for_a_second_person(open_page, service, monkeypatch):
     keep(page, "second-person")
     pair = next(iter(service.state.feedback.words()))
     service.state.feedback.set(pair, right=False, photo=b"", by="ben")
-    page.check("#group")
+    page.check("#rerank")
     until(page, "document.querySelector('.card.wrong .state')?.textContent === 'two people disagree'")
 
 
