@@ -8,6 +8,7 @@
   regard gallery audit people                   how many searches were logged, and whether the log is whole
   regard gallery audit people --export uses.csv --since 2026-05-01
   regard gallery audit audit.jsonl --key key    the file alone, by the key that --take-key took away
+  regard gallery check people                   whether every byte is as it was written; --repair, --discard
 
 What is deleted or purged leaves the folder with every byte: descriptor, thumbnail, record, index entry.
 """
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "export": "write records and descriptors to a Parquet file",
         "index": "build the index of approximate searches",
         "audit": "check the log of who ranked people, or export it",
+        "check": "read every byte of it, and set aside what is damaged",
     }.items():
         verb = verbs.add_parser(name, help=text, description=text)
         verb.add_argument("gallery", help="folder of a gallery, or its URL")
@@ -58,18 +60,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "export":
             verb.add_argument("file", type=output_file, help="Parquet file to write")
             verb.add_argument("--no-vectors", action="store_true", help="records only")
+        if name == "check":
+            verb.add_argument("--repair", action="store_true", help="save what can be read of a damaged database")
+            verb.add_argument("--discard", action="store_true", help="remove what was set aside, with every byte")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Do it and say how much."""
     from regard.errors import UnknownNameError
 
-    actions = {"list": list_records, "delete": delete, "purge": purge, "export": export, "index": index}
+    actions = {
+        "list": list_records, "delete": delete, "purge": purge, "export": export, "index": index, "check": check,
+    }  # fmt: skip
     if arguments.action == "audit":
         check_log(arguments, open_gallery)
         return
     if not isinstance(arguments.action, str) or arguments.action not in actions:
         raise UnknownNameError("action", arguments.action, [*actions, "audit"])
+    if arguments.action == "check" and arguments.repair:
+        repair(arguments.gallery)
     with open_gallery(arguments.gallery) as gallery:
         actions[arguments.action](gallery, arguments)
 
@@ -153,6 +162,46 @@ def index(gallery: Gallery, arguments: argparse.Namespace) -> None:
     """Build the index, and say what it recalls."""
     print(f"building the index of {count(len(gallery), 'picture')} ...", file=sys.stderr)
     print(f"recall of the 10 best: {gallery.build_index():.3f}")
+
+
+def repair(where: str) -> None:
+    """Save what can be read of a gallery in a folder whose database is damaged."""
+    from regard.gallery.repair import repair
+    from regard.progress import progress_bar
+
+    with progress_bar(total=1, title=f"saving {where}", unit="picture", delay=1) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        found = repair(Path(where), show)
+    lost = f", {count(found.aside, 'picture')} could not be" if found.aside else ""
+    print(f"{count(found.pictures, 'picture')} saved{lost}; the damaged database is {where}/gallery.sqlite.damaged")
+
+
+def check(gallery: Gallery, arguments: argparse.Namespace) -> None:
+    """Say whether everything is as it was written.
+
+    Raises:
+        ConfigError: the gallery is on a server.
+        DataError: something is damaged.
+    """
+    from regard.errors import ConfigError, DataError
+
+    if arguments.discard:
+        print(f"{count(gallery.discard_damaged(), 'damaged picture')} removed")
+    found = gallery.check()
+    if found is None:
+        raise ConfigError(f"{gallery.name} is on a server, which looks after its files itself")
+    if found.faults:
+        raise DataError(f"{gallery.name}: {found.faults[0]}; save what can be read: regard gallery check --repair")
+    if found.aside:
+        raise DataError(
+            f"{count(found.pictures, 'picture')} of {gallery.name} are as they were written, {found.aside:,} damaged "
+            "and set aside; embed the images again, then: regard gallery check --discard"
+        )
+    print(f"{count(found.pictures, 'picture')}, all as they were written")
 
 
 def parse_age(text: str) -> float:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,9 +26,9 @@ from regard.gallery.int8_scan import nearest
 from regard.gallery.pca_codes import SAMPLE, Short, make_short, narrow, pays
 from regard.gallery.record import Filter, Item, Record, Scored, is_id
 from regard.gallery.segments import convert, is_earlier
-from regard.gallery.store import STORE, State, Store, exists
+from regard.gallery.store import STORE, Row, State, Store, exists
 
-__all__ = ["EmbeddedEngine"]
+__all__ = ["EmbeddedEngine", "Findings"]
 
 SPARE_BYTES = 64 * 2**20
 """Left free on the disk."""
@@ -45,6 +45,20 @@ WASTE = 10_000
 Found = TypeVar("Found")
 Looked = tuple[View, Callable[[], np.ndarray]]
 """The table at a moment, and what computes the rows."""
+
+
+class Findings(NamedTuple):
+    """What a check of a gallery found.
+
+    Attributes:
+        pictures: whole ones.
+        aside: pictures that are damaged, and out of every search.
+        faults: of the database, as SQLite says them, a line each.
+    """
+
+    pictures: int
+    aside: int
+    faults: tuple[str, ...] = ()
 
 
 class EmbeddedEngine:
@@ -217,6 +231,29 @@ class EmbeddedEngine:
             if short is not None:
                 self._store.set_state(db, table.index(self._store, db, short, state))
 
+    def check(self) -> Findings:
+        """Read every byte: the database by its own check, every row and file by its checksums."""
+        bad, whole = list[int](), 0
+        with self._store.reading() as db:
+            lines = [line for (line,) in db.execute("PRAGMA integrity_check(10)") if line != "ok"]
+            for rows in self._store.rows(db, self.dim, BATCH):
+                bad += [row.number for row in rows if row.item is None]
+                whole += len(rows)
+        if bad:
+            with self._changing() as (db, _, state):
+                self._store.set_state(db, state._replace(steps=self._store.set_aside(db, bad)))
+            self._finish_cleaning()
+        return Findings(whole - len(bad), self.damaged, tuple(lines))
+
+    def discard(self) -> int:
+        """Blank the rows that were set aside; their number."""
+        with self._changing() as (db, _, state):
+            numbers = self._store.aside(db)
+            if numbers:
+                self._store.set_state(db, state._replace(steps=self._store.erase(db, numbers)))
+        self._finish_cleaning()
+        return len(numbers)
+
     def close(self) -> None:
         """See :meth:`Engine.close`."""
         with self._writing, self._busy:
@@ -257,7 +294,8 @@ class EmbeddedEngine:
 
     def _set_aside(self, numbers: Sequence[int]) -> None:
         with self._changing() as (db, _, state):
-            bad = self._store.records(db, numbers)[1]
+            with self._store.reading() as reads:  # SQLite takes nothing more where it has come upon a broken page
+                bad = self._store.records(reads, numbers)[1]
             if bad:
                 self._store.set_state(db, state._replace(steps=self._store.set_aside(db, bad)))
         self._finish_cleaning()
@@ -364,7 +402,7 @@ class EmbeddedEngine:
                     shutil.rmtree(home, ignore_errors=True)
                     self._store.forget_blocks(db)
                     table, bad = Table(home, state), list[int]()
-                    for rows in self._store.rows(db, self.dim, BATCH):
+                    for rows in self._rows():
                         good = [row for row in rows if row.item is not None]
                         bad += [row.number for row in rows if row.item is None]
                         if good:
@@ -388,6 +426,11 @@ class EmbeddedEngine:
         for path in self.folder.glob("index-*"):
             if path.name != f"index-{state.epoch}":
                 shutil.rmtree(path, ignore_errors=True)
+
+    def _rows(self) -> Iterator[list[Row]]:
+        """Rows of the store; read by themselves, since SQLite writes no more where it has come upon a broken page."""
+        with self._store.reading() as db:
+            yield from self._store.rows(db, self.dim, BATCH)
 
     def _unlink(self) -> None:
         """Remove the files that could not be blanked: they are made anew when the gallery is opened next."""

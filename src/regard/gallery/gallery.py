@@ -138,6 +138,20 @@ class Gallery:
         """Pictures that are damaged in their store, and left out of every search."""
         return getattr(self._engine, "damaged", 0)
 
+    def check(self) -> Any:
+        """Read every byte of a gallery in a folder, and set aside what is damaged; None for one on a server.
+
+        Returns:
+            :class:`regard.gallery.embedded.Findings`.
+        """
+        look = getattr(self._engine, "check", None)
+        return None if look is None else look()
+
+    def discard_damaged(self) -> int:
+        """Remove the pictures that were set aside, with every byte; their number."""
+        discard = getattr(self._engine, "discard", None)
+        return 0 if discard is None else discard()
+
     def __len__(self) -> int:
         return self._engine.count(Filter())
 
