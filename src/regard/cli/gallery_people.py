@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regard.cli.arguments import close_with, output_file
+from regard.cli.gallery_audit import command_user
 from regard.wording import count
 
 if TYPE_CHECKING:
@@ -63,14 +64,18 @@ def name_pictures(gallery: Gallery, arguments: argparse.Namespace) -> None:
     missing = [id for id in arguments.id or () if not gallery.get([id])]
     if missing:
         raise ConfigError(f"there is no picture {missing[0]!r} in {gallery.name}; take ids from regard gallery list")
-    number = gallery.name_person(which, arguments.person or None)
+    with gallery.use(command_user()) as use:
+        number = gallery.name_person(which, arguments.person or None)
+        use.note("name", answered={"count": number})
     called = f"called {arguments.person} now" if arguments.person else "called nobody now"
     print(f"{count(number, 'picture')} {called}")
 
 
 def merge_people(gallery: Gallery, arguments: argparse.Namespace) -> None:
     """Make one person of several."""
-    number = gallery.merge(arguments.person, arguments.into)
+    with gallery.use(command_user()) as use:
+        number = gallery.merge(arguments.person, arguments.into)
+        use.note("merge", answered={"count": number})
     print(f"{count(number, 'picture')} of {', '.join(dict.fromkeys(arguments.person))} called {arguments.into} now")
 
 
@@ -79,8 +84,9 @@ def show_duplicates(gallery: Gallery, arguments: argparse.Namespace) -> None:
     from regard.progress import progress_bar
     from regard.storage import write_atomic
 
-    with progress_bar(total=len(gallery), title="comparing", unit="image", delay=1) as bar:
-        groups = gallery.duplicates(arguments.threshold, lambda done, total: bar.update(done - bar.n))
+    bar = progress_bar(total=len(gallery), title="comparing", unit="image", delay=1)
+    with gallery.use(command_user()) as use, bar:
+        groups = gallery.duplicates(arguments.threshold, lambda done, total: bar.update(done - bar.n), use=use)
     text = json.dumps({"threshold": arguments.threshold, "groups": [group.to_dict() for group in groups]}, indent=2)
     drawn = arguments.picture if arguments.picture and draw(gallery, groups, arguments.picture) else None
     if arguments.json == "-":

@@ -9,6 +9,9 @@
   regard gallery export people all.parquet
   regard gallery index people                   for approximate searches; measures what it recalls
   regard gallery audit people                   how many searches were logged, and whether the log is whole
+  regard gallery audit people --export uses.csv --since 2026-05-01
+  regard gallery audit audit.jsonl --key key    the file alone, by the key that --take-key took away
+  regard gallery check people                   whether every byte is as it was written; --repair, --discard
 
 What is deleted or purged leaves the folder with every byte: descriptor, thumbnail, record, index entry.
 """
@@ -24,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regard.cli.arguments import output_file, read_where
+from regard.cli.gallery_audit import add_audit_arguments, check_log, command_user
 from regard.cli.gallery_people import ARGUMENTS as PEOPLE
 from regard.cli.gallery_people import merge_people, name_pictures, show_duplicates
 from regard.wording import count
@@ -46,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "merge": "make one person of several",
         "export": "write records and descriptors to a Parquet file",
         "index": "build the index of approximate searches",
-        "audit": "check the log of searches",
+        "audit": "check the log of who ranked people, or export it",
+        "check": "read every byte of it, and set aside what is damaged",
     }.items():
         verb = verbs.add_parser(name, help=text, description=text)
         verb.add_argument("gallery", help="folder of a gallery, or its URL")
@@ -64,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
             verb.add_argument("--since", metavar="TIME", help="from this time on")
             verb.add_argument("--until", metavar="TIME", help="before this time")
+        if name == "audit":
+            add_audit_arguments(verb)
         if name == "purge":
             verb.add_argument("--older-than", required=True, metavar="AGE", help="for example 30d, 12h, 2w")
             verb.add_argument("--undated", action="store_true", help="pictures without a time too")
@@ -74,6 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "export":
             verb.add_argument("file", type=output_file, help="Parquet file to write")
             verb.add_argument("--no-vectors", action="store_true", help="records only")
+        if name == "check":
+            verb.add_argument("--repair", action="store_true", help="save what can be read of a damaged database")
+            verb.add_argument("--discard", action="store_true", help="remove what was set aside, with every byte")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -81,11 +91,16 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.errors import UnknownNameError
 
     actions = {
-        "list": list_records, "delete": delete, "purge": purge, "export": export, "index": index, "audit": check_log,
+        "list": list_records, "delete": delete, "purge": purge, "export": export, "index": index, "check": check,
         "duplicates": show_duplicates, "name": name_pictures, "merge": merge_people,
     }  # fmt: skip
+    if arguments.action == "audit":
+        check_log(arguments, open_gallery)
+        return
     if not isinstance(arguments.action, str) or arguments.action not in actions:
-        raise UnknownNameError("action", arguments.action, actions)
+        raise UnknownNameError("action", arguments.action, [*actions, "audit"])
+    if arguments.action == "check" and arguments.repair:
+        repair(arguments.gallery)
     with open_gallery(arguments.gallery) as gallery:
         actions[arguments.action](gallery, arguments)
 
@@ -197,7 +212,8 @@ def purge(gallery: Gallery, arguments: argparse.Namespace) -> None:
 
 def export(gallery: Gallery, arguments: argparse.Namespace) -> None:
     """Write records and descriptors to a file."""
-    rows = gallery.export(arguments.file, vectors=not arguments.no_vectors)
+    with gallery.use(command_user()) as use:
+        rows = gallery.export(arguments.file, vectors=not arguments.no_vectors, use=use)
     print(f"{count(rows, 'row')} written to {arguments.file}")
 
 
@@ -207,24 +223,44 @@ def index(gallery: Gallery, arguments: argparse.Namespace) -> None:
     print(f"recall of the 10 best: {gallery.build_index():.3f}")
 
 
-def check_log(gallery: Gallery, arguments: argparse.Namespace) -> None:
-    """Say how many searches were logged.
+def repair(where: str) -> None:
+    """Save what can be read of a gallery in a folder whose database is damaged."""
+    from regard.gallery.repair import repair
+    from regard.progress import progress_bar
+
+    with progress_bar(total=1, title=f"saving {where}", unit="picture", delay=1) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        found = repair(Path(where), show)
+    lost = f", {count(found.aside, 'picture')} could not be" if found.aside else ""
+    print(f"{count(found.pictures, 'picture')} saved{lost}; the damaged database is {where}/gallery.sqlite.damaged")
+
+
+def check(gallery: Gallery, arguments: argparse.Namespace) -> None:
+    """Say whether everything is as it was written.
 
     Raises:
-        ConfigError: the gallery keeps no log.
-        DataError: a line of the log was touched.
+        ConfigError: the gallery is on a server.
+        DataError: something is damaged.
     """
     from regard.errors import ConfigError, DataError
 
-    log = gallery.audit
-    if log is None:
-        raise ConfigError(f"{gallery.name} keeps no log of its searches, so there is none to check")
-    broken = log.verify()
-    if broken is not None:
+    if arguments.discard:
+        print(f"{count(gallery.discard_damaged(), 'damaged picture')} removed")
+    found = gallery.check()
+    if found is None:
+        raise ConfigError(f"{gallery.name} is on a server, which looks after its files itself")
+    if found.faults:
+        raise DataError(f"{gallery.name}: {found.faults[0]}; save what can be read: regard gallery check --repair")
+    if found.aside:
         raise DataError(
-            f"line {broken} of {log.path} does not follow from the one before: a line was changed or removed"
+            f"{count(found.pictures, 'picture')} of {gallery.name} are as they were written, {found.aside:,} damaged "
+            "and set aside; embed the images again, then: regard gallery check --discard"
         )
-    print(f"{log.count():,} searches logged in {log.path}, every line follows from the one before")
+    print(f"{count(found.pictures, 'picture')}, all as they were written")
 
 
 def parse_age(text: str) -> float:

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
+from math import isfinite
 from typing import Any, Self
 
 import numpy as np
@@ -40,6 +41,10 @@ __all__ = [
 NAME = re.compile(r"\w[\w-]{0,63}")
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
+TOGETHER = 20
+"""Records of one JSON text: so few that how deep it is nested need not be looked at."""
+
+TEXTS = ("id", "path", "camera", "track", "person", "digest")
 FACTS = ("camera", "time", "track", "person")
 """What is known of a picture by a name of its own; anything else is an attribute."""
 
@@ -85,6 +90,12 @@ class Record:
         Raises:
             DataError: id or path is missing, the time is none, or an attribute has no plain name.
         """
+        texts, time = [values.get(key) for key in TEXTS], values.get("time")
+        attributes = values.get("attributes")
+        described = {*map(type, texts)} <= {str, type(None)} and texts[0] and texts[1] and "" not in texts
+        if described and not attributes and (time is None or (type(time) is float and isfinite(time))):
+            id, path, camera, track, person, digest = texts  # as to_dict describes them
+            return cls(id, path, camera, time, track, person, {}, digest)
         missing = [key for key in ("id", "path") if not values.get(key)]
         if missing:
             raise DataError(f"a record has no {' and no '.join(missing)}; every picture needs both")
@@ -281,7 +292,9 @@ def _check_names(attributes: Iterable[str]) -> None:
 
 def read_records(texts: Iterable[str]) -> list[Record]:
     """The records that :meth:`Record.to_dict` described, each in a JSON text."""
-    return list(map(Record.from_dict, parse_json(f"[{','.join(texts)}]")))
+    texts = list(texts)
+    parts = (texts[start : start + TOGETHER] for start in range(0, len(texts), TOGETHER))
+    return [Record.from_dict(values) for part in parts for values in parse_json(f"[{','.join(part)}]")]
 
 
 def is_id(id: str) -> bool:

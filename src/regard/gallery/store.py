@@ -2,10 +2,11 @@
 
 Shapes: N pictures, D descriptor length.
 
-A row of ``pictures`` is what was stored of one picture, under a number that is never given again. A picture that is
-stored anew is a new row. Rows are not deleted but blanked: overwritten with as many zeros, in place, so that no page of
-the database keeps a copy that was moved there before; :meth:`Store.wipe` then empties the write-ahead log, and
-:meth:`Store.compact` gives the room back. What was blanked is noted in ``erased``, so that every process hears of it.
+A row of ``pictures`` is what is known of one picture, under a number that is never given again, and a row of
+``contents`` its descriptor and thumbnail. A picture that is stored anew is a new row. Rows are not deleted but blanked:
+overwritten with as many zeros, in place, so that no page of the database keeps a copy that was moved there before;
+:meth:`Store.wipe` then empties the write-ahead log, and :meth:`Store.compact` gives the room back. What was blanked is
+noted in ``erased``, so that every process hears of it.
 
 Each row carries checksums of its record, descriptor and thumbnail, and so do the few values that everything else hangs
 on. SQLite answers for the rest: a change is there whole or not at all, whatever ends the process, and durable when
@@ -33,7 +34,7 @@ from regard.gallery.record import Item, Record, read_records
 from regard.parsing import parse_json
 from regard.storage import open_regular
 
-__all__ = ["STORE", "Database", "Row", "State", "Store", "exists"]
+__all__ = ["BLANK_ID", "STORE", "Database", "Row", "State", "Store", "exists", "from_row", "readable", "unseal"]
 
 STORE = "gallery.sqlite"
 FORMAT = 2
@@ -50,12 +51,15 @@ MANY = 500
 BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 REFUSED = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 SUMS = struct.Struct("<III")
-ID_BYTES = 16
+STATE = struct.Struct("<8qI")
+BLANK_ID = bytes(16)
+ROWS = "SELECT number, id, record, sums, vector, thumbnail FROM pictures LEFT JOIN contents USING (number)"
 
 TABLES = (
     "CREATE TABLE about (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE pictures (number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, record BLOB NOT NULL, "
-    "sums BLOB NOT NULL, vector BLOB NOT NULL, thumbnail BLOB NOT NULL)",
+    "sums BLOB NOT NULL)",
+    "CREATE TABLE contents (number INTEGER PRIMARY KEY, vector BLOB NOT NULL, thumbnail BLOB NOT NULL)",
     "CREATE TABLE erased (step INTEGER PRIMARY KEY AUTOINCREMENT, number INTEGER NOT NULL)",
     "CREATE TABLE aside (number INTEGER PRIMARY KEY)",
     "CREATE TABLE blocks (file TEXT, block INTEGER, size INTEGER NOT NULL, sum INTEGER NOT NULL, "
@@ -174,7 +178,7 @@ class Database:
             log = Path(f"{self.path}-wal")
             if primary(error) not in REFUSED or (log.exists() and log.stat().st_size):
                 raise
-            self.frozen = str(error)
+            self.frozen = f"{error}; its disk is full, or may not be written"
             self._connections["read"] = connection = self._connect("mode=ro&immutable=1")
             self._check(connection)
         except BaseException:
@@ -303,12 +307,8 @@ class Store(Database):
             DataError: it is damaged.
         """
         row = db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
-        if row is None:
-            return None
         try:
-            if int.from_bytes(row[0][:4], "little") != crc32(row[0][4:]):
-                raise ValueError("its checksum does not fit")
-            return parse_json(row[0][4:])
+            return None if row is None else unseal(row[0])
         except (ValueError, TypeError) as error:
             raise DataError(f"{self.path} is damaged: {name} ({error}); restore it from a backup") from None
 
@@ -324,15 +324,22 @@ class Store(Database):
         Raises:
             DataError: there is none, or it is damaged.
         """
-        known = self.read(db, "state")
-        if not isinstance(known, list) or len(known) != len(State._fields):
-            raise DataError(f"{self.path} holds no gallery; restore it from a backup")
+        row = db.execute("SELECT value FROM about WHERE name = 'state'").fetchone()
+        try:
+            *known, total = STATE.unpack(row[0])
+            if total != crc32(row[0][:-4]):
+                raise ValueError
+        except (TypeError, ValueError, struct.error):
+            raise DataError(
+                f"{self.path} is damaged: it does not say what it holds; restore it from a backup"
+            ) from None
         return State(*known)
 
     def set_state(self, db: sqlite3.Connection, state: State) -> State:
         """Keep the state, as one change more."""
         state = state._replace(change=state.change + 1)
-        self.write(db, "state", state)
+        packed = STATE.pack(*state, 0)[:-4]
+        db.execute("INSERT OR REPLACE INTO about VALUES ('state', ?)", (packed + crc32(packed).to_bytes(4, "little"),))
         return state
 
     # Pictures
@@ -341,18 +348,18 @@ class Store(Database):
         """Store items as new rows; their numbers."""
         (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'pictures'").fetchone()
         numbers = list(range(last + 1, last + 1 + len(items)))
-        db.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?)", map(to_row, numbers, items))
+        rows = list(map(to_row, numbers, items))
+        db.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?)", [row[:4] for row in rows])
+        db.executemany("INSERT INTO contents VALUES (?, ?, ?)", [(row[0], *row[4:]) for row in rows])
         return numbers
 
     def erase(self, db: sqlite3.Connection, numbers: Sequence[int]) -> int:
         """Blank rows and note it; the last step, for :class:`State`."""
-        db.executemany(
-            "UPDATE pictures SET id = zeroblob(length(id)), record = zeroblob(length(record)), "
-            "sums = zeroblob(length(sums)), vector = zeroblob(length(vector)), "
-            "thumbnail = zeroblob(length(thumbnail)) WHERE number = ?",
-            [(number,) for number in numbers],
-        )
-        db.executemany("DELETE FROM aside WHERE number = ?", [(number,) for number in numbers])
+        rows = [(number,) for number in numbers]
+        for table, columns in (("pictures", ("id", "record", "sums")), ("contents", ("vector", "thumbnail"))):
+            blank = ", ".join(f"{column} = zeroblob(length({column}))" for column in columns)
+            db.executemany(f"UPDATE {table} SET {blank} WHERE number = ?", rows)
+        db.executemany("DELETE FROM aside WHERE number = ?", rows)
         return self.note(db, numbers)
 
     def note(self, db: sqlite3.Connection, numbers: Iterable[int]) -> int:
@@ -376,17 +383,24 @@ class Store(Database):
 
     def are_gone(self, db: sqlite3.Connection, numbers: Sequence[int]) -> bool:
         """Whether rows are blank, set aside or no more; what ``erased`` says is not believed without."""
-        query = (
-            "SELECT count(*) FROM pictures WHERE number IN ({}) AND id != zeroblob(length(id)) "
-            "AND number NOT IN (SELECT number FROM aside)"
-        )
-        return not any(count for (count,) in self._among(db, query, numbers))
+        query = "SELECT count(*) FROM pictures WHERE number IN ({}) AND id != zeroblob(length(id))"
+        blank = list({*numbers} - {*self.aside(db)})
+        return not any(count for (count,) in self._among(db, query, blank))
 
     def records(self, db: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Record], list[int]]:
         """Records by number, in order, and the numbers of those that are damaged or missing."""
         found: dict[int, bytes] = {}
         query = "SELECT number, id, record, sums FROM pictures WHERE number IN ({})"
-        for number, id, record, sums in self._among(db, query, numbers):
+        try:
+            rows = list(self._among(db, query, numbers))
+        except sqlite3.DatabaseError as error:
+            if primary(error) not in BROKEN:
+                raise
+            rows = []
+            for number in numbers:  # the others can be read
+                with suppress(sqlite3.DatabaseError):
+                    rows += self._among(db, query, [number])
+        for number, id, record, sums in rows:
             if len(sums) == SUMS.size and SUMS.unpack(sums)[0] == crc32(record, crc32(id)):
                 found[number] = record
         try:
@@ -397,7 +411,9 @@ class Store(Database):
 
     def thumbnail(self, db: sqlite3.Connection, number: int) -> bytes:
         """JPEG of a row; empty where there is none, or it is damaged."""
-        row = db.execute("SELECT id, thumbnail, sums FROM pictures WHERE number = ?", (number,)).fetchone()
+        row = db.execute(
+            "SELECT id, thumbnail, sums FROM pictures JOIN contents USING (number) WHERE number = ?", (number,)
+        ).fetchone()
         if row is None or len(row[2]) != SUMS.size or SUMS.unpack(row[2])[2] != crc32(row[1], crc32(row[0])):
             return b""
         return row[1]
@@ -408,19 +424,19 @@ class Store(Database):
 
     def rows(self, db: sqlite3.Connection, dim: int, many: int = MANY) -> Iterator[list[Row]]:
         """Every row that counts, in order of number, some at a time; blank ones and those set aside are left out."""
-        set_aside, after, blank = set(self.aside(db)), 0, bytes(ID_BYTES)
-        query = "SELECT number, id, record, sums, vector, thumbnail FROM pictures WHERE number > ? "
-        query += "ORDER BY number LIMIT ?"
-        while found := db.execute(query, (after, many)).fetchall():
-            after = found[-1][0]
-            rows = [row for row in found if row[1] != blank and row[0] not in set_aside]
-            yield [Row(number, from_row(rest, dim)) for number, *rest in rows]
+        set_aside, last = set(self.aside(db)), self.last(db)
+        for start in range(1, last + 1, many):
+            found, lost = readable(db, start, min(start + many - 1, last))
+            rows = [Row(number, from_row(rest, dim)) for number, *rest in found if rest[0] != BLANK_ID]
+            rows += [Row(number, None) for number in lost]
+            yield [row for row in rows if row.number not in set_aside]
 
     def compact(self) -> None:
         """Give back the room of rows that are blank; the numbers of the others stay."""
         with self.writing() as db:
             self.write(db, "compacting", True)
             db.execute("DELETE FROM pictures WHERE id = zeroblob(length(id))")
+            db.execute("DELETE FROM contents WHERE number NOT IN (SELECT number FROM pictures)")
         self.finish_compacting()
 
     def finish_compacting(self) -> None:
@@ -465,9 +481,35 @@ class Store(Database):
             yield from db.execute(query.format(",".join("?" * len(some))), some)
 
 
+def readable(db: sqlite3.Connection, first: int, last: int) -> tuple[list[Any], list[int]]:
+    """Rows of a span of numbers that can be read, and the numbers of those that cannot."""
+    try:
+        query = f"{ROWS} WHERE number BETWEEN ? AND ? ORDER BY number"
+        return db.execute(query, (first, last)).fetchall(), []
+    except sqlite3.DatabaseError as error:
+        if primary(error) not in BROKEN:
+            raise
+        if first == last:
+            return [], [first]
+        middle = (first + last) // 2
+        left, right = readable(db, first, middle), readable(db, middle + 1, last)
+        return left[0] + right[0], left[1] + right[1]
+
+
 def primary(error: sqlite3.Error) -> int:
     """The kind of an error of SQLite, without what it is more exactly; 0 where it does not say."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def unseal(value: bytes) -> Any:
+    """What :meth:`Store.write` kept.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if int.from_bytes(value[:4], "little") != crc32(value[4:]):
+        raise ValueError("its checksum does not fit")
+    return parse_json(value[4:])
 
 
 def to_row(number: int, item: Item) -> tuple[Any, ...]:
@@ -479,10 +521,10 @@ def to_row(number: int, item: Item) -> tuple[Any, ...]:
     return number, id, record, sums, vector, bytes(item.thumbnail)
 
 
-def from_row(row: Sequence[bytes], dim: int) -> Item | None:
+def from_row(row: Sequence[Any], dim: int) -> Item | None:
     """The item in a row; None where it is damaged, and without its thumbnail where only that is."""
     id, record, sums, vector, thumbnail = row
-    if len(sums) != SUMS.size or len(vector) != 4 * dim:
+    if vector is None or len(sums) != SUMS.size or len(vector) != 4 * dim:
         return None
     start, (first, second, third) = crc32(id), SUMS.unpack(sums)
     if (crc32(record, start), crc32(vector, start)) != (first, second):
