@@ -13,7 +13,7 @@ from gallery_items import DIM, make_items
 
 from regard.cli import gallery_verb
 from regard.cli import main as command_line
-from regard.errors import ConfigError, UnknownNameError
+from regard.errors import UnknownNameError
 from regard.gallery import Filter, Gallery, Item, Record
 from regard.gallery.audit import AuditLog
 from regard.gallery.record import record_id
@@ -101,14 +101,10 @@ def test_the_log_is_checked(run, folder):
 
 
 def test_what_is_no_action_builds_no_index(folder):
-    """Neither an action that there is not, nor a log that is not kept."""
     asked = argparse.Namespace(action="reindex", gallery=str(folder))
     with pytest.raises(UnknownNameError, match="unknown action 'reindex', did you mean 'index'"):
         gallery_verb.run(asked)
     with Gallery.open(folder) as gallery:
-        gallery.audit = None
-        with pytest.raises(ConfigError, match="keeps no log of its searches"):
-            gallery_verb.check_log(gallery, asked)
         assert gallery.meta.get("index") is None
 
 

@@ -6,6 +6,8 @@
   regard gallery export people all.parquet
   regard gallery index people                   for approximate searches; measures what it recalls
   regard gallery audit people                   how many searches were logged, and whether the log is whole
+  regard gallery audit people --export uses.csv --since 2026-05-01
+  regard gallery audit audit.jsonl --key key    the file alone, by the key that --take-key took away
   regard gallery check people                   whether every byte is as it was written; --repair, --discard
 
 What is deleted or purged leaves the folder with every byte: descriptor, thumbnail, record, index entry.
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regard.cli.arguments import output_file
+from regard.cli.gallery_audit import add_audit_arguments, check_log, command_user
 from regard.wording import count
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "purge": "remove what is older than an age",
         "export": "write records and descriptors to a Parquet file",
         "index": "build the index of approximate searches",
-        "audit": "check the log of searches",
+        "audit": "check the log of who ranked people, or export it",
         "check": "read every byte of it, and set aside what is damaged",
     }.items():
         verb = verbs.add_parser(name, help=text, description=text)
@@ -49,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             verb.add_argument("--camera", action="append", metavar="NAME", help="repeatable")
             verb.add_argument("--since", metavar="TIME", help="from this time on")
             verb.add_argument("--until", metavar="TIME", help="before this time")
+        if name == "audit":
+            add_audit_arguments(verb)
         if name == "purge":
             verb.add_argument("--older-than", required=True, metavar="AGE", help="for example 30d, 12h, 2w")
             verb.add_argument("--undated", action="store_true", help="pictures without a time too")
@@ -65,11 +70,13 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.errors import UnknownNameError
 
     actions = {
-        "list": list_records, "delete": delete, "purge": purge, "export": export, "index": index, "audit": check_log,
-        "check": check,
+        "list": list_records, "delete": delete, "purge": purge, "export": export, "index": index, "check": check,
     }  # fmt: skip
+    if arguments.action == "audit":
+        check_log(arguments, open_gallery)
+        return
     if not isinstance(arguments.action, str) or arguments.action not in actions:
-        raise UnknownNameError("action", arguments.action, actions)
+        raise UnknownNameError("action", arguments.action, [*actions, "audit"])
     if arguments.action == "check" and arguments.repair:
         repair(arguments.gallery)
     with open_gallery(arguments.gallery) as gallery:
@@ -146,7 +153,8 @@ def purge(gallery: Gallery, arguments: argparse.Namespace) -> None:
 
 def export(gallery: Gallery, arguments: argparse.Namespace) -> None:
     """Write records and descriptors to a file."""
-    rows = gallery.export(arguments.file, vectors=not arguments.no_vectors)
+    with gallery.use(command_user()) as use:
+        rows = gallery.export(arguments.file, vectors=not arguments.no_vectors, use=use)
     print(f"{count(rows, 'row')} written to {arguments.file}")
 
 
@@ -194,26 +202,6 @@ def check(gallery: Gallery, arguments: argparse.Namespace) -> None:
             "and set aside; embed the images again, then: regard gallery check --discard"
         )
     print(f"{count(found.pictures, 'picture')}, all as they were written")
-
-
-def check_log(gallery: Gallery, arguments: argparse.Namespace) -> None:
-    """Say how many searches were logged.
-
-    Raises:
-        ConfigError: the gallery keeps no log.
-        DataError: a line of the log was touched.
-    """
-    from regard.errors import ConfigError, DataError
-
-    log = gallery.audit
-    if log is None:
-        raise ConfigError(f"{gallery.name} keeps no log of its searches, so there is none to check")
-    broken = log.verify()
-    if broken is not None:
-        raise DataError(
-            f"line {broken} of {log.path} does not follow from the one before: a line was changed or removed"
-        )
-    print(f"{log.count():,} searches logged in {log.path}, every line follows from the one before")
 
 
 def parse_age(text: str) -> float:

@@ -65,14 +65,13 @@ def _json(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search and show."""
+    from regard.cli.gallery_audit import command_user
     from regard.cli.gallery_verb import open_gallery
     from regard.storage import write_atomic
 
-    with open_gallery(arguments.gallery) as gallery:
+    with open_gallery(arguments.gallery) as gallery, gallery.use(command_user()) as use:
         vectors, names, digests, origins, calibration = queries(arguments, gallery)
         filter = make_filter(arguments, origins)
-        if gallery.audit:
-            gallery.audit.append(who="command line", query=names, filter=filter.to_dict(), k=arguments.top)
         answer = gallery.search(
             vectors,
             arguments.top,
@@ -82,6 +81,8 @@ def run(arguments: argparse.Namespace) -> None:
             group=arguments.group,
             calibration=calibration,
             prior=arguments.prior,
+            use=use,
+            names=names,
             digests=digests,
         )
         if arguments.picture:

@@ -1,27 +1,38 @@
-"""An append-only log of who searched for what, and when.
+"""An append-only log of who ranked people by what, when, and what came of it.
 
-One JSON line per search. Every line holds the digest of the line before it, so that a line changed or taken out shows:
-:meth:`AuditLog.verify` names the first one that does not fit. Photographs are named by the digest of their bytes and
-never kept.
+One JSON line for everything that was asked (see :mod:`regard.gallery.use`). Every line holds its number and the digest
+of the line before, and is sealed (:mod:`regard.gallery.seal`), so that a line changed, taken out or cut off shows:
+:meth:`AuditLog.check` says which. Photographs and pictures are named by digests and never kept. Lines of versions that
+sealed nothing are carried on: the first sealed line holds the digest of the last of them.
+
+Several processes may append at once. A line is on the disk, and the seal that forgets its key as well, when
+:meth:`AuditLog.append` returns; what a kill leaves half written was never acknowledged, and the next line replaces it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from regard.errors import StorageError
+from regard.errors import DataError, StorageError
+from regard.gallery.audit_check import Verdict, check_lines, entry_of
+from regard.gallery.seal import START, Chain, Seal, chain_name, check_apart, digest, known_seals, read_sealed, write_key
 from regard.parsing import parse_json
-from regard.storage import open_regular, read_regular
+from regard.storage import append_whole, open_regular, open_to_append
 
-__all__ = ["AuditLog"]
+__all__ = ["HEADS", "AuditLog", "read_heads"]
 
-START = "0" * 64
+HEADS = "REGARD_AUDIT_HEAD"
+"""Variable of the environment that names where the head goes after every line: a file, or ``syslog``."""
+
+BLOCK = 64 * 1024
+LONGEST = 16 * 2**20
+"""Bytes of a line that a kill may have left half written."""
 
 
 class AuditLog:
@@ -29,75 +40,259 @@ class AuditLog:
 
     Args:
         path: the file; made by the first line.
+        database: id of the gallery whose uses it holds; None where it holds those of several.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, database: str | None = None):
         self.path = path
+        self._database = database
         self._busy = threading.Lock()
-        self._end: tuple[int, str] | None = None  # size of the file after our last line, and that line's digest
 
     def append(self, **facts: Any) -> None:
         """Add a line with the time and the facts; on the disk when this returns.
 
         Raises:
-            StorageError: it could not be written, so the search must not be answered.
+            StorageError: it could not be written, so what was asked must not be answered.
         """
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._busy:
             try:
-                self._write({"time": now, **facts})
+                self._write(facts)
             except OSError as error:
                 raise StorageError(
-                    f"the search could not be logged in {self.path} ({error.strerror}), so it was not made; mend that"
+                    f"what was asked could not be logged in {self.path} ({error.strerror or error}), so it is not "
+                    "answered; mend that, then ask again"
                 ) from error
 
     def count(self) -> int:
         """Searches that were logged."""
-        return len(self._lines())
+        return sum(entry.get("kind", "search") == "search" for entry in self.entries() if "damaged" not in entry)
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """What each line says; of one that is none, ``{"damaged": its number}``."""
+        for number, line in enumerate(self._lines(), 1):
+            entry = entry_of(line)
+            yield {"damaged": number} if entry is None else entry
 
     def verify(self) -> int | None:
-        """Number, from 1, of the first line that does not follow from the one before; None where all do."""
-        previous = START
-        for number, line in enumerate(self._lines(), 1):
-            try:
-                fits = parse_json(line)["previous"] == previous
-            except (ValueError, KeyError, TypeError):
-                fits = False
-            if not fits:
-                return number
-            previous = digest(line)
-        return None
+        """Number, from 1, of the first line that is not what was written or is missing; None where the log is whole."""
+        return self.check().line
 
-    def _lines(self) -> list[bytes]:
-        return read_regular(self.path).splitlines() if self.path.exists() else []
+    def check(
+        self,
+        first: bytes | None = None,
+        heads: Sequence[Mapping[str, Any]] | None = None,
+        end: Seal | None = None,
+    ) -> Verdict:
+        """Check the log from its first line to its end.
 
-    def _write(self, facts: dict[str, Any]) -> None:
-        with open_regular(self.path, "ab", private=True, buffering=0) as file:
-            descriptor = file.fileno()
-            wait_for(descriptor)
-            size = os.fstat(descriptor).st_size
-            if self._end is None or self._end[0] != size:  # the first line, or another process wrote one
-                lines = self._lines()
-                self._end = size, digest(lines[-1]) if lines else START
-            line = json.dumps(facts | {"previous": self._end[1]}, sort_keys=True).encode()
+        Args:
+            first: a first key that was taken off the machine; lines sealed by it must be there.
+            heads: heads that were sent elsewhere; those of this log must be found in it.
+            end: the seal of the log, where it was copied from another machine; None takes the one that is kept here.
+
+        Raises:
+            StorageError: the seal cannot be read.
+            DataError: none of the heads is of this log.
+        """
+        seal, size = self._snapshot()
+        seal = end or seal
+        chains: dict[str, Chain] = {}
+        for other in known_seals():
+            if other.first is not None:
+                chains[other.name] = Chain(other.first)
+        if seal is not None and seal.name not in chains:
+            chains[seal.name] = seal.chain
+        name = None if first is None else chain_name(first)
+        if first is not None and name is not None:
+            chains[name] = Chain(first)
+        wanted = None if heads is None else self._heads(heads)
+        return check_lines(self._lines(size, seal), chains=chains, end=seal, heads=wanted, needed=name)
+
+    def head(self) -> dict[str, Any]:
+        """Where the log ends: to be kept elsewhere, so that this end must be found in the log for ever.
+
+        Raises:
+            DataError: nothing was sealed here.
+        """
+        seal = Seal.of(self.path)
+        if seal is None or not seal.number:
+            raise DataError(f"nothing was sealed in {self.path} yet; its head comes with the first search")
+        return head_of(seal)
+
+    def take_key(self, path: Path) -> None:
+        """Take the first key off this machine: who takes it over later cannot write the lines of before anew.
+
+        Args:
+            path: a new file for it.
+
+        Raises:
+            DataError: it was taken before.
+            StorageError: the file is there already, or one of the two cannot be written; nothing was taken then.
+        """
+        with self._busy:
             try:
-                if os.write(descriptor, line + b"\n") != len(line) + 1:
-                    raise OSError(28, "No space left on device")
-                os.fsync(descriptor)
+                with open_to_append(self.path) as file:
+                    seal, _ = self._settled(file)
+                    if seal.first is None:
+                        raise DataError(f"the first key of {self.path} was taken before; look where it was put then")
+                    write_key(path, seal.first)
+                    seal.taken().save()
+            except FileExistsError:
+                raise StorageError(f"{path} is there already; give the name of a new file") from None
+            except OSError as error:
+                raise StorageError(
+                    f"the key of {self.path} could not be taken to {path} ({error.strerror}); give another place"
+                ) from error
+
+    def begin_anew(self) -> None:
+        """Begin the log of a new gallery, where that of another lay before and went with it; say so in its seal."""
+        seal = None if self.path.exists() else Seal.of(self.path)
+        if seal is None or self._database in (None, seal.database):
+            return
+        former = (*seal.former, seal.retired()) if seal.number else seal.former
+        try:
+            Seal.new(seal.log, 0, self._database, former).save()
+        except OSError as error:
+            raise StorageError(f"the seal of {self.path} could not be written ({error.strerror})") from error
+
+    def _write(self, facts: Mapping[str, Any]) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with open_to_append(self.path) as file:
+            seal, size = self._settled(file)
+            number, previous, lead = self._end(file, seal, size)
+            values = {"time": now, **facts, "number": number + 1, "previous": previous}
+            body = json.dumps(values, sort_keys=True).encode()
+            line = seal.line(body)
+            data = lead + line + b"\n"
+            append_whole(file, data)
+            try:
+                seal = seal.after(body, number=number + 1, digest=digest(line), size=size + len(data), time=now)
+                seal.move()
             except OSError:
-                os.ftruncate(descriptor, size)
+                os.ftruncate(file.fileno(), size)
                 raise
-            self._end = size + len(line) + 1, digest(line)
+        publish(seal)
+
+    def _settled(self, file: Any) -> tuple[Seal, int]:
+        """The seal as the log has it, and bytes of the log: what a kill left between the two is put right."""
+        size = os.fstat(file.fileno()).st_size
+        seal = Seal.of(self.path)
+        if seal is None:
+            if self._database is not None:
+                check_apart(self.path)
+            seal = Seal.new(os.path.realpath(self.path), size, self._database)
+            seal.save()
+        while seal.size < size:
+            file.seek(seal.size)
+            line, end, _ = file.read(LONGEST).partition(b"\n")
+            if not end and seal.size + len(line) == size:
+                os.ftruncate(file.fileno(), seal.size)
+                return seal, seal.size
+            part = read_sealed(line)
+            if part is None or part[1:] != (seal.name, seal.chain.turn + 1, seal.chain.proof(part.body)):
+                break
+            entry = parse_json(part.body)
+            size_then = seal.size + len(line) + 1
+            seal = seal.after(
+                part.body, number=entry["number"], digest=digest(line), size=size_then, time=entry["time"]
+            )
+            seal.move()
+        return seal, size
+
+    def _end(self, file: Any, seal: Seal, size: int) -> tuple[int, str, bytes]:
+        """Number and digest of the line before the next one, and what must stand between the two."""
+        if size == seal.size and seal.number:
+            return seal.number, seal.digest, b""
+        last, whole = last_line(file, size)
+        part = read_sealed(last)
+        entry = entry_of(last) if part else None
+        number = entry["number"] if entry else count_lines(file) + (not whole)
+        if number < seal.number:  # the end that was sealed is gone: its number and digest stay, so that this shows
+            return seal.number, seal.digest, b"" if whole else b"\n"
+        return number, digest(last) if last else START, b"" if whole else b"\n"
+
+    def _snapshot(self) -> tuple[Seal | None, int]:
+        """The seal and the size of the log at one moment."""
+        if not self.path.exists():
+            return Seal.of(self.path), 0
+        try:
+            with open_regular(self.path) as file:
+                if os.name != "nt":
+                    import fcntl
+
+                    fcntl.flock(file.fileno(), fcntl.LOCK_SH)
+                return Seal.of(self.path), os.fstat(file.fileno()).st_size
+        except OSError as error:
+            raise StorageError(f"the log {self.path} cannot be read ({error.strerror}); mend that first") from error
+
+    def _lines(self, size: int | None = None, seal: Seal | None = None) -> Iterator[bytes]:
+        """The lines, without their breaks; one that a kill left half written behind the seal is none yet."""
+        if not self.path.exists():
+            return
+        read = 0
+        with open_regular(self.path) as file:
+            for line in file:
+                read += len(line)
+                if size is not None and read > size:
+                    return
+                if not line.endswith(b"\n") and seal is not None and read - len(line) >= seal.size:
+                    return
+                yield line.removesuffix(b"\n")
+
+    def _heads(self, heads: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        here = os.path.realpath(self.path)
+        keys = {part.key for line in self._lines() if (part := read_sealed(line))}
+        mine = [head for head in heads if head["log"] == here or head["key"] in keys]
+        if not mine:
+            raise DataError(f"none of {len(heads)} heads is of {self.path}: it is another log, or was written anew")
+        return {head["number"]: head["digest"] for head in mine}
 
 
-def wait_for(descriptor: int) -> None:
-    """Let no other process write until the file is closed; Windows has no such lock."""
-    if os.name != "nt":
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+def head_of(seal: Seal) -> dict[str, Any]:
+    """What may be known of a seal everywhere."""
+    return {"log": seal.log, "key": seal.name, "number": seal.number, "digest": seal.digest, "time": seal.time}
 
 
-def digest(line: bytes) -> str:
-    """What the next line says of this one."""
-    return hashlib.sha256(line).hexdigest()
+def publish(seal: Seal) -> None:
+    """Send the head where ``REGARD_AUDIT_HEAD`` says; raises OSError."""
+    place = os.environ.get(HEADS)
+    if not place:
+        return
+    text = json.dumps(head_of(seal))
+    if place == "syslog":
+        import syslog
+
+        syslog.syslog(syslog.LOG_AUTHPRIV | syslog.LOG_NOTICE, f"regard audit {text}")
+        return
+    with open_to_append(Path(place)) as file:
+        append_whole(file, text.encode() + b"\n")
+
+
+def read_heads(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    """The heads in a file's lines, whatever stands before them in a line, as in a system's journal."""
+    heads = []
+    for line in lines:
+        _, brace, rest = line.partition(b"{")
+        try:
+            head = parse_json(brace + rest.rstrip())
+            if isinstance(head["number"], int):
+                heads.append({name: head[name] for name in ("log", "key", "number", "digest", "time")})
+        except (ValueError, KeyError, TypeError):
+            continue
+    return heads
+
+
+def last_line(file: Any, size: int) -> tuple[bytes, bool]:
+    """The last line of a file without its break, and whether it has one; reads no more than that line."""
+    found, start = b"", size
+    while start > 0 and found.rstrip(b"\n").count(b"\n") == 0:
+        start = max(0, start - BLOCK)
+        file.seek(start)
+        found = file.read(min(BLOCK, size - start - len(found))) + found
+    return found.rstrip(b"\n").rpartition(b"\n")[2], not found or found.endswith(b"\n")
+
+
+def count_lines(file: Any) -> int:
+    """Line breaks in a file."""
+    file.seek(0)
+    return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,8 +27,10 @@ import numpy as np
 
 from regard.errors import ConfigError, DataError, StorageError, UnknownNameError, check_kind, is_whole, require, shown
 from regard.gallery.audit import AuditLog
+from regard.gallery.marks import KeptMarks
 from regard.gallery.query import MOST, Engine, candidates, combine, count_people, grouped, reranked, unit_rows
 from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id
+from regard.gallery.use import Actor, Use, answered, vector_digest
 from regard.registry import ENGINES
 from regard.storage import as_path
 
@@ -52,7 +55,7 @@ class Gallery:
     Attributes:
         name: folder or URL.
         meta: what the gallery says about itself: dim, model, when it was made, what its index recalls.
-        audit: log of the searches; None on a server, where the searching side keeps its own.
+        audit: log of its uses; None on a server, where the searching side keeps its own.
     """
 
     def __init__(self, where: str | Path, progress: Callable[[int, int], None] | None = None):
@@ -66,7 +69,7 @@ class Gallery:
             raise DataError(f"{where} has format {meta.get('format')!r}, wanted {FORMAT}; embed the images anew")
         self.name = str(where)
         self.meta = meta
-        self.audit = None if is_url(where) else AuditLog(Path(where) / "audit.jsonl")
+        self.audit = None if is_url(where) else AuditLog(Path(where) / "audit.jsonl", self.database["id"])
         self._engine = engine
         self._people: tuple[int, int] | None = None
 
@@ -91,7 +94,10 @@ class Gallery:
             if engine.read_meta():
                 raise ConfigError(f"{where} holds a gallery already; open it, or choose another name")
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            engine.write_meta({"format": FORMAT, "dim": dim, "model": dict(model), "created": now, "index": None})
+            known = {"id": str(uuid.uuid4()), "dim": dim, "model": dict(model), "created": now}
+            if not is_url(where):
+                AuditLog(Path(where) / "audit.jsonl", known["id"]).begin_anew()
+            engine.write_meta({"format": FORMAT, **known, "index": None})
         finally:
             engine.close()
         return cls(where)
@@ -114,6 +120,17 @@ class Gallery:
     def dim(self) -> int:
         """D."""
         return self._engine.dim
+
+    @property
+    def database(self) -> dict[str, Any]:
+        """Name, id and model of the gallery, as its log has them."""
+        model = self.meta["model"].get("fingerprint") or self.meta["model"].get("name")
+        id = str(self.meta.get("id") or self.meta.get("created"))
+        return {"name": self.name.rstrip("/").rpartition("/")[2], "id": id, "model": model}
+
+    def use(self, actor: Actor) -> Use:
+        """A session of use by somebody, whose lines go to :attr:`audit`; a context manager."""
+        return Use(self.audit, self.database, actor)
 
     @property
     def damaged(self) -> int:
@@ -162,9 +179,11 @@ class Gallery:
         self._people = None
 
     def delete(self, filter: Filter) -> int:
-        """Remove what the filter accepts: descriptors, thumbnails and index entries; the number that went."""
+        """Remove what the filter accepts: descriptors, thumbnails, index entries, marks; the number that went."""
         ids = [record.id for record in self.records(filter)]
         gone = self._engine.delete(ids) if ids else 0
+        if ids and not is_url(self.name):
+            KeptMarks(Path(self.name) / "marks").forget(ids)
         self.meta = self._engine.read_meta()  # an index of few pictures goes with them
         return gone
 
@@ -240,6 +259,8 @@ class Gallery:
         group: bool = False,
         calibration: Any = None,
         prior: float | None = None,
+        use: Use | None = None,
+        names: Sequence[str] = (),
         digests: Collection[str] = (),
     ) -> Answer:
         """The k most similar pictures to one person.
@@ -255,10 +276,13 @@ class Gallery:
             prior: how probable a match is before one looks, 0 to 1; None takes :attr:`prior`.
             digests: of the files searched for (:func:`regard.fingerprint.bytes_digest`); a match whose file is one of
                 them is said to be the same picture.
+            use: whose search it is, as :meth:`use` begins one; it is logged before it is answered. None logs nothing.
+            names: what the log calls the query: digests of photographs, ids; without them it is a digest of ``query``.
 
         Raises:
             DataError: the descriptors do not fit.
             ConfigError: k or the prior is out of range, or an option is of another kind.
+            StorageError: the search could not be logged.
         """
         if not is_whole(k) or not 1 <= k <= MOST:
             raise ConfigError(f"got k={shown(k)}, wanted 1 to {MOST} matches")
@@ -297,7 +321,11 @@ class Gallery:
             )
             for rank, ((best, *others), chance) in enumerate(zip(groups, chances), 1)
         )
-        return Answer(matches, engine.count(filter), exact, time.perf_counter() - started, prior)
+        answer = Answer(matches, engine.count(filter), exact, time.perf_counter() - started, prior)
+        if use is not None:
+            named = list(names) or [vector_digest(query)]
+            use.note("search", query=named, filter=filter, k=int(k), answered=answered(answer))
+        return answer
 
     @property
     def prior(self) -> float:
@@ -343,15 +371,16 @@ class Gallery:
         self._note(index={"recall": recall, "k": k, "samples": len(vectors)})
         return recall
 
-    def export(self, path: Path, *, vectors: bool = True) -> int:
+    def export(self, path: Path, *, vectors: bool = True, use: Use | None = None) -> int:
         """Write everything known to a Parquet file, in order of id; the number of rows.
 
         Args:
             path: the file; it appears whole or not at all.
             vectors: with the descriptors.
+            use: whose export it is: who has descriptors can rank people by them. None logs nothing.
 
         Raises:
-            StorageError: the disk refused.
+            StorageError: the disk refused, or the export could not be logged; there is no file then.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -365,6 +394,8 @@ class Gallery:
                 for page in self._pages(Filter()):
                     rows += len(page)
                     writer.write_table(pa.Table.from_pylist(self._rows(page, vectors=vectors), schema=schema))
+            if use is not None:
+                use.note("export", vectors=vectors, answered={"count": rows})
             temporary.replace(path)
         except OSError as error:
             raise StorageError(f"could not write {path} ({error.strerror or error}); make room, then export") from error

@@ -187,7 +187,7 @@ class Database:
             log = Path(f"{self.path}-wal")
             if primary(error) not in REFUSED or (log.exists() and log.stat().st_size):
                 raise
-            self.frozen = str(error)
+            self.frozen = f"{error}; its disk is full, or may not be written"
             self._connections["read"] = connection = self._connect("mode=ro&immutable=1")
             self._check(connection)
         except BaseException:
