@@ -109,10 +109,7 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
     """Descriptors of the query, what the log calls it, digests of its files, the records it is, and the calibration."""
     import numpy as np
 
-    from regard.data.image import decode_image, read_bytes
     from regard.errors import ConfigError
-    from regard.fingerprint import bytes_digest
-    from regard.gallery.embedder import Embedder
 
     if not (arguments.photos or arguments.id):
         raise ConfigError("regard search wants a photograph, or --id of a picture in the gallery")
@@ -124,6 +121,10 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
     vectors, names, calibration = [item.vector[None] for item in items], list(arguments.id), None
     digests = [item.record.digest for item in items if item.record.digest]
     if arguments.photos:
+        from regard.data.image import decode_image, read_bytes
+        from regard.fingerprint import bytes_digest
+        from regard.gallery.embedder import Embedder
+
         embedder = Embedder.like(gallery.meta["model"], arguments.model)
         embedder.check_fits(gallery)
         data = [read_bytes(path) for path in arguments.photos]

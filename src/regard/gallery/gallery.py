@@ -25,7 +25,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from regard.calibration.similarity import check_prior
 from regard.errors import ConfigError, DataError, StorageError, UnknownNameError, check_kind, is_whole, require, shown
 from regard.gallery.audit import AuditLog
 from regard.gallery.duplicates import Duplicates, find_duplicates
@@ -379,6 +378,8 @@ class Gallery:
         check_kind("filter", filter, Filter, "Filter(...), or None for all")
         check_kind("rerank", rerank, bool, "true or false")
         if prior is not None:
+            from regard.calibration.similarity import check_prior  # brings scipy
+
             check_prior(prior)
         if exact is None:
             exact = not (self.meta.get("index") and len(self) >= LARGE)
