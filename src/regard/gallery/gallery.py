@@ -33,7 +33,6 @@ from regard.gallery.known import check_names
 from regard.gallery.marks import KeptMarks
 from regard.gallery.query import MOST, Engine, candidates, combine, count_people, grouped, reranked, unit_rows
 from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id
-from regard.gallery.thumbnails import blurred
 from regard.gallery.use import Actor, Use, answered, vector_digest
 from regard.registry import ENGINES
 from regard.storage import as_path
@@ -182,6 +181,8 @@ class Gallery:
         vectors = unit_rows(np.stack([item.vector for item in latest.values()]), self.dim)
         ready = [replace(item, vector=vector) for item, vector in zip(latest.values(), vectors)]
         if self._engine.read_meta().get("blur_heads"):
+            from regard.gallery.thumbnails import blurred
+
             ready = [replace(item, thumbnail=blurred(item.thumbnail)) for item in ready]
         self._engine.add(ready)
         self._people = None
@@ -281,6 +282,8 @@ class Gallery:
         Returns:
             The number of thumbnails that were made again.
         """
+        from regard.gallery.thumbnails import blurred
+
         if self._engine.read_meta().get("blur_heads") == "done":
             return 0
         self._note(blur_heads="begun")
@@ -326,7 +329,11 @@ class Gallery:
     def thumbnail(self, id: str) -> bytes:
         """JPEG of an item; empty where there is none."""
         small = self._engine.thumbnail(id) if is_id(id) else b""
-        return blurred(small) if self.meta.get("blur_heads") == "begun" else small
+        if self.meta.get("blur_heads") == "begun":
+            from regard.gallery.thumbnails import blurred
+
+            return blurred(small)
+        return small
 
     def count(self, filter: Filter) -> int:
         """Number of records the filter accepts."""
