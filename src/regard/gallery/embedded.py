@@ -25,8 +25,7 @@ from regard.gallery.columns import Table, View
 from regard.gallery.int8_scan import nearest
 from regard.gallery.pca_codes import SAMPLE, Short, make_short, narrow, pays
 from regard.gallery.record import Filter, Item, Record, Scored, is_id
-from regard.gallery.segments import convert, is_earlier
-from regard.gallery.store import STORE, Row, State, Store, exists
+from regard.gallery.store import STORE, Row, State, Store, exists, is_earlier
 
 __all__ = ["EmbeddedEngine", "Findings"]
 
@@ -87,6 +86,8 @@ class EmbeddedEngine:
                 raise StorageError(f"cannot make {folder} ({error.strerror}); choose another place") from None
         if not exists(folder):
             if is_earlier(folder):
+                from regard.gallery.segments import convert  # brings pyarrow
+
                 convert(folder, self._progress)
             elif dim is None:
                 raise DataError(f"{folder} is not a gallery (no {STORE}); make one: regard embed IMAGES -o GALLERY")
