@@ -25,8 +25,7 @@ from regard.gallery.columns import Table, View
 from regard.gallery.int8_scan import nearest
 from regard.gallery.pca_codes import SAMPLE, Short, make_short, narrow, pays
 from regard.gallery.record import Filter, Item, Record, Scored, is_id
-from regard.gallery.segments import convert, is_earlier
-from regard.gallery.store import STORE, Row, State, Store, exists
+from regard.gallery.store import STORE, Row, State, Store, exists, is_earlier
 
 __all__ = ["EmbeddedEngine", "Findings"]
 
@@ -38,6 +37,9 @@ TRIES = 3
 
 BATCH = 2000
 """Rows read at a time where the files are made anew."""
+
+KEPT = 4000
+"""Records that are kept in memory, about 3 MB."""
 
 WASTE = 10_000
 """Blank rows that are kept however few others there are."""
@@ -84,12 +86,14 @@ class EmbeddedEngine:
                 raise StorageError(f"cannot make {folder} ({error.strerror}); choose another place") from None
         if not exists(folder):
             if is_earlier(folder):
+                from regard.gallery.segments import convert  # brings pyarrow
+
                 convert(folder, self._progress)
             elif dim is None:
                 raise DataError(f"{folder} is not a gallery (no {STORE}); make one: regard embed IMAGES -o GALLERY")
         self._busy, self._writing = threading.RLock(), threading.RLock()
         self._table: Table | None = None
-        self._seen = -1
+        self._seen, self._kept = -1, dict[int, Record]()
         self._store = Store(folder / STORE, dim)
         try:
             self._store.finish_compacting()
@@ -276,13 +280,26 @@ class EmbeddedEngine:
                     view, compute = look(self._now())
                 rows = compute()
                 with self._store.reading() as db:
-                    records, bad = self._store.records(db, view.numbers[rows].tolist())
+                    records, bad = self._records(db, view.numbers[rows].tolist())
                     same = self._store.state(db).steps == view.step
             if same and not bad:
                 return take(view, rows, records)
             if same:
                 self._set_aside(bad)
         raise DataError(f"{self._store.path} is damaged, and more so than could be set aside; restore it from a backup")
+
+    def _records(self, db: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Record], list[int]]:
+        """Records by number, and the numbers of those that are damaged; what is under a number never changes."""
+        known = {number: self._kept[number] for number in numbers if number in self._kept}
+        if missing := [number for number in numbers if number not in known]:
+            records, bad = self._store.records(db, missing)
+            if bad:
+                return records, bad
+            known |= zip(missing, records)
+            if len(self._kept) + len(missing) > KEPT:
+                self._kept.clear()
+            self._kept |= known
+        return [known[number] for number in numbers], []
 
     @contextmanager
     def _held_up(self) -> Iterator[None]:
@@ -321,6 +338,8 @@ class EmbeddedEngine:
                 table = Table(self._home(state), state)
                 if state.epoch == 0 or not table.is_whole(self._store.blocks(db)):
                     return None
+            if state.steps != table.view().step:
+                self._kept.clear()
             table.follow(self._store, db, state)
         except (OSError, ValueError, LookupError):
             self._table = None

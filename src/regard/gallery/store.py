@@ -34,9 +34,13 @@ from regard.gallery.record import Item, Record, read_records
 from regard.parsing import parse_json
 from regard.storage import open_regular
 
-__all__ = ["BLANK_ID", "STORE", "Database", "Row", "State", "Store", "exists", "from_row", "readable", "unseal"]
+__all__ = [
+    "BLANK_ID", "STORE", "Database", "Row", "State", "Store", "exists", "from_row", "is_earlier", "readable", "unseal",
+]  # fmt: skip
 
 STORE = "gallery.sqlite"
+EARLIER = "gallery.json"
+"""What a gallery of an earlier version says about itself."""
 FORMAT = 2
 APPLICATION = 0x72656761
 """Says in the file's head whose it is: ``rega``."""
@@ -70,6 +74,11 @@ TABLES = (
 def exists(folder: Path) -> bool:
     """Whether a folder holds a gallery of this format."""
     return (folder / STORE).exists()
+
+
+def is_earlier(folder: Path) -> bool:
+    """Whether a folder holds a gallery of an earlier version."""
+    return (folder / EARLIER).exists()
 
 
 class Database:
@@ -178,7 +187,7 @@ class Database:
             log = Path(f"{self.path}-wal")
             if primary(error) not in REFUSED or (log.exists() and log.stat().st_size):
                 raise
-            self.frozen = str(error)
+            self.frozen = f"{error}; its disk is full, or may not be written"
             self._connections["read"] = connection = self._connect("mode=ro&immutable=1")
             self._check(connection)
         except BaseException:
