@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -21,11 +22,13 @@ import pyarrow.parquet as pq
 import pytest
 from gallery_items import DIM, FILTERS, make_items, slow_search
 
+from regard.cli.main import main
 from regard.errors import ConfigError, DataError, StorageError
 from regard.gallery import Filter, Gallery, Item, Record
 from regard.gallery.columns import Table
 from regard.gallery.int8_scan import encode
 from regard.gallery.record import record_id
+from regard.gallery.repair import repair
 from regard.gallery.segments import to_table
 
 MODEL = {"name": "made up", "fingerprint": "f"}
@@ -299,6 +302,50 @@ def test_a_damaged_picture_is_set_aside_and_the_rest_is_searched(folder):
         assert gallery.damaged == 2
         gallery.add([items[4], items[9]])
         same(gallery, items)
+
+
+def test_what_is_damaged_is_counted_saved_and_discarded(folder, capsys):
+    items = make_items(600)
+    with Gallery.create(folder, DIM, MODEL) as gallery:
+        gallery.add(items)
+        gallery.delete(Filter(ids=(items[0].record.id,)))
+    assert main(["gallery", "check", str(folder)]) == 0
+    assert capsys.readouterr().out == "599 pictures, all as they were written\n"
+    path = folder / "gallery.sqlite"
+    data = bytearray(path.read_bytes())
+    data[data.index(items[9].vector.tobytes())] ^= 1
+    path.write_bytes(data)
+    assert main(["gallery", "check", str(folder)]) == 2
+    assert re.search("598 pictures of .*, 1 damaged and set aside", capsys.readouterr().err)
+    assert main(["gallery", "check", str(folder), "--discard"]) == 0
+    assert capsys.readouterr().out == "1 damaged picture removed\n598 pictures, all as they were written\n"
+
+    page = 8192
+    data = bytearray(path.read_bytes())
+    place = data.index(items[300].record.path.encode()) // page * page
+    data[place : place + page] = os.urandom(page)
+    path.write_bytes(data)
+    shutil.rmtree(files_of(folder)[0].parent)
+    with Gallery.open(folder) as gallery:
+        saved = len(list(gallery.records()))
+        assert 500 < saved < 598
+        assert len(gallery) + gallery.damaged == 598
+        assert [m.record.id for m in gallery.search(items[500].vector, k=1).matches] == [items[500].record.id]
+    assert main(["gallery", "check", str(folder)]) == 2
+    assert "regard gallery check --repair" in capsys.readouterr().err
+    assert main(["gallery", "check", str(folder), "--repair"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{saved} pictures saved, {598 - saved} pictures could not be; the damaged database is")
+    assert out.endswith(f"{saved} pictures, all as they were written\n")
+    gone = {items[0].record.id, items[9].record.id}
+    with Gallery.open(folder) as gallery:
+        records = {record.id: record for record in gallery.records()}
+        assert len(records) == saved
+        assert all(records[i.record.id] == i.record for i in items if i.record.id in records)
+        assert not gone & records.keys()
+        assert gallery.meta["model"] == MODEL
+    with pytest.raises(StorageError, match="move it away"):
+        repair(folder)
 
 
 def test_a_store_that_is_none_is_named(folder, tmp_path):

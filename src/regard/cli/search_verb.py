@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import add_device, close_with, output_file
+from regard.cli.arguments import add_device, close_with, output_file, read_where
 from regard.wording import count, table
 
 if TYPE_CHECKING:
@@ -65,14 +65,15 @@ def _json(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search and show."""
+    from regard.cli.gallery_audit import command_user
     from regard.cli.gallery_verb import open_gallery
+    from regard.gallery.known import check_names, nothing_passes
     from regard.storage import write_atomic
 
-    with open_gallery(arguments.gallery) as gallery:
+    with open_gallery(arguments.gallery) as gallery, gallery.use(command_user()) as use:
         vectors, names, digests, origins, calibration = queries(arguments, gallery)
         filter = make_filter(arguments, origins)
-        if gallery.audit:
-            gallery.audit.append(who="command line", query=names, filter=filter.to_dict(), k=arguments.top)
+        check_names(gallery, filter)
         answer = gallery.search(
             vectors,
             arguments.top,
@@ -82,10 +83,14 @@ def run(arguments: argparse.Namespace) -> None:
             group=arguments.group,
             calibration=calibration,
             prior=arguments.prior,
+            use=use,
+            names=names,
             digests=digests,
         )
         if arguments.picture:
             write_picture(arguments, gallery, answer)
+        if not answer.matches:
+            print(f"regard: {nothing_passes(gallery, filter)}", file=sys.stderr)
         recall = (gallery.meta.get("index") or {}).get("recall")
     text = json.dumps(answer.to_dict(), indent=2)
     if arguments.json == "-":
@@ -104,10 +109,7 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
     """Descriptors of the query, what the log calls it, digests of its files, the records it is, and the calibration."""
     import numpy as np
 
-    from regard.data.image import decode_image, read_bytes
     from regard.errors import ConfigError
-    from regard.fingerprint import bytes_digest
-    from regard.gallery.embedder import Embedder
 
     if not (arguments.photos or arguments.id):
         raise ConfigError("regard search wants a photograph, or --id of a picture in the gallery")
@@ -119,6 +121,10 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
     vectors, names, calibration = [item.vector[None] for item in items], list(arguments.id), None
     digests = [item.record.digest for item in items if item.record.digest]
     if arguments.photos:
+        from regard.data.image import decode_image, read_bytes
+        from regard.fingerprint import bytes_digest
+        from regard.gallery.embedder import Embedder
+
         embedder = Embedder.like(gallery.meta["model"], arguments.model)
         embedder.check_fits(gallery)
         data = [read_bytes(path) for path in arguments.photos]
@@ -137,18 +143,12 @@ def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:
     own = [record.camera for record in origins if record.camera] if arguments.other_cameras else []
     if arguments.other_cameras and not own:
         raise ConfigError("--other-cameras wants an --id whose camera is known; name it yourself with --not-camera")
-    attributes: dict[str, list[str]] = {}
-    for text in arguments.where:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--where {text!r} wants NAME=VALUE, for example --where color=red")
-        attributes.setdefault(name, []).append(value)
     return Filter.asked(
         cameras=arguments.camera,
         not_cameras=(*arguments.not_camera, *own),
         since=arguments.since,
         until=arguments.until,
-        attributes=attributes,
+        attributes=read_where(arguments.where),
         not_ids=[record.id for record in origins],
     )
 

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,10 +25,9 @@ from regard.gallery.columns import Table, View
 from regard.gallery.int8_scan import nearest
 from regard.gallery.pca_codes import SAMPLE, Short, make_short, narrow, pays
 from regard.gallery.record import Filter, Item, Record, Scored, is_id
-from regard.gallery.segments import convert, is_earlier
-from regard.gallery.store import STORE, State, Store, exists
+from regard.gallery.store import STORE, Row, State, Store, exists, is_earlier
 
-__all__ = ["EmbeddedEngine"]
+__all__ = ["EmbeddedEngine", "Findings"]
 
 SPARE_BYTES = 64 * 2**20
 """Left free on the disk."""
@@ -39,12 +38,29 @@ TRIES = 3
 BATCH = 2000
 """Rows read at a time where the files are made anew."""
 
+KEPT = 4000
+"""Records that are kept in memory, about 3 MB."""
+
 WASTE = 10_000
 """Blank rows that are kept however few others there are."""
 
 Found = TypeVar("Found")
 Looked = tuple[View, Callable[[], np.ndarray]]
 """The table at a moment, and what computes the rows."""
+
+
+class Findings(NamedTuple):
+    """What a check of a gallery found.
+
+    Attributes:
+        pictures: whole ones.
+        aside: pictures that are damaged, and out of every search.
+        faults: of the database, as SQLite says them, a line each.
+    """
+
+    pictures: int
+    aside: int
+    faults: tuple[str, ...] = ()
 
 
 class EmbeddedEngine:
@@ -70,12 +86,14 @@ class EmbeddedEngine:
                 raise StorageError(f"cannot make {folder} ({error.strerror}); choose another place") from None
         if not exists(folder):
             if is_earlier(folder):
+                from regard.gallery.segments import convert  # brings pyarrow
+
                 convert(folder, self._progress)
             elif dim is None:
                 raise DataError(f"{folder} is not a gallery (no {STORE}); make one: regard embed IMAGES -o GALLERY")
         self._busy, self._writing = threading.RLock(), threading.RLock()
         self._table: Table | None = None
-        self._seen = -1
+        self._seen, self._kept = -1, dict[int, Record]()
         self._store = Store(folder / STORE, dim)
         try:
             self._store.finish_compacting()
@@ -217,6 +235,29 @@ class EmbeddedEngine:
             if short is not None:
                 self._store.set_state(db, table.index(self._store, db, short, state))
 
+    def check(self) -> Findings:
+        """Read every byte: the database by its own check, every row and file by its checksums."""
+        bad, whole = list[int](), 0
+        with self._store.reading() as db:
+            lines = [line for (line,) in db.execute("PRAGMA integrity_check(10)") if line != "ok"]
+            for rows in self._store.rows(db, self.dim, BATCH):
+                bad += [row.number for row in rows if row.item is None]
+                whole += len(rows)
+        if bad:
+            with self._changing() as (db, _, state):
+                self._store.set_state(db, state._replace(steps=self._store.set_aside(db, bad)))
+            self._finish_cleaning()
+        return Findings(whole - len(bad), self.damaged, tuple(lines))
+
+    def discard(self) -> int:
+        """Blank the rows that were set aside; their number."""
+        with self._changing() as (db, _, state):
+            numbers = self._store.aside(db)
+            if numbers:
+                self._store.set_state(db, state._replace(steps=self._store.erase(db, numbers)))
+        self._finish_cleaning()
+        return len(numbers)
+
     def close(self) -> None:
         """See :meth:`Engine.close`."""
         with self._writing, self._busy:
@@ -239,13 +280,26 @@ class EmbeddedEngine:
                     view, compute = look(self._now())
                 rows = compute()
                 with self._store.reading() as db:
-                    records, bad = self._store.records(db, view.numbers[rows].tolist())
+                    records, bad = self._records(db, view.numbers[rows].tolist())
                     same = self._store.state(db).steps == view.step
             if same and not bad:
                 return take(view, rows, records)
             if same:
                 self._set_aside(bad)
         raise DataError(f"{self._store.path} is damaged, and more so than could be set aside; restore it from a backup")
+
+    def _records(self, db: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Record], list[int]]:
+        """Records by number, and the numbers of those that are damaged; what is under a number never changes."""
+        known = {number: self._kept[number] for number in numbers if number in self._kept}
+        if missing := [number for number in numbers if number not in known]:
+            records, bad = self._store.records(db, missing)
+            if bad:
+                return records, bad
+            known |= zip(missing, records)
+            if len(self._kept) + len(missing) > KEPT:
+                self._kept.clear()
+            self._kept |= known
+        return [known[number] for number in numbers], []
 
     @contextmanager
     def _held_up(self) -> Iterator[None]:
@@ -257,7 +311,8 @@ class EmbeddedEngine:
 
     def _set_aside(self, numbers: Sequence[int]) -> None:
         with self._changing() as (db, _, state):
-            bad = self._store.records(db, numbers)[1]
+            with self._store.reading() as reads:  # SQLite takes nothing more where it has come upon a broken page
+                bad = self._store.records(reads, numbers)[1]
             if bad:
                 self._store.set_state(db, state._replace(steps=self._store.set_aside(db, bad)))
         self._finish_cleaning()
@@ -283,6 +338,8 @@ class EmbeddedEngine:
                 table = Table(self._home(state), state)
                 if state.epoch == 0 or not table.is_whole(self._store.blocks(db)):
                     return None
+            if state.steps != table.view().step:
+                self._kept.clear()
             table.follow(self._store, db, state)
         except (OSError, ValueError, LookupError):
             self._table = None
@@ -364,7 +421,7 @@ class EmbeddedEngine:
                     shutil.rmtree(home, ignore_errors=True)
                     self._store.forget_blocks(db)
                     table, bad = Table(home, state), list[int]()
-                    for rows in self._store.rows(db, self.dim, BATCH):
+                    for rows in self._rows():
                         good = [row for row in rows if row.item is not None]
                         bad += [row.number for row in rows if row.item is None]
                         if good:
@@ -388,6 +445,11 @@ class EmbeddedEngine:
         for path in self.folder.glob("index-*"):
             if path.name != f"index-{state.epoch}":
                 shutil.rmtree(path, ignore_errors=True)
+
+    def _rows(self) -> Iterator[list[Row]]:
+        """Rows of the store; read by themselves, since SQLite writes no more where it has come upon a broken page."""
+        with self._store.reading() as db:
+            yield from self._store.rows(db, self.dim, BATCH)
 
     def _unlink(self) -> None:
         """Remove the files that could not be blanked: they are made anew when the gallery is opened next."""

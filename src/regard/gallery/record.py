@@ -13,7 +13,7 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from math import isfinite
 from typing import Any, Self
 
@@ -63,6 +63,7 @@ class Record:
         attributes: anything else, as text.
         digest: of the content of the picture's file when it was embedded (:func:`regard.fingerprint.bytes_digest`);
             None where that is not known.
+        said: ``own``, ``told`` -> what these said last of facts that are others by now (:mod:`regard.gallery.facts`).
     """
 
     id: str
@@ -73,10 +74,12 @@ class Record:
     person: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     digest: str | None = None
+    said: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON; the digest is left out where it is not known."""
+        """Ready for JSON; the digest is left out where it is not known, and what was said where it still holds."""
         known = {} if self.digest is None else {"digest": self.digest}
+        known |= {"said": {who: dict(words) for who, words in self.said.items()}} if self.said else {}
         known |= {name: getattr(self, name) for name in ("id", "path", *FACTS)}
         return known | {"attributes": dict(self.attributes)}
 
@@ -100,8 +103,15 @@ class Record:
         names = {key: None if _is_missing(value) else str(value) for key, value in names.items()}
         attributes = {str(key): str(value) for key, value in (values.get("attributes") or {}).items()}
         _check_names(attributes)
+        said = values.get("said")
+        said = said if isinstance(said, Mapping) else {}
         return cls(
-            str(values["id"]), str(values["path"]), time=parse_time(values.get("time")), attributes=attributes, **names
+            str(values["id"]),
+            str(values["path"]),
+            time=parse_time(values.get("time")),
+            attributes=attributes,
+            said={who: dict(said[who]) for who in ("own", "told") if isinstance(said.get(who), Mapping)},
+            **names,
         )
 
 
@@ -297,8 +307,8 @@ def record_id(source: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, plain_text(f"regard:{source}")))
 
 
-def parse_time(value: Any) -> float | None:
-    """Seconds since 1970 UTC from a number, an ISO 8601 text or a datetime; without a zone it counts as UTC.
+def parse_time(value: Any, zone: tzinfo = UTC) -> float | None:
+    """Seconds since 1970 UTC from a number, an ISO 8601 text or a datetime; one without a zone is taken in ``zone``.
 
     Raises:
         DataError: it is none of them.
@@ -317,7 +327,7 @@ def parse_time(value: Any) -> float | None:
         raise DataError(f"got the time {value!r}, wanted a finite number of seconds or 2026-05-01T08:30:00") from None
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
     except (ValueError, OverflowError):
         raise DataError(f"got the time {value!r}, wanted seconds since 1970 or 2026-05-01T08:30:00") from None
 

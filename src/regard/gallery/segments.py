@@ -23,19 +23,14 @@ import pyarrow as pa
 
 from regard.errors import DataError, StorageError
 from regard.gallery.record import Item, read_records
-from regard.gallery.store import STORE, Store
+from regard.gallery.store import EARLIER, STORE, Store
 from regard.parsing import parse_json
 from regard.storage import open_regular, read_regular
 
-__all__ = ["convert", "is_earlier", "schema", "to_table", "vectors_of"]
+__all__ = ["convert", "schema", "to_table", "vectors_of"]
 
-ABOUT, DELETING = "gallery.json", "deleting.json"
-OLD = ("parts", "index", "index.json", "lock", ABOUT)
-
-
-def is_earlier(folder: Path) -> bool:
-    """Whether a folder holds a gallery of an earlier version."""
-    return (folder / ABOUT).exists()
+DELETING = "deleting.json"
+OLD = ("parts", "index", "index.json", "lock", EARLIER)
 
 
 def convert(folder: Path, progress: Callable[[int, int], None]) -> None:
@@ -88,7 +83,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: it does not say how long its descriptors are.
     """
-    path = folder / ABOUT
+    path = folder / EARLIER
     try:
         meta = parse_json(read_regular(path))
         if isinstance(meta.get("dim"), int):

@@ -34,9 +34,13 @@ from regard.gallery.record import Item, Record, read_records
 from regard.parsing import parse_json
 from regard.storage import open_regular
 
-__all__ = ["STORE", "Database", "Row", "State", "Store", "exists"]
+__all__ = [
+    "BLANK_ID", "STORE", "Database", "Row", "State", "Store", "exists", "from_row", "is_earlier", "readable", "unseal",
+]  # fmt: skip
 
 STORE = "gallery.sqlite"
+EARLIER = "gallery.json"
+"""What a gallery of an earlier version says about itself."""
 FORMAT = 2
 APPLICATION = 0x72656761
 """Says in the file's head whose it is: ``rega``."""
@@ -52,7 +56,8 @@ BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 REFUSED = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 SUMS = struct.Struct("<III")
 STATE = struct.Struct("<8qI")
-ID_BYTES = 16
+BLANK_ID = bytes(16)
+ROWS = "SELECT number, id, record, sums, vector, thumbnail FROM pictures LEFT JOIN contents USING (number)"
 
 TABLES = (
     "CREATE TABLE about (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
@@ -69,6 +74,11 @@ TABLES = (
 def exists(folder: Path) -> bool:
     """Whether a folder holds a gallery of this format."""
     return (folder / STORE).exists()
+
+
+def is_earlier(folder: Path) -> bool:
+    """Whether a folder holds a gallery of an earlier version."""
+    return (folder / EARLIER).exists()
 
 
 class Database:
@@ -177,7 +187,7 @@ class Database:
             log = Path(f"{self.path}-wal")
             if primary(error) not in REFUSED or (log.exists() and log.stat().st_size):
                 raise
-            self.frozen = str(error)
+            self.frozen = f"{error}; its disk is full, or may not be written"
             self._connections["read"] = connection = self._connect("mode=ro&immutable=1")
             self._check(connection)
         except BaseException:
@@ -306,12 +316,8 @@ class Store(Database):
             DataError: it is damaged.
         """
         row = db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
-        if row is None:
-            return None
         try:
-            if int.from_bytes(row[0][:4], "little") != crc32(row[0][4:]):
-                raise ValueError("its checksum does not fit")
-            return parse_json(row[0][4:])
+            return None if row is None else unseal(row[0])
         except (ValueError, TypeError) as error:
             raise DataError(f"{self.path} is damaged: {name} ({error}); restore it from a backup") from None
 
@@ -386,17 +392,24 @@ class Store(Database):
 
     def are_gone(self, db: sqlite3.Connection, numbers: Sequence[int]) -> bool:
         """Whether rows are blank, set aside or no more; what ``erased`` says is not believed without."""
-        query = (
-            "SELECT count(*) FROM pictures WHERE number IN ({}) AND id != zeroblob(length(id)) "
-            "AND number NOT IN (SELECT number FROM aside)"
-        )
-        return not any(count for (count,) in self._among(db, query, numbers))
+        query = "SELECT count(*) FROM pictures WHERE number IN ({}) AND id != zeroblob(length(id))"
+        blank = list({*numbers} - {*self.aside(db)})
+        return not any(count for (count,) in self._among(db, query, blank))
 
     def records(self, db: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Record], list[int]]:
         """Records by number, in order, and the numbers of those that are damaged or missing."""
         found: dict[int, bytes] = {}
         query = "SELECT number, id, record, sums FROM pictures WHERE number IN ({})"
-        for number, id, record, sums in self._among(db, query, numbers):
+        try:
+            rows = list(self._among(db, query, numbers))
+        except sqlite3.DatabaseError as error:
+            if primary(error) not in BROKEN:
+                raise
+            rows = []
+            for number in numbers:  # the others can be read
+                with suppress(sqlite3.DatabaseError):
+                    rows += self._among(db, query, [number])
+        for number, id, record, sums in rows:
             if len(sums) == SUMS.size and SUMS.unpack(sums)[0] == crc32(record, crc32(id)):
                 found[number] = record
         try:
@@ -420,13 +433,12 @@ class Store(Database):
 
     def rows(self, db: sqlite3.Connection, dim: int, many: int = MANY) -> Iterator[list[Row]]:
         """Every row that counts, in order of number, some at a time; blank ones and those set aside are left out."""
-        set_aside, after, blank = set(self.aside(db)), 0, bytes(ID_BYTES)
-        query = "SELECT number, id, record, sums, vector, thumbnail FROM pictures LEFT JOIN contents USING (number) "
-        query += "WHERE number > ? ORDER BY number LIMIT ?"
-        while found := db.execute(query, (after, many)).fetchall():
-            after = found[-1][0]
-            rows = [row for row in found if row[1] != blank and row[0] not in set_aside]
-            yield [Row(number, from_row(rest, dim)) for number, *rest in rows]
+        set_aside, last = set(self.aside(db)), self.last(db)
+        for start in range(1, last + 1, many):
+            found, lost = readable(db, start, min(start + many - 1, last))
+            rows = [Row(number, from_row(rest, dim)) for number, *rest in found if rest[0] != BLANK_ID]
+            rows += [Row(number, None) for number in lost]
+            yield [row for row in rows if row.number not in set_aside]
 
     def compact(self) -> None:
         """Give back the room of rows that are blank; the numbers of the others stay."""
@@ -478,9 +490,35 @@ class Store(Database):
             yield from db.execute(query.format(",".join("?" * len(some))), some)
 
 
+def readable(db: sqlite3.Connection, first: int, last: int) -> tuple[list[Any], list[int]]:
+    """Rows of a span of numbers that can be read, and the numbers of those that cannot."""
+    try:
+        query = f"{ROWS} WHERE number BETWEEN ? AND ? ORDER BY number"
+        return db.execute(query, (first, last)).fetchall(), []
+    except sqlite3.DatabaseError as error:
+        if primary(error) not in BROKEN:
+            raise
+        if first == last:
+            return [], [first]
+        middle = (first + last) // 2
+        left, right = readable(db, first, middle), readable(db, middle + 1, last)
+        return left[0] + right[0], left[1] + right[1]
+
+
 def primary(error: sqlite3.Error) -> int:
     """The kind of an error of SQLite, without what it is more exactly; 0 where it does not say."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def unseal(value: bytes) -> Any:
+    """What :meth:`Store.write` kept.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if int.from_bytes(value[:4], "little") != crc32(value[4:]):
+        raise ValueError("its checksum does not fit")
+    return parse_json(value[4:])
 
 
 def to_row(number: int, item: Item) -> tuple[Any, ...]:

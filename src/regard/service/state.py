@@ -28,7 +28,9 @@ from regard.explain.rounding import NOTHING
 from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery
+from regard.gallery.record import is_id
 from regard.service.feedback import Marks
+from regard.service.uses import Uses
 
 __all__ = ["BANDS", "GoneError", "Limits", "Query", "Searcher", "ServiceState", "explanation"]
 
@@ -115,6 +117,7 @@ class ServiceState:
         limits: what one may bring.
         prior: how probable a match is before one looks; None takes that of each gallery.
         heavy: taken by whoever decodes or computes.
+        uses: who uses it, as the logs of the galleries have it.
     """
 
     searchers: dict[str, Searcher]
@@ -127,6 +130,7 @@ class ServiceState:
         if not self.searchers:
             raise ConfigError("got no gallery to search in; name at least one with --gallery")
         self.heavy = threading.BoundedSemaphore(self.limits.at_once)
+        self.uses = Uses()
         self._queries: OrderedDict[str, Query] = OrderedDict()
         self._busy = threading.Lock()
 
@@ -198,6 +202,34 @@ class ServiceState:
         cameras = {item.record.camera for item in items if item.record.camera}
         digests = tuple(item.record.digest for item in items if item.record.digest)
         return self._keep(ids, pictures, vectors, ids=tuple(ids), cameras=tuple(cameras), digests=digests)
+
+    def close(self) -> None:
+        """End the uses that are under way."""
+        self.uses.close()
+
+    def thumbnail(self, name: str, id: str) -> bytes:
+        """Thumbnail of a picture that was marked; empty where picture or gallery is not there any more."""
+        searcher = self.searchers.get(name)
+        return searcher.gallery.thumbnail(id) if searcher else b""
+
+    def forget_deleted(self) -> None:
+        """Forget marks of pictures that are in their gallery no more, whoever deleted them.
+
+        Raises:
+            StorageError: the marks cannot be read.
+        """
+        known = [pair for pair in self.feedback.words() if pair.gallery in self.searchers]
+        there = {
+            name: {
+                item.record.id
+                for item in searcher.gallery.get(sorted({id for p in known for id in (p.query, p.match)}))
+            }
+            for name, searcher in self.searchers.items()
+        }
+        anywhere = set().union(*there.values())
+        gone = {pair.match for pair in known if pair.match not in there[pair.gallery]}
+        gone |= {pair.query for pair in known if is_id(pair.query) and pair.query not in anywhere}
+        self.feedback.forget(gone)
 
     def shown(self, searcher: Searcher, id: str) -> np.ndarray:
         """The picture of a record, as the gallery keeps it.
