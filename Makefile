@@ -6,7 +6,7 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
 BARE := $(if $(wildcard .venv/test.stamp),.venv-bare,.venv)
 
-.PHONY: demo dist bare pythons test unit loggers check docs clean
+.PHONY: demo dist bare pythons test unit loggers attacks check docs clean
 
 demo: .venv/demo.stamp  ## train, measure and look at a model on a synthetic crowd
 	$(BIN)/regard demo
@@ -36,6 +36,12 @@ unit: .venv/test.stamp  ## the part that takes under a minute
 
 loggers: .venv-loggers/stamp  ## train.loggers with the real libraries, in an environment on top of .venv
 	REGARD_LOGGERS=1 .venv-loggers/bin/python -m pytest -q tests/loggers
+
+attacks: .venv/test.stamp  ## the store of a gallery: kill -9 anywhere, full disks, changed bits; about half an hour
+	$(BIN)/python tests/gallery/attacks.py rounds 500
+	$(BIN)/python tests/gallery/attacks.py points
+	$(BIN)/python tests/gallery/attacks.py full
+	$(BIN)/python tests/gallery/attacks.py flips 5000
 
 check: .venv/test.stamp  ## lint, format, types, import direction
 	$(BIN)/ruff check .

@@ -26,6 +26,14 @@ SLOW_FOLDERS = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope="session", autouse=True)
+def audit_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Seals of the logs that tests write, away from those of whoever runs them; processes they start inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REGARD_AUDIT_KEYS", str(tmp_path_factory.mktemp("audit-keys")))
+        yield
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever draws, trains, starts processes or builds many networks is slow; outside these folders it says so."""
     for item in items:

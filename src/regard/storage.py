@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from typing import Any
 from regard.errors import ConfigError, StorageError, check_kind
 
 __all__ = [
-    "as_path", "check_text", "check_writable", "encode_text", "open_regular", "plain_text", "read_regular",
-    "write_atomic", "write_together",
+    "append_whole", "as_path", "check_text", "check_writable", "encode_text", "open_regular", "open_to_append",
+    "plain_text", "read_regular", "write_atomic", "write_private", "write_together",
 ]  # fmt: skip
 
 
@@ -195,3 +195,61 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def open_to_append(path: Path) -> Iterator[Any]:
+    """A file to add to and to read from, which nobody else adds to meanwhile; Windows has no such lock.
+
+    Yields:
+        the file, unbuffered; made where there was none, its owner's alone.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    while True:
+        with open_regular(path, "ab+", private=True, buffering=0) as file:
+            if os.name != "nt":
+                import fcntl
+
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+                if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    continue  # another file took the name while we waited
+            yield file
+            return
+
+
+def append_whole(file: Any, data: bytes) -> None:
+    """Add bytes to the end of a file of :func:`open_to_append`, on the disk when this returns: all, or none.
+
+    Raises:
+        OSError: the disk refused, or took only some; the file is as long as before.
+    """
+    descriptor = file.fileno()
+    size = os.fstat(descriptor).st_size
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that is its owner's alone, whole or not at all; on the disk when this returns.
+
+    Raises:
+        OSError: the disk refused; the previous file, if any, is intact and no temporary file is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        with open_regular(temporary, "xb", private=True) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

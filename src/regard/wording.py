@@ -6,7 +6,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["count", "distinct", "file_name", "named_with", "table"]
+__all__ = ["count", "distinct", "file_name", "named_with", "plain_cell", "table"]
+
+FORMULA = (
+    "=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}",
+    "\N{FULLWIDTH HYPHEN-MINUS}", "\N{FULLWIDTH COMMERCIAL AT}",
+)  # fmt: skip
+"""How cells begin that spreadsheets compute."""
 
 PLURALS = {"person": "people", "match": "matches", "box": "boxes"}
 
@@ -88,3 +94,15 @@ def distinct(names: Sequence[str], places: Sequence[str | Path], form: str = "{n
 def file_name(label: str) -> str:
     """A label as the name of one file or folder."""
     return "_".join(part for part in Path(label).parts if part not in ("/", "..", "."))
+
+
+def plain_cell(value: object) -> object:
+    """A value as a cell of a CSV file that no spreadsheet takes for a formula or for several cells.
+
+    Numbers stay what they are. Characters that cannot be seen (line breaks, turns of the writing direction, halves of
+    characters) are written by their numbers, and a text that begins as a formula does gets ``'`` in front.
+    """
+    if value is None or isinstance(value, int | float):
+        return "" if value is None else value
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+    return f"'{text}" if text.lstrip().startswith(FORMULA) else text

@@ -20,7 +20,7 @@ from regard.data.labels.pack import LabelPack
 from regard.data.rows import read_rows
 from regard.errors import RegardError
 from regard.gallery.audit import AuditLog
-from regard.gallery.embedded import FolderLock
+from regard.gallery.segments import held
 from regard.recipes import read_recipe
 from regard.run_folder.folders import read_history
 from regard.service.feedback import Marks, Pair
@@ -44,7 +44,7 @@ from regard.storage import open_regular, read_regular
         ("marks.jsonl", lambda pipe: Marks(pipe.parent).set(Pair("a", "b", "g"), right=True, photo=b"jpeg")),
         ("audit.jsonl", lambda pipe: AuditLog(pipe).append(query="x")),
         ("labels.pack", LabelPack),
-        ("lock", lambda pipe: FolderLock(pipe.parent)),
+        ("lock", lambda pipe: held(pipe.parent).__enter__()),
         ("metrics.jsonl", read_records),
     ],
 )

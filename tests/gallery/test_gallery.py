@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from gallery_items import DIM, FILTERS, make_items, slow_search
 
+from regard.cli.main import main
 from regard.errors import ConfigError, DataError, StorageError
 from regard.gallery import Filter, Gallery, Item, Record
 from regard.gallery.columns import Table
 from regard.gallery.int8_scan import encode
 from regard.gallery.record import record_id
-from regard.gallery.segments import Parts
+from regard.gallery.repair import repair
+from regard.gallery.segments import to_table
 
 MODEL = {"name": "made up", "fingerprint": "f"}
 
@@ -59,7 +66,7 @@ def test_a_gallery_is_there_when_it_is_opened_again(folder):
         assert len(gallery) == 70
 
 
-def test_the_sealed_index_is_used_as_it_is(folder):
+def test_the_files_are_used_as_they_are(folder):
     with Gallery.create(folder, DIM, MODEL) as gallery:
         gallery.add(make_items(20))
     calls = []
@@ -68,9 +75,21 @@ def test_the_sealed_index_is_used_as_it_is(folder):
     assert calls == []
 
 
-def test_one_process_at_a_time(gallery, folder):
-    with pytest.raises(StorageError, match=f"in use by process {os.getpid()}"):
-        Gallery.open(folder)
+def test_two_open_at_once_see_what_the_other_does(gallery, folder):
+    items = make_items(60)
+    with Gallery.open(folder) as other:
+        gallery.add(items[:30])
+        same(other, items[:30])
+        other.add(items[30:])
+        gone = other.delete(Filter(cameras=("2",)))
+        left = [item for item in items if item.record.camera != "2"]
+        assert gone == len(items) - len(left)
+        same(gallery, left)
+        assert gallery.values("camera") == other.values("camera")
+        gallery.add([Item(Record(left[0].record.id, "moved.jpg", camera="2"), left[1].vector, b"new")])
+        assert [record.path for record in other.records(Filter(cameras=("2",)))] == ["moved.jpg"]
+        assert other.build_index(samples=5) > 0.9
+        assert gallery.search(items[3].vector, k=3).matches == other.search(items[3].vector, k=3).matches
 
 
 def test_there_is_one_or_there_is_none(gallery, folder, tmp_path):
@@ -122,21 +141,25 @@ def bytes_in(folder: Path, needle: bytes) -> list[str]:
 
 
 def test_deleted_means_no_byte_of_it_is_left(folder):
+    """Of the record, the descriptor, its codes, the thumbnail, a name that nobody else has; nor of what it replaced."""
     items = make_items(50)
-    secret = items[7]
+    first, other = items[7], make_items(1, seed=9, start=99)[0]
+    secret = Item(replace(first.record, person="Alice Secret"), other.vector, b"newer picture")
     with Gallery.create(folder, DIM, MODEL) as gallery:
         gallery.add(items[:30])
-        gallery.add([Item(secret.record, items[8].vector, b"newer picture")])
+        assert bytes_in(folder, first.vector.tobytes())
+        gallery.add([secret])
+        assert not any(bytes_in(folder, trace) for trace in (first.vector.tobytes(), first.thumbnail + b'"'))
         gallery.add(items[30:])
         gallery.build_index(samples=5)
-        (codes, _), key = encode(secret.vector[None]), bytes.fromhex(secret.record.id.replace("-", ""))
-        traces = (secret.vector.tobytes(), secret.record.path.encode(), b"newer picture", secret.record.id.encode())
-        traces += (codes.tobytes(), key)
+        traces = [vector.tobytes() for vector in (secret.vector, encode(secret.vector[None])[0])]
+        traces += [secret.record.path.encode(), b"newer picture", b"Alice Secret", secret.record.id.encode()]
+        traces.append(bytes.fromhex(secret.record.id.replace("-", "")))
         assert all(bytes_in(folder, trace) for trace in traces)
         gallery.delete(Filter(ids=(secret.record.id,)))
         assert len(gallery) == 49
-    for trace in traces:
-        assert bytes_in(folder, trace) == []
+        assert not any(bytes_in(folder, trace) for trace in traces)
+    assert not any(bytes_in(folder, trace) for trace in traces)
 
 
 def test_purge_takes_what_is_old(gallery):
@@ -229,25 +252,30 @@ def test_every_filter_through_the_gallery(gallery):
 # What breaks ------------------------------------------------------------------------------------------------------
 
 
-def test_a_lost_index_is_built_again(folder):
+def files_of(folder: Path) -> list[Path]:
+    """The files that are made from the store."""
+    (home,) = folder.glob("index-*")
+    return sorted(path for path in home.iterdir() if path.stat().st_size)
+
+
+def test_lost_files_are_made_again(folder):
     items = make_items(40)
     with Gallery.create(folder, DIM, MODEL) as gallery:
         gallery.add(items)
-    shutil.rmtree(folder / "index")
+    shutil.rmtree(files_of(folder)[0].parent)
     calls = []
     with Gallery.open(folder, progress=lambda *p: calls.append(p)) as gallery:
         same(gallery, items)
-    assert calls[-1] == (1, 1)
+    assert calls[-1] == (40, 40)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
-def test_a_damaged_index_file_is_noticed(folder, damage):
+def test_a_damaged_file_is_noticed(folder, damage):
     items = make_items(40)
     with Gallery.create(folder, DIM, MODEL) as gallery:
         gallery.add(items)
-    for place in (0.1, 0.5, 0.9):
-        files = sorted(path for path in (folder / "index").rglob("*") if path.is_file() and path.stat().st_size)
-        path = files[int(place * len(files))]
+    for number in range(len(files_of(folder))):
+        path = files_of(folder)[number]
         data = path.read_bytes()
         half = len(data) // 2
         path.write_bytes({"cut": data[:half], "flip": data[:-1] + bytes([data[-1] ^ 255]), "empty": b""}[damage])
@@ -257,16 +285,110 @@ def test_a_damaged_index_file_is_noticed(folder, damage):
         assert calls
 
 
-def test_a_damaged_part_is_named_and_not_believed(folder):
+def test_a_damaged_picture_is_set_aside_and_the_rest_is_searched(folder):
+    items = make_items(20)
     with Gallery.create(folder, DIM, MODEL) as gallery:
-        gallery.add(make_items(20))
-    (part,) = (folder / "parts").glob("*.arrow")
-    data = bytearray(part.read_bytes())
-    data[len(data) // 2] ^= 1
-    part.write_bytes(data)
-    (folder / "index.json").unlink()
-    with pytest.raises(DataError, match=f"{part.name} is damaged"):
+        gallery.add(items)
+    path, record, vector = folder / "gallery.sqlite", items[4].record, items[9].vector.tobytes()
+    data = path.read_bytes()
+    data = data.replace(record.path.encode(), record.path.encode().swapcase())
+    path.write_bytes(data.replace(vector, vector[::-1]))
+    with Gallery.open(folder) as gallery:  # from the files, so only what is read is noticed
+        same(gallery, [item for item in items if item is not items[4]])
+        assert gallery.damaged == 1
+    shutil.rmtree(files_of(folder)[0].parent)
+    with Gallery.open(folder) as gallery:
+        same(gallery, [item for item in items if item not in (items[4], items[9])])
+        assert gallery.damaged == 2
+        gallery.add([items[4], items[9]])
+        same(gallery, items)
+
+
+def test_what_is_damaged_is_counted_saved_and_discarded(folder, capsys):
+    items = make_items(600)
+    with Gallery.create(folder, DIM, MODEL) as gallery:
+        gallery.add(items)
+        gallery.delete(Filter(ids=(items[0].record.id,)))
+    assert main(["gallery", "check", str(folder)]) == 0
+    assert capsys.readouterr().out == "599 pictures, all as they were written\n"
+    path = folder / "gallery.sqlite"
+    data = bytearray(path.read_bytes())
+    data[data.index(items[9].vector.tobytes())] ^= 1
+    path.write_bytes(data)
+    assert main(["gallery", "check", str(folder)]) == 2
+    assert re.search("598 pictures of .*, 1 damaged and set aside", capsys.readouterr().err)
+    assert main(["gallery", "check", str(folder), "--discard"]) == 0
+    assert capsys.readouterr().out == "1 damaged picture removed\n598 pictures, all as they were written\n"
+
+    page = 8192
+    data = bytearray(path.read_bytes())
+    place = data.index(items[300].record.path.encode()) // page * page
+    data[place : place + page] = os.urandom(page)
+    path.write_bytes(data)
+    shutil.rmtree(files_of(folder)[0].parent)
+    with Gallery.open(folder) as gallery:
+        saved = len(list(gallery.records()))
+        assert 500 < saved < 598
+        assert len(gallery) + gallery.damaged == 598
+        assert [m.record.id for m in gallery.search(items[500].vector, k=1).matches] == [items[500].record.id]
+    assert main(["gallery", "check", str(folder)]) == 2
+    assert "regard gallery check --repair" in capsys.readouterr().err
+    assert main(["gallery", "check", str(folder), "--repair"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{saved} pictures saved, {598 - saved} pictures could not be; the damaged database is")
+    assert out.endswith(f"{saved} pictures, all as they were written\n")
+    gone = {items[0].record.id, items[9].record.id}
+    with Gallery.open(folder) as gallery:
+        records = {record.id: record for record in gallery.records()}
+        assert len(records) == saved
+        assert all(records[i.record.id] == i.record for i in items if i.record.id in records)
+        assert not gone & records.keys()
+        assert gallery.meta["model"] == MODEL
+    with pytest.raises(StorageError, match="move it away"):
+        repair(folder)
+
+
+def test_a_store_that_is_none_is_named(folder, tmp_path):
+    Gallery.create(folder, DIM, MODEL).close()
+    path = folder / "gallery.sqlite"
+    good = path.read_bytes()
+    for data in (
+        b"",
+        b"no database at all" * 50,
+        good[:1000],
+        good.replace(b"CREATE TABLE aside", b"CREATE TABLE asine"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=r"gallery.sqlite .*restore it from a backup"):
+            Gallery.open(folder)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(StorageError, match="no regular file"):
         Gallery.open(folder)
+    path.unlink()
+    path.write_bytes(good[:60] + (99).to_bytes(4, "big") + good[64:])
+    with pytest.raises(DataError, match="of a later regard"):
+        Gallery.open(folder)
+
+
+def test_a_folder_that_can_only_be_read_is_searched(folder, monkeypatch):
+    items = make_items(20)
+    with Gallery.create(folder, DIM, MODEL) as gallery:
+        gallery.add(items)
+    connect = sqlite3.connect
+
+    def refuse(address, **options):
+        if "immutable" not in address:
+            raise refusal
+        return connect(address, **options)
+
+    refusal = sqlite3.OperationalError("attempt to write a readonly database")
+    refusal.sqlite_errorcode = sqlite3.SQLITE_READONLY
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    with Gallery.open(folder) as gallery:
+        same(gallery, items)
+        with pytest.raises(StorageError, match="can only be read"):
+            gallery.add(make_items(1, start=90))
 
 
 def test_a_disk_that_is_nearly_full_takes_nothing(gallery, monkeypatch):
@@ -278,20 +400,22 @@ def test_a_disk_that_is_nearly_full_takes_nothing(gallery, monkeypatch):
     same(gallery, items[:10])
 
 
-def test_an_index_that_fails_takes_nothing(gallery, monkeypatch):
+def test_an_addition_that_fails_takes_nothing(gallery, monkeypatch):
     items = make_items(20)
     gallery.add(items[:10])
+
+    def fail(*what):
+        append(*what)
+        raise OSError("no space")
+
     append = Table.append
-
-    def fail_for_new(self, part, table):
-        append(self, part, table)
-        if part == 2:
-            raise OSError("no space")
-
-    monkeypatch.setattr(Table, "append", fail_for_new)
-    with pytest.raises(StorageError, match="nothing was added"):
-        gallery.add(items[10:])
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "append", fail)
+        with pytest.raises(StorageError, match="nothing was changed"):
+            gallery.add(items[5:])
     same(gallery, items[:10])
+    gallery.add(items[10:])
+    same(gallery, items)
 
 
 def child(folder: Path, code: str) -> subprocess.Popen[str]:
@@ -329,58 +453,74 @@ def test_killed_while_adding_keeps_what_was_acknowledged_and_no_half(folder, wai
         same(gallery, items)
 
 
-def test_a_deletion_once_promised_is_finished(folder):
-    items = make_items(40)
-    with Gallery.create(folder, DIM, MODEL) as gallery:
-        gallery.add(items[:20])
-        gallery.add(items[20:])
-    gone = [item.record.id for item in items[::3]]
-    (folder / "parts" / "deleting.json").write_text(json.dumps(gone))  # what a kill right after the promise leaves
-    with Gallery.open(folder) as gallery:
-        same(gallery, [item for item in items if item.record.id not in gone])
-    assert not (folder / "parts" / "deleting.json").exists()
-
-
-def test_killed_while_deleting_deletes_all_or_nothing(folder):
+@pytest.mark.parametrize("where", ["Table.clean", "Store.wipe", "Column.blank"])
+def test_killed_while_deleting_deletes_all_or_nothing(folder, where):
     items = make_items(60)
+    gone = [item for item in items if item.record.camera == "1"]
     with Gallery.create(folder, DIM, MODEL) as gallery:
         for start in range(0, 60, 10):
             gallery.add(items[start : start + 10])
-    code = """
+    code = f"""
     import os, signal
-    from regard.gallery.segments import Parts
-    write = Parts._write
-    def write_and_die(self, *what):
-        write(self, *what)
-        os.kill(os.getpid(), signal.SIGKILL)
-    Parts._write = write_and_die
+    from regard.gallery.columns import Column, Table
+    from regard.gallery.store import Store
+    {where} = lambda *what: os.kill(os.getpid(), signal.SIGKILL)
     gallery.delete(Filter(cameras=("1",)))
     """
     with child(folder, code) as deleting:
         assert deleting.wait() == -signal.SIGKILL
     with Gallery.open(folder) as gallery:
-        same(gallery, [item for item in items if item.record.camera != "1"])
+        same(gallery, [item for item in items if item not in gone])
+        for item in gone:
+            assert bytes_in(folder, item.vector.tobytes()) == bytes_in(folder, item.record.path.encode()) == []
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_part_that_is_there_twice_loses_nobody(folder, monkeypatch, seed):
-    """Whichever of its two files comes first by name, which their digests decide."""
-    items = make_items(40, seed=seed)
-    with Gallery.create(folder, DIM, MODEL) as gallery:
-        gallery.add(items[:20])
-        gallery.add(items[20:])
-        write = Parts._write
+def test_a_gallery_that_is_mostly_blank_gives_its_room_back(folder, monkeypatch):
+    monkeypatch.setattr("regard.gallery.embedded.WASTE", 10)
+    items = make_items(1000)
+    with Gallery.create(folder, DIM, MODEL) as gallery, Gallery.open(folder) as other:
+        gallery.add(items)
+        same(other, items)
+        gallery._engine._store.wipe()
+        before = (folder / "gallery.sqlite").stat().st_size
+        gallery.delete(Filter(persons=tuple(str(n) for n in range(9))))
+        assert (folder / "gallery.sqlite").stat().st_size < before / 2
+        left = [item for item in items if int(item.record.person) >= 9]
+        same(gallery, left)
+        same(other, left)
+        other.add(items[:20])
+        same(gallery, list({item.record.id: item for item in [*left, *items[:20]]}.values()))
 
-        def write_and_stop(self, *what):
-            write(self, *what)
-            raise KeyboardInterrupt
 
-        with monkeypatch.context() as patch:
-            patch.setattr(Parts, "_write", write_and_stop)
-            with pytest.raises(KeyboardInterrupt):
-                gallery.delete(Filter(cameras=("1",)))
-    with Gallery.open(folder) as gallery:
-        same(gallery, [item for item in items if item.record.camera != "1"])
+@pytest.mark.parametrize("promised", [False, True])
+def test_a_gallery_of_an_earlier_version_is_converted(folder, promised):
+    """Arrow files, the later replacing rows of the earlier; one written twice; a deletion that was promised."""
+    items = make_items(40)
+    twin = Item(items[3].record, items[5].vector, b"newer")
+    (folder / "parts").mkdir(parents=True)
+    for number, some in ((1, items[:25]), (2, [*items[:2], *items[25:]]), (2, items[25:]), (3, [twin])):
+        write_part(folder, number, some)
+    gone = [items[3].record.id, items[20].record.id] if promised else []
+    if promised:
+        (folder / "parts" / "deleting.json").write_text(json.dumps(gone))
+    about = {"format": "regard-gallery-1", "dim": DIM, "model": MODEL, "created": "2026-01-01", "index": None}
+    (folder / "gallery.json").write_text(json.dumps(about))
+    (folder / "audit.jsonl").write_text("")
+    wanted = [twin if item is items[3] else item for item in items if item.record.id not in gone]
+    for _ in range(2):
+        with Gallery.open(folder) as gallery:
+            same(gallery, wanted)
+            assert gallery.meta == about
+    assert {path.name for path in folder.iterdir()} == {"gallery.sqlite", "index-1", "audit.jsonl"}
+
+
+def write_part(folder: Path, number: int, items: list[Item]) -> None:
+    """A part as earlier versions wrote them."""
+    table, sink = to_table(items, DIM), pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    data = sink.getvalue().to_pybytes()
+    (folder / "parts" / f"{number:08d}-{hashlib.sha256(data).hexdigest()[:16]}.arrow").write_bytes(data)
 
 
 def test_a_file_system_that_refuses_loses_nothing(folder):
@@ -399,6 +539,7 @@ def test_a_file_system_that_refuses_loses_nothing(folder):
     """
     with child(folder, code) as full:
         out, _ = full.communicate()
-    assert "refused: could not write" in out
+    assert "refused: " in out
+    assert "nothing was changed" in out
     with Gallery.open(folder) as gallery:
         same(gallery, items)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
+from PIL import Image
 from sample_images import SIZE, paint
 
 from regard.data.image import decode_image as decode
 from regard.errors import ConfigError, DataError
-from regard.gallery import Embedder, Gallery
+from regard.gallery import Embedder, Filter, Gallery
+from regard.gallery.facts import OFFSET, TAKEN, time_zone
 from regard.gallery.ingest import Ranks, embed_sources
 from regard.gallery.inputs import list_sources
 from regard.gallery.record import record_id
@@ -149,6 +155,144 @@ def test_a_picture_whose_content_changed_is_embedded_anew(embedder, tmp_path, mo
             assert decode(gallery.thumbnail(record_id(sources[0].path)), "").shape == (48, 24, 3)
         assert str(embed_sources(sources, embedder, out)) == "0 embedded (0 new, 0 replaced), 5 unchanged, 1 unreadable"
     assert all(np.allclose(found[path], vector, atol=1e-7) for path, vector in right.items())
+
+
+def test_facts_given_later_update_what_is_stored(embedder, tmp_path):
+    """What is news counts, by hand or from the sources; silence and repetition change nothing; pictures stay."""
+    folder, out = tmp_path / "p", tmp_path / "g"
+    files = [paint(folder / f"{number:04d}_c1s1_000000_00.jpg", number, 1, 0) for number in range(1, 4)]
+    ids = [record_id(file.as_posix()) for file in files]
+
+    def embed(**meta):
+        told = {files[0].name: meta} if meta else None
+        report = embed_sources(list_sources([folder], told), embedder, out)
+        with Gallery.open(out) as gallery:
+            record = gallery.get(ids[:1])[0].record
+        return report.added + report.replaced, report.updated, record.camera, record.attributes.get("coat")
+
+    assert embed() == (3, 0, "1", None)
+    assert embed(camera="gate", coat="red") == (0, 1, "gate", "red")
+    assert embed(camera="gate") == embed() == (0, 0, "gate", "red")  # the name still says 1: no news
+    with Gallery.open(out) as gallery:
+        before = gallery.get(ids)[0].vector, gallery.thumbnail(ids[0])
+        assert gallery.update(Filter(ids=tuple(ids[:1])), {"camera": "9", "attributes": {"coat": "blue"}}) == 1
+        assert gallery.name_person(Filter(ids=tuple(ids[1:])), "Ada") == 2
+    assert embed(camera="gate", coat="red") == embed() == (0, 0, "9", "blue")  # corrected by hand
+    assert embed(camera="door") == (0, 1, "door", "blue")
+    assert embed(camera="gate") == (0, 1, "gate", "blue")
+    with Gallery.open(out) as gallery:
+        assert np.array_equal(gallery.get(ids)[0].vector, before[0])
+        assert gallery.thumbnail(ids[0]) == before[1]
+        assert gallery.values("person") == {"1": 1, "Ada": 2}
+    paint(files[2], 7, 2, 1)  # another picture of that name
+    report = embed_sources(list_sources([folder]), embedder, out)
+    assert (report.replaced, report.updated) == (1, 0)
+    assert report.sayings("UTC") == [
+        "1 picture replaced that keep facts set before, by hand or by --meta: look whether these still hold"
+    ]
+    with Gallery.open(out) as gallery:
+        assert gallery.get(ids[2:])[0].record.person == "Ada"
+    bad = embed_sources(list_sources([folder], {files[0].name: {"time": "noon"}}), embedder, out)
+    assert "got the time 'noon'" in bad.unreadable[files[0].as_posix()]
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_pictures_and_facts_of_a_shard_change(embedder, photos, tmp_path, kind):
+    """A member or a row of the same name with other bytes is embedded anew, others with other facts are updated."""
+    pictures = [path.read_bytes() for path in sorted((photos / "camera1").iterdir())[::3][:3]]
+    file, out = tmp_path / f"s.{kind}", tmp_path / "g"
+
+    def write(contents, cameras):
+        if kind == "parquet":
+            pq.write_table(pa.table({"image": contents, "camera": cameras}), file)
+            return
+        with tarfile.open(file, "w") as shard:
+            for number, (content, camera) in enumerate(zip(contents, cameras)):
+                for name, data in (
+                    (f"{number}.jpg", content),
+                    (f"{number}.json", json.dumps({"camera": camera}).encode()),
+                ):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(data)
+                    shard.addfile(info, io.BytesIO(data))
+
+    write(pictures, ["a", "a", "a"])
+    assert embed_sources(list_sources([file]), embedder, out).added == 3
+    write([pictures[0], pictures[1], pictures[0]], ["a", "b", "c"])
+    report = embed_sources(list_sources([file]), embedder, out)
+    assert (report.added, report.replaced, report.known, report.updated) == (0, 1, 2, 1)
+    with Gallery.open(out) as gallery:
+        assert gallery.values("camera") == {"a": 1, "b": 1, "c": 1}
+        first, last = sorted(gallery.records(), key=lambda record: record.path)[::2]
+        assert first.digest == last.digest
+        assert np.allclose(*(item.vector for item in gallery.get([first.id, last.id])), atol=1e-6)
+
+
+def test_facts_given_later_reach_an_unfinished_file(embedder, photos, tmp_path):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    sources = list_sources([photos])[:4]
+    with pytest.raises(KeyboardInterrupt):
+        embed_sources(sources, embedder, tmp_path / "d.parquet", progress=stop)
+    told = list_sources([photos], {sources[0].path: {"camera": "gate"}})[:4]
+    assert embed_sources(told, embedder, tmp_path / "d.parquet").updated == 1
+    assert pq.read_table(tmp_path / "d.parquet")["camera"].to_pylist() == ["gate", "1", "1", "1"]
+
+
+def test_times_from_exif(embedder, tmp_path):
+    """With their zone, else in the one that is given; what EXIF says is weaker than anything else."""
+    folder = tmp_path / "p"
+    for name, tags in {
+        "zone": {TAKEN: "2026:05:01 08:30:00", OFFSET: "+02:00"},
+        "none": {TAKEN: "2026:05:01 08:30:00"},
+        "unset": {TAKEN: "0000:00:00 00:00:00"},
+        "broken": {TAKEN: "yesterday"},
+        "named": {TAKEN: "2026:05:01 08:30:00"},
+    }.items():
+        exif = Image.Exif()
+        exif.get_ifd(0x8769).update(tags)
+        with Image.open(paint(folder / f"{name}.png", 1, 1, 0)) as image:
+            image.save(folder / f"{name}.jpg", exif=exif)
+        (folder / f"{name}.png").unlink()
+    told = {"named.jpg": {"time": "2020-01-01T00:00:00"}}
+    wanted = {"zone": 1777617000.0, "none": 1777617000.0, "named": 1577829600.0, "unset": None, "broken": None}
+    report = embed_sources(list_sources([folder], told, zone=time_zone("+02:00")), embedder, tmp_path / "g")
+    assert report.sayings("+02:00") == [
+        "1 picture whose EXIF names no zone: times were taken as +02:00 (--time-zone)",
+        "without a time: 1 unreadable EXIF time",
+    ]
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert {Path(record.path).stem: record.time for record in gallery.records()} == wanted
+    assert embed_sources(list_sources([folder], told), embedder, tmp_path / "g").updated == 2
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert gallery.count(Filter(since=1777617000.0 + 7199, until=1777617000.0 + 7201)) == 1
+
+
+def test_blurred_heads_are_blurred_before_and_after(embedder, photos, tmp_path):
+    """Once asked for, in every thumbnail of the gallery, also where it was interrupted or another program adds."""
+    sources, out = list_sources([photos]), tmp_path / "g"
+    embed_sources(sources[:3], embedder, out)
+    with Gallery.open(out) as gallery:
+        plain = {record.id: gallery.thumbnail(record.id) for record in gallery.records()}
+    report = embed_sources(sources[:3], embedder, out, blur_heads=True)
+    assert (report.known, report.sayings("UTC")) == (3, ["heads were blurred in 3 thumbnails"])
+    report = embed_sources(sources[:6], embedder, out)
+    assert report.sayings("UTC") == ["heads are blurred in this gallery, so they are in these thumbnails too"]
+    with Gallery.open(out) as gallery:
+        (item,) = gallery.get([next(iter(plain))])
+        gallery.add([replace(item, thumbnail=plain[item.record.id])])
+        for source in sources[:6]:
+            sharp, soft = decode(source.read(), "x").astype(int), decode(gallery.thumbnail(source.id), "x").astype(int)
+            assert soft[:6].std((0, 1)).mean() < 0.5 * sharp[:6].std((0, 1)).mean()
+            assert abs(soft[20:] - sharp[20:]).mean() < 8
+        gallery._note(blur_heads="begun")
+        gallery._engine.add([replace(item, thumbnail=plain[item.record.id])])
+        assert gallery.thumbnail(item.record.id) != plain[item.record.id]
+    embed_sources(sources[:1], embedder, out)
+    with Gallery.open(out) as gallery:
+        assert gallery.meta["blur_heads"] == "done"
+        assert gallery._engine.thumbnail(item.record.id) != plain[item.record.id]
 
 
 def test_what_an_earlier_version_embedded_is_embedded_once_more(embedder, photos, tmp_path):

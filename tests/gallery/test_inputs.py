@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +16,12 @@ from PIL import Image
 
 from regard.data.image import decode_image as decode
 from regard.data.listing import noting, walk_images
-from regard.errors import DataError
-from regard.gallery.ingest import thumbnail
-from regard.gallery.inputs import list_sources, read_table
+from regard.errors import ConfigError, DataError
+from regard.gallery.facts import PathReader, time_zone
+from regard.gallery.inputs import list_inputs, list_sources, read_table
+from regard.gallery.pruning import find_gone
+from regard.gallery.record import Record, record_id
+from regard.gallery.thumbnails import thumbnail
 
 
 def jpeg(color=(200, 30, 30), size=(24, 48), format="JPEG") -> bytes:
@@ -266,3 +270,79 @@ def test_a_blurred_head_is_gone_and_the_rest_is_not():
     head = slice(0, round(0.22 * 192) - 8)
     assert blurred[head].std() < 0.3 * plain[head].std()
     assert np.abs(blurred[60:] - plain[60:]).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "said"),
+    [
+        ("folder", "in/door/1.jpg", {"camera": "door"}),
+        ("folder", "in/s.tar!gate/1.jpg", {"camera": "gate"}),
+        ("folder", "in/s.tar!1.jpg", {"camera": "s"}),
+        (r"cam(\d+)", "cam1/x/cam22.jpg", {"camera": "22"}),  # the last one is nearest to the file
+        (r"(?P<camera>c\d)_(?P<person>\w+?)_(?P<hat>\w+)?\.", "c1_ada_.jpg", {"camera": "c1", "person": "ada"}),
+        (r"/(?P<time>[^/]+)\.jpg", "in/1777624200.jpg", {"time": 1777624200.0}),
+        (r"/(?P<time>[^/]+)\.jpg", "in/1777624200250.jpg", {"time": 1777624200.25}),
+        (r"/(?P<time>[^/]+)\.jpg", "in/1777624200.25.jpg", {"time": 1777624200.25}),
+        (r"/(?P<time>[^/]+)\.jpg", "in/20260501T083000Z.jpg", {"time": 1777624200.0}),
+        (r"/(?P<time>[^/]+)\.jpg", "in/2026-05-01 10:30:00+02:00.jpg", {"time": 1777624200.0}),
+        (r"/(?P<time>[^/]+)\.jpg", "in/2026-05-01_09-30-00.jpg", {"time": 1777624200.0}),  # in the zone that is given
+        (r"/(?P<time>[^/]+)\.jpg", "in/20260501093000500.jpg", {"time": 1777624200.5}),
+        (r"/(?P<time>[^/]+)\.jpg", "in/20260501.jpg", {"time": 1777590000.0}),
+        (r"/(?P<time>[^/]+)\.jpg", "in/000451.jpg", {}),
+        (r"/(?P<time>[^/]+)\.jpg", "in/20261301T083000.jpg", {}),
+    ],
+)  # fmt: skip
+def test_what_paths_say(rule, path, said):
+    with noting() as skipped:
+        assert PathReader(rule, time_zone("+01:00"))(path) == said
+    assert set(skipped.reasons) == (set() if said else {"unreadable time in a path"})
+
+
+def test_rules_for_paths_that_say_nothing(tmp_path, monkeypatch):
+    """Stronger than names and shards, weaker than --meta; one that repeats in itself is stopped."""
+    (tmp_path / "0002_c3s1_000451_03.jpg").write_bytes(jpeg())
+    (source,) = list_sources(
+        [tmp_path], {"0002_c3s1_000451_03.jpg": {"person": "x"}}, PathReader(r"c(?P<camera>\ds\d)")
+    )
+    assert (source.record().camera, source.record().person) == ("3s1", "x")
+    with pytest.raises(DataError, match=r"--camera-from '\(gate\)' fits none of 1 paths, such as"):
+        list_sources([tmp_path], None, PathReader("(gate)"))
+    for rule, wrong in [("(", "neither folder nor a regular expression"), ("cam", "has no group called"),
+                        ("foldr", "did you mean 'folder'")]:  # fmt: skip
+        with pytest.raises(ConfigError, match=wrong):
+            PathReader(rule)
+    monkeypatch.setattr("regard.gallery.facts.PATIENCE", 0.05)
+    with pytest.raises(ConfigError, match=r"repeat in one another"):
+        PathReader(r"(?P<camera>(a+)+)b")("a" * 60)
+    with pytest.raises(ConfigError, match="did you mean 'Europe/Berlin'"):
+        time_zone("Europe/Berln")
+    assert time_zone("Europe/Berlin").utcoffset(datetime(2026, 7, 1)).seconds == 7200
+    assert time_zone("local").utcoffset(datetime(2026, 7, 1)) is not None
+
+
+def test_what_is_gone_is_found(tmp_path):
+    """Below the inputs and not there any more; not what is outside, hidden, or no picture any more."""
+    given, other = tmp_path / "given", tmp_path / "other"
+    for name in ("a/1.jpg", "a/2.jpg", os.fsdecode(b"caf\xe9.jpg"), "text.jpg"):
+        (given / name).parent.mkdir(parents=True, exist_ok=True)
+        (given / name).write_bytes(jpeg())
+    other.mkdir()
+    for folder in (given, other):
+        write_tar(folder / "s.tar", {"1.jpg": jpeg(), "x/2.jpg": jpeg()})
+    pq.write_table(pa.table({"image": [jpeg(), jpeg()]}), given / "t.parquet")
+    records = [source.record() for source in list_sources([given, other])]
+    (given / "a" / "1.jpg").unlink()
+    (given / "a" / "2.jpg").rename(given / "a" / ".2.jpg")
+    (given / "text.jpg").rename(given / "text.heic")
+    write_tar(given / "s.tar", {"1.jpg": jpeg()})
+    (other / "s.tar").unlink()
+    pq.write_table(pa.table({"image": [jpeg()]}), given / "t.parquet")
+    hidden = Record(record_id("h"), (given / "a" / ".2.jpg").as_posix())
+    gone = [
+        record.path.removeprefix(f"{tmp_path.as_posix()}/")
+        for record in find_gone([*records, hidden], list_inputs([given]))
+    ]
+    assert gone == ["given/s.tar!x/2.jpg", "given/t.parquet#1", "given/text.jpg", "given/a/1.jpg", "given/a/2.jpg"]
+    write_tar(other / "s.tar", {"1.jpg": jpeg()})
+    gone = find_gone(records, list_inputs([other / "s.tar"]))
+    assert [record.path for record in gone] == [f"{(other / 's.tar').as_posix()}!x/2.jpg"]

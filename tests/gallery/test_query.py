@@ -125,6 +125,7 @@ def test_the_prior_is_one_in_the_people_it_may_be(gallery):
     for filter in (Filter(), Filter(cameras=("1",)), Filter(ids=(ITEMS[0].record.id,))):
         answer = gallery.search(ITEMS[0].vector, k=5, filter=filter, calibration=Logistic())
         assert answer.prior == answer.to_dict()["prior"] == pytest.approx(1 / 13)
+        assert answer.prior_note.startswith("probabilities start from 1 in 13: ")
         wanted = Logistic().probability([m.score for m in answer.matches], 1 / 13)
         assert [m.probability for m in answer.matches] == pytest.approx(wanted)
     assert gallery.search(ITEMS[0].vector).prior is None

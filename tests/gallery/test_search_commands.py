@@ -65,7 +65,7 @@ def test_embed_says_what_it_left_out(run, photos, model_folder, tmp_path):
     how = ("--model", model_folder, "--size", SIZE_TEXT, "-o")
     code, out, err = run("embed", folder, *how, tmp_path / "g", "--unreadable", tmp_path / "left.tsv")
     assert (code, "1 embedded, 1 unreadable" in out) == (0, True), err
-    assert f"left out: 1 video ({folder}/film.mp4), 1 other file ({folder}/meta.csv)" in out
+    assert f"left out: 1 video: {folder}/film.mp4\nleft out: 1 other file: {folder}/meta.csv\n" in out
     assert [line.split("\t")[0] for line in (tmp_path / "left.tsv").read_text().splitlines()] == [
         f"{folder}/{name}" for name in (r"\udcff.jpg", "film.mp4", "meta.csv")
     ]
@@ -79,12 +79,39 @@ def test_embed_says_what_it_left_out(run, photos, model_folder, tmp_path):
     assert "none of 1 pictures can be read" in err
 
 
+def test_embed_again_updates_and_prunes(run, photos, model_folder, tmp_path):
+    folder, gallery = tmp_path / "photos", tmp_path / "people"
+    shutil.copytree(photos / "camera1", folder / "door")
+    how = (folder, "--model", model_folder, "--size", SIZE_TEXT, "-o", gallery, "-q")
+    assert "would embed 18 (18 new, 0 replaced), 0 unchanged; nothing was done" in run("embed", *how, "--dry-run")[1]
+    assert not gallery.exists()
+    assert run("embed", *how)[0] == 0
+    assert "18 unchanged, 18 with new facts" in run("embed", *how, "--camera-from", "folder")[1]
+    gone = sorted((folder / "door").iterdir())[4]
+    gone.unlink()
+    code, out, _ = run("embed", *how, "--prune", "--dry-run")
+    assert (code, out.splitlines()[0]) == (0, f"would remove: {gone}")
+    assert "would embed 0 (0 new, 0 replaced), 17 unchanged, remove 1; nothing was done" in out
+    with Gallery.open(gallery) as opened:
+        assert opened.values("camera") == {"door": 18}
+    code, out, _ = run("embed", *how, "--prune")
+    assert (code, "17 unchanged, 1 removed" in out, f"removing: {gone}" in out) == (0, True, True)
+    with Gallery.open(gallery) as opened:
+        assert opened.values("camera") == {"door": 17}
+    code, _, err = run("embed", *how[:-2], tmp_path / "d.parquet", "--prune")
+    assert (code, "--prune wants a gallery" in err) == (2, True)
+
+
 def test_a_photograph_finds_its_person(run, gallery, photos):
     code, out, _ = run("search", photos / "camera1" / "0003_c1s1_000000_00.jpg", "--gallery", gallery, "-k", 3)
     assert code == 0
     first = out.splitlines()[1].split()
     assert first[:3] == ["1", "1.0000", "1"]
     assert first[-1].endswith("0003_c1s1_000000_00.jpg")
+    assert out.count("the same picture") == 1
+    assert "the same picture" in out.splitlines()[1]
+    found = search(run, photos / "camera1" / "0003_c1s1_000000_00.jpg", "--gallery", gallery, "-k", 3)
+    assert [match["same_picture"] for match in found] == [True, False, False]
 
 
 def search(run, *arguments):
@@ -100,7 +127,9 @@ def test_filters(run, gallery, photos):
     found = search(run, photo, "--gallery", gallery, "--where", "frame=1", "--camera", 1, "--camera", 2, "-k", 36)
     assert {match["record"]["attributes"]["frame"] for match in found} == {"1"}
     assert len(found) == 12
-    assert search(run, photo, "--gallery", gallery, "--since", "2026-01-01") == []
+    code, out, err = run("search", photo, "--gallery", gallery, "--since", "2026-01-01", "--json", "-")
+    assert (code, json.loads(out)["matches"]) == (0, [])
+    assert err.endswith("passes all the filters together: none has a time\n")
 
 
 def test_a_picture_of_the_gallery_as_query(run, gallery, photos):
@@ -167,6 +196,9 @@ def test_every_search_is_logged(run, gallery, photos):
         (["search", "none.jpg", "--gallery", "{gallery}"], "cannot open 'none.jpg'"),
         (["search", "{photo}", "--gallery", "{gallery}", "-k", "0"], "got k=0"),
         (["search", "{photo}", "--gallery", "{gallery}", "--where", "x"], "wants NAME=VALUE"),
+        (["search", "{photo}", "--gallery", "{gallery}", "--camera", "11"], "has no camera '11', did you mean '1'?"),
+        (["search", "{photo}", "--gallery", "{gallery}", "--not-camera", "3"], "has no camera '3'; there are: 1, 2"),
+        (["search", "{photo}", "--gallery", "{gallery}", "--where", "fram=1"], "has no attribute 'fram', did you mean"),
         (["search", "{photo}", "--gallery", "{gallery}", "--since", "noon"], "got the time 'noon'"),
         (["search", "--id", "x", "--gallery", "{gallery}"], "there is no picture 'x'"),
         (["search", "{photo}", "--gallery", "{gallery}", "--other-cameras"], "--other-cameras wants an --id"),

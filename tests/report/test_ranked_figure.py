@@ -123,7 +123,8 @@ def drawn(figure) -> list[int]:
 def test_a_ranking_draws_whom_its_names_say(people):
     splits, query, gallery = people
     for ranking in (rank(query, gallery, metric="euclidean"), rank(query, gallery[::-1], metric="euclidean")):
-        assert drawn(ranking.plot(splits, [3], 2)) == [4, 4, 3]
+        assert drawn(figure := ranking.plot(splits, [3], 2)) == [4, 4, 3]
+        assert figure._repr_png_().startswith(b"\x89PNG")  # what a notebook shows
     turned = rank(query[::-1], gallery[:3], metric="euclidean")
     for queries in ([0, 3], (row for row in (0, 3)), np.array([0, 3])):
         assert drawn(turned.plot(splits, queries, depth=2)) == [4, 3, 2, 1, 1, 2]

@@ -96,6 +96,7 @@ def start(made, photos, tmp_path) -> Iterator[Any]:
         server.should_exit = True
         thread.join()
         listening.close()
+        state.close()
         for searcher in state.searchers.values():
             searcher.gallery.close()
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regard.gallery.use import Actor
+
 pytestmark = pytest.mark.browser
 
 CONTRAST = """all => {
@@ -102,6 +104,9 @@ def test_a_photograph_is_searched_and_filters_act_at_once(open_page, service):
     assert page.locator(".card").count() == 24
     assert page.locator("#query-pictures img").count() == 1
     assert page.locator(".card .score b").first.inner_text() == "1.000"
+    assert page.locator(".card .cosine").first.inner_text() == "cosine"
+    assert not page.locator("#prior").is_visible()
+    assert [same.is_visible() for same in page.locator(".card .same").all()[:3]] == [True, False, False]
     assert "24 of 48 pictures, exact" in page.locator("#status").inner_text()
     page.locator("#cameras .chip", has_text="2").click()
     until(page, "document.querySelectorAll('.card').length == 16")
@@ -167,6 +172,22 @@ def test_marks_are_kept_shown_and_exported(open_page, service):
     page.click("#forget")
     until(page, "document.getElementById('marks').hidden")
     assert page.locator(".card.right, .card.wrong").count() == 0
+
+
+def test_a_mark_waits_for_a_second_person(open_page, service, monkeypatch):
+    service.state.feedback.two_people = True
+    monkeypatch.setattr("regard.service.app.actor_of", lambda scope: Actor("anna", "mark", "::1"))
+    page = open_page(service)
+    send(page, service.photo(0))
+    page.locator(".card").nth(1).locator("[data-act=right]").click()
+    page.wait_for_selector(".card.right.open")
+    assert page.locator(".card.right .state").inner_text() == "waits for a second person"
+    assert page.locator("#marks-more").inner_text() == "1 waiting for a second person"
+    keep(page, "second-person")
+    pair = next(iter(service.state.feedback.words()))
+    service.state.feedback.set(pair, right=False, photo=b"", by="ben")
+    page.check("#rerank")
+    until(page, "document.querySelector('.card.wrong .state')?.textContent === 'two people disagree'")
 
 
 def test_the_keyboard_is_enough(open_page, service):
@@ -267,6 +288,9 @@ def test_probabilities_say_what_they_assume(open_page, service):
     assert page.locator("#people").get_attribute("placeholder") == "8"
     assert page.locator("#status").inner_text().endswith("; probabilities start from 1 in 9")
     assert page.locator(".card .score b").first.inner_text() == "99.7 %"
+    assert page.locator(".card .cosine").first.inner_text() == "cosine 1.000"
+    told = page.locator("#prior").inner_text()
+    assert told.startswith("Before looking, a match was as probable as 1 in 9: 8 people it could be, or none of them.")
     keep(page, "probabilities")
     page.fill("#people", "9999")
     until(page, "document.getElementById('status').textContent.endsWith('1 in 10,000')")

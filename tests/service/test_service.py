@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import threading
 import zipfile
 
@@ -13,8 +12,10 @@ import pytest
 from PIL import Image
 
 from regard.gallery.audit import AuditLog
-from regard.gallery.record import record_id
+from regard.gallery.record import Filter, record_id
+from regard.gallery.use import Actor
 from regard.service.state import Limits
+from regard.service.uses import Uses, actor_of
 
 
 def search(service, query, **options):
@@ -98,14 +99,91 @@ def test_why_shows_heat_and_parts(service):
     assert any(abs(band["loss"]) > 1e-3 for band in found["bands"])
 
 
-def test_every_search_is_logged_before_it_is_answered(service):
-    search(service, service.ask(), cameras=["1"], k=3)
+def test_every_way_to_rank_is_logged_before_it_is_answered(service, tmp_path):
+    query = service.ask()
+    (match,) = search(service, query, cameras=["1"], k=1)
+    body = {"query": query, "match": match["record"]["id"]}
+    assert service.call("/api/why", body)[0] == 200
+    assert service.call("/api/marks", body | {"right": True})[0] == 200
+    assert service.call("/api/marks/export")[0] == 200
     gallery = service.state.searchers["people"].gallery
-    (line,) = [json.loads(text) for text in gallery.audit.path.read_text().splitlines()]
-    assert line["who"] == "127.0.0.1"
-    assert line["filter"] == {"cameras": ["1"]}
-    assert line["query"][0].startswith("sha256:")
+    gallery.search(gallery.get([match["record"]["id"]])[0].vector)  # nobody asked for a line
+    lines = list(gallery.audit.entries())
+    assert [line["kind"] for line in lines] == ["search", "why", "mark", "export marks"]
+    assert {(line["who"], line["address"], line["role"]) for line in lines} == {("127.0.0.1", "127.0.0.1", "")}
+    assert len({line["session"] for line in lines}) == 1
+    assert {line["gallery"]["name"] for line in lines} == {"people"}
+    assert (lines[0]["filter"], lines[0]["k"], lines[0]["answered"]["count"]) == ({"cameras": ["1"]}, 1, 1)
+    assert lines[0]["query"] == lines[1]["query"] == lines[2]["query"]
+    assert lines[0]["query"][0].startswith("sha256:")
+    assert lines[1]["match"] == lines[2]["match"] == lines[0]["answered"]["matches"][0]
+    assert (lines[2]["right"], lines[2]["state"], lines[3]["right"]) == (True, "confirmed", 1)
+    assert match["record"]["id"] not in gallery.audit.path.read_text()
+    service.state.close()
+    last = list(gallery.audit.entries())[-1]
+    assert (last["kind"], last["reason"], last["uses"], last["began"]) == ("end", "stopped", 4, lines[0]["began"])
     assert AuditLog(gallery.audit.path).verify() is None
+
+
+def test_a_use_ends_after_a_while_and_the_next_is_another(service):
+    gallery, uses = service.state.searchers["people"].gallery, Uses(idle=0.05)
+    told = {"name": "anna", "role": "search", "address": "::1"}
+    anna = actor_of({"client": ("10.0.0.1", 5), "state": {"actor": told}})
+    assert (anna.who, anna.role, anna.address) == ("anna", "search", "::1")
+    uses.of(gallery, anna).note("search")
+    ended = []
+    while not ended:
+        ended = [line for line in gallery.audit.entries() if line["kind"] == "end"]
+    uses.of(gallery, anna).note("search")
+    uses.close()
+    lines = list(gallery.audit.entries())
+    assert [(line["kind"], line.get("reason")) for line in lines] == [
+        ("search", None), ("end", "idle"), ("search", None), ("end", "stopped"),
+    ]  # fmt: skip
+    assert lines[0]["session"] == lines[1]["session"] != lines[2]["session"] == lines[3]["session"]
+
+
+def test_marks_that_cannot_be_read_stop_no_search(service):
+    query = service.ask()
+    path = service.state.feedback.folder / "marks.jsonl"
+    path.mkdir(parents=True)
+    status, found = service.call("/api/search", {"query": query, "k": 1})
+    assert (status, found["matches"][0]["marks"]) == (200, [None])
+    assert "marks could not be read" in found["warning"]
+    path.rmdir()
+    path.write_bytes(b"\xff\n")
+    assert service.call("/api/marks")[1] == {"right": 0, "wrong": 0, "damaged": 1}
+
+
+def test_a_second_person_confirms(service, monkeypatch):
+    service.state.feedback.two_people = True
+    query = service.ask()
+    (match,) = search(service, query, k=1)
+    body = {"query": query, "match": match["record"]["id"], "right": True}
+    assert "two people with names" in service.call("/api/marks", body)[1]["error"]
+    for name, right, wanted in (
+        ("anna", True, {"right": 0, "pending": 1, "state": "pending"}),
+        ("anna", True, {"right": 0, "pending": 1, "state": "pending"}),
+        ("ben", True, {"right": 1, "pending": 0, "state": "confirmed"}),
+        ("ben", False, {"right": 0, "pending": 1, "state": "disputed"}),
+    ):
+        monkeypatch.setattr("regard.service.app.actor_of", lambda scope, name=name: Actor(name, "mark", "::1"))
+        assert service.call("/api/marks", body | {"right": right}) == (200, {"wrong": 0} | wanted)
+        assert search(service, query, k=1)[0]["mark_states"] == [wanted["state"]]
+    lines = [line for line in service.state.searchers["people"].gallery.audit.entries() if line["kind"] == "mark"]
+    told = [(line["who"], line["right"], line["state"]) for line in lines]
+    assert told[1:] == [("anna", True, "pending"), ("ben", True, "confirmed"), ("ben", False, "disputed")]
+
+
+def test_marks_go_with_the_pictures_they_are_about(service):
+    query = service.ask()
+    (match,) = search(service, query, k=1)
+    service.call("/api/marks", {"query": query, "match": match["record"]["id"], "right": True})
+    gallery = service.state.searchers["people"].gallery
+    gallery.delete(Filter(ids=(match["record"]["id"],)))
+    service.state.forget_deleted()  # these marks lie elsewhere than in the gallery
+    assert service.call("/api/marks")[1] == {"right": 0, "wrong": 0}
+    assert [path.name for path in service.state.feedback.folder.iterdir()] == ["marks.jsonl"]
 
 
 def test_what_cannot_be_logged_is_not_answered(service):
@@ -243,8 +321,6 @@ def test_concurrent_searches_are_all_answered_and_right(start):
 
 
 def test_deleting_while_others_search_gives_no_error(service):
-    from regard.gallery import Filter
-
     query = service.ask()
     gallery = service.state.searchers["people"].gallery
     statuses = []
@@ -259,8 +335,6 @@ def test_deleting_while_others_search_gives_no_error(service):
 
 
 def test_a_record_gone_meanwhile_is_said(service):
-    from regard.gallery import Filter
-
     query = service.ask()
     id = search(service, query, k=1)[0]["record"]["id"]
     service.state.searchers["people"].gallery.delete(Filter(ids=(id,)))

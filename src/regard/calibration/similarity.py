@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import expit, logit
@@ -51,7 +51,9 @@ from regard.calibration.reliability import (
     widen,
 )
 from regard.errors import CheckpointError, ConfigError, DataError, check_kind, nearest
-from regard.metrics.pair_sampling import PairSample
+
+if TYPE_CHECKING:
+    from regard.metrics.pair_sampling import PairSample
 
 __all__ = ["CURVES", "RATES", "Calibration", "Camera", "fit_calibration"]
 

@@ -15,7 +15,7 @@ from regard.storage import check_writable, write_atomic
 
 __all__ = [
     "MASK_THRESHOLD", "MAX_DPI", "SEEDS", "add_device", "between", "close_with", "eval_changes", "output_file",
-    "output_folder", "parse_size", "read_option", "read_options", "refuse_repeats", "write_json",
+    "output_folder", "parse_size", "read_option", "read_options", "read_where", "refuse_repeats", "write_json",
 ]  # fmt: skip
 
 MAX_DPI = 2400
@@ -58,6 +58,21 @@ def read_options(texts: Iterable[str], example: str) -> dict[str, Any]:
     texts = list(texts)
     refuse_repeats(texts)
     return dict(read_option(text, example) for text in texts)
+
+
+def read_where(texts: Iterable[str]) -> dict[str, list[str]]:
+    """Attributes and their values of several ``--where NAME=VALUE``.
+
+    Raises:
+        ConfigError: one has no ``=``.
+    """
+    attributes: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--where {text!r} wants NAME=VALUE, for example --where color=red")
+        attributes.setdefault(name, []).append(value)
+    return attributes
 
 
 def refuse_repeats(settings: Iterable[str]) -> None:

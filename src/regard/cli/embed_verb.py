@@ -1,23 +1,40 @@
-"""Embed pictures: into a gallery to search in, or into a Parquet file of descriptors.
+r"""Embed pictures: into a gallery to search in, or into a Parquet file of descriptors.
 
   regard embed photos/ --model runs/apnet -o people              a gallery in the folder people
   regard embed shard-*.tar table.parquet --model runs/apnet -o descriptors.parquet
   regard embed photos/ --model runs/apnet -o people --meta cameras.csv     what is known of them, by path
+  regard embed photos/ --model runs/apnet -o people --camera-from folder   or '(?P<camera>cam\d+)_(?P<time>\d+)'
+  regard embed photos/ --model runs/apnet -o people --prune      and remove what is not in photos/ any more
   regard embed photos/ --model runs/apnet -o people --engine openvino --precision bf16
   torchrun --nproc-per-node 4 -m regard embed photos/ --model runs/apnet -o people
 
 In fp32 every engine gives the same descriptors, to rounding; bf16 and int8 are faster and other numbers, so a gallery
-takes no others. A stopped job goes on where it was: give the same command again. What is left out is counted
-by reason, with an example: pictures that cannot be read, links to nothing, pipes, films, formats that are not read,
-other files, rows of --meta that speak of no picture. Where nothing can be read, the command fails.
+takes no others. A stopped job goes on where it was: give the same command again. Given again with other facts, it
+updates the records; what was set by hand stays until the facts say something new. What is left out is counted and named
+by reason: pictures that cannot be read, links to nothing, pipes, films, formats that are not read, other files, rows of
+--meta that speak of no picture. Where nothing can be read, the command fails.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regard.cli.arguments import add_device, close_with, output_file, parse_size
+from regard.wording import count
+
+if TYPE_CHECKING:
+    from regard.data.listing import Skipped
+    from regard.gallery.embedder import Embedder
+    from regard.gallery.ingest import Ranks
+    from regard.gallery.inputs import Listing
+
+NAMED = 5
+"""Files of a kind that are named on the screen."""
+
+MORE = " (--skipped FILE names all)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, help="run folder, or a folder a model was saved in")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="gallery (folder or URL), or FILE.parquet")
     parser.add_argument("--meta", type=Path, metavar="FILE", help="CSV, JSON lines or Parquet with a column path")
+    parser.add_argument(
+        "--camera-from", metavar="HOW",
+        help="folder: named as its folder; or a regular expression on the path with groups camera, time, track, person",
+    )  # fmt: skip
+    parser.add_argument(
+        "--time-zone", default="UTC", metavar="ZONE",
+        help="of times that name none: UTC, local, +02:00, Europe/Berlin (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--prune", action="store_true", help="remove what is gone from the folders and shards given")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be embedded and removed, and do nothing")
     parser.add_argument("--size", metavar="HxW", help="input size (default: the model's own)")
     parser.add_argument(
         "--flip", action=argparse.BooleanOptionalAction,
@@ -40,65 +67,147 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=("fp32", "bf16", "int8"), default="fp32", help="of products (%(default)s)"
     )
     add_device(parser)
-    parser.add_argument("--blur-heads", action="store_true", help="make heads unrecognizable in thumbnails")
+    parser.add_argument(
+        "--blur-heads", action="store_true", help="make heads unrecognizable in all thumbnails of the gallery, for good"
+    )
     parser.add_argument("--no-thumbnails", action="store_true", help="keep no thumbnails in the gallery")
-    parser.add_argument("--unreadable", type=output_file, metavar="FILE", help="write what was left out, and why")
+    parser.add_argument(
+        "--skipped", "--unreadable", type=output_file, metavar="FILE", help="write what was left out, and why"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Embed and say what became of the pictures."""
     from regard.data.listing import noting
-    from regard.errors import ConfigError, DataError
-    from regard.gallery.embedder import Embedder
-    from regard.gallery.ingest import Ranks, embed_sources
-    from regard.gallery.inputs import list_sources, read_table
-    from regard.progress import progress_bar
-    from regard.storage import plain_text, write_atomic
+    from regard.errors import ConfigError
+    from regard.gallery.facts import PathReader, time_zone
+    from regard.gallery.ingest import Ranks
+    from regard.gallery.inputs import list_inputs, read_table
 
     if arguments.batch_size < 1:
         raise ConfigError(f"--batch-size is {arguments.batch_size}, wanted 1 or more")
+    if arguments.prune and arguments.output.endswith(".parquet"):
+        raise ConfigError("--prune wants a gallery; a .parquet file only ever holds what is given")
+    zone = time_zone(arguments.time_zone)
     with Ranks() as ranks:
-        embedder = Embedder(
-            arguments.model,
-            size=parse_size(arguments.size),
-            flip=arguments.flip,
-            batch_size=arguments.batch_size,
-            engine=arguments.engine,
-            precision=arguments.precision,
-        )
+        embedder = None if arguments.dry_run else open_embedder(arguments)
         with noting() as skipped:
-            sources = list_sources(arguments.inputs, read_table(arguments.meta) if arguments.meta else None)
-        if ranks.is_main and not arguments.quiet:
-            made_by = embedder.describe()
-            size = f"{embedder.height} x {embedder.width}"
-            print(embedder.note or f"computing with {made_by['engine']} in {made_by['precision']}, pictures of {size}")
-        quiet = arguments.quiet or not ranks.is_main
-        with progress_bar(total=len(sources), title="embedding", unit="image", quiet=quiet) as bar:
+            meta = read_table(arguments.meta) if arguments.meta else None
+            paths = PathReader(arguments.camera_from, zone) if arguments.camera_from is not None else None
+            listing = list_inputs(arguments.inputs, meta, paths, zone)
+        if embedder is not None:
+            embed(arguments, listing, skipped, embedder, ranks)
+        elif ranks.is_main:
+            foretell(arguments, listing, skipped)
 
-            def show(done: int, total: int) -> None:
-                bar.update(done - bar.n)
 
-            report = embed_sources(
-                sources,
-                embedder,
-                arguments.output,
-                blur_heads=arguments.blur_heads,
-                thumbnails=not arguments.no_thumbnails,
-                progress=show,
-                ranks=ranks,
-            )
+def open_embedder(arguments: argparse.Namespace) -> Embedder:
+    """The model, as it is to be run."""
+    from regard.gallery.embedder import Embedder
+
+    return Embedder(
+        arguments.model,
+        size=parse_size(arguments.size),
+        flip=arguments.flip,
+        batch_size=arguments.batch_size,
+        engine=arguments.engine,
+        precision=arguments.precision,
+    )
+
+
+def embed(arguments: argparse.Namespace, listing: Listing, skipped: Skipped, embedder: Embedder, ranks: Ranks) -> None:
+    """Embed what is listed, remove what is gone where that was asked for, and say both.
+
+    Raises:
+        DataError: no picture can be read.
+    """
+    from regard.errors import DataError
+    from regard.gallery.ingest import embed_sources
+    from regard.progress import progress_bar
+
+    if ranks.is_main and not arguments.quiet:
+        made_by = embedder.describe()
+        size = f"{embedder.height} x {embedder.width}"
+        print(embedder.note or f"computing with {made_by['engine']} in {made_by['precision']}, pictures of {size}")
+    quiet, total = arguments.quiet or not ranks.is_main, len(listing.sources)
+    with progress_bar(total=total, title="embedding", unit="image", quiet=quiet) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.update(done - bar.n)
+
+        report = embed_sources(
+            listing.sources,
+            embedder,
+            arguments.output,
+            blur_heads=arguments.blur_heads,
+            thumbnails=not arguments.no_thumbnails,
+            progress=show,
+            ranks=ranks,
+        )
     if not ranks.is_main:
         return
-    left_out = [*report.unreadable.items(), *((what, why) for why, all_ in skipped.reasons.items() for what in all_)]
-    if arguments.unreadable:
-        lines = "".join(f"{plain_text(what)}\t{plain_text(why)}\n" for what, why in left_out)
-        write_atomic(arguments.unreadable, lines.encode())
-    if report.unreadable and not (report.added or report.known):
-        raise DataError(f"none of {len(sources):,} pictures can be read: {next(iter(report.unreadable.values()))}")
-    for reason in list(report.unreadable.values())[:5]:
-        print(f"left out: {reason}")
-    if skipped:
-        print(f"left out: {skipped}")
+    tell_skipped(arguments, skipped, report.unreadable)
+    if report.unreadable and not (report.added or report.replaced or report.known):
+        raise DataError(f"none of {total:,} pictures can be read: {next(iter(report.unreadable.values()))}")
+    for remark in report.sayings(arguments.time_zone):
+        print(remark)
+    gone = prune(arguments, listing) if arguments.prune else ""
     searched = [] if arguments.output.endswith(".parquet") else ["search", "PHOTO", "--gallery", arguments.output]
-    close_with([arguments.output, arguments.unreadable], str(report), searched)
+    close_with([arguments.output, arguments.skipped], f"{report}{gone}", searched)
+
+
+def tell_skipped(arguments: argparse.Namespace, skipped: Skipped, unreadable: Mapping[str, str]) -> None:
+    """Say what was left out, by reason, with some names; all of them go into the file that was asked for."""
+    from regard.storage import plain_text, write_atomic
+
+    if arguments.skipped:
+        left_out = [*unreadable.items(), *((what, why) for why, all_ in skipped.reasons.items() for what in all_)]
+        lines = "".join(f"{plain_text(what)}\t{plain_text(why)}\n" for what, why in left_out)
+        write_atomic(arguments.skipped, lines.encode())
+    where = "" if arguments.skipped else MORE
+    for reason in list(unreadable.values())[:NAMED]:
+        print(f"left out: {reason}")
+    if len(unreadable) > NAMED:
+        print(f"left out: {len(unreadable) - NAMED:,} more that cannot be read{where}")
+    for reason, found in skipped.reasons.items():
+        more = f" and {len(found) - NAMED:,} more{where}" if len(found) > NAMED else ""
+        print(f"left out: {count(len(found), reason)}: {', '.join(map(plain_text, list(found)[:NAMED]))}{more}")
+
+
+def prune(arguments: argparse.Namespace, listing: Listing) -> str:
+    """Remove what is gone from the inputs, and say so."""
+    from regard.gallery.gallery import Gallery
+    from regard.gallery.pruning import find_gone
+    from regard.gallery.record import Filter
+
+    with Gallery.open(arguments.output) as gallery:
+        gone = find_gone(gallery.records(), listing)
+        for record in gone:
+            print(f"removing: {record.path}")
+        removed = gallery.delete(Filter(ids=tuple(record.id for record in gone))) if gone else 0
+    return f", {removed:,} removed"
+
+
+def foretell(arguments: argparse.Namespace, listing: Listing, skipped: Skipped) -> None:
+    """Say what the command would do."""
+    from regard.gallery.gallery import Gallery, is_there, is_url
+    from regard.gallery.ingest import Ranks, unchanged
+    from regard.gallery.pruning import find_gone
+
+    tell_skipped(arguments, skipped, {})
+    stored: dict[str, str | None] = {}
+    gone = []
+    if is_url(arguments.output) or is_there(Path(arguments.output)):
+        with Gallery.open(arguments.output) as gallery:
+            stored = {record.id: record.digest for record in gallery.records()}
+            gone = find_gone(gallery.records(), listing) if arguments.prune else []
+    alone = Ranks()
+    alone.rank, alone.size = 0, 1
+    same = len(unchanged(listing.sources, stored, alone))
+    known = sum(source.id in stored for source in listing.sources)
+    for record in gone:
+        print(f"would remove: {record.path}")
+    new = len(listing.sources) - known
+    told = f"would embed {new + known - same:,} ({new:,} new, {known - same:,} replaced), {same:,} unchanged"
+    print(f"{told}{f', remove {len(gone):,}' if arguments.prune else ''}; nothing was done")

@@ -1,11 +1,17 @@
 """Look after a gallery: what it holds, delete, purge, export, index, who searched it.
 
   regard gallery list people --camera 1
-  regard gallery delete people --person 12      or --id, --camera, --since, --until
+  regard gallery delete people --person 12      or --id, --camera, --since, --until; --dry-run only lists them
   regard gallery purge people --older-than 30d
+  regard gallery duplicates people --picture twice.png
+  regard gallery name people --id 5f0c... --id 77ab... --person Ada
+  regard gallery merge people --person 12 --person 31 --into Ada
   regard gallery export people all.parquet
   regard gallery index people                   for approximate searches; measures what it recalls
   regard gallery audit people                   how many searches were logged, and whether the log is whole
+  regard gallery audit people --export uses.csv --since 2026-05-01
+  regard gallery audit audit.jsonl --key key    the file alone, by the key that --take-key took away
+  regard gallery check people                   whether every byte is as it was written; --repair, --discard
 
 What is deleted or purged leaves the folder with every byte: descriptor, thumbnail, record, index entry.
 """
@@ -16,14 +22,18 @@ import argparse
 import re
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regard.cli.arguments import output_file
+from regard.cli.arguments import output_file, read_where
+from regard.cli.gallery_audit import add_audit_arguments, check_log, command_user
+from regard.cli.gallery_people import ARGUMENTS as PEOPLE
+from regard.cli.gallery_people import merge_people, name_pictures, show_duplicates
 from regard.wording import count
 
 if TYPE_CHECKING:
-    from regard.gallery import Filter, Gallery
+    from regard.gallery import Filter, Gallery, Record
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -35,24 +45,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "list": "print records",
         "delete": "remove pictures: of a person, a camera, a time range, or by id",
         "purge": "remove what is older than an age",
+        "duplicates": "find pictures that are there more than once, or nearly so",
+        "name": "say whom pictures show",
+        "merge": "make one person of several",
         "export": "write records and descriptors to a Parquet file",
         "index": "build the index of approximate searches",
-        "audit": "check the log of searches",
+        "audit": "check the log of who ranked people, or export it",
+        "check": "read every byte of it, and set aside what is damaged",
     }.items():
         verb = verbs.add_parser(name, help=text, description=text)
         verb.add_argument("gallery", help="folder of a gallery, or its URL")
-        if name in ("list", "delete"):
+        if name in ("list", "delete", "name"):
             verb.add_argument("--id", action="append", metavar="ID", help="a picture; repeatable")
-            verb.add_argument("--person", action="append", metavar="NAME", help="repeatable")
+        if name == "name":
+            verb.add_argument("--track", action="append", metavar="NAME", help="all of a tracklet; repeatable")
+        if name in ("list", "delete", "merge"):
+            verb.add_argument("--person", action="append", required=name == "merge", metavar="NAME", help="repeatable")
+        if name in ("list", "delete", "name"):
             verb.add_argument("--camera", action="append", metavar="NAME", help="repeatable")
+        if name in ("list", "delete"):
+            verb.add_argument(
+                "--where", action="append", default=[], metavar="NAME=VALUE", help="attribute; repeatable"
+            )
             verb.add_argument("--since", metavar="TIME", help="from this time on")
             verb.add_argument("--until", metavar="TIME", help="before this time")
+        if name == "audit":
+            add_audit_arguments(verb)
         if name == "purge":
             verb.add_argument("--older-than", required=True, metavar="AGE", help="for example 30d, 12h, 2w")
             verb.add_argument("--undated", action="store_true", help="pictures without a time too")
+        if name in ("delete", "purge"):
+            verb.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+        if name in ("name", "merge", "duplicates"):
+            PEOPLE[name](verb)
         if name == "export":
             verb.add_argument("file", type=output_file, help="Parquet file to write")
             verb.add_argument("--no-vectors", action="store_true", help="records only")
+        if name == "check":
+            verb.add_argument("--repair", action="store_true", help="save what can be read of a damaged database")
+            verb.add_argument("--discard", action="store_true", help="remove what was set aside, with every byte")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -60,10 +91,16 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.errors import UnknownNameError
 
     actions = {
-        "list": list_records, "delete": delete, "purge": purge, "export": export, "index": index, "audit": check_log,
+        "list": list_records, "delete": delete, "purge": purge, "export": export, "index": index, "check": check,
+        "duplicates": show_duplicates, "name": name_pictures, "merge": merge_people,
     }  # fmt: skip
+    if arguments.action == "audit":
+        check_log(arguments, open_gallery)
+        return
     if not isinstance(arguments.action, str) or arguments.action not in actions:
-        raise UnknownNameError("action", arguments.action, actions)
+        raise UnknownNameError("action", arguments.action, [*actions, "audit"])
+    if arguments.action == "check" and arguments.repair:
+        repair(arguments.gallery)
     with open_gallery(arguments.gallery) as gallery:
         actions[arguments.action](gallery, arguments)
 
@@ -75,7 +112,7 @@ def open_gallery(where: str) -> Gallery:
 
     Raises:
         DataError: there is none, or it is damaged.
-        StorageError: another process has it open.
+        StorageError: the disk refuses.
     """
     from regard.gallery.audit import AuditLog
     from regard.gallery.gallery import Gallery
@@ -85,32 +122,57 @@ def open_gallery(where: str) -> Gallery:
 
     def show(done: int, total: int) -> None:
         nonlocal bar
-        bar = bar or progress_bar(total=total, title=f"reading {where}", unit="part", delay=1)
+        bar = bar or progress_bar(total=total, title=f"reading {where}", unit="picture", delay=1)
         bar.update(done - bar.n)
 
     try:
         gallery = Gallery.open(where, progress=show)
         gallery.audit = gallery.audit or AuditLog(Path("audit.jsonl"))
+        if damaged := gallery.damaged:
+            told = f"{count(damaged, 'picture')} of {where} damaged and left out; embed the images again"
+            print(f"regard: {told}", file=sys.stderr)
         return gallery
     finally:
         if bar is not None:
             bar.close()
 
 
-def chosen(arguments: argparse.Namespace) -> Filter:
-    """Return which pictures the arguments name."""
+def chosen(gallery: Gallery, arguments: argparse.Namespace) -> Filter:
+    """Return which pictures the arguments name, all of which there are."""
+    from regard.gallery.known import check_names
     from regard.gallery.record import Filter
 
     times = {"since": arguments.since, "until": arguments.until}
-    return Filter.asked(ids=arguments.id, persons=arguments.person, cameras=arguments.camera, **times)
+    named = {"persons": arguments.person, "cameras": arguments.camera}
+    which = Filter.asked(ids=arguments.id, attributes=read_where(arguments.where), **named, **times)
+    check_names(gallery, which)
+    return which
 
 
 def list_records(gallery: Gallery, arguments: argparse.Namespace) -> None:
     """Print a line for every picture that is named."""
+    which = chosen(gallery, arguments)
+    tell_missing(gallery, which)
+    for record in gallery.records(which):
+        print(line_of(record))
+
+
+def line_of(record: Record) -> str:
+    """A record in a line."""
     from regard.gallery.record import format_time
 
-    for record in gallery.records(chosen(arguments)):
-        print(record.id, record.camera or "-", format_time(record.time) or "-", record.path, sep="  ")
+    return "  ".join((record.id, record.camera or "-", format_time(record.time) or "-", record.path))
+
+
+def tell_missing(gallery: Gallery, which: Filter) -> None:
+    """Say which ids there are not, and why nothing is found where nothing is."""
+    from regard.gallery.known import nothing_passes
+
+    missing = [id for id in which.ids or () if not gallery.get([id])]
+    if missing:
+        print(f"regard: {gallery.name} has no picture {', '.join(missing[:5])}", file=sys.stderr)
+    elif not gallery.count(which):
+        print(f"regard: {nothing_passes(gallery, which)}", file=sys.stderr)
 
 
 def delete(gallery: Gallery, arguments: argparse.Namespace) -> None:
@@ -121,21 +183,37 @@ def delete(gallery: Gallery, arguments: argparse.Namespace) -> None:
     """
     from regard.errors import ConfigError
 
-    which = chosen(arguments)
+    which = chosen(gallery, arguments)
     if which == type(which)():
-        raise ConfigError("regard gallery delete wants --id, --person, --camera, --since or --until: what goes?")
-    print(f"{count(gallery.delete(which), 'picture')} removed")
+        raise ConfigError(
+            "regard gallery delete wants --id, --person, --camera, --where, --since or --until: what goes?"
+        )
+    tell_missing(gallery, which)
+    if arguments.dry_run:
+        foretell(gallery.records(which))
+    else:
+        print(f"{count(gallery.delete(which), 'picture')} removed")
+
+
+def foretell(records: Iterable[Record]) -> None:
+    """List what would be removed."""
+    lines = [line_of(record) for record in records]
+    print(*lines, f"{count(len(lines), 'picture')} would be removed; nothing was", sep="\n")
 
 
 def purge(gallery: Gallery, arguments: argparse.Namespace) -> None:
     """Remove what is older than an age."""
     before = time.time() - parse_age(arguments.older_than)
-    print(f"{count(gallery.purge(before, undated=arguments.undated), 'picture')} removed")
+    if arguments.dry_run:
+        foretell(gallery.expired(before, undated=arguments.undated))
+    else:
+        print(f"{count(gallery.purge(before, undated=arguments.undated), 'picture')} removed")
 
 
 def export(gallery: Gallery, arguments: argparse.Namespace) -> None:
     """Write records and descriptors to a file."""
-    rows = gallery.export(arguments.file, vectors=not arguments.no_vectors)
+    with gallery.use(command_user()) as use:
+        rows = gallery.export(arguments.file, vectors=not arguments.no_vectors, use=use)
     print(f"{count(rows, 'row')} written to {arguments.file}")
 
 
@@ -145,24 +223,44 @@ def index(gallery: Gallery, arguments: argparse.Namespace) -> None:
     print(f"recall of the 10 best: {gallery.build_index():.3f}")
 
 
-def check_log(gallery: Gallery, arguments: argparse.Namespace) -> None:
-    """Say how many searches were logged.
+def repair(where: str) -> None:
+    """Save what can be read of a gallery in a folder whose database is damaged."""
+    from regard.gallery.repair import repair
+    from regard.progress import progress_bar
+
+    with progress_bar(total=1, title=f"saving {where}", unit="picture", delay=1) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        found = repair(Path(where), show)
+    lost = f", {count(found.aside, 'picture')} could not be" if found.aside else ""
+    print(f"{count(found.pictures, 'picture')} saved{lost}; the damaged database is {where}/gallery.sqlite.damaged")
+
+
+def check(gallery: Gallery, arguments: argparse.Namespace) -> None:
+    """Say whether everything is as it was written.
 
     Raises:
-        ConfigError: the gallery keeps no log.
-        DataError: a line of the log was touched.
+        ConfigError: the gallery is on a server.
+        DataError: something is damaged.
     """
     from regard.errors import ConfigError, DataError
 
-    log = gallery.audit
-    if log is None:
-        raise ConfigError(f"{gallery.name} keeps no log of its searches, so there is none to check")
-    broken = log.verify()
-    if broken is not None:
+    if arguments.discard:
+        print(f"{count(gallery.discard_damaged(), 'damaged picture')} removed")
+    found = gallery.check()
+    if found is None:
+        raise ConfigError(f"{gallery.name} is on a server, which looks after its files itself")
+    if found.faults:
+        raise DataError(f"{gallery.name}: {found.faults[0]}; save what can be read: regard gallery check --repair")
+    if found.aside:
         raise DataError(
-            f"line {broken} of {log.path} does not follow from the one before: a line was changed or removed"
+            f"{count(found.pictures, 'picture')} of {gallery.name} are as they were written, {found.aside:,} damaged "
+            "and set aside; embed the images again, then: regard gallery check --discard"
         )
-    print(f"{log.count():,} searches logged in {log.path}, every line follows from the one before")
+    print(f"{count(found.pictures, 'picture')}, all as they were written")
 
 
 def parse_age(text: str) -> float:

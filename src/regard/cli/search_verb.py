@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import add_device, close_with, output_file
+from regard.cli.arguments import add_device, close_with, output_file, read_where
 from regard.wording import count, table
 
 if TYPE_CHECKING:
@@ -65,14 +65,15 @@ def _json(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search and show."""
+    from regard.cli.gallery_audit import command_user
     from regard.cli.gallery_verb import open_gallery
+    from regard.gallery.known import check_names, nothing_passes
     from regard.storage import write_atomic
 
-    with open_gallery(arguments.gallery) as gallery:
-        vectors, names, origins, calibration = queries(arguments, gallery)
+    with open_gallery(arguments.gallery) as gallery, gallery.use(command_user()) as use:
+        vectors, names, digests, origins, calibration = queries(arguments, gallery)
         filter = make_filter(arguments, origins)
-        if gallery.audit:
-            gallery.audit.append(who="command line", query=names, filter=filter.to_dict(), k=arguments.top)
+        check_names(gallery, filter)
         answer = gallery.search(
             vectors,
             arguments.top,
@@ -82,9 +83,14 @@ def run(arguments: argparse.Namespace) -> None:
             group=arguments.group,
             calibration=calibration,
             prior=arguments.prior,
+            use=use,
+            names=names,
+            digests=digests,
         )
         if arguments.picture:
             write_picture(arguments, gallery, answer)
+        if not answer.matches:
+            print(f"regard: {nothing_passes(gallery, filter)}", file=sys.stderr)
         recall = (gallery.meta.get("index") or {}).get("recall")
     text = json.dumps(answer.to_dict(), indent=2)
     if arguments.json == "-":
@@ -94,21 +100,16 @@ def run(arguments: argparse.Namespace) -> None:
         write_atomic(Path(arguments.json), text.encode())
     print(match_lines(answer))
     how = "exact" if answer.exact else f"approximate, measured recall {recall:.3f}" if recall else "approximate"
-    prior = f", probabilities start from 1 in {1 / answer.prior:,.0f} (--prior)" if answer.prior else ""
-    print(
-        f"{len(answer.matches)} of {count(answer.searched, 'picture')}, {how}, {1000 * answer.seconds:.0f} ms{prior}",
-        file=sys.stderr,
-    )
+    found = f"{len(answer.matches)} of {count(answer.searched, 'picture')}, {how}, {1000 * answer.seconds:.0f} ms"
+    print(found, *([f"{answer.prior_note} (--prior)"] if answer.prior_note else []), sep="\n", file=sys.stderr)
     close_with([arguments.json, arguments.picture])
 
 
-def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, list[str], list[Record], Any]:
-    """Descriptors of the query, how the log calls it, the records it was made from, and the model's calibration."""
+def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, list[str], list[str], list[Record], Any]:
+    """Descriptors of the query, what the log calls it, digests of its files, the records it is, and the calibration."""
     import numpy as np
 
-    from regard.data.image import decode_image, read_bytes
     from regard.errors import ConfigError
-    from regard.gallery.embedder import Embedder
 
     if not (arguments.photos or arguments.id):
         raise ConfigError("regard search wants a photograph, or --id of a picture in the gallery")
@@ -118,14 +119,20 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
         missing = next(id for id in arguments.id if id not in known)
         raise ConfigError(f"there is no picture {missing!r} in {gallery.name}; take the id from --json")
     vectors, names, calibration = [item.vector[None] for item in items], list(arguments.id), None
+    digests = [item.record.digest for item in items if item.record.digest]
     if arguments.photos:
+        from regard.data.image import decode_image, read_bytes
+        from regard.fingerprint import bytes_digest
+        from regard.gallery.embedder import Embedder
+
         embedder = Embedder.like(gallery.meta["model"], arguments.model)
         embedder.check_fits(gallery)
         data = [read_bytes(path) for path in arguments.photos]
         vectors.append(embedder.embed([decode_image(each, f"'{p}'") for each, p in zip(data, arguments.photos)]))
         names += [f"sha256:{hashlib.sha256(each).hexdigest()[:16]}" for each in data]
+        digests += [bytes_digest(each) for each in data]
         calibration = embedder.calibration
-    return np.concatenate(vectors), names, [item.record for item in items], calibration
+    return np.concatenate(vectors), names, digests, [item.record for item in items], calibration
 
 
 def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:
@@ -136,18 +143,12 @@ def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:
     own = [record.camera for record in origins if record.camera] if arguments.other_cameras else []
     if arguments.other_cameras and not own:
         raise ConfigError("--other-cameras wants an --id whose camera is known; name it yourself with --not-camera")
-    attributes: dict[str, list[str]] = {}
-    for text in arguments.where:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--where {text!r} wants NAME=VALUE, for example --where color=red")
-        attributes.setdefault(name, []).append(value)
     return Filter.asked(
         cameras=arguments.camera,
         not_cameras=(*arguments.not_camera, *own),
         since=arguments.since,
         until=arguments.until,
-        attributes=attributes,
+        attributes=read_where(arguments.where),
         not_ids=[record.id for record in origins],
     )
 
@@ -157,22 +158,25 @@ def match_lines(answer: Answer) -> str:
     from regard.gallery.record import format_time
 
     calibrated = any(match.probability is not None for match in answer.matches)
-    lines = [("rank", "score", *(["same"] if calibrated else []), "camera", "time (UTC)", "track", "picture")]
+    same = any(match.same_picture for match in answer.matches)
+    head = [
+        "rank",
+        "cosine",
+        *["probability"] * calibrated,
+        "camera",
+        "time (UTC)",
+        "track",
+        *["it is"] * same,
+        "picture",
+    ]
+    lines = [head]
     for match in answer.matches:
         record = match.record
         chance = [f"{100 * (match.probability or 0):.1f} %"] if calibrated else []
         others = f" (+{len(match.track)})" if match.track else ""
-        lines.append(
-            (
-                str(match.rank),
-                f"{match.score:.4f}",
-                *chance,
-                record.camera or "",
-                format_time(record.time),
-                f"{record.track or ''}{others}",
-                record.path,
-            )
-        )
+        known = [record.camera or "", format_time(record.time), f"{record.track or ''}{others}"]
+        it_is = ["the same picture" if match.same_picture else ""] if same else []
+        lines.append([str(match.rank), f"{match.score:.4f}", *chance, *known, *it_is, record.path])
     return "\n".join(table(lines, left=range(len(lines[0]))))
 
 

@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="probability of a match before looking (default: one in the people it may be)",
     )
+    parser.add_argument(
+        "--two-person",
+        action="store_true",
+        help="a mark counts when a second person, with a token of their own, agrees",
+    )
     add_device(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on, 0 for any (%(default)s)")
@@ -62,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve until interrupted."""
-    from regard.errors import ConfigError, require
+    from regard.errors import ConfigError, StorageError, require
 
     for package in ("fastapi", "uvicorn"):
         require(package, "regard serve", "serve")
@@ -98,8 +103,13 @@ def run(arguments: argparse.Namespace) -> None:
         searchers = open_searchers(arguments, opened)
         first = arguments.galleries[0]
         kept = arguments.marks or (Path("marks") if "://" in first else Path(first) / "marks")
-        state = ServiceState(searchers, Marks(kept), arguments.runs, limits, arguments.prior)
+        marks = Marks(kept, two_people=arguments.two_person)
+        state = ServiceState(searchers, marks, arguments.runs, limits, arguments.prior)
         opened.callback(state.close)
+        try:
+            state.forget_deleted()
+        except StorageError as error:  # no search fails for that
+            print(f"regard serve: {error}", file=sys.stderr, flush=True)
         listening = opened.enter_context(listen(arguments.host, arguments.port))
         metrics, journal = Metrics(), Journal(arguments.log)
         opened.callback(journal.close)

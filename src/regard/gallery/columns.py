@@ -1,33 +1,40 @@
-"""What an embedded gallery reads while it searches, in columns: made from its parts, and made again when it is lost.
+"""What searches of a gallery in a folder read, in columns: files made from its store, mapped by every process.
 
 Shapes: N rows, D descriptor length.
 
-Descriptors lie here twice, as they are and coded for :mod:`regard.gallery.int8_scan`; beside them the columns that
-filters ask for, and the records as text. All are files that are memory-mapped. In memory are the ids in order (24 bytes
-a row), which rows count (1 byte a row), and the different values of every column of names.
+Descriptors lie here as they are and coded for :mod:`regard.gallery.int8_scan`; beside them the columns that filters ask
+for. In memory are the ids in order (24 bytes a row), which rows count (1 byte a row), and the different values of every
+column of names.
 
-A row is never changed. A record that is added again is a new row, and the old one no longer counts.
+Whoever writes to the store appends to the files in the same change, so they hold what the store holds. A row is never
+changed, but blanked once the store says that it does not count. How much of a file is valid, and the checksums of that,
+stand in the store: what is behind it, half written, is written over by the next, and a file that was damaged, swapped
+or lost is found before it is read, and all are made anew.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import zlib
-from collections.abc import Iterable, Sequence
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
-import pyarrow as pa
 
+from regard.errors import DataError
 from regard.gallery.int8_scan import Coded, encode
-from regard.gallery.record import Filter, Record, is_id, read_records
-from regard.gallery.segments import vectors_of
+from regard.gallery.pca_codes import Short, load_short, save_short
+from regard.gallery.record import Filter, Item, is_id
+from regard.gallery.store import State, Store
 from regard.parsing import parse_json
-from regard.storage import read_regular
+from regard.storage import open_regular
 
-__all__ = ["Rows", "Table", "checksum"]
+__all__ = ["Column", "Table"]
 
 NAMES = ("camera", "track", "person")
 ATTRIBUTE = "attributes."
@@ -35,93 +42,169 @@ PAGE = 4096
 KEY = "S16"
 """An id's 16 bytes. NumPy pads such texts with zeros, so all of this length compare byte by byte."""
 
-ABOUT, ORDER = "names.json", "order.npy"
+BLANK = b""
+BLOCK = 2**20
+"""Bytes of one checksum."""
+
+VALUES = "values"
+"""File of the different values of the columns of names, a line each; its number, from 1, is the value's code."""
 
 
 class View(NamedTuple):
-    """A table as it was at a moment; later changes do not touch it.
+    """A table as it was at a moment; rows that are added later do not touch it.
 
     Attributes:
         coded: descriptors and codes.
-        places: (N, 2) part and row of each.
-        texts, ends: the records as JSON, and where each ends.
+        numbers: (N,) number of each row in the store.
+        step: the last that it knows of; where the store has a later one, rows may have been blanked since.
+        epoch: of the files.
     """
 
     coded: Coded
-    places: np.ndarray
-    texts: np.ndarray
-    ends: np.ndarray
-
-    def records(self, rows: Iterable[int]) -> list[Record]:
-        """The records of rows."""
-        spans = [(self.ends[row - 1] if row else 0, self.ends[row]) for row in rows]
-        return read_records([self.texts[start:end].tobytes().decode() for start, end in spans])
+    numbers: np.ndarray
+    step: int
+    epoch: int
 
 
 class Table:
-    """Columns in a folder.
+    """The columns of one epoch.
 
     Args:
-        folder: where they lie; made when it is missing, and read when :meth:`save` was called there.
-        dim: D.
+        folder: where they lie; made when it is missing.
+        state: what the store says of them.
     """
 
-    def __init__(self, folder: Path, dim: int):
+    def __init__(self, folder: Path, state: State):
         self.folder = folder
-        self.dim = dim
-        self._columns = {name: Rows(folder / name, *kind) for name, kind in kinds(dim).items()}
-        self._names = {name: Names(folder / name) for name in NAMES}
+        self.dim, self.epoch = state.dim, state.epoch
+        self._columns = {name: Column(folder / name, *kind) for name, kind in kinds(state.dim).items()}
+        self._names = {name: Column(folder / name, "<i4") for name in NAMES}
+        self._known: dict[str, dict[str, int]] = {}
+        self._lines = self._read = 0
         self._order = np.empty(0, np.int64)
         self._sorted = np.empty(0, KEY)
         self._counts = np.empty(0, bool)
         self._last: tuple[Filter, np.ndarray] | None = None
-        folder.mkdir(exist_ok=True)
-        if (folder / ABOUT).exists():
-            self._load()
+        self._step = self._cleaned = self._short_number = 0
+        self.short: Short | None = None
+        folder.mkdir(mode=0o700, exist_ok=True)
 
     def __len__(self) -> int:
         return len(self._order)
 
-    def append(self, part: int, table: pa.Table) -> None:
-        """Take the rows of a part; a row whose id is there replaces that one.
+    # Following the store
+
+    def is_whole(self, blocks: Mapping[str, Sequence[tuple[int, int]]]) -> bool:
+        """Whether every file holds what its checksums say."""
+        return all(fits(self.folder / name, known) for name, known in blocks.items())
+
+    def follow(self, store: Store, db: sqlite3.Connection, state: State) -> None:
+        """Take what changed since the last time."""
+        if state.cleaned != self._cleaned:
+            self._known, self._lines, self._read = {}, 0, 0
+        self._learn(store, db)
+        self._cleaned = state.cleaned
+        start = len(self._counts)
+        for column in self._columns.values():
+            column.length = state.rows
+        if state.rows > start:
+            self._place(self._columns["keys"].all[start:], start)
+        if state.steps > self._step:
+            gone = self._rows_numbered(store.steps(db, max(self._step, 0)))
+            self._drop(gone)
+        self._step = state.steps
+        if state.short != self._short_number:
+            self.short = load_short(self.folder, state.short) if state.short else None
+            self._short_number = state.short
+
+    def append(self, store: Store, db: sqlite3.Connection, numbers: Sequence[int], items: Sequence[Item]) -> None:
+        """Write rows to the files, behind those that the store counts; :meth:`follow` takes them once it does too.
 
         Raises:
-            OSError: the disk refused; the table is of no more use.
+            OSError: the disk refused.
         """
-        texts = [text.encode() for text in table["record"].to_pylist()]
-        records = [parse_json(text) for text in texts]
-        keys = np.array([key_of(record["id"]) for record in records], KEY)
-        vectors, start = vectors_of(table, self.dim), len(self._counts)
+        start, records = len(self._counts), [item.record for item in items]
+        vectors = np.stack([item.vector for item in items]).astype(np.float32, copy=False)
         codes, bounds = encode(vectors)
         columns = {
             "vectors": vectors,
             "codes": codes,
             "bounds": bounds,
-            "keys": keys,
-            "places": np.stack([np.full(len(keys), part), np.arange(len(keys))], 1),
-            "times": np.array([np.nan if record["time"] is None else record["time"] for record in records]),
-            "ends": len(self._columns["texts"]) + np.cumsum([len(text) for text in texts]),
-            "texts": np.frombuffer(b"".join(texts), np.uint8),
+            "keys": np.array([key_of(record.id) for record in records], KEY),
+            "numbers": np.array(numbers),
+            "times": np.array([np.nan if record.time is None else record.time for record in records]),
         }
         for name, values in columns.items():
-            self._columns[name].append(values)
-        for name in NAMES:
-            self._names[name].append([record[name] for record in records], start)
-        for name in sorted({name for record in records for name in record["attributes"]} | self._attributes()):
-            column = self._names.setdefault(ATTRIBUTE + name, Names(self.folder / f"attribute{len(self._names)}"))
-            column.append([record["attributes"].get(name) for record in records], start)
-        self._place(keys, start)
+            self._columns[name].append(store, db, values)
+        named = {name: [getattr(record, name) for record in records] for name in NAMES}
+        for name in sorted({name for record in records for name in record.attributes} | self._attributes()):
+            named[ATTRIBUTE + name] = [record.attributes.get(name) for record in records]
+        fresh: dict[tuple[str, str], int] = {}
+        for name, values in named.items():
+            column, known = self._names_of(name), self._known.get(name, {})
+            written = column.written(store, db)
+            if written < start:
+                column.append(store, db, np.zeros(start - written))
+            coded = [self._code(name, value, known, fresh) if value is not None else 0 for value in values]
+            column.append(store, db, np.array(coded))
+        lines = b"".join(json.dumps(pair).encode() + b"\n" for pair in fresh)
+        Column(self.folder / VALUES, "u1").append(store, db, np.frombuffer(lines, np.uint8))
+
+    def clean(self, store: Store, db: sqlite3.Connection, state: State) -> State:
+        """Blank the rows that the store has blanked, in every file; the state after it.
+
+        Raises:
+            DataError: the store names rows that are none of these.
+            OSError: the disk refused.
+        """
+        numbers = store.steps(db, state.cleaned)
+        if not store.are_gone(db, numbers):
+            raise DataError(f"{store.path} is damaged: it counts rows as removed that are there; restore it")
+        rows = np.sort(self._rows_numbered(numbers))
+        columns = [self._columns[name] for name in self._columns if name != "numbers"]
+        gone = np.zeros(self._lines + 1, bool)
+        for column in self._names.values():
+            gone[column.all[rows[rows < len(column.all)]]] = True
+        files = [*columns, *self._names.values()]
+        if self.short is not None:
+            files += [Column(self.folder / name, *kind) for name, *kind in short_files(self.short, state.short)]
+        for column in files:
+            column.blank(store, db, rows)
+        for column in self._names.values():
+            gone &= np.bincount(column.all, minlength=len(gone)) == 0
+        self._forget(store, db, np.flatnonzero(gone[1:]) + 1)
+        return state._replace(cleaned=state.steps)
+
+    def index(self, store: Store, db: sqlite3.Connection, short: Short, state: State) -> State:
+        """Keep short codes instead of those there are; the state after it.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        state = self.drop_index(store, db, state)._replace(short=max(state.short, self._short_number) + 1)
+        for path in save_short(short, self.folder, state.short):
+            path.chmod(0o600)
+            store.set_blocks(db, path.name, sums_of(path))
+        return state
+
+    def drop_index(self, store: Store, db: sqlite3.Connection, state: State) -> State:
+        """Remove the short codes; the state after it."""
+        store.forget_blocks(db, "short*")
+        for path in self.folder.glob("short*"):
+            path.unlink()
+        return state._replace(short=0)
+
+    # Answers
 
     def view(self) -> View:
         """The table as it is now."""
-        all = {name: rows.all for name, rows in self._columns.items()}
-        coded = Coded(all["vectors"], all["codes"], all["bounds"], all["keys"])
-        return View(coded, all["places"], all["texts"], all["ends"])
+        coded = Coded(*(self._columns[name].all for name in ("vectors", "codes", "bounds", "keys")))
+        return View(coded, self._columns["numbers"].all, self._step, self.epoch)
 
     def rows_of(self, ids: Iterable[str]) -> np.ndarray:
         """The row of each id; -1 where it is not known."""
         wanted = [key_of(id) for id in ids]
-        keys = np.array([key or b"" for key in wanted], KEY)
+        keys = np.array([key or BLANK for key in wanted], KEY)
         if not len(keys) or not len(self):
             return np.full(len(keys), -1)
         places = np.searchsorted(self._sorted, keys).clip(max=len(self) - 1)
@@ -146,44 +229,64 @@ class Table:
 
     def values(self, name: str, limit: int) -> dict[str, int]:
         """The most frequent values of a column of names, in order, with the number of rows that count."""
-        codes = self._names[name].codes.all[self._counts]
-        counts, known = np.bincount(codes[codes >= 0]), list(self._names[name].known)
-        common = [int(code) for code in np.argsort(-counts, kind="stable")[:limit] if counts[code]]
-        return dict(sorted((known[code], int(counts[code])) for code in common))
+        codes = self._names[name].all
+        counts = np.bincount(codes[self._counts[: len(codes)]], minlength=self._lines + 1)
+        found = {value: int(counts[code]) for value, code in self._known.get(name, {}).items() if counts[code]}
+        common = sorted(found.items(), key=lambda pair: -pair[1])[:limit]
+        return dict(sorted(common))
 
-    def save(self) -> None:
-        """Write what is only in memory."""
-        np.save(self.folder / ORDER, self._order)
-        names = {name: [column.codes.path.name, list(column.known)] for name, column in self._names.items()}
-        (self.folder / ABOUT).write_text(json.dumps(names), encoding="utf-8")
+    # The columns of names
 
-    def checksums(self) -> dict[str, list[int]]:
-        """Size and checksum of every file of the folder."""
-        rows = [*self._columns.values(), *(column.codes for column in self._names.values())]
-        known = {each.path.name: each.checksum for each in rows}
-        return {path.name: known.get(path.name) or checksum(path) for path in sorted(self.folder.iterdir())}
+    def _learn(self, store: Store, db: sqlite3.Connection) -> None:
+        """Read the values that are new, and say how long every column of names is."""
+        block, size, _ = store.last_block(db, VALUES)
+        end = block * BLOCK + size
+        if end > self._read:
+            with open_regular(self.folder / VALUES) as file:
+                file.seek(self._read)
+                lines = file.read(end - self._read).split(b"\n")[:-1]
+            self._read = end
+            for line in lines:
+                self._lines += 1
+                with suppress(ValueError):  # it is blank, or about to be
+                    name, value = parse_json(line)
+                    self._known.setdefault(name, {})[value] = self._lines
+                    self._names_of(name)
+        for column in self._names.values():
+            column.length = column.written(store, db)
 
-    def close(self) -> None:
-        """Let go of the files."""
-        for rows in (*self._columns.values(), *(column.codes for column in self._names.values())):
-            rows.close()
-
-    def _load(self) -> None:
-        for name, (file, known) in parse_json(read_regular(self.folder / ABOUT)).items():
-            self._names[name] = Names(self.folder / file, known)
-        self._order = np.load(self.folder / ORDER)
-        self._sorted = self._columns["keys"].all[self._order]
-        self._counts = np.zeros(len(self._columns["keys"]), bool)
-        self._counts[self._order] = True
+    def _names_of(self, name: str) -> Column:
+        """The column of a name; an attribute's file is called by a digest of it, which any file system can hold."""
+        if name not in self._names:
+            self._names[name] = Column(self.folder / f"attribute{sha256(name.encode()).hexdigest()[:16]}", "<i4")
+        return self._names[name]
 
     def _attributes(self) -> set[str]:
         return {name.removeprefix(ATTRIBUTE) for name in self._names if name.startswith(ATTRIBUTE)}
 
+    def _code(self, name: str, value: str, known: Mapping[str, int], fresh: dict[tuple[str, str], int]) -> int:
+        code = known.get(value)
+        return fresh.setdefault((name, value), self._lines + len(fresh) + 1) if code is None else code
+
+    def _forget(self, store: Store, db: sqlite3.Connection, codes: np.ndarray) -> None:
+        """Blank the lines of values, by their codes in order, that no row has any more."""
+        if not len(codes):
+            return
+        with open_regular(self.folder / VALUES) as file:
+            ends = np.flatnonzero(np.frombuffer(file.read(self._read), np.uint8) == ord("\n"))
+        column = Column(self.folder / VALUES, "u1")
+        places = [np.arange(ends[code - 2] + 1 if code > 1 else 0, ends[code - 1]) for code in codes]
+        column.blank(store, db, np.concatenate(places), ord(" "))
+
+    # The rows
+
     def _place(self, keys: np.ndarray, start: int) -> None:
-        """Put new rows in order of id; of equal ids the last row counts."""
-        unique, back = np.unique(keys[::-1], return_index=True)
-        rows = start + len(keys) - 1 - back
+        """Put new rows in order of id; of equal ids the last row counts, and blank ones do not."""
         self._counts = np.concatenate([self._counts, np.zeros(len(keys), bool)])
+        self._last = None
+        there = np.flatnonzero(keys != BLANK)[::-1]
+        unique, back = np.unique(keys[there], return_index=True)
+        rows = start + there[back]
         self._counts[rows] = True
         places = np.searchsorted(self._sorted, unique)
         known = places < len(self)
@@ -192,7 +295,23 @@ class Table:
         self._order[places[known]] = rows[known]
         self._order = np.insert(self._order, places[~known], rows[~known])
         self._sorted = np.insert(self._sorted, places[~known], unique[~known])
-        self._last = None
+
+    def _drop(self, rows: np.ndarray) -> None:
+        """Let rows not count any more."""
+        rows = rows[self._counts[rows]]
+        if len(rows):
+            self._counts = self._counts.copy()
+            self._counts[rows] = False
+            kept = self._counts[self._order]
+            self._order, self._sorted, self._last = self._order[kept], self._sorted[kept], None
+
+    def _rows_numbered(self, numbers: Sequence[int]) -> np.ndarray:
+        """Rows by their numbers in the store; those that are not here are left out."""
+        wanted, all = np.unique(np.array(numbers, np.int64)), self._columns["numbers"].all
+        if not len(all):
+            return np.empty(0, np.int64)
+        rows = np.searchsorted(all, wanted).clip(max=len(all) - 1)
+        return rows[all[rows] == wanted]
 
     def _judge(self, filter: Filter) -> np.ndarray:
         keep = self._counts.copy()
@@ -200,14 +319,13 @@ class Table:
         chosen |= {ATTRIBUTE + name: values for name, values in filter.attributes.items()}
         for name, values in chosen.items():
             if values is not None:
-                keep &= self._names[name].among(values) if name in self._names else False
+                keep &= self._among(name, values, len(keep))
         if filter.not_cameras:
-            keep &= ~self._names["camera"].among(filter.not_cameras)
-        times = self._columns["times"].all
+            keep &= ~self._among("camera", filter.not_cameras, len(keep))
         if filter.since is not None:
-            keep &= times >= filter.since
+            keep &= self._columns["times"].all >= filter.since
         if filter.until is not None:
-            keep &= times < filter.until
+            keep &= self._columns["times"].all < filter.until
         if filter.ids is not None:
             only = np.zeros(len(keep), bool)
             only[found(self.rows_of(filter.ids))] = True
@@ -215,33 +333,90 @@ class Table:
         keep[found(self.rows_of(filter.not_ids))] = False
         return keep
 
+    def _among(self, name: str, values: Iterable[str], rows: int) -> np.ndarray:
+        """(N,) whether each row has one of the values; a column that ends before has none there."""
+        known, flags = self._known.get(name, {}), np.zeros(self._lines + 1, bool)
+        flags[[known[value] for value in values if value in known]] = True
+        if name not in self._names or not flags.any():
+            return np.zeros(rows, bool)
+        chosen = flags[self._names[name].all]
+        return chosen if len(chosen) == rows else np.concatenate([chosen, np.zeros(rows - len(chosen), bool)])
 
-class Names:
-    """A column of texts with few different values.
+
+class Column:
+    """Rows of numbers in a file: appended at its end, blanked in its middle, read through a memory map.
+
+    A write that the disk refuses is an error of the write, and not a fault in the middle of a search. Readers hold what
+    was there when they asked; rows that are added later, or a file that is removed, change nothing for them.
 
     Args:
-        path: file of the codes.
-        known: the different values, in the order of their codes.
+        path: the file; made by the first :meth:`append` when it is missing.
+        dtype: of the numbers.
+        width: numbers of a row; None for plain numbers.
 
     Attributes:
-        codes: (N,) number of the value in each row; -1 for none.
-        known: value -> its number.
+        length: rows of :attr:`all`.
     """
 
-    def __init__(self, path: Path, known: Sequence[str] = ()):
-        self.codes = Rows(path, "<i4")
-        self.known = {value: code for code, value in enumerate(known)}
+    def __init__(self, path: Path, dtype: str, width: int | None = None):
+        self.path = path
+        self.length = 0
+        self._dtype, self._shape = np.dtype(dtype), () if width is None else (width,)
+        self._size = self._dtype.itemsize * (1 if width is None else width)
+        self._map = np.empty((0, *self._shape), self._dtype)
 
-    def append(self, values: Sequence[str | None], start: int) -> None:
-        """Take the values of rows from ``start`` on; rows before that the column has not seen have none."""
-        codes = [-1 if value is None else self.known.setdefault(value, len(self.known)) for value in values]
-        self.codes.append(np.array([-1] * (start - len(self.codes)) + codes))
+    def written(self, store: Store, db: sqlite3.Connection) -> int:
+        """Rows of the file that the store knows of."""
+        block, size, _ = store.last_block(db, self.path.name)
+        return (block * BLOCK + size) // self._size
 
-    def among(self, values: Iterable[str]) -> np.ndarray:
-        """(N,) whether each row has one of the values."""
-        flags = np.zeros(len(self.known) + 1, bool)  # the last is that of -1
-        flags[[self.known[value] for value in values if value in self.known]] = True
-        return flags[self.codes.all]
+    def append(self, store: Store, db: sqlite3.Connection, values: np.ndarray) -> None:
+        """Write rows behind those that the store knows of, and let it know of these.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        left = np.ascontiguousarray(values, self._dtype).reshape(-1).view(np.uint8).data
+        if not left:
+            return
+        block, size, total = store.last_block(db, self.path.name)
+        write_at(self.path, block * BLOCK + size, left)
+        changed = []
+        while left:
+            if size == BLOCK:
+                block, size, total = block + 1, 0, 0
+            part, left = left[: BLOCK - size], left[BLOCK - size :]
+            size, total = size + len(part), crc32(part, total)
+            changed.append((block, size, total))
+        store.set_blocks(db, self.path.name, changed)
+
+    def blank(self, store: Store, db: sqlite3.Connection, rows: np.ndarray, value: int = 0) -> None:
+        """Overwrite some of the rows, given in order, byte by byte with a value.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        rows = rows[rows < self.written(store, db)]
+        if not len(rows):
+            return
+        for first, last in runs(rows):
+            write_at(self.path, first * self._size, bytes([value]) * ((last - first) * self._size))
+        touched = np.unique(np.concatenate([rows * self._size, (rows + 1) * self._size - 1]) // BLOCK)
+        sizes = dict(enumerate(size for size, _ in store.blocks_of(db, self.path.name)))
+        with open_regular(self.path) as file:
+            changed = []
+            for block in touched.tolist():
+                file.seek(block * BLOCK)
+                changed.append((block, sizes[block], crc32(file.read(sizes[block]))))
+        store.set_blocks(db, self.path.name, changed)
+
+    @property
+    def all(self) -> np.ndarray:
+        """Every row, mapped and not copied; never write to it."""
+        if len(self._map) != self.length:
+            shape = (self.length, *self._shape)
+            self._map = np.asarray(np.memmap(self.path, self._dtype, mode="c", shape=shape))
+        return self._map
 
 
 def kinds(dim: int) -> dict[str, tuple[str, int | None]]:
@@ -251,10 +426,8 @@ def kinds(dim: int) -> dict[str, tuple[str, int | None]]:
         "codes": ("i1", dim),
         "bounds": ("<f4", 3),
         "keys": (KEY, None),
-        "places": ("<i4", 2),
+        "numbers": ("<i8", None),
         "times": ("<f8", None),
-        "ends": ("<i8", None),
-        "texts": ("u1", None),
     }
 
 
@@ -268,67 +441,49 @@ def found(rows: np.ndarray) -> np.ndarray:
     return rows[rows >= 0]
 
 
-class Rows:
-    """Rows of numbers in a file: it grows at its end, is read through a memory map, and knows its checksum.
+def runs(rows: np.ndarray) -> Iterator[tuple[int, int]]:
+    """First row and the one behind the last of every unbroken run of rows in order."""
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    for some in np.split(rows, breaks):
+        yield int(some[0]), int(some[-1]) + 1
 
-    A write that the disk refuses is an error of the write, and not a fault in the middle of a search. Readers hold what
-    was there when they asked; rows that are added later, or a file that is removed, change nothing for them.
 
-    Args:
-        path: the file; made by the first :meth:`append` when it is missing.
-        dtype: of the numbers.
-        width: numbers of a row; None for plain numbers.
+def write_at(path: Path, place: int, data: Any) -> None:
+    """Write bytes to a place of a file, which is made where it is missing, its owner's alone.
 
-    Attributes:
-        checksum: size and CRC-32 of the file's bytes.
+    Raises:
+        OSError: the disk refused; the file may hold a part of them.
     """
-
-    def __init__(self, path: Path, dtype: str, width: int | None = None):
-        self.path = path
-        self.checksum = checksum(path) if path.exists() else [0, 0]
-        self._dtype, self._shape = np.dtype(dtype), () if width is None else (width,)
-        self._length = self.checksum[0] // (self._dtype.itemsize * (1 if width is None else width))
-        self._map = np.empty((0, *self._shape), self._dtype)
-        self._file: io.FileIO | None = None
-
-    def __len__(self) -> int:
-        return self._length
-
-    def append(self, values: np.ndarray) -> None:
-        """Add rows at the end.
-
-        Raises:
-            OSError: the disk refused; the file may hold a part of them.
-        """
-        data = np.ascontiguousarray(values, self._dtype)
-        left = data.reshape(-1).view(np.uint8).data
-        size, crc = self.checksum
-        self.checksum = [size + len(left), zlib.crc32(left, crc)]
-        if self._file is None:
-            self._file = io.FileIO(self.path, "a")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    left = memoryview(data)
+    try:
         while left:
-            left = left[self._file.write(left) :]
-        self._length += len(data)
-
-    @property
-    def all(self) -> np.ndarray:
-        """Every row, mapped and not copied; never write to it."""
-        if len(self._map) != self._length:
-            shape = (self._length, *self._shape)
-            self._map = np.asarray(np.memmap(self.path, self._dtype, mode="c", shape=shape))
-        return self._map
-
-    def close(self) -> None:
-        """Let go of the file; what is mapped stays readable for whoever holds it."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+            written = os.pwrite(descriptor, left, place)
+            left, place = left[written:], place + written
+    finally:
+        os.close(descriptor)
 
 
-def checksum(path: Path) -> list[int]:
-    """Size and CRC-32 of a file."""
-    size = value = 0
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            size, value = size + len(block), zlib.crc32(block, value)
-    return [size, value]
+def sums_of(path: Path) -> list[tuple[int, int, int]]:
+    """Number, size and checksum of every block of a file."""
+    with open_regular(path) as file:
+        blocks = iter(lambda: file.read(BLOCK), b"")
+        return [(number, len(data), crc32(data)) for number, data in enumerate(blocks)]
+
+
+def fits(path: Path, blocks: Sequence[tuple[int, int]]) -> bool:
+    """Whether a file holds what the sizes and checksums of its blocks say, whatever lies behind that."""
+    try:
+        with open_regular(path) as file:
+            for size, total in blocks:
+                data = file.read(size)
+                if len(data) != size or crc32(data) != total:
+                    return False
+        return True
+    except OSError:
+        return False
+
+
+def short_files(short: Short, number: int) -> list[tuple[str, str, int | None]]:
+    """Name, kind and width of the files of short codes that hold a row for every row."""
+    return [(f"short{number}_codes", "i1", short.codes.shape[1]), (f"short{number}_rest", "<f4", None)]

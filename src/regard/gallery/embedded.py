@@ -1,130 +1,181 @@
-"""The embedded engine: Arrow files as the truth, columns and codes beside them to search in, nothing to start.
+"""The embedded engine: a folder with an SQLite store and files made from it to search in; nothing to start.
 
 Shapes: Q queries, D descriptor length.
 
-What :meth:`EmbeddedEngine.add` acknowledges lies in :class:`~regard.gallery.segments.Parts` before the
-:class:`~regard.gallery.columns.Table` hears of it. The table is kept with a seal when the gallery is closed: the
-checksums of its files and the names of the parts it was made from. After a crash, after a deletion, or where a file of
-it has changed, it is made again from the parts. Searches run beside one another and beside additions; each sees the
-gallery as it was when it began.
+Any number of processes may search, add and remove at once. What :meth:`EmbeddedEngine.add` acknowledges lies in
+:class:`~regard.gallery.store.Store`, and in the files of :class:`~regard.gallery.columns.Table` in the same change;
+every process looks, before it answers, whether there was one. A search sees the gallery as it was at one moment: where
+pictures were removed while it ran, it is made again.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
+import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from regard.errors import DataError, StorageError
-from regard.gallery.columns import Table
+from regard.gallery.columns import Table, View
 from regard.gallery.int8_scan import nearest
-from regard.gallery.pca_codes import Short, load_short, make_short, narrow, pays, save_short
+from regard.gallery.pca_codes import SAMPLE, Short, make_short, narrow, pays
 from regard.gallery.record import Filter, Item, Record, Scored, is_id
-from regard.gallery.segments import Parts
-from regard.parsing import parse_json
-from regard.storage import open_regular, read_regular, write_atomic
+from regard.gallery.store import STORE, Row, State, Store, exists, is_earlier
 
-__all__ = ["EmbeddedEngine", "FolderLock"]
+__all__ = ["EmbeddedEngine", "Findings"]
 
 SPARE_BYTES = 64 * 2**20
 """Left free on the disk."""
+
+TRIES = 3
+"""Searches that are overtaken by a removal before one holds the others up."""
+
+BATCH = 2000
+"""Rows read at a time where the files are made anew."""
+
+KEPT = 4000
+"""Records that are kept in memory, about 3 MB."""
+
+WASTE = 10_000
+"""Blank rows that are kept however few others there are."""
+
+Found = TypeVar("Found")
+Looked = tuple[View, Callable[[], np.ndarray]]
+"""The table at a moment, and what computes the rows."""
+
+
+class Findings(NamedTuple):
+    """What a check of a gallery found.
+
+    Attributes:
+        pictures: whole ones.
+        aside: pictures that are damaged, and out of every search.
+        faults: of the database, as SQLite says them, a line each.
+    """
+
+    pictures: int
+    aside: int
+    faults: tuple[str, ...] = ()
 
 
 class EmbeddedEngine:
     """A gallery in a folder; see :class:`regard.gallery.query.Engine`.
 
     Args:
-        folder: where it lies; made when it is missing.
-        dim: D; None reads it from the folder's description.
-        progress: called with (parts done, parts in all) while the table is made again.
+        folder: where it lies; made when it is missing, and read once and rewritten where an earlier regard made it.
+        dim: D; None opens one that is there.
+        progress: called with (pictures done, pictures in all) while the files are made anew.
 
     Raises:
-        StorageError: another process has it open, or the disk refuses.
-        DataError: the folder is no gallery, or a part of it is damaged.
+        StorageError: the disk refuses, or another process writes for too long.
+        DataError: the folder is no gallery, or it is damaged.
     """
 
     def __init__(self, folder: Path, dim: int | None = None, progress: Callable[[int, int], None] | None = None):
         self.folder = folder
-        self._home, self._seal = folder / "index", folder / "index.json"
+        self._progress = progress or (lambda done, total: None)
         if dim is not None:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 raise StorageError(f"cannot make {folder} ({error.strerror}); choose another place") from None
-        self._lock = FolderLock(folder)
+        if not exists(folder):
+            if is_earlier(folder):
+                from regard.gallery.segments import convert  # brings pyarrow
+
+                convert(folder, self._progress)
+            elif dim is None:
+                raise DataError(f"{folder} is not a gallery (no {STORE}); make one: regard embed IMAGES -o GALLERY")
+        self._busy, self._writing = threading.RLock(), threading.RLock()
+        self._table: Table | None = None
+        self._seen, self._kept = -1, dict[int, Record]()
+        self._store = Store(folder / STORE, dim)
         try:
-            self.dim = dim if dim is not None else self._described_dim()
-            self._progress = progress or (lambda done, total: None)
-            self._busy = threading.RLock()
-            self._parts = Parts(folder / "parts", self.dim)
-            self._short: Short | None = None
-            deleted = self._parts.finish_deleting()
-            self._table = None if deleted else self._load()
-            if self._table is None:
-                self._rebuild()
+            self._store.finish_compacting()
+            with self._store.reading() as db:
+                self.dim = self._store.state(db).dim
+            self._now()
+            with suppress(StorageError):  # whoever removes something next does it, or the next to open
+                self._finish_cleaning()
         except BaseException:
-            self._lock.release()
+            self._store.close()
             raise
 
     def read_meta(self) -> dict[str, Any]:
-        """The folder's description; empty for a new one."""
-        path = self.folder / "gallery.json"
-        try:
-            return parse_json(read_regular(path)) if path.exists() else {}
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read ({error}); restore it from a backup") from error
+        """The gallery's description; empty for a new one."""
+        with self._store.reading() as db:
+            return self._store.read(db, "gallery") or {}
 
     def write_meta(self, meta: dict[str, Any]) -> None:
-        """Replace the folder's description."""
-        write_atomic(self.folder / "gallery.json", (json.dumps(meta, indent=2) + "\n").encode())
+        """Replace the gallery's description."""
+        with self._writing, self._store.writing() as db:
+            self._store.write(db, "gallery", meta)
+
+    @property
+    def damaged(self) -> int:
+        """Pictures whose rows are damaged, which no search sees."""
+        with self._store.reading() as db:
+            return len(self._store.aside(db))
+
+    @property
+    def read_only(self) -> str | None:
+        """Why nothing can be written; None where it can."""
+        return self._store.frozen
 
     def add(self, items: Sequence[Item]) -> None:
-        """See :meth:`Engine.add`; items of one call are one file, so they are there together or not at all."""
-        for item in items:
-            if not is_id(item.record.id):
-                raise DataError(f"got the id {item.record.id!r}, wanted a UUID in lower case; take record_id(source)")
-        with self._busy:
-            need = sum(4 * self.dim + len(item.thumbnail) + 1024 for item in items)
-            if shutil.disk_usage(self.folder).free < 3 * need + SPARE_BYTES:
-                raise StorageError(f"the disk of {self.folder} is nearly full; nothing was added, make room first")
-            self._touch()
-            number, rows = self._parts.append(items)
-            try:
-                self._open.append(number, rows)
-            except Exception as error:
-                self._parts.withdraw(number)
-                self._rebuild()
-                raise StorageError(f"the index took no more ({error}); nothing was added") from error
+        """See :meth:`Engine.add`."""
+        self._check(items)
+        with self._changing() as (db, table, state):
+            old = table.rows_of([item.record.id for item in items])
+            old = table.view().numbers[old[old >= 0]].tolist()
+            numbers = self._store.insert(db, items)
+            if old:
+                state = state._replace(steps=self._store.erase(db, old))
+            table.append(self._store, db, numbers, items)
+            self._store.set_state(db, state._replace(rows=state.rows + len(items)))
+        if old:
+            self._finish_cleaning()
 
     def delete(self, ids: Sequence[str]) -> int:
-        """See :meth:`Engine.delete`; a crash in the middle is finished when the gallery is opened again."""
-        with self._busy:
-            known = [id for id, row in zip(ids, self._open.rows_of(ids)) if row >= 0]
-            if known:
-                self._touch()
-                self._parts.mark_deleting(known)
-                self._parts.finish_deleting()
-                self._rebuild(short=False)
-            return len(known)
+        """See :meth:`Engine.delete`; what a crash interrupts is finished when the gallery is opened again."""
+        with self._changing() as (db, table, state):
+            rows = np.unique(table.rows_of(ids))
+            numbers = table.view().numbers[rows[rows >= 0]].tolist()
+            if numbers:
+                state = state._replace(steps=self._store.erase(db, numbers))
+                if state.short and len(table) - len(numbers) < SAMPLE:  # axes of a few pictures tell of each
+                    state = self._without_index(db, table, state)
+                self._store.set_state(db, state)
+        if numbers:
+            self._finish_cleaning()
+            self._give_back()
+        return len(numbers)
 
     def get(self, ids: Sequence[str]) -> list[Item]:
         """See :meth:`Engine.get`."""
-        with self._busy:
-            rows, view = self._open.rows_of(ids), self._open.view()
-        rows = rows[rows >= 0]
-        return [Item(*each) for each in zip(view.records(rows), view.coded.vectors[rows])]
+
+        def look(table: Table) -> Looked:
+            rows = table.rows_of(ids)
+            return table.view(), lambda: rows[rows >= 0]
+
+        def take(view: View, rows: np.ndarray, records: list[Record]) -> list[Item]:
+            return [Item(*each) for each in zip(records, view.coded.vectors[rows])]
+
+        return self._consistently(look, take)
 
     def scan(self, filter: Filter, after: str | None = None, limit: int = 1000) -> list[Record]:
         """See :meth:`Engine.scan`."""
-        with self._busy:
-            rows, view = self._open.behind(after, filter, limit), self._open.view()
-        return view.records(rows)
+
+        def look(table: Table) -> Looked:
+            rows = np.array(table.behind(after, filter, limit), np.int64)
+            return table.view(), lambda: rows
+
+        return self._consistently(look, lambda view, rows, records: records)
 
     def search(self, vectors: np.ndarray, k: int, filter: Filter, *, exact: bool = True) -> list[list[Scored]]:
         """See :meth:`Engine.search`; without an index (see :meth:`index`) every search is exact.
@@ -132,146 +183,305 @@ class EmbeddedEngine:
         Scores are inner products rounded to float32, equal ones in order of id.
         """
         vectors = np.asarray(vectors, np.float32)
-        with self._busy:
-            accepted, view, short = self._open.accepted(filter), self._open.view(), self._short
-        if short is None or not pays(short, accepted, k, exactly=exact):
-            found = nearest(view.coded, vectors, k, accepted)
-        else:
-            rows = narrow(short, view.coded, vectors, k, accepted, exactly=exact)
-            found = [nearest(view.coded, query[None], k, some)[0] for query, some in zip(vectors, rows)]
-        return [list(map(Scored, view.records(rows), scores.tolist())) for rows, scores in found]
+        scores: list[np.ndarray] = []
+
+        def look(table: Table) -> Looked:
+            accepted, view, short = table.accepted(filter), table.view(), table.short
+
+            def compute() -> np.ndarray:
+                best = best_of(view, short, vectors, k, accepted, exactly=exact)
+                scores[:] = [each for _, each in best]
+                return np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in best)])
+
+            return view, compute
+
+        def take(view: View, rows: np.ndarray, records: list[Record]) -> list[list[Scored]]:
+            left = iter(records)
+            return [[Scored(next(left), score) for score in each.tolist()] for each in scores]
+
+        return self._consistently(look, take)
 
     def count(self, filter: Filter) -> int:
         """See :meth:`Engine.count`."""
         with self._busy:
-            return int(np.count_nonzero(self._open.accepted(filter)))
+            table = self._now()
+            return len(table) if filter == Filter() else int(np.count_nonzero(table.accepted(filter)))
 
     def values(self, name: str, limit: int = 1000) -> dict[str, int]:
         """See :meth:`Engine.values`."""
         with self._busy:
-            return self._open.values(name, limit)
+            return self._now().values(name, limit)
 
     def thumbnail(self, id: str) -> bytes:
         """See :meth:`Engine.thumbnail`."""
-        with self._busy:
-            (row,) = self._open.rows_of([id])
-            return self._parts.thumbnail(*self._open.view().places[row].tolist()) if row >= 0 else b""
+        with self._busy, self._store.reading() as db:
+            table = self._now()
+            (row,) = table.rows_of([id])
+            return self._store.thumbnail(db, int(table.view().numbers[row])) if row >= 0 else b""
 
     def index(self) -> None:
-        """See :meth:`Engine.index`: short codes, kept until something is deleted; exact searches gain by them too."""
+        """See :meth:`Engine.index`: short codes, from which exact searches gain too.
+
+        Pictures that are added later are looked at besides. They are dropped once few pictures are left.
+        """
         with self._busy:
-            self._touch()
-            short = make_short(self._open.view().coded, self._open.accepted(Filter()))
-            try:
-                save_short(short, self._home)
-            except OSError as error:
-                raise StorageError(f"could not write {self._home} ({error.strerror or error}); make room") from error
-            self._short = short
+            table = self._now()
+            view, accepted = table.view(), table.accepted(Filter())
+        short = make_short(view.coded, accepted) if accepted.any() else None
+        with self._changing() as (db, table, state):
+            if (table.epoch, state.steps) != (view.epoch, view.step):  # some of what it was made from has gone
+                view, accepted = table.view(), table.accepted(Filter())
+                short = make_short(view.coded, accepted) if accepted.any() else None
+            if short is not None:
+                self._store.set_state(db, table.index(self._store, db, short, state))
+
+    def check(self) -> Findings:
+        """Read every byte: the database by its own check, every row and file by its checksums."""
+        bad, whole = list[int](), 0
+        with self._store.reading() as db:
+            lines = [line for (line,) in db.execute("PRAGMA integrity_check(10)") if line != "ok"]
+            for rows in self._store.rows(db, self.dim, BATCH):
+                bad += [row.number for row in rows if row.item is None]
+                whole += len(rows)
+        if bad:
+            with self._changing() as (db, _, state):
+                self._store.set_state(db, state._replace(steps=self._store.set_aside(db, bad)))
+            self._finish_cleaning()
+        return Findings(whole - len(bad), self.damaged, tuple(lines))
+
+    def discard(self) -> int:
+        """Blank the rows that were set aside; their number."""
+        with self._changing() as (db, _, state):
+            numbers = self._store.aside(db)
+            if numbers:
+                self._store.set_state(db, state._replace(steps=self._store.erase(db, numbers)))
+        self._finish_cleaning()
+        return len(numbers)
 
     def close(self) -> None:
-        """See :meth:`Engine.close`; the table is sealed with its checksums."""
+        """See :meth:`Engine.close`."""
+        with self._writing, self._busy:
+            self._table = None
+            self._store.close()
+
+    # One moment for everything that is read
+
+    def _consistently(
+        self, look: Callable[[Table], Looked], take: Callable[[View, np.ndarray, list[Record]], Found]
+    ) -> Found:
+        """What ``take`` makes of the rows that ``look`` finds, with their records, all of one moment.
+
+        Rows may be blanked while they are looked at. The store knows, by the time the records are read, and then all
+        is done again; at last with everybody who writes held up.
+        """
+        for number in range(TRIES):
+            with nullcontext() if self._store.frozen or number < TRIES - 1 else self._held_up():
+                with self._busy:
+                    view, compute = look(self._now())
+                rows = compute()
+                with self._store.reading() as db:
+                    records, bad = self._records(db, view.numbers[rows].tolist())
+                    same = self._store.state(db).steps == view.step
+            if same and not bad:
+                return take(view, rows, records)
+            if same:
+                self._set_aside(bad)
+        raise DataError(f"{self._store.path} is damaged, and more so than could be set aside; restore it from a backup")
+
+    def _records(self, db: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Record], list[int]]:
+        """Records by number, and the numbers of those that are damaged; what is under a number never changes."""
+        known = {number: self._kept[number] for number in numbers if number in self._kept}
+        if missing := [number for number in numbers if number not in known]:
+            records, bad = self._store.records(db, missing)
+            if bad:
+                return records, bad
+            known |= zip(missing, records)
+            if len(self._kept) + len(missing) > KEPT:
+                self._kept.clear()
+            self._kept |= known
+        return [known[number] for number in numbers], []
+
+    @contextmanager
+    def _held_up(self) -> Iterator[None]:
+        """Let nobody write."""
+        with self._writing:
+            self._now()
+            with self._store.writing():
+                yield
+
+    def _set_aside(self, numbers: Sequence[int]) -> None:
+        with self._changing() as (db, _, state):
+            with self._store.reading() as reads:  # SQLite takes nothing more where it has come upon a broken page
+                bad = self._store.records(reads, numbers)[1]
+            if bad:
+                self._store.set_state(db, state._replace(steps=self._store.set_aside(db, bad)))
+        self._finish_cleaning()
+
+    def _now(self) -> Table:
+        """The table as the store has it by now."""
         with self._busy:
-            if self._table is not None:
-                if not self._seal.exists():
-                    self._table.save()
-                    write_atomic(self._seal, json.dumps(self._sums(self._table)).encode())
-                self._table.close()
-                self._table = None
-            self._lock.release()
+            for _ in range(TRIES):
+                with self._store.reading() as db:
+                    state = self._store.state(db)
+                    if self._table is not None and state.change == self._seen:
+                        return self._table
+                    if table := self._followed(db, state):
+                        return table
+            self._make_anew()
+            return self._now()
 
-    @property
-    def _open(self) -> Table:
-        if self._table is None:
-            raise StorageError(f"the gallery {self.folder} is closed; open it again")
-        return self._table
-
-    def _described_dim(self) -> int:
-        meta = self.read_meta()
-        if not isinstance(meta.get("dim"), int):
-            raise DataError(
-                f"{self.folder} is not a gallery (no gallery.json); make one: regard embed IMAGES -o GALLERY"
-            )
-        return meta["dim"]
-
-    def _touch(self) -> None:
-        """Break the seal: from here on a crash costs the table."""
-        self._seal.unlink(missing_ok=True)
-
-    def _sums(self, table: Table) -> dict[str, Any]:
-        return {"parts": self._parts.names, "files": table.checksums()}
-
-    def _load(self) -> Table | None:
-        """The table as it was sealed, with its short codes; None where it has to be made."""
+    def _followed(self, db: sqlite3.Connection, state: State) -> Table | None:
+        """The table, brought to a state; None where its files are not what the store says."""
+        table = self._table
         try:
-            seal = parse_json(read_regular(self._seal))
-            table = Table(self._home, self.dim)
-            if seal != self._sums(table):
-                return None
-            self._short = load_short(self._home)
-            return table
-        except Exception:
+            if table is None or table.epoch != state.epoch:
+                table = Table(self._home(state), state)
+                if state.epoch == 0 or not table.is_whole(self._store.blocks(db)):
+                    return None
+            if state.steps != table.view().step:
+                self._kept.clear()
+            table.follow(self._store, db, state)
+        except (OSError, ValueError, LookupError):
+            self._table = None
             return None
+        self._table, self._seen = table, state.change
+        return table
 
-    def _rebuild(self, *, short: bool = True) -> None:
-        """Make the table from the parts, and short codes if the gallery says there were some."""
-        self._touch()
-        if self._table is not None:
-            self._table.close()
-        self._table, self._short = None, None
-        shutil.rmtree(self._home, ignore_errors=True)
-        table, numbers = Table(self._home, self.dim), self._parts.numbers
-        try:
-            for done, number in enumerate(numbers):
-                self._progress(done, len(numbers))
-                table.append(number, self._parts.read(number, check=True))
-            if numbers:
-                self._progress(len(numbers), len(numbers))
-            self._table = table
-            if short and numbers and self.read_meta().get("index"):
-                self.index()
-        except OSError as error:
-            raise StorageError(f"could not write {self._home} ({error.strerror or error}); make room first") from error
-        finally:
-            if self._table is None:
-                table.close()
+    def _home(self, state: State) -> Path:
+        return self.folder / f"index-{state.epoch}"
+
+    # Changes
+
+    @contextmanager
+    def _changing(self) -> Iterator[tuple[sqlite3.Connection, Table, State]]:
+        """Change the gallery: the store's connection, the table, and the state, all as they are now."""
+        with self._writing:
+            self._now()
+            try:
+                with self._store.writing() as db:
+                    with self._busy:
+                        state = self._store.state(db)
+                        table = self._followed(db, state)
+                    if table is None:
+                        raise StorageError(
+                            f"the files of {self.folder} were lost just now; nothing was changed, try again"
+                        )
+                    yield db, table, state
+            except (OSError, MemoryError) as error:
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                raise StorageError(
+                    f"could not write in {self.folder} ({reason}); nothing was changed, make room"
+                ) from error
+
+    def _finish_cleaning(self) -> None:
+        """Blank in the files what the store has blanked, and leave nothing of it in its log."""
+        if self._store.frozen is not None:
+            return
+        with self._store.reading() as db:
+            state = self._store.state(db)
+        if state.cleaned != state.steps:
+            try:
+                with self._changing() as (db, table, state):
+                    state = self._store.set_state(db, table.clean(self._store, db, state))
+            except StorageError:
+                self._unlink()
+        if state.wiped != state.steps:
+            self._store.wipe()
+            with self._store.writing() as db:
+                now = self._store.state(db)
+                self._store.set_state(db, now._replace(wiped=state.steps))
+
+    def _without_index(self, db: sqlite3.Connection, table: Table, state: State) -> State:
+        meta = self._store.read(db, "gallery")
+        if meta:
+            self._store.write(db, "gallery", meta | {"index": None})
+        return table.drop_index(self._store, db, state)
+
+    def _give_back(self) -> None:
+        """Write the store anew where most of it is blank."""
+        with self._store.reading() as db:
+            rows = self._store.state(db).rows
+        left = len(self._now())
+        if rows - left > max(WASTE, left):
+            self._store.compact()
+            self._make_anew(force=True)
+
+    def _make_anew(self, *, force: bool = False) -> None:
+        """Make the files from the store, in a folder of their own, and leave them to everybody."""
+        with self._writing:
+            try:
+                with self._store.writing() as db:
+                    state = self._store.state(db)
+                    if not force and self._followed(db, state) is not None:
+                        return  # another process was faster
+                    self._table = None
+                    total = self._store.last(db)
+                    state = state._replace(epoch=state.epoch + 1, rows=0, cleaned=state.steps, short=0)
+                    home = self._home(state)
+                    shutil.rmtree(home, ignore_errors=True)
+                    self._store.forget_blocks(db)
+                    table, bad = Table(home, state), list[int]()
+                    for rows in self._rows():
+                        good = [row for row in rows if row.item is not None]
+                        bad += [row.number for row in rows if row.item is None]
+                        if good:
+                            items = [row.item for row in good if row.item is not None]
+                            table.append(self._store, db, [row.number for row in good], items)
+                            state = state._replace(rows=state.rows + len(good))
+                            table.follow(self._store, db, state)
+                        self._progress(rows[-1].number if rows else 0, total)
+                    if bad:
+                        steps = self._store.set_aside(db, bad)
+                        state = state._replace(steps=steps, cleaned=steps)
+                    meta = self._store.read(db, "gallery") or {}
+                    if meta.get("index") and state.rows:
+                        short = make_short(table.view().coded, table.accepted(Filter()))
+                        state = table.index(self._store, db, short, state)
+                    self._store.set_state(db, state)
+            except OSError as error:
+                raise StorageError(
+                    f"could not write {self.folder} ({error.strerror or error}); make room first"
+                ) from error
+        for path in self.folder.glob("index-*"):
+            if path.name != f"index-{state.epoch}":
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _rows(self) -> Iterator[list[Row]]:
+        """Rows of the store; read by themselves, since SQLite writes no more where it has come upon a broken page."""
+        with self._store.reading() as db:
+            yield from self._store.rows(db, self.dim, BATCH)
+
+    def _unlink(self) -> None:
+        """Remove the files that could not be blanked: they are made anew when the gallery is opened next."""
+        with self._busy:
+            self._table, self._seen = None, -1
+        for path in self.folder.glob("index-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _check(self, items: Sequence[Item]) -> None:
+        """Check that items can be stored here.
+
+        Raises:
+            DataError: an id is none, or a descriptor has another length.
+            StorageError: there is too little room.
+        """
+        for item in items:
+            if not is_id(item.record.id):
+                raise DataError(f"got the id {item.record.id!r}, wanted a UUID in lower case; take record_id(source)")
+            if item.vector.shape != (self.dim,):
+                raise DataError(
+                    f"got a descriptor of shape {item.vector.shape}, the gallery's have {self.dim}; use its model"
+                )
+        need = sum(10 * self.dim + 2 * len(item.thumbnail) + 2048 for item in items)
+        if shutil.disk_usage(self.folder).free < need + SPARE_BYTES:
+            raise StorageError(f"the disk of {self.folder} is nearly full; nothing was added, make room first")
 
 
-class FolderLock:
-    """Hold ``folder/lock`` for one process until :meth:`release`; the lock goes with it, whatever ends it.
-
-    Raises:
-        StorageError: another process holds it, or the folder cannot be written.
-    """
-
-    def __init__(self, folder: Path):
-        path = folder / "lock"
-        try:
-            self._file = open_regular(path, "a+b", private=True, buffering=0)
-            self._file.seek(0)  # where every process locks the same byte
-        except OSError as error:
-            raise StorageError(f"cannot open {folder} ({error.strerror}); check the path and its permissions") from None
-        try:
-            _lock(self._file.fileno())
-        except OSError:
-            holder = os.pread(self._file.fileno(), 32, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
-            self._file.close()
-            raise StorageError(
-                f"{folder} is in use by process {holder or 'unknown'}; end it first, or ask it over HTTP (regard serve)"
-            ) from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()).encode())
-
-    def release(self) -> None:
-        """Release the lock."""
-        self._file.close()
-
-
-def _lock(descriptor: int) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
-    else:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def best_of(
+    view: View, short: Short | None, vectors: np.ndarray, k: int, accepted: np.ndarray, *, exactly: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The k best rows for each query with their scores, by short codes where these pay."""
+    if short is None or not pays(short, accepted, k, exactly=exactly):
+        return nearest(view.coded, vectors, k, accepted)
+    rows = narrow(short, view.coded, vectors, k, accepted, exactly=exactly)
+    return [nearest(view.coded, query[None], k, some)[0] for query, some in zip(vectors, rows)]

@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,11 +25,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from regard.calibration.similarity import check_prior
 from regard.errors import ConfigError, DataError, StorageError, UnknownNameError, check_kind, is_whole, require, shown
 from regard.gallery.audit import AuditLog
+from regard.gallery.duplicates import Duplicates, find_duplicates
+from regard.gallery.facts import with_facts
+from regard.gallery.known import check_names
+from regard.gallery.marks import KeptMarks
 from regard.gallery.query import MOST, Engine, candidates, combine, count_people, grouped, reranked, unit_rows
 from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id
+from regard.gallery.thumbnails import blurred
+from regard.gallery.use import Actor, Use, answered, vector_digest
 from regard.registry import ENGINES
 from regard.storage import as_path
 
@@ -43,6 +49,7 @@ PAGE = 1000
 LARGE = 200_000
 """Records from which on a search is approximate unless told otherwise, where there is an index for it."""
 
+LONGEST_NAME = 200
 CANDIDATES = 100
 """Re-ranking looks at this many, or at five times the matches asked for."""
 
@@ -53,12 +60,12 @@ class Gallery:
     Attributes:
         name: folder or URL.
         meta: what the gallery says about itself: dim, model, when it was made, what its index recalls.
-        audit: log of the searches; None on a server, where the searching side keeps its own.
+        audit: log of its uses; None on a server, where the searching side keeps its own.
     """
 
     def __init__(self, where: str | Path, progress: Callable[[int, int], None] | None = None):
         where = _checked(where)
-        if not is_url(where) and not (Path(where) / "gallery.json").exists():
+        if not is_url(where) and not is_there(Path(where)):
             raise DataError(f"there is no gallery in {where}; make one: regard embed IMAGES -o {where}")
         engine = open_engine(where, progress=progress)
         meta = engine.read_meta()
@@ -67,7 +74,7 @@ class Gallery:
             raise DataError(f"{where} has format {meta.get('format')!r}, wanted {FORMAT}; embed the images anew")
         self.name = str(where)
         self.meta = meta
-        self.audit = None if is_url(where) else AuditLog(Path(where) / "audit.jsonl")
+        self.audit = None if is_url(where) else AuditLog(Path(where) / "audit.jsonl", self.database["id"])
         self._engine = engine
         self._people: tuple[int, int] | None = None
 
@@ -85,14 +92,17 @@ class Gallery:
             StorageError: it could not be made.
         """
         where = _checked(where)
-        if not is_url(where) and (Path(where) / "gallery.json").exists():
+        if not is_url(where) and is_there(Path(where)):
             raise ConfigError(f"{where} holds a gallery already; open it, or name another folder")
         engine = open_engine(where, dim=dim)
         try:
             if engine.read_meta():
                 raise ConfigError(f"{where} holds a gallery already; open it, or choose another name")
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            engine.write_meta({"format": FORMAT, "dim": dim, "model": dict(model), "created": now, "index": None})
+            known = {"id": str(uuid.uuid4()), "dim": dim, "model": dict(model), "created": now}
+            if not is_url(where):
+                AuditLog(Path(where) / "audit.jsonl", known["id"]).begin_anew()
+            engine.write_meta({"format": FORMAT, **known, "index": None})
         finally:
             engine.close()
         return cls(where)
@@ -107,7 +117,7 @@ class Gallery:
 
         Raises:
             DataError: there is none, or it is damaged.
-            StorageError: another process has it open.
+            StorageError: the disk refuses.
         """
         return cls(where, progress)
 
@@ -115,6 +125,36 @@ class Gallery:
     def dim(self) -> int:
         """D."""
         return self._engine.dim
+
+    @property
+    def database(self) -> dict[str, Any]:
+        """Name, id and model of the gallery, as its log has them."""
+        model = self.meta["model"].get("fingerprint") or self.meta["model"].get("name")
+        id = str(self.meta.get("id") or self.meta.get("created"))
+        return {"name": self.name.rstrip("/").rpartition("/")[2], "id": id, "model": model}
+
+    def use(self, actor: Actor) -> Use:
+        """A session of use by somebody, whose lines go to :attr:`audit`; a context manager."""
+        return Use(self.audit, self.database, actor)
+
+    @property
+    def damaged(self) -> int:
+        """Pictures that are damaged in their store, and left out of every search."""
+        return getattr(self._engine, "damaged", 0)
+
+    def check(self) -> Any:
+        """Read every byte of a gallery in a folder, and set aside what is damaged; None for one on a server.
+
+        Returns:
+            :class:`regard.gallery.embedded.Findings`.
+        """
+        look = getattr(self._engine, "check", None)
+        return None if look is None else look()
+
+    def discard_damaged(self) -> int:
+        """Remove the pictures that were set aside, with every byte; their number."""
+        discard = getattr(self._engine, "discard", None)
+        return 0 if discard is None else discard()
 
     def __len__(self) -> int:
         return self._engine.count(Filter())
@@ -140,15 +180,19 @@ class Gallery:
             return
         latest = {item.record.id: item for item in items}
         vectors = unit_rows(np.stack([item.vector for item in latest.values()]), self.dim)
-        self._engine.add([replace(item, vector=vector) for item, vector in zip(latest.values(), vectors)])
+        ready = [replace(item, vector=vector) for item, vector in zip(latest.values(), vectors)]
+        if self._engine.read_meta().get("blur_heads"):
+            ready = [replace(item, thumbnail=blurred(item.thumbnail)) for item in ready]
+        self._engine.add(ready)
         self._people = None
 
     def delete(self, filter: Filter) -> int:
-        """Remove what the filter accepts: descriptors, thumbnails and index entries; the number that went."""
+        """Remove what the filter accepts: descriptors, thumbnails, index entries, marks; the number that went."""
         ids = [record.id for record in self.records(filter)]
         gone = self._engine.delete(ids) if ids else 0
-        if gone and self.meta.get("index"):
-            self._note(index=None)
+        if ids and not is_url(self.name):
+            KeptMarks(Path(self.name) / "marks").forget(ids)
+        self.meta = self._engine.read_meta()  # an index of few pictures goes with them
         return gone
 
     def purge(self, before: float, *, undated: bool = False) -> int:
@@ -158,8 +202,11 @@ class Gallery:
             before: seconds since 1970 UTC.
             undated: remove pictures without a time too.
         """
-        ids = [record.id for record in self.records() if (undated if record.time is None else record.time < before)]
-        return self.delete(Filter(ids=tuple(ids)))
+        return self.delete(Filter(ids=tuple(record.id for record in self.expired(before, undated=undated))))
+
+    def expired(self, before: float, *, undated: bool = False) -> Iterator[Record]:
+        """Records of what :meth:`purge` would remove, in order of id."""
+        return (record for record in self.records() if (undated if record.time is None else record.time < before))
 
     def update(self, filter: Filter, changes: Mapping[str, Any]) -> int:
         """Change what is known of the records a filter accepts; the number that changed.
@@ -175,11 +222,87 @@ class Gallery:
         if wrong:
             raise ConfigError(f"cannot change {wrong[0]!r}; camera, time, track, person and attributes can be")
         ids = [record.id for record in self.records(filter)]
+        return self._again(ids, lambda record: with_changes(record, changes))
+
+    def revise(self, words: Callable[[Record], Record]) -> int:
+        """Put every record through a function; the number of those that it changed."""
+        number = 0
+        for page in self._pages(Filter()):
+            number += self._again([record.id for record in page if words(record) != record], words)
+        return number
+
+    def name_person(self, filter: Filter, person: str | None) -> int:
+        """Say whom the pictures that a filter accepts show; the number of pictures.
+
+        Args:
+            filter: which.
+            person: the name; None takes names back.
+
+        Raises:
+            ConfigError: it is no name.
+        """
+        return self.update(filter, {"person": None if person is None else checked_name(person)})
+
+    def merge(self, persons: Collection[str], into: str) -> int:
+        """Make one person of several; the number of pictures that have another name now.
+
+        Args:
+            persons: names.
+            into: the one that all get.
+
+        Raises:
+            ConfigError: nobody is called so, or ``into`` is no name.
+        """
+        others = tuple(name for name in persons if name != into)
+        check_names(self, Filter(persons=tuple(persons)))
+        return self.name_person(Filter(persons=others), into) if others else 0
+
+    def duplicates(
+        self, threshold: float = 0.98, progress: Callable[[int, int], None] | None = None, *, use: Use | None = None
+    ) -> list[Duplicates]:
+        """Pictures that are there more than once, or nearly so; see :func:`regard.gallery.duplicates.find_duplicates`.
+
+        Args:
+            threshold: cosine from which on two pictures are nearly the same.
+            progress: called with (pictures looked at, pictures in all).
+            use: whose search it is; see :meth:`search`.
+        """
+        found = find_duplicates(self._engine, threshold, progress)
+        if use is not None:
+            use.note("duplicates", threshold=threshold, answered={"count": len(found), "searched": len(self)})
+        return found
+
+    def blur_heads(self) -> int:
+        """Make heads unrecognizable in all thumbnails, those that are stored and those to come.
+
+        There is no way back. What is interrupted is finished when it is called again; until then no thumbnail is
+        handed out but blurred.
+
+        Returns:
+            The number of thumbnails that were made again.
+        """
+        if self._engine.read_meta().get("blur_heads") == "done":
+            return 0
+        self._note(blur_heads="begun")
+        number = 0
+        for page in self._pages(Filter()):
+            items = self._engine.get([record.id for record in page])
+            small = [blurred(self._engine.thumbnail(item.record.id)) for item in items]
+            self._engine.add([replace(item, thumbnail=each) for item, each in zip(items, small) if each])
+            number += sum(map(bool, small))
+        self._note(blur_heads="done")
+        return number
+
+    def _again(self, ids: Sequence[str], words: Callable[[Record], Record]) -> int:
+        """Store items anew with what ``words`` makes of their records; the number of those that are still there."""
+        number = 0
         for start in range(0, len(ids), PAGE):
             items = self._engine.get(ids[start : start + PAGE])
-            self._engine.add([changed(item, changes, self.thumbnail(item.record.id)) for item in items])
+            small = [self._engine.thumbnail(item.record.id) for item in items]
+            self._engine.add([Item(words(item.record), item.vector, each) for item, each in zip(items, small)])
+            number += len(items)
         self._people = None
-        return len(ids)
+        return number
 
     def records(self, filter: Filter | None = None) -> Iterator[Record]:
         """Records the filter accepts, in order of id."""
@@ -202,7 +325,8 @@ class Gallery:
 
     def thumbnail(self, id: str) -> bytes:
         """JPEG of an item; empty where there is none."""
-        return self._engine.thumbnail(id) if is_id(id) else b""
+        small = self._engine.thumbnail(id) if is_id(id) else b""
+        return blurred(small) if self.meta.get("blur_heads") == "begun" else small
 
     def count(self, filter: Filter) -> int:
         """Number of records the filter accepts."""
@@ -223,6 +347,9 @@ class Gallery:
         group: bool = False,
         calibration: Any = None,
         prior: float | None = None,
+        use: Use | None = None,
+        names: Sequence[str] = (),
+        digests: Collection[str] = (),
     ) -> Answer:
         """The k most similar pictures to one person.
 
@@ -235,10 +362,15 @@ class Gallery:
             group: one match per tracklet, its best picture.
             calibration: what turns cosines into probabilities; None for none.
             prior: how probable a match is before one looks, 0 to 1; None takes :attr:`prior`.
+            digests: of the files searched for (:func:`regard.fingerprint.bytes_digest`); a match whose file is one of
+                them is said to be the same picture.
+            use: whose search it is, as :meth:`use` begins one; it is logged before it is answered. None logs nothing.
+            names: what the log calls the query: digests of photographs, ids; without them it is a digest of ``query``.
 
         Raises:
             DataError: the descriptors do not fit.
             ConfigError: k or the prior is out of range, or an option is of another kind.
+            StorageError: the search could not be logged.
         """
         if not is_whole(k) or not 1 <= k <= MOST:
             raise ConfigError(f"got k={shown(k)}, wanted 1 to {MOST} matches")
@@ -246,6 +378,8 @@ class Gallery:
         check_kind("filter", filter, Filter, "Filter(...), or None for all")
         check_kind("rerank", rerank, bool, "true or false")
         if prior is not None:
+            from regard.calibration.similarity import check_prior  # brings scipy
+
             check_prior(prior)
         if exact is None:
             exact = not (self.meta.get("index") and len(self) >= LARGE)
@@ -265,10 +399,21 @@ class Gallery:
             scores = np.array([best.score for best, *_ in groups])
             chances = np.asarray(calibration.probability(scores, prior=prior), np.float64).tolist()
         matches = tuple(
-            Match(rank, best.record, best.score, chance, tuple(hit.record for hit in others))
+            Match(
+                rank,
+                best.record,
+                best.score,
+                chance,
+                tuple(hit.record for hit in others),
+                best.record.digest is not None and best.record.digest in digests,
+            )
             for rank, ((best, *others), chance) in enumerate(zip(groups, chances), 1)
         )
-        return Answer(matches, engine.count(filter), exact, time.perf_counter() - started, prior)
+        answer = Answer(matches, engine.count(filter), exact, time.perf_counter() - started, prior)
+        if use is not None:
+            named = list(names) or [vector_digest(query)]
+            use.note("search", query=named, filter=filter, k=int(k), answered=answered(answer))
+        return answer
 
     @property
     def prior(self) -> float:
@@ -314,15 +459,16 @@ class Gallery:
         self._note(index={"recall": recall, "k": k, "samples": len(vectors)})
         return recall
 
-    def export(self, path: Path, *, vectors: bool = True) -> int:
+    def export(self, path: Path, *, vectors: bool = True, use: Use | None = None) -> int:
         """Write everything known to a Parquet file, in order of id; the number of rows.
 
         Args:
             path: the file; it appears whole or not at all.
             vectors: with the descriptors.
+            use: whose export it is: who has descriptors can rank people by them. None logs nothing.
 
         Raises:
-            StorageError: the disk refused.
+            StorageError: the disk refused, or the export could not be logged; there is no file then.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -336,6 +482,8 @@ class Gallery:
                 for page in self._pages(Filter()):
                     rows += len(page)
                     writer.write_table(pa.Table.from_pylist(self._rows(page, vectors=vectors), schema=schema))
+            if use is not None:
+                use.note("export", vectors=vectors, answered={"count": rows})
             temporary.replace(path)
         except OSError as error:
             raise StorageError(f"could not write {path} ({error.strerror or error}); make room, then export") from error
@@ -351,7 +499,7 @@ class Gallery:
         return rows
 
     def _note(self, **changes: Any) -> None:
-        self.meta = self.meta | changes
+        self.meta = self._engine.read_meta() | changes
         self._engine.write_meta(self.meta)
 
 
@@ -364,6 +512,11 @@ def _checked(where: object) -> str:
 def is_url(where: str | Path) -> bool:
     """Whether a gallery is on a server."""
     return SCHEME.match(str(where)) is not None
+
+
+def is_there(folder: Path) -> bool:
+    """Whether a folder holds a gallery, of this version or an earlier one."""
+    return any((folder / name).exists() for name in ("gallery.sqlite", "gallery.json"))
 
 
 def open_engine(where: str | Path, dim: int | None = None, progress: Any = None) -> Engine:
@@ -392,8 +545,22 @@ def open_engine(where: str | Path, dim: int | None = None, progress: Any = None)
     return EmbeddedEngine(Path(where), dim, progress)
 
 
-def changed(item: Item, changes: Mapping[str, Any], thumbnail: bytes) -> Item:
-    """The item with new values in its record."""
-    record = item.record.to_dict() | dict(changes)
-    record["attributes"] = {**item.record.attributes, **changes.get("attributes", {})}
-    return Item(Record.from_dict(record), item.vector, thumbnail)
+def with_changes(record: Record, changes: Mapping[str, Any]) -> Record:
+    """The record with new values that somebody set by hand."""
+    wanted = Record.from_dict({"id": record.id, "path": record.path, **changes})
+    named = {name: getattr(wanted, name) for name in FACTS if name in changes}
+    return with_facts(record, named | {f".{name}": value for name, value in wanted.attributes.items()}, "hand")
+
+
+def checked_name(person: object) -> str:
+    """The name of a person.
+
+    Raises:
+        ConfigError: it is none: empty, very long, or of characters that cannot be shown.
+    """
+    text = person.strip() if isinstance(person, str) else ""
+    if not text or len(text) > LONGEST_NAME or not text.isprintable():
+        raise ConfigError(
+            f"person is {shown(person)}, wanted a name of 1 to {LONGEST_NAME} characters that can be shown"
+        )
+    return text

@@ -11,13 +11,12 @@ processes nor the interruptions.
 
 from __future__ import annotations
 
-import io
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -26,26 +25,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
-from PIL import Image, ImageFilter
 
 from regard.data.image import decode_image
 from regard.errors import ConfigError, DataError, RegardError, StorageError
 from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
-from regard.gallery.gallery import Gallery, is_url
+from regard.gallery.facts import ZONELESS, Moment, exif_moment
+from regard.gallery.gallery import Gallery, is_there, is_url
 from regard.gallery.inputs import Source
 from regard.gallery.record import FACTS, Item, Record, read_records, record_id
 from regard.gallery.segments import schema, to_table, vectors_of
+from regard.gallery.thumbnails import thumbnail
 from regard.layers.collective import all_gather
 from regard.parsing import parse_json
 from regard.storage import read_regular, write_atomic
+from regard.wording import count
 
-__all__ = ["Ranks", "Report", "embed_sources", "thumbnail"]
+__all__ = ["Ranks", "Report", "embed_sources"]
 
 CHUNK = 256
-
-HEAD = 0.22
-"""Part of an upright person crop, from the top, in which the head lies."""
+KEPT = "kept"
+BLURRED = "heads are blurred in this gallery, so they are in these thumbnails too"
 
 
 @dataclass
@@ -55,22 +55,41 @@ class Report:
     Attributes:
         added: new ones, embedded and stored now.
         replaced: embedded anew, since their files have changed, or since an earlier version kept no digest of them.
-        known: stored before, and unchanged.
+        known: stored before, and their files unchanged.
+        updated: of the known, those of which something else is known now.
         unreadable: path -> why it was left out.
+        remarks: what has to be said of pictures, as a noun in the singular -> how many there are.
+        blurred: what has to be said of heads; empty where nothing has.
     """
 
     added: int = 0
     replaced: int = 0
     known: int = 0
+    updated: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
+    remarks: Counter[str] = field(default_factory=Counter)
+    blurred: str = ""
 
     def __str__(self) -> str:
         parts = [f"{self.added + self.replaced:,} embedded"]
         if self.known or self.replaced:
             parts = [f"{parts[0]} ({self.added:,} new, {self.replaced:,} replaced)", f"{self.known:,} unchanged"]
+        if self.updated:
+            parts.append(f"{self.updated:,} with new facts")
         if self.unreadable:
             parts.append(f"{len(self.unreadable):,} unreadable")
         return ", ".join(parts)
+
+    def sayings(self, zone: str) -> list[str]:
+        """What has to be said besides, in lines; times without a zone were taken in ``zone``."""
+        told = {
+            ZONELESS: f"whose EXIF names no zone: times were taken as {zone} (--time-zone)",
+            KEPT: "replaced that keep facts set before, by hand or by --meta: look whether these still hold",
+        }
+        lines = [f"{count(self.remarks[key], 'picture')} {text}" for key, text in told.items() if self.remarks[key]]
+        others = [count(number, key) for key, number in self.remarks.items() if key not in told]
+        lines += [f"without a time: {', '.join(others)}"] if others else []
+        return [*lines, self.blurred] if self.blurred else lines
 
 
 class Done(NamedTuple):
@@ -78,6 +97,7 @@ class Done(NamedTuple):
 
     items: list[Item]
     unreadable: dict[str, str]
+    remarks: Mapping[str, int]
 
 
 class Ranks:
@@ -135,7 +155,7 @@ def embed_sources(
         embedder: how.
         output: where the first process stores; a gallery is made where there is none.
         chunk: pictures stored at a time.
-        blur_heads: make heads unrecognizable in the thumbnails of a gallery.
+        blur_heads: make heads unrecognizable in all thumbnails of a gallery, from now on.
         thumbnails: keep thumbnails in a gallery.
         progress: called with (pictures done, pictures in all).
         ranks: the processes of the job; None for this one alone.
@@ -153,13 +173,19 @@ def embed_sources(
         known = b"{}"
         if ranks.is_main:
             sink = open_sink(output, embedder)
+            if isinstance(sink, GallerySink) and (blur_heads or sink.gallery.meta.get("blur_heads")):
+                again = sink.gallery.blur_heads()
+                report.blurred = BLURRED if thumbnails and not blur_heads else ""
+                report.blurred = f"heads were blurred in {count(again, 'thumbnail')}" if again else report.blurred
             known = json.dumps(sink.known()).encode()
         stored: dict[str, str | None] = parse_json(ranks.to_all(known)[0])
         fresh = unchanged(sources, stored, ranks)
         todo = [source for source in sources if source.path not in fresh]
         report.known = len(fresh)
+        if sink:
+            report.updated = sink.revise(Words([source for source in sources if source.id in stored], fresh, report))
         chunks = [todo[start : start + chunk] for start in range(0, len(todo), chunk)]
-        small = partial(thumbnail, blur_head=blur_heads) if thumbnails and not to_file else None
+        small = thumbnail if thumbnails and not to_file else None
         for first in range(0, len(chunks), ranks.size):
             mine = chunks[first + ranks.rank] if first + ranks.rank < len(chunks) else []
             for done in map(unpack, ranks.to_all(pack(make_items(mine, embedder, small), embedder.dim))):
@@ -169,6 +195,7 @@ def embed_sources(
                 report.replaced += again
                 report.added += len(done.items) - again
                 report.unreadable |= done.unreadable
+                report.remarks.update(done.remarks)
             if progress:
                 progress(len(fresh) + report.added + report.replaced + len(report.unreadable), len(sources))
         for path in report.unreadable:
@@ -182,19 +209,69 @@ def embed_sources(
     return report
 
 
-def unchanged(sources: Sequence[Source], stored: Mapping[str, str | None], ranks: Ranks) -> set[str]:
-    """Paths of the sources that are stored with the content that they have now; every process looks at some."""
-    mine = [source for source in sources if stored.get(record_id(source.path))][ranks.rank :: ranks.size]
+def unchanged(
+    sources: Sequence[Source], stored: Mapping[str, str | None], ranks: Ranks
+) -> dict[str, tuple[float | None, str]]:
+    """The sources that are stored with the content that they have now; every process looks at some.
 
-    def is_same(source: Source) -> bool:
+    Returns:
+        Path -> when it was taken, by its EXIF, and what has to be said of that.
+    """
+    mine = [source for source in sources if stored.get(source.id)][ranks.rank :: ranks.size]
+
+    def moment_of_same(source: Source) -> Moment | None:
         try:
-            return bytes_digest(source.read()) == stored[record_id(source.path)]
+            content = source.read()
         except RegardError:
-            return False
+            return None
+        return taken(source, content) if bytes_digest(content) == stored[source.id] else None
 
     with ThreadPoolExecutor(max_workers=4) as threads:
-        same = [source.path for source, kept in zip(mine, threads.map(is_same, mine)) if kept]
-    return {path for found in ranks.to_all(json.dumps(same).encode()) for path in parse_json(found)}
+        same = {source.path: found for source, found in zip(mine, threads.map(moment_of_same, mine)) if found}
+    return {path: kept for found in ranks.to_all(json.dumps(same).encode()) for path, kept in parse_json(found).items()}
+
+
+def taken(source: Source, content: bytes) -> Moment:
+    """When a picture was taken by its EXIF, where nothing else says so."""
+    return Moment() if source.is_dated else exif_moment(content, source.zone)
+
+
+class Words:
+    """What sources say of pictures that are stored: a record in, the record as it has to be out.
+
+    Args:
+        sources: that are stored.
+        fresh: path -> when it was taken and what to say of that, of those whose files are unchanged.
+        report: where what is wrong with one is written down.
+    """
+
+    def __init__(self, sources: Sequence[Source], fresh: Mapping[str, tuple[float | None, str]], report: Report):
+        self._sources = {source.id: source for source in sources}
+        self._fresh, self._report = fresh, report
+        report.remarks.update(remark for _, remark in fresh.values() if remark)
+
+    def __call__(self, record: Record) -> Record:
+        """The record with what its source says now; itself where that is nothing new."""
+        source = self._sources.get(record.id)
+        if source is None or source.path not in self._fresh:
+            return record
+        try:
+            return source.record(record, self._fresh[source.path][0])
+        except DataError as error:
+            self._report.unreadable[source.path] = str(error)
+            return record
+
+    def knows(self, id: str) -> bool:
+        """Whether it is of a picture that was stored when the job began."""
+        return id in self._sources
+
+    def anew(self, before: Record, now: Record) -> Record:
+        """The record of a picture that was replaced: what was known of it, and what its source says now."""
+        source = self._sources[now.id]
+        record = source.record(before, None if source.is_dated else now.time)
+        if record.said:
+            self._report.remarks[KEPT] += 1
+        return replace(record, digest=now.digest)
 
 
 def make_items(
@@ -205,10 +282,12 @@ def make_items(
     Pictures are decoded by threads while nothing else goes on.
     """
 
-    def opened(source: Source) -> tuple[Record, np.ndarray] | str:
+    def opened(source: Source) -> tuple[Record, np.ndarray, str] | str:
         try:
             content = source.read()
-            return replace(source.record(), digest=bytes_digest(content)), decode_image(content, source.path)
+            moment = taken(source, content)
+            record = replace(source.record(taken=moment.seconds), digest=bytes_digest(content))
+            return record, decode_image(content, source.path), moment.remark
         except RegardError as error:
             return str(error)
 
@@ -216,28 +295,9 @@ def make_items(
         found = list(zip(sources, threads.map(opened, sources)))
     unreadable = {source.path: reason for source, reason in found if isinstance(reason, str)}
     good = [read for _, read in found if not isinstance(read, str)]
-    vectors = embedder.embed([picture for _, picture in good])
-    items = [Item(record, v, small(picture) if small else b"") for (record, picture), v in zip(good, vectors)]
-    return Done(items, unreadable)
-
-
-def thumbnail(picture: np.ndarray, height: int = 192, *, blur_head: bool = False) -> bytes:
-    """A small JPEG without any metadata.
-
-    Args:
-        picture: (H, W, 3) uint8.
-        height: of the thumbnail at most, in pixels.
-        blur_head: make the upper part of the crop, where the head is, unrecognizable.
-    """
-    image = Image.fromarray(picture)
-    image.thumbnail((2 * height, height), Image.Resampling.LANCZOS)
-    if blur_head:
-        box = (0, 0, image.width, max(1, round(HEAD * image.height)))
-        tiny = image.crop(box).resize((4, 3), Image.Resampling.BOX)
-        image.paste(tiny.resize(box[2:], Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(2)), box[:2])
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
+    vectors = embedder.embed([picture for _, picture, _ in good])
+    items = [Item(record, v, small(picture) if small else b"") for (record, picture, _), v in zip(good, vectors)]
+    return Done(items, unreadable, Counter(remark for *_, remark in good if remark))
 
 
 class GallerySink:
@@ -247,7 +307,7 @@ class GallerySink:
         try:
             self.gallery = Gallery.open(output)
         except DataError:
-            if not is_url(output) and (Path(output) / "gallery.json").exists():
+            if not is_url(output) and is_there(Path(output)):
                 raise  # it is damaged
             self.gallery = Gallery.create(output, embedder.dim, embedder.describe())
         try:
@@ -255,11 +315,30 @@ class GallerySink:
         except ConfigError:
             self.gallery.close()
             raise
-        self.add = self.gallery.add
+        self._words: Words | None = None
 
     def known(self) -> dict[str, str | None]:
         """Ids that are stored -> digest of the picture each is of, None where that is not known."""
         return {record.id: record.digest for record in self.gallery.records()}
+
+    def revise(self, words: Words) -> int:
+        """Change what is known of pictures that are stored; the number of records that changed."""
+        self._words = words
+        return self.gallery.revise(words)
+
+    def add(self, items: Sequence[Item]) -> None:
+        """Store items; those of pictures that are replaced keep what else is known of them."""
+        words = self._words
+        stored = [item.record.id for item in items if words is not None and words.knows(item.record.id)]
+        before = {item.record.id: item.record for item in self.gallery.get(stored)}
+        self.gallery.add(
+            [
+                replace(item, record=words.anew(before[item.record.id], item.record))
+                if words is not None and item.record.id in before
+                else item
+                for item in items
+            ]
+        )
 
     def finish(self, sources: Sequence[Source]) -> None:
         """Nothing is left to do: what was added is there."""
@@ -280,10 +359,17 @@ class FileSink:
         if stamp.exists() and fingerprint_in(stamp) != embedder.describe()["fingerprint"]:
             raise ConfigError(f"{self.parts} was begun with another model; remove it, or write to another file")
         write_atomic(stamp, self.model.encode())
+        self._words: Words | None = None
 
     def known(self) -> dict[str, str | None]:
         """See :meth:`GallerySink.known`."""
         return {row["id"]: parse_json(row["record"]).get("digest") for row in self._stored().to_pylist()}
+
+    def revise(self, words: Words) -> int:
+        """See :meth:`GallerySink.revise`; the file gets them when it is put together."""
+        self._words = words
+        records = read_records(self._stored(["record"])["record"].to_pylist())
+        return sum(words(record) != record for record in records)
 
     def add(self, items: Sequence[Item]) -> None:
         """Store items; durable when it returns."""
@@ -297,6 +383,7 @@ class FileSink:
         ids = [record_id(source.path) for source in sources]
         table = table.take([latest[id] for id in ids if id in latest]) if len(table) else table
         records = read_records(table["record"].to_pylist())
+        records = [self._words(record) if self._words else record for record in records]
         kinds = dict.fromkeys(("path", *FACTS), pa.string()) | {"time": pa.float64()}
         columns = {n: pa.array([getattr(record, n) for record in records], kind) for n, kind in kinds.items()}
         columns["attributes"] = pa.array([json.dumps(dict(record.attributes)) for record in records], pa.string())
@@ -354,7 +441,7 @@ def to_parquet(table: pa.Table) -> bytes:
 def pack(done: Done, dim: int) -> bytes:
     """What was made, as the bytes of an Arrow stream."""
     table = to_table(done.items, dim) if done.items else schema(dim).empty_table()
-    table = table.replace_schema_metadata({"unreadable": json.dumps(done.unreadable), "dim": str(dim)})
+    table = table.replace_schema_metadata({"said": json.dumps([done.unreadable, done.remarks]), "dim": str(dim)})
     buffer = pa.BufferOutputStream()
     with pa.ipc.new_stream(buffer, table.schema) as writer:
         writer.write_table(table)
@@ -365,9 +452,9 @@ def unpack(data: bytes) -> Done:
     """What :func:`pack` packed."""
     table = pa.ipc.open_stream(data).read_all()
     meta = table.schema.metadata
-    unreadable = parse_json(meta[b"unreadable"])
+    unreadable, remarks = parse_json(meta[b"said"])
     if not len(table):
-        return Done([], unreadable)
+        return Done([], unreadable, remarks)
     vectors, thumbnails = vectors_of(table, int(meta[b"dim"])), table["thumbnail"].to_pylist()
     records = read_records(table["record"].to_pylist())
-    return Done([Item(*row) for row in zip(records, vectors, thumbnails)], unreadable)
+    return Done([Item(*row) for row in zip(records, vectors, thumbnails)], unreadable, remarks)

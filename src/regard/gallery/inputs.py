@@ -4,8 +4,10 @@ Sources are listed in one order (folders sorted, archives in theirs), so that ev
 
 A picture's camera, time, track, person and attributes come from, the later the stronger:
 
+* its EXIF, which says when it was taken;
 * its file name, where it is in Market-1501's form (``0002_c1s1_000451_03.jpg``);
 * the JSON of the same name in a tar shard, or the other columns of its row in a Parquet table;
+* its path, by ``--camera-from`` (:class:`regard.gallery.facts.PathReader`);
 * a table given with ``--meta`` (CSV, JSON lines or Parquet) with a column ``path``.
 """
 
@@ -13,21 +15,23 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, tzinfo
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from regard.data.datasets.market1501 import NAMING
 from regard.data.image import MAX_BYTES, read_bytes
-from regard.data.listing import IMAGE_ENDINGS, is_picture, note, noting, walk_images
+from regard.data.listing import IMAGE_ENDINGS, Skipped, is_picture, note, noting, walk_images
 from regard.data.rows import MAX_COLUMNS, read_rows
 from regard.errors import DataError
-from regard.gallery.record import FACTS, Record, record_id
+from regard.gallery.facts import PathReader, heard
+from regard.gallery.record import FACTS, Record, parse_time, record_id
 from regard.parsing import parse_json
 from regard.storage import open_regular, plain_text
 
-__all__ = ["Source", "list_sources", "read_table"]
+__all__ = ["Listing", "Source", "list_inputs", "list_sources", "read_table"]
 
 SHARDS = frozenset({".tar", ".parquet"})
 
@@ -39,61 +43,129 @@ class Source:
     Attributes:
         path: where it comes from, as the gallery will say.
         read: gives its bytes; raises DataError where it cannot.
-        facts: what is known of it.
+        facts: what it says of itself: its name, what lies beside it in a shard, its row.
+        told: what the command was told of it, which is stronger.
+        zone: of times that say none.
     """
 
     path: str
     read: Callable[[], bytes] = field(compare=False)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    told: Mapping[str, Any] = field(default_factory=dict)
+    zone: tzinfo = UTC
 
-    def record(self) -> Record:
+    @property
+    def id(self) -> str:
+        """Id of its record."""
+        return record_id(self.path)
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether something else than its EXIF says when it was taken."""
+        return any(facts.get("time") not in (None, "") for facts in (self.facts, self.told))
+
+    def record(self, stored: Record | None = None, taken: float | None = None) -> Record:
         """The record of the picture.
+
+        Args:
+            stored: the one that there is, which may know more (:func:`regard.gallery.facts.heard`).
+            taken: when, by its EXIF.
 
         Raises:
             DataError: what is known of it is not in order.
         """
-        facts = {key: value for key, value in self.facts.items() if value is not None and value != ""}
-        known = {key: facts.pop(key) for key in FACTS if key in facts}
-        attributes = {tidy(key): value for key, value in facts.items()}
-        return Record.from_dict({"id": record_id(self.path), "path": self.path, **known, "attributes": attributes})
+        record = stored or Record(self.id, self.path)
+        for who, facts in (("own", self.facts), ("told", self.told)):
+            said = {key: value for key, value in facts.items() if value is not None and value != ""}
+            known = {key: said.pop(key) for key in FACTS if key in said}
+            attributes = {tidy(key): value for key, value in said.items()}
+            try:
+                known["time"] = parse_time(known.get("time", taken if who == "own" else None), self.zone)
+                says = Record.from_dict({"id": record.id, "path": self.path, **known, "attributes": attributes})
+            except DataError as error:
+                raise DataError(f"{self.path}: {error}") from None
+            record = heard(record, says, who)
+        return record
 
 
-def list_sources(inputs: Iterable[Path | str], meta: Mapping[str, Mapping[str, Any]] | None = None) -> list[Source]:
+class Listing(NamedTuple):
+    """The pictures of the inputs.
+
+    Attributes:
+        sources: each once, in order.
+        inputs: what was given.
+        shards: those that were listed whole, as records call them.
+        skipped: what was left out.
+    """
+
+    sources: list[Source]
+    inputs: list[Path]
+    shards: set[str]
+    skipped: Skipped
+
+
+def list_sources(
+    inputs: Iterable[Path | str],
+    meta: Mapping[str, Mapping[str, Any]] | None = None,
+    paths: PathReader | None = None,
+    zone: tzinfo = UTC,
+) -> list[Source]:
+    """Every picture of the inputs, each once; see :func:`list_inputs`."""
+    return list_inputs(inputs, meta, paths, zone).sources
+
+
+def list_inputs(
+    inputs: Iterable[Path | str],
+    meta: Mapping[str, Mapping[str, Any]] | None = None,
+    paths: PathReader | None = None,
+    zone: tzinfo = UTC,
+) -> Listing:
     """Every picture of the inputs, each once; what is left out is noted (:func:`regard.data.listing.noting`).
 
     Args:
         inputs: files, folders (searched whole), ``.tar`` shards, ``.parquet`` tables.
         meta: what is known besides, by path or by the end of it; see :func:`read_table`.
+        paths: what their paths say.
+        zone: of times that say none.
 
     Raises:
-        DataError: an input is missing or cannot be listed, there is no picture in any of them, or no row of ``meta``
-            speaks of one.
+        DataError: an input is missing or cannot be listed, one of them holds things but no picture, there is no
+            picture in any, or neither a row of ``meta`` nor a path speaks of one.
     """
     found: dict[str, Source] = {}
-    inputs = list(inputs)
+    given, shards = [Path(each) for each in inputs], set()
     with noting() as skipped:
-        for given in inputs:
-            path = Path(given)
+        for path in given:
             if not path.exists():
                 raise DataError(f"there is no {path}; give pictures, folders, .tar shards or .parquet tables")
-            for source in of_path(path):
+            with noting() as here:
+                listed = list(of_path(path, shards))
+            if not listed and here:
+                raise DataError(f"there are no pictures in {path}, only {here}; name others")
+            if not listed:
+                note("input without pictures", path)
+            for source in listed:
                 found.setdefault(source.path, source)
+            here.repeat()
     skipped.repeat()
     if not found:
-        besides = f", only {skipped}" if skipped else ""
-        raise DataError(f"there are no pictures in {', '.join(map(str, inputs))[:200]}{besides}; name others")
-    return with_table(list(found.values()), meta) if meta is not None else list(found.values())
+        raise DataError(f"there are no pictures in {', '.join(map(str, given))[:200]}; name others")
+    sources = with_paths(list(found.values()), paths) if paths is not None else list(found.values())
+    sources = with_table(sources, meta) if meta is not None else sources
+    return Listing([replace(source, zone=zone) for source in sources], given, shards, skipped)
 
 
-def of_path(path: Path) -> Iterator[Source]:
+def of_path(path: Path, shards: set[str]) -> Iterator[Source]:
     """The pictures of a path; a file that is given by name is taken for one, whatever it is called."""
     for file in walk_images(path, SHARDS) if path.is_dir() else [path]:
         if file.suffix.lower() in SHARDS and not file.is_file():
             raise DataError(f"cannot open '{file}' (no regular file), expected a shard; name a file")
         match file.suffix.lower():
             case ".tar":
+                shards.add(where(file))
                 yield from of_tar(file)
             case ".parquet":
+                shards.add(where(file))
                 yield from of_parquet(file)
             case _:
                 yield Source(where(file), partial(read_bytes, file), of_name(file.name))
@@ -192,6 +264,20 @@ def read_table(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def with_paths(sources: list[Source], paths: PathReader) -> list[Source]:
+    """The sources with what their paths say of them.
+
+    Raises:
+        DataError: none says anything.
+    """
+    told = [replace(source, told=paths(source.path)) for source in sources]
+    if not paths.fits:
+        raise DataError(
+            f"--camera-from {paths.rule!r} fits none of {len(sources):,} paths, such as {sources[0].path!r}; correct it"
+        )
+    return told
+
+
 def with_table(sources: list[Source], meta: Mapping[str, Mapping[str, Any]]) -> list[Source]:
     """The sources with what a table knows of them, looked up by the path or by the end of it.
 
@@ -208,7 +294,7 @@ def with_table(sources: list[Source], meta: Mapping[str, Mapping[str, Any]]) -> 
         row = next((name for name in (source.path, *tails) if name in meta), None)
         if row is not None:
             used[row] = used.get(row, 0) + 1
-        told.append(Source(source.path, source.read, {**source.facts, **meta.get(row or "", {})}))
+        told.append(replace(source, told={**source.told, **meta.get(row or "", {})}))
     if not used:
         raise DataError(
             f"none of the {len(meta):,} rows given with --meta speaks of any of the {len(sources):,} pictures: "
@@ -263,7 +349,8 @@ def read_cell(path: Path, group: int, row: int) -> bytes:
     import pyarrow as pa
 
     try:
-        value = image_column(path, group)[row].as_py()
+        status = path.stat()
+        value = image_column(path, group, (status.st_ino, status.st_size, status.st_mtime_ns))[row].as_py()
     except (pa.ArrowException, OSError, LookupError):
         raise DataError(f"{path} has no such row any more; it changed while it was read") from None
     value = value.get("bytes") if isinstance(value, dict) else value
@@ -273,8 +360,8 @@ def read_cell(path: Path, group: int, row: int) -> bytes:
 
 
 @lru_cache(maxsize=2)
-def image_column(path: Path, group: int) -> Any:
-    """The column of pictures of one row group, kept while its rows are read one after the other."""
+def image_column(path: Path, group: int, state: tuple[int, ...]) -> Any:
+    """The column of pictures of one row group, kept while its rows are read one after the other, and the file stays."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as table:

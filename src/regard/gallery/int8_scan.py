@@ -15,14 +15,17 @@ quarter of the bytes; no more than a block of rows is ever held.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
-__all__ = ["Coded", "encode", "nearest"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Coded", "encode", "nearest", "reading"]
 
 LEVELS = 127
 BLOCK = 16_384
@@ -48,6 +51,15 @@ TINY = 1e-37
 
 EXACT_FLOATS = 1024
 """Products of this many pairs of codes have sums below 2**24, which float32 holds exactly."""
+
+CACHED = 1024
+"""Rows that are made floats at a time, so that they are still in the processor's cache when they are multiplied."""
+
+MANY = 50_000_000
+"""Codes of a search from which on the processor's 8-bit arithmetic, which torch brings, is worth a thought."""
+
+PAYS = 8_000_000_000
+"""Codes that float32 takes longer for, by as much as torch takes to be imported."""
 
 
 class Coded(NamedTuple):
@@ -111,6 +123,7 @@ def first_pass(
     if total <= max(FEW, k):
         rows = np.arange(total) if accepted is None else np.flatnonzero(accepted)
         return [(rows, np.full(total, np.inf, np.float32))] * len(queries)
+    reading(total * queries.shape[1])
     codes, bounds = encode(queries)
     lengths = np.nextafter(np.linalg.norm(queries.astype(np.float64), axis=1).astype(np.float32), np.float32(np.inf))
     for rows, within in pieces(len(coded.codes), accepted, total):
@@ -202,10 +215,25 @@ def limits(
     return middle - slack, middle + slack
 
 
+_read = 0
+
+
+def reading(codes: int) -> None:
+    """Note that a search is about to read so many codes, and import torch once all of them would have paid for it.
+
+    A process that searches once, or in a small gallery, never does: seconds and a quarter of a gigabyte are saved.
+    """
+    global _read
+    if codes >= MANY and "torch" not in sys.modules:
+        _read += codes
+        if _read > PAYS:
+            import torch  # noqa: F401
+
+
 def multiply(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(Q, R) float32 products of (Q, D) and (R, D) codes, from exact integers."""
-    by = by_integers if rows.shape[1] > 1 and integers_are_right() else by_floats
-    return by(queries, rows).astype(np.float32)
+    fast = "torch" in sys.modules and rows.shape[1] > 1 and integers_are_right()
+    return (by_integers if fast else by_floats)(queries, rows).astype(np.float32, copy=False)
 
 
 def by_integers(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -214,21 +242,28 @@ def by_integers(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     torch 2.14 answers with garbage where an axis of length 1 has an unusual stride, hence :func:`plain`, and no
     descriptors of length 1.
     """
+    import torch
+
     product = torch._int_mm(plain(queries), plain(rows).T)  # pyright: ignore[reportPrivateImportUsage]
     return product.numpy()
 
 
-def plain(codes: np.ndarray) -> torch.Tensor:
+def plain(codes: np.ndarray) -> Tensor:
     """(R, D) codes as a tensor with the strides (D, 1) in any case."""
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(codes)).as_strided(codes.shape, (codes.shape[1], 1))
 
 
 def by_floats(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The products in float32, in pieces whose sums it holds exactly."""
-    total = np.zeros((len(queries), len(rows)), np.int64)
-    for start in range(0, queries.shape[1], EXACT_FLOATS):
-        part = slice(start, start + EXACT_FLOATS)
-        total += (queries[:, part].astype(np.float32) @ rows[:, part].astype(np.float32).T).astype(np.int64)
+    dim, total = queries.shape[1], np.zeros((len(queries), len(rows)), np.int64)
+    parts = [slice(start, start + EXACT_FLOATS) for start in range(0, dim, EXACT_FLOATS)]
+    asked = [queries[:, part].astype(np.float32) for part in parts]
+    for start in range(0, len(rows), CACHED):
+        some = slice(start, start + CACHED)
+        for part, factor in zip(parts, asked):
+            total[:, some] += (factor @ rows[some, part].astype(np.float32).T).astype(np.int64)
     return total
 
 

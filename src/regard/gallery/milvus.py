@@ -35,6 +35,9 @@ KNOWN = ("path", *FACTS, "attributes")
 DIGEST = "$digest"
 """Name among a row's attributes, which no attribute can have, of the digest of its picture."""
 
+SAID = "$said"
+"""The same, of what was said of it before."""
+
 MOST = 16_384
 """Rows a Milvus answer may have."""
 
@@ -238,6 +241,7 @@ def to_row(item: Item) -> dict[str, Any]:
         if len(value.encode()) > TEXTS[name]:
             raise DataError(f"the {name} of {record.path[:200]} has more than {TEXTS[name]:,} bytes; make it smaller")
     attributes = {**record.attributes, **({DIGEST: record.digest} if record.digest else {})}
+    attributes |= {SAID: json.dumps(record.to_dict()["said"])} if record.said else {}
     row |= {"id": record.id, "vector": item.vector.tolist(), "attributes": attributes}
     return row | {"time": NO_TIME if record.time is None else record.time}
 
@@ -250,7 +254,8 @@ def to_record(row: dict[str, Any]) -> Record:
     attributes = parse_json(attributes) if isinstance(attributes, str | bytes) else attributes
     attributes = dict(attributes or {})
     known["digest"] = attributes.pop(DIGEST, None)
-    return Record.from_dict({"id": row["id"], **known, "time": time, "attributes": attributes})
+    said = parse_json(attributes.pop(SAID, "{}"))
+    return Record.from_dict({"id": row["id"], **known, "time": time, "attributes": attributes, "said": said})
 
 
 def to_expression(filter: Filter) -> str:

@@ -186,17 +186,22 @@ def rows_to_see(short: Short, coded: Coded, accepted: np.ndarray, asked: np.ndar
     return int(np.quantile(needed, WANTED, method="higher")) if len(needed) else 1
 
 
-def save_short(short: Short, folder: Path) -> None:
-    """Write short codes to files of a folder."""
-    np.save(folder / "short_codes.npy", short.codes)
-    np.savez(folder / "short.npz", **{name: value for name, value in short._asdict().items() if name != "codes"})
+def save_short(short: Short, folder: Path, number: int) -> list[Path]:
+    """Write short codes to files of a folder, under a number; the files."""
+    paths = [folder / f"short{number}_{part}" for part in ("codes", "rest", "axes.npz")]
+    short.codes.tofile(paths[0])
+    short.rest.astype("<f4").tofile(paths[1])
+    plain = {name: value for name, value in short._asdict().items() if name not in ("codes", "rest")}
+    with paths[2].open("wb") as file:
+        np.savez(file, **plain)
+    return paths
 
 
-def load_short(folder: Path) -> Short | None:
-    """What :func:`save_short` wrote, the codes memory-mapped; None where there is nothing."""
-    if not (folder / "short.npz").exists():
-        return None
-    codes = np.asarray(np.load(folder / "short_codes.npy", mmap_mode="c"))
-    with np.load(folder / "short.npz") as file:
+def load_short(folder: Path, number: int) -> Short:
+    """What :func:`save_short` wrote, the codes and what is left of the rows memory-mapped."""
+    with np.load(folder / f"short{number}_axes.npz") as file:
         plain = {name: file[name].item() for name in ("step", "loss", "reach", "look", "prunes")}
-        return Short(codes, file["rest"], file["axes"], **plain)
+        axes = file["axes"]
+    codes = np.asarray(np.memmap(folder / f"short{number}_codes", "i1", mode="c")).reshape(-1, len(axes))
+    rest = np.asarray(np.memmap(folder / f"short{number}_rest", "<f4", mode="c"))
+    return Short(codes, rest, axes, **plain)

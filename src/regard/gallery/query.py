@@ -16,7 +16,6 @@ import numpy as np
 
 from regard.errors import DataError
 from regard.gallery.record import Filter, Item, Record, Scored
-from regard.metrics import KReciprocal, rerank_blocks
 
 __all__ = ["MOST", "Engine", "candidates", "combine", "count_people", "grouped", "reranked", "unit_rows"]
 
@@ -133,6 +132,8 @@ def candidates(
 
 def reranked(engine: Engine, vector: np.ndarray, hits: Sequence[Scored]) -> list[Scored]:
     """The hits in the order of their k-reciprocal distance to the query."""
+    from regard.metrics import KReciprocal, rerank_blocks  # brings torch, which no other search needs
+
     vectors = np.stack([item.vector for item in engine.get([hit.record.id for hit in hits])])
     ((_, distances),) = rerank_blocks(vector[None], vectors, KReciprocal(k1=min(20, len(hits) - 1)))
     return [hits[index] for index in np.argsort(distances[0].numpy(), kind="stable")]

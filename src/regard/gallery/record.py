@@ -13,7 +13,8 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from math import isfinite
 from typing import Any, Self
 
 import numpy as np
@@ -40,6 +41,10 @@ __all__ = [
 NAME = re.compile(r"\w[\w-]{0,63}")
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
+TOGETHER = 20
+"""Records of one JSON text: so few that how deep it is nested need not be looked at."""
+
+TEXTS = ("id", "path", "camera", "track", "person", "digest")
 FACTS = ("camera", "time", "track", "person")
 """What is known of a picture by a name of its own; anything else is an attribute."""
 
@@ -58,6 +63,7 @@ class Record:
         attributes: anything else, as text.
         digest: of the content of the picture's file when it was embedded (:func:`regard.fingerprint.bytes_digest`);
             None where that is not known.
+        said: ``own``, ``told`` -> what these said last of facts that are others by now (:mod:`regard.gallery.facts`).
     """
 
     id: str
@@ -68,10 +74,12 @@ class Record:
     person: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     digest: str | None = None
+    said: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON; the digest is left out where it is not known."""
+        """Ready for JSON; the digest is left out where it is not known, and what was said where it still holds."""
         known = {} if self.digest is None else {"digest": self.digest}
+        known |= {"said": {who: dict(words) for who, words in self.said.items()}} if self.said else {}
         known |= {name: getattr(self, name) for name in ("id", "path", *FACTS)}
         return known | {"attributes": dict(self.attributes)}
 
@@ -82,6 +90,12 @@ class Record:
         Raises:
             DataError: id or path is missing, the time is none, or an attribute has no plain name.
         """
+        texts, time = [values.get(key) for key in TEXTS], values.get("time")
+        attributes = values.get("attributes")
+        described = {*map(type, texts)} <= {str, type(None)} and texts[0] and texts[1] and "" not in texts
+        if described and not attributes and (time is None or (type(time) is float and isfinite(time))):
+            id, path, camera, track, person, digest = texts  # as to_dict describes them
+            return cls(id, path, camera, time, track, person, {}, digest)
         missing = [key for key in ("id", "path") if not values.get(key)]
         if missing:
             raise DataError(f"a record has no {' and no '.join(missing)}; every picture needs both")
@@ -89,8 +103,15 @@ class Record:
         names = {key: None if _is_missing(value) else str(value) for key, value in names.items()}
         attributes = {str(key): str(value) for key, value in (values.get("attributes") or {}).items()}
         _check_names(attributes)
+        said = values.get("said")
+        said = said if isinstance(said, Mapping) else {}
         return cls(
-            str(values["id"]), str(values["path"]), time=parse_time(values.get("time")), attributes=attributes, **names
+            str(values["id"]),
+            str(values["path"]),
+            time=parse_time(values.get("time")),
+            attributes=attributes,
+            said={who: dict(said[who]) for who in ("own", "told") if isinstance(said.get(who), Mapping)},
+            **names,
         )
 
 
@@ -132,6 +153,7 @@ class Match:
         score: cosine similarity, -1 to 1.
         probability: that it shows the same person, where the model is calibrated.
         track: the other records of its tracklet that were found, where matches are grouped.
+        same_picture: whether its file is one that was searched for, byte by byte.
     """
 
     rank: int
@@ -139,6 +161,7 @@ class Match:
     score: float
     probability: float | None = None
     track: tuple[Record, ...] = ()
+    same_picture: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -146,6 +169,7 @@ class Match:
             "rank": self.rank,
             "score": round(self.score, 6),
             "probability": None if self.probability is None else round(self.probability, 6),
+            "same_picture": self.same_picture,
             "record": self.record.to_dict(),
             "track": [record.to_dict() for record in self.track],
         }
@@ -169,6 +193,16 @@ class Answer:
     seconds: float
     prior: float | None = None
 
+    @property
+    def prior_note(self) -> str | None:
+        """What the prior means, in a line; None where there is none."""
+        if self.prior is None:
+            return None
+        chance = f"1 in {1 / self.prior:,.0f}" if self.prior <= 0.1 else f"{100 * self.prior:.3g} %"
+        return (
+            f"probabilities start from {chance}: that a picture shows the person searched for, before one looks at it"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {
@@ -177,6 +211,7 @@ class Answer:
             "exact": self.exact,
             "seconds": round(self.seconds, 4),
             "prior": self.prior,
+            "prior_note": self.prior_note,
         }
 
 
@@ -257,7 +292,9 @@ def _check_names(attributes: Iterable[str]) -> None:
 
 def read_records(texts: Iterable[str]) -> list[Record]:
     """The records that :meth:`Record.to_dict` described, each in a JSON text."""
-    return list(map(Record.from_dict, parse_json(f"[{','.join(texts)}]")))
+    texts = list(texts)
+    parts = (texts[start : start + TOGETHER] for start in range(0, len(texts), TOGETHER))
+    return [Record.from_dict(values) for part in parts for values in parse_json(f"[{','.join(part)}]")]
 
 
 def is_id(id: str) -> bool:
@@ -270,8 +307,8 @@ def record_id(source: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, plain_text(f"regard:{source}")))
 
 
-def parse_time(value: Any) -> float | None:
-    """Seconds since 1970 UTC from a number, an ISO 8601 text or a datetime; without a zone it counts as UTC.
+def parse_time(value: Any, zone: tzinfo = UTC) -> float | None:
+    """Seconds since 1970 UTC from a number, an ISO 8601 text or a datetime; one without a zone is taken in ``zone``.
 
     Raises:
         DataError: it is none of them.
@@ -290,7 +327,7 @@ def parse_time(value: Any) -> float | None:
         raise DataError(f"got the time {value!r}, wanted a finite number of seconds or 2026-05-01T08:30:00") from None
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
     except (ValueError, OverflowError):
         raise DataError(f"got the time {value!r}, wanted seconds since 1970 or 2026-05-01T08:30:00") from None
 

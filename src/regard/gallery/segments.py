@@ -1,19 +1,20 @@
-"""The truth of an embedded gallery: a folder of small files, each written whole or not at all.
+"""Items as rows of Arrow tables, and the galleries of earlier versions, whose truth were files of such tables.
 
-Shapes: N rows of a part, D descriptor length.
+Shapes: N rows, D descriptor length.
 
-Every addition is one Arrow file, ``00000012-9f86d081884c7d65.arrow``: its number and the digest of its bytes. A later
-part replaces rows of an earlier one that have the same id. The index of the gallery holds nothing that is not here, so
-a lost or damaged index is built again from the parts. To delete is to write the parts anew without those rows.
+Before 0.3 every addition to a gallery in a folder was one Arrow file, ``parts/00000012-9f86d081884c7d65.arrow``: its
+number and the digest of its bytes. A later part replaced rows of an earlier one that had the same id, and
+``parts/deleting.json`` promised rows that were to go. :func:`convert` reads such a gallery once.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Sequence
-from functools import lru_cache
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,142 +22,142 @@ import numpy as np
 import pyarrow as pa
 
 from regard.errors import DataError, StorageError
-from regard.gallery.record import Item
+from regard.gallery.record import Item, read_records
+from regard.gallery.store import EARLIER, STORE, Store
 from regard.parsing import parse_json
-from regard.storage import read_regular, write_atomic
+from regard.storage import open_regular, read_regular
 
-__all__ = ["Parts"]
+__all__ = ["convert", "schema", "to_table", "vectors_of"]
 
 DELETING = "deleting.json"
-DIGEST = 16
+OLD = ("parts", "index", "index.json", "lock", EARLIER)
 
 
-class Parts:
-    """Rows of items in numbered files.
+def convert(folder: Path, progress: Callable[[int, int], None]) -> None:
+    """Make the store of a gallery of an earlier version, and remove that one's files once it is whole.
 
     Args:
-        folder: where they lie; made when it is missing.
-        dim: D.
+        folder: the gallery's.
+        progress: called with (parts done, parts in all).
+
+    Raises:
+        DataError: a part is damaged.
+        StorageError: an earlier version has it open, or the disk refuses; everything is as it was.
     """
-
-    def __init__(self, folder: Path, dim: int):
-        self.folder = folder
-        self.dim = dim
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink()
-        self._open = lru_cache(maxsize=64)(self._map)
-        self._paths = self._listed()
-
-    @property
-    def numbers(self) -> list[int]:
-        """Numbers of the parts, ascending."""
-        return sorted(self._paths)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the files, which hold the digests of their bytes."""
-        return [self._paths[number].name for number in self.numbers]
-
-    def append(self, items: Sequence[Item]) -> tuple[int, pa.Table]:
-        """Write one part; durable when this returns.
-
-        Returns:
-            Its number, and its rows.
-
-        Raises:
-            StorageError: the disk refused; nothing has changed.
-        """
-        number, table = max(self._paths, default=0) + 1, to_table(items, self.dim)
-        self._write(number, table)
-        return number, table
-
-    def withdraw(self, number: int) -> None:
-        """Take back a part that was just appended."""
-        self._paths.pop(number).unlink()
-
-    def read(self, number: int, *, check: bool = False) -> pa.Table:
-        """A part as a table, mapped and not copied.
-
-        Raises:
-            DataError: it is damaged (with ``check``, by the digest of all its bytes).
-        """
-        path = self._path(number)
-        if check and digest(path.read_bytes()) != path.stem[9:]:
-            raise DataError(f"{path} is damaged: its bytes are not those written; restore it from a backup")
-        return self._open(path)
-
-    def thumbnail(self, number: int, row: int) -> bytes:
-        """The JPEG in a row."""
-        return self.read(number)["thumbnail"][row].as_py()
-
-    def mark_deleting(self, ids: Sequence[str]) -> None:
-        """Promise a deletion, so that a crash in the middle of it is finished by :meth:`finish_deleting`."""
-        write_atomic(self.folder / DELETING, json.dumps(sorted(ids)).encode())
-
-    def finish_deleting(self) -> bool:
-        """Write every part without the rows promised to go, and without rows that later ones replaced.
-
-        Returns:
-            Whether there was anything to finish.
-        """
-        promise = self.folder / DELETING
-        if not promise.exists():
-            return False
-        newer = set(parse_json(read_regular(promise)))
-        for path in self._newest_first():
-            table = self._open(path)
-            ids = table["id"].to_pylist()
-            kept = table.filter(pa.array([id not in newer for id in ids], pa.bool_()))
-            newer |= set(ids)
-            if len(kept) == len(table):
-                continue
-            if len(kept):
-                self._write(int(path.name[:8]), kept)
-            path.unlink()
-        self._open.cache_clear()
-        self._paths = self._listed()
-        promise.unlink()
-        return True
-
-    def _newest_first(self) -> list[Path]:
-        """List the file of each part, the newest part first.
-
-        A crash between the two steps of writing a part again leaves both its files. The one with fewer rows is the new
-        one, and whole; the other goes.
-        """
-        chosen: dict[int, Path] = {}
-        for path in sorted(self.folder.glob("*.arrow")):
-            number = int(path.name[:8])
-            if number in chosen:
-                new, old = sorted((chosen[number], path), key=lambda each: len(self._open(each)))
-                old.unlink()
-                path = new
-            chosen[number] = path
-        return [chosen[number] for number in sorted(chosen, reverse=True)]
-
-    def _write(self, number: int, table: pa.Table) -> None:
-        buffer = io.BytesIO()
-        with pa.ipc.new_file(buffer, table.schema) as writer:
-            writer.write_table(table.combine_chunks())
-        data = buffer.getvalue()
-        path = self.folder / f"{number:08d}-{digest(data)}.arrow"
-        write_atomic(path, data)
-        self._paths[number] = path
-
-    def _listed(self) -> dict[int, Path]:
-        return {int(path.name[:8]): path for path in sorted(self.folder.glob("*.arrow"))}
-
-    def _path(self, number: int) -> Path:
-        if number not in self._paths:
-            raise StorageError(f"part {number} is missing from {self.folder}; restore it from a backup")
-        return self._paths[number]
-
-    def _map(self, path: Path) -> pa.Table:
+    with held(folder):
+        if (folder / STORE).exists():
+            return
+        meta, paths, going = read_about(folder), parts(folder), set(promised(folder))
+        new = folder / f".{STORE}.new"
+        for left in folder.glob(f"{new.name}*"):
+            left.unlink()
+        store = Store(new, meta["dim"])
         try:
-            return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path} is damaged ({error}); restore it from a backup") from error
+            where: dict[str, int] = {}
+            for done, path in enumerate(paths):
+                progress(done, len(paths))
+                items = [item for item in items_of(path, meta["dim"]) if item.record.id not in going]
+                latest = {item.record.id: item for item in items}
+                with store.writing() as db:
+                    again = [where[id] for id in latest if id in where]
+                    if again:
+                        store.erase(db, again)
+                    where |= zip(latest, store.insert(db, list(latest.values())))
+            with store.writing() as db:
+                store.write(db, "gallery", meta)
+                db.execute("DELETE FROM erased")
+            store.wipe()
+        finally:
+            store.close()
+        progress(len(paths), len(paths))
+        folder.chmod(0o700)
+        new.rename(folder / STORE)
+        for name in OLD:
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What an earlier gallery says about itself.
+
+    Raises:
+        DataError: it does not say how long its descriptors are.
+    """
+    path = folder / EARLIER
+    try:
+        meta = parse_json(read_regular(path))
+        if isinstance(meta.get("dim"), int):
+            return meta
+        raise ValueError("it does not say how long descriptors are")
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); restore it from a backup") from error
+
+
+def promised(folder: Path) -> Sequence[str]:
+    """Ids of an earlier gallery that were to go when it ended."""
+    path = folder / "parts" / DELETING
+    return parse_json(read_regular(path)) if path.exists() else ()
+
+
+def parts(folder: Path) -> list[Path]:
+    """The files of an earlier gallery in order; of two of one number, which a crash has left, the shorter is newer."""
+    chosen: dict[int, Path] = {}
+    for path in sorted((folder / "parts").glob("[0-9]*.arrow"), key=lambda path: -path.stat().st_size):
+        chosen[int(path.name[:8])] = path
+    return [chosen[number] for number in sorted(chosen)]
+
+
+def items_of(path: Path, dim: int) -> list[Item]:
+    """The items in a part of an earlier gallery.
+
+    Raises:
+        DataError: its bytes are not those written.
+    """
+    data = read_regular(path)
+    if hashlib.sha256(data).hexdigest()[:16] != path.stem[9:]:
+        raise DataError(f"{path} is damaged: its bytes are not those written; restore it from a backup")
+    try:
+        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+    except pa.ArrowException as error:
+        raise DataError(f"{path} is damaged ({error}); restore it from a backup") from error
+    records = read_records(table["record"].to_pylist()) if len(table) else []
+    return [Item(*row) for row in zip(records, vectors_of(table, dim), table["thumbnail"].to_pylist())]
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold ``folder/lock``, as earlier versions do for as long as they have a gallery open.
+
+    Raises:
+        StorageError: one does.
+    """
+    path = folder / "lock"
+    try:
+        file = open_regular(path, "a+b", private=True, buffering=0)
+    except OSError as error:
+        raise StorageError(f"cannot open {folder} ({error.strerror}); check the path and its permissions") from None
+    with file:
+        try:
+            file.seek(0)
+            lock(file.fileno())
+        except OSError:
+            holder = os.pread(file.fileno(), 32, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
+            raise StorageError(
+                f"{folder} is in use by process {holder or 'unknown'} of an earlier regard; end it first"
+            ) from None
+        yield
+
+
+def lock(descriptor: int) -> None:
+    """Take a file, or raise OSError where another process has it."""
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def schema(dim: int) -> pa.Schema:
@@ -188,8 +189,3 @@ def vectors_of(table: pa.Table, dim: int) -> np.ndarray:
     column = table["vector"].combine_chunks()
     flat = column.flatten() if isinstance(column, pa.FixedSizeListArray) else column.chunk(0).flatten()
     return flat.to_numpy(zero_copy_only=False).reshape(-1, dim)
-
-
-def digest(data: bytes) -> str:
-    """Digest by which a part's bytes are known."""
-    return hashlib.sha256(data).hexdigest()[:DIGEST]

@@ -30,9 +30,10 @@ from regard.service.limits import BusyError
 from regard.service.metrics import Metrics
 from regard.service.proxies import Proxies
 from regard.service.state import GoneError, Query, Searcher, ServiceState, explanation
-from regard.service.tokens import ANYBODY, Actor, TokenFile
+from regard.service.tokens import ANYBODY, TokenFile
 from regard.service.training_runs import list_runs, read_run
 from regard.service.upload import read_form
+from regard.service.uses import actor_of
 from regard.version import __version__
 
 __all__ = ["create_app"]
@@ -250,13 +251,13 @@ def add_queries(app: FastAPI, state: ServiceState) -> None:
 
     @app.post("/api/search", summary=summary, **needs("search"))
     async def search(body: Search, request: Request) -> dict[str, Any]:
-        return await state.searching.run(request.state.client, find, state, body, request.state.actor)
+        return await state.searching.run(request.state.client, find, state, body, request)
 
     summary = "Where the network looks, and what the similarity hangs on"
 
     @app.post("/api/why", summary=summary, **needs("search"))
     async def why(body: Why, request: Request) -> dict[str, Any]:
-        return await state.explaining.run(request.state.client, explain, state, body, request.state.actor)
+        return await state.explaining.run(request.state.client, explain, state, body, request)
 
 
 def add_pictures(app: FastAPI, state: ServiceState) -> None:
@@ -282,15 +283,20 @@ def add_marks(app: FastAPI, state: ServiceState) -> None:
     """Right, wrong, and the evaluation set that comes of it."""
 
     @app.post("/api/marks", summary="Say that a match is right or wrong", **needs("mark"))
-    def mark(body: Mark) -> dict[str, int]:
+    def mark(body: Mark, request: Request) -> dict[str, Any]:
         query, searcher = state.query(body.query), state.searcher(body.gallery)
         picture = query.picture(body.photo)
         items = searcher.gallery.get([body.match])
         if not items:
             raise GoneError("that picture is not in the gallery any more; search again")
         pair = Pair(query.names[body.photo], body.match, searcher.name, items[0].record.camera)
-        state.feedback.set(pair, right=body.right, photo=jpeg(picture))
-        return mark_counts(state)
+        actor = actor_of(request.scope)
+        by = actor.who if actor.is_named else ""
+        marked = state.feedback.set(pair, right=body.right, photo=jpeg(picture), by=by)
+        stands = marked.state if marked else None
+        use = state.uses.of(searcher.gallery, actor)
+        use.note("mark", query=[pair.query], match=pair.match, right=body.right, state=stands)
+        return mark_counts(state) | ({"state": stands} if state.feedback.two_people else {})
 
     @app.get("/api/marks", summary="How many marks there are", **needs("search"))
     def count() -> dict[str, int]:
@@ -299,7 +305,8 @@ def add_marks(app: FastAPI, state: ServiceState) -> None:
     summary = "Forget all marks and the photographs kept with them"
 
     @app.delete("/api/marks", summary=summary, **needs("administer"))
-    def clear() -> dict[str, int]:
+    def clear(request: Request) -> dict[str, int]:
+        note_everywhere(state, request, "forget marks", **mark_counts(state))
         state.feedback.clear()
         return mark_counts(state)
 
@@ -307,8 +314,7 @@ def add_marks(app: FastAPI, state: ServiceState) -> None:
 
     @app.get("/api/marks/export", summary=summary, **file_of("application/zip", "mark"))
     async def export(request: Request) -> Response:
-        shown = lambda name, id: state.searcher(name).gallery.thumbnail(id)  # noqa: E731
-        data = await state.explaining.run(request.state.client, state.feedback.export, shown)
+        data = await state.explaining.run(request.state.client, export_marks, state, request)
         disposition = {"content-disposition": 'attachment; filename="marks.zip"'}
         return Response(data, media_type="application/zip", headers=disposition)
 
@@ -325,34 +331,42 @@ def add_runs(app: FastAPI, state: ServiceState) -> None:
         return read_run(state.runs, name)
 
 
-def find(state: ServiceState, body: Search, actor: Actor) -> dict[str, Any]:
+def find(state: ServiceState, body: Search, request: Request) -> dict[str, Any]:
     """Note a search in the log, and answer it."""
     query, searcher = state.query(body.query), state.searcher(body.gallery)
-    filter = body.filter(query)
-    if searcher.gallery.audit:
-        searcher.gallery.audit.append(who=actor.address, query=list(query.names), filter=filter.to_dict(), k=body.k)
     answer = searcher.gallery.search(
         query.vectors[searcher.name],
         body.k,
-        filter,
+        body.filter(query),
         exact=body.exact,
         rerank=body.rerank,
         group=body.group,
         calibration=searcher.embedder.calibration,
         prior=state.prior if body.prior is None else body.prior,
+        use=state.uses.of(searcher.gallery, actor_of(request.scope)),
+        names=query.names,
+        digests=query.digests,
     )
-    content, marks = answer.to_dict(), state.feedback.all()
-    for match in content["matches"]:
-        record = match["record"]
-        pairs = [Pair(name, record["id"], searcher.name, record["camera"]) for name in query.names]
-        match["marks"] = [marks.get(pair) for pair in pairs]
-    return content | {"recall": (searcher.gallery.meta.get("index") or {}).get("recall")}
+    content: dict[str, Any] = answer.to_dict()
+    content["recall"] = (searcher.gallery.meta.get("index") or {}).get("recall")
+    return content | add_marks_to(content["matches"], query, searcher, state)
 
 
-def explain(state: ServiceState, body: Why, actor: Actor) -> dict[str, Any]:
-    """Look into a query and a match."""
+def explain(state: ServiceState, body: Why, request: Request) -> dict[str, Any]:
+    """Look into a query and a match, and note it."""
     query, searcher = state.query(body.query), state.searcher(body.gallery)
-    return explanation(searcher.embedder, query.picture(body.photo), state.shown(searcher, body.match))
+    found = explanation(searcher.embedder, query.picture(body.photo), state.shown(searcher, body.match))
+    use = state.uses.of(searcher.gallery, actor_of(request.scope))
+    use.note("why", query=[query.names[body.photo]], match=body.match, answered={"best": found["similarity"]})
+    return found
+
+
+def export_marks(state: ServiceState, request: Request) -> bytes:
+    """The marks as an evaluation set, noted."""
+    state.forget_deleted()
+    data = state.feedback.export(state.thumbnail)
+    note_everywhere(state, request, "export marks", **mark_counts(state))
+    return data
 
 
 def query_of(state: ServiceState, body: bytes, kind: str) -> Query:
@@ -396,10 +410,40 @@ def query_json(query: Query) -> dict[str, Any]:
     return {"query": query.id, "photos": len(query.names), "cameras": list(query.cameras)}
 
 
+def add_marks_to(
+    matches: list[dict[str, Any]], query: Query, searcher: Searcher, state: ServiceState
+) -> dict[str, Any]:
+    """Say of each match what was said of it.
+
+    Returns:
+        What the whole answer says besides: a warning, where the marks cannot be read, which no search fails for.
+    """
+    told: dict[str, Any] = {}
+    try:
+        marks = state.feedback.words()
+    except StorageError as error:
+        marks, told = {}, {"warning": str(error)}
+    for match in matches:
+        record = match["record"]
+        stands = [marks.get(Pair(name, record["id"], searcher.name, record["camera"])) for name in query.names]
+        match["marks"] = [mark.right if mark else None for mark in stands]
+        if state.feedback.two_people:
+            match["mark_states"] = [mark.state if mark else None for mark in stands]
+    return told
+
+
+def note_everywhere(state: ServiceState, request: Request, kind: str, **facts: Any) -> None:
+    """Write a line in the log of every gallery, for what is about all of them."""
+    for searcher in state.searchers.values():
+        state.uses.of(searcher.gallery, actor_of(request.scope)).note(kind, **facts)
+
+
 def mark_counts(state: ServiceState) -> dict[str, int]:
-    """How many marks there are."""
-    words = list(state.feedback.all().values())
-    return {"right": sum(words), "wrong": len(words) - sum(words)}
+    """How many marks there are; how many wait for a second person, and how many lines are damaged, where any is."""
+    marks, damaged = list(state.feedback.words().values()), len(state.feedback.damaged())
+    words = [mark.right for mark in marks if mark.state == "confirmed"]
+    waiting = {"pending": len(marks) - len(words)} if state.feedback.two_people else {}
+    return {"right": sum(words), "wrong": len(words) - sum(words)} | waiting | ({"damaged": damaged} if damaged else {})
 
 
 def jpeg(picture: Any) -> bytes:

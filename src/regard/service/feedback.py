@@ -1,122 +1,30 @@
-"""What people said about matches, and the evaluation set that comes of it.
-
-A mark says that a query and a picture of a gallery show the same person, or do not. Marks are JSON lines that are only
-appended; the last word on a pair counts. The photographs of marked queries are kept beside them, as small JPEGs.
-"""
+"""The evaluation set that comes of what people said about matches (:mod:`regard.gallery.marks`)."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-import os
-import threading
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
-from regard.errors import DataError, StorageError
-from regard.parsing import parse_json
-from regard.storage import open_regular, read_regular, write_atomic
+from regard.errors import DataError
+from regard.gallery.marks import KeptMarks, Mark, Pair
+from regard.wording import plain_cell
 
 __all__ = ["Marks", "Pair", "people_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A query and a match.
-
-    Attributes:
-        query: digest of the photograph (``sha256:...``), or id of a picture.
-        match: id of a picture.
-        gallery: name of the gallery.
-        camera: of the match.
-    """
-
-    query: str
-    match: str
-    gallery: str
-    camera: str | None = None
-
-
-class Marks:
-    """Marks in a folder.
-
-    Args:
-        folder: made by the first mark.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self._busy = threading.Lock()
-
-    def set(self, pair: Pair, *, right: bool | None, photo: bytes) -> None:
-        """Say that a match is right or wrong; None takes it back.
-
-        Args:
-            pair: of what.
-            right: the word on it.
-            photo: JPEG of the query, kept from now on.
-
-        Raises:
-            StorageError: it could not be written; earlier marks are intact.
-        """
-        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "query": pair.query, "match": pair.match}
-        line |= {"gallery": pair.gallery, "camera": pair.camera, "right": right}
-        with self._busy:
-            picture = self._photo(pair.query)
-            if not picture.exists():
-                write_atomic(picture, photo)
-            try:
-                with open_regular(self.folder / "marks.jsonl", "ab", private=True) as file:
-                    file.write(json.dumps(line).encode() + b"\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as error:
-                raise StorageError(
-                    f"the mark could not be written to {self.folder / 'marks.jsonl'} ({error.strerror}); mend that, "
-                    "then mark"
-                ) from error
-
-    def all(self) -> dict[Pair, bool]:
-        """The last word on every pair; those taken back are left out.
-
-        Raises:
-            StorageError: they cannot be read.
-        """
-        path = self.folder / "marks.jsonl"
-        words: dict[Pair, bool | None] = {}
-        try:
-            lines = read_regular(path).decode(errors="replace").splitlines() if path.exists() else []
-        except OSError as error:
-            raise StorageError(f"the marks in {path} cannot be read ({error.strerror}); mend that first") from error
-        for text in lines:
-            try:
-                line: dict[str, Any] = parse_json(text)
-                pair = Pair(line["query"], line["match"], line["gallery"], line["camera"])
-                words[pair] = line["right"]
-            except (ValueError, KeyError, TypeError):
-                continue  # the end of a line that a full disk cut short
-        return {pair: right for pair, right in words.items() if right is not None}
-
-    def clear(self) -> None:
-        """Forget all marks and the photographs kept with them."""
-        with self._busy:
-            for path in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
-                if path.suffix in (".jpg", ".jsonl"):
-                    path.unlink()
+class Marks(KeptMarks):
+    """Marks in a folder, ready to become an evaluation set."""
 
     def export(self, thumbnail: Callable[[str, str], bytes]) -> bytes:
         """An evaluation set: a ZIP with ``table.csv`` (path, pid, camid, split), the pictures, and the plain marks.
 
         ``regard data check`` and ``regard eval`` read the unpacked folder as a table for testing. Queries with a right
         match and what is the same person by right marks get one number; pictures that were only ever wrong are
-        distractors (pid 0). The queries come from a camera of their own; a picture that is both query and match has,
-        in both places, one that no other picture has, so that it is no match of itself. Pictures gone from the gallery
-        are left out.
+        distractors (pid 0); what is pending or disputed stands in the plain marks only. The queries come from a camera
+        of their own; a picture that is both query and match has, in both places, one that no other picture has, so that
+        it is no match of itself. Pictures gone from the gallery are left out, and queries whose photograph is gone.
 
         Args:
             thumbnail: (gallery, id) -> JPEG, empty where there is none.
@@ -124,9 +32,11 @@ class Marks:
         Raises:
             DataError: there are no marks, none says right, or two of them cannot both be true.
         """
-        marks = {pair: right for pair, right in self.all().items() if thumbnail(pair.gallery, pair.match)}
+        there = {pair: mark for pair, mark in self.words().items() if thumbnail(pair.gallery, pair.match)}
+        marks = {pair: mark.right for pair, mark in there.items() if mark.state == "confirmed"}
         if not marks:
-            raise DataError("there are no marks to export; mark matches right or wrong first")
+            waiting = f"; {len(there):,} wait for a second person" if there else ""
+            raise DataError(f"there are no marks to export{waiting}; mark matches right or wrong first")
         people = people_of(marks)
         if not people:
             raise DataError(
@@ -142,14 +52,11 @@ class Marks:
             camera = own.get(pair.match, cameras[pair.camera or ""])
             rows[path] = (path, people.get(pair.match, 0), camera, "gallery")
             pictures[path] = thumbnail(pair.gallery, pair.match)
-            if pair.query in people:
+            if pair.query in people and (photo := self.photo(pair.query)):
                 path = f"query/{pair.query.replace(':', '-')}.jpg"
                 rows[path] = (path, people[pair.query], own.get(pair.query, len(cameras) + 1), "query")
-                pictures[path] = read_regular(self._photo(pair.query))
-        return zipped(list(rows.values()), pictures, marks)
-
-    def _photo(self, query: str) -> Path:
-        return self.folder / f"{query.replace(':', '-')}.jpg"
+                pictures[path] = photo
+        return zipped(list(rows.values()), pictures, there)
 
 
 def people_of(marks: dict[Pair, bool]) -> dict[str, int]:
@@ -178,12 +85,22 @@ def people_of(marks: dict[Pair, bool]) -> dict[str, int]:
     return {name: numbers.setdefault(find(name), len(numbers) + 1) for name in sorted(leader)}
 
 
-def zipped(rows: Sequence[tuple[str, int, int, str]], pictures: dict[str, bytes], marks: dict[Pair, bool]) -> bytes:
+MARKS_TABLE = ("query", "match", "gallery", "camera", "mark", "state", "by", "time")
+
+
+def zipped(
+    rows: Sequence[tuple[str, int, int, str]], pictures: Mapping[str, bytes], marks: Mapping[Pair, Mark]
+) -> bytes:
     """The files of an export."""
     table, plain = io.StringIO(), io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([("path", "pid", "camid", "split"), *rows])
-    lines = [(p.query, p.match, p.gallery, p.camera or "", "right" if right else "wrong") for p, right in marks.items()]
-    csv.writer(plain, lineterminator="\n").writerows([("query", "match", "gallery", "camera", "mark"), *lines])
+    rows_of_marks: list[Sequence[object]] = [MARKS_TABLE]
+    for pair, mark in marks.items():
+        word = "right" if mark.right else "wrong"
+        rows_of_marks.append(
+            (pair.query, pair.match, pair.gallery, pair.camera, word, mark.state, ", ".join(mark.by), mark.time)
+        )
+    csv.writer(plain, lineterminator="\n").writerows(map(plain_cell, row) for row in rows_of_marks)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("table.csv", table.getvalue())

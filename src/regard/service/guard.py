@@ -28,7 +28,7 @@ from regard.service.journal import Journal, place_of
 from regard.service.limits import BusyError, Limits
 from regard.service.metrics import Metrics
 from regard.service.proxies import Proxies, host_name
-from regard.service.tokens import ANYBODY, ENVIRONMENT, LOCAL, Actor, TokenFile
+from regard.service.tokens import ANYBODY, ENVIRONMENT, Actor, TokenFile
 from regard.service.upload import Intake, LeftError, SlowError, TooMuchError
 
 __all__ = ["LOOPBACK", "Guard", "check_address", "host_name"]
@@ -230,7 +230,7 @@ class Guard:
         if exchange.route.role == ANYBODY:
             return Actor("", ANYBODY, address)
         if not self.token and not self.tokens:
-            return Actor(LOCAL, "administer", address)
+            return Actor("", "administer", address)
         kind, _, given = exchange.headers.get("authorization", "").partition(" ")
         offered = [given.strip()] if kind.lower() == "bearer" else exchange.cookies
         return next(filter(None, (self._known(token, address) for token in offered)), None)

@@ -26,10 +26,13 @@ from regard.errors import ConfigError, DataError, RegardError
 from regard.explain.figures.overlay import data_uri, heat_over
 from regard.explain.gradcam import attention_layers, similarity_cam
 from regard.explain.rounding import NOTHING
+from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery
+from regard.gallery.record import is_id
 from regard.service.feedback import Marks
 from regard.service.limits import Limits, Places, Pool
+from regard.service.uses import Uses
 
 __all__ = ["BANDS", "GoneError", "Limits", "Query", "Searcher", "ServiceState", "explanation"]
 
@@ -70,6 +73,7 @@ class Query:
         vectors: name of a gallery -> (P, D) descriptors by its model.
         ids: pictures of a gallery it was made from, never matches of it.
         cameras: that took those.
+        digests: of the files of its pictures, where they are known.
     """
 
     id: str
@@ -78,6 +82,7 @@ class Query:
     vectors: Mapping[str, np.ndarray]
     ids: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
 
     def picture(self, number: int) -> np.ndarray:
         """One of the pictures.
@@ -102,6 +107,7 @@ class ServiceState:
         prior: how probable a match is before one looks; None takes that of each gallery.
         searching, decoding, explaining: places for those kinds of work.
         pixels: that may be decoded at the same time.
+        uses: who uses it, as the logs of the galleries have it.
     """
 
     searchers: dict[str, Searcher]
@@ -118,6 +124,7 @@ class ServiceState:
         self.decoding = Places("photo", limits.decoding, max(limits.each // 2, 1), limits)
         self.explaining = Places("why", 1, max(limits.each // 4, 1), limits)
         self.pixels = Pool(limits.pixels)
+        self.uses = Uses()
         self._queries: OrderedDict[str, Query] = OrderedDict()
         self._busy = threading.Lock()
 
@@ -167,7 +174,8 @@ class ServiceState:
                     resized[searcher.name].append(resize(picture, *seen.size, interpolation=seen.interpolation))
         vectors = {name: searcher.embedder.embed(resized[name]) for name, searcher in self.searchers.items()}
         names = tuple(f"sha256:{hashlib.sha256(data).hexdigest()[:16]}" for _, data in photos)
-        return self._keep(names, pictures, vectors)
+        digests = tuple(bytes_digest(data) for _, data in photos)
+        return self._keep(names, pictures, vectors, digests=digests)
 
     def _pixels_of(self, photos: Sequence[tuple[str, bytes]]) -> list[int]:
         """Pixels that each photograph claims, where decoding them all does not cost too much.
@@ -208,7 +216,32 @@ class ServiceState:
                 np.stack([item.vector for item in known]) if all_known else other.embedder.embed(pictures)
             )
         cameras = {item.record.camera for item in items if item.record.camera}
-        return self._keep(ids, pictures, vectors, ids=tuple(ids), cameras=tuple(cameras))
+        digests = tuple(item.record.digest for item in items if item.record.digest)
+        return self._keep(ids, pictures, vectors, ids=tuple(ids), cameras=tuple(cameras), digests=digests)
+
+    def thumbnail(self, name: str, id: str) -> bytes:
+        """Thumbnail of a picture that was marked; empty where picture or gallery is not there any more."""
+        searcher = self.searchers.get(name)
+        return searcher.gallery.thumbnail(id) if searcher else b""
+
+    def forget_deleted(self) -> None:
+        """Forget marks of pictures that are in their gallery no more, whoever deleted them.
+
+        Raises:
+            StorageError: the marks cannot be read.
+        """
+        known = [pair for pair in self.feedback.words() if pair.gallery in self.searchers]
+        there = {
+            name: {
+                item.record.id
+                for item in searcher.gallery.get(sorted({id for p in known for id in (p.query, p.match)}))
+            }
+            for name, searcher in self.searchers.items()
+        }
+        anywhere = set().union(*there.values())
+        gone = {pair.match for pair in known if pair.match not in there[pair.gallery]}
+        gone |= {pair.query for pair in known if is_id(pair.query) and pair.query not in anywhere}
+        self.feedback.forget(gone)
 
     def shown(self, searcher: Searcher, id: str) -> np.ndarray:
         """The picture of a record, as the gallery keeps it.
@@ -222,9 +255,10 @@ class ServiceState:
         return shrink(decode_image(data, "a thumbnail", THUMBNAIL))
 
     def close(self) -> None:
-        """Begin no work any more."""
+        """Begin no work any more, and end the uses that are under way."""
         for places in (self.searching, self.decoding, self.explaining):
             places.close()
+        self.uses.close()
 
     def _keep(
         self, names: Iterable[str], pictures: Iterable[np.ndarray], vectors: Mapping[str, np.ndarray], **origin: Any

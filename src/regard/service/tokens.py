@@ -30,15 +30,15 @@ from regard.errors import ConfigError, StorageError, UnknownNameError
 from regard.parsing import parse_json
 from regard.storage import open_regular
 
-__all__ = ["ANYBODY", "ENVIRONMENT", "LOCAL", "ROLES", "Actor", "Token", "TokenFile", "digest_of"]
+__all__ = ["ANYBODY", "ENVIRONMENT", "ROLES", "Actor", "Token", "TokenFile", "digest_of"]
 
 ROLES = ("watch", "search", "mark", "administer")
 
 ANYBODY = "anybody"
 """Stands for a role where no token is wanted."""
 
-ENVIRONMENT, LOCAL = "environment", "local"
-"""Names of whoever knows ``REGARD_TOKEN``, and of whoever asks on this machine where no token is wanted."""
+ENVIRONMENT = "environment"
+"""Name of whoever knows ``REGARD_TOKEN``; whoever asks on this machine where no token is wanted has none."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -51,7 +51,7 @@ class Actor:
     """Who asks.
 
     Attributes:
-        name: of the token.
+        name: of the token; empty where none is wanted.
         role: one of ``ROLES``, or ``ANYBODY``.
         address: of the client, as far as named proxies tell it.
     """
@@ -142,10 +142,10 @@ class TokenFile:
         """
         if role not in ROLES:
             raise UnknownNameError("role", role, ROLES)
-        if not NAME.fullmatch(name) or name in (ENVIRONMENT, LOCAL):
+        if not NAME.fullmatch(name) or name == ENVIRONMENT:
             raise ConfigError(
                 f"got the name {name[:80]!r}, wanted 1 to 64 letters, digits, '.', '_', '@' or '-', beginning with a "
-                f"letter or digit, and neither {ENVIRONMENT!r} nor {LOCAL!r}"
+                f"letter or digit, and not {ENVIRONMENT!r}"
             )
         with self._alone():
             known = self.all() if self.path.exists() else []

@@ -22,6 +22,7 @@ from regard.explain.rounding import NOTHING, varies
 
 __all__ = [
     "FORMATS",
+    "Drawing",
     "Format",
     "canvas",
     "caption",
@@ -78,9 +79,16 @@ def figure_bytes(figure: Figure, form: str = "png", dpi: int = 160) -> bytes:
     return buffer.getvalue()
 
 
-def canvas(width: float, height: float) -> Figure:
+class Drawing(Figure):
+    """A figure that a notebook shows where it stands last in a cell, whatever backend matplotlib has there."""
+
+    def _repr_png_(self) -> bytes:
+        return figure_bytes(self, "png")
+
+
+def canvas(width: float, height: float) -> Drawing:
     """An empty figure of that many inches."""
-    return Figure(figsize=(width, height), facecolor=SURFACE)
+    return Drawing(figsize=(width, height), facecolor=SURFACE)
 
 
 def place(

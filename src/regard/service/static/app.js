@@ -120,7 +120,7 @@ async function search(fresh = false) {
     const names = chosenGalleries();
     const answers = await Promise.all(names.map((gallery) => ask("api/search", { query: state.query.query, gallery, ...asked, ...options })));
     if (run !== state.run) return; /* a newer search overtook this one */
-    tell("");
+    tell(answers.find((answer) => answer.warning)?.warning ?? "");
     show(names, answers);
     if (fresh && narrow.matches) $("status").scrollIntoView();
   } catch (error) {
@@ -141,6 +141,9 @@ function show(names, answers) {
   $("status").textContent = found
     ? `${answers.map((answer) => answer.matches.length).join(" + ")} of ${pictures(searched)}, ${how}, ${Math.max(1, Math.round(1000 * seconds))} ms${before}`
     : "Nothing passes these filters.";
+  const people = prior ? Math.round(1 / prior) - 1 : 0;
+  $("prior").hidden = !prior || !found;
+  $("prior").textContent = `Before looking, a match was as probable as 1 in ${(people + 1).toLocaleString("en")}: ${people.toLocaleString("en")} ${people === 1 ? "person it could be" : "people it could be"}, or none of them. The cosine says how alike two pictures are, the percentage how probable it is that they show one person.`;
 }
 
 function column(name, answer, titled) {
@@ -167,35 +170,44 @@ function card(gallery, match) {
   item.querySelector(".rank").textContent = match.rank;
   const likely = match.probability !== null;
   item.querySelector(".score b").textContent = likely ? `${(100 * match.probability).toFixed(1)} %` : match.score.toFixed(3);
-  item.querySelector(".score b").title = likely ? `probability of the same person; cosine ${match.score.toFixed(3)}` : "cosine similarity";
+  item.querySelector(".score b").title = likely ? "probability that it is the same person" : "cosine similarity";
+  item.querySelector(".cosine").textContent = likely ? `cosine ${match.score.toFixed(3)}` : "cosine";
+  item.querySelector(".same").hidden = !match.same_picture;
   item.querySelector(".score .bar i").style.width = `${100 * Math.max(0, likely ? match.probability : match.score)}%`;
   const more = match.track.length ? ` +${match.track.length}` : "";
   item.querySelector(".where").textContent = [record.camera && `Camera ${record.camera}`, record.track && `track ${record.track}${more}`].filter(Boolean).join(", ") || record.path.split(/[/!]/).pop();
   item.querySelector(".when").textContent = stamp(record.time);
-  setMark(item, match.marks.find((mark) => mark !== null) ?? null);
+  const said = match.marks.findIndex((mark) => mark !== null);
+  setMark(item, match.marks[said] ?? null, match.mark_states?.[said]);
   return item;
 }
 
 /* Marks ------------------------------------------------------------------------------------------------------------ */
 
-function setMark(item, right) {
+const STATES = { pending: "waits for a second person", disputed: "two people disagree", confirmed: "confirmed by two" };
+
+function setMark(item, right, state) {
+  item.querySelector(".state").textContent = STATES[state] ?? "";
+  item.classList.toggle("open", state === "pending" || state === "disputed");
   item.classList.toggle("right", right === true);
   item.classList.toggle("wrong", right === false);
   item.querySelector("[data-act=right]").setAttribute("aria-pressed", right === true);
   item.querySelector("[data-act=wrong]").setAttribute("aria-pressed", right === false);
 }
 
-function showMarks({ right, wrong }) {
+function showMarks({ right, wrong, pending = 0, damaged = 0 }) {
   $("marks-right").textContent = right;
   $("marks-wrong").textContent = wrong;
-  $("marks").hidden = right + wrong === 0;
+  $("marks-more").textContent = [pending && `${pending} waiting for a second person`, damaged && `${damaged} lines of the file of marks are damaged and left out`].filter(Boolean).join("; ");
+  $("marks").hidden = right + wrong + pending + damaged === 0;
 }
 
 async function mark(item, right) {
   const { id: match, gallery } = item.dataset;
   try {
-    showMarks(await ask("api/marks", { query: state.query.query, match, gallery, right }));
-    setMark(item, right);
+    const counts = await ask("api/marks", { query: state.query.query, match, gallery, right });
+    showMarks(counts);
+    setMark(item, right, counts.state);
   } catch (error) {
     tell(error.message);
   }

@@ -1,0 +1,542 @@
+"""The truth of a gallery in a folder: one SQLite database, which many processes read and write at once.
+
+Shapes: N pictures, D descriptor length.
+
+A row of ``pictures`` is what is known of one picture, under a number that is never given again, and a row of
+``contents`` its descriptor and thumbnail. A picture that is stored anew is a new row. Rows are not deleted but blanked:
+overwritten with as many zeros, in place, so that no page of the database keeps a copy that was moved there before;
+:meth:`Store.wipe` then empties the write-ahead log, and :meth:`Store.compact` gives the room back. What was blanked is
+noted in ``erased``, so that every process hears of it.
+
+Each row carries checksums of its record, descriptor and thumbnail, and so do the few values that everything else hangs
+on. SQLite answers for the rest: a change is there whole or not at all, whatever ends the process, and durable when
+:meth:`Store.writing` is left (https://sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import struct
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from regard.errors import DataError, StorageError
+from regard.gallery.record import Item, Record, read_records
+from regard.parsing import parse_json
+from regard.storage import open_regular
+
+__all__ = [
+    "BLANK_ID", "STORE", "Database", "Row", "State", "Store", "exists", "from_row", "is_earlier", "readable", "unseal",
+]  # fmt: skip
+
+STORE = "gallery.sqlite"
+EARLIER = "gallery.json"
+"""What a gallery of an earlier version says about itself."""
+FORMAT = 2
+APPLICATION = 0x72656761
+"""Says in the file's head whose it is: ``rega``."""
+
+PATIENCE = 60.0
+"""Seconds to wait for another process that writes."""
+
+PAGE = 8192
+MANY = 500
+"""Rows asked for in one statement."""
+
+BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+REFUSED = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+SUMS = struct.Struct("<III")
+STATE = struct.Struct("<8qI")
+BLANK_ID = bytes(16)
+ROWS = "SELECT number, id, record, sums, vector, thumbnail FROM pictures LEFT JOIN contents USING (number)"
+
+TABLES = (
+    "CREATE TABLE about (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE pictures (number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, record BLOB NOT NULL, "
+    "sums BLOB NOT NULL)",
+    "CREATE TABLE contents (number INTEGER PRIMARY KEY, vector BLOB NOT NULL, thumbnail BLOB NOT NULL)",
+    "CREATE TABLE erased (step INTEGER PRIMARY KEY AUTOINCREMENT, number INTEGER NOT NULL)",
+    "CREATE TABLE aside (number INTEGER PRIMARY KEY)",
+    "CREATE TABLE blocks (file TEXT, block INTEGER, size INTEGER NOT NULL, sum INTEGER NOT NULL, "
+    "PRIMARY KEY (file, block)) WITHOUT ROWID",
+)
+
+
+def exists(folder: Path) -> bool:
+    """Whether a folder holds a gallery of this format."""
+    return (folder / STORE).exists()
+
+
+def is_earlier(folder: Path) -> bool:
+    """Whether a folder holds a gallery of an earlier version."""
+    return (folder / EARLIER).exists()
+
+
+class Database:
+    """An SQLite file of ours, for the threads of one process.
+
+    Args:
+        path: the file.
+        tables: statements that make its tables; a file that holds any other is not ours.
+        create: make it where it is missing.
+
+    Attributes:
+        frozen: why nothing can be written; None where it can.
+
+    Raises:
+        DataError: it is missing, damaged, of a later version, or no such file.
+        StorageError: it can be neither read nor made.
+    """
+
+    def __init__(self, path: Path, tables: Sequence[str], *, create: bool = False):
+        self.path = path
+        self.frozen: str | None = None
+        self._tables = tables
+        self._locks = {"read": threading.RLock(), "write": threading.RLock()}
+        self._connections: dict[str, sqlite3.Connection] = {}
+        if create:
+            with suppress(FileExistsError), self._plainly():
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            for ending in ("", "-wal", "-shm"):
+                if ending == "" or os.path.lexists(f"{path}{ending}"):
+                    open_regular(f"{path}{ending}").close()
+        except OSError as error:
+            raise StorageError(f"cannot open {error.filename} ({error.strerror}); check the path") from None
+        with self._plainly():
+            self._open(create=create)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Hold one state of the database, whatever others write meanwhile."""
+        with self._locks["read"], self._plainly():
+            connection = self._connection("read")
+            if connection.in_transaction:
+                yield connection
+                return
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Change the database, all or nothing; only one process does at a time, the others wait.
+
+        Raises:
+            StorageError: the disk refused, or another process writes for longer than :data:`PATIENCE`.
+        """
+        with self._locks["write"], self._plainly():
+            if self.frozen is not None:
+                raise StorageError(f"{self.path.parent} can only be read ({self.frozen}); nothing was changed")
+            connection = self._connection("write")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.commit()
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.rollback()
+                raise
+
+    def wipe(self) -> None:
+        """Move what was written into the file and empty the log beside it.
+
+        Raises:
+            StorageError: another process reads for longer than :data:`PATIENCE`.
+        """
+        until = time.monotonic() + PATIENCE
+        with self._locks["write"], self._plainly():
+            # another process that does the same is not waited for by SQLite itself
+            while self._connection("write").execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() > until:
+                    raise StorageError(
+                        f"what was removed is in no search any more, but still in {self.path}-wal: another process has "
+                        f"been reading for {PATIENCE:.0f} s; end it, and open the gallery again"
+                    )
+                time.sleep(0.01)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        for name, lock in self._locks.items():
+            with lock:
+                connection = self._connections.pop(name, None)
+                if connection is not None:
+                    connection.close()
+
+    def _open(self, *, create: bool) -> None:
+        try:
+            self._connections["write"] = connection = self._connect()
+            if create and not connection.execute("PRAGMA user_version").fetchone()[0]:
+                self._make(connection)
+            self._check(connection)
+            self._connections["read"] = self._connect()
+            self._connections["read"].execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            self.close()
+            log = Path(f"{self.path}-wal")
+            if primary(error) not in REFUSED or (log.exists() and log.stat().st_size):
+                raise
+            self.frozen = f"{error}; its disk is full, or may not be written"
+            self._connections["read"] = connection = self._connect("mode=ro&immutable=1")
+            self._check(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, how: str = "mode=rw") -> sqlite3.Connection:
+        address = f"{self.path.absolute().as_uri()}?{how}"
+        connection = sqlite3.connect(
+            address, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+        for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "secure_delete = ON", "synchronous = FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    def _make(self, connection: sqlite3.Connection) -> None:
+        """Make the tables, unless another process has by now."""
+        connection.execute(f"PRAGMA page_size = {PAGE}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        if not connection.execute("PRAGMA user_version").fetchone()[0]:
+            for statement in self._tables:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.commit()
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Check that the file is ours, of this version, and holds our tables and nothing that runs by itself."""
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (whose,) = connection.execute("PRAGMA application_id").fetchone()
+        if whose == APPLICATION and version > FORMAT:
+            raise DataError(f"{self.path} is of a later regard (format {version}, this reads {FORMAT}); update regard")
+        found = {text for (text,) in connection.execute("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
+        if (whose, version) != (APPLICATION, FORMAT) or found != set(self._tables):
+            raise DataError(f"{self.path} is no store of regard, or damaged; restore it from a backup")
+
+    def _connection(self, name: str) -> sqlite3.Connection:
+        if name not in self._connections:
+            raise StorageError(f"the gallery {self.path.parent} is closed; open it again")
+        return self._connections[name]
+
+    @contextmanager
+    def _plainly(self) -> Iterator[None]:
+        """Let SQLite's errors come out as ours."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = primary(error)
+            if code in BROKEN:
+                raise DataError(
+                    f"{self.path} is damaged ({error}); regard gallery check --repair saves what can be read, or "
+                    "restore it from a backup"
+                ) from error
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise StorageError(
+                    f"another process has been writing to {self.path} for {PATIENCE:.0f} s; nothing was changed, try "
+                    "again when it is done"
+                ) from error
+            raise StorageError(
+                f"{self.path}: {error}; nothing was changed, what was stored before is intact; make room, or check "
+                "the permissions"
+            ) from error
+        except OSError as error:
+            raise StorageError(
+                f"cannot write in {self.path.parent} ({error.strerror or error}); nothing was changed"
+            ) from error
+
+
+class State(NamedTuple):
+    """What a process has to know to follow the others.
+
+    Attributes:
+        dim: D.
+        change: counts every change.
+        epoch: of the files that searches read.
+        rows: of those files.
+        steps: of ``erased``, the last.
+        cleaned: the last step after which those files were blanked.
+        short: number of the short codes; 0 for none.
+        wiped: the last step of which nothing is left in the log either.
+    """
+
+    dim: int
+    change: int = 0
+    epoch: int = 0
+    rows: int = 0
+    steps: int = 0
+    cleaned: int = 0
+    short: int = 0
+    wiped: int = 0
+
+
+class Row(NamedTuple):
+    """A picture as it is stored; ``item`` is None where it is damaged."""
+
+    number: int
+    item: Item | None
+
+
+class Store(Database):
+    """See the module.
+
+    Args:
+        path: the file.
+        dim: D of a new one; None opens one that is there.
+    """
+
+    def __init__(self, path: Path, dim: int | None = None):
+        super().__init__(path, TABLES, create=dim is not None)
+        try:
+            if dim is not None and self.frozen is None:
+                with self.writing() as db:
+                    if db.execute("SELECT 1 FROM about WHERE name = 'state'").fetchone() is None:
+                        self.set_state(db, State(dim))
+        except BaseException:
+            self.close()
+            raise
+
+    # What everything hangs on
+
+    def read(self, db: sqlite3.Connection, name: str) -> Any:
+        """A value of ``about``; None where there is none.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        row = db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        try:
+            return None if row is None else unseal(row[0])
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{self.path} is damaged: {name} ({error}); restore it from a backup") from None
+
+    def write(self, db: sqlite3.Connection, name: str, value: Any) -> None:
+        """Keep a value of ``about``."""
+        text = json.dumps(value).encode()
+        sealed = crc32(text).to_bytes(4, "little") + text
+        db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, sealed))
+
+    def state(self, db: sqlite3.Connection) -> State:
+        """The state.
+
+        Raises:
+            DataError: there is none, or it is damaged.
+        """
+        row = db.execute("SELECT value FROM about WHERE name = 'state'").fetchone()
+        try:
+            *known, total = STATE.unpack(row[0])
+            if total != crc32(row[0][:-4]):
+                raise ValueError
+        except (TypeError, ValueError, struct.error):
+            raise DataError(
+                f"{self.path} is damaged: it does not say what it holds; restore it from a backup"
+            ) from None
+        return State(*known)
+
+    def set_state(self, db: sqlite3.Connection, state: State) -> State:
+        """Keep the state, as one change more."""
+        state = state._replace(change=state.change + 1)
+        packed = STATE.pack(*state, 0)[:-4]
+        db.execute("INSERT OR REPLACE INTO about VALUES ('state', ?)", (packed + crc32(packed).to_bytes(4, "little"),))
+        return state
+
+    # Pictures
+
+    def insert(self, db: sqlite3.Connection, items: Sequence[Item]) -> list[int]:
+        """Store items as new rows; their numbers."""
+        (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'pictures'").fetchone()
+        numbers = list(range(last + 1, last + 1 + len(items)))
+        rows = list(map(to_row, numbers, items))
+        db.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?)", [row[:4] for row in rows])
+        db.executemany("INSERT INTO contents VALUES (?, ?, ?)", [(row[0], *row[4:]) for row in rows])
+        return numbers
+
+    def erase(self, db: sqlite3.Connection, numbers: Sequence[int]) -> int:
+        """Blank rows and note it; the last step, for :class:`State`."""
+        rows = [(number,) for number in numbers]
+        for table, columns in (("pictures", ("id", "record", "sums")), ("contents", ("vector", "thumbnail"))):
+            blank = ", ".join(f"{column} = zeroblob(length({column}))" for column in columns)
+            db.executemany(f"UPDATE {table} SET {blank} WHERE number = ?", rows)
+        db.executemany("DELETE FROM aside WHERE number = ?", rows)
+        return self.note(db, numbers)
+
+    def note(self, db: sqlite3.Connection, numbers: Iterable[int]) -> int:
+        """Note that rows do not count any more; the last step."""
+        db.executemany("INSERT INTO erased (number) VALUES (?)", [(int(number),) for number in numbers])
+        (step,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'erased'").fetchone()
+        return step
+
+    def set_aside(self, db: sqlite3.Connection, numbers: Sequence[int]) -> int:
+        """Take damaged rows out of every search, and keep them as they are; the last step."""
+        db.executemany("INSERT OR IGNORE INTO aside VALUES (?)", [(int(number),) for number in numbers])
+        return self.note(db, numbers)
+
+    def aside(self, db: sqlite3.Connection) -> list[int]:
+        """Numbers of the damaged rows."""
+        return [number for (number,) in db.execute("SELECT number FROM aside")]
+
+    def steps(self, db: sqlite3.Connection, after: int) -> list[int]:
+        """Numbers of the rows that do not count since a step."""
+        return [number for (number,) in db.execute("SELECT number FROM erased WHERE step > ?", (after,))]
+
+    def are_gone(self, db: sqlite3.Connection, numbers: Sequence[int]) -> bool:
+        """Whether rows are blank, set aside or no more; what ``erased`` says is not believed without."""
+        query = "SELECT count(*) FROM pictures WHERE number IN ({}) AND id != zeroblob(length(id))"
+        blank = list({*numbers} - {*self.aside(db)})
+        return not any(count for (count,) in self._among(db, query, blank))
+
+    def records(self, db: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Record], list[int]]:
+        """Records by number, in order, and the numbers of those that are damaged or missing."""
+        found: dict[int, bytes] = {}
+        query = "SELECT number, id, record, sums FROM pictures WHERE number IN ({})"
+        try:
+            rows = list(self._among(db, query, numbers))
+        except sqlite3.DatabaseError as error:
+            if primary(error) not in BROKEN:
+                raise
+            rows = []
+            for number in numbers:  # the others can be read
+                with suppress(sqlite3.DatabaseError):
+                    rows += self._among(db, query, [number])
+        for number, id, record, sums in rows:
+            if len(sums) == SUMS.size and SUMS.unpack(sums)[0] == crc32(record, crc32(id)):
+                found[number] = record
+        try:
+            records = read_records([found[number].decode() for number in numbers if number in found])
+        except (DataError, ValueError) as error:
+            raise DataError(f"{self.path} holds a record that is none ({error}); restore it from a backup") from None
+        return records, [number for number in numbers if number not in found]
+
+    def thumbnail(self, db: sqlite3.Connection, number: int) -> bytes:
+        """JPEG of a row; empty where there is none, or it is damaged."""
+        row = db.execute(
+            "SELECT id, thumbnail, sums FROM pictures JOIN contents USING (number) WHERE number = ?", (number,)
+        ).fetchone()
+        if row is None or len(row[2]) != SUMS.size or SUMS.unpack(row[2])[2] != crc32(row[1], crc32(row[0])):
+            return b""
+        return row[1]
+
+    def last(self, db: sqlite3.Connection) -> int:
+        """The largest number there is."""
+        return db.execute("SELECT coalesce(max(number), 0) FROM pictures").fetchone()[0]
+
+    def rows(self, db: sqlite3.Connection, dim: int, many: int = MANY) -> Iterator[list[Row]]:
+        """Every row that counts, in order of number, some at a time; blank ones and those set aside are left out."""
+        set_aside, last = set(self.aside(db)), self.last(db)
+        for start in range(1, last + 1, many):
+            found, lost = readable(db, start, min(start + many - 1, last))
+            rows = [Row(number, from_row(rest, dim)) for number, *rest in found if rest[0] != BLANK_ID]
+            rows += [Row(number, None) for number in lost]
+            yield [row for row in rows if row.number not in set_aside]
+
+    def compact(self) -> None:
+        """Give back the room of rows that are blank; the numbers of the others stay."""
+        with self.writing() as db:
+            self.write(db, "compacting", True)
+            db.execute("DELETE FROM pictures WHERE id = zeroblob(length(id))")
+            db.execute("DELETE FROM contents WHERE number NOT IN (SELECT number FROM pictures)")
+        self.finish_compacting()
+
+    def finish_compacting(self) -> None:
+        """Write the file anew where :meth:`compact` was ended in the middle of it."""
+        with self._locks["write"], self._plainly():
+            if self.frozen is None and self.read(self._connection("write"), "compacting"):
+                self._connection("write").execute("VACUUM")
+                with self.writing() as db:
+                    self.write(db, "compacting", False)
+                self.wipe()
+
+    # Checksums of the files that searches read
+
+    def blocks(self, db: sqlite3.Connection) -> dict[str, list[tuple[int, int]]]:
+        """Size and checksum of every block of every file, by the file's name."""
+        found: dict[str, list[tuple[int, int]]] = {}
+        for file, size, total in db.execute("SELECT file, size, sum FROM blocks ORDER BY file, block"):
+            found.setdefault(file, []).append((size, total))
+        return found
+
+    def blocks_of(self, db: sqlite3.Connection, file: str) -> list[tuple[int, int]]:
+        """Size and checksum of every block of a file."""
+        return db.execute("SELECT size, sum FROM blocks WHERE file = ? ORDER BY block", (file,)).fetchall()
+
+    def last_block(self, db: sqlite3.Connection, file: str) -> tuple[int, int, int]:
+        """Number, size and checksum of a file's last block; (0, 0, 0) where it is empty."""
+        query = "SELECT block, size, sum FROM blocks WHERE file = ? ORDER BY block DESC LIMIT 1"
+        return db.execute(query, (file,)).fetchone() or (0, 0, 0)
+
+    def set_blocks(self, db: sqlite3.Connection, file: str, blocks: Iterable[tuple[int, int, int]]) -> None:
+        """Keep number, size and checksum of blocks."""
+        db.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)", [(file, *block) for block in blocks])
+
+    def forget_blocks(self, db: sqlite3.Connection, files: str = "*") -> None:
+        """Forget the files whose names fit a pattern."""
+        db.execute("DELETE FROM blocks WHERE file GLOB ?", (files,))
+
+    def _among(self, db: sqlite3.Connection, query: str, numbers: Sequence[int]) -> Iterator[Any]:
+        """Rows of a query that asks for ``numbers`` at ``{}``, some at a time."""
+        for start in range(0, len(numbers), MANY):
+            some = [int(number) for number in numbers[start : start + MANY]]
+            yield from db.execute(query.format(",".join("?" * len(some))), some)
+
+
+def readable(db: sqlite3.Connection, first: int, last: int) -> tuple[list[Any], list[int]]:
+    """Rows of a span of numbers that can be read, and the numbers of those that cannot."""
+    try:
+        query = f"{ROWS} WHERE number BETWEEN ? AND ? ORDER BY number"
+        return db.execute(query, (first, last)).fetchall(), []
+    except sqlite3.DatabaseError as error:
+        if primary(error) not in BROKEN:
+            raise
+        if first == last:
+            return [], [first]
+        middle = (first + last) // 2
+        left, right = readable(db, first, middle), readable(db, middle + 1, last)
+        return left[0] + right[0], left[1] + right[1]
+
+
+def primary(error: sqlite3.Error) -> int:
+    """The kind of an error of SQLite, without what it is more exactly; 0 where it does not say."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def unseal(value: bytes) -> Any:
+    """What :meth:`Store.write` kept.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if int.from_bytes(value[:4], "little") != crc32(value[4:]):
+        raise ValueError("its checksum does not fit")
+    return parse_json(value[4:])
+
+
+def to_row(number: int, item: Item) -> tuple[Any, ...]:
+    """An item as a row."""
+    id, record = bytes.fromhex(item.record.id.replace("-", "")), json.dumps(item.record.to_dict()).encode()
+    vector = np.ascontiguousarray(item.vector, "<f4").tobytes()
+    start = crc32(id)
+    sums = SUMS.pack(crc32(record, start), crc32(vector, start), crc32(item.thumbnail, start))
+    return number, id, record, sums, vector, bytes(item.thumbnail)
+
+
+def from_row(row: Sequence[Any], dim: int) -> Item | None:
+    """The item in a row; None where it is damaged, and without its thumbnail where only that is."""
+    id, record, sums, vector, thumbnail = row
+    if vector is None or len(sums) != SUMS.size or len(vector) != 4 * dim:
+        return None
+    start, (first, second, third) = crc32(id), SUMS.unpack(sums)
+    if (crc32(record, start), crc32(vector, start)) != (first, second):
+        return None
+    (known,) = read_records([record.decode()])
+    return Item(known, np.frombuffer(vector, "<f4"), thumbnail if crc32(thumbnail, start) == third else b"")

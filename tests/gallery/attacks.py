@@ -1,0 +1,358 @@
+"""Attacks on the store of a gallery: processes that end anywhere, disks that are full, bytes that change.
+
+    python tests/gallery/attacks.py rounds 500      # two who write and four who search, killed at random
+    python tests/gallery/attacks.py points          # killed before, and in the middle of, every write there is
+    python tests/gallery/attacks.py full            # no space left, from every write on
+    python tests/gallery/attacks.py flips 500       # one bit after the other, in every file
+
+Each prints what it did and what it found, and ends with 1 where anything that was acknowledged is lost, anything is
+half there, or anything that was deleted is in any file of the folder. ``make attacks`` runs them all;
+tests/gallery/test_attacks.py a short form of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regard.errors import RegardError, StorageError
+from regard.gallery import Filter, Gallery, Item, Record
+from regard.gallery.record import record_id
+
+DIM = 16
+FORK = multiprocessing.get_context("fork")
+MODEL = {"name": "made up", "fingerprint": "f"}
+
+
+def picture(name: str, version: int = 0) -> Item:
+    """A picture whose every byte follows from its name and version, and is nowhere else."""
+    seed = int.from_bytes(hashlib.sha256(f"{name} {version}".encode()).digest()[:8], "big")
+    vector = np.random.default_rng(seed).standard_normal(DIM).astype(np.float32)
+    record = Record(
+        record_id(name), name, camera=f"c{seed % 3}", time=float(seed % 10_000), person=f"v{version} of {name} person"
+    )
+    return Item(record, vector / np.linalg.norm(vector), f"jpeg of {name} v{version} ".encode() * 20)
+
+
+def version_of(record: Record) -> int:
+    """The version that a record is of."""
+    return int(str(record.person).split()[0][1:])
+
+
+def traces(item: Item) -> list[bytes]:
+    """What must be in no file once the picture is deleted."""
+    texts = [item.thumbnail[:40], str(item.record.person).encode(), item.record.id.encode(), item.vector.tobytes()]
+    return [*texts, bytes.fromhex(item.record.id.replace("-", ""))]
+
+
+def left_in(folder: Path, gone: list[Item], kept: set[str]) -> list[str]:
+    """Traces of deleted pictures, of those by another version what that one shares with it left out."""
+    data = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return [
+        f"{item.record.path} {trace[:40]!r} in {path.relative_to(folder)}"
+        for item in gone
+        for trace in (traces(item) if item.record.path not in kept else traces(item)[:2])
+        for path, content in data.items()
+        if trace in content
+    ]
+
+
+class Ledger:
+    """What a process was promised, in a file that outlives it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def note(self, *what: Any) -> None:
+        with self.path.open("a") as file:
+            file.write("\n" + json.dumps(what) + "\n")  # what a kill has cut is a line of its own
+
+    def read(self) -> tuple[dict[str, set[int | None]], list[tuple[str, int]]]:
+        """Name -> the versions it may have, None for not being there; and what was deleted or replaced for sure."""
+        may: dict[str, set[int | None]] = {}
+        gone: list[tuple[str, int]] = []
+        for line in self.path.read_text().splitlines() if self.path.exists() else ():
+            try:
+                phase, names, version = json.loads(line)
+            except ValueError:  # empty or cut: then it was not yet begun, or not yet acknowledged
+                continue
+            for name in names:
+                before = may.get(name, {None})
+                if phase == "began":
+                    may[name] = before | {version}
+                else:
+                    gone += [(name, old) for old in before if old is not None and old != version]
+                    may[name] = {version}
+        return may, gone
+
+
+def write_for_ever(folder: Path, ledger: Ledger, who: str, seed: int, most: int = 10**9) -> None:
+    """Add, replace and delete at random, each noted before and after."""
+    chance, gallery, steps = random.Random(seed), Gallery.open(folder), 0
+    names: dict[str, int] = {name: v for name, vs in ledger.read()[0].items() for v in vs if v is not None}
+    while steps < most:
+        steps += 1
+        kind = chance.random()
+        if kind < 0.5 or not names:
+            some, version = [f"{who}-{seed}-{steps}-{n}" for n in range(chance.randint(1, 6))], 0
+        else:
+            some = chance.sample(sorted(names), min(len(names), chance.randint(1, 4)))
+            version = None if kind > 0.75 else max(names[name] for name in some) + 1
+        ledger.note("began", some, version)
+        if version is None:
+            gallery.delete(Filter(ids=tuple(record_id(name) for name in some)))
+            names = {name: v for name, v in names.items() if name not in some}
+        else:
+            gallery.add([picture(name, version) for name in some])
+            names |= dict.fromkeys(some, version)
+        ledger.note("done", some, version)
+        if chance.random() < 0.02:
+            gallery.build_index(k=3, samples=3)
+    gallery.close()
+
+
+def search_for_ever(folder: Path, faults: Path, seed: int) -> None:
+    """Search, and note every answer that no moment of the gallery can have given."""
+    random_, gallery = np.random.default_rng(seed), Gallery.open(folder)
+    while True:
+        query = random_.standard_normal(DIM).astype(np.float32)
+        for match in gallery.search(query, k=20).matches:
+            name, version = match.record.path, version_of(match.record)
+            wanted = picture(name, version)
+            score = float(wanted.vector @ (query / np.linalg.norm(query)))
+            if match.record != wanted.record or abs(score - match.score) > 1e-4:
+                with faults.open("a") as file:
+                    file.write(f"{name}: {match.record} {match.score} {score}\n")
+
+
+def check(folder: Path, ledgers: list[Ledger]) -> list[str]:
+    """What is wrong with a gallery, after what was promised about it."""
+    wrong: list[str] = []
+    with Gallery.open(folder) as gallery:
+        there = {record.path: record for record in gallery.records()}
+        if gallery.damaged:
+            wrong.append(f"{gallery.damaged} damaged")
+        promised: set[str] = set()
+        gone: list[Item] = []
+        for ledger in ledgers:
+            may, lost = ledger.read()
+            promised |= may.keys()
+            gone += [picture(name, version) for name, version in lost]
+            for name, versions in may.items():
+                record = there.get(name)
+                version = None if record is None else version_of(record)
+                if version not in versions:
+                    wrong.append(f"{name} is {version}, wanted one of {versions}")
+                if version is None:
+                    continue
+                wanted = picture(name, version)
+                (item,) = gallery.get([wanted.record.id])
+                if item.record != wanted.record or not np.allclose(item.vector, wanted.vector, atol=1e-6):
+                    wrong.append(f"{name} is mixed up: {item.record}")
+                if gallery.thumbnail(wanted.record.id) != wanted.thumbnail:
+                    wrong.append(f"{name} has another thumbnail")
+        wrong += [f"{name} was never added" for name in there.keys() - promised]
+        count = len(there)
+        query = picture("query").vector
+        found = gallery.search(query, k=min(1000, max(count, 1))).matches
+        if len(found) != min(count, 1000):
+            wrong.append(f"{len(found)} of {count} are found")
+    return wrong + left_in(folder, gone, set(there))
+
+
+def rounds(many: int, seed: int = 0) -> list[str]:
+    """Two who write and four who search, all killed at a random moment; then everything is looked at."""
+    chance, wrong = random.Random(seed), list[str]()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, faults = Path(scratch) / "people", Path(scratch) / "faults"
+        for number in range(many):
+            if number % 25 == 0:
+                shutil.rmtree(folder, ignore_errors=True)
+                ledgers = [Ledger(Path(scratch) / f"{number}-{who}") for who in "ab"]
+                Gallery.create(folder, DIM, MODEL).close()
+            jobs = [(write_for_ever, (folder, ledger, who, number)) for ledger, who in zip(ledgers, "ab")]
+            jobs += [(search_for_ever, (folder, faults, 10 * number + n)) for n in range(4)]
+            processes = [FORK.Process(target=work, args=arguments) for work, arguments in jobs]
+            for process in processes:
+                process.start()
+            time.sleep(chance.uniform(0.05, 1.2))
+            chance.shuffle(processes)
+            for process in processes:
+                if not process.is_alive():
+                    wrong.append(f"round {number}: a process ended by itself with {process.exitcode}")
+                process.kill()
+                time.sleep(chance.choice((0, 0, 0.01)))
+            for process in processes:
+                process.join()
+            wrong += [f"round {number}: {fault}" for fault in check(folder, ledgers)]
+        wrong += faults.read_text().splitlines() if faults.exists() else []
+    return wrong
+
+
+def script(folder: Path, ledger: Ledger) -> None:
+    """Everything that is written by a gallery: additions, a replacement, deletions, an index, a change of facts."""
+    gallery = Gallery.open(folder)
+
+    def said(names: list[str], version: int | None) -> None:
+        ledger.note("began", names, version)
+        if version is None:
+            gallery.delete(Filter(ids=tuple(map(record_id, names))))
+        else:
+            gallery.add([picture(name, version) for name in names])
+        ledger.note("done", names, version)
+
+    said([f"x{n}" for n in range(4)], 0)
+    gallery.build_index(k=2, samples=2)
+    said(["x1", "old3"], 1)
+    said(["x0", "old5"], None)
+    said([f"y{n}" for n in range(30)], 0)
+    said(["x1", "y3", "old1"], None)
+    gallery.close()
+
+
+def prepared(folder: Path, ledger: Ledger) -> None:
+    """A gallery to begin with."""
+    with Gallery.create(folder, DIM, MODEL) as gallery:
+        names = [f"old{n}" for n in range(12)]
+        ledger.note("began", names, 0)
+        gallery.add([picture(name) for name in names])
+        ledger.note("done", names, 0)
+
+
+def faulty(folder: Path, ledger: Ledger, number: int, mode: int, told: Any) -> None:
+    """Run the script with a fault; what StorageError says is told."""
+    os.environ["REGARD_FAULTS"] = str(folder)
+    library = ctypes.CDLL(None)
+    library.arm(number, mode)
+    try:
+        script(folder, ledger)
+        told.put((None, library.count()))
+    except StorageError as error:
+        library.arm(0, -1)
+        told.put((str(error), 0))
+
+
+def points(step: int = 1, modes: tuple[int, ...] = (1, 2, 3)) -> list[str]:
+    """The script, ended or refused at every ``step``-th of its writes; needs faults.c before the C library."""
+    wrong: list[str] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        base, ledger = Path(scratch) / "base", Path(scratch) / "ledger"
+        prepared(base, Ledger(ledger))
+        for mode in modes:
+            number, ended = 1, False
+            while not ended:
+                folder, book = Path(scratch) / f"{mode}-{number}", Path(scratch) / f"ledger-{mode}-{number}"
+                shutil.copytree(base, folder)
+                shutil.copy(ledger, book)
+                told = FORK.SimpleQueue()
+                process = FORK.Process(target=faulty, args=(folder, Ledger(book), number, mode, told))
+                process.start()
+                process.join()
+                ended = process.exitcode == 0 and (said := told.get())[0] is None
+                if process.exitcode not in (0, -signal.SIGKILL):
+                    wrong.append(f"mode {mode}, write {number}: ended with {process.exitcode}")
+                wrong += [f"mode {mode}, write {number}: {fault}" for fault in check(folder, [Ledger(book)])]
+                shutil.rmtree(folder)
+                number += step
+            print(f"mode {mode}: {said[1]} writes", flush=True)
+    return wrong
+
+
+def flips(many: int, seed: int = 0) -> list[str]:
+    """One bit changed at a time; the rest has to be searched, or the file named in one line."""
+    chance, wrong, refused, aside = random.Random(seed), list[str](), 0, 0
+    with tempfile.TemporaryDirectory() as scratch:
+        base, ledger = Path(scratch) / "base", Ledger(Path(scratch) / "ledger")
+        prepared(base, ledger)
+        script(base, ledger)
+        may, _ = ledger.read()
+        files = sorted(path for path in base.rglob("*") if path.is_file() and path.stat().st_size)
+        files += [base / "gallery.sqlite"] * len(files)
+        for number in range(many):
+            path = files[number % len(files)]
+            folder = Path(scratch) / "flipped"
+            shutil.copytree(base, folder)
+            hit = folder / path.relative_to(base)
+            data = bytearray(hit.read_bytes())
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+            hit.write_bytes(data)
+            try:
+                with Gallery.open(folder) as gallery:
+                    for record in gallery.records():
+                        version = version_of(record)
+                        if version not in may.get(record.path, ()) or record != picture(record.path, version).record:
+                            wrong.append(f"{hit.name}: {record} was believed")
+                    for match in gallery.search(picture("query").vector, k=100).matches:
+                        wanted = picture(match.record.path, version_of(match.record))
+                        if abs(float(wanted.vector @ picture("query").vector) - match.score) > 1e-4:
+                            wrong.append(f"{hit.name}: {match.record.path} has a wrong score")
+                        if gallery.thumbnail(match.record.id) not in (wanted.thumbnail, b""):
+                            wrong.append(f"{hit.name}: {match.record.path} has a wrong thumbnail")
+                    there = sum(versions != {None} for versions in may.values())
+                    aside += gallery.damaged
+                    if len(gallery) + gallery.damaged != there:
+                        wrong.append(f"{hit.name}: {len(gallery)} + {gallery.damaged} of {there}")
+            except RegardError as error:
+                refused += 1
+                if "\n" in str(error) or "gallery.sqlite" not in str(error):
+                    wrong.append(f"{hit.name}: {error}")
+            except Exception as error:
+                wrong.append(f"{hit.name}: {type(error).__name__} {error}")
+            shutil.rmtree(folder)
+    print(f"{many} bits: {refused} galleries named as damaged, {aside} pictures set aside", flush=True)
+    return wrong
+
+
+def preloaded(scratch: Path) -> dict[str, str] | None:
+    """Environment with faults.c before the C library; None where it cannot be compiled."""
+    compiler, library = shutil.which("cc"), scratch / "faults.so"
+    if compiler is None or sys.platform != "linux":
+        return None
+    source = Path(__file__).with_name("faults.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    return os.environ | {"LD_PRELOAD": str(library)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("attack", choices=("rounds", "points", "full", "flips"))
+    parser.add_argument("many", type=int, nargs="?", default=None, help="rounds or bits; every how many-th write")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    if given.attack in ("points", "full") and "LD_PRELOAD" not in os.environ:
+        with tempfile.TemporaryDirectory() as scratch:
+            environment = preloaded(Path(scratch))
+            if environment is None:
+                parser.error("wants Linux and a C compiler")
+            return subprocess.call([sys.executable, __file__, *sys.argv[1:]], env=environment)
+    attacks: dict[str, Callable[[], list[str]]] = {
+        "rounds": lambda: rounds(given.many or 500, given.seed),
+        "points": lambda: points(given.many or 1, (1, 2)),
+        "full": lambda: points(given.many or 1, (3,)),
+        "flips": lambda: flips(given.many or 500, given.seed),
+    }
+    started = time.perf_counter()
+    wrong = attacks[given.attack]()
+    print(f"{given.attack}: {len(wrong)} faults in {time.perf_counter() - started:.0f} s")
+    print("\n".join(wrong[:20]))
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
