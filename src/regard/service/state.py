@@ -31,6 +31,7 @@ from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery
 from regard.gallery.record import is_id
 from regard.service.feedback import Marks
+from regard.service.jobs import Jobs
 from regard.service.limits import Limits, Places, Pool
 from regard.service.uses import Uses
 
@@ -108,6 +109,7 @@ class ServiceState:
         searching, decoding, explaining: places for those kinds of work.
         pixels: that may be decoded at the same time.
         uses: who uses it, as the logs of the galleries have it.
+        jobs: what goes on after its request was answered.
     """
 
     searchers: dict[str, Searcher]
@@ -125,6 +127,7 @@ class ServiceState:
         self.explaining = Places("why", 1, max(limits.each // 4, 1), limits)
         self.pixels = Pool(limits.pixels)
         self.uses = Uses()
+        self.jobs = Jobs()
         self._queries: OrderedDict[str, Query] = OrderedDict()
         self._busy = threading.Lock()
 
@@ -256,6 +259,7 @@ class ServiceState:
 
     def close(self) -> None:
         """Begin no work any more, and end the uses that are under way."""
+        self.jobs.close()
         for places in (self.searching, self.decoding, self.explaining):
             places.close()
         self.uses.close()
