@@ -96,6 +96,20 @@ def test_a_touched_line_shows(log, touch, line):
     assert log.verify() is not None
 
 
+def test_no_byte_can_be_changed_taken_or_cut_off(log):
+    whole = log.path.read_bytes()
+    for place in range(0, len(whole), 29):
+        for touched in (
+            whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :],
+            whole[:place] + whole[place + 1 :],
+            whole[:place],
+        ):
+            log.path.write_bytes(touched)
+            assert log.verify() is not None, place
+    log.path.write_bytes(whole)
+    assert log.verify() is None
+
+
 def test_a_log_that_is_gone_is_missed(log):
     log.path.unlink()
     assert log.verify() == 1
