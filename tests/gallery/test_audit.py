@@ -404,8 +404,9 @@ def test_a_gallery_made_anew_begins_its_log_anew_and_says_so(gallery, tmp_path, 
 
 def test_the_command_checks_exports_and_takes_the_key(gallery, tmp_path, capsys, keys):
     hostile = Actor("=cmd|' /C calc'!A0", "search", "192.0.2.7\n@x")
+    (seen,) = make_items(1)
     with gallery.use(hostile) as use:
-        gallery.search(make_items(1)[0].vector, 2, Filter(cameras=("+1",)), use=use)
+        gallery.search(seen.vector, 2, Filter(cameras=("+1",)), use=use, names=[seen.record.id])
     gallery.close()
     where, key, table = str(tmp_path / "people"), tmp_path / "key", tmp_path / "uses.csv"
 
@@ -420,6 +421,11 @@ def test_the_command_checks_exports_and_takes_the_key(gallery, tmp_path, capsys,
     first, _ = csv.DictReader(table.read_text().splitlines())
     assert (first["who"], first["address"]) == ("'=cmd|' /C calc'!A0", "192.0.2.7\\n@x")
     assert (first["kind"], first["gallery"], first["k"], first["count"]) == ("search", "people", "2", "0")
+    assert "choose the lines of --export" in run(where, "--id", seen.record.id)[2]
+    about = tmp_path / "about.jsonl"
+    for item, lines in ((seen, 1), (make_items(9)[8], 0)):
+        assert run(where, "--export", about, "--id", item.record.id)[0] == 0
+        assert len(about.read_text().splitlines()) == lines
     code, _, err = run(where, "--export", tmp_path / "none.jsonl", "--until", "2001-01-01")
     assert (code, err) == (0, f"regard: 0 lines written to {tmp_path / 'none.jsonl'}\n")
     assert "wants a name that ends in" in run(where, "--export", tmp_path / "uses.xls")[2]
