@@ -20,11 +20,12 @@ import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regard.cli.arguments import add_device
 
 if TYPE_CHECKING:
+    from regard.service.connections import Door
     from regard.service.state import Searcher
 
 
@@ -114,24 +115,32 @@ def run(arguments: argparse.Namespace) -> None:
         metrics, journal = Metrics(), Journal(arguments.log)
         opened.callback(journal.close)
         told = {"tokens": tokens, "proxies": proxies, "root": root, "journal": journal, "metrics": metrics}
-        config = uvicorn.Config(
-            create_app(state, token, **told),
-            http=Door(limits, proxies, metrics, tls).protocol,  # pyright: ignore[reportArgumentType]
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=int(limits.head),
-            timeout_graceful_shutdown=int(limits.ending),
-            h11_max_incomplete_event_size=32 * 1024,
-        )
+        door = Door(limits, proxies, metrics, tls)
+        server = uvicorn.Server(configuration(create_app(state, token, **told), door))
         journal.listen("uvicorn.error", "asyncio")
         gc.freeze()  # what was imported is gone through neither between searches nor at the end
         say(arguments, listening.getsockname()[1], token)
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
+
+
+def configuration(app: Any, door: Door) -> Any:
+    """How uvicorn serves an application: its connections by the door, nothing written but failures."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        http=door.protocol,  # pyright: ignore[reportArgumentType]
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=max(int(door.limits.head), 1),
+        timeout_graceful_shutdown=max(int(door.limits.ending), 1),
+        h11_max_incomplete_event_size=32 * 1024,
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:
