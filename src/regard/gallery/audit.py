@@ -11,6 +11,7 @@ Several processes may append at once. A line is on the disk, and the seal that f
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -376,6 +377,8 @@ def publish(seal: Seal) -> None:
         return
     text = json.dumps(head_of(seal))
     if place == "syslog":
+        if os.name == "nt":
+            raise OSError(errno.ENOSYS, f"there is no syslog here; name a file in {HEADS}")
         import syslog
 
         syslog.syslog(syslog.LOG_AUTHPRIV | syslog.LOG_NOTICE, f"regard audit {text}")
