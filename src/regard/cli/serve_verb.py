@@ -84,12 +84,14 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.service.metrics import Metrics
     from regard.service.proxies import Proxies
     from regard.service.state import ServiceState
-    from regard.service.tokens import TokenFile
+    from regard.service.tokens import TokenFile, check_two_people
 
     token = os.environ.get("REGARD_TOKEN") or None
     tokens = TokenFile(arguments.tokens) if arguments.tokens else None
     proxies, root = Proxies(arguments.proxy or ()), check_root(arguments.root_path)
     check_address(arguments.host, token, tokens, proxied=bool(arguments.proxy))
+    if arguments.two_person:
+        check_two_people(token, tokens)
     if arguments.max_mb <= 0 or arguments.max_megapixels <= 0:
         raise ConfigError("--max-mb and --max-megapixels want numbers above 0")
     if bool(arguments.tls_cert) != bool(arguments.tls_key):
