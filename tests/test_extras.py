@@ -19,6 +19,7 @@ import regard
 from regard.cli.main import main
 from regard.data.datasets.cuhk03 import read_pictures
 from regard.data.labels.make import load_mask_model, load_pose_model
+from regard.data.modern import decode_file
 from regard.engine.log import TrainingLog
 from regard.errors import RegardError, require
 from regard.export import open_engine
@@ -56,6 +57,7 @@ ASKING = [
     ("torchvision", "labels", lambda folder: load_mask_model("deeplabv3_resnet50")),
     ("wandb", "wandb", ["train", "baseline_crowd", "train.loggers=[wandb]", "train.accelerator=cpu", "-o", "EMPTY"]),
     ("mlflow", "mlflow", ["train", "baseline_crowd", "train.loggers=[mlflow]", "train.accelerator=cpu", "-o", "EMPTY"]),
+    ("pillow_heif", "heic", lambda folder: decode_file(b"\0\0\0\x18ftypheic" + bytes(40), "a.heic")),
     ("transformers", "labels", lambda folder: load_pose_model("somebody/vitpose")),
 ]
 

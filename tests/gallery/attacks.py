@@ -81,14 +81,17 @@ class Ledger:
 
     def note(self, *what: Any) -> None:
         with self.path.open("a") as file:
-            file.write(json.dumps(what) + "\n")
+            file.write("\n" + json.dumps(what) + "\n")  # what a kill has cut is a line of its own
 
     def read(self) -> tuple[dict[str, set[int | None]], list[tuple[str, int]]]:
         """Name -> the versions it may have, None for not being there; and what was deleted or replaced for sure."""
         may: dict[str, set[int | None]] = {}
         gone: list[tuple[str, int]] = []
         for line in self.path.read_text().splitlines() if self.path.exists() else ():
-            phase, names, version = json.loads(line)
+            try:
+                phase, names, version = json.loads(line)
+            except ValueError:  # empty or cut: then it was not yet begun, or not yet acknowledged
+                continue
             for name in names:
                 before = may.get(name, {None})
                 if phase == "began":

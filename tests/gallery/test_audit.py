@@ -270,6 +270,69 @@ def test_heads_elsewhere_are_missed_when_the_end_is_cut(log, tmp_path, monkeypat
         log.append(who="unsent")
 
 
+def test_a_copy_that_was_cut_is_missed_and_a_whole_one_is_not(log, tmp_path):
+    """The seal is of another path: what its log holds there must be here, too, or once have been."""
+    lines = log.path.read_bytes().splitlines(keepends=True)
+    for name, kept in (("whole", 5), ("cut", 3), ("cut-and-used", 3)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "audit.jsonl").write_bytes(b"".join(lines[:kept]))
+    whole, cut, used = (AuditLog(tmp_path / name / "audit.jsonl") for name in ("whole", "cut", "cut-and-used"))
+    assert (whole.verify(), cut.verify()) == (None, 4)
+    assert f"{log.path} has 5 lines of the same seal" in cut.check().fault
+    for each in (whole, used):
+        each.append(who="goes on elsewhere")
+    log.append(who="goes on here")
+    assert (whole.verify(), used.verify(), log.verify()) == (None, 5, None)
+    assert whole.check().checked == 6
+
+
+def test_lines_are_archived_and_the_log_goes_on(log, tmp_path, keys):
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    assert log.archive(first) == 5
+    with pytest.raises(StorageError, match="there already"):
+        log.archive(first)
+    log.append(who="after", query=["q5"])
+    (line, _) = log.entries()
+    assert (line["kind"], line["number"], line["archive"]) == ("continued", 6, "first.jsonl")
+    assert (log.verify(), log.check().to_the_end, log.check(before=[first]).checked) == (None, True, 7)
+    assert AuditLog(first).verify() == 6  # alone, it is an older copy
+    assert log.archive(second) == 2
+    log.append(who="after", query=["q6"])
+    assert log.check(before=[first, second]).lines == 9
+    assert log.check(before=[second]).fault is None
+    assert log.check(before=[first]).line == 6
+    log.take_key(tmp_path / "key")
+    assert (log.verify(), log.check(read_key((tmp_path / "key").read_bytes())).checked) == (None, 2)
+    first.write_bytes(b"".join(first.read_bytes().splitlines(keepends=True)[:4]))
+    assert log.check(before=[first, second]).line == 5
+    log.path.write_bytes(log.path.read_bytes().splitlines(keepends=True)[1])
+    assert log.verify() == 1
+
+
+def test_a_kill_between_archive_and_seal_is_put_right(log, tmp_path):
+    short = AuditLog(tmp_path / "short" / "audit.jsonl")
+    short.path.parent.mkdir()
+    short.append()
+    for number, each in enumerate((log, short)):
+        before = Seal.of(each.path)
+        each.archive(tmp_path / f"{number}.jsonl")
+        before.save()
+        each.append(who="after the kill")
+        assert (each.verify(), each.check(before=[tmp_path / f"{number}.jsonl"]).fault) == (None, None)
+
+
+def test_nobody_makes_up_a_beginning(log, tmp_path, keys):
+    """A line that says that the log is continued, sealed by somebody else's key, told from end and from first key."""
+    seal = Seal.of(log.path)
+    stranger = AuditLog(tmp_path / "other" / "audit.jsonl")
+    stranger.path.parent.mkdir()
+    stranger.append(kind="continued", turns={seal.name: 5})
+    log.path.write_bytes(stranger.path.read_bytes())
+    assert log.verify() == 2
+    shutil.rmtree(keys)
+    assert "no line was sealed by key" in log.check(seal.first).fault
+
+
 @pytest.fixture
 def gallery(tmp_path):
     with Gallery.create(tmp_path / "people", DIM, {"name": "made up", "fingerprint": "f00d"}) as gallery:

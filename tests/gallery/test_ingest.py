@@ -25,9 +25,9 @@ from sample_images import SIZE, paint
 from regard.data.image import decode_image as decode
 from regard.errors import ConfigError, DataError
 from regard.gallery import Embedder, Filter, Gallery
-from regard.gallery.facts import OFFSET, TAKEN, time_zone
 from regard.gallery.ingest import Ranks, embed_sources
 from regard.gallery.inputs import list_sources
+from regard.gallery.origins import OFFSET, TAKEN, time_zone
 from regard.gallery.record import record_id
 from regard.models import load
 from regard.recipes import read_recipe

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 
 import pytest
 import torch
 
 import regard
+from regard.models.contract import watched
 from regard.registry import MODELS
 
 pytestmark = pytest.mark.slow
@@ -111,6 +113,93 @@ def test_channels_last(model, images):
 def test_images_do_not_depend_on_their_batch(model, images):
     alone = torch.cat([model.embed(image[None]) for image in images])
     torch.testing.assert_close(alone, model.embed(images), rtol=1e-4, atol=1e-5)
+
+
+GATED = [(name, {}) for name in MODELS if "gate_start" in MODELS.options(name)]
+VARIANTS = [
+    ("apnet", {"level": 3}),
+    ("apnet", {"agent": "rga_sc", "height": 96, "width": 64}),
+    ("msea", {"preset": "2023"}),
+    ("dsp", {"mode": "code"}),
+]
+
+
+@pytest.fixture
+def two() -> torch.Tensor:
+    return torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(1))
+
+
+def gates_of(model: regard.ReIDModel) -> dict[str, list[torch.nn.Parameter]]:
+    """What is trained of each gate, or of each branch where attention is one."""
+    found: dict[str, list[torch.nn.Parameter]] = {}
+    place = r"(attention\.\w+\.levels\.\w+\.agent|attention\.\w+(?!\.levels)|hab\.decoder\.heads|pab\.heads)\."
+    for name, parameter in model.named_parameters():
+        if match := re.match(place, name):
+            found.setdefault(match[0], []).append(parameter)
+    return found
+
+
+@pytest.mark.parametrize(("name", "options"), [*GATED, *VARIANTS])
+def test_identity_starts_as_the_network_without_attention_and_gradients_reach_every_gate(name, options, two):
+    model = create(name, **options, gate_start="identity")
+    plain = create(name, **options, attention_control="off")
+    assert gates_of(plain) == {}
+    tensors = model.state_dict()
+    plain.load_state_dict({key: tensors[key] for key in plain.state_dict()})
+    torch.testing.assert_close(model.embed(two), plain.embed(two), rtol=0, atol=1e-6)
+    gates, optimizer = gates_of(model), torch.optim.SGD(model.parameters(), lr=1e-3)
+    assert gates
+    for step in range(2):
+        torch.manual_seed(1)  # of dropout
+        out = model.train()(two)
+        if not step:
+            torch.manual_seed(1)
+            expected = plain.train()(two).features["global"]
+            torch.testing.assert_close(out.features["global"], expected, rtol=1e-4, atol=1e-4)
+        values = [*out.logits.values(), *out.features.values(), *(out.maps.values() if name == "daaf" else ())]
+        optimizer.zero_grad()
+        sum((value - 0.3).square().mean() for value in values).backward()
+        reached = [gate for gate, own in gates.items() if any(p.grad is not None and p.grad.any() for p in own)]
+        assert reached == list(gates), f"step {step}"
+        optimizer.step()
+    trained = {key: p for key, p in model.named_parameters() if key.startswith("attention") and p.requires_grad}
+    assert [key for key, p in trained.items() if not p.grad.any()] == []
+
+
+@pytest.mark.parametrize(("name", "options"), [*GATED, VARIANTS[1]])
+def test_controls_are_what_they_say(name, options, two):
+    usual, held, shuffled = (create(name, **options, attention_control=how) for how in ("none", "constant", "shuffled"))
+    assert held.state_dict().keys() == shuffled.state_dict().keys() == usual.state_dict().keys()
+    before = held.embed(two)
+    with torch.no_grad():
+        for parameter in (p for own in gates_of(held).values() for p in own):
+            parameter.add_(1)
+    assert torch.equal(held.embed(two), before)  # nothing that computes a gate has a say
+    own, others = usual.eval()(two).maps, shuffled.eval()(two).maps
+    first = next(iter(own))  # those that follow see other maps
+    torch.testing.assert_close(others[first], own[first].flip(0))
+    torch.testing.assert_close(shuffled.embed(two[:1]), usual.embed(two[:1]))
+
+
+def test_every_system_can_compare_the_mean_and_six_stripes_of_its_last_map(name, two):
+    model = create(name, descriptor="both")
+    layers = dict(enumerate(model.head_layers()["global"].layers))
+    with watched(layers) as seen:
+        embedding = model.embed(two)
+    last = torch.cat(list(seen.values()), 1)
+    parts = [last.mean((2, 3)), *(last[:, :, row].mean(2) for row in range(6))]
+    expected = torch.stack([torch.nn.functional.normalize(part) for part in parts], 2)
+    torch.testing.assert_close(embedding.view_as(expected), expected)
+    assert torch.equal(model.strip().embed(two), embedding)
+
+
+@pytest.mark.parametrize(("name", "levels"), [("apnet", 2), ("msea", 2), ("dsp", 3), ("mudeep", 3)])
+def test_attention_at_one_level_only(name, levels):
+    whole, one = set(gates_of(create(name))), set(gates_of(create(name, only_level=levels)))
+    assert one < whole
+    assert len(one) * levels == len(whole)
+    with pytest.raises(regard.RegardError, match=rf"only_level is {levels + 1}, wanted .* 1 to {levels}"):
+        create(name, only_level=levels + 1)
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Embed and say what became of the pictures."""
     from regard.data.listing import noting
     from regard.errors import ConfigError
-    from regard.gallery.facts import PathReader, time_zone
     from regard.gallery.ingest import Ranks
     from regard.gallery.inputs import list_inputs, read_table
+    from regard.gallery.origins import PathReader, time_zone
 
     if arguments.batch_size < 1:
         raise ConfigError(f"--batch-size is {arguments.batch_size}, wanted 1 or more")
@@ -159,6 +159,7 @@ def embed(arguments: argparse.Namespace, listing: Listing, skipped: Skipped, emb
 
 def tell_skipped(arguments: argparse.Namespace, skipped: Skipped, unreadable: Mapping[str, str]) -> None:
     """Say what was left out, by reason, with some names; all of them go into the file that was asked for."""
+    from regard.data.modern import how_to_read
     from regard.storage import plain_text, write_atomic
 
     if arguments.skipped:
@@ -173,6 +174,8 @@ def tell_skipped(arguments: argparse.Namespace, skipped: Skipped, unreadable: Ma
     for reason, found in skipped.reasons.items():
         more = f" and {len(found) - NAMED:,} more{where}" if len(found) > NAMED else ""
         print(f"left out: {count(len(found), reason)}: {', '.join(map(plain_text, list(found)[:NAMED]))}{more}")
+    if hint := how_to_read(skipped.reasons):
+        print(hint)
 
 
 def prune(arguments: argparse.Namespace, listing: Listing) -> str:

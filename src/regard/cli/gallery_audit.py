@@ -30,6 +30,16 @@ def add_audit_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--key", type=Path, metavar="FILE", help="first key of the log, as --take-key wrote it")
     verb.add_argument("--head", type=Path, metavar="FILE", help="heads that were kept elsewhere; all must be found")
     verb.add_argument("--seal", type=Path, metavar="FILE", help="seal of the log, copied from where it is written")
+    verb.add_argument(
+        "--with",
+        type=Path,
+        action="append",
+        default=[],
+        dest="before",
+        metavar="FILE",
+        help="lines of before; repeatable",
+    )
+    verb.add_argument("--archive", type=output_file, metavar="FILE", help="move the lines there; the log goes on")
     verb.add_argument("--take-key", type=output_file, metavar="FILE", help="take the first key off this machine")
     verb.add_argument("--print-head", action="store_true", help="print where the log ends, to be kept elsewhere")
     verb.add_argument("--export", type=output_file, metavar="FILE", help="write the lines as .csv or .jsonl")
@@ -68,12 +78,16 @@ def check_log(arguments: argparse.Namespace, open_gallery: Callable[[str], Any])
         log.take_key(arguments.take_key)
         print(f"the first key is in {arguments.take_key}: keep it elsewhere, and check with --key")
         return
+    if arguments.archive:
+        moved = log.archive(arguments.archive)
+        print(f"{count(moved, 'line')} moved to {arguments.archive}; check both: --with {arguments.archive}")
+        return
     if arguments.print_head:
         print(json.dumps(log.head()))
         return
     if arguments.export:
         export_log(log, arguments)
-    verdict = log.check(*given(arguments))
+    verdict = log.check(*given(arguments), arguments.before)
     for former in verdict.former:
         print(
             f"regard: the log of another gallery ({former.get('database')}) lay here before and went with it: "

@@ -121,14 +121,15 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
     vectors, names, calibration = [item.vector[None] for item in items], list(arguments.id), None
     digests = [item.record.digest for item in items if item.record.digest]
     if arguments.photos:
-        from regard.data.image import decode_image, read_bytes
+        from regard.data.image import read_bytes
+        from regard.data.modern import decode_file
         from regard.fingerprint import bytes_digest
         from regard.gallery.embedder import Embedder
 
         embedder = Embedder.like(gallery.meta["model"], arguments.model)
         embedder.check_fits(gallery)
         data = [read_bytes(path) for path in arguments.photos]
-        vectors.append(embedder.embed([decode_image(each, f"'{p}'") for each, p in zip(data, arguments.photos)]))
+        vectors.append(embedder.embed([decode_file(each, f"'{p}'") for each, p in zip(data, arguments.photos)]))
         names += [f"sha256:{hashlib.sha256(each).hexdigest()[:16]}" for each in data]
         digests += [bytes_digest(each) for each in data]
         calibration = embedder.calibration

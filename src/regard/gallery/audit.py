@@ -15,15 +15,28 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from regard.errors import DataError, StorageError
-from regard.gallery.audit_check import Verdict, check_lines, entry_of
-from regard.gallery.seal import START, Chain, Seal, chain_name, check_apart, digest, known_seals, read_sealed, write_key
+from regard.gallery.audit_check import CONTINUED, Verdict, check_lines, entry_of, turns_of
+from regard.gallery.seal import (
+    START,
+    Chain,
+    End,
+    Seal,
+    chain_name,
+    check_apart,
+    digest,
+    known_seals,
+    read_sealed,
+    write_key,
+)
 from regard.parsing import parse_json
-from regard.storage import append_whole, open_regular, open_to_append
+from regard.storage import append_whole, open_regular, open_to_append, plain_text, write_private
 
 __all__ = ["HEADS", "AuditLog", "read_heads"]
 
@@ -32,7 +45,7 @@ HEADS = "REGARD_AUDIT_HEAD"
 
 BLOCK = 64 * 1024
 LONGEST = 16 * 2**20
-"""Bytes of a line that a kill may have left half written."""
+"""Bytes of a line that is looked for."""
 
 
 class AuditLog:
@@ -82,6 +95,7 @@ class AuditLog:
         first: bytes | None = None,
         heads: Sequence[Mapping[str, Any]] | None = None,
         end: Seal | None = None,
+        before: Sequence[Path] = (),
     ) -> Verdict:
         """Check the log from its first line to its end.
 
@@ -89,24 +103,35 @@ class AuditLog:
             first: a first key that was taken off the machine; lines sealed by it must be there.
             heads: heads that were sent elsewhere; those of this log must be found in it.
             end: the seal of the log, where it was copied from another machine; None takes the one that is kept here.
+            before: files with the lines of before, as :meth:`archive` wrote them, the oldest first.
 
         Raises:
             StorageError: the seal cannot be read.
             DataError: none of the heads is of this log.
         """
-        seal, size = self._snapshot()
-        seal = end or seal
-        chains: dict[str, Chain] = {}
-        for other in known_seals():
-            if other.first is not None:
-                chains[other.name] = Chain(other.first)
-        if seal is not None and seal.name not in chains:
-            chains[seal.name] = seal.chain
+        here, size = self._snapshot()
+        seals = list(known_seals())
+        chains = {seal.name: seal.chain if seal.first is None else Chain(seal.first) for seal in seals}
+        own = end or here
+        if own is not None:
+            chains.setdefault(own.name, own.chain if own.first is None else Chain(own.first))
         name = None if first is None else chain_name(first)
         if first is not None and name is not None:
             chains[name] = Chain(first)
-        wanted = None if heads is None else self._heads(heads)
-        return check_lines(self._lines(size, seal), chains=chains, end=seal, heads=wanted, needed=name)
+        if own is not None:
+            ends = [own.end, *own.carried]
+        else:
+            ends = ends_of(seals, self._turns())
+        found = check_lines(
+            chain(*(AuditLog(path)._lines() for path in before), self._lines(size, here)),
+            chains=chains,
+            ends=ends,
+            heads=None if heads is None else self._heads(heads),
+            needed=name,
+            log=None if end else os.path.realpath(self.path),
+        )
+        found.former = own.former if own else ()
+        return found
 
     def head(self) -> dict[str, Any]:
         """Where the log ends: to be kept elsewhere, so that this end must be found in the log for ever.
@@ -144,6 +169,41 @@ class AuditLog:
                     f"the key of {self.path} could not be taken to {path} ({error.strerror}); give another place"
                 ) from error
 
+    def archive(self, path: Path) -> int:
+        """Move the lines to another file; the log goes on with a line that holds number and digest of the last of them.
+
+        Args:
+            path: a new file for them.
+
+        Returns:
+            How many lines that is.
+
+        Raises:
+            DataError: there is none.
+            StorageError: the file is there already, or one of the two cannot be written; no line is lost.
+        """
+        with self._busy:
+            try:
+                with open_to_append(self.path) as file:
+                    seal, size = self._settled(file)
+                    number, previous, _ = self._end(file, seal, size)
+                    file.seek(0)
+                    lines = count_lines(file)
+                    if not lines:
+                        raise DataError(f"there is nothing in {self.path} yet to archive")
+                    copy_to(file, path)
+                    facts = {"kind": CONTINUED, "archive": plain_text(path.name), "turns": self._turns()}
+                    line, seal = sealed_line(replace(seal, size=0), facts, number, previous)
+                    write_private(self.path, line)
+                    seal.move()
+                    return lines
+            except FileExistsError:
+                raise StorageError(f"{path} is there already; give the name of a new file") from None
+            except OSError as error:
+                raise StorageError(
+                    f"the lines of {self.path} could not be archived in {path} ({error.strerror}); give another place"
+                ) from error
+
     def begin_anew(self) -> None:
         """Begin the log of a new gallery, where that of another lay before and went with it; say so in its seal."""
         seal = None if self.path.exists() else Seal.of(self.path)
@@ -151,22 +211,17 @@ class AuditLog:
             return
         former = (*seal.former, seal.retired()) if seal.number else seal.former
         try:
-            Seal.new(seal.log, 0, self._database, former).save()
+            Seal.new(seal.log, 0, self._database, former=former).save()
         except OSError as error:
             raise StorageError(f"the seal of {self.path} could not be written ({error.strerror})") from error
 
     def _write(self, facts: Mapping[str, Any]) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
         with open_to_append(self.path) as file:
             seal, size = self._settled(file)
             number, previous, lead = self._end(file, seal, size)
-            values = {"time": now, **facts, "number": number + 1, "previous": previous}
-            body = json.dumps(values, sort_keys=True).encode()
-            line = seal.line(body)
-            data = lead + line + b"\n"
-            append_whole(file, data)
+            line, seal = sealed_line(replace(seal, size=size + len(lead)), facts, number, previous)
+            append_whole(file, lead + line)
             try:
-                seal = seal.after(body, number=number + 1, digest=digest(line), size=size + len(data), time=now)
                 seal.move()
             except OSError:
                 os.ftruncate(file.fileno(), size)
@@ -180,23 +235,19 @@ class AuditLog:
         if seal is None:
             if self._database is not None:
                 check_apart(self.path)
-            seal = Seal.new(os.path.realpath(self.path), size, self._database)
+            carried = ends_of(known_seals(), self._turns())
+            seal = Seal.new(os.path.realpath(self.path), size, self._database, carried=tuple(carried))
             seal.save()
-        while seal.size < size:
-            file.seek(seal.size)
-            line, end, _ = file.read(LONGEST).partition(b"\n")
-            if not end and seal.size + len(line) == size:
-                os.ftruncate(file.fileno(), seal.size)
-                return seal, seal.size
-            part = read_sealed(line)
-            if part is None or part[1:] != (seal.name, seal.chain.turn + 1, seal.chain.proof(part.body)):
-                break
-            entry = parse_json(part.body)
-            size_then = seal.size + len(line) + 1
-            seal = seal.after(
-                part.body, number=entry["number"], digest=digest(line), size=size_then, time=entry["time"]
-            )
+        if size != seal.size and (seal.size > size or fits(seal, line_at(file, 0))):
+            seal = replace(seal, size=0)  # cut, or continued in a new file when a kill came
+        while seal.size < size and fits(seal, line := line_at(file, seal.size)):
+            seal = behind(seal, line)
             seal.move()
+        if seal.size < size:
+            last, whole = last_line(file, size)
+            if not whole and size - len(last) >= seal.size:  # a kill left it; nobody was told that it was written
+                size -= len(last)
+                os.ftruncate(file.fileno(), size)
         return seal, size
 
     def _end(self, file: Any, seal: Seal, size: int) -> tuple[int, str, bytes]:
@@ -207,9 +258,21 @@ class AuditLog:
         part = read_sealed(last)
         entry = entry_of(last) if part else None
         number = entry["number"] if entry else count_lines(file) + (not whole)
+        lead = b"" if whole else b"\n"
         if number < seal.number:  # the end that was sealed is gone: its number and digest stay, so that this shows
-            return seal.number, seal.digest, b"" if whole else b"\n"
-        return number, digest(last) if last else START, b"" if whole else b"\n"
+            return seal.number, seal.digest, lead
+        return number, digest(last) if last else START, lead
+
+    def _turns(self) -> dict[str, int]:
+        """Name of each chain that sealed lines here -> how many, those of before in other files counted."""
+        turns: dict[str, int] = {}
+        for number, line in enumerate(self._lines()):
+            part = read_sealed(line)
+            if part and not number:
+                turns |= turns_of(entry_of(line) or {})
+            if part:
+                turns[part.key] = part.turn
+        return turns
 
     def _snapshot(self) -> tuple[Seal | None, int]:
         """The seal and the size of the log at one moment."""
@@ -241,11 +304,64 @@ class AuditLog:
 
     def _heads(self, heads: Sequence[Mapping[str, Any]]) -> dict[int, str]:
         here = os.path.realpath(self.path)
-        keys = {part.key for line in self._lines() if (part := read_sealed(line))}
+        keys = self._turns()
         mine = [head for head in heads if head["log"] == here or head["key"] in keys]
         if not mine:
             raise DataError(f"none of {len(heads)} heads is of {self.path}: it is another log, or was written anew")
         return {head["number"]: head["digest"] for head in mine}
+
+
+def sealed_line(seal: Seal, facts: Mapping[str, Any], number: int, previous: str) -> tuple[bytes, Seal]:
+    """The next line with its break, and the seal behind it.
+
+    Args:
+        seal: at the place where the line will stand.
+        facts: what it says.
+        number, previous: of the line before.
+    """
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    values = {"time": now, **facts, "number": number + 1, "previous": previous}
+    body = json.dumps(values, sort_keys=True).encode()
+    line = seal.line(body)
+    return line + b"\n", behind(seal, line)
+
+
+def behind(seal: Seal, line: bytes) -> Seal:
+    """The seal behind a line that it sealed."""
+    part = read_sealed(line)
+    assert part is not None
+    entry, size = parse_json(part.body), seal.size + len(line) + 1
+    if entry.get("kind") == CONTINUED:
+        seal = replace(seal, chain=seal.chain.fresh())
+    return seal.after(part.body, number=entry["number"], digest=digest(line), size=size, time=entry["time"])
+
+
+def fits(seal: Seal, line: bytes) -> bool:
+    """Whether a line is the next one of a seal."""
+    part = read_sealed(line)
+    return part is not None and part[1:] == (seal.name, seal.chain.turn + 1, seal.chain.proof(part.body))
+
+
+def line_at(file: Any, place: int) -> bytes:
+    """The line that begins at a place of a file, without its break; empty where it has none."""
+    file.seek(place)
+    line, end, _ = file.read(LONGEST).partition(b"\n")
+    return line if end else b""
+
+
+def ends_of(seals: Iterable[Seal], turns: Mapping[str, int]) -> list[End]:
+    """The ends of those chains that have sealed lines of a log that came here from another place."""
+    return [seal.end for seal in seals if seal.name in turns]
+
+
+def copy_to(file: Any, path: Path) -> None:
+    """Copy a file to a new one, its owner's alone, on the disk when this returns; raises OSError."""
+    file.seek(0)
+    with open_regular(path, "xb", private=True) as out:
+        for block in iter(lambda: file.read(BLOCK), b""):
+            out.write(block)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def head_of(seal: Seal) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from regard.gallery.seal import START, Chain, Seal, Sealed, digest, read_sealed
+from regard.gallery.seal import START, Chain, End, Sealed, digest, read_sealed
 from regard.parsing import parse_json
 
-__all__ = ["Verdict", "check_lines", "entry_of"]
+__all__ = ["CONTINUED", "Verdict", "check_lines", "entry_of", "turns_of"]
+
+CONTINUED = "continued"
+"""Kind of the first line of a log whose lines of before lie in another file; it holds the turns of their chains."""
 
 
 @dataclass
@@ -21,7 +24,6 @@ class Verdict:
         searches: among them.
         unsealed: lines from before the log was sealed; they follow one another, which anybody could have made so.
         checked, unchecked: sealed lines whose seal fits, and those whose key is not known here.
-        keys: names of the chains that sealed, in order of appearance.
         line, fault: the first line that is not what was written, or is missing, and what is wrong; None where none is.
         to_the_end: whether it is known where the log ends, and it ends there.
         former: logs of other galleries that lay at this path before.
@@ -32,7 +34,6 @@ class Verdict:
     unsealed: int = 0
     checked: int = 0
     unchecked: int = 0
-    keys: list[str] = field(default_factory=list)
     line: int | None = None
     fault: str | None = None
     to_the_end: bool = False
@@ -58,52 +59,94 @@ def entry_of(line: bytes) -> dict[str, Any] | None:
     return entry
 
 
+def turns_of(entry: Mapping[str, Any]) -> dict[str, int]:
+    """Name of each chain -> how many lines it had sealed before a line of the kind :data:`CONTINUED`."""
+    turns = entry.get("turns")
+    known = isinstance(turns, dict) and all(type(turn) is int and turn >= 0 for turn in turns.values())
+    return dict(turns) if known and isinstance(turns, dict) else {}
+
+
 class Check:
     """A check under way; see :func:`check_lines`."""
 
-    def __init__(self, chains: Mapping[str, Chain], end: Seal | None):
+    def __init__(self, chains: Mapping[str, Chain], ends: Sequence[End], needed: str | None):
         self.chains = dict(chains)
-        self.end = end
+        self.trusted = {end.name for end in ends} | ({needed} if needed else set())
+        self.ends = {(end.name, end.turn): end for end in ends}
         self.turns: dict[str, int] = {}
         self.unfit: int | None = None
-        self.verdict = Verdict(former=end.former if end else ())
+        self.first, self.previous = 1, START
+        self.verdict = Verdict()
 
-    def follows(self, position: int, entry: Mapping[str, Any], part: Sealed | None, previous: str) -> str | None:
+    def begin(self, entry: Mapping[str, Any], part: Sealed | None) -> None:
+        """Take a first line that continues another file as such, unless somebody may have made it up.
+
+        Its seal says so, by a key that this log is known to have; where that cannot be checked, the line has to lead to
+        an end that is known.
+        """
+        turns = turns_of(entry)
+        if part is None or entry.get("kind") != CONTINUED or part.turn != turns.get(part.key, 0) + 1:
+            return
+        if self.trusted and part.key not in self.trusted:
+            return
+        chain = self.chains.get(part.key)
+        if chain is not None and chain.turn < part.turn:
+            good = chain.skipped(part.turn - 1).proof(part.body) == part.proof
+        else:
+            good = not self.ends or any(name == part.key and turn >= part.turn for name, turn in self.ends)
+        if not good:
+            return
+        self.chains |= {name: self.chains[name].skipped(turn) for name, turn in turns.items() if name in self.chains}
+        self.turns, self.first, self.previous = turns, entry["number"], entry["previous"]
+
+    def follows(self, number: int, entry: Mapping[str, Any], part: Sealed | None) -> str | None:
         """What is wrong with the place of a line among the others; None where nothing is."""
-        if part and entry["number"] > position:
-            missing = f"line {position} is" if entry["number"] == position + 1 else f"lines from {position} on are"
+        if part and entry["number"] > number:
+            missing = f"line {number} is" if entry["number"] == number + 1 else f"lines from {number} on are"
             return f"{missing} missing: the next line is number {entry['number']}"
-        if entry["previous"] != previous or (part and entry["number"] != position):
+        if entry["previous"] != self.previous or (part and entry["number"] != number):
             before = f"; the seal of line {self.unfit} does not fit" if self.unfit else ""
-            return f"line {position} does not follow from the one before: a line was changed or removed{before}"
+            return f"line {number} does not follow from the one before: a line was changed or removed{before}"
         if part is None:
-            return f"line {position} carries no seal, though lines before it do" if self.turns else None
+            return f"line {number} carries no seal, though lines before it do" if self.turns else None
         if part.turn != self.turns.get(part.key, 0) + 1:
-            return f"line {position} is number {part.turn} of key {part.key}: lines of that key before it are missing"
+            return f"line {number} is number {part.turn} of key {part.key}: lines of that key before it are missing"
         return None
 
-    def seal_fits(self, position: int, part: Sealed) -> None:
+    def seal_fits(self, number: int, entry: Mapping[str, Any], part: Sealed) -> None:
         """Check the proof of a line, where its key is known."""
         self.turns[part.key] = part.turn
-        if part.turn == 1:
-            self.verdict.keys.append(part.key)
         chain = self.chains.get(part.key)
         if chain is None or chain.turn != part.turn - 1:
             self.verdict.unchecked += 1
             return
         if chain.proof(part.body) != part.proof:
-            self.unfit = self.unfit or position
+            self.unfit = self.unfit or number
+        chain = chain.fresh() if entry.get("kind") == CONTINUED else chain
         self.chains[part.key] = chain.after(part.body)
         self.verdict.checked += 1
 
-    def ends(self, position: int, part: Sealed, line: str) -> str | None:
-        """What is wrong with the line that was the last one when the seal was kept."""
-        end = self.end
-        if end is None or (part.key, part.turn) != (end.name, end.chain.turn):
+    def ends_well(self, number: int, part: Sealed, line: str) -> str | None:
+        """What is wrong with a line that is known to be the last one of its chain somewhere."""
+        end, chain = self.ends.pop((part.key, part.turn), None), self.chains.get(part.key)
+        if end is None:
             return None
-        chain = self.chains.get(part.key)
-        if line != end.digest or (chain and chain.turn == part.turn and chain.total != end.chain.total):
-            return f"line {position} is not the one that was sealed last: lines were written anew"
+        other = chain and chain.turn == part.turn and end.total and chain.total != end.total
+        if line != end.digest or other:
+            return f"line {number} is not the one that was sealed last: lines were written anew"
+        return None
+
+    def missing_end(self, last: int, log: str | None) -> str | None:
+        """What is missing behind the last line."""
+        for end in self.ends.values():
+            if self.turns.get(end.name, 0) >= end.turn:
+                continue
+            if end.log == log or log is None:
+                counted = f"the seal has counted {end.number:,} lines"
+            else:
+                counted = f"{end.log} has {end.number:,} lines of the same seal"
+            why = "" if end.log == log else "; it is an older copy, or its end was cut off"
+            return f"the end is missing: {counted}, the last of {end.time}, and this log ends with line {last:,}{why}"
         return None
 
 
@@ -111,49 +154,51 @@ def check_lines(
     lines: Iterable[bytes],
     *,
     chains: Mapping[str, Chain],
-    end: Seal | None,
+    ends: Sequence[End],
     heads: Mapping[int, str] | None = None,
     needed: str | None = None,
+    log: str | None = None,
 ) -> Verdict:
     """Check a log.
 
     Args:
         lines: of it, without line breaks.
         chains: name -> a chain whose key is known, at its beginning or later.
-        end: the seal of the log where it was written; None where that is not known.
+        ends: last lines of chains that must be found in it.
         heads: number of a line -> its digest, as they were sent elsewhere.
         needed: name of a chain that must have sealed lines of it.
+        log: path of the log.
     """
-    check, previous, position = Check(chains, end), START, 0
-    verdict, heads = check.verdict, dict(heads or {})
-    known = end is not None or bool(heads)
-    for position, line in enumerate(lines, 1):
+    check, heads, number = Check(chains, ends, needed), dict(heads or {}), 0
+    verdict, known = check.verdict, bool(ends or heads)
+    for position, line in enumerate(lines):
         entry, part = entry_of(line), read_sealed(line)
+        number = check.first + position
         if entry is None:
-            return verdict.wrong(position, f"line {position} is no line of a log: it was damaged or written over")
-        if fault := check.follows(position, entry, part, previous):
-            return verdict.wrong(position, fault)
-        previous = digest(line)
+            return verdict.wrong(number, f"line {number} is no line of a log: it was damaged or written over")
+        if position == 0:
+            check.begin(entry, part)
+            number = check.first
+            heads = {at: told for at, told in heads.items() if at >= number}
+        if fault := check.follows(number, entry, part):
+            return verdict.wrong(number, fault)
+        check.previous = digest(line)
         verdict.lines += 1
         verdict.searches += entry.get("kind", "search") == "search"
         if part is None:
             verdict.unsealed += 1
             continue
-        check.seal_fits(position, part)
-        if fault := check.ends(position, part, previous):
-            return verdict.wrong(check.unfit or position, fault)
-        if heads.pop(position, previous) != previous:
-            return verdict.wrong(position, f"line {position} is another one than the head that was sent elsewhere says")
+        check.seal_fits(number, entry, part)
+        if fault := check.ends_well(number, part, check.previous):
+            return verdict.wrong(check.unfit or number, fault)
+        if heads.pop(number, check.previous) != check.previous:
+            return verdict.wrong(number, f"line {number} is another one than the head that was sent elsewhere says")
     if check.unfit:
         return verdict.wrong(check.unfit, f"line {check.unfit} was changed: its seal does not fit")
-    if end and check.turns.get(end.name, 0) < end.chain.turn:
-        return verdict.wrong(
-            position + 1,
-            f"the end is missing: the seal has counted {end.number:,} lines, the last of {end.time}, the log has "
-            f"{position:,}",
-        )
+    if fault := check.missing_end(number, log):
+        return verdict.wrong(number + 1, fault)
     if heads:
-        return verdict.wrong(position + 1, f"the end is missing: a head says there were {max(heads):,} lines")
+        return verdict.wrong(number + 1, f"the end is missing: a head says there were {max(heads):,} lines")
     if needed is not None and needed not in check.turns:
         return verdict.wrong(1, f"no line was sealed by key {needed}: it is another log, or was written anew")
     verdict.to_the_end = known

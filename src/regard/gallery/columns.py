@@ -130,7 +130,7 @@ class Table:
             "vectors": vectors,
             "codes": codes,
             "bounds": bounds,
-            "keys": np.array([key_of(record.id) for record in records], KEY),
+            "keys": np.array([bytes.fromhex(record.id.replace("-", "")) for record in records], KEY),
             "numbers": np.array(numbers),
             "times": np.array([np.nan if record.time is None else record.time for record in records]),
         }

@@ -26,13 +26,13 @@ import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
-from regard.data.image import decode_image
+from regard.data.modern import decode_file
 from regard.errors import ConfigError, DataError, RegardError, StorageError
 from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
-from regard.gallery.facts import ZONELESS, Moment, exif_moment
 from regard.gallery.gallery import Gallery, is_there, is_url
 from regard.gallery.inputs import Source
+from regard.gallery.origins import ZONELESS, Moment, exif_moment
 from regard.gallery.record import FACTS, Item, Record, read_records, record_id
 from regard.gallery.segments import schema, to_table, vectors_of
 from regard.gallery.thumbnails import thumbnail
@@ -287,7 +287,7 @@ def make_items(
             content = source.read()
             moment = taken(source, content)
             record = replace(source.record(taken=moment.seconds), digest=bytes_digest(content))
-            return record, decode_image(content, source.path), moment.remark
+            return record, decode_file(content, source.path), moment.remark
         except RegardError as error:
             return str(error)
 

@@ -20,7 +20,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,8 +29,8 @@ from regard.parsing import parse_json
 from regard.storage import open_regular, plain_text, read_regular, write_private
 
 __all__ = [
-    "KEYS", "START", "Chain", "Seal", "Sealed", "chain_name", "check_apart", "digest", "keys_folder", "known_seals",
-    "read_key", "read_sealed", "read_state", "write_key",
+    "KEYS", "START", "Chain", "End", "Seal", "Sealed", "chain_name", "check_apart", "digest", "keys_folder",
+    "known_seals", "read_key", "read_sealed", "read_state", "write_key",
 ]  # fmt: skip
 
 KEYS = "REGARD_AUDIT_KEYS"
@@ -93,6 +93,36 @@ class Chain(NamedTuple):
         total = hashlib.sha256(self.total + hidden).digest()
         return Chain(hmac.digest(self.key, b"next", "sha256"), total, self.turn + 1)
 
+    def fresh(self) -> Chain:
+        """The chain with a new sum, as a log has it whose lines of before lie in another file."""
+        return self._replace(total=bytes(32))
+
+    def skipped(self, turn: int) -> Chain:
+        """The chain behind so many lines that are not at hand, with a new sum; this one where it is behind them."""
+        key = self.key
+        for _ in range(self.turn, turn):
+            key = hmac.digest(key, b"next", "sha256")
+        return Chain(key, bytes(32), turn) if turn > self.turn else self
+
+
+class End(NamedTuple):
+    """The last line that a chain sealed, as far as is known.
+
+    Attributes:
+        log: path of the log in which it was sealed.
+        name, turn: of the chain.
+        number, digest, time: of the line.
+        total: sum of the chain there; None where it is not known.
+    """
+
+    log: str
+    name: str
+    turn: int
+    number: int
+    digest: str
+    time: str | None
+    total: bytes | None = None
+
 
 def chain_name(first: bytes) -> str:
     """What the lines call a chain: 16 digits that say nothing of its first key."""
@@ -112,6 +142,7 @@ class Seal:
             end, when.
         database: id of the gallery whose log it is, where that is known.
         former: logs of other galleries that lay at this path before: name, database, number, time of each.
+        carried: ends of chains that had sealed lines of the log when it came here from another place.
     """
 
     log: str
@@ -123,13 +154,19 @@ class Seal:
     size: int = 0
     time: str | None = None
     database: str | None = None
-    former: tuple[dict[str, Any], ...] = field(default=())
+    former: tuple[dict[str, Any], ...] = ()
+    carried: tuple[End, ...] = ()
 
     @classmethod
-    def new(cls, log: str, size: int, database: str | None, former: tuple[dict[str, Any], ...] = ()) -> Seal:
-        """A seal that begins behind so many bytes of a log."""
+    def new(cls, log: str, size: int, database: str | None, **known: Any) -> Seal:
+        """A seal that begins behind so many bytes of a log; ``former`` and ``carried`` where there are any."""
         first = secrets.token_bytes(32)
-        return cls(log, chain_name(first), Chain(first), first, size=size, database=database, former=former)
+        return cls(log, chain_name(first), Chain(first), first, size=size, database=database, **known)
+
+    @property
+    def end(self) -> End:
+        """Its last line."""
+        return End(self.log, self.name, self.chain.turn, self.number, self.digest, self.time, self.chain.total)
 
     @classmethod
     def of(cls, log: Path) -> Seal | None:
@@ -177,6 +214,7 @@ class Seal:
         """
         values = {"format": FORMAT, "log": plain_text(self.log), "name": self.name, "database": self.database}
         values |= {"first": self.first.hex() if self.first else None, "former": list(self.former)}
+        values["carried"] = [[plain_text(end.log), *end[1:-1]] for end in self.carried]
         write_private(place_of(Path(self.log)), self._moving() + json.dumps(values).encode() + b"\n")
 
     def move(self) -> None:
@@ -208,7 +246,8 @@ def read_state(data: bytes) -> Seal:
     if len(chain.key) != 32 or len(chain.total) != 32 or (first is not None and chain_name(first) != values["name"]):
         raise ValueError("its keys do not fit")
     rest = {name: values[name] for name in ("number", "digest", "size", "time", "database")}
-    return Seal(values["log"], str(values["name"]), chain, first, former=tuple(values["former"]), **rest)
+    past = {"former": tuple(values["former"]), "carried": tuple(End(*end) for end in values["carried"])}
+    return Seal(values["log"], str(values["name"]), chain, first, **rest, **past)
 
 
 def keys_folder() -> Path:

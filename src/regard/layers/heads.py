@@ -24,13 +24,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard.errors import ConfigError, check_choice
+from regard.precision import at_least_float32
 
 __all__ = [
-    "PartHeads", "Reduction", "Sharing", "SupervisionHead", "bnneck", "identity_classifier", "part_names",
-    "stripe_averages", "stripe_rows", "without_shift",
+    "STRIPES", "Descriptor", "PartHeads", "Reduction", "Sharing", "SupervisionHead", "bnneck", "compared", "described",
+    "identity_classifier", "part_names", "regions", "stripe_averages", "stripe_rows", "without_shift",
 ]  # fmt: skip
 
 Sharing = Literal["shared", "separate"]
+Descriptor = Literal["own", "mean", "stripes", "both"]
+"""What of its last map a system compares: its own way, or the same for all systems: the mean, the means of six stripes,
+or both. Training is the same; only the embedding is another."""
+
+STRIPES = 6
+"""P of the descriptors that are the same for all systems, also the fewest rows their map may have."""
+
 Norm = TypeVar("Norm", nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -86,6 +94,27 @@ def stripe_rows(rows: int, number: int, count: int) -> slice:
     """
     stride = rows // count
     return slice(number * stride, number * stride + rows - (count - 1) * stride)
+
+
+def described(x: Tensor, descriptor: Descriptor, stripes: int = STRIPES) -> Tensor:
+    """The means of a map that a descriptor compares: (B, C, H, W) -> (B, C, V), V as :func:`regions` counts them.
+
+    Raises:
+        ConfigError: the map has fewer rows than there are stripes.
+    """
+    parts = [x.mean((2, 3))[:, :, None]] if descriptor != "stripes" else []
+    parts += [stripe_averages(x, stripes)] if descriptor != "mean" else []
+    return torch.cat(parts, 2)
+
+
+def regions(descriptor: Descriptor, stripes: int = STRIPES) -> int:
+    """V, the means that a descriptor compares."""
+    return {"mean": 1, "stripes": stripes, "both": 1 + stripes}[descriptor]
+
+
+def compared(means: Tensor) -> Tensor:
+    """The embedding of means (B, C, V), each at length 1: (B, C * V), channel by channel."""
+    return F.normalize(at_least_float32(means), dim=1).flatten(1)
 
 
 def part_names(parts: int) -> list[str]:

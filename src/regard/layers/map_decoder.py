@@ -88,6 +88,13 @@ class MapDecoder(nn.Module):
             std = (2.6 / weight[0].numel()) ** 0.5
             nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
+    def start_silent(self) -> None:
+        """Start the last layer at zero: every map is flat, and what it reads is not moved until the layer has been."""
+        for layer in self.end_norms or self.heads:
+            nn.init.zeros_(layer.get_parameter("weight"))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.get_parameter("bias"))
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, at least G * w, H, W) -> (B, N, 16 H, 16 W), group after group."""
         groups = x[:, : len(self.outputs) * self.channels].split(self.channels, dim=1)

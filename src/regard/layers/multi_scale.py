@@ -168,6 +168,10 @@ class ChannelAttention(nn.Module):
         self.rows = nn.Conv2d(guidance, channels, kernel_size=1, bias=False)
         self.columns = nn.Conv2d(guidance, channels, kernel_size=1, bias=False)
 
+    def zero_logits(self) -> None:
+        """Start W₁ at zero: A takes the mean over channels then, and gradients reach W₁."""
+        nn.init.zeros_(self.rows.weight)
+
     def forward(self, leader: Tensor, values: Tensor) -> Tensor:
         """A · values: leader (B, G, H, W) and values (B, C, V) -> (B, C, V), at least float32."""
         return mix_channels(self.rows(leader).flatten(2), self.columns(leader).flatten(2), values)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard.errors import ConfigError, check_choice
+from regard.layers.gates import Control, GateStart, GateUse, check_only_level
 from regard.layers.heads import without_shift
 
 __all__ = [
@@ -45,20 +46,32 @@ class AttentionLevel(nn.Module):
         channels: C.
         normalize: follow with a batch normalization whose shift is frozen at 0.
         gating: ``"multiply"`` gives x ⊙ gate(x), ``"square"`` x² ⊙ gate(x).
+        start, control: of the gate, see :mod:`regard.layers.gates`.
     """
 
-    def __init__(self, agent: nn.Module, channels: int, *, normalize: bool, gating: Gating = "multiply"):
+    def __init__(
+        self,
+        agent: nn.Module,
+        channels: int,
+        *,
+        normalize: bool,
+        gating: Gating = "multiply",
+        start: GateStart = "released",
+        control: Control = "none",
+    ):
         super().__init__()
         check_choice("gating", gating, Gating)
         self.agent = agent
         self.norm = without_shift(nn.BatchNorm2d(channels)) if normalize else nn.Identity()
         self.gating = gating
+        self.use = GateUse.of(agent, start, control, more=normalize or gating == "square")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The gated map (B, C, H, W) and the gate."""
-        gate = self.agent(x).to(x.dtype)
+        """The gated map (B, C, H, W) and what it was multiplied by."""
+        gate = self.use.gate(self.agent, x).to(x.dtype)
         gated = x * gate if self.gating == "multiply" else x * x * gate
-        return self.norm(gated), gate
+        whole = self.norm(gated)
+        return whole if self.use.alpha is None else self.use.blend(x * gate, whole), gate
 
 
 class AttentionPyramid(nn.Module):
@@ -69,6 +82,8 @@ class AttentionPyramid(nn.Module):
         channels: C.
         order: which end of the pyramid sees the map first.
         gating: how level 1 acts on its input; the finer levels multiply.
+        start, control: of all gates, see :mod:`regard.layers.gates`.
+        only: the one level that there is to be; None: all.
 
     Every level but the first is followed by its normalization, in either order: only the finer agents' gates shrink
     the map on average.
@@ -80,14 +95,22 @@ class AttentionPyramid(nn.Module):
         channels: int,
         order: Order = "fine_to_coarse",
         gating: Gating = "multiply",
+        *,
+        start: GateStart = "released",
+        control: Control = "none",
+        only: int | None = None,
     ):
         super().__init__()
         check_choice("order", order, Order)
+        check_only_level(only, len(agents))
         self.order: Order = order
-        coarsest, *finer = agents
-        levels = [AttentionLevel(coarsest, channels, normalize=False, gating=gating)]
-        levels += [AttentionLevel(agent, channels, normalize=True) for agent in finer]
-        self.levels = nn.ModuleDict({f"level{number}": level for number, level in enumerate(levels, start=1)})
+        self.levels = nn.ModuleDict()
+        for number, agent in enumerate(agents, start=1):
+            if only in (None, number):
+                how: Gating = gating if number == 1 else "multiply"
+                self.levels[f"level{number}"] = AttentionLevel(
+                    agent, channels, normalize=number > 1, gating=how, start=start, control=control
+                )
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The attended map (B, C, H, W) and the gates by level, ``"level1"`` being the coarsest."""
@@ -110,10 +133,16 @@ class SqueezeExcitation(nn.Module):
         hidden: width of the bottleneck between W1 and W2.
     """
 
+    at_zero = 0.5
+
     def __init__(self, channels: int, hidden: int = 8):
         super().__init__()
         self.squeeze = nn.Linear(channels, hidden, bias=False)
         self.excite = nn.Linear(hidden, channels, bias=False)
+
+    def zero_logits(self) -> None:
+        """Start W2 at zero."""
+        nn.init.zeros_(self.excite.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate in (0, 1): (B, C, H, W) -> (B, C, 1, 1)."""
@@ -132,10 +161,16 @@ class EfficientChannelAttention(nn.Module):
         parts: s; each strip has a gate of its own, from its own mean. The k weights are shared.
     """
 
+    at_zero = 0.5
+
     def __init__(self, kernel: int, parts: int = 1):
         super().__init__()
         self.parts = parts
         self.conv = _channel_convolution(1, kernel)
+
+    def zero_logits(self) -> None:
+        """Start the convolution at zero."""
+        nn.init.zeros_(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate in (0, 1): (B, C, H, W) -> (B, C, H, 1), or (B, C, 1, 1) where one strip is all."""
@@ -177,12 +212,18 @@ class SplitAttention(nn.Module):
         _check_divides(channels, radix)
         hidden = max(channels * radix // 4, 32)
         self.radix = radix
+        self.at_zero = 1 / radix
         self.attend = nn.Sequential(
             nn.Linear(channels // radix, hidden),
             nn.BatchNorm1d(hidden),
             nn.ReLU(inplace=True),
             nn.Linear(hidden, channels),
         )
+
+    def zero_logits(self) -> None:
+        """Start W_b and b_b at zero."""
+        nn.init.zeros_(self.attend.get_parameter("3.weight"))
+        nn.init.zeros_(self.attend.get_parameter("3.bias"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate in (0, 1): (B, C, H, W) -> (B, C, 1, 1)."""
@@ -206,7 +247,12 @@ class EfficientSplitAttention(nn.Module):
         super().__init__()
         _check_divides(channels, radix)
         self.radix = radix
+        self.at_zero = 1 / radix
         self.conv = _channel_convolution(radix, kernel)
+
+    def zero_logits(self) -> None:
+        """Start the convolution at zero."""
+        nn.init.zeros_(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate in (0, 1): (B, C, H, W) -> (B, C, 1, 1)."""

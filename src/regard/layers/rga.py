@@ -52,6 +52,8 @@ class RelationAttention(nn.Module):
         ConfigError: ``parts`` does not divide ``height``.
     """
 
+    at_zero = 0.5
+
     def __init__(self, channels: int, height: int, width: int, parts: int = 1):
         super().__init__()
         positions = _positions_of_strip(height, width, parts)
@@ -68,6 +70,10 @@ class RelationAttention(nn.Module):
             nn.BatchNorm2d(1),
             nn.Sigmoid(),
         )
+
+    def zero_logits(self) -> None:
+        """Start the scale of the last normalization at zero; its shift is there already."""
+        nn.init.zeros_(self.attend.get_parameter("4.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate in (0, 1): (B, C, H, W) -> (B, 1, H, W)."""
@@ -107,10 +113,16 @@ class ChannelRelationAttention(nn.Module):
         ConfigError: ``parts`` does not divide ``height``.
     """
 
+    at_zero = 0.5
+
     def __init__(self, channels: int, height: int, width: int, parts: int = 1):
         super().__init__()
         self.parts = parts
         self.relations = RelationAttention(_positions_of_strip(height, width, parts), channels, 1)
+
+    def zero_logits(self) -> None:
+        """As the relations do."""
+        self.relations.zero_logits()
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate in (0, 1): (B, C, H, W) -> (B, C, 1, 1), of several strips (B, C, H, 1)."""
@@ -132,10 +144,17 @@ class RelationPair(nn.Module):
         ConfigError: ``parts`` does not divide ``height``.
     """
 
+    at_zero = 0.25
+
     def __init__(self, channels: int, height: int, width: int, parts: int = 1):
         super().__init__()
         self.spatial = RelationAttention(channels, height, width, parts)
         self.channel = ChannelRelationAttention(channels, height, width, parts)
+
+    def zero_logits(self) -> None:
+        """Both gates' logits."""
+        self.spatial.zero_logits()
+        self.channel.zero_logits()
 
     def forward(self, x: Tensor) -> Tensor:
         """Product of the two gates, in (0, 1): (B, C, H, W) -> (B, C, H, W)."""

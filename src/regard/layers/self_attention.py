@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard.errors import check_choice
+from regard.layers.gates import Control, GateStart, GateUse
 from regard.precision import at_least_float32
 
 __all__ = [
@@ -42,20 +43,33 @@ class SpatialAttention(nn.Module):
             channels.
         rescale: multiply the shares by H · W. They then average 1 and leave the size of the map alone, where shares
             that sum to 1 shrink its mean by that factor.
+        start, control: of the weights, see :mod:`regard.layers.gates`. There are no logits, so that ``"zero_logits"``
+            is as released; ``"constant"`` weighs all positions alike.
     """
 
-    def __init__(self, mode: SpatialMode = "l1", *, rescale: bool = True):
+    def __init__(
+        self,
+        mode: SpatialMode = "l1",
+        *,
+        rescale: bool = True,
+        start: GateStart = "released",
+        control: Control = "none",
+    ):
         super().__init__()
         check_choice("mode", mode, SpatialMode)
         self.mode: SpatialMode = mode
         self.rescale = rescale
+        self.use = GateUse(start, control, more=True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighed map (B, C, H, W), and its weights (B, 1, H, W) as ``"spatial"``."""
-        shares = self.shares(x)
+        positions = x.shape[2] * x.shape[3]
+        shares = self.use.gate(self.shares, x)
+        if self.use.control == "constant":
+            shares = (shares / positions).expand(-1, 1, *x.shape[2:])
         if self.rescale:
-            shares = shares * (x.shape[2] * x.shape[3])
-        return x * shares.to(x.dtype), {"spatial": shares}
+            shares = shares * positions
+        return self.use.blend(x, x * shares.to(x.dtype)), {"spatial": shares}
 
     def shares(self, x: Tensor) -> Tensor:
         """Return weights (B, 1, H, W), at least float32, which sum to 1 where x is neither negative nor all zero."""
@@ -135,20 +149,31 @@ class DeepSelfAttention(nn.Module):
         mode: ``"proper"``: x ⊙ channel gate ⊙ position gate, at first x itself. ``"code"``: the formula of the
             authors' code with its vectors made parameters, x ⊙ channel gate ⊙ coded position gate + x, at first 2x.
             ``"released"``: what that code computes when it runs, where the vectors never change: 2x.
+        start, control: of both gates, see :mod:`regard.layers.gates`; their logits start at zero in any case.
     """
 
-    def __init__(self, channels: int, mode: AttentionMode = "proper"):
+    def __init__(
+        self,
+        channels: int,
+        mode: AttentionMode = "proper",
+        *,
+        start: GateStart = "released",
+        control: Control = "none",
+    ):
         super().__init__()
         check_choice("mode", mode, AttentionMode)
         self.mode: AttentionMode = mode
         if mode != "released":
             self.channel = ChannelGate(channels)
             self.spatial = PositionGate() if mode == "proper" else CodedPositionGate(channels)
+        if control == "constant":
+            self.requires_grad_(False)
+        self.use = GateUse(start, control, more=mode != "proper")
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The attended map (B, C, H, W), and the gates as ``"channel"`` and ``"spatial"`` where there are any."""
         if self.mode == "released":
-            return 2 * x, {}
-        gates = {"channel": self.channel(x), "spatial": self.spatial(x)}
+            return self.use.blend(x, 2 * x), {}
+        gates = {name: self.use.gate(gate, x) for name, gate in (("channel", self.channel), ("spatial", self.spatial))}
         gated = x * gates["channel"].to(x.dtype) * gates["spatial"].to(x.dtype)
-        return (gated if self.mode == "proper" else gated + x), gates
+        return (gated if self.mode == "proper" else self.use.blend(gated, gated + x)), gates

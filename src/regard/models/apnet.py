@@ -35,7 +35,8 @@ with ``level=1`` and ``stem_relu=True`` these are that paper's RGA-C and RGA-SC,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +47,7 @@ from torch.func import functional_call
 
 from regard.errors import ConfigError, DataError, check_choice
 from regard.input_spec import InputSpec
+from regard.layers.gates import Control, GateStart, check_gates, check_only_level
 from regard.layers.pyramid import AttentionPyramid, Order, SplitAttention, SqueezeExcitation
 from regard.layers.rga import ChannelRelationAttention, RelationAttention, RelationPair
 from regard.models.backbone import Backbone
@@ -56,7 +58,7 @@ from regard.structures import Output
 __all__ = ["APNet"]
 
 Agent = Literal["se", "rga", "rga_c", "rga_sc"]
-Descriptor = Literal["bnneck", "logits"]
+Compared = Literal["bnneck", "logits", "own", "mean", "stripes", "both"]
 
 LEVELS = range(4)
 
@@ -82,8 +84,13 @@ class APNet(GlobalDescriptor):
         se_hidden: width of the squeeze-and-excitation bottleneck.
         height, width: pixels of the only images that relation agents (``"rga"``, ``"rga_c"``, ``"rga_sc"``) take, as
             their weights depend on the number of positions; agent ``"se"`` takes any size and ignores them.
-        descriptor: ``"bnneck"`` retrieves by the normalized vector, ``"logits"`` by the identity scores, as published
-            for MSMT17.
+        descriptor: ``"bnneck"``, or ``"own"``, retrieves by the normalized vector, ``"logits"`` by the identity scores,
+            as published for MSMT17; ``"mean"``, six ``"stripes"`` and ``"both"`` are means of the last map.
+        gate_start: how gates start: ``"released"``, ``"zero_logits"``, or ``"identity"``, with which the network is at
+            first what it is without attention; see :mod:`regard.layers.gates`.
+        attention_control: ``"off"`` leaves attention out, ``"constant"`` holds its gates where their logits are zero,
+            ``"shuffled"`` gives each picture another one's.
+        only_level: the one level of the pyramid that there is; None: all.
 
     Raises:
         ConfigError: an option out of range, or a stage whose channels or rows a level cannot split evenly.
@@ -103,13 +110,18 @@ class APNet(GlobalDescriptor):
         se_hidden: int = 8,
         height: int = 256,
         width: int = 128,
-        descriptor: Descriptor = "bnneck",
+        descriptor: Compared = "bnneck",
+        gate_start: GateStart = "released",
+        attention_control: Control = "none",
+        only_level: int | None = None,
     ):
         if level not in LEVELS:
             raise ConfigError(f"level is {level}, wanted {LEVELS[0]} (no attention) to {LEVELS[-1]}")
         check_choice("agent", agent, Agent)
         check_choice("order", order, Order)
-        check_choice("descriptor", descriptor, Descriptor)
+        check_choice("descriptor", descriptor, Compared)
+        check_gates(gate_start, attention_control)
+        check_only_level(only_level, level)
         if se_hidden < 1:
             raise ConfigError(f"se_hidden is {se_hidden}, but the bottleneck needs at least 1 channel")
         if min(height, width) < 1:
@@ -117,13 +129,16 @@ class APNet(GlobalDescriptor):
                 f"height and width are {height} and {width}, wanted the pixels of an image, as 256 and 128"
             )
         stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
+        attended = level > 0 and attention_control != "off"
+        pyramid = partial(AttentionPyramid, order=order, start=gate_start, control=attention_control, only=only_level)
         attention = {}
-        if level and agent == "se":
-            attention = _channel_attention(stages, level, order, se_hidden)
-        elif level:
-            attention = _relation_attention(stages, agent, level, order, height, width=width)
-        super().__init__(num_ids, stages, attention)
-        self.image_size = (height, width) if level and agent in RELATIONS else None
+        if attended and agent == "se":
+            attention = _channel_attention(stages, level, pyramid, se_hidden)
+        elif attended:
+            attention = _relation_attention(stages, agent, level, pyramid, height, width=width)
+        means = descriptor if descriptor in ("mean", "stripes", "both") else "own"
+        super().__init__(num_ids, stages, attention, means)
+        self.image_size = (height, width) if attended and agent in RELATIONS else None
         if self.image_size:
             self.input = InputSpec(*self.image_size)
         self.descriptor = descriptor
@@ -143,7 +158,7 @@ class APNet(GlobalDescriptor):
                 f"{height} x {width}; resize them, or build the model with height={got_height}, width={got_width}"
             )
         out = super().forward(images)
-        if self.descriptor == "bnneck":
+        if self.descriptor != "logits":
             return out
         return out._replace(embedding=out.logits["global"], logits={} if self.stripped else out.logits)
 
@@ -161,27 +176,29 @@ class APNet(GlobalDescriptor):
     @classmethod
     def dispensable_parts(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
         """The classifier, unless its scores are the descriptor."""
-        return cls.training_parts if options.get("descriptor", "bnneck") == "bnneck" else ()
+        return cls.training_parts if options.get("descriptor") != "logits" else ()
 
 
-def _channel_attention(stages: Backbone, level: int, order: Order, se_hidden: int) -> dict[str, AttentionPyramid]:
+def _channel_attention(
+    stages: Backbone, level: int, pyramid: Callable[..., AttentionPyramid], se_hidden: int
+) -> dict[str, AttentionPyramid]:
     """A pyramid after every stage: level 1 sees all channels, level 2 halves, level 3 quarters."""
     pyramids = {}
     for name, channels in zip(stages.names, stages.channels):
         finer = [SplitAttention(channels, radix=2**number) for number in range(1, level)]
-        pyramids[name] = AttentionPyramid([SqueezeExcitation(channels, se_hidden), *finer], channels, order)
+        pyramids[name] = pyramid([SqueezeExcitation(channels, se_hidden), *finer], channels)
     return pyramids
 
 
 def _relation_attention(
-    stages: Backbone, agent: Agent, level: int, order: Order, height: int, *, width: int
+    stages: Backbone, agent: Agent, level: int, pyramid: Callable[..., AttentionPyramid], height: int, *, width: int
 ) -> dict[str, AttentionPyramid]:
     """A pyramid after every stage but the stem: level 1 sees the whole map, level 2 halves, level 3 quarters."""
     pyramids = {}
     places = zip(stages.names, stages.channels, _map_sizes(stages, height, width))
     for name, channels, size in islice(places, 1, None):
         agents = [RELATIONS[agent](channels, *size, parts=2**number) for number in range(level)]
-        pyramids[name] = AttentionPyramid(agents, channels, order)
+        pyramids[name] = pyramid(agents, channels)
     return pyramids
 
 

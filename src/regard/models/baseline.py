@@ -22,7 +22,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from regard.layers.heads import bnneck, identity_classifier
+from regard.errors import check_choice
+from regard.layers.heads import Descriptor, bnneck, compared, described, identity_classifier, regions
 from regard.layers.pyramid import AttentionLevel, AttentionPyramid, EfficientSplitAttention, SplitAttention
 from regard.models.backbone import Backbone
 from regard.models.contract import GATE, Attention, HeadLayer, ReIDModel, gate_attention
@@ -43,19 +44,32 @@ class GlobalDescriptor(ReIDModel):
         num_ids: N.
         backbone: the stages.
         attention: pyramids by the names of taps; one without one passes its map on.
+        descriptor: what is compared, ``"own"`` being f.
     """
 
     training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
 
-    def __init__(self, num_ids: int, backbone: Backbone, attention: dict[str, AttentionPyramid]):
-        super().__init__(num_ids, embed_dim=backbone.channels[-1])
+    def __init__(
+        self,
+        num_ids: int,
+        backbone: Backbone,
+        attention: dict[str, AttentionPyramid],
+        descriptor: Descriptor = "own",
+    ):
+        width = backbone.channels[-1]
+        check_choice("descriptor", descriptor, Descriptor)
+        super().__init__(num_ids, width if descriptor == "own" else width * regions(descriptor))
+        self.compared: Descriptor = descriptor
         self.backbone = backbone
         self.attention = nn.ModuleDict(attention)
-        self.neck = bnneck(self.embed_dim)
-        self.classifier: nn.Linear | None = identity_classifier(self.embed_dim, num_ids)
+        self.neck = bnneck(width)
+        self.classifier: nn.Linear | None = identity_classifier(width, num_ids)
 
     def forward(self, images: Tensor) -> Output:
-        """f as embedding, g as ``features["global"]``, the gates as ``maps["tap5.level1"]`` and so on."""
+        """f, or the means that are compared, as embedding, g as ``features["global"]``, the gates as ``maps``.
+
+        They are called ``"tap5.level1"`` and so on.
+        """
         x, maps = images, {}
         for name, stage in zip(self.backbone.names, self.backbone.stages):
             x = stage(x)
@@ -65,7 +79,8 @@ class GlobalDescriptor(ReIDModel):
         g = x.mean((2, 3))
         f = self.neck(g)
         logits = {} if self.classifier is None else {"global": self.classifier(f)}
-        return Output(embedding=f, features={"global": g}, logits=logits, maps=maps)
+        embedding = f if self.compared == "own" else compared(described(x, self.compared))
+        return Output(embedding=embedding, features={"global": g}, logits=logits, maps=maps)
 
     def attention_on(self, images: Tensor) -> dict[str, Attention]:
         """The gates of every level at every tap."""
@@ -114,6 +129,8 @@ class Baseline(GlobalDescriptor):
         stem_relu: whether the stem keeps its activation.
         same_padding: whether what halves the resolution pads as TensorFlow and MindSpore do, at the end.
         norm_eps: added to the variance in the backbone's batch normalizations; None leaves the network's own.
+        descriptor: what is compared: ``"own"``, the vector after BNNeck; or of the last map the ``"mean"``, six
+            ``"stripes"``, or ``"both"``.
     """
 
     def __init__(
@@ -126,6 +143,7 @@ class Baseline(GlobalDescriptor):
         stem_relu: bool = False,
         same_padding: bool = False,
         norm_eps: float | None = None,
+        descriptor: Descriptor = "own",
     ):
         stages = Backbone(
             backbone,
@@ -135,4 +153,4 @@ class Baseline(GlobalDescriptor):
             same_padding=same_padding,
             norm_eps=norm_eps,
         )
-        super().__init__(num_ids, stages, attention={})
+        super().__init__(num_ids, stages, {}, descriptor)

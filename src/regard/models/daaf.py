@@ -43,7 +43,8 @@ from torch import Tensor, nn
 
 from regard.errors import ConfigError, check_choice
 from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN
-from regard.layers.heads import bnneck, identity_classifier
+from regard.layers.gates import Control, GateStart, check_gates, of_others
+from regard.layers.heads import Descriptor, bnneck, compared, described, identity_classifier, regions
 from regard.layers.map_decoder import DecoderKernel, MapDecoder
 from regard.models.backbone import Backbone
 from regard.models.contract import Attention, HeadLayer, ReIDModel, watched
@@ -133,6 +134,12 @@ class DAAF(ReIDModel):
         pixel_mean: mean color, in fractions of white, that the network's pixels are centered on. Images come centered
             on ImageNet's as for every model; the difference is added to them.
         pixel_std: deviation that they are divided by, in fractions of white; 1 / 255 leaves gray levels.
+        descriptor: what is compared: ``"own"``, the preset's; or of the last map the ``"mean"``, six ``"stripes"``, or
+            ``"both"``.
+        gate_start: nothing is gated, so that the descriptor is that of the plain network in any case; other than
+            ``"released"`` the decoders' last layer starts at zero, and no branch moves the network in the first step.
+        attention_control: ``"off"`` leaves both branches out, ``"constant"`` lets them learn without moving the
+            network, ``"shuffled"`` gives each picture what was predicted for another one, whose labels it has to be.
 
     Predicted maps are 16 times the last map: the size of the input at stride 16, half of it at stride 32.
 
@@ -162,7 +169,12 @@ class DAAF(ReIDModel):
         stem_relu: bool | None = None,
         pixel_mean: tuple[float, float, float] | None = None,
         pixel_std: tuple[float, float, float] | None = None,
+        descriptor: Descriptor = "own",
+        gate_start: GateStart = "released",
+        attention_control: Control = "none",
     ):
+        check_gates(gate_start, attention_control)
+        check_choice("descriptor", descriptor, Descriptor)
         check_choice("preset", preset, DAAFPreset)
         check_choice("decoder_start", decoder_start, DecoderStart)
         given = {"hab_tap": hab_tap, "decoder": decoder, "nonlinear": nonlinear, "last_stride": last_stride}
@@ -177,13 +189,18 @@ class DAAF(ReIDModel):
             backbone, pretrained=pretrained, last_stride=chosen.last_stride, stem_relu=chosen.stem_relu, **port
         )
         channels = stages.channels[-1]
-        super().__init__(num_ids, {"bot": channels, "trinet": TRINET_DIM, "mindspore": MINDSPORE_DIM}[preset])
+        own = {"bot": channels, "trinet": TRINET_DIM, "mindspore": MINDSPORE_DIM}[preset]
+        super().__init__(num_ids, own if descriptor == "own" else channels * regions(descriptor))
+        self.compared: Descriptor = descriptor
+        self.control: Control = attention_control
         self.preset: DAAFPreset = preset
         self.pixels = Recenter(chosen.pixel_mean, chosen.pixel_std)
         self.backbone = stages
         self.neck, self.classifier = head(preset, channels, num_ids)
         decoder_of = partial(MapDecoder, kernel=chosen.decoder, nonlinear=chosen.nonlinear, end_norm=end_norm)
         self.hab: HolisticBranch | None = None
+        if attention_control == "off":
+            hab = pab = False
         if hab:
             copied = stages.stages[FIRST_RESIDUAL_STAGE + 1 :] if chosen.hab_tap == "layer1_copy" else []
             first = channels // (2 * len(JOINT_GROUPS)) * len(JOINT_GROUPS) if chosen.hab_tap == "layer4_half" else 0
@@ -193,6 +210,9 @@ class DAAF(ReIDModel):
             self.pab = decoder_of(*_groups(grouped=grouped, wanted=group_width, channels=channels))
         if decoder_start == "released":
             self._start_as_released()
+        if gate_start != "released":
+            for branch in (layer for layer in self.modules() if isinstance(layer, MapDecoder)):
+                branch.start_silent()
 
     def forward(self, images: Tensor) -> Output:
         """The descriptor, and under ``maps`` what the branches predict.
@@ -203,15 +223,26 @@ class DAAF(ReIDModel):
         for number, stage in enumerate(self.backbone.stages):
             x = stage(x)
             if self.hab and self.hab.copied and number == FIRST_RESIDUAL_STAGE:
-                maps["hab"] = self.hab(x)
+                maps["hab"] = self.hab(self._shown(x))
         if self.hab and not self.hab.copied:
-            maps["hab"] = self.hab(x)
+            maps["hab"] = self.hab(self._shown(x))
         if self.pab:
-            maps["pab"] = self.pab(x)
+            maps["pab"] = self.pab(self._shown(x))
+        if self.control == "shuffled":
+            maps = {name: of_others(predicted) for name, predicted in maps.items()}
         g = x.mean((2, 3))
         f = self.neck(g)
         logits = {} if self.classifier is None else {"global": self.classifier(f)}
-        return Output(embedding=f, features={"global": g if self.preset == "bot" else f}, logits=logits, maps=maps)
+        metric = {"global": g if self.preset == "bot" else f}
+        return Output(embedding=self._compared(x, f), features=metric, logits=logits, maps=maps)
+
+    def _shown(self, x: Tensor) -> Tensor:
+        """What a branch sees of a map: the map, or its values without a way back."""
+        return x.detach() if self.control == "constant" else x
+
+    def _compared(self, x: Tensor, own: Tensor) -> Tensor:
+        """The embedding, of the last map and the preset's own."""
+        return own if self.compared == "own" else compared(described(x, self.compared))
 
     def _start_as_released(self) -> None:
         """Draw weights anew as the preset's released code does."""
@@ -228,7 +259,8 @@ class DAAF(ReIDModel):
             nn.init.xavier_uniform_(self.neck.get_parameter("0.weight"))
 
     def _descriptor(self, images: Tensor) -> Tensor:
-        return self.neck(self.backbone(self.pixels(images)).mean((2, 3)))
+        x = self.backbone(self.pixels(images))
+        return self._compared(x, self.neck(x.mean((2, 3))))
 
     def attention_on(self, images: Tensor) -> dict[str, Attention]:
         """Means of the last map's channels, all and each group's; what the branches predict, where they are there.

@@ -34,22 +34,29 @@ from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from regard.errors import ConfigError, check_choice
-from regard.layers.heads import PartHeads, Sharing, SupervisionHead, part_names, stripe_averages
+from regard.layers.gates import Control, GateStart, check_gates, check_only_level
+from regard.layers.heads import (
+    STRIPES,
+    Descriptor,
+    PartHeads,
+    Sharing,
+    SupervisionHead,
+    compared,
+    described,
+    part_names,
+    regions,
+    stripe_averages,
+)  # fmt: skip
 from regard.layers.self_attention import AttentionMode, DeepSelfAttention, SpatialAttention, SpatialMode
 from regard.models.backbone import Backbone
 from regard.models.contract import HeadLayer, ReIDModel
 from regard.models.pcb import check_part_options, stripe_heads
-from regard.precision import at_least_float32
 from regard.registry import MODELS
 from regard.structures import Output
 
 __all__ = ["DSP", "SA"]
-
-STRIPES = 6
-"""P, also the fewest rows the last map may have."""
 
 SUPERVISED = 3
 """Stages with an attention block and a classifier of their own: those before the last."""
@@ -65,9 +72,13 @@ class DeeplySupervised(ReIDModel):
         dropout: on the stripes, in training.
         part_conv: ``"shared"`` or ``"separate"`` reductions of the six stripes.
         part_classifiers: whether each stripe has a classifier, besides their mean.
+        descriptor: what is compared, ``"own"`` being the six stripes.
+        control: ``"off"`` leaves attention out.
+        only: the one of the three places that has attention, 1 to 3; None: all.
 
     Attributes:
         supervised: tap -> name of its classifier, ``{"tap2": "ds1", "tap3": "ds2", "tap4": "ds3"}``.
+        attended: the taps that have attention.
         attention: tap -> attention block.
 
     Raises:
@@ -86,8 +97,15 @@ class DeeplySupervised(ReIDModel):
         part_conv: Sharing,
         *,
         part_classifiers: bool,
+        descriptor: Descriptor,
+        control: Control,
+        only: int | None,
     ):
-        super().__init__(num_ids, embed_dim=STRIPES * backbone.channels[-1])
+        check_choice("descriptor", descriptor, Descriptor)
+        check_only_level(only, SUPERVISED)
+        self_described: Descriptor = "stripes" if descriptor == "own" else descriptor
+        super().__init__(num_ids, embed_dim=regions(self_described) * backbone.channels[-1])
+        self.compared = self_described
         last = len(backbone.stages) - 1
         if last < SUPERVISED:
             raise ConfigError(
@@ -98,6 +116,9 @@ class DeeplySupervised(ReIDModel):
         self.backbone = backbone
         before = slice(last - SUPERVISED, last)
         self.supervised = {name: f"ds{order}" for order, name in enumerate(backbone.names[before], start=1)}
+        self.attended = [name for place, name in enumerate(self.supervised, start=1) if only in (None, place)]
+        if control == "off":
+            self.attended = []
         self.attention: nn.ModuleDict | None = nn.ModuleDict()
         width = backbone.channels
         classified = [*(part_names(STRIPES) if part_classifiers else ()), "global"]
@@ -131,7 +152,7 @@ class DeeplySupervised(ReIDModel):
                     head = self.supervised[name]
                     features[head], logits[head] = self.supervision[head](seen)
         stripes = stripe_averages(x, STRIPES)
-        embedding = F.normalize(at_least_float32(stripes), dim=1).flatten(1)
+        embedding = compared(stripes if self.compared == "stripes" else described(x, self.compared))
         if self.parts is not None:
             part_features, part_logits = self.parts(stripes)
             features, logits = part_features | features, part_logits | logits
@@ -145,8 +166,9 @@ class DeeplySupervised(ReIDModel):
         """Stripes look at their rows of the last map, the classifiers half-way, which are linear, at attended maps."""
         heads = stripe_heads(super().head_layers()["global"], STRIPES)
         if self.supervision is not None and self.attention is not None:
-            attended = ((head, self.attention[name]) for name, head in self.supervised.items())
-            heads |= {head: HeadLayer((layer,), linear=True) for head, layer in attended}
+            layers = self.map_layers()
+            seen = {head: layers.get(f"{name}.after", layers.get(name)) for name, head in self.supervised.items()}
+            heads |= {head: HeadLayer((layer,), linear=True) for head, layer in seen.items()}
         return heads
 
 
@@ -166,6 +188,13 @@ class DSP(DeeplySupervised):
         head_dim: length of the vectors the classifiers see.
         dropout: on the stripes, in training.
         part_classifiers: whether each stripe has a classifier, besides their mean; without, this is the ablation.
+        descriptor: what of the last map is compared: ``"own"`` and ``"stripes"``, six of them, the ``"mean"``, or
+            ``"both"``.
+        gate_start: how gates start: ``"released"``, ``"zero_logits"``, or ``"identity"``, with which the network is at
+            first what it is without attention; see :mod:`regard.layers.gates`.
+        attention_control: ``"off"`` leaves attention out, ``"constant"`` holds its gates where their logits are zero,
+            ``"shuffled"`` gives each picture another one's.
+        only_level: the one of the three places that has attention, 1 to 3 from the shallowest; None: all.
 
     Raises:
         ConfigError: an option out of range.
@@ -184,16 +213,29 @@ class DSP(DeeplySupervised):
         head_dim: int = 256,
         dropout: float = 0.5,
         part_classifiers: bool = True,
+        descriptor: Descriptor = "own",
+        gate_start: GateStart = "released",
+        attention_control: Control = "none",
+        only_level: int | None = None,
     ):
+        check_gates(gate_start, attention_control)
         check_choice("mode", mode, AttentionMode)
         stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
-        super().__init__(num_ids, stages, head_dim, dropout, part_conv=part_conv, part_classifiers=part_classifiers)
+        super().__init__(
+            num_ids, stages, head_dim, dropout, part_conv, part_classifiers=part_classifiers, descriptor=descriptor,
+            control=attention_control, only=only_level,
+        )  # fmt: skip
         channels = dict(zip(stages.names, stages.channels))
-        self.attention = nn.ModuleDict({name: DeepSelfAttention(channels[name], mode) for name in self.supervised})
+        blocks = {
+            name: DeepSelfAttention(channels[name], mode, start=gate_start, control=attention_control)
+            for name in self.attended
+        }
+        self.attention = nn.ModuleDict(blocks)
 
     def attend(self, name: str, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The attended map, twice, and its gates."""
-        assert self.attention is not None
+        if self.attention is None or name not in self.attention:
+            return x, x, {}
         attended, gates = self.attention[name](x)
         return attended, attended, gates
 
@@ -220,6 +262,13 @@ class SA(DeeplySupervised):
         head_dim: length of the vectors the classifiers see.
         dropout: on the stripes, in training.
         part_classifiers: whether each stripe has a classifier, besides their mean; without, this is the ablation.
+        descriptor: what of the last map is compared: ``"own"`` and ``"stripes"``, six of them, the ``"mean"``, or
+            ``"both"``.
+        gate_start: how gates start: ``"released"``, ``"zero_logits"``, or ``"identity"``, with which the network is at
+            first what it is without attention; see :mod:`regard.layers.gates`.
+        attention_control: ``"off"`` leaves attention out, ``"constant"`` holds its gates where their logits are zero,
+            ``"shuffled"`` gives each picture another one's.
+        only_level: the one of the three places that has attention, 1 to 3 from the shallowest; None: all.
 
     Raises:
         ConfigError: an option out of range.
@@ -241,15 +290,27 @@ class SA(DeeplySupervised):
         head_dim: int = 256,
         dropout: float = 0.5,
         part_classifiers: bool = True,
+        descriptor: Descriptor = "own",
+        gate_start: GateStart = "released",
+        attention_control: Control = "none",
+        only_level: int | None = None,
     ):
+        check_gates(gate_start, attention_control)
         check_choice("mode", mode, SpatialMode)
         stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
-        super().__init__(num_ids, stages, head_dim, dropout, part_conv=part_conv, part_classifiers=part_classifiers)
-        self.attention = nn.ModuleDict({name: SpatialAttention(mode, rescale=rescale) for name in self.supervised})
+        super().__init__(
+            num_ids, stages, head_dim, dropout, part_conv, part_classifiers=part_classifiers, descriptor=descriptor,
+            control=attention_control, only=only_level,
+        )  # fmt: skip
+        blocks = {
+            name: SpatialAttention(mode, rescale=rescale, start=gate_start, control=attention_control)
+            for name in self.attended
+        }
+        self.attention = nn.ModuleDict(blocks)
 
     def attend(self, name: str, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The map as it is, the attended map and its weights."""
-        if self.attention is None:
+        if self.attention is None or name not in self.attention:
             return x, x, {}
         attended, gates = self.attention[name](x)
         return x, attended, gates

@@ -39,6 +39,8 @@ from typing import Literal, NamedTuple
 from torch import nn
 
 from regard.errors import ConfigError, check_choice
+from regard.layers.gates import Control, GateStart, check_gates, check_only_level
+from regard.layers.heads import Descriptor
 from regard.layers.pyramid import (
     AttentionPyramid,
     EfficientChannelAttention,
@@ -92,6 +94,13 @@ class MSEA(GlobalDescriptor):
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
+        descriptor: what is compared: ``"own"``, the vector after BNNeck; or of the last map the ``"mean"``, six
+            ``"stripes"``, or ``"both"``.
+        gate_start: how gates start: ``"released"``, ``"zero_logits"``, or ``"identity"``, with which the network is at
+            first what it is without attention; see :mod:`regard.layers.gates`.
+        attention_control: ``"off"`` leaves attention out, ``"constant"`` holds its gates where their logits are zero,
+            ``"shuffled"`` gives each picture another one's.
+        only_level: the one level of the pyramid that there is; None: all.
 
     Raises:
         ConfigError: an option out of range, or a stage whose channels a level cannot split evenly.
@@ -110,23 +119,32 @@ class MSEA(GlobalDescriptor):
         backbone: str = "resnet50",
         last_stride: int = 1,
         stem_relu: bool = False,
+        descriptor: Descriptor = "own",
+        gate_start: GateStart = "released",
+        attention_control: Control = "none",
+        only_level: int | None = None,
     ):
+        check_gates(gate_start, attention_control)
         check_choice("preset", str(preset), Literal["lite", "lite-c", "2023", "head"])
         check_choice("gate", gate, Literal["multiply", "square", None])
         check_choice("order", order, Order)
         if level not in LEVELS:
             raise ConfigError(f"level is {level}, wanted {LEVELS[0]} (no attention) to {LEVELS[-1]}")
+        check_only_level(only_level, level)
         chosen = PRESETS[str(preset)]
         kernel = chosen.kernel if kernel is None else kernel
         if kernel != "adaptive" and (not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0):
             raise ConfigError(f"kernel is {kernel!r}, wanted an odd number of channels, as 3 or 5, or 'adaptive'")
         stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
         attention = {}
-        for name, channels in zip(stages.names, stages.channels) if level else ():
+        for name, channels in zip(stages.names, stages.channels) if level and attention_control != "off" else ():
             taps = adaptive_kernel(channels) if kernel == "adaptive" else kernel
             agents = _agents(chosen, channels, level, taps)
-            attention[name] = AttentionPyramid(agents, channels, order, gate or chosen.gating)
-        super().__init__(num_ids, stages, attention)
+            attention[name] = AttentionPyramid(
+                agents, channels, order, gate or chosen.gating, start=gate_start, control=attention_control,
+                only=only_level,
+            )  # fmt: skip
+        super().__init__(num_ids, stages, attention, descriptor)
 
 
 def _agents(preset: Preset, channels: int, level: int, kernel: int) -> list[nn.Module]:

@@ -38,7 +38,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard.errors import ConfigError, check_choice
-from regard.layers.heads import identity_classifier
+from regard.layers.gates import Control, GateStart, check_gates, check_only_level, of_others
+from regard.layers.heads import Descriptor, compared, described, identity_classifier, regions
 from regard.layers.multi_scale import ChannelAttention, Guide, cut_streams
 from regard.models.backbone import Backbone
 from regard.models.contract import Attention, HeadLayer, ReIDModel
@@ -73,6 +74,13 @@ class MuDeep(ReIDModel):
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
+        descriptor: what is compared: ``"own"``, the heads' vectors; or of the attended maps the ``"mean"``, six
+            ``"stripes"``, or ``"both"``, the scales' side by side.
+        gate_start: how gates start: ``"released"``, ``"zero_logits"``, or ``"identity"``, with which the network is at
+            first what it is without attention; see :mod:`regard.layers.gates`.
+        attention_control: ``"off"`` leaves attention out, ``"constant"`` lets every channel take the mean of all,
+            ``"shuffled"`` gives each picture another one's leader.
+        only_level: the one scale that is attended, counted from 1; None: all.
 
     Raises:
         ConfigError: an option out of range.
@@ -96,24 +104,43 @@ class MuDeep(ReIDModel):
         backbone: str = "resnet50",
         last_stride: int = 1,
         stem_relu: bool = True,
+        descriptor: Descriptor = "own",
+        gate_start: GateStart = "released",
+        attention_control: Control = "none",
+        only_level: int | None = None,
     ):
+        check_gates(gate_start, attention_control)
+        check_choice("descriptor", descriptor, Descriptor)
+        check_only_level(only_level, scales)
         _check(scales, stripes, guidance, attention, feature_dim, dropout=dropout)
         super().__init__(num_ids, embed_dim=scales * (1 + stripes) * feature_dim)
         self.stripes = stripes
+        self.compared: Descriptor = descriptor
+        self.start: GateStart = gate_start
+        self.control: Control = attention_control
         self.dropout = dropout
         self.whole_maps = whole_maps
         self.backbone = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
         last_stage, channels = _take_last_stage(self.backbone)
         names = [f"scale{number}" for number in range(1, scales + 1)]
-        regions = ["global", *(f"part{number}" for number in range(stripes))]
-        self.vectors = [f"{scale}.{region}" for scale in names for region in regions]
+        areas = ["global", *(f"part{number}" for number in range(stripes))]
+        self.vectors = [f"{scale}.{area}" for scale in names for area in areas]
         streams = cut_streams(last_stage, self.backbone.channels[-1], scales)
         self.streams = nn.ModuleDict(dict(zip(names, streams)))
-        attended = names if attention != "none" else []
+        if descriptor != "own":
+            self.embed_dim = scales * channels * regions(descriptor)
+        attention = "none" if attention_control == "off" else attention
+        attended = [name for number, name in enumerate(names, start=1) if only_level in (None, number)]
+        attended = attended if attention != "none" else []
         guides = {"leader": scales * channels} if attention == "leader" else dict.fromkeys(attended, channels)
         self.guide = nn.ModuleDict({name: Guide(width, guidance) for name, width in guides.items()})
         self.attention = nn.ModuleDict({name: ChannelAttention(channels, guidance) for name in attended})
         self.gamma = nn.ParameterDict({name: nn.Parameter(torch.zeros(1)) for name in attended})
+        for layer in (each for each in self.attention.values() if isinstance(each, ChannelAttention)):
+            if gate_start != "released":
+                layer.zero_logits()
+            layer.requires_grad_(attention_control != "constant")
+        self.guide.requires_grad_(attention_control != "constant")
         self.head = nn.ModuleDict({_key(name): _head(channels, feature_dim) for name in self.vectors})
         self.classifier: nn.ModuleDict | None = nn.ModuleDict(
             {_key(name): identity_classifier(feature_dim, num_ids, bias=True) for name in self.vectors}
@@ -128,26 +155,41 @@ class MuDeep(ReIDModel):
             return self.in_full(images)
         maps, guides = self._see(images)
         means = {name: self._attend(name, _means(x, self.stripes), guides) for name, x in maps.items()}
-        return self._describe(means, guides)
+        out = self._describe(means, guides)
+        if self.compared == "own":
+            return out
+        seen = [self._attend(name, described(x, self.compared), guides) for name, x in maps.items()]
+        return out._replace(embedding=compared(torch.cat(seen, 1)))
 
     def in_full(self, images: Tensor) -> Output:
         """By the products with whole maps; the attended maps Y_i, (B, C, h, w), are ``maps["scale1"]`` and so on."""
         maps, guides = self._see(images)
         attended = {name: self._attend(name, x.flatten(2), guides).view(x.shape) for name, x in maps.items()}
-        return self._describe({name: _means(y, self.stripes) for name, y in attended.items()}, attended)
+        out = self._describe({name: _means(y, self.stripes) for name, y in attended.items()}, attended)
+        if self.compared == "own":
+            return out
+        seen = [described(y, self.compared) for y in attended.values()]
+        return out._replace(embedding=compared(torch.cat(seen, 1)))
 
     def _see(self, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The scales' maps, and what guides the attention to them."""
         x = self.backbone(images)
         maps = {name: stream(x) for name, stream in self.streams.items()}
         seen = maps | {"leader": torch.cat(list(maps.values()), 1)} if "leader" in self.guide else maps
-        return maps, {name: guide(seen[name]) for name, guide in self.guide.items()}
+        guides = {name: guide(seen[name]) for name, guide in self.guide.items()}
+        return maps, {name: of_others(x) for name, x in guides.items()} if self.control == "shuffled" else guides
 
     def _attend(self, name: str, values: Tensor, guides: dict[str, Tensor]) -> Tensor:
-        """γ A v + v for vectors v of one scale, (B, C, V): its positions, or means over any of them."""
+        """γ A v + v for vectors v of one scale, (B, C, V): its positions, or means over any of them.
+
+        With ``gate_start="identity"`` (A - A₀) v comes to it.
+        """
         if name not in self.attention:
             return values
-        return self.gamma[name] * self.attention[name](_guide(guides, name), values) + values
+        mean = values.mean(1, keepdim=True)
+        mixed = mean if self.control == "constant" else self.attention[name](_guide(guides, name), values)
+        changed = self.gamma[name] * mixed + values
+        return changed + (mixed - mean) if self.start == "identity" else changed
 
     def _describe(self, means: dict[str, Tensor], maps: dict[str, Tensor]) -> Output:
         """From every scale's attended means, (B, C, V), to the output."""

@@ -28,10 +28,18 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from regard.errors import ConfigError, check_choice
-from regard.layers.heads import PartHeads, Sharing, part_names, stripe_averages, stripe_rows
+from regard.layers.heads import (
+    PartHeads,
+    Sharing,
+    compared,
+    described,
+    part_names,
+    regions,
+    stripe_averages,
+    stripe_rows,
+)  # fmt: skip
 from regard.models.backbone import Backbone
 from regard.models.contract import HeadLayer, ReIDModel
 from regard.registry import MODELS
@@ -39,7 +47,7 @@ from regard.structures import Output
 
 __all__ = ["PCB", "check_part_options", "stripe_heads"]
 
-Descriptor = Literal["stripes", "reduced"]
+Compared = Literal["stripes", "reduced", "own", "mean", "both"]
 
 
 @MODELS.register("pcb")
@@ -50,8 +58,9 @@ class PCB(ReIDModel):
         num_ids: identities to classify in training.
         pretrained: backbone weights: ``False``, ``True`` (timm's download) or the path of a local file.
         stripes: how many the last map is cut into, P.
-        descriptor: ``"stripes"`` compares the stripes before their reduction (the paper's G, P x C numbers),
-            ``"reduced"`` after it (H, P x D: an eighth of the size).
+        descriptor: ``"stripes"``, or ``"own"``, compares the stripes before their reduction (the paper's G, P x C
+            numbers), ``"reduced"`` after it (H, P x D: an eighth of the size), ``"mean"`` the mean of the last map,
+            ``"both"`` that and the stripes.
         part_conv: ``"separate"``: one reduction for each stripe; ``"shared"``: one for all, as in the authors' code.
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
@@ -71,7 +80,7 @@ class PCB(ReIDModel):
         *,
         pretrained: bool | str | Path = False,
         stripes: int = 6,
-        descriptor: Descriptor = "stripes",
+        descriptor: Compared = "stripes",
         part_conv: Sharing = "separate",
         backbone: str = "resnet50",
         last_stride: int = 1,
@@ -81,12 +90,14 @@ class PCB(ReIDModel):
     ):
         if stripes < 1:
             raise ConfigError(f"stripes is {stripes}, but a map is at least 1; the paper has 6")
-        check_choice("descriptor", descriptor, Descriptor)
+        check_choice("descriptor", descriptor, Compared)
         check_part_options(head_dim, dropout, part_conv)
         stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
-        super().__init__(num_ids, stripes * (stages.channels[-1] if descriptor == "stripes" else head_dim))
+        means: Compared = "stripes" if descriptor == "own" else descriptor
+        width = stripes * head_dim if means == "reduced" else regions(means, stripes) * stages.channels[-1]
+        super().__init__(num_ids, width)
         self.stripes = stripes
-        self.descriptor: Descriptor = descriptor
+        self.descriptor: Compared = means
         self.backbone = stages
         self.parts: PartHeads | None = PartHeads(
             stages.channels[-1], stripes, head_dim, num_ids, dropout, sharing=part_conv, classified=part_names(stripes)
@@ -100,10 +111,14 @@ class PCB(ReIDModel):
         Raises:
             ConfigError: the images are so small that the last map has fewer rows than there are stripes.
         """
-        g = stripe_averages(self.backbone(images), self.stripes)
+        x = self.backbone(images)
+        g = stripe_averages(x, self.stripes)
         features, logits = ({}, {}) if self.parts is None else self.parts(g)
-        compared = g if self.descriptor == "stripes" else torch.stack(list(features.values())[: self.stripes], dim=2)
-        return Output(F.normalize(compared.float(), dim=1).flatten(1), features, logits, maps={})
+        if self.descriptor == "reduced":
+            means = torch.stack(list(features.values())[: self.stripes], dim=2)
+        else:
+            means = g if self.descriptor == "stripes" else described(x, self.descriptor, self.stripes)
+        return Output(compared(means), features, logits, maps={})
 
     def map_layers(self) -> Mapping[str, nn.Module | str]:
         """The stages."""
@@ -116,7 +131,7 @@ class PCB(ReIDModel):
     @classmethod
     def dispensable_parts(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
         """The reductions and classifiers, unless what is reduced is the descriptor."""
-        return cls.training_parts if options.get("descriptor", "stripes") == "stripes" else ("parts.classifiers",)
+        return ("parts.classifiers",) if options.get("descriptor") == "reduced" else cls.training_parts
 
 
 def stripe_heads(whole: HeadLayer, stripes: int) -> dict[str, HeadLayer]:
