@@ -130,5 +130,7 @@ def open_searchers(arguments: argparse.Namespace, opened: ExitStack) -> dict[str
         name = name if name not in searchers else f"{name}-{number + 1}"
         embedder = Embedder.like(gallery.meta["model"], models[number] if models else None)
         embedder.check_fits(gallery)
+        if embedder.note:
+            print(f"regard: {name} is searched with the network itself and torch: {embedder.note}", file=sys.stderr)
         searchers[name] = Searcher(name, gallery, embedder)
     return searchers

@@ -47,7 +47,7 @@ def kept_engine(folder: Path, seen: InputSpec) -> tuple[Engine | None, str]:
     try:
         card = fitting(folder, seen)
         if card is None:
-            return None, f"no export of it for {seen.height} x {seen.width} is kept (regard export {folder} --to onnx)"
+            return None, f"no export of it is kept (regard export {folder} --to onnx --size {seen.height}x{seen.width})"
         path = exports_folder(folder) / f"{card.stem}.onnx"
         card, contents = read_export(path)
         return open_runtime(name, contents, card), ""

@@ -22,9 +22,6 @@ from PIL import Image
 
 from regard.data.image import decode_image
 from regard.errors import ConfigError, DataError, RegardError
-from regard.explain.figures.overlay import data_uri, heat_over
-from regard.explain.gradcam import attention_layers, similarity_cam
-from regard.explain.rounding import NOTHING
 from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery
@@ -273,6 +270,11 @@ def explanation(embedder: Embedder, query: np.ndarray, match: np.ndarray) -> dic
         and in ``nothing`` what to say of empty maps, by ``"query"`` and ``"match"``; ``bands``: part of the body with
         the cosine that is lost when the query is gray there.
     """
+    # the network itself, torch and what draws: loaded by the first who asks why, and nowhere else in the service
+    from regard.explain.figures.overlay import data_uri, heat_over
+    from regard.explain.gradcam import attention_layers, similarity_cam
+    from regard.explain.rounding import NOTHING
+
     images = embedder.batch([query, match])
     levels = []
     with embedder.busy:
