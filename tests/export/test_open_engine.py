@@ -318,7 +318,7 @@ def test_a_photo_is_searched_for_without_torch_where_an_export_is_kept(fresh_run
         print(last.model)
 
 
-def test_an_export_that_does_not_fit_is_not_asked(fresh_run):
+def test_an_export_that_does_not_fit_is_not_asked(fresh_run, monkeypatch):
     made_by = Embedder(fresh_run, device="cpu").describe()
     open_engine(fresh_run, "onnxruntime")
     (path,) = (fresh_run / "exports").glob("*.onnx")
@@ -332,6 +332,9 @@ def test_an_export_that_does_not_fit_is_not_asked(fresh_run):
     assert Embedder.like(made_by).engine is not None
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert "it is damaged or was swapped" in Embedder.like(made_by).note
+    monkeypatch.setitem(sys.modules, "regard.models.build", None)  # as where torch is not installed
+    with pytest.raises(ConfigError, match=r"not installed here: .*was swapped.*; install regard with all"):
+        Embedder.like(made_by)
 
 
 def test_galleries_of_before_engines_still_fit(market_run, tmp_path):

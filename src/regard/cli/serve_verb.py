@@ -59,7 +59,6 @@ def run(arguments: argparse.Namespace) -> None:
         require(package, "regard serve", "serve")
     import uvicorn
 
-    from regard.calibration.similarity import check_prior
     from regard.service.app import create_app
     from regard.service.feedback import Marks
     from regard.service.guard import check_address
@@ -70,6 +69,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.max_mb <= 0 or arguments.max_megapixels <= 0:
         raise ConfigError("--max-mb and --max-megapixels want numbers above 0")
     if arguments.prior is not None:
+        from regard.calibration.similarity import check_prior  # brings scipy
+
         check_prior(arguments.prior)
     limits = Limits(bytes=int(arguments.max_mb * 2**20), pixels=int(arguments.max_megapixels * 1e6))
     with ExitStack() as opened:
@@ -98,6 +99,9 @@ def run(arguments: argparse.Namespace) -> None:
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         address = f"http://{host}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else "")
         print(f"regard serve: {address}", flush=True)
+        for searcher in searchers.values():
+            if note := searcher.embedder.note:
+                print(f"regard: the network of {searcher.name} is loaded, with torch: {note}", file=sys.stderr)
         config = uvicorn.Config(
             create_app(state, token),
             log_level="warning",
@@ -130,7 +134,5 @@ def open_searchers(arguments: argparse.Namespace, opened: ExitStack) -> dict[str
         name = name if name not in searchers else f"{name}-{number + 1}"
         embedder = Embedder.like(gallery.meta["model"], models[number] if models else None)
         embedder.check_fits(gallery)
-        if embedder.note:
-            print(f"regard: {name} is searched with the network itself and torch: {embedder.note}", file=sys.stderr)
         searchers[name] = Searcher(name, gallery, embedder)
     return searchers

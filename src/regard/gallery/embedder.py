@@ -166,8 +166,13 @@ class Embedder:
             return self._model
 
     def _load(self) -> ReIDModel:
-        from regard.models import load
-
+        try:
+            from regard.models import load
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"this wants the network in {self.path} itself, and {error.name}, which is not installed here"
+                f"{f': {self.note}' if self.note else ''}; install regard with all it depends on"
+            ) from None
         return load(self._folder).strip()
 
     def _make_ready(self, model: ReIDModel, engine: EngineName | None, precision: Precision) -> None:

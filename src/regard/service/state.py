@@ -270,7 +270,7 @@ def explanation(embedder: Embedder, query: np.ndarray, match: np.ndarray) -> dic
         and in ``nothing`` what to say of empty maps, by ``"query"`` and ``"match"``; ``bands``: part of the body with
         the cosine that is lost when the query is gray there.
     """
-    # the network itself, torch and what draws: loaded by the first who asks why, and nowhere else in the service
+    model = embedder.model  # with torch, loaded by the first who asks why and nowhere else in the service
     from regard.explain.figures.overlay import data_uri, heat_over
     from regard.explain.gradcam import attention_layers, similarity_cam
     from regard.explain.rounding import NOTHING
@@ -278,8 +278,8 @@ def explanation(embedder: Embedder, query: np.ndarray, match: np.ndarray) -> dic
     images = embedder.batch([query, match])
     levels = []
     with embedder.busy:
-        for name, layer in attention_layers(embedder.model).items():
-            maps = similarity_cam(embedder.model, layer, images, images.flip(0)).cpu().numpy()
+        for name, layer in attention_layers(model).items():
+            maps = similarity_cam(model, layer, images, images.flip(0)).cpu().numpy()
             over = [data_uri(heat_over(picture, heat)) for picture, heat in zip((query, match), maps)]
             nothing = {side: NOTHING for side, heat in zip(("query", "match"), maps) if not heat.any()}
             levels.append({"name": name, "query": over[0], "match": over[1], "nothing": nothing})
