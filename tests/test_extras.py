@@ -33,13 +33,12 @@ EXTRAS = PROJECT["optional-dependencies"]
 BEHIND_A_CHECK = {"service/app.py", "gallery/milvus.py"}
 """Files that import packages of an extra when they are loaded, which the code that loads them has asked for."""
 
-MADE_OF = {"starlette": "fastapi", "grpc": "pymilvus"}
+MADE_OF = {"h11": "uvicorn", "starlette": "fastapi", "grpc": "pymilvus"}
 """Module -> the one that brings it and is asked for."""
 
 # module, the extra that brings it, what asks for it: a command line, or a call
 ASKING = [
     ("fastapi", "serve", ["serve", "EMPTY"]),
-    ("python_multipart", "serve", ["serve", "EMPTY"]),
     ("uvicorn", "serve", ["serve", "EMPTY"]),
     ("umap", "umap", ["report", "EMPTY", "--map", "umap"]),
     ("sklearn.manifold", "report", ["report", "EMPTY"]),

@@ -211,7 +211,7 @@ def test_what_is_no_action_builds_no_index(folder):
     ("arguments", "wanted"),
     [
         (["delete"], "what goes?"),
-        (["purge", "--older-than", "soon"], "--older-than 'soon' wants a number"),
+        (["purge", "--older-than", "soon"], "got the age 'soon', wanted a number"),
         (["purge", "--older-than", "-3d"], "expected one argument"),
         (["delete", "--since", "noon"], "got the time 'noon'"),
     ],
