@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from regard.data.image import claimed, decode_image
-from regard.data.transforms import resize
+from regard.data.resizing import resize
 from regard.errors import ConfigError, DataError, RegardError
 from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
