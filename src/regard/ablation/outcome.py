@@ -87,13 +87,13 @@ class Outcome:
     def notes(self) -> list[str]:
         """What the table needs beside it to be read."""
         seeds = sorted({len(row.seeds) for row in self.rows})
-        one = "; one seed, so how far seeds vary is not known" if seeds[0] == 1 else ""
+        over = "people alone, as one seed does not say how far seeds vary" if seeds[0] == 1 else "seeds and people"
         compared = len(self.rows) - 1
         tested = f"; p two-sided, Holm's correction for {count(compared, 'row')}" if compared > 1 else ""
         total = sum(row.cpu_hours for row in self.rows)
         return [
-            f"in %: mean of {' or '.join(count(number, 'seed') for number in seeds)}, 95 % interval over seeds and "
-            f"people (Student's t, two-way){one}{tested}",
+            f"in %: mean of {' or '.join(count(number, 'seed') for number in seeds)}, 95 % interval over "
+            f"{over} (Student's t){tested}",
             f"parameters and GFLOPs are those at test, of one image; {total:.1f} CPU hours in all",
         ]
 
