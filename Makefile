@@ -37,11 +37,14 @@ unit: .venv/test.stamp  ## the part that takes under a minute
 loggers: .venv-loggers/stamp  ## train.loggers with the real libraries, in an environment on top of .venv
 	REGARD_LOGGERS=1 .venv-loggers/bin/python -m pytest -q tests/loggers
 
-attacks: .venv/test.stamp  ## the store of a gallery: kill -9 anywhere, full disks, changed bits; about half an hour
+attacks: .venv/test.stamp  ## the store of a gallery and its log: kill -9 anywhere, full disks, changed bits; about half an hour
 	$(BIN)/python tests/gallery/attacks.py rounds 500
 	$(BIN)/python tests/gallery/attacks.py points
 	$(BIN)/python tests/gallery/attacks.py full
 	$(BIN)/python tests/gallery/attacks.py flips 5000
+	$(BIN)/python tests/gallery/attacks_log.py rounds 500
+	$(BIN)/python tests/gallery/attacks_log.py points
+	$(BIN)/python tests/gallery/attacks_log.py full
 
 check: .venv/test.stamp  ## lint, format, types, import direction
 	$(BIN)/ruff check .

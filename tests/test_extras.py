@@ -19,6 +19,7 @@ import regard
 from regard.cli.main import main
 from regard.data.datasets.cuhk03 import read_pictures
 from regard.data.labels.make import load_mask_model, load_pose_model
+from regard.data.modern import decode_file
 from regard.engine.log import TrainingLog
 from regard.errors import RegardError, require
 from regard.export import open_engine
@@ -32,13 +33,12 @@ EXTRAS = PROJECT["optional-dependencies"]
 BEHIND_A_CHECK = {"service/app.py", "gallery/milvus.py"}
 """Files that import packages of an extra when they are loaded, which the code that loads them has asked for."""
 
-MADE_OF = {"starlette": "fastapi", "grpc": "pymilvus"}
+MADE_OF = {"h11": "uvicorn", "starlette": "fastapi", "grpc": "pymilvus"}
 """Module -> the one that brings it and is asked for."""
 
 # module, the extra that brings it, what asks for it: a command line, or a call
 ASKING = [
     ("fastapi", "serve", ["serve", "EMPTY"]),
-    ("python_multipart", "serve", ["serve", "EMPTY"]),
     ("uvicorn", "serve", ["serve", "EMPTY"]),
     ("umap", "umap", ["report", "EMPTY", "--map", "umap"]),
     ("sklearn.manifold", "report", ["report", "EMPTY"]),
@@ -56,6 +56,7 @@ ASKING = [
     ("torchvision", "labels", lambda folder: load_mask_model("deeplabv3_resnet50")),
     ("wandb", "wandb", ["train", "baseline_crowd", "train.loggers=[wandb]", "train.accelerator=cpu", "-o", "EMPTY"]),
     ("mlflow", "mlflow", ["train", "baseline_crowd", "train.loggers=[mlflow]", "train.accelerator=cpu", "-o", "EMPTY"]),
+    ("pillow_heif", "heic", lambda folder: decode_file(b"\0\0\0\x18ftypheic" + bytes(40), "a.heic")),
     ("transformers", "labels", lambda folder: load_pose_model("somebody/vitpose")),
 ]
 

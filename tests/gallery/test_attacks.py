@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("attacks.py")
+LOG = Path(__file__).with_name("attacks_log.py")
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")]
 
@@ -18,6 +19,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 def test_nothing_is_lost_half_there_or_comes_back(attack):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, PROGRAM, *attack], capture_output=True, text=True, env=environment)
+    if "wants Linux and a C compiler" in done.stderr:
+        pytest.skip("no C compiler")
+    assert f"{attack[0]}: 0 faults" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("attack", [("rounds", "6"), ("points", "5"), ("full", "7")])
+def test_no_line_of_the_log_is_lost_and_none_is_suspected(attack):
+    done = subprocess.run([sys.executable, LOG, *attack], capture_output=True, text=True)
     if "wants Linux and a C compiler" in done.stderr:
         pytest.skip("no C compiler")
     assert f"{attack[0]}: 0 faults" in done.stdout, done.stdout + done.stderr

@@ -15,7 +15,7 @@ import pytest
 from gallery_items import DIM, make_items
 
 from regard.cli import main as command_line
-from regard.errors import DataError, StorageError
+from regard.errors import ConfigError, DataError, StorageError
 from regard.gallery import Filter, Gallery
 from regard.gallery import audit as audit_module
 from regard.gallery.audit import HEADS, AuditLog, read_heads
@@ -42,6 +42,13 @@ def log(tmp_path):
     return log
 
 
+def slots(state) -> tuple[dict, dict]:
+    """What a seal's file holds: the only one of the two moving parts that is not blank, and the rest."""
+    one, other, rest = state.read_text().splitlines()
+    (moving,) = filter(None, (one.strip(), other.strip()))
+    return json.loads(moving[17:]), json.loads(rest)
+
+
 def rewritten(lines: list[bytes], change=lambda entry: entry) -> bytes:
     """The lines with numbers and digests put right, seals as they were: what one can do who has the file alone."""
     previous, out = START, []
@@ -63,7 +70,7 @@ def test_lines_follow_each_other_and_hold_no_key(log, keys):
     assert (verdict.fault, verdict.lines, verdict.checked, verdict.to_the_end) == (None, 6, 6, True)
     (state,) = keys.iterdir()
     assert all(path.stat().st_mode & 0o077 == 0 for path in (log.path, state, keys))
-    moving, rest = map(json.loads, state.read_text().splitlines())
+    moving, rest = slots(state)
     assert not any(secret in log.path.read_text() for secret in (moving["key"], moving["total"], rest["first"]))
 
 
@@ -96,11 +103,42 @@ def test_a_touched_line_shows(log, touch, line):
     assert log.verify() is not None
 
 
+def test_no_byte_can_be_changed_taken_or_cut_off(log):
+    whole = log.path.read_bytes()
+    for place in range(0, len(whole), 29):
+        for touched in (
+            whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :],
+            whole[:place] + whole[place + 1 :],
+            whole[:place],
+        ):
+            log.path.write_bytes(touched)
+            assert log.verify() is not None, place
+    log.path.write_bytes(whole)
+    assert log.verify() is None
+
+
 def test_a_log_that_is_gone_is_missed(log):
     log.path.unlink()
     assert log.verify() == 1
     log.append(who="later")
     assert log.check().fault == "lines from 1 on are missing: the next line is number 6"
+
+
+def test_a_link_in_its_place_is_no_other_log(log, tmp_path):
+    (tmp_path / "fresh").touch()
+    log.path.unlink()
+    log.path.symlink_to(tmp_path / "fresh")
+    assert log.verify() == 1
+    log.append(who="later")
+    assert log.verify() == 1
+
+
+def test_where_the_seal_cannot_lie_is_named(log, tmp_path, monkeypatch):
+    monkeypatch.setenv(KEYS, str(tmp_path / "locked"))
+    refusal = PermissionError(13, "Permission denied", str(tmp_path / "locked"))
+    monkeypatch.setattr("pathlib.Path.mkdir", lambda *what, **how: (_ for _ in ()).throw(refusal))
+    with pytest.raises(StorageError, match=rf"denied: .*locked; {KEYS} names another folder for the seal"):
+        log.append(who="test")
 
 
 def test_a_cut_shows_though_the_writer_remembers_the_shorter_log(log):
@@ -214,7 +252,12 @@ def test_what_cannot_be_logged_is_said_and_leaves_nothing(log, tmp_path, monkeyp
 
 def test_a_damaged_seal_is_named_and_one_beside_the_log_refused(log, keys, monkeypatch):
     (state,) = keys.iterdir()
-    state.write_bytes(state.read_bytes()[:-30])
+    whole = state.read_bytes()
+    half = next(n for n in (0, 512) if whole[n : n + 1] != b" ")  # a kill in the middle of the next line's
+    state.write_bytes(whole[: 512 - half] + whole[half : half + 200] + whole[712 - half :])
+    log.append(who="test")
+    assert log.verify() is None
+    state.write_bytes(whole[:-30])
     with pytest.raises(StorageError, match=r"seal of the log, .* cannot be read"):
         log.append(who="test")
     monkeypatch.setenv(KEYS, str(log.path.parent / "keys"))
@@ -236,9 +279,10 @@ def test_who_takes_the_machine_later_cannot_write_the_past(log, tmp_path, keys):
     short = log.path.read_bytes().splitlines(keepends=True)[:4]
     log.path.write_bytes(b"".join(short))
     last = short[-1].rstrip(b"\n")
-    moving, rest = state.read_text().splitlines()
-    made = json.loads(moving) | {"turn": 4, "number": 4, "digest": digest(last), "size": len(b"".join(short))}
-    state.write_text(json.dumps(made).ljust(511) + f"\n{rest}\n")
+    moving, rest = slots(state)
+    made = json.dumps(moving | {"turn": 4, "number": 4, "digest": digest(last), "size": len(b"".join(short))})
+    slot = f"{digest(made.encode())[:16]} {made}".ljust(511)
+    state.write_text(f"{slot}\n{' ' * 511}\n{json.dumps(rest)}\n")
     assert log.verify() is None  # by all that the machine knows
     assert log.check(first).fault == "line 4 is not the one that was sealed last: lines were written anew"
     shutil.rmtree(keys)
@@ -364,6 +408,10 @@ def test_a_use_says_who_what_when_and_what_was_answered(gallery, tmp_path):
 
 
 def test_what_cannot_be_logged_is_not_answered(gallery, tmp_path):
+    log, gallery.audit = gallery.audit, None
+    with pytest.raises(ConfigError, match="keeps no log of its own"):
+        gallery.use(ANNA)
+    gallery.audit = log
     gallery.audit.path.mkdir()
     use = gallery.use(ANNA)
     with pytest.raises(StorageError, match="not answered"):
@@ -390,8 +438,9 @@ def test_a_gallery_made_anew_begins_its_log_anew_and_says_so(gallery, tmp_path, 
 
 def test_the_command_checks_exports_and_takes_the_key(gallery, tmp_path, capsys, keys):
     hostile = Actor("=cmd|' /C calc'!A0", "search", "192.0.2.7\n@x")
+    (seen,) = make_items(1)
     with gallery.use(hostile) as use:
-        gallery.search(make_items(1)[0].vector, 2, Filter(cameras=("+1",)), use=use)
+        gallery.search(seen.vector, 2, Filter(cameras=("+1",)), use=use, names=[seen.record.id])
     gallery.close()
     where, key, table = str(tmp_path / "people"), tmp_path / "key", tmp_path / "uses.csv"
 
@@ -406,6 +455,11 @@ def test_the_command_checks_exports_and_takes_the_key(gallery, tmp_path, capsys,
     first, _ = csv.DictReader(table.read_text().splitlines())
     assert (first["who"], first["address"]) == ("'=cmd|' /C calc'!A0", "192.0.2.7\\n@x")
     assert (first["kind"], first["gallery"], first["k"], first["count"]) == ("search", "people", "2", "0")
+    assert "choose the lines of --export" in run(where, "--id", seen.record.id)[2]
+    about = tmp_path / "about.jsonl"
+    for item, lines in ((seen, 1), (make_items(9)[8], 0)):
+        assert run(where, "--export", about, "--id", item.record.id)[0] == 0
+        assert len(about.read_text().splitlines()) == lines
     code, _, err = run(where, "--export", tmp_path / "none.jsonl", "--until", "2001-01-01")
     assert (code, err) == (0, f"regard: 0 lines written to {tmp_path / 'none.jsonl'}\n")
     assert "wants a name that ends in" in run(where, "--export", tmp_path / "uses.xls")[2]

@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,30 @@ def test_two_open_at_once_see_what_the_other_does(gallery, folder):
         assert [record.path for record in other.records(Filter(cameras=("2",)))] == ["moved.jpg"]
         assert other.build_index(samples=5) > 0.9
         assert gallery.search(items[3].vector, k=3).matches == other.search(items[3].vector, k=3).matches
+
+
+def test_changes_from_two_sides_are_both_kept(gallery, folder):
+    """Two that change other facts of the same pictures keep both, and who stores them anew is not undone."""
+    items = make_items(30)
+    gallery.add(items)
+
+    def change(name: str) -> None:
+        with Gallery.open(folder) as other:
+            for step in range(20):
+                other.update(Filter(), {"attributes": {name: str(step)}})
+
+    sides = [threading.Thread(target=change, args=(name,)) for name in ("left", "right")]
+    for side in sides:
+        side.start()
+    again = {item.record.id: Item(item.record, items[0].vector, b"again") for item in items[5:8]}
+    gallery.add(list(again.values()))
+    for side in sides:
+        side.join()
+    others = [record.attributes for record in gallery.records() if record.id not in again]
+    assert all(known["left"] == known["right"] == "19" for known in others)
+    for item in gallery.get(list(again)):
+        assert np.allclose(item.vector, items[0].vector)
+        assert gallery.thumbnail(item.record.id) == b"again"
 
 
 def test_there_is_one_or_there_is_none(gallery, folder, tmp_path):

@@ -25,9 +25,9 @@ from sample_images import SIZE, paint
 from regard.data.image import decode_image as decode
 from regard.errors import ConfigError, DataError
 from regard.gallery import Embedder, Filter, Gallery
-from regard.gallery.facts import OFFSET, TAKEN, time_zone
 from regard.gallery.ingest import Ranks, embed_sources
 from regard.gallery.inputs import list_sources
+from regard.gallery.origins import OFFSET, TAKEN, time_zone
 from regard.gallery.record import record_id
 from regard.models import load
 from regard.recipes import read_recipe
@@ -188,7 +188,7 @@ def test_facts_given_later_update_what_is_stored(embedder, tmp_path):
     report = embed_sources(list_sources([folder]), embedder, out)
     assert (report.replaced, report.updated) == (1, 0)
     assert report.sayings("UTC") == [
-        "1 picture replaced that keep facts set before, by hand or by --meta: look whether these still hold"
+        "1 picture replaced with facts kept that were set before, by hand or by --meta: look whether they still hold"
     ]
     with Gallery.open(out) as gallery:
         assert gallery.get(ids[2:])[0].record.person == "Ada"

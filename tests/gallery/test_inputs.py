@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import tarfile
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +17,10 @@ from PIL import Image
 
 from regard.data.image import decode_image as decode
 from regard.data.listing import noting, walk_images
+from regard.data.modern import decode_file, readable_kinds
 from regard.errors import ConfigError, DataError
-from regard.gallery.facts import PathReader, time_zone
 from regard.gallery.inputs import list_inputs, list_sources, read_table
+from regard.gallery.origins import TAKEN, PathReader, exif_moment, time_zone
 from regard.gallery.pruning import find_gone
 from regard.gallery.record import Record, record_id
 from regard.gallery.thumbnails import thumbnail
@@ -47,8 +49,10 @@ def test_a_folder_is_walked_in_order(tmp_path):
     assert paths == ["by its bytes", "z.webp", "a/x.JPG", "b/10.png", "b/2.jpg", "b/c/1.jpg"]
 
 
-def test_what_is_left_out_is_counted(tmp_path):
+def test_what_is_left_out_is_counted(tmp_path, monkeypatch):
     """Pictures by ending or by content; links followed, never round and round; the rest by reason."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr("regard.data.modern.find_spec", lambda name: None)
     (tmp_path / "a").mkdir()
     for name in ("a/1.jfif", "a/2.gif", "elsewhere"):
         (tmp_path / name).write_bytes(jpeg())
@@ -63,7 +67,8 @@ def test_what_is_left_out_is_counted(tmp_path):
     (tmp_path / "scan.heic").write_bytes(b"?")
     (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(40))
     (tmp_path / "raw.nef").write_bytes(b"MM\0*" + bytes(40))
-    (tmp_path / "Thumbs.db").write_bytes(b"x")
+    (tmp_path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11")
+    (tmp_path / "readme").write_text("caf\u00e9 " * 9)
     write_tar(tmp_path / "s.tar", {"1.jpg": jpeg(), "noending": jpeg(), "film.avi": b"RIFF    AVI " + bytes(30)})
     with noting() as skipped:
         found = list_sources([tmp_path])
@@ -71,6 +76,7 @@ def test_what_is_left_out_is_counted(tmp_path):
     assert names == ["elsewhere", "linked.png", "s.tar!1.jpg", "s.tar!noending", "a/1.jfif", "a/2.gif"]
     assert {reason: len(found) for reason, found in skipped.reasons.items()} == {
         "other file": 1,
+        "text file": 1,
         "dangling link": 2,
         "HEIC picture": 2,
         "video": 2,
@@ -85,8 +91,40 @@ def test_what_is_left_out_is_counted(tmp_path):
         list_sources([tmp_path / "zero.jpg"])[0].read()
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "x.heic").touch()
-    with pytest.raises(DataError, match=r"no pictures in .*only 1 HEIC picture"):
-        list_sources([tmp_path / "empty"])
+    with pytest.raises(DataError, match=r"no pictures in .*only 1 HEIC picture .*; pip install 'regard\[heic\]'"):
+        list_sources([tmp_path / "empty", tmp_path])
+
+
+@pytest.mark.parametrize(("kind", "format"), [("AVIF picture", "AVIF"), ("HEIC picture", "HEIF")])
+def test_pictures_of_phones_are_read_where_their_libraries_are(tmp_path, monkeypatch, kind, format):
+    """By their bytes, in folders and shards, upright, with the time in their EXIF; not from an upload."""
+    if kind not in readable_kinds():
+        pytest.skip(f"nothing here reads a {kind}")
+    if format == "HEIF":
+        from pillow_heif import register_heif_opener
+
+        monkeypatch.setattr(Image, "SAVE", dict(Image.SAVE))
+        register_heif_opener()
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({TAKEN: "2026:05:01 08:30:00"})
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 128), (200, 30, 30)).save(buffer, format, exif=exif.tobytes())
+    content = buffer.getvalue()
+    (tmp_path / "phone").write_bytes(content)
+    write_tar(tmp_path / "s.tar", {"1.heic": content})
+    for source in list_sources([tmp_path]):
+        picture = decode_file(source.read(), source.path)
+        assert picture.shape == (128, 64, 3)
+        assert np.abs(picture.mean((0, 1)) - (200, 30, 30)).max() < 6
+        assert exif_moment(content, UTC).seconds == 1777624200.0
+    assert len(list_sources([tmp_path])) == 2
+    with pytest.raises(DataError, match=f"is no picture but {kind}"):
+        decode(content, "x")
+    with pytest.raises(DataError, match="damaged"):
+        decode_file(content[:200], "x")
+    size = content.index(b"ispe") + 8
+    with pytest.raises(DataError, match="cost too much"):
+        decode_file(content[:size] + (8000).to_bytes(4) * 2 + content[size + 8 :], "x")
 
 
 def test_links_to_one_another_end(tmp_path):
@@ -311,7 +349,7 @@ def test_rules_for_paths_that_say_nothing(tmp_path, monkeypatch):
                         ("foldr", "did you mean 'folder'")]:  # fmt: skip
         with pytest.raises(ConfigError, match=wrong):
             PathReader(rule)
-    monkeypatch.setattr("regard.gallery.facts.PATIENCE", 0.05)
+    monkeypatch.setattr("regard.gallery.origins.PATIENCE", 0.05)
     with pytest.raises(ConfigError, match=r"repeat in one another"):
         PathReader(r"(?P<camera>(a+)+)b")("a" * 60)
     with pytest.raises(ConfigError, match="did you mean 'Europe/Berlin'"):

@@ -52,7 +52,9 @@ def test_a_picture_is_no_match_of_itself(service, marked):
     for query, match in ((first, other), (other, first)):
         made = service.call("/api/queries/pictures", {"ids": [query.id]})[1]["query"]
         assert service.call("/api/marks", {"query": made, "match": match.id, "right": True})[0] == 200
-    with zipfile.ZipFile(io.BytesIO(service.call("/api/marks/export")[1])) as archive:
+    status, found = service.call("/api/marks/export")
+    assert status == 200, found
+    with zipfile.ZipFile(io.BytesIO(found)) as archive:
         archive.extractall(marked)
     splits = load_dataset("table", marked)
     for query in splits.query:

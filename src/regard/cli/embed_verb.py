@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regard.cli.arguments import add_device, close_with, output_file, parse_size
-from regard.wording import count
+from regard.wording import count, visible
 
 if TYPE_CHECKING:
     from regard.data.listing import Skipped
@@ -81,9 +81,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Embed and say what became of the pictures."""
     from regard.data.listing import noting
     from regard.errors import ConfigError
-    from regard.gallery.facts import PathReader, time_zone
     from regard.gallery.ingest import Ranks
     from regard.gallery.inputs import list_inputs, read_table
+    from regard.gallery.origins import PathReader, time_zone
 
     if arguments.batch_size < 1:
         raise ConfigError(f"--batch-size is {arguments.batch_size}, wanted 1 or more")
@@ -159,6 +159,7 @@ def embed(arguments: argparse.Namespace, listing: Listing, skipped: Skipped, emb
 
 def tell_skipped(arguments: argparse.Namespace, skipped: Skipped, unreadable: Mapping[str, str]) -> None:
     """Say what was left out, by reason, with some names; all of them go into the file that was asked for."""
+    from regard.data.modern import how_to_read
     from regard.storage import plain_text, write_atomic
 
     if arguments.skipped:
@@ -167,12 +168,14 @@ def tell_skipped(arguments: argparse.Namespace, skipped: Skipped, unreadable: Ma
         write_atomic(arguments.skipped, lines.encode())
     where = "" if arguments.skipped else MORE
     for reason in list(unreadable.values())[:NAMED]:
-        print(f"left out: {reason}")
+        print(f"left out: {visible(plain_text(reason))}")
     if len(unreadable) > NAMED:
         print(f"left out: {len(unreadable) - NAMED:,} more that cannot be read{where}")
     for reason, found in skipped.reasons.items():
         more = f" and {len(found) - NAMED:,} more{where}" if len(found) > NAMED else ""
-        print(f"left out: {count(len(found), reason)}: {', '.join(map(plain_text, list(found)[:NAMED]))}{more}")
+        print(f"left out: {count(len(found), reason)}: {visible(plain_text(', '.join(list(found)[:NAMED])))}{more}")
+    if hint := how_to_read(skipped.reasons):
+        print(hint)
 
 
 def prune(arguments: argparse.Namespace, listing: Listing) -> str:
@@ -184,7 +187,7 @@ def prune(arguments: argparse.Namespace, listing: Listing) -> str:
     with Gallery.open(arguments.output) as gallery:
         gone = find_gone(gallery.records(), listing)
         for record in gone:
-            print(f"removing: {record.path}")
+            print(f"removing: {visible(record.path)}")
         removed = gallery.delete(Filter(ids=tuple(record.id for record in gone))) if gone else 0
     return f", {removed:,} removed"
 
@@ -207,7 +210,7 @@ def foretell(arguments: argparse.Namespace, listing: Listing, skipped: Skipped) 
     same = len(unchanged(listing.sources, stored, alone))
     known = sum(source.id in stored for source in listing.sources)
     for record in gone:
-        print(f"would remove: {record.path}")
+        print(f"would remove: {visible(record.path)}")
     new = len(listing.sources) - known
     told = f"would embed {new + known - same:,} ({new:,} new, {known - same:,} replaced), {same:,} unchanged"
     print(f"{told}{f', remove {len(gone):,}' if arguments.prune else ''}; nothing was done")

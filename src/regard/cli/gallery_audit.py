@@ -45,6 +45,7 @@ def add_audit_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--export", type=output_file, metavar="FILE", help="write the lines as .csv or .jsonl")
     verb.add_argument("--since", metavar="TIME", help="of an export: from this time on")
     verb.add_argument("--until", metavar="TIME", help="of an export: before this time")
+    verb.add_argument("--id", metavar="ID", help="of an export: lines that search with this picture, or showed it")
 
 
 def command_user() -> Actor:
@@ -71,8 +72,8 @@ def check_log(arguments: argparse.Namespace, open_gallery: Callable[[str], Any])
     """
     from regard.errors import ConfigError, DataError
 
-    if (arguments.since or arguments.until) and not arguments.export:
-        raise ConfigError("--since and --until choose the lines of --export FILE; give that, or leave them out")
+    if (arguments.since or arguments.until or arguments.id) and not arguments.export:
+        raise ConfigError("--since, --until and --id choose the lines of --export FILE; give that, or leave them out")
     log = log_of(arguments.gallery, open_gallery)
     if arguments.take_key:
         log.take_key(arguments.take_key)
@@ -183,7 +184,7 @@ def export_log(log: AuditLog, arguments: argparse.Namespace) -> None:
     path = Path(arguments.export)
     if path.suffix not in (".csv", ".jsonl"):
         raise ConfigError(f"--export {path} wants a name that ends in .csv or .jsonl")
-    chosen = list(between(log, arguments.since, arguments.until))
+    chosen = [entry for entry in between(log, arguments.since, arguments.until) if speaks_of(entry, arguments.id)]
     text = io.StringIO()
     if path.suffix == ".jsonl":
         text.writelines(json.dumps(entry, sort_keys=True) + "\n" for entry in chosen)
@@ -212,6 +213,13 @@ def between(log: AuditLog, since: str | None, until: str | None) -> Iterator[dic
             moment = None
         if moment is None or not ((first is not None and moment < first) or (end is not None and moment >= end)):
             yield {"number": number} | entry
+
+
+def speaks_of(entry: Mapping[str, Any], id: str | None) -> bool:
+    """Whether a line is about a picture; what cannot be read may be."""
+    from regard.gallery.use import named_digest
+
+    return id is None or "damaged" in entry or any(name in json.dumps(entry) for name in (named_digest(id), f'"{id}"'))
 
 
 def row_of(entry: Mapping[str, Any]) -> list[Any]:

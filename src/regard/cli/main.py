@@ -35,6 +35,7 @@ VERBS = {
     "embed": "embed pictures into a gallery or a file",
     "search": "who in a gallery looks like this photo",
     "serve": "search in the browser",
+    "token": "make, list and revoke the tokens that regard serve lets in",
     "gallery": "list, delete, purge, export, index or audit what a gallery holds",
     "data": "make a crowd, check data sets, look after attention labels",
     "import": "take over a checkpoint released by a paper's authors, or a model from a hub",

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.cli.arguments import add_device, close_with, output_file, read_where
-from regard.wording import count, table
+from regard.wording import count, table, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,14 +121,15 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
     vectors, names, calibration = [item.vector[None] for item in items], list(arguments.id), None
     digests = [item.record.digest for item in items if item.record.digest]
     if arguments.photos:
-        from regard.data.image import decode_image, read_bytes
+        from regard.data.image import read_bytes
+        from regard.data.modern import decode_file
         from regard.fingerprint import bytes_digest
         from regard.gallery.embedder import Embedder
 
         embedder = Embedder.like(gallery.meta["model"], arguments.model)
         embedder.check_fits(gallery)
         data = [read_bytes(path) for path in arguments.photos]
-        vectors.append(embedder.embed([decode_image(each, f"'{p}'") for each, p in zip(data, arguments.photos)]))
+        vectors.append(embedder.embed([decode_file(each, f"'{p}'") for each, p in zip(data, arguments.photos)]))
         names += [f"sha256:{hashlib.sha256(each).hexdigest()[:16]}" for each in data]
         digests += [bytes_digest(each) for each in data]
         calibration = embedder.calibration
@@ -176,7 +177,8 @@ def match_lines(answer: Answer) -> str:
         others = f" (+{len(match.track)})" if match.track else ""
         known = [record.camera or "", format_time(record.time), f"{record.track or ''}{others}"]
         it_is = ["the same picture" if match.same_picture else ""] if same else []
-        lines.append([str(match.rank), f"{match.score:.4f}", *chance, *known, *it_is, record.path])
+        cells = [str(match.rank), f"{match.score:.4f}", *chance, *known, *it_is, record.path]
+        lines.append([visible(cell) for cell in cells])
     return "\n".join(table(lines, left=range(len(lines[0]))))
 
 

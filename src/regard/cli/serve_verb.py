@@ -2,25 +2,30 @@
 
   regard serve people                                  http://127.0.0.1:8000
   regard serve people people-mudeep --runs runs        two models side by side, and training runs with their curves
-  REGARD_TOKEN=$(openssl rand -hex 24) regard serve people --host 0.0.0.0
+  regard serve people --tokens tokens --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
+  regard serve people --tokens tokens --proxy 127.0.0.1 --root-path /people     behind a proxy that names the client
 
-Any address but loopback wants a token. Connections are not encrypted: put a TLS proxy in front where a network is.
-Photographs that are sent stay in memory; every search is noted in the gallery's audit log. What to settle before it is
-used on people: docs/explanation/responsible-use.md.
+Any address but loopback wants tokens: those of a file (regard token add), or an administrator's in REGARD_TOKEN.
+Photographs that are sent stay in memory; every search is noted in the gallery's audit log. How to run it for others:
+docs/how-to/serve.md. What to settle before it is used on people: docs/explanation/responsible-use.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
+import signal
+import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regard.cli.arguments import add_device
 
 if TYPE_CHECKING:
+    from regard.service.connections import Door
     from regard.service.state import Searcher
 
 
@@ -44,35 +49,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on, 0 for any (%(default)s)")
+    parser.add_argument("--tokens", type=Path, metavar="FILE", help="who may come in, and what for (regard token)")
+    parser.add_argument(
+        "--proxy", action="append", metavar="ADDRESS", help="proxy or network that is believed; repeatable"
+    )
+    parser.add_argument(
+        "--root-path", default="", metavar="PATH", help="under which a proxy puts the service, as /people"
+    )
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate with its chain, PEM: serve https")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, PEM")
+    parser.add_argument(
+        "--log", choices=("error", "warning", "info"), default="info",
+        help="lines on standard error: failures, refused requests too, every request (%(default)s)",
+    )  # fmt: skip
     parser.add_argument("--max-mb", type=float, default=20, metavar="MB", help="of one request (%(default)s)")
     parser.add_argument("--max-megapixels", type=float, default=40, metavar="MP", help="of one photo (%(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve until interrupted."""
-    import signal
-    import socket
-
     from regard.errors import ConfigError, StorageError, require
 
-    for package in ("python_multipart", "fastapi", "uvicorn"):
+    for package in ("fastapi", "uvicorn"):
         require(package, "regard serve", "serve")
     import uvicorn
 
     from regard.calibration.similarity import check_prior
     from regard.service.app import create_app
+    from regard.service.connections import Door, tls_context
     from regard.service.feedback import Marks
-    from regard.service.guard import check_address
-    from regard.service.state import Limits, ServiceState
+    from regard.service.guard import check_address, check_root
+    from regard.service.journal import Journal
+    from regard.service.limits import Limits
+    from regard.service.metrics import Metrics
+    from regard.service.proxies import Proxies
+    from regard.service.state import ServiceState
+    from regard.service.tokens import TokenFile, check_two_people
 
     token = os.environ.get("REGARD_TOKEN") or None
-    check_address(arguments.host, token)
+    tokens = TokenFile(arguments.tokens) if arguments.tokens else None
+    proxies, root = Proxies(arguments.proxy or ()), check_root(arguments.root_path)
+    check_address(arguments.host, token, tokens, proxied=bool(arguments.proxy))
+    if arguments.two_person:
+        check_two_people(token, tokens)
     if arguments.max_mb <= 0 or arguments.max_megapixels <= 0:
         raise ConfigError("--max-mb and --max-megapixels want numbers above 0")
+    if bool(arguments.tls_cert) != bool(arguments.tls_key):
+        raise ConfigError("--tls-cert and --tls-key want each other; give both, or none")
+    tls = tls_context(arguments.tls_cert, arguments.tls_key) if arguments.tls_cert else None
     if arguments.prior is not None:
         check_prior(arguments.prior)
     limits = Limits(bytes=int(arguments.max_mb * 2**20), pixels=int(arguments.max_megapixels * 1e6))
     with ExitStack() as opened:
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what was opened is closed first
+        opened.callback(signal.signal, signal.SIGTERM, before)
         searchers = open_searchers(arguments, opened)
         first = arguments.galleries[0]
         kept = arguments.marks or (Path("marks") if "://" in first else Path(first) / "marks")
@@ -83,32 +113,69 @@ def run(arguments: argparse.Namespace) -> None:
             state.forget_deleted()
         except StorageError as error:  # no search fails for that
             print(f"regard serve: {error}", file=sys.stderr, flush=True)
-        family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
-        # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named: 40 ms a search
-        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((arguments.host, arguments.port))
-            listening.listen(128)
-        except (OSError, OverflowError) as error:
-            listening.close()
-            raise ConfigError(
-                f"cannot listen on {arguments.host}:{arguments.port} ({error}); try another --port"
-            ) from None
-        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-        address = f"http://{host}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else "")
-        print(f"regard serve: {address}", flush=True)
-        config = uvicorn.Config(
-            create_app(state, token),
-            log_level="warning",
-            server_header=False,
-            access_log=False,
-            timeout_keep_alive=10,
-            limit_concurrency=256,
-            h11_max_incomplete_event_size=64 * 1024,
-        )
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what follows is done after either
-        uvicorn.Server(config).run(sockets=[listening])
+        listening = opened.enter_context(listen(arguments.host, arguments.port))
+        metrics, journal = Metrics(), Journal(arguments.log)
+        opened.callback(journal.close)
+        told = {"tokens": tokens, "proxies": proxies, "root": root, "journal": journal, "metrics": metrics}
+        door = Door(limits, proxies, metrics, tls)
+        server = uvicorn.Server(configuration(create_app(state, token, **told), door))
+        journal.listen("uvicorn.error", "asyncio")
+        gc.freeze()  # what was imported is gone through neither between searches nor at the end
+        say(arguments, listening.getsockname()[1], token)
+        server.run(sockets=[listening])
+
+
+def configuration(app: Any, door: Door) -> Any:
+    """How uvicorn serves an application: its connections by the door, nothing written but failures."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        http=door.protocol,  # pyright: ignore[reportArgumentType]
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=max(int(door.limits.head), 1),
+        timeout_graceful_shutdown=max(int(door.limits.ending), 1),
+        h11_max_incomplete_event_size=32 * 1024,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    from regard.errors import ConfigError
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named: 40 ms a search
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(512)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise ConfigError(f"cannot listen on {host}:{port} ({error}); try another --port") from None
+    return listening
+
+
+def say(arguments: argparse.Namespace, port: int, token: str | None) -> None:
+    """Print where the page is; with the token only on a terminal, which is no file that others read later."""
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    address = f"{'https' if arguments.tls_cert else 'http'}://{host}:{port}{arguments.root_path.rstrip('/')}/"
+    if token and sys.stdout.isatty():
+        print(f"regard serve: {address}?token={token}", flush=True)
+        return
+    known = ["REGARD_TOKEN"] * bool(token) + [str(arguments.tokens)] * bool(arguments.tokens)
+    wanted = f" (it wants a token: those of {' and '.join(known)} are let in)" if known else ""
+    print(f"regard serve: {address}{wanted}", flush=True)
 
 
 def open_searchers(arguments: argparse.Namespace, opened: ExitStack) -> dict[str, Searcher]:

@@ -31,7 +31,7 @@ MARKS = {
     "WEBP": rb"RIFF.{4}WEBP",
     "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
     "TIFF": rb"II[*+]\0|MM\0[*+]",
-    "AVIF picture": rb".{4}ftypavi[fs]",
+    "AVIF picture": rb".{4}ftyp(?:avi[fs]|mif1.{4}(?:.{4}){0,3}avif)",
     "HEIC picture": rb".{4}ftyp(?:hei[cx]|mif1|msf1)",
     "video": rb"RIFF.{4}AVI |.{4}ftyp|\x1aE\xdf\xa3",
     ARRAY: rb"\x93NUMPY",

@@ -46,18 +46,24 @@ from regard.data.header import (
 from regard.errors import DataError
 
 __all__ = [
-    "MAX_BYTES", "MAX_PIXELS", "Picture", "decode_image", "list_pictures", "measure_image", "open_image", "read_bytes",
-    "read_image", "read_picture", "to_rgb",
+    "MAX_BYTES", "MAX_PIXELS", "Picture", "claimed", "decode_image", "list_pictures", "measure_image", "open_image",
+    "read_bytes", "read_image", "read_picture", "to_rgb",
 ]  # fmt: skip
 
 Picture = str | Path | Image.Image | np.ndarray
 """A picture as it may be given: a file, a Pillow image, or (H, W, 3) uint8 in RGB."""
+
+MAX_SIDE = 65_535
+"""Longest side, which is JPEG's; what is long and thin costs far more to resize than its pixels say."""
 
 MARKERS = 1 << 17
 """Bytes at the beginning of a JPEG file in which an orientation is looked for; one segment takes half of that."""
 
 FEW_SCANS = 16
 """Scans up to which a JPEG file is as cheap as others; the usual progressive one has ten."""
+
+STRIP = 256
+"""Rows of which transparency is taken out at a time."""
 
 MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 """Pillow's names of kinds of pixels that become RGB without a guess; besides these, 16-bit gray."""
@@ -202,11 +208,8 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.
     """
     if (picture := read_plain_jpeg(content, max_pixels)) is not None:
         return picture
-    if kind_of(content[:32]) == ARRAY:
-        array = read_array(content, name)
-        check_size(array.shape[0], array.shape[1], name, max_pixels)
-        return in_levels(array, name)
-    examine(content, name, max_pixels)
+    if claimed(content, name, max_pixels).format == ARRAY:
+        return in_levels(read_array(content, name), name)
     with opened(content, name) as image:
         return np.array(to_rgb(turned_upright(image), name))
 
@@ -305,6 +308,19 @@ def examine(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
     return header
 
 
+def claimed(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
+    """What a picture or an array claims, where :func:`decode_image` would not refuse it for that.
+
+    Raises:
+        DataError: empty, no picture, several in one, or it claims too much.
+    """
+    if kind_of(content[:32]) != ARRAY:
+        return examine(content, name, max_pixels)
+    height, width, _ = read_array(content, name).shape
+    check_size(height, width, name, max_pixels)
+    return Header(ARRAY, height, width)
+
+
 def check_size(height: int, width: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
     """Check that a picture has an area, and not too much of it.
 
@@ -315,6 +331,8 @@ def check_size(height: int, width: int, name: str, max_pixels: int = MAX_PIXELS)
         raise DataError(f"{name} is no picture: {height} x {width} pixels have no area; restore or remove it")
     if height * width > max_pixels:
         raise DataError(f"{name} claims more than {max_pixels:,} pixels, expected a person crop; shrink or remove it")
+    if max(height, width) > MAX_SIDE:
+        raise DataError(f"{name} claims a side of {max(height, width):,} pixels, expected a person crop; shrink it")
 
 
 def turned_upright(image: Image.Image) -> Image.Image:
@@ -365,10 +383,13 @@ def to_rgb(image: Image.Image, name: str = "the picture") -> Image.Image:
     if image.mode not in MODES:
         kind = {"I": "whole numbers of 32 bits", "F": "real numbers"}.get(image.mode, f"of the kind {image.mode}")
         raise DataError(f"{name} has pixels that are {kind}, expected 8 or 16 bits a color; save it so")
-    if image.has_transparency_data:
-        layers = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layers.size, "black"), layers).convert("RGB")
-    return image.convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    opaque = Image.new("RGB", image.size)
+    for top in range(0, image.height, STRIP):  # a large picture is not in memory four times over
+        layers = image.crop((0, top, image.width, min(top + STRIP, image.height))).convert("RGBA")
+        opaque.paste(Image.alpha_composite(Image.new("RGBA", layers.size, "black"), layers).convert("RGB"), (0, top))
+    return opaque
 
 
 def read_array(content: bytes, name: str) -> np.ndarray:

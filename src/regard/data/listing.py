@@ -25,17 +25,20 @@ from regard.errors import DataError
 from regard.wording import count
 
 __all__ = [
-    "IMAGE_ENDINGS", "OTHER", "Skipped", "is_noting", "is_picture", "list_folders", "list_images", "note", "noting",
-    "walk_images",
+    "IMAGE_ENDINGS", "OTHER", "TEXT", "Skipped", "is_noting", "is_picture", "list_folders", "list_images", "note",
+    "noting", "walk_images",
 ]  # fmt: skip
 
 IMAGE_ENDINGS = frozenset({".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings, in lower case, by which a file counts as a picture; others are looked into."""
 
-OTHER = "other file"
+OTHER, TEXT = "other file", "text file"
 """What is called so holds no picture, and nobody would take it for one: ``Thumbs.db``, ``readme.txt``."""
 
 RAW = "camera raw file"
+
+HEAD = 32
+"""Bytes of a file that are looked at."""
 
 KINDS = {
     **dict.fromkeys((".heic", ".heif"), "HEIC picture"),
@@ -140,12 +143,13 @@ def list_images(folder: Path) -> list[Path]:
     return [folder / entry.name for entry in entries_of(folder) if look(entry) == "picture"]
 
 
-def walk_images(folder: Path, also: Collection[str] = ()) -> list[Path]:
+def walk_images(folder: Path, also: Collection[str] = (), kinds: Collection[str] = ()) -> list[Path]:
     """Pictures in a folder and in all below it; those of a folder come before those of the folders in it.
 
     Args:
         folder: where to begin.
         also: endings, in lower case, of other files that are wanted.
+        kinds: of pictures that are wanted though they are not read everywhere, by :func:`regard.data.header.kind_of`.
 
     Raises:
         DataError: the folder itself cannot be listed.
@@ -169,7 +173,7 @@ def walk_images(folder: Path, also: Collection[str] = ()) -> list[Path]:
         seen.add((status.st_dev, status.st_ino))
         files = []
         for entry in entries:
-            match look(entry, also):
+            match look(entry, also, kinds):
                 case "folder":
                     (links if entry.is_symlink() else folders).append(((*parts, entry.name), here / entry.name))
                 case "picture" | "wanted":
@@ -192,7 +196,7 @@ def entries_of(folder: Path) -> list[os.DirEntry[str]]:
         raise DataError(f"cannot list '{folder}' ({reason}); expected a folder of images; check the path") from error
 
 
-def look(entry: os.DirEntry[str], also: Collection[str] = ()) -> str:
+def look(entry: os.DirEntry[str], also: Collection[str] = (), kinds: Collection[str] = ()) -> str:
     """``picture``, ``folder``, ``wanted`` for an ending in ``also``, or nothing for what is left out and noted."""
     try:
         if entry.is_file():
@@ -202,7 +206,7 @@ def look(entry: os.DirEntry[str], also: Collection[str] = ()) -> str:
             if ending in also:
                 return "wanted"
             with open(entry.path, "rb") as file:  # noqa: PTH123
-                if is_picture(file.read(32), entry.path):
+                if is_picture(file.read(HEAD), entry.path, kinds):
                     return "picture"
         elif entry.is_dir():
             return "folder"
@@ -216,11 +220,24 @@ def look(entry: os.DirEntry[str], also: Collection[str] = ()) -> str:
     return ""
 
 
-def is_picture(head: bytes, name: str) -> bool:
-    """Whether a file without a picture's ending is one, by its first 32 bytes; notes what it is otherwise."""
+def is_picture(head: bytes, name: str, kinds: Collection[str] = ()) -> bool:
+    """Whether a file without a picture's ending is one, by its first 32 bytes; notes what it is otherwise.
+
+    Args:
+        head: these bytes.
+        name: of the file.
+        kinds: that are wanted besides the formats that are read everywhere.
+    """
     ending = os.path.splitext(name)[1].lower()  # noqa: PTH122
     kind = kind_of(head)
-    if kind in FORMATS and KINDS.get(ending) != RAW:
+    if (kind in FORMATS and KINDS.get(ending) != RAW) or kind in kinds:
         return True
-    note(KINDS.get(ending, OTHER) if kind in FORMATS or not kind else kind, name)
+    note(KINDS.get(ending, OTHER if kind or not is_text(head) else TEXT) if kind in FORMATS or not kind else kind, name)
     return False
+
+
+def is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file, 32 at most, are text in UTF-8 or ASCII; of an empty file they are not."""
+    text = head.decode(errors="ignore")
+    whole = len(head) - len(text.encode()) < 4 * (len(head) == HEAD) + 1  # the last letter may be cut
+    return bool(text) and whole and all(letter.isprintable() or letter in "\t\r\n\ufeff" for letter in text)

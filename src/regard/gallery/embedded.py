@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -116,6 +116,11 @@ class EmbeddedEngine:
         with self._writing, self._store.writing() as db:
             self._store.write(db, "gallery", meta)
 
+    def amend_meta(self, changes: Mapping[str, Any]) -> None:
+        """Change parts of the gallery's description."""
+        with self._writing, self._store.writing() as db:
+            self._store.write(db, "gallery", (self._store.read(db, "gallery") or {}) | dict(changes))
+
     @property
     def damaged(self) -> int:
         """Pictures whose rows are damaged, which no search sees."""
@@ -133,13 +138,49 @@ class EmbeddedEngine:
         with self._changing() as (db, table, state):
             old = table.rows_of([item.record.id for item in items])
             old = table.view().numbers[old[old >= 0]].tolist()
-            numbers = self._store.insert(db, items)
-            if old:
-                state = state._replace(steps=self._store.erase(db, old))
-            table.append(self._store, db, numbers, items)
-            self._store.set_state(db, state._replace(rows=state.rows + len(items)))
+            self._replace(db, table, state, old, items)
         if old:
             self._finish_cleaning()
+
+    def _replace(
+        self, db: sqlite3.Connection, table: Table, state: State, numbers: Sequence[int], items: Sequence[Item]
+    ) -> None:
+        """Store items instead of the rows of some numbers."""
+        new = self._store.insert(db, items)
+        if numbers:
+            state = state._replace(steps=self._store.erase(db, numbers))
+        table.append(self._store, db, new, items)
+        self._store.set_state(db, state._replace(rows=state.rows + len(items)))
+
+    def revise(self, ids: Sequence[str], words: Callable[[Item], Item]) -> int:
+        """Put items through a function, each as it is when nobody else can change it; the number of those there are.
+
+        Args:
+            ids: of the items.
+            words: makes an item of the same id, with the thumbnail, of what there is.
+        """
+        with self._changing() as (db, table, state):
+            rows = table.rows_of(ids)
+            view = table.view()
+            with self._store.reading() as reads:
+                found = [(int(view.numbers[row]), int(row)) for row in rows if row >= 0]
+                _, bad = self._store.records(reads, [number for number, _ in found])
+                found = [(number, row) for number, row in found if number not in bad]
+                records, _ = self._store.records(reads, [number for number, _ in found])
+                before = [
+                    Item(record, view.coded.vectors[row].copy(), self._store.thumbnail(reads, number))
+                    for record, (number, row) in zip(records, found)
+                ]
+            after = [(number, old, words(old)) for (number, _), old in zip(found, before)]
+            changed = [
+                (number, new)
+                for number, old, new in after
+                if new.record != old.record or new.thumbnail != old.thumbnail
+            ]
+            if changed:
+                self._replace(db, table, state, [number for number, _ in changed], [new for _, new in changed])
+        self._finish_cleaning()
+        return len(found)
 
     def delete(self, ids: Sequence[str]) -> int:
         """See :meth:`Engine.delete`; what a crash interrupts is finished when the gallery is opened again."""

@@ -31,9 +31,8 @@ from regard.gallery.duplicates import Duplicates, find_duplicates
 from regard.gallery.facts import with_facts
 from regard.gallery.known import check_names
 from regard.gallery.marks import KeptMarks
-from regard.gallery.query import MOST, Engine, candidates, combine, count_people, grouped, reranked, unit_rows
+from regard.gallery.query import MOST, Engine, candidates, combine, count_people, grouped, reranked, revised, unit_rows
 from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id
-from regard.gallery.thumbnails import blurred
 from regard.gallery.use import Actor, Use, answered, vector_digest
 from regard.registry import ENGINES
 from regard.storage import as_path
@@ -134,7 +133,15 @@ class Gallery:
         return {"name": self.name.rstrip("/").rpartition("/")[2], "id": id, "model": model}
 
     def use(self, actor: Actor) -> Use:
-        """A session of use by somebody, whose lines go to :attr:`audit`; a context manager."""
+        """A session of use by somebody, whose lines go to :attr:`audit`; a context manager.
+
+        Raises:
+            ConfigError: the gallery is on a server, and nobody said where its log is.
+        """
+        if self.audit is None:
+            raise ConfigError(
+                f"{self.name} keeps no log of its own; say where: gallery.audit = AuditLog(Path('audit.jsonl'))"
+            )
         return Use(self.audit, self.database, actor)
 
     @property
@@ -182,6 +189,8 @@ class Gallery:
         vectors = unit_rows(np.stack([item.vector for item in latest.values()]), self.dim)
         ready = [replace(item, vector=vector) for item, vector in zip(latest.values(), vectors)]
         if self._engine.read_meta().get("blur_heads"):
+            from regard.gallery.thumbnails import blurred
+
             ready = [replace(item, thumbnail=blurred(item.thumbnail)) for item in ready]
         self._engine.add(ready)
         self._people = None
@@ -281,26 +290,30 @@ class Gallery:
         Returns:
             The number of thumbnails that were made again.
         """
+        from regard.gallery.thumbnails import blurred
+
         if self._engine.read_meta().get("blur_heads") == "done":
             return 0
         self._note(blur_heads="begun")
         number = 0
         for page in self._pages(Filter()):
-            items = self._engine.get([record.id for record in page])
-            small = [blurred(self._engine.thumbnail(item.record.id)) for item in items]
-            self._engine.add([replace(item, thumbnail=each) for item, each in zip(items, small) if each])
-            number += sum(map(bool, small))
+            made: list[bytes] = []
+
+            def without_head(item: Item, made: list[bytes] = made) -> Item:
+                made.append(blurred(item.thumbnail))
+                return replace(item, thumbnail=made[-1])
+
+            revised(self._engine, [record.id for record in page], without_head)
+            number += sum(map(bool, made))
         self._note(blur_heads="done")
         return number
 
     def _again(self, ids: Sequence[str], words: Callable[[Record], Record]) -> int:
         """Store items anew with what ``words`` makes of their records; the number of those that are still there."""
-        number = 0
-        for start in range(0, len(ids), PAGE):
-            items = self._engine.get(ids[start : start + PAGE])
-            small = [self._engine.thumbnail(item.record.id) for item in items]
-            self._engine.add([Item(words(item.record), item.vector, each) for item, each in zip(items, small)])
-            number += len(items)
+        parts = (ids[start : start + PAGE] for start in range(0, len(ids), PAGE))
+        number = sum(
+            revised(self._engine, part, lambda item: replace(item, record=words(item.record))) for part in parts
+        )
         self._people = None
         return number
 
@@ -326,7 +339,11 @@ class Gallery:
     def thumbnail(self, id: str) -> bytes:
         """JPEG of an item; empty where there is none."""
         small = self._engine.thumbnail(id) if is_id(id) else b""
-        return blurred(small) if self.meta.get("blur_heads") == "begun" else small
+        if self.meta.get("blur_heads") == "begun":
+            from regard.gallery.thumbnails import blurred
+
+            return blurred(small)
+        return small
 
     def count(self, filter: Filter) -> int:
         """Number of records the filter accepts."""
@@ -499,8 +516,12 @@ class Gallery:
         return rows
 
     def _note(self, **changes: Any) -> None:
-        self.meta = self._engine.read_meta() | changes
-        self._engine.write_meta(self.meta)
+        amend = getattr(self._engine, "amend_meta", None)
+        if amend is None:
+            self._engine.write_meta(self._engine.read_meta() | changes)
+        else:
+            amend(changes)  # beside what others note
+        self.meta = self._engine.read_meta()
 
 
 def _checked(where: object) -> str:

@@ -26,13 +26,13 @@ import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
-from regard.data.image import decode_image
+from regard.data.modern import decode_file
 from regard.errors import ConfigError, DataError, RegardError, StorageError
 from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
-from regard.gallery.facts import ZONELESS, Moment, exif_moment
 from regard.gallery.gallery import Gallery, is_there, is_url
 from regard.gallery.inputs import Source
+from regard.gallery.origins import ZONELESS, Moment, exif_moment
 from regard.gallery.record import FACTS, Item, Record, read_records, record_id
 from regard.gallery.segments import schema, to_table, vectors_of
 from regard.gallery.thumbnails import thumbnail
@@ -84,7 +84,7 @@ class Report:
         """What has to be said besides, in lines; times without a zone were taken in ``zone``."""
         told = {
             ZONELESS: f"whose EXIF names no zone: times were taken as {zone} (--time-zone)",
-            KEPT: "replaced that keep facts set before, by hand or by --meta: look whether these still hold",
+            KEPT: "replaced with facts kept that were set before, by hand or by --meta: look whether they still hold",
         }
         lines = [f"{count(self.remarks[key], 'picture')} {text}" for key, text in told.items() if self.remarks[key]]
         others = [count(number, key) for key, number in self.remarks.items() if key not in told]
@@ -268,10 +268,10 @@ class Words:
     def anew(self, before: Record, now: Record) -> Record:
         """The record of a picture that was replaced: what was known of it, and what its source says now."""
         source = self._sources[now.id]
-        record = source.record(before, None if source.is_dated else now.time)
-        if record.said:
+        record = replace(source.record(before, None if source.is_dated else now.time), digest=now.digest)
+        if replace(record, said={}) != replace(now, said={}):
             self._report.remarks[KEPT] += 1
-        return replace(record, digest=now.digest)
+        return record
 
 
 def make_items(
@@ -287,7 +287,7 @@ def make_items(
             content = source.read()
             moment = taken(source, content)
             record = replace(source.record(taken=moment.seconds), digest=bytes_digest(content))
-            return record, decode_image(content, source.path), moment.remark
+            return record, decode_file(content, source.path), moment.remark
         except RegardError as error:
             return str(error)
 

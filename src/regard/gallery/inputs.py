@@ -7,7 +7,7 @@ A picture's camera, time, track, person and attributes come from, the later the 
 * its EXIF, which says when it was taken;
 * its file name, where it is in Market-1501's form (``0002_c1s1_000451_03.jpg``);
 * the JSON of the same name in a tar shard, or the other columns of its row in a Parquet table;
-* its path, by ``--camera-from`` (:class:`regard.gallery.facts.PathReader`);
+* its path, by ``--camera-from`` (:class:`regard.gallery.origins.PathReader`);
 * a table given with ``--meta`` (CSV, JSON lines or Parquet) with a column ``path``.
 """
 
@@ -24,9 +24,11 @@ from typing import Any, NamedTuple
 from regard.data.datasets.market1501 import NAMING
 from regard.data.image import MAX_BYTES, read_bytes
 from regard.data.listing import IMAGE_ENDINGS, Skipped, is_picture, note, noting, walk_images
+from regard.data.modern import how_to_read, readable_kinds
 from regard.data.rows import MAX_COLUMNS, read_rows
 from regard.errors import DataError
-from regard.gallery.facts import PathReader, heard
+from regard.gallery.facts import heard
+from regard.gallery.origins import PathReader
 from regard.gallery.record import FACTS, Record, parse_time, record_id
 from regard.parsing import parse_json
 from regard.storage import open_regular, plain_text
@@ -141,7 +143,9 @@ def list_inputs(
             with noting() as here:
                 listed = list(of_path(path, shards))
             if not listed and here:
-                raise DataError(f"there are no pictures in {path}, only {here}; name others")
+                raise DataError(
+                    f"there are no pictures in {path}, only {here}; {how_to_read(here.reasons) or 'name others'}"
+                )
             if not listed:
                 note("input without pictures", path)
             for source in listed:
@@ -157,7 +161,7 @@ def list_inputs(
 
 def of_path(path: Path, shards: set[str]) -> Iterator[Source]:
     """The pictures of a path; a file that is given by name is taken for one, whatever it is called."""
-    for file in walk_images(path, SHARDS) if path.is_dir() else [path]:
+    for file in walk_images(path, SHARDS, readable_kinds()) if path.is_dir() else [path]:
         if file.suffix.lower() in SHARDS and not file.is_file():
             raise DataError(f"cannot open '{file}' (no regular file), expected a shard; name a file")
         match file.suffix.lower():
@@ -180,6 +184,7 @@ def of_tar(path: Path) -> Iterator[Source]:
     """The pictures of a tar shard; ``key.json`` says what is known of ``key.jpg``."""
     facts: dict[str, Any] = {}
     pictures: list[tarfile.TarInfo] = []
+    kinds = readable_kinds()
     try:
         with tarfile.open(path, "r:") as shard:
             for member in shard:
@@ -193,7 +198,7 @@ def of_tar(path: Path) -> Iterator[Source]:
                 elif ending == ".json":
                     file = shard.extractfile(member)
                     facts[member.name[: -len(ending)]] = parse_json(file.read()) if file else {}
-                elif ending in IMAGE_ENDINGS or is_picture(head_of(shard, member), f"{path}!{member.name}"):
+                elif ending in IMAGE_ENDINGS or is_picture(head_of(shard, member), f"{path}!{member.name}", kinds):
                     pictures.append(member)
     except (tarfile.TarError, OSError, ValueError) as error:
         raise DataError(f"cannot list {path} ({error}), wanted an uncompressed tar shard; restore it") from error

@@ -9,7 +9,8 @@ and nothing is half there. One suite, ``tests/gallery/test_engines.py``, runs on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from regard.errors import DataError
 from regard.gallery.record import Filter, Item, Record, Scored
 
-__all__ = ["MOST", "Engine", "candidates", "combine", "count_people", "grouped", "reranked", "unit_rows"]
+__all__ = ["MOST", "Engine", "candidates", "combine", "count_people", "grouped", "reranked", "revised", "unit_rows"]
 
 MOST = 1000
 """Matches a search may be asked for, and records a grouped one may look at for each of them."""
@@ -83,6 +84,18 @@ class Engine(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         ...
+
+
+def revised(engine: Engine, ids: Sequence[str], words: Callable[[Item], Item]) -> int:
+    """Put items through a function and store what comes of it; the number of those that are there.
+
+    An engine with a method ``revise(ids, words)`` does it so that nothing that others store meanwhile is lost.
+    """
+    if revise := getattr(engine, "revise", None):
+        return revise(ids, words)
+    items = [replace(item, thumbnail=engine.thumbnail(item.record.id)) for item in engine.get(ids)]
+    engine.add([words(item) for item in items])
+    return len(items)
 
 
 def count_people(engine: Engine) -> int:

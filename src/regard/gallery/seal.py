@@ -12,6 +12,7 @@ the log: in :func:`keys_folder`, one private file for each log, by the log's pat
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import hmac
@@ -30,7 +31,7 @@ from regard.storage import open_regular, plain_text, read_regular, write_private
 
 __all__ = [
     "KEYS", "START", "Chain", "End", "Seal", "Sealed", "chain_name", "check_apart", "digest", "keys_folder",
-    "known_seals", "read_key", "read_sealed", "read_state", "write_key",
+    "known_seals", "read_key", "read_sealed", "read_state", "true_path", "write_key",
 ]  # fmt: skip
 
 KEYS = "REGARD_AUDIT_KEYS"
@@ -42,7 +43,9 @@ START = "0" * 64
 LINE = re.compile(rb', "seal": "([0-9a-f]{16})\.([1-9][0-9]{0,15})\.([0-9a-f]{64})"\}\Z')
 FORMAT = "regard-seal-1"
 SECTOR = 512
-"""Bytes of the part that moves with every line, at the beginning of the file."""
+"""Bytes of each of the two places for what moves with every line, at the beginning of the file."""
+
+BLANK = b" " * (SECTOR - 1) + b"\n"
 
 KEY_FORMAT = "regard-audit-key-1"
 
@@ -215,30 +218,48 @@ class Seal:
         values = {"format": FORMAT, "log": plain_text(self.log), "name": self.name, "database": self.database}
         values |= {"first": self.first.hex() if self.first else None, "former": list(self.former)}
         values["carried"] = [[plain_text(end.log), *end[1:-1]] for end in self.carried]
-        write_private(place_of(Path(self.log)), self._moving() + json.dumps(values).encode() + b"\n")
+        slots = [self._slot(), BLANK] if self.chain.turn % 2 == 0 else [BLANK, self._slot()]
+        write_private(place_of(Path(self.log)), b"".join(slots) + json.dumps(values).encode() + b"\n")
 
     def move(self) -> None:
-        """Keep where the chain stands, over the place where it stood: the key before is gone with it.
+        """Keep where the chain stands, and overwrite where it stood: the key before is gone.
 
-        That is one sector of a disk, which holds the old state or the new one whatever happens. Nobody waits for the
-        disk: with the old one, :class:`~regard.gallery.audit.AuditLog` finds the new one from the log's own lines.
+        Nobody waits for the disk. There are two places, and the old one is overwritten when the new one is whole: a
+        kill, or a disk that takes half, leaves the old state or the new one, and with the old one
+        :class:`~regard.gallery.audit.AuditLog` finds the new one from the log's own lines.
 
         Raises:
             OSError: the disk refused; what was kept before is intact.
         """
+        place = self.chain.turn % 2
         with open_regular(place_of(Path(self.log)), "rb+", buffering=0) as file:
-            if file.write(self._moving()) != SECTOR:
+            file.seek(place * SECTOR)
+            if file.write(self._slot()) != SECTOR:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            file.seek((1 - place) * SECTOR)
+            with contextlib.suppress(OSError):  # the new state counts already; the next line overwrites this one
+                file.write(BLANK)
 
-    def _moving(self) -> bytes:
+    def _slot(self) -> bytes:
         values: dict[str, Any] = {"turn": self.chain.turn, "key": self.chain.key.hex(), "total": self.chain.total.hex()}
         values |= {"number": self.number, "digest": self.digest, "size": self.size, "time": self.time}
-        return json.dumps(values).encode().ljust(SECTOR - 1) + b"\n"
+        text = json.dumps(values).encode()
+        return (digest(text)[:16].encode() + b" " + text).ljust(SECTOR - 1) + b"\n"
+
+
+def read_slot(data: bytes) -> dict[str, Any] | None:
+    """What a place for the moving part holds; None where it is blank or not whole."""
+    text = data[17:].rstrip()
+    return parse_json(text) if text and data[:16] == digest(text)[:16].encode() else None
 
 
 def read_state(data: bytes) -> Seal:
     """The seal that a file of :func:`keys_folder` keeps; raises ValueError, KeyError or TypeError where it is none."""
-    values = parse_json(data[SECTOR:]) | parse_json(data[:SECTOR])
+    slots = [read_slot(data[:SECTOR]), read_slot(data[SECTOR : 2 * SECTOR])]
+    last = max((slot for slot in slots if slot), key=lambda slot: slot["turn"], default=None)
+    if last is None:
+        raise ValueError("it is not whole")
+    values = parse_json(data[2 * SECTOR :]) | last
     if values["format"] != FORMAT:
         raise ValueError(f"its format is {values['format']!r}, wanted {FORMAT}")
     chain = Chain(bytes.fromhex(values["key"]), bytes.fromhex(values["total"]), int(values["turn"]))
@@ -266,9 +287,14 @@ def keys_folder() -> Path:
     return home / "regard" / "audit"
 
 
+def true_path(log: Path) -> Path:
+    """Where a log lies, by one name: its folder without links. A link in the log's own place makes it no other."""
+    return Path(os.path.realpath(log.parent)) / log.name
+
+
 def place_of(log: Path) -> Path:
     """The file of a log's seal."""
-    return keys_folder() / f"{hashlib.sha256(os.fsencode(os.path.realpath(log))).hexdigest()[:32]}.json"
+    return keys_folder() / f"{hashlib.sha256(os.fsencode(true_path(log))).hexdigest()[:32]}.json"
 
 
 def check_apart(log: Path) -> None:

@@ -59,7 +59,7 @@ class Use:
     """A session of use of one gallery by one actor; a context manager.
 
     Args:
-        log: where it is noted; None notes nothing.
+        log: where it is noted.
         database: name, id and model of the gallery.
         actor: who.
 
@@ -68,7 +68,7 @@ class Use:
         last: when it was used last, by :func:`time.monotonic`.
     """
 
-    def __init__(self, log: AuditLog | None, database: Mapping[str, Any], actor: Actor):
+    def __init__(self, log: AuditLog, database: Mapping[str, Any], actor: Actor):
         self.actor = actor
         self.last = time.monotonic()
         self._log = log
@@ -103,8 +103,6 @@ class Use:
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = self._told() | {"kind": kind, **{name: without_ids(value) for name, value in facts.items()}}
-        if self._log is None:
-            return
         with self._busy:
             self._log.append(**line | {"began": self._began or now})
             self._began = self._began or now
@@ -121,7 +119,7 @@ class Use:
             StorageError: it could not be written.
         """
         with self._busy:
-            if self._log is None or self._began is None:
+            if self._began is None:
                 return
             ended = {"kind": "end", "began": self._began, "ended": self._last, "reason": reason, "uses": self._lines}
             self._log.append(**self._told() | ended)

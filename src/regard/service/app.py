@@ -1,30 +1,39 @@
 """The HTTP service: photographs in, ranked matches out, and the page that uses it.
 
 ``/openapi.json`` describes everything below. Mistakes are answered with ``{"error": "one line"}`` and a 4xx code, a
-full disk with 507.
+full disk with 507, too much at once with 429 or 503. Every route says which role it wants (``needs``).
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, File, Request, UploadFile
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from regard.errors import DataError, RegardError, StorageError
-from regard.gallery.record import Filter, is_id
+from regard.gallery.record import is_id
+from regard.service.access import needs, show_roles
+from regard.service.bodies import Ask, Mark, Search, Why
+from regard.service.changes import add_changes
 from regard.service.feedback import Pair
 from regard.service.guard import Guard
+from regard.service.health import add_health
+from regard.service.journal import Journal
+from regard.service.limits import BusyError
+from regard.service.metrics import Metrics
+from regard.service.proxies import Proxies
 from regard.service.state import GoneError, Query, Searcher, ServiceState, explanation
+from regard.service.tokens import ANYBODY, TokenFile
 from regard.service.training_runs import list_runs, read_run
+from regard.service.upload import read_form
 from regard.service.uses import actor_of
 from regard.version import __version__
 
@@ -36,74 +45,48 @@ KINDS = {
     ".js": "text/javascript; charset=utf-8",
 }
 
-Name = Annotated[str, Field(max_length=256)]
-Names = Annotated[list[Name], Field(max_length=256)]
-Photos = Annotated[list[UploadFile], File(description="JPEG, PNG, WebP, BMP or TIFF")]
+PHOTOS = {
+    "type": "object",
+    "required": ["photos"],
+    "properties": {
+        "photos": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "JPEG, PNG, WebP, BMP or TIFF, of one person",
+        }
+    },
+}
+
+MOST_PARTS = 64
+"""Parts of a form that are looked at."""
 
 
-class Body(BaseModel):
-    """What a request brings, and nothing besides."""
-
-    model_config = ConfigDict(extra="forbid")
+class FormError(DataError):
+    """A form has another field than it may have."""
 
 
-class Ask(Body):
-    """Pictures of a gallery to search with."""
-
-    ids: Annotated[list[Name], Field(min_length=1, max_length=64, description="pictures of one person")]
-    gallery: Name | None = Field(None, description="where they are; the first gallery without it")
-
-
-class Search(Body):
-    """What to look for, and among what."""
-
-    query: Name = Field(description="as answered when the query was made")
-    gallery: Name | None = Field(None, description="where to look; the first gallery without it")
-    k: int = Field(24, ge=1, le=200, description="matches wanted")
-    cameras: Names | None = Field(None, description="only these")
-    not_cameras: Names = Field(default_factory=list, description="none of these")
-    other_cameras: bool = Field(False, description="not the cameras the query's pictures came from")
-    since: float | Name | None = Field(None, description="seconds since 1970 or ISO 8601; included")
-    until: float | Name | None = Field(None, description="not included")
-    persons: Names | None = None
-    tracks: Names | None = None
-    attributes: Annotated[dict[Name, Names], Field(max_length=32)] = Field(default_factory=dict)
-    rerank: bool = Field(False, description="k-reciprocal re-ranking of the best candidates")
-    group: bool = Field(False, description="one match per tracklet")
-    prior: float | None = Field(
-        None, gt=0, lt=1, description="how probable a match is before looking; null: told by the gallery's size"
-    )
-    exact: bool | None = Field(None, description="null: exact unless the gallery is large and has an index")
-
-    def filter(self, query: Query) -> Filter:
-        """What may be seen."""
-        asked = {name: getattr(self, name) for name in ("cameras", "tracks", "persons", "since", "until", "attributes")}
-        others = query.cameras if self.other_cameras else ()
-        return Filter.asked(**asked, not_cameras=(*self.not_cameras, *others), not_ids=query.ids)
-
-
-class Why(Body):
-    """A query and a match to look into."""
-
-    query: Name
-    match: Name
-    gallery: Name | None = None
-    photo: int = Field(0, ge=0, le=64, description="which of the query's pictures")
-
-
-class Mark(Why):
-    """A word on a match."""
-
-    right: bool | None = Field(description="null takes the mark back")
-
-
-def create_app(state: ServiceState, token: str | None = None) -> Any:
+def create_app(
+    state: ServiceState,
+    token: str | None = None,
+    *,
+    tokens: TokenFile | None = None,
+    proxies: Proxies | None = None,
+    root: str = "",
+    journal: Journal | None = None,
+    metrics: Metrics | None = None,
+) -> Any:
     """The service as an ASGI application.
 
     Args:
         state: galleries, models, marks, runs, limits.
-        token: who knows it may come in; None lets this machine in.
+        token: who knows it may do everything.
+        tokens: who else may come in; with neither of both, this machine may.
+        proxies: whose word on the client is believed.
+        root: the path that a proxy puts the service under.
+        journal: where a line for each request goes; None for nowhere.
+        metrics: where to count.
     """
+    metrics = metrics or Metrics()
     app = FastAPI(
         redirect_slashes=False,
         title="regard",
@@ -118,8 +101,12 @@ def create_app(state: ServiceState, token: str | None = None) -> Any:
     add_queries(app, state)
     add_pictures(app, state)
     add_marks(app, state)
+    add_changes(app, state)
     add_runs(app, state)
-    return Guard(app, token, state.limits.bytes)
+    add_health(app, state, metrics)
+    show_roles(app)
+    told = {"tokens": tokens, "proxies": proxies, "root": root, "journal": journal, "metrics": metrics}
+    return Guard(app, token, state.limits, **told)
 
 
 def add_errors(app: FastAPI) -> None:
@@ -130,7 +117,16 @@ def add_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(GoneError, answer(404))
     app.add_exception_handler(StorageError, answer(507))
+    app.add_exception_handler(FormError, answer(422))
     app.add_exception_handler(RegardError, answer(400))
+
+    @app.exception_handler(BusyError)
+    def busy(request: Request, error: BusyError) -> Response:
+        return JSONResponse({"error": str(error)}, error.status, {"retry-after": str(error.seconds)})
+
+    @app.exception_handler(Exception)
+    def failed(request: Request, error: Exception) -> Response:  # the guard writes down where
+        return JSONResponse({"error": "the service failed at that; its journal has more"}, 500)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -153,12 +149,16 @@ def add_pages(app: FastAPI) -> None:
         if entry.is_file() and Path(entry.name).suffix in KINDS
     }
 
-    @app.get("/", include_in_schema=False)
-    def page() -> Response:
+    @app.get("/", include_in_schema=False, **needs("search"))
+    async def page() -> Response:
         return Response(files["index.html"], media_type=KINDS[".html"])
 
-    @app.get("/static/{name}", include_in_schema=False)
-    def static(name: str) -> Response:
+    @app.get("/static/app.css", include_in_schema=False, **needs(ANYBODY))
+    async def style() -> Response:
+        return Response(files["app.css"], media_type=KINDS[".css"])
+
+    @app.get("/static/{name}", include_in_schema=False, **needs("search"))
+    async def static(name: str) -> Response:
         if name not in files:
             raise GoneError("there is no such file")
         return Response(files[name], media_type=KINDS[Path(name).suffix])
@@ -167,55 +167,46 @@ def add_pages(app: FastAPI) -> None:
 def add_queries(app: FastAPI, state: ServiceState) -> None:
     """Queries and searches."""
 
-    @app.get("/api/galleries", summary="What there is to search in")
+    @app.get("/api/me", summary="Who asks, and what for", **needs("watch"))
+    async def me(request: Request) -> dict[str, str]:
+        return {"name": request.state.actor.name, "role": request.state.actor.role}
+
+    @app.get("/api/galleries", summary="What there is to search in", **needs("search"))
     def galleries() -> list[dict[str, Any]]:
         return [gallery_json(searcher) for searcher in state.searchers.values()]
 
-    @app.post("/api/queries", summary="Make a query of photographs of one person", status_code=201)
-    def ask_photos(photos: Photos) -> dict[str, Any]:
-        return query_json(state.ask_photos([(photo.filename or "", photo.file.read()) for photo in photos]))
+    summary = "Make a query of photographs of one person"
 
-    @app.post("/api/queries/pictures", summary="Make a query of pictures of a gallery", status_code=201)
-    def ask_pictures(ask: Ask) -> dict[str, Any]:
-        return query_json(state.ask_pictures(ask.ids, ask.gallery))
+    @app.post("/api/queries", summary=summary, status_code=201, **needs("search", upload=PHOTOS))
+    async def ask_photos(request: Request) -> dict[str, Any]:
+        body, kind = await request.body(), request.headers.get("content-type", "")
+        query = await state.decoding.run(request.state.client, query_of, state, body, kind)
+        return query_json(query)
 
-    @app.post("/api/search", summary="Search; every search is logged before it is answered")
-    def search(body: Search, request: Request) -> dict[str, Any]:
-        query, searcher = state.query(body.query), state.searcher(body.gallery)
-        filter = body.filter(query)
-        with state.heavy:
-            answer = searcher.gallery.search(
-                query.vectors[searcher.name],
-                body.k,
-                filter,
-                exact=body.exact,
-                rerank=body.rerank,
-                group=body.group,
-                calibration=searcher.embedder.calibration,
-                prior=state.prior if body.prior is None else body.prior,
-                use=state.uses.of(searcher.gallery, actor_of(request.scope)),
-                names=query.names,
-                digests=query.digests,
-            )
-        content: dict[str, Any] = answer.to_dict()
-        content["recall"] = (searcher.gallery.meta.get("index") or {}).get("recall")
-        return content | add_marks_to(content["matches"], query, searcher, state)
+    summary = "Make a query of pictures of a gallery"
 
-    @app.post("/api/why", summary="Where the network looks, and what the similarity hangs on")
-    def why(body: Why, request: Request) -> dict[str, Any]:
-        query, searcher = state.query(body.query), state.searcher(body.gallery)
-        picture = query.picture(body.photo)
-        with state.heavy:
-            found = explanation(searcher.embedder, picture, state.shown(searcher, body.match))
-        use = state.uses.of(searcher.gallery, actor_of(request.scope))
-        use.note("why", query=[query.names[body.photo]], match=body.match, answered={"best": found["similarity"]})
-        return found
+    @app.post("/api/queries/pictures", summary=summary, status_code=201, **needs("search"))
+    async def ask_pictures(ask: Ask, request: Request) -> dict[str, Any]:
+        places = state.searching if len(state.searchers) == 1 else state.decoding  # others may have to see them
+        return query_json(await places.run(request.state.client, state.ask_pictures, ask.ids, ask.gallery))
+
+    summary = "Search; every search is logged before it is answered"
+
+    @app.post("/api/search", summary=summary, **needs("search"))
+    async def search(body: Search, request: Request) -> dict[str, Any]:
+        return await state.searching.run(request.state.client, find, state, body, request)
+
+    summary = "Where the network looks, and what the similarity hangs on"
+
+    @app.post("/api/why", summary=summary, **needs("search"))
+    async def why(body: Why, request: Request) -> dict[str, Any]:
+        return await state.explaining.run(request.state.client, explain, state, body, request)
 
 
 def add_pictures(app: FastAPI, state: ServiceState) -> None:
     """Thumbnails, and pictures to choose a query from."""
 
-    @app.get("/api/galleries/{name}/pictures", summary="Pictures of a gallery, in order of id")
+    @app.get("/api/galleries/{name}/pictures", summary="Pictures of a gallery, in order of id", **needs("search"))
     def pictures(name: str, after: str | None = None, limit: int = 60) -> list[dict[str, Any]]:
         searcher = state.searcher(name)
         if after is not None and not is_id(after):
@@ -223,7 +214,7 @@ def add_pictures(app: FastAPI, state: ServiceState) -> None:
         records = searcher.gallery.page(after, min(max(limit, 1), 200))
         return [record.to_dict() for record in records]
 
-    @app.get("/api/galleries/{name}/pictures/{id}/thumbnail", summary="Thumbnail", **file_of("image/jpeg"))
+    @app.get("/api/galleries/{name}/pictures/{id}/thumbnail", summary="Thumbnail", **file_of("image/jpeg", "search"))
     def thumbnail(name: str, id: str) -> Response:
         data = state.searcher(name).gallery.thumbnail(id)
         if not data:
@@ -234,7 +225,7 @@ def add_pictures(app: FastAPI, state: ServiceState) -> None:
 def add_marks(app: FastAPI, state: ServiceState) -> None:
     """Right, wrong, and the evaluation set that comes of it."""
 
-    @app.post("/api/marks", summary="Say that a match is right or wrong")
+    @app.post("/api/marks", summary="Say that a match is right or wrong", **needs("mark"))
     def mark(body: Mark, request: Request) -> dict[str, Any]:
         query, searcher = state.query(body.query), state.searcher(body.gallery)
         picture = query.picture(body.photo)
@@ -250,11 +241,13 @@ def add_marks(app: FastAPI, state: ServiceState) -> None:
         use.note("mark", query=[pair.query], match=pair.match, right=body.right, state=stands)
         return mark_counts(state) | ({"state": stands} if state.feedback.two_people else {})
 
-    @app.get("/api/marks", summary="How many marks there are")
+    @app.get("/api/marks", summary="How many marks there are", **needs("search"))
     def count() -> dict[str, int]:
         return mark_counts(state)
 
-    @app.delete("/api/marks", summary="Forget all marks and the photographs kept with them")
+    summary = "Forget all marks and the photographs kept with them"
+
+    @app.delete("/api/marks", summary=summary, **needs("administer"))
     def clear(request: Request) -> dict[str, int]:
         note_everywhere(state, request, "forget marks", **mark_counts(state))
         state.feedback.clear()
@@ -262,11 +255,9 @@ def add_marks(app: FastAPI, state: ServiceState) -> None:
 
     summary = "An evaluation set as ZIP: table.csv, marks.csv and the pictures"
 
-    @app.get("/api/marks/export", summary=summary, **file_of("application/zip"))
-    def export(request: Request) -> Response:
-        state.forget_deleted()
-        data = state.feedback.export(state.thumbnail)
-        note_everywhere(state, request, "export marks", **mark_counts(state))
+    @app.get("/api/marks/export", summary=summary, **file_of("application/zip", "mark"))
+    async def export(request: Request) -> Response:
+        data = await state.explaining.run(request.state.client, export_marks, state, request)
         disposition = {"content-disposition": 'attachment; filename="marks.zip"'}
         return Response(data, media_type="application/zip", headers=disposition)
 
@@ -274,18 +265,74 @@ def add_marks(app: FastAPI, state: ServiceState) -> None:
 def add_runs(app: FastAPI, state: ServiceState) -> None:
     """Training runs."""
 
-    @app.get("/api/runs", summary="Training runs with their last scores")
+    @app.get("/api/runs", summary="Training runs with their last scores", **needs("search"))
     def runs() -> list[dict[str, Any]]:
         return list_runs(state.runs)
 
-    @app.get("/api/runs/{name}", summary="The curves of a run")
+    @app.get("/api/runs/{name}", summary="The curves of a run", **needs("search"))
     def run(name: str) -> dict[str, Any]:
         return read_run(state.runs, name)
 
 
-def file_of(kind: str) -> dict[str, Any]:
-    """How a route that answers with a file of a media type is described."""
-    return {"response_class": Response, "responses": {200: {"content": {kind: {}}}}}
+def find(state: ServiceState, body: Search, request: Request) -> dict[str, Any]:
+    """Note a search in the log, and answer it."""
+    query, searcher = state.query(body.query), state.searcher(body.gallery)
+    answer = searcher.gallery.search(
+        query.vectors[searcher.name],
+        body.k,
+        body.filter(query),
+        exact=body.exact,
+        rerank=body.rerank,
+        group=body.group,
+        calibration=searcher.embedder.calibration,
+        prior=state.prior if body.prior is None else body.prior,
+        use=state.uses.of(searcher.gallery, actor_of(request.scope)),
+        names=query.names,
+        digests=query.digests,
+    )
+    content: dict[str, Any] = answer.to_dict()
+    content["recall"] = (searcher.gallery.meta.get("index") or {}).get("recall")
+    return content | add_marks_to(content["matches"], query, searcher, state)
+
+
+def explain(state: ServiceState, body: Why, request: Request) -> dict[str, Any]:
+    """Look into a query and a match, and note it."""
+    query, searcher = state.query(body.query), state.searcher(body.gallery)
+    found = explanation(searcher.embedder, query.picture(body.photo), state.shown(searcher, body.match))
+    use = state.uses.of(searcher.gallery, actor_of(request.scope))
+    use.note("why", query=[query.names[body.photo]], match=body.match, answered={"best": found["similarity"]})
+    return found
+
+
+def export_marks(state: ServiceState, request: Request) -> bytes:
+    """The marks as an evaluation set, noted."""
+    state.forget_deleted()
+    data = state.feedback.export(state.thumbnail)
+    note_everywhere(state, request, "export marks", **mark_counts(state))
+    return data
+
+
+def query_of(state: ServiceState, body: bytes, kind: str) -> Query:
+    """The query that a form with photographs asks for.
+
+    Raises:
+        FormError: it has another field, or none.
+        DataError: it is damaged, or a photograph is.
+    """
+
+    def check(field: str) -> None:
+        if field != "photos":
+            raise FormError(f"the form has a field {field[:80]!r}, wanted photos and nothing else")
+
+    parts = read_form(body, kind, MOST_PARTS, check)
+    if not parts:
+        raise FormError("photos: the form has none; send at least one")
+    return state.ask_photos([(part.file, part.content) for part in parts])
+
+
+def file_of(kind: str, role: str) -> Mapping[str, Any]:
+    """How a route that answers with a file of a media type is described, and the role it wants."""
+    return {"response_class": Response, "responses": {200: {"content": {kind: {}}}}, **needs(role)}
 
 
 def gallery_json(searcher: Searcher) -> dict[str, Any]:

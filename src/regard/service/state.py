@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from regard.data.image import decode_image
+from regard.data.image import claimed, decode_image
+from regard.data.transforms import resize
 from regard.errors import ConfigError, DataError, RegardError
 from regard.explain.figures.overlay import data_uri, heat_over
 from regard.explain.gradcam import attention_layers, similarity_cam
@@ -30,6 +31,8 @@ from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery
 from regard.gallery.record import is_id
 from regard.service.feedback import Marks
+from regard.service.jobs import Jobs
+from regard.service.limits import Limits, Places, Pool
 from regard.service.uses import Uses
 
 __all__ = ["BANDS", "GoneError", "Limits", "Query", "Searcher", "ServiceState", "explanation"]
@@ -37,31 +40,18 @@ __all__ = ["BANDS", "GoneError", "Limits", "Query", "Searcher", "ServiceState", 
 KEPT_HEIGHT = 384
 """Pixels of a query's picture that are kept for looking into it."""
 
+THINNEST = 8
+"""Times that the longer side of a picture that is looked into may have the shorter one."""
+
+THUMBNAIL = 4_000_000
+"""Pixels of a thumbnail at most; those of ``regard embed`` have far fewer."""
+
 BANDS = ("head", "shoulders", "waist", "thighs", "shins", "feet")
 """Names of the sixths of an upright person crop, from the top."""
 
 
 class GoneError(RegardError):
     """Something was asked for that is not there, or not any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one may bring.
-
-    Attributes:
-        bytes: of one request.
-        pixels: of one photograph.
-        photos: of one query.
-        queries: kept in memory.
-        at_once: requests that decode or compute at the same time; others wait.
-    """
-
-    bytes: int = 20 * 2**20
-    pixels: int = 40_000_000
-    photos: int = 8
-    queries: int = 128
-    at_once: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +106,10 @@ class ServiceState:
         runs: folder with training runs to show; None for none.
         limits: what one may bring.
         prior: how probable a match is before one looks; None takes that of each gallery.
-        heavy: taken by whoever decodes or computes.
+        searching, decoding, explaining: places for those kinds of work.
+        pixels: that may be decoded at the same time.
         uses: who uses it, as the logs of the galleries have it.
+        jobs: what goes on after its request was answered.
     """
 
     searchers: dict[str, Searcher]
@@ -129,8 +121,13 @@ class ServiceState:
     def __post_init__(self) -> None:
         if not self.searchers:
             raise ConfigError("got no gallery to search in; name at least one with --gallery")
-        self.heavy = threading.BoundedSemaphore(self.limits.at_once)
+        limits = self.limits
+        self.searching = Places("search", limits.at_once, limits.each, limits)
+        self.decoding = Places("photo", limits.decoding, max(limits.each // 2, 1), limits)
+        self.explaining = Places("why", 1, max(limits.each // 4, 1), limits)
+        self.pixels = Pool(limits.pixels)
         self.uses = Uses()
+        self.jobs = Jobs()
         self._queries: OrderedDict[str, Query] = OrderedDict()
         self._busy = threading.Lock()
 
@@ -169,12 +166,35 @@ class ServiceState:
         """
         if not 1 <= len(photos) <= self.limits.photos:
             raise DataError(f"got {len(photos)} photographs, wanted 1 to {self.limits.photos} of one person")
-        with self.heavy:
-            pictures = [decode_image(data, name[:80] or "the photograph", self.limits.pixels) for name, data in photos]
-            vectors = {name: searcher.embedder.embed(pictures) for name, searcher in self.searchers.items()}
-            names = tuple(f"sha256:{hashlib.sha256(data).hexdigest()[:16]}" for _, data in photos)
-            digests = tuple(bytes_digest(data) for _, data in photos)
-            return self._keep(names, map(shrink, pictures), vectors, digests=digests)
+        pictures: list[np.ndarray] = []
+        resized: dict[str, list[np.ndarray]] = {name: [] for name in self.searchers}
+        for (name, data), pixels in zip(photos, self._pixels_of(photos)):
+            with self.pixels.taken(pixels):  # one after the other: no more than one large picture is in memory
+                picture = decode_image(data, called(name), self.limits.pixels)
+                pictures.append(shrink(picture))
+                for searcher in self.searchers.values():
+                    seen = searcher.embedder.seen
+                    resized[searcher.name].append(resize(picture, *seen.size, interpolation=seen.interpolation))
+        vectors = {name: searcher.embedder.embed(resized[name]) for name, searcher in self.searchers.items()}
+        names = tuple(f"sha256:{hashlib.sha256(data).hexdigest()[:16]}" for _, data in photos)
+        digests = tuple(bytes_digest(data) for _, data in photos)
+        return self._keep(names, pictures, vectors, digests=digests)
+
+    def _pixels_of(self, photos: Sequence[tuple[str, bytes]]) -> list[int]:
+        """Pixels that each photograph claims, where decoding them all does not cost too much.
+
+        Raises:
+            DataError: it does, or one is no picture, or claims too much by itself.
+        """
+        headers = [claimed(data, called(name), self.limits.pixels) for name, data in photos]
+        pixels = [header.height * header.width for header in headers]
+        work = sum(count * header.passes for count, header in zip(pixels, headers))
+        if work > self.limits.passes * self.limits.pixels:
+            raise DataError(
+                f"the photographs would cost too much to decode ({work:,} pixels in all passes), wanted "
+                f"{self.limits.passes * self.limits.pixels:,} or fewer; send fewer or smaller ones"
+            )
+        return pixels
 
     def ask_pictures(self, ids: Sequence[str], name: str | None) -> Query:
         """Make a query of pictures of a gallery.
@@ -189,23 +209,18 @@ class ServiceState:
         items = home.gallery.get(ids)
         if len(items) < len(ids):
             raise GoneError("a picture asked for is not in the gallery any more; search again")
-        with self.heavy:
-            thumbnails = map(home.gallery.thumbnail, ids)
-            pictures = [decode_image(data, "a thumbnail") for data in thumbnails if data]
-            vectors = {}
-            for other in self.searchers.values():
-                known = items if other is home else other.gallery.get(ids)
-                all_known = len(known) == len(ids)
-                vectors[other.name] = (
-                    np.stack([item.vector for item in known]) if all_known else other.embedder.embed(pictures)
-                )
+        thumbnails = map(home.gallery.thumbnail, ids)
+        pictures = [decode_image(data, "a thumbnail", THUMBNAIL) for data in thumbnails if data]
+        vectors = {}
+        for other in self.searchers.values():
+            known = items if other is home else other.gallery.get(ids)
+            all_known = len(known) == len(ids)
+            vectors[other.name] = (
+                np.stack([item.vector for item in known]) if all_known else other.embedder.embed(pictures)
+            )
         cameras = {item.record.camera for item in items if item.record.camera}
         digests = tuple(item.record.digest for item in items if item.record.digest)
         return self._keep(ids, pictures, vectors, ids=tuple(ids), cameras=tuple(cameras), digests=digests)
-
-    def close(self) -> None:
-        """End the uses that are under way."""
-        self.uses.close()
 
     def thumbnail(self, name: str, id: str) -> bytes:
         """Thumbnail of a picture that was marked; empty where picture or gallery is not there any more."""
@@ -240,7 +255,14 @@ class ServiceState:
         data = searcher.gallery.thumbnail(id)
         if not data:
             raise GoneError("there is no thumbnail of that picture in the gallery")
-        return decode_image(data, "a thumbnail")
+        return shrink(decode_image(data, "a thumbnail", THUMBNAIL))
+
+    def close(self) -> None:
+        """Begin no work any more, and end the uses that are under way."""
+        self.jobs.close()
+        for places in (self.searching, self.decoding, self.explaining):
+            places.close()
+        self.uses.close()
 
     def _keep(
         self, names: Iterable[str], pictures: Iterable[np.ndarray], vectors: Mapping[str, np.ndarray], **origin: Any
@@ -254,10 +276,18 @@ class ServiceState:
         return query
 
 
+def called(name: str) -> str:
+    """What a photograph is called in an error."""
+    return name[:80] or "the photograph"
+
+
 def shrink(picture: np.ndarray) -> np.ndarray:
-    """The picture, no higher than is kept."""
+    """The picture, no higher than is kept; a line of pixels becomes a strip that can be looked at."""
     image = Image.fromarray(picture)
     image.thumbnail((2 * KEPT_HEIGHT, KEPT_HEIGHT), Image.Resampling.LANCZOS)
+    least = -(-max(image.size) // THINNEST)
+    if min(image.size) < least:
+        image = image.resize((max(image.width, least), max(image.height, least)), Image.Resampling.NEAREST)
     return np.array(image)
 
 

@@ -77,7 +77,8 @@ def actor_of(scope: Mapping[str, Any]) -> Actor:
         return Actor(address, "", address)
     told = {name: known.get(name) if isinstance(known, Mapping) else getattr(known, name, None) for name in NAMES}
     address = str(told["address"] or address)
-    return Actor(str(told["name"] or address), str(told["role"] or ""), address)
+    name = str(told["name"] or "")
+    return Actor(name or address, str(told["role"] or "") if name else "", address)
 
 
 NAMES = ("name", "role", "address")

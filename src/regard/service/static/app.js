@@ -40,7 +40,7 @@ function upload(files) {
     const form = new FormData();
     for (const file of files) form.append("photos", file, file.name);
     const request = new XMLHttpRequest();
-    request.open("POST", "/api/queries");
+    request.open("POST", "api/queries");
     request.responseType = "json";
     busy(1);
     request.upload.onprogress = (event) => busy(0, event.lengthComputable && event.loaded < event.total ? event.loaded / event.total : null);
@@ -52,7 +52,7 @@ function upload(files) {
 }
 
 const pictures = (count) => `${count.toLocaleString("en")} picture${count === 1 ? "" : "s"}`;
-const picture = (gallery, id) => `/api/galleries/${encodeURIComponent(gallery)}/pictures/${id}/thumbnail`;
+const picture = (gallery, id) => `api/galleries/${encodeURIComponent(gallery)}/pictures/${id}/thumbnail`;
 
 /* The query -------------------------------------------------------------------------------------------------------- */
 
@@ -84,7 +84,7 @@ async function queryPhotos(files) {
 async function queryPicture(gallery, id) {
   tell("");
   try {
-    state.query = await ask("/api/queries/pictures", { ids: [id], gallery });
+    state.query = await ask("api/queries/pictures", { ids: [id], gallery });
     showQuery([picture(gallery, id)]);
     scrollTo({ top: 0 });
     await search(true);
@@ -118,7 +118,7 @@ async function search(fresh = false) {
   const options = { ...prior, group: $("group").checked, rerank: $("rerank").checked, k: Number($("k").value) };
   try {
     const names = chosenGalleries();
-    const answers = await Promise.all(names.map((gallery) => ask("/api/search", { query: state.query.query, gallery, ...asked, ...options })));
+    const answers = await Promise.all(names.map((gallery) => ask("api/search", { query: state.query.query, gallery, ...asked, ...options })));
     if (run !== state.run) return; /* a newer search overtook this one */
     tell(answers.find((answer) => answer.warning)?.warning ?? "");
     show(names, answers);
@@ -205,7 +205,7 @@ function showMarks({ right, wrong, pending = 0, damaged = 0 }) {
 async function mark(item, right) {
   const { id: match, gallery } = item.dataset;
   try {
-    const counts = await ask("/api/marks", { query: state.query.query, match, gallery, right });
+    const counts = await ask("api/marks", { query: state.query.query, match, gallery, right });
     showMarks(counts);
     setMark(item, right, counts.state);
   } catch (error) {
@@ -218,7 +218,7 @@ async function mark(item, right) {
 async function why(item) {
   const { id: match, gallery } = item.dataset;
   try {
-    const found = await ask("/api/why", { query: state.query.query, match, gallery });
+    const found = await ask("api/why", { query: state.query.query, match, gallery });
     $("why-facts").textContent = `Cosine ${found.similarity.toFixed(3)} between the two pictures. ${item.querySelector(".where").textContent}. ${item.querySelector(".when").textContent}`;
     const levels = make("div", "levels");
     levels.append(...found.levels.map(level));
@@ -266,7 +266,7 @@ async function shelf(first) {
   }
   try {
     const after = state.shelfAfter ? `&after=${state.shelfAfter}` : "";
-    const records = await ask(`/api/galleries/${encodeURIComponent(gallery)}/pictures?limit=60${after}`);
+    const records = await ask(`api/galleries/${encodeURIComponent(gallery)}/pictures?limit=60${after}`);
     state.shelfAfter = records.at(-1)?.id ?? state.shelfAfter;
     $("shelf-more").hidden = records.length < 60;
     $("shelf-pictures").append(...records.map((record) => {
@@ -290,7 +290,7 @@ const percent = (value) => value === undefined ? "" : (100 * value).toFixed(1);
 
 async function showRuns() {
   try {
-    const runs = await ask("/api/runs");
+    const runs = await ask("api/runs");
     $("runs-none").hidden = runs.length > 0;
     if (!runs.length) return $("runs-table").replaceChildren();
     const table = make("table");
@@ -315,7 +315,7 @@ async function showRuns() {
 }
 
 async function showRun(name) {
-  const run = await ask(`/api/runs/${encodeURIComponent(name)}`);
+  const run = await ask(`api/runs/${encodeURIComponent(name)}`);
   const part = make("div", "charts");
   const figures = Object.keys(run.figures).filter((figure) => run.figures[figure].length);
   part.append(
@@ -369,6 +369,7 @@ function chart(title, unit, series, format) {
 
 function act(item, what) {
   const pressed = (name) => item.querySelector(`[data-act=${name}]`).getAttribute("aria-pressed") === "true";
+  if (!["why", "search"].includes(what) && !may("mark")) return;
   if (what === "why") why(item);
   else if (what === "search") queryPicture(item.dataset.gallery, item.dataset.id);
   else if (what === "undo") mark(item, null);
@@ -437,7 +438,7 @@ $("export").addEventListener("click", async (event) => {
   event.preventDefault();
   busy(1);
   try {
-    const answer = await fetch("/api/marks/export");
+    const answer = await fetch("api/marks/export");
     if (!answer.ok) throw new Error((await answer.json()).error);
     const link = Object.assign(make("a"), { href: URL.createObjectURL(await answer.blob()), download: "marks.zip" });
     link.click();
@@ -450,7 +451,7 @@ $("export").addEventListener("click", async (event) => {
 });
 $("forget").addEventListener("click", async () => {
   if (!confirm("Forget all marks and the photos kept with them?")) return;
-  showMarks(await ask("/api/marks", null, "DELETE"));
+  showMarks(await ask("api/marks", null, "DELETE"));
   for (const item of $("results").querySelectorAll(".card")) setMark(item, null);
 });
 
@@ -474,10 +475,19 @@ function showCameras() {
   $("cameras").parentElement.hidden = !Object.keys(counts).length;
 }
 
+/* What a token's role may not do is not there. */
+const ROLES = ["watch", "search", "mark", "administer"];
+const may = (role) => ROLES.indexOf(state.role) >= ROLES.indexOf(role);
+function showRole() {
+  for (const root of [document, $("card").content]) for (const part of root.querySelectorAll("[data-needs]")) if (!may(part.dataset.needs)) part.hidden = true;
+}
+
 async function start() {
   if (narrow.matches) $("filters").open = false;
   try {
-    state.galleries = await ask("/api/galleries");
+    state.role = (await ask("api/me")).role;
+    showRole();
+    state.galleries = await ask("api/galleries");
     const option = (value, text) => Object.assign(make("option", "", text), { value });
     $("gallery").replaceChildren(...state.galleries.map(({ name }) => option(name, name)));
     if (state.galleries.length > 1) $("gallery").append(option("*", "side by side"));
@@ -488,7 +498,7 @@ async function start() {
     const first = state.galleries[0];
     $("about").textContent = `${first.name}: ${pictures(first.pictures)}${first.logged ? ", searches are logged" : ""}`;
     showCameras();
-    showMarks(await ask("/api/marks"));
+    showMarks(await ask("api/marks"));
   } catch (error) {
     tell(error.message);
   }
