@@ -29,7 +29,7 @@ from regard.cli.arguments import output_file, read_where
 from regard.cli.gallery_audit import add_audit_arguments, check_log, command_user
 from regard.cli.gallery_people import ARGUMENTS as PEOPLE
 from regard.cli.gallery_people import merge_people, name_pictures, show_duplicates
-from regard.wording import count
+from regard.wording import count, visible
 
 if TYPE_CHECKING:
     from regard.gallery import Filter, Gallery, Record
@@ -158,7 +158,7 @@ def line_of(record: Record) -> str:
     """A record in a line."""
     from regard.gallery.record import format_time
 
-    return "  ".join((record.id, record.camera or "-", format_time(record.time) or "-", record.path))
+    return visible("  ".join((record.id, record.camera or "-", format_time(record.time) or "-", record.path)))
 
 
 def tell_missing(gallery: Gallery, which: Filter) -> None:
