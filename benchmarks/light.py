@@ -98,7 +98,7 @@ def search(connection: http.client.HTTPConnection, photo: Path) -> tuple[str, st
 def serve(gallery: Path, photos: list[Path]) -> dict[str, Any]:
     """What a service holds when it has begun, after searches, and after it was asked why."""
     command = [sys.executable, "-m", "regard", "serve", str(gallery), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout
             address = re.search(r"http://([\d.:]+)/", process.stdout.readline())

@@ -29,7 +29,7 @@ from regard.cli.arguments import output_file, read_where
 from regard.cli.gallery_audit import add_audit_arguments, check_log, command_user
 from regard.cli.gallery_people import ARGUMENTS as PEOPLE
 from regard.cli.gallery_people import merge_people, name_pictures, show_duplicates
-from regard.wording import count
+from regard.wording import count, visible
 
 if TYPE_CHECKING:
     from regard.gallery import Filter, Gallery, Record
@@ -158,7 +158,7 @@ def line_of(record: Record) -> str:
     """A record in a line."""
     from regard.gallery.record import format_time
 
-    return "  ".join((record.id, record.camera or "-", format_time(record.time) or "-", record.path))
+    return visible("  ".join((record.id, record.camera or "-", format_time(record.time) or "-", record.path)))
 
 
 def tell_missing(gallery: Gallery, which: Filter) -> None:
@@ -188,7 +188,9 @@ def delete(gallery: Gallery, arguments: argparse.Namespace) -> None:
     tell_missing(gallery, which)
     if arguments.dry_run:
         foretell(gallery.records(which))
-    else:
+        return
+    with gallery.use(command_user()) as use:
+        use.note("delete", filter=which)
         print(f"{count(gallery.delete(which), 'picture')} removed")
 
 
@@ -205,7 +207,9 @@ def purge(gallery: Gallery, arguments: argparse.Namespace) -> None:
     before = time.time() - parse_age(arguments.older_than)
     if arguments.dry_run:
         foretell(gallery.expired(before, undated=arguments.undated))
-    else:
+        return
+    with gallery.use(command_user()) as use:
+        use.note("purge", before=before, undated=arguments.undated)
         print(f"{count(gallery.purge(before, undated=arguments.undated), 'picture')} removed")
 
 

@@ -42,7 +42,7 @@ from regard.storage import read_regular, write_atomic
 from regard.structures import Splits
 from regard.wording import count
 
-__all__ = ["compare_runs", "data_digest", "measure_speed", "score_digest"]
+__all__ = ["compare_runs", "data_digest", "measure_speed", "score_digest", "score_runs"]
 
 CODE = ("data", "evaluation", "layers", "metrics", "models", "runtime", ".")
 """Rooms of the code that scores are made by."""
@@ -90,13 +90,7 @@ def compare_runs(
     """
     runs = open_runs(folders, name, root, {"ap": "step"} | dict(changes or {}), baseline=baseline, quiet=quiet)
     baseline = None if baseline is None else Path(baseline)
-    read: dict[tuple[Any, ...], Run] = {}
-    scores: dict[str, tuple[RankingReport, Cost]] = {}
-    for run in runs:
-        data = run.config.data
-        first = read.setdefault((data.name, data.root, str(data.options)), run)
-        run.splits, run.fingerprint = first.splits, first.fingerprint
-        scores[run.label] = _score(run)
+    scores = score_runs(runs)
     rates, speed_conditions = _speeds(runs) if speed else ({}, "")
     settings: dict[str, Any] = {"method": method, "resamples": resamples}
     queries = {label: query_scores(report) for label, (report, _) in scores.items()}
@@ -121,6 +115,21 @@ def compare_runs(
         speed=speed_conditions,
         unpaired="" if fits else UNPAIRED,
     )
+
+
+def score_runs(runs: Sequence[Run]) -> dict[str, tuple[RankingReport, Cost]]:
+    """What every run scored and what its network costs, by label, from what is kept where it is.
+
+    Runs on one data set share it, and its fingerprint.
+    """
+    read: dict[tuple[Any, ...], Run] = {}
+    scores: dict[str, tuple[RankingReport, Cost]] = {}
+    for run in runs:
+        data = run.config.data
+        first = read.setdefault((data.name, data.root, str(data.options)), run)
+        run.splits, run.fingerprint = first.splits, first.fingerprint
+        scores[run.label] = _score(run)
+    return scores
 
 
 def _pids(run: Run) -> np.ndarray:
