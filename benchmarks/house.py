@@ -218,9 +218,10 @@ def trace_upload(watch: Watch, photos: Path, photo: Path, folder: Path) -> dict[
     main(["embed", str(photos), "--model", str(folder / "model"), "-o", str(gallery), "--engine", "torch", "-q"])
 
     def serve(server: Any, **_: Any) -> None:
-        asyncio.run(_ask(server.config.app, photo))
-        with watch, watch.counting():
+        with watch:  # from the beginning, since the service keeps its threads
             asyncio.run(_ask(server.config.app, photo))
+            with watch.counting():
+                asyncio.run(_ask(server.config.app, photo))
 
     kept, uvicorn.Server.run = uvicorn.Server.run, serve
     try:

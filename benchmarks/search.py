@@ -3,10 +3,12 @@
     python benchmarks/search.py                          # 10,000, 100,000 and 1,000,000 x 512
     python benchmarks/search.py --sizes 10000 --data people
     REGARD_MILVUS=http://host:19530 python benchmarks/search.py --sizes 100000 --engines embedded milvus faiss-flat
+    REGARD_BEFORE=elsewhere/src python benchmarks/search.py --engines before embedded faiss-flat
 
 Needs faiss-cpu for the faiss rows. Every engine is filled by one process and asked in another that opens what the first
 has stored, so that memory is what a search needs. The searching processes of all engines stand side by side and are
 asked in turn, a few queries each, so that a busy machine is busy for all of them; threads are OMP_NUM_THREADS for all.
+``before`` is the embedded engine of another checkout, by the path of its packages in REGARD_BEFORE.
 
 Two kinds of made-up descriptors, 20 pictures of each person as a rule, queries are new pictures of them:
 
@@ -29,6 +31,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -43,7 +46,7 @@ from regard.gallery.record import Filter, Item, Record, record_id
 
 DIM, K, CAMERAS, DAY = 512, 50, 8, 86_400.0
 INNER, BLOCK, BATCH, TURN = 48, 20_000, 32, 10
-ENGINES = ("embedded", "indexed", "faiss-flat", "faiss-hnsw", "milvus")
+ENGINES = ("embedded", "indexed", "faiss-flat", "faiss-hnsw", "milvus", "before")
 WAYS = {"indexed": ("indexed", "approximate")}
 """Engines that answer in more than one way."""
 
@@ -274,7 +277,11 @@ def talk(spawn: Any, work: Callable[..., None], engine: str, data: Path) -> tupl
     """A process at work for an engine, and the line to it; for filling, one that has finished."""
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=work, args=(engine, data, data / engine, theirs))
+    path = sys.path.copy()
+    if engine == "before":
+        sys.path.insert(0, os.environ["REGARD_BEFORE"])  # a spawned process takes it from here
     process.start()
+    sys.path[:] = path
     theirs.close()
     if work is fill:
         process.join()

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["count", "distinct", "file_name", "named_with", "plain_cell", "table"]
+__all__ = ["count", "distinct", "file_name", "named_with", "one_line", "plain_cell", "table", "visible"]
 
 FORMULA = (
     "=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}",
@@ -96,6 +96,11 @@ def file_name(label: str) -> str:
     return "_".join(part for part in Path(label).parts if part not in ("/", "..", "."))
 
 
+def visible(text: str) -> str:
+    """A text on one line, as a screen may show it: what cannot be seen, or would steer the screen, is written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def plain_cell(value: object) -> object:
     """A value as a cell of a CSV file that no spreadsheet takes for a formula or for several cells.
 
@@ -104,5 +109,10 @@ def plain_cell(value: object) -> object:
     """
     if value is None or isinstance(value, int | float):
         return "" if value is None else value
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+    text = visible(str(value))
     return f"'{text}" if text.lstrip().startswith(FORMULA) else text
+
+
+def one_line(error: Exception) -> str:
+    """An error that was not written for users, as one short line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

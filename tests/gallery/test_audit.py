@@ -15,7 +15,7 @@ import pytest
 from gallery_items import DIM, make_items
 
 from regard.cli import main as command_line
-from regard.errors import DataError, StorageError
+from regard.errors import ConfigError, DataError, StorageError
 from regard.gallery import Filter, Gallery
 from regard.gallery import audit as audit_module
 from regard.gallery.audit import HEADS, AuditLog, read_heads
@@ -122,6 +122,23 @@ def test_a_log_that_is_gone_is_missed(log):
     assert log.verify() == 1
     log.append(who="later")
     assert log.check().fault == "lines from 1 on are missing: the next line is number 6"
+
+
+def test_a_link_in_its_place_is_no_other_log(log, tmp_path):
+    (tmp_path / "fresh").touch()
+    log.path.unlink()
+    log.path.symlink_to(tmp_path / "fresh")
+    assert log.verify() == 1
+    log.append(who="later")
+    assert log.verify() == 1
+
+
+def test_where_the_seal_cannot_lie_is_named(log, tmp_path, monkeypatch):
+    monkeypatch.setenv(KEYS, str(tmp_path / "locked"))
+    refusal = PermissionError(13, "Permission denied", str(tmp_path / "locked"))
+    monkeypatch.setattr("pathlib.Path.mkdir", lambda *what, **how: (_ for _ in ()).throw(refusal))
+    with pytest.raises(StorageError, match=rf"denied: .*locked; {KEYS} names another folder for the seal"):
+        log.append(who="test")
 
 
 def test_a_cut_shows_though_the_writer_remembers_the_shorter_log(log):
@@ -374,8 +391,9 @@ def test_a_use_says_who_what_when_and_what_was_answered(gallery, tmp_path):
         answer = gallery.search(items[0].vector, 3, own, use=use, names=[items[0].record.id])
         gallery.search(np.stack([items[1].vector, items[2].vector]), 3, use=use)
         gallery.export(tmp_path / "all.parquet", use=use)
+        use.note("update", filter=Filter(persons=("Anna B.",), cameras=("1",)), changes={"person": "Berta"})
     lines = list(gallery.audit.entries())
-    assert [line["kind"] for line in lines] == ["search", "search", "export", "end"]
+    assert [line["kind"] for line in lines] == ["search", "search", "export", "update", "end"]
     assert {(line["who"], line["role"], line["address"]) for line in lines} == {("anna", "search", "192.0.2.7")}
     assert len({(line["session"], line["began"]) for line in lines}) == 1
     assert lines[0]["gallery"] == {"name": "people", "id": gallery.meta["id"], "model": "f00d"}
@@ -384,13 +402,19 @@ def test_a_use_says_who_what_when_and_what_was_answered(gallery, tmp_path):
     assert lines[0]["answered"] == told | {"matches": [named_digest(match.record.id) for match in answer.matches]}
     assert lines[1]["query"][0].startswith("descriptors:")
     assert (lines[2]["vectors"], lines[2]["answered"]) == (True, {"count": 9})
-    assert (lines[3]["reason"], lines[3]["uses"]) == ("closed", 3)
-    assert lines[0]["began"] <= lines[3]["ended"] <= lines[3]["time"]
+    assert lines[3]["filter"] == {"persons": [named_digest("Anna B.", "person")], "cameras": ["1"]}
+    assert lines[3]["changes"] == {"person": named_digest("Berta", "person")}
+    assert (lines[4]["reason"], lines[4]["uses"]) == ("closed", 4)
+    assert lines[0]["began"] <= lines[4]["ended"] <= lines[4]["time"]
     assert not any(item.record.id.encode() in gallery.audit.path.read_bytes() for item in items)
     assert gallery.audit.verify() is None
 
 
 def test_what_cannot_be_logged_is_not_answered(gallery, tmp_path):
+    log, gallery.audit = gallery.audit, None
+    with pytest.raises(ConfigError, match="keeps no log of its own"):
+        gallery.use(ANNA)
+    gallery.audit = log
     gallery.audit.path.mkdir()
     use = gallery.use(ANNA)
     with pytest.raises(StorageError, match="not answered"):

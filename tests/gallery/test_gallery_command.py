@@ -97,11 +97,17 @@ def test_names_that_are_not_there_are_told_with_those_that_are(run, folder):
             (("--where", "coat=rde"), "has no picture whose coat is 'rde', did you mean 'red'? there are: red, blue"),
             (("--where", "cot=red"), "has no attribute 'cot', did you mean 'coat'? there are: coat"),
             (("--camera", "door", "--camera", "gat"), "did you mean 'gate'?"),
+            (("--camera", "\x1b[2Jx\ny"), r"has no camera '\x1b[2Jx\ny'; there are"),
         ]:
             code, out, err = run(action, *arguments)
             assert (code, out, err.count("\n")) == (2, "", 1)
             assert wanted in err
     assert len(run("list", "--where", "coat=red")[1].splitlines()) == 3
+    with Gallery.open(folder) as gallery:
+        gallery.update(Filter(persons=("3",)), {"camera": "\x1b[2J\nx"})
+    assert (
+        run("list", "--person", 3)[1].count("  \\x1b[2J\\nx  ") == len(run("list", "--person", 3)[1].splitlines()) == 3
+    )
     code, out, err = run("list", "--camera", "door", "--since", "2100-01-01")
     assert (code, out) == (0, "")
     assert "none of the 15 pictures in" in err
@@ -211,7 +217,7 @@ def test_what_is_no_action_builds_no_index(folder):
     ("arguments", "wanted"),
     [
         (["delete"], "what goes?"),
-        (["purge", "--older-than", "soon"], "--older-than 'soon' wants a number"),
+        (["purge", "--older-than", "soon"], "got the age 'soon', wanted a number"),
         (["purge", "--older-than", "-3d"], "expected one argument"),
         (["delete", "--since", "noon"], "got the time 'noon'"),
     ],

@@ -188,7 +188,7 @@ def test_facts_given_later_update_what_is_stored(embedder, tmp_path):
     report = embed_sources(list_sources([folder]), embedder, out)
     assert (report.replaced, report.updated) == (1, 0)
     assert report.sayings("UTC") == [
-        "1 picture replaced that keep facts set before, by hand or by --meta: look whether these still hold"
+        "1 picture replaced with facts kept that were set before, by hand or by --meta: look whether they still hold"
     ]
     with Gallery.open(out) as gallery:
         assert gallery.get(ids[2:])[0].record.person == "Ada"

@@ -67,7 +67,8 @@ def test_what_is_left_out_is_counted(tmp_path, monkeypatch):
     (tmp_path / "scan.heic").write_bytes(b"?")
     (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(40))
     (tmp_path / "raw.nef").write_bytes(b"MM\0*" + bytes(40))
-    (tmp_path / "Thumbs.db").write_bytes(b"x")
+    (tmp_path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11")
+    (tmp_path / "readme").write_text("caf\u00e9 " * 9)
     write_tar(tmp_path / "s.tar", {"1.jpg": jpeg(), "noending": jpeg(), "film.avi": b"RIFF    AVI " + bytes(30)})
     with noting() as skipped:
         found = list_sources([tmp_path])
@@ -75,6 +76,7 @@ def test_what_is_left_out_is_counted(tmp_path, monkeypatch):
     assert names == ["elsewhere", "linked.png", "s.tar!1.jpg", "s.tar!noending", "a/1.jfif", "a/2.gif"]
     assert {reason: len(found) for reason, found in skipped.reasons.items()} == {
         "other file": 1,
+        "text file": 1,
         "dangling link": 2,
         "HEIC picture": 2,
         "video": 2,

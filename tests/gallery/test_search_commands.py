@@ -65,7 +65,7 @@ def test_embed_says_what_it_left_out(run, photos, model_folder, tmp_path):
     how = ("--model", model_folder, "--size", SIZE_TEXT, "-o")
     code, out, err = run("embed", folder, *how, tmp_path / "g", "--unreadable", tmp_path / "left.tsv")
     assert (code, "1 embedded, 1 unreadable" in out) == (0, True), err
-    assert f"left out: 1 video: {folder}/film.mp4\nleft out: 1 other file: {folder}/meta.csv\n" in out
+    assert f"left out: 1 video: {folder}/film.mp4\nleft out: 1 text file: {folder}/meta.csv\n" in out
     assert [line.split("\t")[0] for line in (tmp_path / "left.tsv").read_text().splitlines()] == [
         f"{folder}/{name}" for name in (r"\udcff.jpg", "film.mp4", "meta.csv")
     ]

@@ -63,6 +63,7 @@ def test_it_serves_until_it_is_ended_and_seals_its_index(gallery, ending):
         (["nowhere"], "there is no gallery in nowhere"),
         (["{gallery}", "--host", "0.0.0.0"], "wants a token"),
         (["{gallery}", "--max-mb", "0"], "want numbers above 0"),
+        (["{gallery}", "--two-person"], "wants two people who may mark, got none"),
         (["{gallery}", "--model", "a", "--model", "b"], "got 1 galleries and 2 --model"),
         (["{gallery}", "--model", "nowhere"], "no model.safetensors in nowhere"),
         (["{gallery}", "--model", "{other}"], "embedded by another model"),

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regard.cli.arguments import add_device, close_with, output_file, parse_size
-from regard.wording import count
+from regard.wording import count, visible
 
 if TYPE_CHECKING:
     from regard.data.listing import Skipped
@@ -168,12 +168,12 @@ def tell_skipped(arguments: argparse.Namespace, skipped: Skipped, unreadable: Ma
         write_atomic(arguments.skipped, lines.encode())
     where = "" if arguments.skipped else MORE
     for reason in list(unreadable.values())[:NAMED]:
-        print(f"left out: {reason}")
+        print(f"left out: {visible(plain_text(reason))}")
     if len(unreadable) > NAMED:
         print(f"left out: {len(unreadable) - NAMED:,} more that cannot be read{where}")
     for reason, found in skipped.reasons.items():
         more = f" and {len(found) - NAMED:,} more{where}" if len(found) > NAMED else ""
-        print(f"left out: {count(len(found), reason)}: {', '.join(map(plain_text, list(found)[:NAMED]))}{more}")
+        print(f"left out: {count(len(found), reason)}: {visible(plain_text(', '.join(list(found)[:NAMED])))}{more}")
     if hint := how_to_read(skipped.reasons):
         print(hint)
 
@@ -187,7 +187,7 @@ def prune(arguments: argparse.Namespace, listing: Listing) -> str:
     with Gallery.open(arguments.output) as gallery:
         gone = find_gone(gallery.records(), listing)
         for record in gone:
-            print(f"removing: {record.path}")
+            print(f"removing: {visible(record.path)}")
         removed = gallery.delete(Filter(ids=tuple(record.id for record in gone))) if gone else 0
     return f", {removed:,} removed"
 
@@ -210,7 +210,7 @@ def foretell(arguments: argparse.Namespace, listing: Listing, skipped: Skipped) 
     same = len(unchanged(listing.sources, stored, alone))
     known = sum(source.id in stored for source in listing.sources)
     for record in gone:
-        print(f"would remove: {record.path}")
+        print(f"would remove: {visible(record.path)}")
     new = len(listing.sources) - known
     told = f"would embed {new + known - same:,} ({new:,} new, {known - same:,} replaced), {same:,} unchanged"
     print(f"{told}{f', remove {len(gone):,}' if arguments.prune else ''}; nothing was done")

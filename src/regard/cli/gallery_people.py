@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from regard.cli.arguments import close_with, output_file
 from regard.cli.gallery_audit import command_user
-from regard.wording import count
+from regard.wording import count, visible
 
 if TYPE_CHECKING:
     from regard.gallery import Gallery
@@ -98,7 +98,7 @@ def show_duplicates(gallery: Gallery, arguments: argparse.Namespace) -> None:
         alike = "the same file" if group.same_file else f"cosine {group.cosine:.4f} and more"
         print(f"{number}: {alike}, {count(len(group.records), 'picture')}")
         for record in group.records:
-            print(f"   {record.id}  {record.camera or '-'}  {record.person or '-'}  {record.path}")
+            print("  ", visible(f"{record.id}  {record.camera or '-'}  {record.person or '-'}  {record.path}"))
     spare = sum(len(group.records) - 1 for group in groups)
     among = f"among {count(len(gallery), 'picture')}, near from cosine {arguments.threshold:g} on"
     print(f"{count(len(groups), 'group')}, {count(spare, 'picture')} to spare, {among}", file=sys.stderr)

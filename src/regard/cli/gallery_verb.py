@@ -19,7 +19,6 @@ What is deleted or purged leaves the folder with every byte: descriptor, thumbna
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Iterable
@@ -30,12 +29,10 @@ from regard.cli.arguments import output_file, read_where
 from regard.cli.gallery_audit import add_audit_arguments, check_log, command_user
 from regard.cli.gallery_people import ARGUMENTS as PEOPLE
 from regard.cli.gallery_people import merge_people, name_pictures, show_duplicates
-from regard.wording import count
+from regard.wording import count, visible
 
 if TYPE_CHECKING:
     from regard.gallery import Filter, Gallery, Record
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,7 +158,7 @@ def line_of(record: Record) -> str:
     """A record in a line."""
     from regard.gallery.record import format_time
 
-    return "  ".join((record.id, record.camera or "-", format_time(record.time) or "-", record.path))
+    return visible("  ".join((record.id, record.camera or "-", format_time(record.time) or "-", record.path)))
 
 
 def tell_missing(gallery: Gallery, which: Filter) -> None:
@@ -191,7 +188,9 @@ def delete(gallery: Gallery, arguments: argparse.Namespace) -> None:
     tell_missing(gallery, which)
     if arguments.dry_run:
         foretell(gallery.records(which))
-    else:
+        return
+    with gallery.use(command_user()) as use:
+        use.note("delete", filter=which)
         print(f"{count(gallery.delete(which), 'picture')} removed")
 
 
@@ -203,10 +202,14 @@ def foretell(records: Iterable[Record]) -> None:
 
 def purge(gallery: Gallery, arguments: argparse.Namespace) -> None:
     """Remove what is older than an age."""
+    from regard.gallery.record import parse_age
+
     before = time.time() - parse_age(arguments.older_than)
     if arguments.dry_run:
         foretell(gallery.expired(before, undated=arguments.undated))
-    else:
+        return
+    with gallery.use(command_user()) as use:
+        use.note("purge", before=before, undated=arguments.undated)
         print(f"{count(gallery.purge(before, undated=arguments.undated), 'picture')} removed")
 
 
@@ -261,17 +264,3 @@ def check(gallery: Gallery, arguments: argparse.Namespace) -> None:
             "and set aside; embed the images again, then: regard gallery check --discard"
         )
     print(f"{count(found.pictures, 'picture')}, all as they were written")
-
-
-def parse_age(text: str) -> float:
-    """Seconds of ``30d``.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    from regard.errors import ConfigError
-
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
-    if match is None:
-        raise ConfigError(f"--older-than {text!r} wants a number and s, m, h, d or w, for example 30d")
-    return float(match[1]) * UNITS[match[2]]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.cli.arguments import add_device, close_with, output_file, read_where
-from regard.wording import count, table
+from regard.wording import count, table, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,7 +177,8 @@ def match_lines(answer: Answer) -> str:
         others = f" (+{len(match.track)})" if match.track else ""
         known = [record.camera or "", format_time(record.time), f"{record.track or ''}{others}"]
         it_is = ["the same picture" if match.same_picture else ""] if same else []
-        lines.append([str(match.rank), f"{match.score:.4f}", *chance, *known, *it_is, record.path])
+        cells = [str(match.rank), f"{match.score:.4f}", *chance, *known, *it_is, record.path]
+        lines.append([visible(cell) for cell in cells])
     return "\n".join(table(lines, left=range(len(lines[0]))))
 
 

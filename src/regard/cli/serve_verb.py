@@ -74,7 +74,6 @@ def run(arguments: argparse.Namespace) -> None:
         require(package, "regard serve", "serve")
     import uvicorn
 
-    from regard.calibration.similarity import check_prior
     from regard.service.app import create_app
     from regard.service.connections import Door, tls_context
     from regard.service.feedback import Marks
@@ -84,18 +83,22 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.service.metrics import Metrics
     from regard.service.proxies import Proxies
     from regard.service.state import ServiceState
-    from regard.service.tokens import TokenFile
+    from regard.service.tokens import TokenFile, check_two_people
 
     token = os.environ.get("REGARD_TOKEN") or None
     tokens = TokenFile(arguments.tokens) if arguments.tokens else None
     proxies, root = Proxies(arguments.proxy or ()), check_root(arguments.root_path)
     check_address(arguments.host, token, tokens, proxied=bool(arguments.proxy))
+    if arguments.two_person:
+        check_two_people(token, tokens)
     if arguments.max_mb <= 0 or arguments.max_megapixels <= 0:
         raise ConfigError("--max-mb and --max-megapixels want numbers above 0")
     if bool(arguments.tls_cert) != bool(arguments.tls_key):
         raise ConfigError("--tls-cert and --tls-key want each other; give both, or none")
     tls = tls_context(arguments.tls_cert, arguments.tls_key) if arguments.tls_cert else None
     if arguments.prior is not None:
+        from regard.calibration.similarity import check_prior  # brings scipy
+
         check_prior(arguments.prior)
     limits = Limits(bytes=int(arguments.max_mb * 2**20), pixels=int(arguments.max_megapixels * 1e6))
     with ExitStack() as opened:
@@ -120,6 +123,9 @@ def run(arguments: argparse.Namespace) -> None:
         journal.listen("uvicorn.error", "asyncio")
         gc.freeze()  # what was imported is gone through neither between searches nor at the end
         say(arguments, listening.getsockname()[1], token)
+        for searcher in searchers.values():
+            if note := searcher.embedder.note:
+                print(f"regard: the network of {searcher.name} is loaded, with torch: {note}", file=sys.stderr)
         server.run(sockets=[listening])
 
 

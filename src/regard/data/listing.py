@@ -25,17 +25,20 @@ from regard.errors import DataError
 from regard.wording import count
 
 __all__ = [
-    "IMAGE_ENDINGS", "OTHER", "Skipped", "is_noting", "is_picture", "list_folders", "list_images", "note", "noting",
-    "walk_images",
+    "IMAGE_ENDINGS", "OTHER", "TEXT", "Skipped", "is_noting", "is_picture", "list_folders", "list_images", "note",
+    "noting", "walk_images",
 ]  # fmt: skip
 
 IMAGE_ENDINGS = frozenset({".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings, in lower case, by which a file counts as a picture; others are looked into."""
 
-OTHER = "other file"
+OTHER, TEXT = "other file", "text file"
 """What is called so holds no picture, and nobody would take it for one: ``Thumbs.db``, ``readme.txt``."""
 
 RAW = "camera raw file"
+
+HEAD = 32
+"""Bytes of a file that are looked at."""
 
 KINDS = {
     **dict.fromkeys((".heic", ".heif"), "HEIC picture"),
@@ -203,7 +206,7 @@ def look(entry: os.DirEntry[str], also: Collection[str] = (), kinds: Collection[
             if ending in also:
                 return "wanted"
             with open(entry.path, "rb") as file:  # noqa: PTH123
-                if is_picture(file.read(32), entry.path, kinds):
+                if is_picture(file.read(HEAD), entry.path, kinds):
                     return "picture"
         elif entry.is_dir():
             return "folder"
@@ -229,5 +232,12 @@ def is_picture(head: bytes, name: str, kinds: Collection[str] = ()) -> bool:
     kind = kind_of(head)
     if (kind in FORMATS and KINDS.get(ending) != RAW) or kind in kinds:
         return True
-    note(KINDS.get(ending, OTHER) if kind in FORMATS or not kind else kind, name)
+    note(KINDS.get(ending, OTHER if kind or not is_text(head) else TEXT) if kind in FORMATS or not kind else kind, name)
     return False
+
+
+def is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file, 32 at most, are text in UTF-8 or ASCII; of an empty file they are not."""
+    text = head.decode(errors="ignore")
+    whole = len(head) - len(text.encode()) < 4 * (len(head) == HEAD) + 1  # the last letter may be cut
+    return bool(text) and whole and all(letter.isprintable() or letter in "\t\r\n\ufeff" for letter in text)

@@ -25,6 +25,7 @@ from typing import Any
 from regard.errors import DataError, StorageError
 from regard.gallery.audit_check import CONTINUED, Verdict, check_lines, entry_of, turns_of
 from regard.gallery.seal import (
+    KEYS,
     START,
     Chain,
     End,
@@ -32,8 +33,10 @@ from regard.gallery.seal import (
     chain_name,
     check_apart,
     digest,
+    keys_folder,
     known_seals,
     read_sealed,
+    true_path,
     write_key,
 )
 from regard.parsing import parse_json
@@ -73,7 +76,7 @@ class AuditLog:
                 self._write(facts)
             except OSError as error:
                 raise StorageError(
-                    f"what was asked could not be logged in {self.path} ({error.strerror or error}), so it is not "
+                    f"what was asked could not be logged in {self.path} ({reason(error, self.path)}), so it is not "
                     "answered; mend that, then ask again"
                 ) from error
 
@@ -129,7 +132,7 @@ class AuditLog:
             ends=ends,
             heads=None if heads is None else self._heads(heads),
             needed=name,
-            log=None if end else os.path.realpath(self.path),
+            log=None if end else str(true_path(self.path)),
         )
         found.former = own.former if own else ()
         return found
@@ -237,7 +240,7 @@ class AuditLog:
             if self._database is not None:
                 check_apart(self.path)
             carried = ends_of(known_seals(), self._turns())
-            seal = Seal.new(os.path.realpath(self.path), size, self._database, carried=tuple(carried))
+            seal = Seal.new(str(true_path(self.path)), size, self._database, carried=tuple(carried))
             seal.save()
         if size != seal.size and (seal.size > size or fits(seal, line_at(file, 0))):
             seal = replace(seal, size=0)  # cut, or continued in a new file when a kill came
@@ -304,7 +307,7 @@ class AuditLog:
                 yield line.removesuffix(b"\n")
 
     def _heads(self, heads: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-        here = os.path.realpath(self.path)
+        here = str(true_path(self.path))
         keys = self._turns()
         mine = [head for head in heads if head["log"] == here or head["key"] in keys]
         if not mine:
@@ -335,6 +338,15 @@ def behind(seal: Seal, line: bytes) -> Seal:
     if entry.get("kind") == CONTINUED:
         seal = replace(seal, chain=seal.chain.fresh())
     return seal.after(part.body, number=entry["number"], digest=digest(line), size=size, time=entry["time"])
+
+
+def reason(error: OSError, log: Path) -> str:
+    """Why a line could not be written, and where that was if not in the log itself."""
+    place, text = str(error.filename or log), error.strerror or str(error)
+    if place == str(log):
+        return text
+    hint = f"; {KEYS} names another folder for the seal" if place.startswith(str(keys_folder())) else ""
+    return f"{text}: {place}{hint}"
 
 
 def fits(seal: Seal, line: bytes) -> bool:

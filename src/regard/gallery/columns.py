@@ -14,6 +14,7 @@ or lost is found before it is read, and all are made anew.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sqlite3
@@ -454,14 +455,12 @@ def write_at(path: Path, place: int, data: Any) -> None:
     Raises:
         OSError: the disk refused; the file may hold a part of them.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    left = memoryview(data)
-    try:
+    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with io.FileIO(os.open(path, flags, 0o600), "w") as file:
+        file.seek(place)
+        left = memoryview(data)
         while left:
-            written = os.pwrite(descriptor, left, place)
-            left, place = left[written:], place + written
-    finally:
-        os.close(descriptor)
+            left = left[file.write(left) :]
 
 
 def sums_of(path: Path) -> list[tuple[int, int, int]]:

@@ -52,7 +52,7 @@ def with_facts(record: Record, says: Mapping[str, Any], who: str) -> Record:
         for kind, words in said.items():
             if kind == who:
                 words.pop(name, None)
-            elif before is not None:
+            elif before is not None or who == "hand":  # what a hand said before is no source's word
                 words.setdefault(name, before)
         facts[name] = value
     attributes = {name[1:]: value for name, value in facts.items() if name.startswith(".") and value is not None}

@@ -133,7 +133,15 @@ class Gallery:
         return {"name": self.name.rstrip("/").rpartition("/")[2], "id": id, "model": model}
 
     def use(self, actor: Actor) -> Use:
-        """A session of use by somebody, whose lines go to :attr:`audit`; a context manager."""
+        """A session of use by somebody, whose lines go to :attr:`audit`; a context manager.
+
+        Raises:
+            ConfigError: the gallery is on a server, and nobody said where its log is.
+        """
+        if self.audit is None:
+            raise ConfigError(
+                f"{self.name} keeps no log of its own; say where: gallery.audit = AuditLog(Path('audit.jsonl'))"
+            )
         return Use(self.audit, self.database, actor)
 
     @property

@@ -84,7 +84,7 @@ class Report:
         """What has to be said besides, in lines; times without a zone were taken in ``zone``."""
         told = {
             ZONELESS: f"whose EXIF names no zone: times were taken as {zone} (--time-zone)",
-            KEPT: "replaced that keep facts set before, by hand or by --meta: look whether these still hold",
+            KEPT: "replaced with facts kept that were set before, by hand or by --meta: look whether they still hold",
         }
         lines = [f"{count(self.remarks[key], 'picture')} {text}" for key, text in told.items() if self.remarks[key]]
         others = [count(number, key) for key, number in self.remarks.items() if key not in told]
@@ -268,10 +268,10 @@ class Words:
     def anew(self, before: Record, now: Record) -> Record:
         """The record of a picture that was replaced: what was known of it, and what its source says now."""
         source = self._sources[now.id]
-        record = source.record(before, None if source.is_dated else now.time)
-        if record.said:
+        record = replace(source.record(before, None if source.is_dated else now.time), digest=now.digest)
+        if replace(record, said={}) != replace(now, said={}):
             self._report.remarks[KEPT] += 1
-        return replace(record, digest=now.digest)
+        return record
 
 
 def make_items(

@@ -9,7 +9,7 @@ from typing import Any
 
 from regard.errors import ConfigError, nearest
 from regard.gallery.record import Filter, format_time
-from regard.wording import count
+from regard.wording import count, visible
 
 __all__ = ["NotThereError", "check_names", "nothing_passes"]
 
@@ -26,7 +26,7 @@ class NotThereError(ConfigError):
         close += [other for other in known if other.lower() == name.lower() and other not in close]
         listed = [*close, *(other for other in known if other not in close)]
         more = f" and {len(listed) - SHOWN:,} more" if len(listed) > SHOWN else ""
-        there = f"there are: {', '.join(listed[:SHOWN])}{more}" if listed else "it has none at all"
+        there = f"there are: {visible(', '.join(listed[:SHOWN]))}{more}" if listed else "it has none at all"
         guess = nearest(name, close) or (f", did you mean {close[0]!r}?" if close else "")
         super().__init__(f"{gallery} has no {kind} {name!r}{guess}{'' if guess else ';'} {there}")
 

@@ -93,7 +93,7 @@ class PathReader:
             return {"camera": folder_of(path)}
         said = {name: value for name, value in self._search(path).items() if value}
         if not said:
-            note("path that --camera-from does not fit", path)
+            note("unmatched --camera-from path", path)
             return {}
         self.fits += 1
         if (text := said.get("time")) is not None:

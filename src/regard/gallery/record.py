@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from regard.errors import DataError
+from regard.errors import ConfigError, DataError
 from regard.parsing import parse_json
 from regard.storage import plain_text
 
@@ -33,6 +33,7 @@ __all__ = [
     "Scored",
     "format_time",
     "is_id",
+    "parse_age",
     "parse_time",
     "read_records",
     "record_id",
@@ -45,6 +46,8 @@ TOGETHER = 20
 """Records of one JSON text: so few that how deep it is nested need not be looked at."""
 
 TEXTS = ("id", "path", "camera", "track", "person", "digest")
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
 FACTS = ("camera", "time", "track", "person")
 """What is known of a picture by a name of its own; anything else is an attribute."""
 
@@ -330,6 +333,18 @@ def parse_time(value: Any, zone: tzinfo = UTC) -> float | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
     except (ValueError, OverflowError):
         raise DataError(f"got the time {value!r}, wanted seconds since 1970 or 2026-05-01T08:30:00") from None
+
+
+def parse_age(text: str) -> float:
+    """Seconds of ``30d``.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)([smhdw])", text)
+    if match is None:
+        raise ConfigError(f"got the age {text[:80]!r}, wanted a number and s, m, h, d or w, for example 30d")
+    return float(match[1]) * UNITS[match[2]]
 
 
 def format_time(seconds: float | None) -> str:

@@ -31,7 +31,7 @@ from regard.storage import open_regular, plain_text, read_regular, write_private
 
 __all__ = [
     "KEYS", "START", "Chain", "End", "Seal", "Sealed", "chain_name", "check_apart", "digest", "keys_folder",
-    "known_seals", "read_key", "read_sealed", "read_state", "write_key",
+    "known_seals", "read_key", "read_sealed", "read_state", "true_path", "write_key",
 ]  # fmt: skip
 
 KEYS = "REGARD_AUDIT_KEYS"
@@ -287,9 +287,14 @@ def keys_folder() -> Path:
     return home / "regard" / "audit"
 
 
+def true_path(log: Path) -> Path:
+    """Where a log lies, by one name: its folder without links. A link in the log's own place makes it no other."""
+    return Path(os.path.realpath(log.parent)) / log.name
+
+
 def place_of(log: Path) -> Path:
     """The file of a log's seal."""
-    return keys_folder() / f"{hashlib.sha256(os.fsencode(os.path.realpath(log))).hexdigest()[:32]}.json"
+    return keys_folder() / f"{hashlib.sha256(os.fsencode(true_path(log))).hexdigest()[:32]}.json"
 
 
 def check_apart(log: Path) -> None:

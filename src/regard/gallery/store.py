@@ -45,7 +45,7 @@ FORMAT = 2
 APPLICATION = 0x72656761
 """Says in the file's head whose it is: ``rega``."""
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds to wait for another process that writes."""
 
 PAGE = 8192

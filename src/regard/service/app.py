@@ -10,18 +10,19 @@ import io
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from regard.errors import DataError, RegardError, StorageError
-from regard.gallery.record import Filter, is_id
+from regard.gallery.record import is_id
 from regard.service.access import needs, show_roles
+from regard.service.bodies import Ask, Mark, Search, Why
+from regard.service.changes import add_changes
 from regard.service.feedback import Pair
 from regard.service.guard import Guard
 from regard.service.health import add_health
@@ -44,9 +45,6 @@ KINDS = {
     ".js": "text/javascript; charset=utf-8",
 }
 
-Name = Annotated[str, Field(max_length=256)]
-Names = Annotated[list[Name], Field(max_length=256)]
-
 PHOTOS = {
     "type": "object",
     "required": ["photos"],
@@ -65,62 +63,6 @@ MOST_PARTS = 64
 
 class FormError(DataError):
     """A form has another field than it may have."""
-
-
-class Body(BaseModel):
-    """What a request brings, and nothing besides."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Ask(Body):
-    """Pictures of a gallery to search with."""
-
-    ids: Annotated[list[Name], Field(min_length=1, max_length=64, description="pictures of one person")]
-    gallery: Name | None = Field(None, description="where they are; the first gallery without it")
-
-
-class Search(Body):
-    """What to look for, and among what."""
-
-    query: Name = Field(description="as answered when the query was made")
-    gallery: Name | None = Field(None, description="where to look; the first gallery without it")
-    k: int = Field(24, ge=1, le=200, description="matches wanted")
-    cameras: Names | None = Field(None, description="only these")
-    not_cameras: Names = Field(default_factory=list, description="none of these")
-    other_cameras: bool = Field(False, description="not the cameras the query's pictures came from")
-    since: float | Name | None = Field(None, description="seconds since 1970 or ISO 8601; included")
-    until: float | Name | None = Field(None, description="not included")
-    persons: Names | None = None
-    tracks: Names | None = None
-    attributes: Annotated[dict[Name, Names], Field(max_length=32)] = Field(default_factory=dict)
-    rerank: bool = Field(False, description="k-reciprocal re-ranking of the best candidates")
-    group: bool = Field(False, description="one match per tracklet")
-    prior: float | None = Field(
-        None, gt=0, lt=1, description="how probable a match is before looking; null: told by the gallery's size"
-    )
-    exact: bool | None = Field(None, description="null: exact unless the gallery is large and has an index")
-
-    def filter(self, query: Query) -> Filter:
-        """What may be seen."""
-        asked = {name: getattr(self, name) for name in ("cameras", "tracks", "persons", "since", "until", "attributes")}
-        others = query.cameras if self.other_cameras else ()
-        return Filter.asked(**asked, not_cameras=(*self.not_cameras, *others), not_ids=query.ids)
-
-
-class Why(Body):
-    """A query and a match to look into."""
-
-    query: Name
-    match: Name
-    gallery: Name | None = None
-    photo: int = Field(0, ge=0, le=64, description="which of the query's pictures")
-
-
-class Mark(Why):
-    """A word on a match."""
-
-    right: bool | None = Field(description="null takes the mark back")
 
 
 def create_app(
@@ -159,6 +101,7 @@ def create_app(
     add_queries(app, state)
     add_pictures(app, state)
     add_marks(app, state)
+    add_changes(app, state)
     add_runs(app, state)
     add_health(app, state, metrics)
     show_roles(app)

@@ -30,7 +30,7 @@ from regard.errors import ConfigError, StorageError, UnknownNameError
 from regard.parsing import parse_json
 from regard.storage import open_regular
 
-__all__ = ["ANYBODY", "ENVIRONMENT", "ROLES", "Actor", "Token", "TokenFile", "digest_of"]
+__all__ = ["ANYBODY", "ENVIRONMENT", "ROLES", "Actor", "Token", "TokenFile", "check_two_people", "digest_of"]
 
 ROLES = ("watch", "search", "mark", "administer")
 
@@ -85,6 +85,26 @@ class Token:
 def digest_of(token: str) -> str:
     """SHA-256 of a token, in hexadecimal digits."""
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+
+
+def check_two_people(token: str | None, tokens: TokenFile | None) -> None:
+    """Check that two people can come in who may mark, since marks want both.
+
+    Args:
+        token: the one of the environment; None where there is none.
+        tokens: the others.
+
+    Raises:
+        ConfigError: there are fewer, or the tokens cannot be read.
+    """
+    may = ROLES[ROLES.index("mark") :]
+    names = {known.name for known in (tokens.all() if tokens else ()) if known.role in may}
+    names |= {ENVIRONMENT} if token else set()
+    if len(names) < 2:
+        raise ConfigError(
+            f"--two-person wants two people who may mark, got {', '.join(sorted(names)) or 'none'}; make a token for "
+            "each: regard token add FILE --name NAME --role mark, then --tokens FILE"
+        )
 
 
 class TokenFile:

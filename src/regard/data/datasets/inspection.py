@@ -30,7 +30,7 @@ from regard.data.datasets import (
 )
 from regard.data.datasets.layout import SPLITS
 from regard.data.datasets.market1501 import HAND_DRAWN, KINDS, LISTS, NAMING, departures, find_lists
-from regard.data.listing import OTHER, list_folders, noting
+from regard.data.listing import OTHER, TEXT, list_folders, noting
 from regard.errors import ConfigError, DataError
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, JUNK, Sample, Splits
@@ -197,7 +197,7 @@ def inspect(
     masks = [sample.mask for sample in samples if sample.mask is not None]
     looks = look_at(dict.fromkeys((*pictures, *masks)), quick=quick, workers=workers, progress=progress)
     for reason, found in skipped.reasons.items():
-        kind = "others" if reason == OTHER else "warnings"
+        kind = "others" if reason in (OTHER, TEXT) else "warnings"
         report.add(kind, f"{count(len(found), reason)} left out", map(Path, found))
     check_nobody(report, splits)
     check_files(report, samples, looks)

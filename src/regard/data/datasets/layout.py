@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regard.data.listing import OTHER, is_noting, list_folders, list_images, noting
+from regard.data.listing import OTHER, TEXT, is_noting, list_folders, list_images, noting
 from regard.errors import ConfigError, DataError
 from regard.registry import DATASETS
 from regard.storage import plain_text
@@ -121,7 +121,7 @@ def dataset(
             else:
                 with noting() as skipped:
                     splits = read(home, **options)
-                if unsaid := skipped.without(OTHER):
+                if unsaid := skipped.without(OTHER, TEXT):
                     LOG.warning(plain_text(f"{name} in '{home}': left out {unsaid}; 'regard data check' tells more"))
             check_splits(splits, test_only=described.test_only or (described.may_lack_train and not splits.train))
             return replace(splits, options=options)

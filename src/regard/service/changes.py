@@ -1,0 +1,342 @@
+"""Changing a gallery over HTTP: pictures added, facts put right, pictures removed; each a line of the log.
+
+All of it is for administrators. What may take long runs as a job where that is asked for: the answer is 202 with the
+job, and ``/api/jobs/{id}`` says how far it is and what came of it. Searches go on beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from regard.data.image import claimed, decode_image
+from regard.errors import DataError, RegardError
+from regard.fingerprint import bytes_digest
+from regard.gallery.inputs import Source
+from regard.gallery.record import FACTS, Filter, Item, Record
+from regard.gallery.thumbnails import thumbnail
+from regard.parsing import parse_json
+from regard.service.access import needs
+from regard.service.bodies import Expired, Facts, Removal, Update
+from regard.service.jobs import Job, Jobs, Progress
+from regard.service.state import GoneError, Searcher, ServiceState
+from regard.service.upload import Part, read_form
+from regard.service.uses import actor_of
+from regard.storage import plain_text
+
+__all__ = ["add_changes"]
+
+FORM = {
+    "type": "object",
+    "required": ["photos"],
+    "properties": {
+        "photos": {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "a person in each"},
+        "facts": {
+            "type": "string",
+            "description": "JSON: name of a photo -> camera, time, track, person and any attributes; * for all",
+        },
+    },
+}
+
+FOLDER = "upload"
+"""What stands before the name of a picture that came by HTTP, in its path."""
+
+MOST = 512
+"""Pictures of one request."""
+
+
+@dataclass
+class Asked:
+    """A change that somebody asked for.
+
+    Attributes:
+        state: of the service.
+        searcher: the gallery.
+        request: that asked.
+    """
+
+    state: ServiceState
+    searcher: Searcher
+    request: Request
+
+    async def answer(
+        self, kind: str, work: Callable[[Progress], Mapping[str, Any]], *, job: bool, told: Mapping[str, Any]
+    ) -> Any:
+        """Do it now, or as a job; what was asked for is in the log before it is done.
+
+        Args:
+            kind: of the line and of the job.
+            work: does it; is told how to say how far it is.
+            job: answer at once.
+            told: what the line says of it.
+        """
+        actor = actor_of(self.request.scope)
+        use = self.state.uses.of(self.searcher.gallery, actor)
+
+        def logged(progress: Progress) -> Mapping[str, Any]:
+            use.note(kind, **told)
+            return work(progress)
+
+        if job:
+            begun = self.state.jobs.begin(Job(kind, self.searcher.name, actor.who), logged)
+            return JSONResponse(begun.to_dict(), 202, {"location": f"jobs/{begun.id}"})
+        return await self.state.decoding.run(self.request.state.client, logged, lambda done, total: None)
+
+
+def add_changes(app: FastAPI, state: ServiceState) -> None:
+    """Routes that change a gallery."""
+    add_pictures(app, state)
+    add_removals(app, state)
+    add_jobs(app, state.jobs)
+
+
+def add_pictures(app: FastAPI, state: ServiceState) -> None:
+    """Pictures that are added, and facts that are put right."""
+    summary = "Add pictures; one of a name that is there replaces it. With ?job=true as a job"
+
+    @app.post("/api/galleries/{name}/pictures", summary=summary, status_code=201, **needs("administer", upload=FORM))
+    async def add(name: str, request: Request, *, job: bool = False) -> Any:
+        asked = Asked(state, state.searcher(name), request)
+        sources = read_sources(await request.body(), request.headers.get("content-type", ""))
+
+        def work(progress: Progress) -> Mapping[str, Any]:
+            return store(sources, asked.searcher, state, progress)
+
+        return await asked.answer("add", work, job=job, told={"count": len(sources)})
+
+    @app.patch(
+        "/api/galleries/{name}/pictures/{id}", summary="Put right what is known of a picture", **needs("administer")
+    )
+    async def put_right(name: str, id: str, facts: Facts, request: Request) -> Any:
+        asked, changes = Asked(state, state.searcher(name), request), facts.changes()
+
+        def work(progress: Progress) -> Mapping[str, Any]:
+            gallery = asked.searcher.gallery
+            if not gallery.update(Filter(ids=(id,)), changes):
+                raise GoneError("there is no such picture in the gallery")
+            return gallery.get([id])[0].record.to_dict()
+
+        return await asked.answer("update", work, job=False, told={"match": id, "facts": sorted(changes)})
+
+    @app.post("/api/galleries/{name}/update", summary="Put right what is known of pictures", **needs("administer"))
+    async def update(name: str, body: Update, request: Request) -> Any:
+        asked, filter, changes = Asked(state, state.searcher(name), request), body.filter(), body.set.changes()
+
+        def work(progress: Progress) -> Mapping[str, Any]:
+            return {"changed": asked.searcher.gallery.update(filter, changes)}
+
+        return await asked.answer("update", work, job=body.job, told={"filter": filter, "facts": sorted(changes)})
+
+
+def add_removals(app: FastAPI, state: ServiceState) -> None:
+    """Pictures that are removed, and the index."""
+
+    @app.delete(
+        "/api/galleries/{name}/pictures/{id}", summary="Remove a picture, with every byte", **needs("administer")
+    )
+    async def remove(name: str, id: str, request: Request) -> Any:
+        asked = Asked(state, state.searcher(name), request)
+
+        def work(progress: Progress) -> Mapping[str, Any]:
+            if not asked.searcher.gallery.delete(Filter(ids=(id,))):
+                raise GoneError("there is no such picture in the gallery")
+            state.forget_deleted()
+            return {"removed": 1}
+
+        return await asked.answer("delete", work, job=False, told={"match": id})
+
+    @app.post("/api/galleries/{name}/delete", summary="Remove pictures, with every byte", **needs("administer"))
+    async def delete(name: str, body: Removal, request: Request) -> Any:
+        asked, filter = Asked(state, state.searcher(name), request), body.filter()
+
+        def work(progress: Progress) -> Mapping[str, Any]:
+            return removed(state, asked.searcher, lambda: filter, dry_run=body.dry_run)
+
+        return await asked.answer("delete", work, job=body.job, told={"filter": filter, "dry_run": body.dry_run})
+
+    @app.post("/api/galleries/{name}/purge", summary="Remove what is older than an age", **needs("administer"))
+    async def purge(name: str, body: Expired, request: Request) -> Any:
+        asked, before = Asked(state, state.searcher(name), request), body.moment()
+
+        def expired() -> Filter:
+            records = asked.searcher.gallery.expired(before, undated=body.undated)
+            return Filter(ids=tuple(record.id for record in records))
+
+        def work(progress: Progress) -> Mapping[str, Any]:
+            return removed(state, asked.searcher, expired, dry_run=body.dry_run)
+
+        told = {"before": before, "undated": body.undated, "dry_run": body.dry_run}
+        return await asked.answer("purge", work, job=body.job, told=told)
+
+    summary = "Build the index of approximate searches, as a job"
+
+    @app.post("/api/galleries/{name}/index", summary=summary, status_code=202, **needs("administer"))
+    async def index(name: str, request: Request) -> Any:
+        asked = Asked(state, state.searcher(name), request)
+
+        def work(progress: Progress) -> Mapping[str, Any]:
+            return {"recall": asked.searcher.gallery.build_index()}
+
+        return await asked.answer("index", work, job=True, told={})
+
+
+def add_jobs(app: FastAPI, jobs: Jobs) -> None:
+    """Jobs: all of them, one, and the end of one."""
+
+    @app.get("/api/jobs", summary="Jobs, the latest first", **needs("administer"))
+    def list_jobs() -> list[dict[str, Any]]:
+        return [job.to_dict() for job in jobs.all()]
+
+    def known(id: str) -> Job:
+        job = jobs.get(id)
+        if job is None:
+            raise GoneError("there is no such job, or it ended long ago")
+        return job
+
+    @app.get("/api/jobs/{id}", summary="How far a job is, and what came of it", **needs("administer"))
+    def show(id: str) -> dict[str, Any]:
+        return known(id).to_dict()
+
+    @app.delete("/api/jobs/{id}", summary="End a job; what it has done stays done", **needs("administer"))
+    def cancel(id: str) -> dict[str, Any]:
+        jobs.cancel(known(id))
+        return known(id).to_dict()
+
+
+def removed(
+    state: ServiceState, searcher: Searcher, which: Callable[[], Filter], *, dry_run: bool
+) -> Mapping[str, Any]:
+    """Remove pictures, and what was said about them; how many."""
+    filter = which()
+    if dry_run:
+        return {"removed": 0, "would_remove": searcher.gallery.count(filter)}
+    number = searcher.gallery.delete(filter)
+    if number:
+        state.forget_deleted()
+    return {"removed": number}
+
+
+def read_sources(body: bytes, kind: str) -> list[Source]:
+    """The pictures in a form, with what is known of them.
+
+    Raises:
+        DataError: there is none, a name is empty or there twice, or the facts are none.
+    """
+
+    def check(field: str) -> None:
+        if field not in FORM["properties"]:
+            raise DataError(f"the form has a field {field[:80]!r}, wanted photos and facts")
+
+    parts = read_form(body, kind, MOST + 1, check)
+    photos = [part for part in parts if part.field == "photos"]
+    facts = read_facts([part for part in parts if part.field == "facts"])
+    names = [checked_name(part) for part in photos]
+    if not photos:
+        raise DataError("photos: the form has none; send at least one")
+    if len({*names}) < len(names):
+        raise DataError(
+            "two photos of the form have the same name, wanted another for each; it says which picture it is"
+        )
+    if unknown := sorted(facts.keys() - {*names, "*"}):
+        raise DataError(f"facts speak of {unknown[0][:80]!r}, wanted names of photos of the form, or * for all")
+    return [
+        Source(f"{FOLDER}/{name}", lambda part=part: part.content, {**facts.get("*", {}), **facts.get(name, {})})
+        for name, part in zip(names, photos)
+    ]
+
+
+def read_facts(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+    """What the form says of photos, by name.
+
+    Raises:
+        DataError: it is not JSON of that form.
+    """
+    try:
+        told = parse_json(parts[0].content) if parts else {}
+    except ValueError as error:
+        raise DataError(f"facts are no JSON ({error}), wanted an object: name of a photo -> facts") from None
+    plain = isinstance(told, dict) and all(
+        isinstance(known, dict) and all(isinstance(each, str | int | float | bool | None) for each in known.values())
+        for known in told.values()
+    )
+    if len(parts) > 1 or not plain:
+        raise DataError("facts want one JSON object: name of a photo -> camera, time, track, person or attributes")
+    return told
+
+
+def checked_name(part: Part) -> str:
+    """The name of a photo, by which it is known.
+
+    Raises:
+        DataError: it has none.
+    """
+    name = plain_text(part.file.replace("\\", "/")).strip("/")
+    if not name or not name.isprintable() or len(name) > 1024:
+        raise DataError("a photo of the form has no name that can be kept, wanted one; it says which picture it is")
+    return name
+
+
+def store(sources: Sequence[Source], searcher: Searcher, state: ServiceState, progress: Progress) -> Mapping[str, Any]:
+    """Embed pictures and store them, some at a time; what became of each.
+
+    A picture that is there with the same bytes is not embedded again; what is known of it changes.
+
+    Raises:
+        DataError: none of them can be read.
+    """
+    outcome: dict[str, str] = {}
+    ids: dict[str, str] = {}
+    for start in range(0, len(sources), searcher.embedder.batch_size):
+        some = sources[start : start + searcher.embedder.batch_size]
+        progress(start, len(sources))
+        items = made(some, searcher, state, outcome)
+        searcher.gallery.add(items)
+        ids |= {item.record.path: item.record.id for item in items}
+    progress(len(sources), len(sources))
+    kinds = {
+        kind: sum(what == kind for what in outcome.values()) for kind in ("added", "replaced", "updated", "unchanged")
+    }
+    unreadable = {path: what for path, what in outcome.items() if what not in kinds}
+    if len(unreadable) == len(sources):
+        path, reason = next(iter(unreadable.items()))
+        raise DataError(f"none of the {len(sources)} photos could be read; {path}: {reason}")
+    pictures = [{"path": source.path, "id": source.id, "what": outcome[source.path]} for source in sources]
+    return kinds | {"unreadable": unreadable, "pictures": [each for each in pictures if each["path"] not in unreadable]}
+
+
+def made(sources: Sequence[Source], searcher: Searcher, state: ServiceState, outcome: dict[str, str]) -> list[Item]:
+    """Items of what can be read and is new in anything; what becomes of each goes into ``outcome``."""
+    there = {item.record.id: item for item in searcher.gallery.get([source.id for source in sources])}
+    items: list[Item] = []
+    fresh: list[tuple[Record, np.ndarray]] = []
+    for source in sources:
+        try:
+            content, old = source.read(), there.get(source.id)
+            record = known_now(source, bytes_digest(content), old.record if old else None)
+            if old is not None and old.record.digest == record.digest:
+                outcome[source.path] = "unchanged" if old.record == record else "updated"
+                if old.record != record:
+                    items.append(Item(record, old.vector, searcher.gallery.thumbnail(record.id)))
+                continue
+            header = claimed(content, source.path, state.limits.pixels)
+            with state.pixels.taken(header.height * header.width):
+                fresh.append((record, decode_image(content, source.path, state.limits.pixels)))
+            outcome[source.path] = "added" if old is None else "replaced"
+        except RegardError as error:
+            outcome[source.path] = str(error)
+    vectors = searcher.embedder.embed([picture for _, picture in fresh])
+    return items + [Item(record, vector, thumbnail(picture)) for (record, picture), vector in zip(fresh, vectors)]
+
+
+def known_now(source: Source, digest: str, old: Record | None) -> Record:
+    """The record of a picture: what is told of it, over what was known before."""
+    record = replace(source.record(), digest=digest)
+    if old is None:
+        return record
+    told = {name: value for name in FACTS if (value := getattr(record, name)) is not None}
+    return replace(old, **told, attributes={**old.attributes, **record.attributes}, digest=digest)
