@@ -35,7 +35,8 @@ from regard.metrics.significance import intervals, paired_differences, query_sco
 from regard.models import ReIDModel, load
 from regard.models.checked import weight_of
 from regard.models.cost import Cost
-from regard.models.saved import model_folder, weights_digest
+from regard.models.folder import model_folder
+from regard.models.saved import weights_digest
 from regard.parsing import parse_json
 from regard.places import run_home
 from regard.storage import read_regular, write_atomic
