@@ -56,6 +56,9 @@ MAY_IMPORT = {
         "config", "crowd", "data", "engine", "evaluation", "metrics", "models", "recipes", "report", "run_folder",
         "runtime",
     },
+    "ablation": {
+        "config", "crowd", "data", "engine", "evaluation", "metrics", "models", "report", "run_folder", "runtime",
+    },
     "export": {"config", "data", "evaluation", "metrics", "models", "run_folder"},
     "gallery": {"calibration", "config", "data", "export", "layers", "metrics", "models"},
     "service": {
@@ -63,8 +66,9 @@ MAY_IMPORT = {
         "run_folder",
     },
     "cli": {
-        "calibration", "config", "crowd", "data", "demo", "engine", "evaluation", "explain", "export", "gallery",
-        "layers", "losses", "metrics", "models", "recipes", "report", "reproduce", "run_folder", "runtime", "service",
+        "ablation", "calibration", "config", "crowd", "data", "demo", "engine", "evaluation", "explain", "export",
+        "gallery", "layers", "losses", "metrics", "models", "recipes", "report", "reproduce", "run_folder", "runtime",
+        "service",
     },
     **{ground: set() for ground in GROUND},
     "registry": {"plugins"},

@@ -32,6 +32,9 @@ __all__ = [
 JUNK = -1
 """pid of a detection that is neither right nor wrong: never ranked (Market-1501 protocol)."""
 
+RANKS = (1, 5, 10, 15, 20)
+"""Where the CMC curve is read, wherever it is printed, written or drawn as figures."""
+
 DISTRACTOR = 0
 """pid of a picture of nobody in the query set: always a wrong match."""
 

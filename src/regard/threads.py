@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -104,7 +105,17 @@ def _count_cores(cpus: frozenset[int]) -> int:
 
 
 def usable_threads() -> int:
-    """Return the number of threads that PyTorch may take: what the caller has given, else no more than cores."""
+    """Return the number of threads that PyTorch may take: what the caller has given, else no more than cores.
+
+    Where PyTorch is not loaded, it is not loaded for that.
+    """
+    if "torch" not in sys.modules:
+        told = os.environ.get("OMP_NUM_THREADS") or os.environ.get("MKL_NUM_THREADS") or ""
+        return (
+            int(told)
+            if told.isdecimal() and int(told)
+            else min(_count_cores(frozenset(_allowed_cpus())), allowed_cores())
+        )
     import torch
 
     given = torch.get_num_threads()

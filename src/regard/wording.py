@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["count", "distinct", "file_name", "named_with", "plain_cell", "table", "visible"]
+__all__ = ["count", "distinct", "file_name", "named_with", "one_line", "plain_cell", "table", "visible"]
 
 FORMULA = (
     "=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}",
@@ -111,3 +111,8 @@ def plain_cell(value: object) -> object:
         return "" if value is None else value
     text = visible(str(value))
     return f"'{text}" if text.lstrip().startswith(FORMULA) else text
+
+
+def one_line(error: Exception) -> str:
+    """An error that was not written for users, as one short line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

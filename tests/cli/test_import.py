@@ -18,7 +18,7 @@ from regard.evaluation.evaluate import evaluate_on
 from regard.evaluation.run import open_run
 from regard.export.exporting import describe
 from regard.gallery.embedder import Embedder
-from regard.models.saved import saved_input
+from regard.models.folder import saved_input
 
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("parity", "models")]
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from regard.data.resizing import mirror, resample, resize
 from regard.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -25,9 +26,7 @@ from regard.data.transforms import (
     draw_geometry,
     erase,
     erasing_color,
-    mirror,
     normalize,
-    resize,
 )
 from regard.errors import ConfigError, DataError
 
@@ -106,6 +105,18 @@ def test_points_follow_the_pixels(height, width, flip, pad, data):
         margin = (factor - 1) / 2
         outside = (moved - margin < 0) | (moved + margin > np.array([geometry.width, geometry.height]) - 1)
         assert outside.any()
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 300), st.integers(1, 90), st.integers(1, 90), st.integers(1, 90),
+    st.sampled_from(["bilinear", "bicubic"]), st.sampled_from([1, 3]), st.booleans(),
+)  # fmt: skip
+def test_pictures_are_resized_to_the_same_bytes_without_torch(height, width, to_height, to_width, how, channels, hard):
+    picture = noise(height, width, channels)
+    picture = np.where(picture < 128, 0, 255).astype(np.uint8) if hard else picture
+    wanted = resize(picture, to_height, to_width, interpolation=how)
+    assert np.array_equal(resample(picture, to_height, to_width, how), wanted)
 
 
 def test_flipping_twice_changes_nothing():

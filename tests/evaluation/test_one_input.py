@@ -27,8 +27,8 @@ from regard.gallery.gallery import Gallery
 from regard.gallery.ingest import embed_sources
 from regard.gallery.inputs import list_sources
 from regard.gallery.record import record_id
+from regard.models.folder import saved_input
 from regard.models.importers.released import IMPORTERS
-from regard.models.saved import saved_input
 from regard.recipes import read_recipe
 from regard.registry import MODELS
 from regard.service.feedback import Marks

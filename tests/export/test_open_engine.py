@@ -21,6 +21,7 @@ from regard.export import exporting as make
 from regard.export import open_engine, opening
 from regard.export.manifest import card_file, read_export
 from regard.export.parity import made_pictures
+from regard.fingerprint import values_digest
 from regard.gallery import Embedder, Gallery
 
 NAMES = ("torch", "onnxruntime", "openvino")
@@ -255,7 +256,8 @@ def test_galleries_take_any_engine_in_fp32_and_remember_it(market_run, photos, t
         assert gallery.meta["model"]["precision"] == "fp32"
         Embedder(market_run, device="cpu").check_fits(gallery)
         asking = Embedder.like(gallery.meta["model"])
-        assert asking.engine is None
+        assert asking.engine is not None
+        assert asking.engine.name == "onnxruntime"
         asking.check_fits(gallery)
     assert main([*command, "--engine", "torch"]) == 0
     assert main([*command, "--engine", "torch", "--precision", "bf16"]) == 2
@@ -279,6 +281,60 @@ def test_galleries_in_bf16_are_asked_in_bf16_by_the_same_engine(market_run, phot
     photo = str(sorted(photos.iterdir())[0])
     assert main(["search", photo, "--gallery", where, "-k", "1"]) == 0
     assert "1.0000" in capsys.readouterr().out
+
+
+LOADED = """
+import sys
+from regard.cli.main import main
+assert not main(["search", sys.argv[1], "--gallery", sys.argv[2], "-k", "1"])
+print(*sorted({"torch", "timm", "scipy", "pyarrow", "matplotlib", "pydantic"} & {*sys.modules}))
+"""
+
+
+@pytest.mark.slow
+def test_a_photo_is_searched_for_without_torch_where_an_export_is_kept(fresh_run, photos, tmp_path, crops):
+    where, photo = str(tmp_path / "people"), str(sorted(photos.iterdir())[0])
+    assert main(["embed", str(photos), "--model", str(fresh_run), "-o", where, "-q", "--engine", "torch"]) == 0
+    network = Embedder(fresh_run, device="cpu")
+    asking = Embedder.like(network.describe())
+    assert asking.engine is None
+    assert "no export of it is kept (regard export" in asking.note
+    open_engine(fresh_run, "onnxruntime")
+    done = subprocess.run([sys.executable, "-c", LOADED, photo, where], check=True, capture_output=True, text=True)
+    assert "1.0000" in done.stdout
+    assert done.stdout.splitlines()[-1] == ""
+    asking = Embedder.like(network.describe())
+    assert asking.engine is not None
+    assert asking.note == ""
+    assert asking.describe()["fingerprint"] == network.describe()["fingerprint"]
+    assert (asking.embed(crops) * network.embed(crops)).sum(1).min() > 0.99999
+    assert np.array_equal(asking.embed(crops)[3:4], asking.embed(crops[3:4]))
+    assert np.array_equal(asking.model.embed_pictures(crops[:1]), network.model.embed_pictures(crops[:1]))
+    last = Embedder.like(network.describe())
+    seasoned("baseline", (64, 32), seed=7).save(fresh_run / "final")
+    other = Embedder.like(network.describe())
+    assert other.engine is None, "its export is of other weights"
+    with pytest.raises(ConfigError, match="was replaced meanwhile"):
+        print(last.model)
+
+
+def test_an_export_that_does_not_fit_is_not_asked(fresh_run, monkeypatch):
+    made_by = Embedder(fresh_run, device="cpu").describe()
+    open_engine(fresh_run, "onnxruntime")
+    (path,) = (fresh_run / "exports").glob("*.onnx")
+    assert Embedder.like({**made_by, "height": 32}).engine is None
+    card = card_file(path).read_text()
+    for change in ({"dispensable": None}, {"dispensable": ["neck"]}, {"interpolation": "bicubic"}):
+        content = {**json.loads(card), **change}
+        card_file(path).write_text(json.dumps(content | {"digest": values_digest(content)}))
+        assert Embedder.like(made_by).engine is None
+    card_file(path).write_text(card)
+    assert Embedder.like(made_by).engine is not None
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert "it is damaged or was swapped" in Embedder.like(made_by).note
+    monkeypatch.setitem(sys.modules, "regard.models.build", None)  # as where torch is not installed
+    with pytest.raises(ConfigError, match=r"not installed here: .*was swapped.*; install regard with all"):
+        Embedder.like(made_by)
 
 
 def test_galleries_of_before_engines_still_fit(market_run, tmp_path):

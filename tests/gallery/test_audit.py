@@ -391,8 +391,9 @@ def test_a_use_says_who_what_when_and_what_was_answered(gallery, tmp_path):
         answer = gallery.search(items[0].vector, 3, own, use=use, names=[items[0].record.id])
         gallery.search(np.stack([items[1].vector, items[2].vector]), 3, use=use)
         gallery.export(tmp_path / "all.parquet", use=use)
+        use.note("update", filter=Filter(persons=("Anna B.",), cameras=("1",)), changes={"person": "Berta"})
     lines = list(gallery.audit.entries())
-    assert [line["kind"] for line in lines] == ["search", "search", "export", "end"]
+    assert [line["kind"] for line in lines] == ["search", "search", "export", "update", "end"]
     assert {(line["who"], line["role"], line["address"]) for line in lines} == {("anna", "search", "192.0.2.7")}
     assert len({(line["session"], line["began"]) for line in lines}) == 1
     assert lines[0]["gallery"] == {"name": "people", "id": gallery.meta["id"], "model": "f00d"}
@@ -401,8 +402,10 @@ def test_a_use_says_who_what_when_and_what_was_answered(gallery, tmp_path):
     assert lines[0]["answered"] == told | {"matches": [named_digest(match.record.id) for match in answer.matches]}
     assert lines[1]["query"][0].startswith("descriptors:")
     assert (lines[2]["vectors"], lines[2]["answered"]) == (True, {"count": 9})
-    assert (lines[3]["reason"], lines[3]["uses"]) == ("closed", 3)
-    assert lines[0]["began"] <= lines[3]["ended"] <= lines[3]["time"]
+    assert lines[3]["filter"] == {"persons": [named_digest("Anna B.", "person")], "cameras": ["1"]}
+    assert lines[3]["changes"] == {"person": named_digest("Berta", "person")}
+    assert (lines[4]["reason"], lines[4]["uses"]) == ("closed", 4)
+    assert lines[0]["began"] <= lines[4]["ended"] <= lines[4]["time"]
     assert not any(item.record.id.encode() in gallery.audit.path.read_bytes() for item in items)
     assert gallery.audit.verify() is None
 

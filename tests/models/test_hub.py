@@ -14,8 +14,8 @@ from hub_server import TOKEN, served
 import regard
 from regard.cli.main import main
 from regard.errors import CheckpointError, ConfigError, PluginError, RegardError, RegardWarning, StorageError
+from regard.models.folder import description_digest
 from regard.models.model_card import is_ours
-from regard.models.saved import description_digest
 
 NAME = "some-lab/tiny"
 

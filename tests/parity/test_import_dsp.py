@@ -53,7 +53,8 @@ def test_everything_is_used_and_named():
     assert (type(model).__name__, model.num_ids, model.embed_dim) == ("DSP", 702, 12_288)
     assert model.options == {
         "mode": "released", "part_conv": "shared", "backbone": "resnet50", "last_stride": 1, "stem_relu": True,
-        "head_dim": 256, "dropout": 0.5, "part_classifiers": True,
+        "head_dim": 256, "dropout": 0.5, "part_classifiers": True, "descriptor": "own", "gate_start": "released",
+        "attention_control": "none", "only_level": None,
     }  # fmt: skip
     assert (report.unused, report.missing, report.conflicting) == (UNUSED, [], [])
     assert sorted(report.used + report.unused) == sorted(tensors)

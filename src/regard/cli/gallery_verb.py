@@ -188,7 +188,9 @@ def delete(gallery: Gallery, arguments: argparse.Namespace) -> None:
     tell_missing(gallery, which)
     if arguments.dry_run:
         foretell(gallery.records(which))
-    else:
+        return
+    with gallery.use(command_user()) as use:
+        use.note("delete", filter=which)
         print(f"{count(gallery.delete(which), 'picture')} removed")
 
 
@@ -205,7 +207,9 @@ def purge(gallery: Gallery, arguments: argparse.Namespace) -> None:
     before = time.time() - parse_age(arguments.older_than)
     if arguments.dry_run:
         foretell(gallery.expired(before, undated=arguments.undated))
-    else:
+        return
+    with gallery.use(command_user()) as use:
+        use.note("purge", before=before, undated=arguments.undated)
         print(f"{count(gallery.purge(before, undated=arguments.undated), 'picture')} removed")
 
 

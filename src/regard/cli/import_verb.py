@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Import, report, save."""
     from regard.models import import_released, load
-    from regard.models.saved import SCHEME
+    from regard.models.folder import SCHEME
 
     if str(arguments.file).startswith(SCHEME):
         if arguments.network or arguments.size or arguments.set:

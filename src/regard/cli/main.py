@@ -26,6 +26,7 @@ VERBS = {
     "demo": "train, measure and look at a model on a synthetic crowd, in a few minutes",
     "train": "train a system: regard train apnet data.root=FOLDER optim.lr=1e-4",
     "eval": "score a trained run on data sets, or files of descriptors",
+    "ablate": "train a plan of systems, options and seeds, and set all of it in one table",
     "compare": "score runs side by side: intervals, paired tests, cost, speed",
     "explain": "see what a network attends to: gates, heat, features, precision",
     "report": "write one page about trained runs: scores, curves, failures, attention",

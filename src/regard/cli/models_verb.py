@@ -66,7 +66,15 @@ def described(folder: Path) -> list[str]:
     Raises:
         CheckpointError: there is no model, or its description is damaged.
     """
-    from regard.models.saved import CALIBRATION, CONFIG, WEIGHTS, input_in, model_folder, origin_in, read_description
+    from regard.models.folder import (
+        CALIBRATION,
+        CONFIG,
+        WEIGHTS,
+        input_in,
+        model_folder,
+        read_description,
+    )
+    from regard.models.saved import origin_in
 
     folder = model_folder(folder)
     config, source = read_description(folder), str(folder / CONFIG)

@@ -74,7 +74,6 @@ def run(arguments: argparse.Namespace) -> None:
         require(package, "regard serve", "serve")
     import uvicorn
 
-    from regard.calibration.similarity import check_prior
     from regard.service.app import create_app
     from regard.service.connections import Door, tls_context
     from regard.service.feedback import Marks
@@ -98,6 +97,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError("--tls-cert and --tls-key want each other; give both, or none")
     tls = tls_context(arguments.tls_cert, arguments.tls_key) if arguments.tls_cert else None
     if arguments.prior is not None:
+        from regard.calibration.similarity import check_prior  # brings scipy
+
         check_prior(arguments.prior)
     limits = Limits(bytes=int(arguments.max_mb * 2**20), pixels=int(arguments.max_megapixels * 1e6))
     with ExitStack() as opened:
@@ -122,6 +123,9 @@ def run(arguments: argparse.Namespace) -> None:
         journal.listen("uvicorn.error", "asyncio")
         gc.freeze()  # what was imported is gone through neither between searches nor at the end
         say(arguments, listening.getsockname()[1], token)
+        for searcher in searchers.values():
+            if note := searcher.embedder.note:
+                print(f"regard: the network of {searcher.name} is loaded, with torch: {note}", file=sys.stderr)
         server.run(sockets=[listening])
 
 

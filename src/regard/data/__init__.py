@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from regard.data.datasets import detect, load_dataset, unmatched_queries
     from regard.data.image import read_image
     from regard.data.loaders import class_pids, test_loader, train_loader
+    from regard.data.resizing import TestTransform
     from regard.data.samplers import PKBatchSampler
-    from regard.data.transforms import TestTransform, TrainTransform, normalize
+    from regard.data.transforms import TrainTransform, normalize
 
 _HOME = {
     "PKBatchSampler": "regard.data.samplers",
-    "TestTransform": "regard.data.transforms",
+    "TestTransform": "regard.data.resizing",
     "TrainTransform": "regard.data.transforms",
     "class_pids": "regard.data.loaders",
     "detect": "regard.data.datasets",

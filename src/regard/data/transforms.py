@@ -20,10 +20,10 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from regard.data.image import Picture, read_picture
-from regard.errors import ConfigError, DataError, UnknownNameError
+from regard.data.resizing import TestTransform, check_input, mirror, resize
+from regard.errors import ConfigError, UnknownNameError
 from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN, InputSpec, Interpolation
 
 __all__ = [
@@ -123,69 +123,6 @@ def covered(shift: int, length: int, room: int) -> tuple[int, int]:
     """First and end of where ``range(length)`` lies in ``range(room)`` after moving by ``shift``; equal for nowhere."""
     first = min(max(shift, 0), room)
     return first, max(first, min(shift + length, room))
-
-
-def resize(
-    picture: np.ndarray,
-    height: int,
-    width: int,
-    *,
-    mask: bool = False,
-    interpolation: Interpolation = "bilinear",
-    flip: bool = False,
-) -> np.ndarray:
-    """Resize, ignoring the aspect: antialiased, or nearest neighbor for a mask.
-
-    Values are Pillow's, which every system here was trained on, or one gray level beside them (two in rare pixels of
-    pure noise). Widths are resized first, as Pillow long did; newer versions begin with a height that shrinks while the
-    width grows, which bicubic, cut off at black and white in between, shows at hard edges.
-
-    Args:
-        picture: (h, w, C) or (h, w) uint8.
-        mask: take the nearest neighbor.
-        interpolation: of anything but a mask.
-        flip: swap left and right of the result. Where a width grows bilinearly, the small picture is mirrored instead,
-            which gives the same pixels.
-
-    Returns:
-        (H, W, C) or (H, W) uint8; the picture itself where it has that size and is not flipped.
-
-    Raises:
-        DataError: the picture has no pixels, as the crop of a box beyond its frame.
-    """
-    if 0 in picture.shape[:2]:
-        raise DataError(
-            f"got a picture of {picture.shape[0]} x {picture.shape[1]} pixels (height x width), wanted at least 1 x 1; "
-            "leave out boxes without area or outside their frame"
-        )
-    if picture.shape[:2] == (height, width):
-        return mirror(picture) if flip else picture
-    image = as_tensor(picture)
-    first = flip and not mask and interpolation == "bilinear" and width >= picture.shape[1]
-    if first:
-        image = image.flip(3)
-    mode = "nearest-exact" if mask else interpolation
-    image = functional.interpolate(image, (height, width), mode=mode, antialias=not mask)
-    if flip and not first:
-        image = image.flip(3)
-    return as_array(image).reshape(height, width, *picture.shape[2:])
-
-
-def mirror(picture: np.ndarray) -> np.ndarray:
-    """Swap left and right of an (h, w, C) or (h, w) picture, several times faster than a negative stride does."""
-    return as_array(as_tensor(picture).flip(3)).reshape(picture.shape)
-
-
-def as_tensor(picture: np.ndarray) -> Tensor:
-    """(1, C, h, w) view of an (h, w, C) or (h, w) picture, channels last in memory; a copy of one not writable."""
-    if picture.ndim < 3 or not (picture.flags.c_contiguous and picture.flags.writeable):
-        picture = np.require(np.atleast_3d(picture), requirements=["C", "W"])
-    return torch.from_numpy(picture).unsqueeze(0).permute(0, 3, 1, 2)
-
-
-def as_array(image: Tensor) -> np.ndarray:
-    """(h, w, C) view of a (1, C, h, w) tensor."""
-    return image.numpy()[0].transpose(1, 2, 0)
 
 
 def draw_geometry(
@@ -360,54 +297,6 @@ class TrainTransform:
         if generator.random() >= self.erasing:
             return None
         return draw_box(generator, self.height, self.width, self.erasing_area, self.erasing_ratio)
-
-
-@dataclass(frozen=True, slots=True)
-class TestTransform:
-    """Resize only: the side of query and gallery.
-
-    Attributes:
-        height, width: H and W of the network's input.
-        interpolation: how the picture is resized; descriptors want the one the network was trained with.
-
-    Raises:
-        ConfigError: a size below 1, or no such interpolation.
-    """
-
-    __test__ = False
-
-    height: int
-    width: int
-    interpolation: Interpolation = "bilinear"
-
-    def __post_init__(self):
-        check_input(self.height, self.width, self.interpolation)
-
-    @classmethod
-    def of(cls, seen: InputSpec) -> TestTransform:
-        """Return the transform to what a network sees."""
-        return cls(seen.height, seen.width, seen.interpolation)
-
-    def __call__(
-        self, picture: np.ndarray, generator: random.Random | None = None, out: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Resize one (h, w, 3) uint8 picture to (3, H, W), a view of an (H, W, 3) array; nothing is random."""
-        resized = resize(picture, self.height, self.width, interpolation=self.interpolation)
-        if out is not None:
-            out[:] = resized
-        return resized.transpose(2, 0, 1)
-
-
-def check_input(height: int, width: int, interpolation: str) -> None:
-    """Check how pictures are to be resized.
-
-    Raises:
-        ConfigError: to no pixels, or by an interpolation that there is not.
-    """
-    if height < 1 or width < 1:
-        raise ConfigError(f"input size is {height} x {width} (height x width); set both to 1 or more")
-    if interpolation not in get_args(Interpolation):
-        raise ConfigError(f"interpolation is {interpolation!r}; choose {' or '.join(get_args(Interpolation))}")
 
 
 def network_input(

@@ -34,7 +34,7 @@ from regard.evaluation.embed import products_of
 from regard.evaluation.run import Run, open_run
 from regard.models import ReIDModel
 from regard.models.backbone import backbone_plugin
-from regard.models.saved import WEIGHTS
+from regard.models.folder import WEIGHTS
 from regard.recipes import Recipe
 from regard.registry import DATASETS, LOGGERS, LOSSES, MODELS
 from regard.run_folder.opened_data import open_data

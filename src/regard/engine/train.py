@@ -36,7 +36,7 @@ from regard.errors import ConfigError, RegardError
 from regard.evaluation.embed import embed_run, run_input, run_options
 from regard.evaluation.scoring import score_features, with_options
 from regard.models import ReIDModel
-from regard.models.saved import WEIGHTS
+from regard.models.folder import WEIGHTS
 from regard.places import EPOCHS
 from regard.run_folder.saved_state import PICTURES, Progress, Saved, keep_good_one
 from regard.runtime.fabric import Network, Runtime

@@ -26,6 +26,7 @@ from regard.config import EvalConfig
 from regard.errors import StorageError
 from regard.evaluation.comparison import Comparison, Row
 from regard.evaluation.embed import products_of
+from regard.evaluation.groups import group_runs
 from regard.evaluation.run import Run, open_runs
 from regard.evaluation.scoring import lists_of
 from regard.fingerprint import bytes_digest, values_digest
@@ -34,14 +35,15 @@ from regard.metrics.significance import intervals, paired_differences, query_sco
 from regard.models import ReIDModel, load
 from regard.models.checked import weight_of
 from regard.models.cost import Cost
-from regard.models.saved import model_folder, weights_digest
+from regard.models.folder import model_folder
+from regard.models.saved import weights_digest
 from regard.parsing import parse_json
 from regard.places import run_home
 from regard.storage import read_regular, write_atomic
 from regard.structures import Splits
 from regard.wording import count
 
-__all__ = ["compare_runs", "data_digest", "measure_speed", "score_digest"]
+__all__ = ["compare_runs", "data_digest", "measure_speed", "score_digest", "score_runs"]
 
 CODE = ("data", "evaluation", "layers", "metrics", "models", "runtime", ".")
 """Rooms of the code that scores are made by."""
@@ -89,13 +91,7 @@ def compare_runs(
     """
     runs = open_runs(folders, name, root, {"ap": "step"} | dict(changes or {}), baseline=baseline, quiet=quiet)
     baseline = None if baseline is None else Path(baseline)
-    read: dict[tuple[Any, ...], Run] = {}
-    scores: dict[str, tuple[RankingReport, Cost]] = {}
-    for run in runs:
-        data = run.config.data
-        first = read.setdefault((data.name, data.root, str(data.options)), run)
-        run.splits, run.fingerprint = first.splits, first.fingerprint
-        scores[run.label] = _score(run)
+    scores = score_runs(runs)
     rates, speed_conditions = _speeds(runs) if speed else ({}, "")
     settings: dict[str, Any] = {"method": method, "resamples": resamples}
     queries = {label: query_scores(report) for label, (report, _) in scores.items()}
@@ -119,7 +115,23 @@ def compare_runs(
         intervals=f"95 % {'BCa' if method == 'bca' else method} bootstrap over identities, {resamples:,} resamples",
         speed=speed_conditions,
         unpaired="" if fits else UNPAIRED,
+        groups=group_runs(runs, queries, _pids(start), start, paired=fits),
     )
+
+
+def score_runs(runs: Sequence[Run]) -> dict[str, tuple[RankingReport, Cost]]:
+    """What every run scored and what its network costs, by label, from what is kept where it is.
+
+    Runs on one data set share it, and its fingerprint.
+    """
+    read: dict[tuple[Any, ...], Run] = {}
+    scores: dict[str, tuple[RankingReport, Cost]] = {}
+    for run in runs:
+        data = run.config.data
+        first = read.setdefault((data.name, data.root, str(data.options)), run)
+        run.splits, run.fingerprint = first.splits, first.fingerprint
+        scores[run.label] = _score(run)
+    return scores
 
 
 def _pids(run: Run) -> np.ndarray:

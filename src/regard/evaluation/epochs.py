@@ -20,7 +20,7 @@ from regard.evaluation.run import fingerprint, open_run
 from regard.fingerprint import values_digest
 from regard.metrics.average_precision import RANKS
 from regard.metrics.ranking_report import in_words
-from regard.models.saved import WEIGHTS, as_json
+from regard.models.folder import WEIGHTS, as_json
 from regard.parsing import parse_json
 from regard.places import EPOCHS
 from regard.run_folder.folders import own_config

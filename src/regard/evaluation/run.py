@@ -28,16 +28,9 @@ from regard.metrics import FeatureSet, RankingReport
 from regard.models import ReIDModel, load
 from regard.models.checked import weight_of
 from regard.models.cost import Cost, inference_cost
+from regard.models.folder import MODEL_WANTED, model_folder, saved_input
 from regard.models.model_card import Facts
-from regard.models.saved import (
-    MODEL_WANTED,
-    model_config,
-    model_folder,
-    saved_input,
-    saved_system,
-    was_imported,
-    weights_digest,
-)
+from regard.models.saved import model_config, saved_system, was_imported, weights_digest
 from regard.places import run_home
 from regard.run_folder.folders import own_config
 from regard.run_folder.opened_data import open_data, tested_on

@@ -28,7 +28,8 @@ from regard.metrics.distance import as_features, check_lengths, pair_distances
 from regard.metrics.pair_sampling import sample_pairs, similarity_of
 from regard.models import ReIDModel, load
 from regard.models.checked import weight_of
-from regard.models.saved import CALIBRATION, as_json, model_folder, sealed, weights_digest
+from regard.models.folder import CALIBRATION, as_json, model_folder
+from regard.models.saved import sealed, weights_digest
 from regard.places import is_run, run_home
 from regard.precision import Products
 from regard.run_folder.opened_data import CROWD

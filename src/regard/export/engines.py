@@ -1,8 +1,9 @@
-"""Engines: what computes descriptors of decoded pictures, in PyTorch, ONNX Runtime or OpenVINO.
+"""Engines: what computes descriptors of decoded pictures, here in ONNX Runtime and OpenVINO, without torch.
 
 Shapes: B pictures in a batch, H x W pixels, D descriptor length.
 
-All of them compute the same graph (:mod:`regard.export.graph`). In fp32 their descriptors differ by rounding, some
+All of them, and PyTorch's (:mod:`regard.export.torch_engine`), compute the same graph
+(:mod:`regard.export.graph`). In fp32 their descriptors differ by rounding, some
 1e-7 of the largest value, so that one stands for another; bf16 and int8 are numbers of their own.
 """
 
@@ -11,20 +12,19 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Literal
 
 import numpy as np
-import torch
-from torch import fx, nn
 
 from regard.errors import CheckpointError, ConfigError, RegardError
-from regard.export.formats import install, load_program
-from regard.export.graph import one_line, program_module
 from regard.export.manifest import Card, Precision
-from regard.precision import Products
+from regard.export.packages import install
 from regard.threads import usable_threads
+from regard.wording import one_line
 
-__all__ = ["ENGINES", "RUNS", "Engine", "open_files", "torch_engine"]
+__all__ = ["ENGINES", "RUNS", "Engine", "EngineName", "open_runtime"]
+
+EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 
 ENGINES: tuple[str, ...] = ("openvino", "onnxruntime", "torch")
 """Fastest first, on a CPU."""
@@ -98,82 +98,29 @@ class Engine:
         return out
 
 
-def open_files(
+def open_runtime(
     name: str, files: tuple[bytes, ...], card: Card, precision: Precision | None = None, threads: int | None = None
 ) -> Engine:
-    """The engine of that name for the content of an exported file, or of OpenVINO's two.
-
-    Whoever calls it with a ``.pt2`` trusts it: see :mod:`regard.export.opening`.
+    """The engine onnxruntime or openvino for the content of an exported file, or of OpenVINO's two.
 
     Raises:
         CheckpointError: the engine does not take it.
     """
-    precision = precision or card.precision
     try:
-        if name == "torch":
-            return torch_engine(program_module(load_program(files[0])), card, precision, threads=threads)
-        return {"onnxruntime": onnx_engine, "openvino": openvino_engine}[name](files, card, precision, threads)
+        open_it = {"onnxruntime": onnx_engine, "openvino": openvino_engine}[name]
+        return open_it(files, card, precision or card.precision, threads)
     except RegardError:
         raise
     except Exception as error:  # the runtimes raise types of their own
-        raise CheckpointError(
-            f"{name} does not take {card.system} at {card.height} x {card.width} ({one_line(error)}); "
-            "export it again, or use another engine"
-        ) from error
+        raise not_taken(name, card, error) from error
 
 
-def torch_engine(
-    module: fx.GraphModule,
-    card: Card,
-    precision: Precision,
-    *,
-    threads: int | None = None,
-    device: torch.device | None = None,
-    compile: bool = False,
-) -> Engine:
-    """A graph run by PyTorch; ``threads`` is the whole process's number of them."""
-    place = device or torch.device("cpu")
-    if threads:
-        torch.set_num_threads(threads)
-    module = module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    if precision == "bf16":
-        _halve_products(module)
-
-    def compute(network: Any, images: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode(), Products("bf16" if precision == "bf16" else "fp32", place):
-            return network(images).float()
-
-    network, note = _compiled(module, card, place, compute) if compile else (module, "")
-
-    def run(images: np.ndarray) -> np.ndarray:
-        return compute(network, torch.from_numpy(images).to(place)).cpu().numpy()
-
-    return Engine("torch", precision, card, run, note)
-
-
-def _halve_products(module: fx.GraphModule) -> None:
-    """Keep weights that only products use in bfloat16, in which autocast would turn them for every batch."""
-    products = {torch.ops.aten.conv1d.default, torch.ops.aten.conv2d.default, torch.ops.aten.linear.default}
-    for node in module.graph.nodes:
-        if node.op == "get_attr" and all(user.target in products for user in node.users):
-            owner, _, name = node.target.rpartition(".")
-            place: Any = module.get_submodule(owner)
-            value = getattr(place, name)
-            if isinstance(value, nn.Parameter):
-                value.data = value.data.bfloat16()
-            else:
-                setattr(place, name, value.bfloat16())
-
-
-def _compiled(module: nn.Module, card: Card, device: torch.device, compute: Any) -> tuple[Any, str]:
-    """The module compiled, tried on two batches; or the module itself, and why."""
-    compiled: Any = torch.compile(module, dynamic=True)
-    try:
-        for count in (2, 3):
-            compute(compiled, torch.zeros(count, card.height, card.width, 3, dtype=torch.uint8, device=device))
-    except Exception as error:  # the compiler raises what its tools do
-        return module, f"torch.compile does not work here ({one_line(error)}); computing without it"
-    return compiled, ""
+def not_taken(name: str, card: Card, error: Exception) -> CheckpointError:
+    """What to say of a file that a runtime does not take."""
+    return CheckpointError(
+        f"{name} does not take {card.system} at {card.height} x {card.width} ({one_line(error)}); "
+        "export it again, or use another engine"
+    )
 
 
 def onnx_engine(files: tuple[bytes, ...], card: Card, precision: Precision, threads: int | None = None) -> Engine:
@@ -184,7 +131,10 @@ def onnx_engine(files: tuple[bytes, ...], card: Card, precision: Precision, thre
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or usable_threads()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # half the CPU time, no slower
     session = runtime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
+    if hasattr(session, "_model_bytes"):
+        session._model_bytes = None  # it keeps the file beside the weights, for another provider to fall back to
     return Engine("onnxruntime", precision, card, lambda images: session.run(None, {card.input: images})[0])
 
 

@@ -16,27 +16,29 @@ import numpy as np
 from regard.data.image import read_image
 from regard.data.transforms import TestTransform
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError
-from regard.export import engines
+from regard.export.engines import RUNS
 from regard.export.formats import (
     FORMATS,
     PLANS,
     check_format,
-    is_installed,
     quantize,
     to_onnx,
     to_openvino,
     to_torch_export,
 )
 from regard.export.graph import trace
+from regard.export.kept import exports_folder
 from regard.export.manifest import Card, Precision, card_file, read_export, with_files
+from regard.export.packages import is_installed
 from regard.export.parity import Parity, check_parity, made_pictures, measure_parity, reference
+from regard.export.torch_engine import open_files
 from regard.input_spec import known_input
 from regard.models import ReIDModel, load
-from regard.models.saved import MODEL_WANTED, model_config, model_folder, saved_input, saved_system, weights_digest
-from regard.places import run_home
+from regard.models.folder import MODEL_WANTED, model_folder, saved_input
+from regard.models.saved import model_config, saved_system, weights_digest
 from regard.storage import as_path, write_together
 
-__all__ = ["Exported", "describe", "export_run", "exported_onnx", "exports_folder", "read_pictures"]
+__all__ = ["Exported", "describe", "export_run", "exported_onnx", "read_pictures"]
 
 OPENVINO_ENDINGS: tuple[str, ...] = (".xml", ".bin")
 
@@ -56,13 +58,6 @@ class Exported:
     parity: dict[str, Parity]
 
 
-def exports_folder(folder: Path) -> Path:
-    """Where a run's exports are kept, or a saved model's."""
-    folder = model_folder(folder)
-    home = run_home(folder)
-    return (home if home == folder.parent else folder) / "exports"  # the network of an epoch has its own
-
-
 def describe(source: ReIDModel | Path | str, size: tuple[int, int] | None = None) -> tuple[ReIDModel, Card]:
     """Return a model with its card; of a folder the model is read, and stripped.
 
@@ -73,7 +68,7 @@ def describe(source: ReIDModel | Path | str, size: tuple[int, int] | None = None
     model = source if isinstance(source, ReIDModel) else load(source).strip()
     seen = known_input(model.input, size, "the model" if isinstance(source, ReIDModel) else source)
     card = Card.of(str(model_config(model)["model"]), model.embed_dim, seen, weights_digest(model))
-    return model, replace(card, origin=model.origin or {})
+    return model, replace(card, origin=model.origin or {}, dispensable=model.dispensable_parts(model.options))
 
 
 def exported_onnx(
@@ -218,13 +213,13 @@ def try_files(
     An int8 ONNX file has to be right on one of them; it is opened with those alone (OpenVINO 2026.4 miscomputes some).
     """
     suffix = next(iter(files))
-    names = [name for name in engines.RUNS[suffix] if name == "torch" or is_installed(name)]
+    names = [name for name in RUNS[suffix] if name == "torch" or is_installed(name)]
     if not names:
         raise ConfigError("neither onnxruntime nor openvino is there to try the file; pip install 'regard[export]'")
     wanted = {kind: reference(model, images) for kind, images in pictures.items()}
     parity, faults = {}, []
     for name in names:
-        engine = engines.open_files(name, tuple(files.values()), card)
+        engine = open_files(name, tuple(files.values()), card)
         found = measure_parity(engine.embed, pictures, wanted)
         try:
             check_parity(found, card.precision, tolerance, f"the {suffix} file, run by {name},")

@@ -15,24 +15,22 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from regard.errors import ConfigError, UnknownNameError, require
-from regard.export.graph import one_line
+from regard.errors import ConfigError, UnknownNameError
 from regard.export.manifest import Card
+from regard.export.packages import install
+from regard.wording import one_line
 
 __all__ = [
     "FORMATS",
     "PLANS",
     "Plan",
     "check_format",
-    "install",
-    "is_installed",
     "load_program",
     "quantize",
     "to_onnx",
@@ -83,24 +81,6 @@ def check_format(name: str, *, int8: bool = False) -> None:
         install(package)
     if int8:
         install("onnxruntime")
-
-
-def install(name: str) -> ModuleType:
-    """Import a package of the ``export`` extra.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    return require(name, "this format", "export")
-
-
-def is_installed(name: str) -> bool:
-    """Whether a package of the ``export`` extra can be imported."""
-    try:
-        install(name)
-    except ConfigError:
-        return False
-    return True
 
 
 def to_onnx(program: ExportedProgram, card: Card) -> bytes:

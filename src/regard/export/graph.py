@@ -27,8 +27,9 @@ from regard.input_spec import InputSpec
 from regard.models import ReIDModel
 from regard.models.checked import weight_of
 from regard.models.saved import model_config
+from regard.wording import one_line
 
-__all__ = ["Descriptor", "fold_norms", "one_line", "optimize_for_inference", "program_module", "trace"]
+__all__ = ["Descriptor", "fold_norms", "optimize_for_inference", "program_module", "trace"]
 
 aten = torch.ops.aten
 PRODUCTS = (aten.conv1d.default, aten.conv2d.default, aten.linear.default)
@@ -178,8 +179,3 @@ def _constant(module: fx.GraphModule, node: Any) -> Tensor | None:
 
 def _export(network: nn.Module, images: Tensor) -> ExportedProgram:
     return torch.export.export(network, (images,), dynamic_shapes=[{0: Dim("batch", min=1, max=LARGEST_BATCH)}])
-
-
-def one_line(error: Exception) -> str:
-    """An error that was not written for users, as one short line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -21,7 +21,7 @@ __all__ = ["Card", "Precision", "card_file", "read_card", "read_export", "with_f
 Precision = Literal["fp32", "bf16", "int8"]
 
 
-LATER: dict[str, Any] = {"flip": True, "origin": {}}
+LATER: dict[str, Any] = {"flip": True, "origin": {}, "dispensable": None}
 """What earlier versions did not write, and what it is then."""
 
 
@@ -45,6 +45,7 @@ class Card:
         mean, std: per channel, in fractions of white; applied inside the graph.
         l2_normalized, flip_averaged: whether the graph does that; regard does both after it.
         flip: the network is scored with the descriptor averaged with that of the mirrored picture.
+        dispensable: parts whose weights the digest leaves out; None where an earlier version did not say it.
         origin: where the weights came from, ``source`` and ``licence``; empty where nothing says it.
         regard: version that made the file.
     """
@@ -70,6 +71,7 @@ class Card:
     l2_normalized: bool = False
     flip_averaged: bool = False
     flip: bool = True
+    dispensable: tuple[str, ...] | None = None
     origin: dict[str, str] = field(default_factory=dict)
     regard: str = __version__
 
@@ -152,7 +154,7 @@ def read_card(path: Path) -> Card:
             raise ValueError("an earlier version wrote it, without a digest of the file; export it again")
         given: dict[str, Any] = {each.name: content[each.name] for each in fields(Card) if each.name not in LATER}
         given |= {name: content.get(name, default) for name, default in LATER.items()}
-        given |= {name: tuple(given[name]) for name in ("mean", "std")}
+        given |= {name: tuple(given[name]) for name in ("mean", "std", "dispensable") if given[name] is not None}
         card = Card(**given)
         if content["digest"] != values_digest(content):
             raise ValueError("not as it was written")

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from regard.device import choose_device, preferred_device
 from regard.errors import ConfigError, UnknownNameError
-from regard.export.engines import ENGINES, RUNS, Engine, open_files, torch_engine
+from regard.export.engines import ENGINES, RUNS, Engine, EngineName
 from regard.export.exporting import describe, exported_onnx
-from regard.export.formats import install, is_installed
 from regard.export.graph import program_module, trace
 from regard.export.manifest import Card, Precision, read_export
+from regard.export.packages import install, is_installed
+from regard.export.torch_engine import open_files, torch_engine
 from regard.models import ReIDModel
 from regard.storage import as_path
 
-__all__ = ["EngineName", "fastest_engine", "open_engine"]
-
-EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
+__all__ = ["fastest_engine", "open_engine"]
 
 UNTRUSTED = (
     "{} is PyTorch's own format, and what reads it can run code that is in the file; regard does not open it. "

@@ -1,5 +1,8 @@
 """A model as a search needs it: pictures in, descriptors of length 1 out, always the same for the same picture.
 
+Queries to a gallery are computed with the export that is kept with the model, where one fits
+(:mod:`regard.export.kept`): then neither the network nor torch is loaded until somebody asks for :attr:`model`.
+
 Shapes: N pictures, B in a batch, D descriptor length, H x W pixels of the network's input.
 """
 
@@ -7,30 +10,38 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from regard.calibration.similarity import Calibration
-from regard.config import check_batch
-from regard.data.transforms import TestTransform, network_input
-from regard.device import choose_device
+from regard.data.resizing import TestTransform
+from regard.device import choose_device, preferred_device
 from regard.errors import CheckpointError, ConfigError
-from regard.export.engines import Engine
+from regard.export.engines import Engine, EngineName
+from regard.export.kept import kept_engine
 from regard.export.manifest import Precision
-from regard.export.opening import EngineName, open_engine
 from regard.gallery.query import unit_rows
 from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, known_input
-from regard.models import ReIDModel, load
-from regard.models.saved import MODEL_WANTED, WEIGHTS, model_config, model_folder, weights_digest
-from regard.precision import Products
+from regard.models.folder import (
+    MODEL_WANTED,
+    WEIGHTS,
+    model_folder,
+    read_calibration,
+    saved_input,
+)
 from regard.storage import as_path, open_regular
 from regard.threads import Threads
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from regard.models import ReIDModel
 
 __all__ = ["Embedder"]
 
@@ -50,13 +61,14 @@ class Embedder:
         engine: what computes (:func:`regard.export.open_engine`); None runs the network as it is, for which nothing has
             to be made ready, the best for a few pictures. "auto" runs it so too where it cannot be exported.
         precision: of the engine's products.
+        kept: compute with the export that is kept with the model, on the processor, where there is one of these weights
+            and no engine or device was asked for.
 
     Attributes:
-        model: the network; its ``input`` is what it is shown here.
         engine: what computes; None for the network itself.
-        note: why the engine asked for is not used; empty where it is.
+        note: why the engine asked for, or a kept export, is not used; empty where it is.
         calibration: what turns cosines into probabilities; None where the model has none.
-        busy: held while the network computes; whoever uses ``model`` itself takes it too.
+        busy: held while descriptors are computed; whoever uses ``model`` itself takes it too.
 
     Raises:
         CheckpointError: there is no model, or it is damaged.
@@ -74,37 +86,39 @@ class Embedder:
         device: str | None = None,
         engine: EngineName | None = None,
         precision: Precision = "fp32",
+        kept: bool = False,
     ):
-        folder = model_folder(as_path("path", path, MODEL_WANTED))
-        self.model: ReIDModel = load(folder).strip()
-        self.device = choose_device(device, "device")
-        self.model.to(self.device)
-        known = self.model.calibration
-        self.calibration = None if known is None else Calibration.from_dict(known)
+        self._folder = folder = model_folder(as_path("path", path, MODEL_WANTED))
+        self._device, self._loading, self.busy = device, threading.Lock(), threading.Lock()
+        self._model: ReIDModel | None = None
         self.batch_size = batch_size
         self.path = folder.absolute().as_posix()
-        self.name = str(model_config(self.model)["model"])
-        seen = known_input(self.model.input, size, folder)
-        self.seen = self.model.input = seen if flip is None else replace(seen, flip=flip)
+        self.note, self.engine, self._threads = "", None, None
+        if kept and engine is None and precision == "fp32" and (device or preferred_device()) in (None, "auto", "cpu"):
+            seen = known_input(saved_input(folder), size, folder)
+            self.engine, self.note = kept_engine(folder, seen)
+        if self.engine is not None:
+            self.name, self._weights = self.engine.card.system, self.engine.card.weights
+            known = read_calibration(folder, lambda: self._weights)
+        else:
+            from regard.models.saved import model_config, weights_digest
+
+            self._model = self._load()
+            seen, known = known_input(self._model.input, size, folder), self._model.calibration
+            self.name, self._weights = str(model_config(self._model)["model"]), weights_digest(self._model)
+        self.seen = seen if flip is None else replace(seen, flip=flip)
         self.height, self.width = seen.size
-        check_batch(batch_size, self.height, self.width, f"{batch_size:,} pictures at a time")
         self._transform = TestTransform.of(seen)
-        self._weights = weights_digest(self.model)
-        with open_regular(folder / WEIGHTS) as file:
-            self._file = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        self._products = Products("fp32", self.device)
-        self.note = ""
-        self.engine = self._open(folder, engine, precision)
-        self.busy = threading.Lock()
-        torch_computes = self.engine is None or self.engine.name == "torch"
-        self._threads = Threads(measured=torch_computes and self.device.type == "cpu")
+        self.calibration = calibration_of(known)
+        if self._model is not None:
+            self._make_ready(self._model, engine, precision)
 
     @classmethod
     def like(cls, made_by: Mapping[str, Any], path: Path | str | None = None) -> Self:
         """The embedder for queries to a gallery, from what the gallery remembers (see :meth:`describe`).
 
-        One made in fp32 is asked with the network itself, whatever engine made it; any other by the engine it was made
-        with.
+        One made in fp32 is asked with the export that is kept with the model, or with the network itself, whatever
+        engine made it, a picture at a time; any other by the engine it was made with.
 
         Args:
             made_by: ``gallery.meta["model"]``.
@@ -122,11 +136,61 @@ class Embedder:
                 "can be compared with them; search with --id, or embed the pictures anew"
             )
         size, engine = (made_by["height"], made_by["width"]), None if precision == "fp32" else made_by["engine"]
-        return cls(path or made_by["path"], size=size, flip=made_by["flip"], engine=engine, precision=precision)
+        place, flip = path or made_by["path"], made_by["flip"]
+        if precision == "fp32":
+            return cls(place, size=size, flip=flip, batch_size=1, kept=True)
+        return cls(place, size=size, flip=flip, engine=engine, precision=precision)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return choose_device(self._device, "device")
+
+    @property
+    def model(self) -> ReIDModel:
+        """The network, loaded when it is first asked for; its ``input`` is what it is shown here.
+
+        Raises:
+            ConfigError: it was replaced since the descriptors were computed by its export.
+            CheckpointError: it is no longer there, or it is damaged.
+        """
+        with self._loading:
+            if self._model is None:
+                from regard.models.saved import weights_digest
+
+                model = self._load()
+                if weights_digest(model) != self._weights:
+                    raise ConfigError(f"the model in {self.path} was replaced meanwhile; start again")
+                model.input = self.seen
+                self._model = model.to(self.device)
+            return self._model
+
+    def _load(self) -> ReIDModel:
+        try:
+            from regard.models import load
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"this wants the network in {self.path} itself, and {error.name}, which is not installed here"
+                f"{f': {self.note}' if self.note else ''}; install regard with all it depends on"
+            ) from None
+        return load(self._folder).strip()
+
+    def _make_ready(self, model: ReIDModel, engine: EngineName | None, precision: Precision) -> None:
+        """Put the network, or the engine that is asked for, in its place."""
+        from regard.config import check_batch
+
+        model.to(self.device)
+        model.input = self.seen
+        check_batch(self.batch_size, self.height, self.width, f"{self.batch_size:,} pictures at a time")
+        self.engine = self._open(self._folder, engine, precision)
+        if self.engine is None or self.engine.name == "torch":
+            self._threads = Threads(measured=self.device.type == "cpu")
 
     def _open(self, folder: Path, engine: EngineName | None, precision: Precision) -> Engine | None:
         if engine is None and precision == "fp32":
             return None
+        from regard.export.opening import open_engine
+
         try:
             return open_engine(folder, engine or "auto", precision, size=self.seen.size, device=str(self.device))
         except (ConfigError, CheckpointError) as error:
@@ -138,7 +202,7 @@ class Embedder:
     @property
     def dim(self) -> int:
         """D."""
-        return self.model.embed_dim
+        return self.model.embed_dim if self.engine is None else self.engine.dim
 
     def describe(self) -> dict[str, Any]:
         """What a gallery remembers of the model; what changes descriptors changes the fingerprint."""
@@ -171,14 +235,21 @@ class Embedder:
             ConfigError: they are of another model, or of another input size.
         """
         made_by, ours = gallery.meta["model"], self.describe()
-        if made_by.get("fingerprint") not in (ours["fingerprint"], self._fingerprint(self._file)):
+        theirs = made_by.get("fingerprint")
+        if theirs != ours["fingerprint"] and theirs != self._fingerprint(self._file_digest()):
             raise ConfigError(
                 f"{gallery.name} was embedded by another model ({summary(made_by)}), this is {summary(ours)}; "
                 "give the model it was made with, or embed the images anew"
             )
 
+    def _file_digest(self) -> str:
+        with open_regular(self._folder / WEIGHTS) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
     def batch(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """Pictures (H', W', 3) uint8 as normalized network input (N, 3, H, W) on the model's device."""
+        from regard.data.transforms import network_input
+
         return network_input(pictures, self.seen, self.device)
 
     def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -200,14 +271,37 @@ class Embedder:
             resized = np.zeros((self.batch_size, self.height, self.width, 3), np.uint8)
             for place, picture in zip(resized, pictures):
                 self._transform(picture, out=place)
-            with self.busy, self._threads, self._threads.step():
+            with self._computing():
                 return self.engine.embed(resized, flip=self.seen.flip)[: len(pictures)]
+        import torch
+
+        from regard.precision import Products
+
         images = self.batch(pictures)
         missing = images.new_zeros(self.batch_size - len(images), *images.shape[1:])
         images = torch.cat([images, missing]).contiguous(memory_format=torch.channels_last)
-        with self.busy, self._threads, self._threads.step(), torch.inference_mode(), self._products:
+        with self._computing(), torch.inference_mode(), Products("fp32", self.device):
             out = self.model.embed_views([images], flip=self.seen.flip)
         return out[: len(pictures)].cpu().numpy()
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Hold the network, or the engine; PyTorch's threads are counted."""
+        with self.busy:
+            if self._threads is None:
+                yield
+                return
+            with self._threads, self._threads.step():
+                yield
+
+
+def calibration_of(content: Mapping[str, Any] | None) -> Any:
+    """The :class:`~regard.calibration.similarity.Calibration` that a model's folder holds; None where it has none."""
+    if content is None:
+        return None
+    from regard.calibration.similarity import Calibration  # brings scipy
+
+    return Calibration.from_dict(content)
 
 
 def summary(model: Any) -> str:

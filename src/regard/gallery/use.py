@@ -94,15 +94,15 @@ class Use:
 
         Args:
             kind: what was asked: search, why, export, duplicates, mark, delete, ...
-            facts: what else to say, ready for JSON. ``filter`` may be a :class:`~regard.gallery.record.Filter`; ids of
-                pictures in it, in ``query`` and in ``match`` become digests, so that nothing of a picture that is
-                deleted later stays in the log.
+            facts: what else to say, ready for JSON. ``filter`` may be a :class:`~regard.gallery.record.Filter`. Ids of
+                pictures become digests, and so do names of people under ``person`` and ``persons``, so that nothing
+                that is deleted later stays in the log.
 
         Raises:
             StorageError: it could not be written, so there must be no answer.
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = self._told() | {"kind": kind, **{name: without_ids(value) for name, value in facts.items()}}
+        line = self._told() | {"kind": kind, **{name: without_ids(value, name) for name, value in facts.items()}}
         with self._busy:
             self._log.append(**line | {"began": self._began or now})
             self._began = self._began or now
@@ -142,9 +142,9 @@ def answered(answer: Answer) -> dict[str, Any]:
     return told | {"digest": hashlib.sha256("\n".join(ids).encode()).hexdigest()}
 
 
-def named_digest(name: str) -> str:
+def named_digest(name: str, kind: str = "picture") -> str:
     """What a line calls a picture of a gallery: a digest of its id, found again by whoever knows the id."""
-    return f"picture:{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:16]}"
+    return f"{kind}:{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:16]}"
 
 
 def vector_digest(vectors: np.ndarray) -> str:
@@ -153,14 +153,15 @@ def vector_digest(vectors: np.ndarray) -> str:
     return f"descriptors:{hashlib.sha256(content).hexdigest()[:16]}"
 
 
-def without_ids(value: Any) -> Any:
-    """A fact with digests in place of ids."""
+def without_ids(value: Any, key: str = "") -> Any:
+    """A fact with digests in place of ids and of people's names."""
     if isinstance(value, Filter):
         value = value.to_dict()
     if isinstance(value, str):
-        return named_digest(value) if is_id(value) else value
+        kind = "person" if key in ("person", "persons") else "picture" if is_id(value) else ""
+        return named_digest(value, kind) if kind and value else value
     if isinstance(value, Mapping):
-        return {key: without_ids(each) for key, each in value.items()}
+        return {name: without_ids(each, name) for name, each in value.items()}
     if isinstance(value, Iterable):
-        return [without_ids(each) for each in value]
+        return [without_ids(each, key) for each in value]
     return value

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from regard.metrics.protocol import Protocol
+from regard.structures import RANKS
 
 __all__ = ["AP_FORMS", "CMC_FLAVORS", "RANKS", "Scores", "SingleShot", "all_shots", "cmc_curve", "score_ranks"]
 
@@ -40,10 +41,6 @@ AP_FORMS = ("step", "trapezoid")
 
 CMC_FLAVORS = ("market1501", "cuhk03", "allshots")
 """Any right image counts; one image per person, drawn at random (SingleShot); every right image counts."""
-
-
-RANKS = (1, 5, 10, 15, 20)
-"""Where the CMC curve is read, wherever it is printed, written or drawn as figures."""
 
 
 class Scores(NamedTuple):

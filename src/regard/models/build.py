@@ -18,9 +18,7 @@ from torch import Tensor
 from regard.errors import CheckpointError, ConfigError, check_kind
 from regard.models.backbone import fetched_origin
 from regard.models.contract import ReIDModel
-from regard.models.hub import bounded, fetch, repository_in
-from regard.models.importers.tensor_file import read_tensors
-from regard.models.saved import (
+from regard.models.folder import (
     CONFIG,
     MODEL_WANTED,
     SCHEME,
@@ -28,16 +26,21 @@ from regard.models.saved import (
     WEIGHTS,
     description_digest,
     input_in,
-    load_plugin_of,
-    load_weights,
-    model_config,
     model_folder,
-    origin_in,
     read_calibration,
     read_description,
     saved_input,
-    saved_system,
     whole_description,
+)
+from regard.models.hub import bounded, fetch, repository_in
+from regard.models.importers.tensor_file import read_tensors
+from regard.models.saved import (
+    load_plugin_of,
+    load_weights,
+    model_config,
+    origin_in,
+    saved_system,
+    weights_digest,
 )
 from regard.plugins import only_given
 from regard.registry import MODELS
@@ -186,7 +189,7 @@ def load(path: str | PathLike[str]) -> ReIDModel:
             f"{folder / CONFIG} is not as it was written, so the network would be another one; restore it or save the "
             f"model again (whoever changes it by hand takes out its 'digest')"
         )
-    model.calibration = read_calibration(folder)
+    model.calibration = read_calibration(folder, lambda: weights_digest(folder))
     return model.eval()
 
 

@@ -22,8 +22,9 @@ from typing import Any, Protocol, runtime_checkable
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regard.errors import CheckpointError, ConfigError, RegardError, RegardWarning, StorageError, check_kind
+from regard.models.folder import CALIBRATION, CONFIG, SCHEME, WEIGHTS, as_json, read_description
 from regard.models.model_card import CARD, Facts, is_ours, model_card
-from regard.models.saved import CALIBRATION, CONFIG, SCHEME, WEIGHTS, Described, as_json, read_description, save
+from regard.models.saved import Described, save
 from regard.plugins import called
 from regard.storage import read_regular
 from regard.version import __version__

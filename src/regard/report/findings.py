@@ -37,7 +37,8 @@ from regard.metrics.pair_sampling import sample_pairs
 from regard.metrics.ranking_report import option_lines
 from regard.models.build import from_config
 from regard.models.checked import asked, weight_of
-from regard.models.saved import WEIGHTS, model_config, model_folder
+from regard.models.folder import WEIGHTS, model_folder
+from regard.models.saved import model_config
 from regard.places import run_home
 from regard.progress import progress_bar
 from regard.report.answers import run_answers, run_lists

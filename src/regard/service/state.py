@@ -21,11 +21,8 @@ import numpy as np
 from PIL import Image
 
 from regard.data.image import claimed, decode_image
-from regard.data.transforms import resize
+from regard.data.resizing import resize
 from regard.errors import ConfigError, DataError, RegardError
-from regard.explain.figures.overlay import data_uri, heat_over
-from regard.explain.gradcam import attention_layers, similarity_cam
-from regard.explain.rounding import NOTHING
 from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery
@@ -303,11 +300,16 @@ def explanation(embedder: Embedder, query: np.ndarray, match: np.ndarray) -> dic
         and in ``nothing`` what to say of empty maps, by ``"query"`` and ``"match"``; ``bands``: part of the body with
         the cosine that is lost when the query is gray there.
     """
+    model = embedder.model  # with torch, loaded by the first who asks why and nowhere else in the service
+    from regard.explain.figures.overlay import data_uri, heat_over
+    from regard.explain.gradcam import attention_layers, similarity_cam
+    from regard.explain.rounding import NOTHING
+
     images = embedder.batch([query, match])
     levels = []
     with embedder.busy:
-        for name, layer in attention_layers(embedder.model).items():
-            maps = similarity_cam(embedder.model, layer, images, images.flip(0)).cpu().numpy()
+        for name, layer in attention_layers(model).items():
+            maps = similarity_cam(model, layer, images, images.flip(0)).cpu().numpy()
             over = [data_uri(heat_over(picture, heat)) for picture, heat in zip((query, match), maps)]
             nothing = {side: NOTHING for side, heat in zip(("query", "match"), maps) if not heat.any()}
             levels.append({"name": name, "query": over[0], "match": over[1], "nothing": nothing})

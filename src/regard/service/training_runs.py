@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from regard.errors import RegardError
-from regard.metrics.average_precision import RANKS
 from regard.parsing import parse_json
 from regard.run_folder.folders import from_one
 from regard.service.state import GoneError
 from regard.storage import read_regular
+from regard.structures import RANKS
 
 __all__ = ["list_runs", "read_run"]
 

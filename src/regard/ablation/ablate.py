@@ -1,0 +1,195 @@
+"""A plan, carried out: what ``regard ablate`` does, for Python too.
+
+>>> from regard.ablation.ablate import ablate                                               # doctest: +SKIP
+>>> print(ablate(Path("plan.yaml"), Path("runs/plan")).to_markdown())                       # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from regard.ablation.cell import LOCK, cpu_seconds
+from regard.ablation.outcome import Outcome, OutcomeRow, shown_figures
+from regard.ablation.plan import Plan, PlannedRow, read_plan
+from regard.ablation.running import Cell, train_cells
+from regard.config import Overrides, load_config
+from regard.crowd import make_crowd
+from regard.engine.checks import check_settings
+from regard.engine.run import standing
+from regard.errors import ConfigError
+from regard.evaluation.compare_runs import score_runs
+from regard.evaluation.run import open_runs
+from regard.metrics.grouped import group_difference, group_interval
+from regard.metrics.significance import query_scores
+from regard.models.saved import WEIGHTS
+from regard.run_folder.folders import read_history
+from regard.run_folder.saved_state import has_state, read_saved
+from regard.storage import encode_text, write_atomic
+from regard.threads import allowed_cores, check_processes
+from regard.wording import count
+
+__all__ = ["ablate", "describe_plan"]
+
+
+def ablate(
+    path: Path,
+    folder: Path,
+    *,
+    root: Path | None = None,
+    overrides: Overrides = (),
+    at_once: int | None = None,
+    quiet: bool = False,
+) -> Outcome:
+    """Train every row of a plan from every seed, score all, and set them side by side.
+
+    What is done already in ``folder`` is not done again, what was begun goes on, so that a second call goes on where
+    the first was ended, however it was.
+
+    Args:
+        path: of the plan.
+        folder: receives a folder per row with a run per seed, the rows as recipes, and a crowd where one is wanted.
+        root: of the data set, for rows that do not say theirs.
+        overrides: settings of all rows, over the plan's.
+        at_once: trainings side by side; None: one for each core, on a GPU one.
+        quiet: say nothing.
+
+    Raises:
+        ConfigError: the plan is wrong, or the folder holds other runs, or is at work already.
+        RegardError: a training failed; the others are done.
+        Interrupted: it was asked to stop; what is done is saved.
+    """
+    if standing(folder):
+        raise ConfigError(f"{folder} is the folder of a run, wanted one for the runs of a plan; name another with -o")
+    at_once = None if at_once is None else check_processes(at_once, "--jobs")
+    crowd = folder / "crowd"
+    plan, people = read_plan(path, root=root, crowd=crowd.absolute(), overrides=overrides)
+    with _alone(folder):
+        cells = {(row.label, seed): _cell(row, seed, folder) for seed in plan.seeds for row in plan.rows}
+        left = [cells[row.label, seed] for seed in plan.seeds for row in plan.rows if not _complete(row, seed, cells)]
+        if plan.rows[0].config.data.root == crowd.absolute():
+            sizes = {"train_ids": people.train_ids, "test_ids": people.test_ids}
+            make_crowd(crowd, **sizes, workers=allowed_cores(), progress=not quiet)
+        for row in plan.rows:
+            text = f"# {' '.join(row.label.split())}\n{row.config.to_yaml()}"
+            write_atomic(cells[row.label, plan.seeds[0]].settings, encode_text(text))
+        if left:
+            _train(plan, left, at_once, len(cells), quiet=quiet)
+        return _outcome(plan, cells, quiet=quiet)
+
+
+def describe_plan(plan: Plan) -> str:
+    """The rows with what each differs in from the baseline, and what its network costs."""
+    start = next(row for row in plan.rows if row.label == plan.baseline)
+    lines = [f"{plan.title}: {count(len(plan.rows), 'row')} x {count(len(plan.seeds), 'seed')}"]
+    for row in plan.rows:
+        cost = f"{row.cost.parameters:,} parameters for 100 identities, {row.cost.gflops:.3g} GFLOPs"
+        lines.append(f"  {row.label} ({cost}): {', '.join(_differs(start, row)) or 'what others are compared with'}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else works in the folder while inside."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another 'regard ablate' is at work in {folder}; wait for it, or name another with -o"
+            ) from None
+        yield
+
+
+def _cell(row: PlannedRow, seed: int, folder: Path) -> Cell:
+    return Cell(
+        f"{row.label}, seed {seed}",
+        folder / "recipes" / f"{row.folder}.yaml",
+        folder / row.folder / f"seed_{seed}",
+        seed,
+    )
+
+
+def _complete(row: PlannedRow, seed: int, cells: dict[tuple[str, int], Cell]) -> bool:
+    """Whether a cell's run is there, whole and evaluated.
+
+    Raises:
+        ConfigError: it is one of other settings.
+    """
+    place = cells[row.label, seed].folder
+    if not has_state(place):
+        return False
+    saved = read_saved(place)
+    check_settings(saved.config, load_config(row.config.to_dict(), [f"train.seed={seed}"]), saved.progress, str(place))
+    ended = min(saved.progress.epoch, saved.progress.evaluated) >= row.config.train.epochs
+    return ended and (place / "final" / WEIGHTS).is_file()
+
+
+def _train(plan: Plan, left: Sequence[Cell], at_once: int | None, total: int, *, quiet: bool) -> None:
+    """Train what is left, saying how far it has come."""
+    wanted = [row.config.train.accelerator for row in plan.rows]
+    gpu = torch.cuda.is_available() and any(name != "cpu" for name in wanted)
+    at_once = min(at_once or (1 if gpu else allowed_cores()), len(left))
+    threads = max(1, allowed_cores() // at_once)
+    done = total - len(left)
+    if not quiet:
+        there = f", {done:,} done before" if done else ""
+        print(f"{plan.title}: {count(total, 'training')}{there}; {at_once} at once, {count(threads, 'thread')} each")
+
+    def tell(cell: Cell) -> None:
+        nonlocal done
+        done += 1
+        if not quiet:
+            last = [record for record in read_history(cell.folder) if record["event"] == "eval"][-1]
+            print(
+                f"{done} of {total}: {cell.label}: mAP {100 * last['mAP']:.1f} ({cpu_seconds(cell.folder):,.0f} CPU s)",
+                flush=True,
+            )
+
+    train_cells(left, at_once=at_once, threads=threads, done=tell)
+
+
+def _outcome(plan: Plan, cells: dict[tuple[str, int], Cell], *, quiet: bool) -> Outcome:
+    """Score all runs, or read what they scored, and group them by row."""
+    runs = open_runs({cell.label: cell.folder for cell in cells.values()}, changes={"ap": "step"}, quiet=quiet)
+    scored = score_runs(runs)
+    pids = np.array([sample.pid for sample in runs[0].splits.query], np.int64)
+    queries = {label: query_scores(report) for label, (report, _) in scored.items()}
+    names = shown_figures(list(next(iter(queries.values()))))
+    start = next(row for row in plan.rows if row.label == plan.baseline)
+
+    def of(row: PlannedRow, name: str) -> list[np.ndarray]:
+        return [queries[cells[row.label, seed].label][name] for seed in plan.seeds]
+
+    rows = []
+    for row in plan.rows:
+        own = [cells[row.label, seed] for seed in plan.seeds]
+        compared = () if row is start else names
+        rows.append(
+            OutcomeRow(
+                row.label,
+                {cell.seed: {name: float(np.nanmean(queries[cell.label][name])) for name in names} for cell in own},
+                {name: group_interval(of(row, name), pids) for name in names},
+                {name: group_difference(of(start, name), of(row, name), pids) for name in compared},
+                tuple(_differs(start, row)),
+                scored[own[0].label][1],
+                sum(cpu_seconds(cell.folder) for cell in own) / 3600,
+            )
+        )
+    return Outcome(plan.title, f"{runs[0].splits}; {runs[0].splits.root}", tuple(rows), plan.baseline)
+
+
+def _differs(start: PlannedRow, row: PlannedRow) -> Iterator[str]:
+    """Settings that are other than the baseline's, in their order."""
+    before, after = start.config.flat(), row.config.flat()
+    for key in {**before, **after}:
+        if before.get(key) != after.get(key):
+            value = after.get(key, "left out")
+            yield f"{key}={value if isinstance(value, str) else json.dumps(value)}"

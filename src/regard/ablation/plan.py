@@ -1,0 +1,224 @@
+"""The plan of an ablation: what is varied, over which seeds. Read from YAML, and checked before anything runs.
+
+    title: Does it pay?
+    base: {recipe: apnet_crowd, train: {epochs: 50}}     # of all runs; settings by section or dotted name
+    vary:
+      model.gate_start: [released, identity]             # an axis: a setting and its values,
+      attention:                                         # or names and what each stands for
+        as it is: {}
+        off: {model.attention_control: off}
+    seeds: [1, 2, 3]
+    baseline: gate_start=released, as it is              # the row that others are compared with; else the first
+
+Every combination of one choice from each axis is a row, every row is trained from every seed. ``recipe`` may stand in
+``base`` or in any choice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from regard.config import Config, Overrides, Positive, Section, describe_fault, lay_over, override, read_settings
+from regard.errors import ConfigError, RegardError, nearest
+from regard.models import create_model
+from regard.models.cost import Cost, constant_weights, inference_cost
+from regard.parsing import parse_yaml
+from regard.run_folder.origin import resolve
+
+__all__ = ["People", "Plan", "PlannedRow", "read_plan"]
+
+MOST_RUNS = 10_000
+"""Trainings of a plan; more are not meant."""
+
+FIXED = {("train", "seed"): "say it in the plan's seeds"}
+"""Settings that are not a row's to give."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**62)]
+
+
+class People(Section):
+    """The crowd that is made where no folder of a data set is given."""
+
+    train_ids: Positive = 200
+    test_ids: Positive = 200
+
+
+class PlanFile(Section):
+    """What a plan's file may say."""
+
+    title: str = ""
+    base: dict[str, Any] = Field(default_factory=dict)
+    vary: dict[str, list[Any] | dict[str, dict[str, Any]]]
+    seeds: tuple[Seed, ...] = (1,)
+    baseline: str | None = None
+    crowd: People = People()
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One combination: a row of the table.
+
+    Attributes:
+        label: its choices in words.
+        folder: name of the folder of its runs.
+        config: all of its settings; the seed is not its own.
+        cost: of its network, for a hundred identities.
+    """
+
+    label: str
+    folder: str
+    config: Config
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole plan.
+
+    Attributes:
+        title: what it asks.
+        rows: in the order of the table.
+        seeds: of every row.
+        baseline: label of the row that others are compared with.
+    """
+
+    title: str
+    rows: tuple[PlannedRow, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+
+
+def read_plan(
+    path: Path, *, root: Path | None = None, crowd: Path | None = None, overrides: Overrides = ()
+) -> tuple[Plan, People]:
+    """Read and check a plan, every network of it included.
+
+    Args:
+        path: of the YAML file.
+        root: of the data set, for rows that do not say theirs.
+        crowd: where a crowd is to lie, for rows that say no folder and train on it.
+        overrides: settings of all rows, over the plan's.
+
+    Returns:
+        The plan, and the people of the crowd that it wants.
+
+    Raises:
+        ConfigError: everything that is wrong with it, in one line.
+    """
+    source = str(path)
+    tree = parse_yaml(read_settings(path), source)
+    if not isinstance(tree, Mapping):
+        raise ConfigError(
+            f"{source} holds {type(tree).__name__}, wanted base, vary and seeds; see 'regard ablate --help'"
+        )
+    try:
+        file = PlanFile.model_validate(dict(tree))
+    except ValidationError as error:
+        faults = "; ".join(describe_fault(fault, PlanFile) for fault in error.errors())
+        raise ConfigError(f"{source}: {faults}") from None
+    _check(file, source)
+    rows, faults = [], []
+    for label, settings in _combinations(file, source):
+        try:
+            rows.append(_row(label, override(settings, overrides), root, crowd))
+        except RegardError as error:
+            faults.append(f"row {label!r}: {error}")
+    if faults:
+        more = f" (and {len(faults) - 1} more rows)" if len(faults) > 1 else ""
+        raise ConfigError(f"{source}: {faults[0]}{more}")
+    _check_rows(rows, source)
+    labels = [row.label for row in rows]
+    baseline = labels[0] if file.baseline is None else file.baseline
+    if baseline not in labels:
+        raise ConfigError(
+            f"{source}: baseline {baseline!r} is no row{nearest(baseline, labels)}; rows: {'; '.join(labels)}"
+        )
+    return Plan(file.title or path.stem, tuple(rows), file.seeds, baseline), file.crowd
+
+
+def _check(file: PlanFile, source: str) -> None:
+    """Refuse axes without choices, seeds that are none, and more than anybody trains."""
+    if not file.vary or not all(file.vary.values()):
+        empty = next((axis for axis, choices in file.vary.items() if not choices), "vary")
+        raise ConfigError(f"{source}: {empty} holds nothing; give values of a setting, or names and their settings")
+    if not file.seeds or len(set(file.seeds)) < len(file.seeds):
+        raise ConfigError(f"{source}: seeds is {list(file.seeds)}, wanted one or more, each once")
+    runs = len(file.seeds)
+    for choices in file.vary.values():
+        runs *= len(choices)
+    if runs > MOST_RUNS:
+        raise ConfigError(f"{source} is {runs:,} trainings, more than {MOST_RUNS:,}; vary less")
+
+
+def _combinations(file: PlanFile, source: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Label and settings of every row, unchecked."""
+    axes = [[*_choices(axis, choices)] for axis, choices in file.vary.items()]
+    base = override({}, file.base)
+    for chosen in itertools.product(*axes):
+        varied: dict[str, Any] = {}
+        for _, settings in chosen:
+            try:
+                varied = lay_over(varied, override({}, settings), once=True)
+            except ConfigError as error:
+                raise ConfigError(f"{source}: {error}, of all that is varied") from None
+        yield ", ".join(label for label, _ in chosen), lay_over(base, varied)
+
+
+def _choices(axis: str, choices: list[Any] | dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Label and settings of each choice of an axis."""
+    if isinstance(choices, dict):
+        yield from choices.items()
+        return
+    for value in choices:
+        yield f"{axis.rpartition('.')[2]}={_said(value)}", {axis: value}
+
+
+def _said(value: Any) -> str:
+    """A value as a row's label has it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _row(label: str, settings: dict[str, Any], root: Path | None, crowd: Path | None) -> PlannedRow:
+    recipe = settings.pop("recipe", None)
+    if not isinstance(recipe, str):
+        raise ConfigError(f"recipe is {recipe!r}, wanted the name of a system or of a recipe, or a YAML file")
+    for (section, key), instead in FIXED.items():
+        if key in (settings.get(section) or {}):
+            raise ConfigError(f"{section}.{key} is not a setting of a row; {instead}")
+    data = settings.get("data") or {}
+    if root is not None and not data.get("root"):
+        settings = lay_over(settings, {"data": {"root": str(root)}})
+    config = resolve(recipe, settings).config
+    if crowd is not None and config.data.name in (None, "crowd") and not config.data.root and not config.data.train:
+        config = resolve(recipe, lay_over(settings, {"data": {"name": "crowd", "root": str(crowd)}})).config
+    with constant_weights():
+        model = create_model(config.model.name, config.model.num_ids or 100, **config.model.options)
+    cost = inference_cost(model, config.data.height, config.data.width)
+    folder = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") or "row"
+    return PlannedRow(label, folder[:100], config, cost)
+
+
+def _check_rows(rows: list[PlannedRow], source: str) -> None:
+    """Refuse rows that are the same training, that would lie in one folder, or that are scored on different data."""
+    seen: dict[str, PlannedRow] = {}
+    for row in rows:
+        for what, key in (("settings", row.config.to_yaml()), ("folder", row.folder)):
+            if other := seen.get(f"{what} {key}"):
+                raise ConfigError(f"{source}: rows {other.label!r} and {row.label!r} have the same {what}; change one")
+            seen[f"{what} {key}"] = row
+    first = rows[0].config.data
+    for row in rows[1:]:
+        data = row.config.data
+        if (data.name, data.root, data.options) != (first.name, first.root, first.options):
+            raise ConfigError(
+                f"{source}: row {row.label!r} is scored on {data.name} in {data.root}, {rows[0].label!r} on "
+                f"{first.name} in {first.root}, so they cannot be compared; give all the same data set"
+            )

@@ -1,0 +1,85 @@
+"""A plan that is killed at any moment gives the table that it would have given; what fails is said."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from regard.ablation.ablate import ablate
+from regard.ablation.cell import LOCK
+from regard.ablation.plan import read_plan
+from regard.config import load_config
+from regard.engine.run import start_run
+from regard.errors import RegardError
+
+PLAN = """
+title: Tiny
+base:
+  recipe: apnet_crowd
+  model.backbone: test_resnet.r160_in1k
+  data: {name: market1501, height: 48, width: 32, ids_per_batch: 4, images_per_id: 2, workers: 0}
+  schedule.warmup_epochs: 0
+  train: {epochs: 3, eval_every: null, loggers: []}
+vary:
+  model.attention_control: [none, constant]
+"""
+
+
+@pytest.fixture
+def plan(tmp_path) -> Path:
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    return tmp_path / "plan.yaml"
+
+
+def without_cost(table: dict) -> dict:
+    rows = [{key: value for key, value in row.items() if key != "cpu_hours"} for row in table["rows"]]
+    return {"title": table["title"], "rows": rows}
+
+
+@pytest.mark.slow
+def test_a_killed_plan_gives_the_same_table(plan, market, tmp_path, capsys):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for row in read_plan(plan, root=market)[0].rows:  # without processes: what the plan trains are ordinary runs
+        start_run(load_config(row.config.to_dict(), ["train.seed=1"]), whole / row.folder / "seed_1", quiet=True)
+    expected = ablate(plan, whole, root=market, quiet=True)
+    command = [sys.executable, "-m", "regard", "ablate", str(plan), "--root", str(market), "-o", str(killed), "-q"]
+    process = subprocess.Popen([*command, "--jobs", "2"], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    try:
+        while process.poll() is None and not list(killed.glob("*/seed_1/config.yaml")):
+            time.sleep(0.02)
+        time.sleep(random.Random(time.time_ns()).uniform(0, 1.0))
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    found = ablate(plan, killed, root=market, quiet=True)
+    assert without_cost(found.to_dict()) == without_cost(expected.to_dict())
+    texts = [str(found), found.to_markdown(), found.to_latex(), found.to_csv(), json.dumps(found.to_dict())]
+    assert all("constant" in text for text in texts)
+    assert all(row.cpu_hours > 0 for row in found.rows)
+    capsys.readouterr()
+    again = ablate(plan, killed, root=market)  # nothing is left to train
+    assert "trainings" not in capsys.readouterr().out
+    assert again == found
+    with pytest.raises(RegardError, match=r"holds a run of other settings \(optim\.lr is 0\.001 there, 0\.1 here"):
+        ablate(plan, killed, root=market, overrides=["optim.lr=0.1"], quiet=True)
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_is_named_and_a_folder_at_work_is_left_alone(plan, market, tmp_path):
+    plan.write_text(PLAN.replace(", constant", "") + "seeds: [5]\n")
+    place = tmp_path / "out"
+    with pytest.raises(RegardError, match=r"attention_control=none, seed 5: a batch asks for 50 ident"):
+        ablate(plan, place, root=market, overrides=["data.ids_per_batch=50"], quiet=True)
+    with (place / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RegardError, match="another 'regard ablate' is at work"):
+            ablate(plan, place, root=market, quiet=True)
