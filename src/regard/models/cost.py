@@ -61,7 +61,7 @@ def inference_cost(model: ReIDModel, height: int, width: int) -> Cost:
 def constant_weights() -> AbstractContextManager[Any]:
     """Networks built in here start from a constant, which is fast to write, where they would draw random numbers.
 
-    For networks that are counted and never run.
+    For networks whose shape alone is looked at.
     """
     return _NothingRandom()
 
