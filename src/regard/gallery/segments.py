@@ -133,7 +133,7 @@ def held(folder: Path) -> Iterator[None]:
     """
     path = folder / "lock"
     try:
-        file = open_regular(path, "a+b", private=True, buffering=0)
+        file = open_regular(path, "a+b", private=True, follow=False, buffering=0)
     except OSError as error:
         raise StorageError(f"cannot open {folder} ({error.strerror}); check the path and its permissions") from None
     with file:
