@@ -9,6 +9,7 @@ and nothing is half there. One suite, ``tests/gallery/test_engines.py``, runs on
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -18,7 +19,18 @@ import numpy as np
 from regard.errors import DataError
 from regard.gallery.record import Filter, Item, Record, Scored
 
-__all__ = ["MOST", "Engine", "candidates", "combine", "count_people", "grouped", "reranked", "revised", "unit_rows"]
+__all__ = [
+    "MOST",
+    "Engine",
+    "candidates",
+    "combine",
+    "count_people",
+    "deleted",
+    "grouped",
+    "reranked",
+    "revised",
+    "unit_rows",
+]
 
 MOST = 1000
 """Matches a search may be asked for, and records a grouped one may look at for each of them."""
@@ -84,6 +96,16 @@ class Engine(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         ...
+
+
+def deleted(engine: Engine, ids: Sequence[str], still: Callable[[Record], bool]) -> int:
+    """Remove items of which something still holds; the number that went.
+
+    An engine whose ``delete`` takes ``still`` asks where nobody else can change them; for any other it is asked before.
+    """
+    if "still" in inspect.signature(engine.delete).parameters:
+        return engine.delete(ids, still=still)  # pyright: ignore[reportCallIssue]
+    return engine.delete([item.record.id for item in engine.get(ids) if still(item.record)])
 
 
 def revised(engine: Engine, ids: Sequence[str], words: Callable[[Item], Item]) -> int:
