@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
@@ -36,12 +37,20 @@ from regard.registry import DATASETS, LOGGERS, LOSSES, MODELS, Registry
 from regard.storage import open_regular
 
 __all__ = [
-    "Config", "Overrides", "check_batch", "describe_fault", "lay_over", "load_config", "override", "plugins_of",
-    "read_settings", "without_terms",
+    "FREE", "Config", "Overrides", "check_batch", "describe_fault", "is_free", "lay_over", "load_config", "override",
+    "plugins_of", "read_settings", "without_terms",
 ]  # fmt: skip
 
 Overrides = Sequence[str] | Mapping[str, Any]
 """Settings that differ: texts of the command line, ``KEY=VALUE``; or values by section or dotted name, from Python."""
+
+FREE = (
+    "data.root", "data.workers", "data.cache", "data.cache_folder", "data.label_files.*.mask_root",
+    "data.label_files.*.keypoint_root", "data.label_files.*.coco", "data.label_files.*.pack",
+    "train.devices", "train.accelerator", "train.checkpointing", "train.profile", "train.eval_every",
+    "train.keep_every", "train.save_every", "train.log_every", "train.loggers", "eval.batch_size", "plugins",
+)  # fmt: skip
+"""Settings that change no step of a training: where data lies, how fast it is read, what is written and when."""
 
 MAX_BATCH_BYTES = 1 << 31
 """Pixels of a batch in bytes; 256 pictures of 384 x 192 have 57 million."""
@@ -420,6 +429,11 @@ class Config(Section):
     def to_yaml(self) -> str:
         """The same as YAML."""
         return dump_yaml(self.to_dict())
+
+
+def is_free(key: str) -> bool:
+    """Whether a setting, by its dotted key, changes no step of a training."""
+    return any(fnmatchcase(key, free) for free in FREE)
 
 
 def read_settings(path: Path) -> str:

@@ -16,10 +16,9 @@ from typing import Any
 
 import torch
 
-from regard.config import Config, load_config, override
+from regard.config import Config, is_free, load_config, override
 from regard.crowd import make_crowd
 from regard.data.datasets import Counts, count_differences, judging_counts, published_counts
-from regard.engine.checks import is_free
 from regard.engine.run import standing, start_run
 from regard.engine.train import Interrupted
 from regard.errors import ConfigError, DataError

@@ -290,3 +290,27 @@ def test_names_that_are_no_text(tmp_path, market, tiny_overrides, capsys):
     assert r"gr\udcfc\udcdfe" in printed
     assert json.loads((out / "check.json").read_text())["datasets"][0]["root"] == str(root)
     assert r"gr\uDCFC\uDCDFe" in (out / "page.html").read_text(encoding="utf-8")  # among the settings, as YAML says it
+
+
+def test_runs_that_differ_in_their_seed_alone_are_a_group(tmp_path, tiny_overrides):
+    made = []
+    for system, margin in (("a", 0.3), ("b", 0.5)):
+        for seed in (1, 2):
+            changes = [*tiny_overrides, f"train.seed={seed}", f"losses.triplet.margin={margin}", f"data.workers={seed}"]
+            made.append(write_run(tmp_path / f"{system}_{seed}", changes, 10 * seed + (system == "b")))
+    found = compare_runs(made, baseline=made[2], resamples=100, speed=False, quiet=True)
+    assert [(group.label, group.runs) for group in found.groups] == [
+        ("b (2 seeds)", ("b_1", "b_2")),
+        ("a (2 seeds)", ("a_1", "a_2")),
+    ]
+    values = {row.label: row.figures["mAP"].value for row in found.rows}
+    assert found.groups[0].figures["mAP"].value == pytest.approx((values["b_1"] + values["b_2"]) / 2)
+    gap, p = found.groups[1].gaps["mAP"]
+    assert gap.value == pytest.approx((values["a_1"] + values["a_2"] - values["b_1"] - values["b_2"]) / 2)
+    assert 0 < p <= 1
+    assert found.groups[1].differs == ("losses.triplet.margin=0.3",)
+    for text in (str(found), found.to_markdown(), found.to_csv(), json.dumps(found.to_dict())):
+        assert "a (2 seeds)" in text
+    assert "a (2 seeds) against b (2 seeds): losses.triplet.margin=0.3" in str(found)
+    alone = compare_runs([made[0], made[2]], resamples=100, speed=False, quiet=True)
+    assert (alone.groups, alone.grouped()) == ([], [])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
 
 from regard.errors import DataError
-from regard.gallery.record import Filter, Record, format_time, parse_time, record_id
+from regard.gallery.record import Filter, Record, format_time, parse_time, read_records, record_id
 
 MORNING = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
 
@@ -71,3 +72,13 @@ def test_until_is_not_included():
     assert Filter(since=10.0, until=11.0).accepts(record)
     assert not Filter(until=10.0).accepts(record)
     assert not Filter(since=0.0).accepts(Record("y", "y"))
+
+
+@pytest.mark.parametrize("attributes", [{}, {"coat": "red"}])
+def test_what_sources_said_comes_back(attributes):
+    """Also of a record without attributes; what is no such thing is passed over."""
+    said = {"own": {"camera": "1", "time": 5.0, "person": None}, "told": {".coat": "blue"}}
+    record = Record(record_id("a"), "a", camera="9", attributes=attributes, said=said)
+    assert read_records([json.dumps(record.to_dict())]) == [record]
+    for odd in ("x", 5, ["own"], {"own": "x", "they": {}}):
+        assert Record.from_dict({"id": record.id, "path": "a", "said": odd}).said == {}

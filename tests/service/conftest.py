@@ -14,17 +14,19 @@ from typing import Any
 import pytest
 import torch
 import uvicorn
-from http_client import Service, paint
+from http_client import LIMITS, Service, paint
 
+from regard.cli.serve_verb import configuration
 from regard.gallery import Embedder, Gallery
 from regard.gallery.ingest import embed_sources
 from regard.gallery.inputs import list_sources
 from regard.models import create_model
 from regard.service.app import create_app
+from regard.service.connections import Door
 from regard.service.feedback import Marks
+from regard.service.metrics import Metrics
+from regard.service.proxies import Proxies
 from regard.service.state import Limits, Searcher, ServiceState
-
-LIMITS = Limits(bytes=300_000, pixels=500_000, photos=3, queries=8)
 
 
 @pytest.fixture(scope="session")
@@ -70,10 +72,14 @@ def run_folder(root: Path) -> Path:
 
 @pytest.fixture
 def start(made, photos, tmp_path) -> Iterator[Any]:
-    """``start(names=("people",), token=None, limits=LIMITS) -> Service``; on copies, so that tests can delete."""
+    """``start(names=("people",), token=None, limits=LIMITS, tls=None, **told) -> Service``; on copies, to delete from.
+
+    Args:
+        told: what :func:`regard.service.app.create_app` takes besides.
+    """
     running = []
 
-    def begin(names=("people",), token: str | None = None, limits: Limits = LIMITS) -> Service:
+    def begin(names=("people",), token: str | None = None, limits: Limits = LIMITS, tls=None, **told) -> Service:
         searchers = {}
         for name in names:
             folder, model, size = made[name]
@@ -83,7 +89,9 @@ def start(made, photos, tmp_path) -> Iterator[Any]:
             )
         state = ServiceState(searchers, Marks(tmp_path / "marks"), run_folder(tmp_path / "runs"), limits)
         listening = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(create_app(state, token), log_level="error", lifespan="off", ws="none"))
+        metrics = Metrics()
+        door = Door(limits, told.get("proxies") or Proxies(), metrics, tls)
+        server = uvicorn.Server(configuration(create_app(state, token, metrics=metrics, **told), door))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         while not server.started:

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from regard.service.state import ServiceState
+from regard.service.state import Limits, ServiceState
+
+LIMITS = Limits(bytes=300_000, pixels=500_000, photos=3, queries=8)
 
 
 @dataclass
@@ -25,6 +27,12 @@ class Service:
     url: str
     state: ServiceState
     photos: Path
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        host, _, port = self.url.rpartition("/")[2].partition(":")
+        return host, int(port)
 
     def call(
         self, path: str, body: Any = None, method: str | None = None, headers: dict | None = None

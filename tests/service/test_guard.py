@@ -224,9 +224,6 @@ def test_fuzzed_uploads_never_break_it(service):
     assert service.call("/api/galleries")[0] == 200
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # the parser leaves files to the collector
 def test_fuzzed_bodies_never_break_it(service):
     """The multipart body itself, cut and changed."""
     from http_client import multipart

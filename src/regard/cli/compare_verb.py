@@ -2,10 +2,13 @@
 
   regard compare runs/baseline runs/apnet                     each on its data; intervals, differences, p, cost, speed
   regard compare runs/* --baseline runs/baseline --md table.md --png table.png
+  regard compare runs/*/seed_*                                also one row for the runs that differ in their seed alone
   regard compare runs/a runs/b --root data/market1501         both on another data set
 
-Intervals resample people, not queries; differences are tested on the same queries. What each query scored is kept in
-the run's eval folder, so that comparing again is quick. AP has the step form for all runs unless --ap says otherwise.
+Runs whose settings are the same but for the seed make a group too, with intervals over seeds and people, tested
+against the baseline's group. Intervals of single runs resample people, not queries; differences are tested on the same
+queries. What each query scored is kept in the run's eval folder, so that comparing again is quick. AP has the step form
+for all runs unless --ap says otherwise.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regard.config import Config, EvalConfig, TrainConfig
+from regard.config import FREE, Config, EvalConfig, TrainConfig, is_free
 from regard.data.sources import split_options
 from regard.engine.step import lr_factor
 from regard.engine.training_state import TrainingState
@@ -36,17 +36,9 @@ from regard.run_folder.saved_state import LAST, PREVIOUS, Progress
 from regard.structures import Sample, Splits
 
 __all__ = [
-    "check_evaluation", "check_folder", "check_pictures", "check_settings", "epochs_to_keep", "is_free",
-    "picture_digests", "remove_leftovers", "settings_that_differ", "weights_size",
+    "check_evaluation", "check_folder", "check_pictures", "check_settings", "epochs_to_keep", "picture_digests",
+    "remove_leftovers", "settings_that_differ", "weights_size",
 ]  # fmt: skip
-
-FREE = (
-    "data.root", "data.workers", "data.cache", "data.cache_folder", "data.label_files.*.mask_root",
-    "data.label_files.*.keypoint_root", "data.label_files.*.coco", "data.label_files.*.pack",
-    "train.devices", "train.accelerator", "train.checkpointing", "train.profile", "train.eval_every",
-    "train.keep_every", "train.save_every", "train.log_every", "train.loggers", "eval.batch_size", "plugins",
-)  # fmt: skip
-"""Settings that change no step of a training: where data lies, how fast it is read, what is written and when."""
 
 PLACES = ("data.train", "data.name")
 """Texts of data sets, in which only the folders may change; their pictures are compared besides."""
@@ -153,11 +145,6 @@ def check_settings(old: Config, new: Config, progress: Progress, source: str) ->
             f"{', '.join(AHEAD)}; go on without (--resume RUN), or start a new run in another folder with -o, from "
             "these weights with model.pretrained=RUN"
         )
-
-
-def is_free(key: str) -> bool:
-    """Whether a setting, by its dotted key, changes no step of a training."""
-    return any(fnmatchcase(key, free) for free in FREE)
 
 
 def settings_that_differ(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:

@@ -26,6 +26,7 @@ from regard.config import EvalConfig
 from regard.errors import StorageError
 from regard.evaluation.comparison import Comparison, Row
 from regard.evaluation.embed import products_of
+from regard.evaluation.groups import group_runs
 from regard.evaluation.run import Run, open_runs
 from regard.evaluation.scoring import lists_of
 from regard.fingerprint import bytes_digest, values_digest
@@ -114,6 +115,7 @@ def compare_runs(
         intervals=f"95 % {'BCa' if method == 'bca' else method} bootstrap over identities, {resamples:,} resamples",
         speed=speed_conditions,
         unpaired="" if fits else UNPAIRED,
+        groups=group_runs(runs, queries, _pids(start), start, paired=fits),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from regard.evaluation.groups import Group
 from regard.metrics.ranking_report import option_lines
 from regard.metrics.significance import Difference, Interval, holm
 from regard.models.cost import Cost
@@ -60,6 +61,7 @@ class Comparison:
         intervals: how intervals were made, in words.
         speed: how speed was measured, in words; empty where it was not.
         unpaired: why there are no differences; empty where there are.
+        groups: runs that differ in their seed alone as one, the baseline's first; empty where there are no such runs.
     """
 
     data: list[str]
@@ -69,6 +71,7 @@ class Comparison:
     intervals: str
     speed: str = ""
     unpaired: str = ""
+    groups: list[Group] = field(default_factory=list)
     shown: Sequence[str] = field(default=SHOWN, repr=False)
 
     @property
@@ -118,6 +121,26 @@ class Comparison:
         ]
         return [[f"minus {self.baseline}", *(cell for name in names for cell in (name, "p"))], *body]
 
+    @property
+    def corrected_groups(self) -> dict[str, list[float]]:
+        """Figure -> p of each group but the first after Holm's correction for their number."""
+        others = self.groups[1:]
+        return {name: holm([group.gaps[name][1] for group in others]) for name in (others[0].gaps if others else ())}
+
+    def grouped(self) -> Table:
+        """Header and one row of cells per group of seeds; empty where there is none."""
+        if not self.groups:
+            return []
+        names, corrected = self._of_all(self.shown), self.corrected_groups
+        header = ["seeds together", *names, *(["mAP minus the first", "p"] if self.groups[1:] else [])]
+        body = []
+        for place, group in enumerate(self.groups):
+            gap = ["", ""] if not place else [_ends(group.gaps["mAP"][0], "+"), _p(corrected["mAP"][place - 1])]
+            body.append(
+                [group.label, *(_ends(group.figures[name]) for name in names), *(gap if self.groups[1:] else [])]
+            )
+        return [header, *body]
+
     def notes(self) -> list[str]:
         """What the tables need beside them to be read."""
         people = sorted({row.identities for row in self.rows})
@@ -125,11 +148,18 @@ class Comparison:
         if self.differences:
             correction = f", Holm's correction for {len(self.differences)} runs" if len(self.differences) > 1 else ""
             notes.append(f"differences in points, same queries; p: two-sided sign flips of identities{correction}")
+        if self.groups:
+            correction = f", Holm's correction for {len(self.groups) - 1} groups" if len(self.groups) > 2 else ""
+            notes.append(f"seeds together: 95 % intervals over seeds and people (Student's t), p of these{correction}")
+            told = [
+                f"{group.label} against {self.groups[0].label}: {', '.join(group.differs)}" for group in self.groups
+            ]
+            notes += [line for line, group in zip(told, self.groups) if group.differs]
         notes += [text for text in (self.unpaired, self.speed) if text]
         return notes + option_lines([row.label for row in self.rows], [row.options for row in self.rows])
 
     def _tables(self) -> list[Table]:
-        return [rows for rows in (self.scores(), self.curves(), self.tests()) if rows]
+        return [rows for rows in (self.scores(), self.curves(), self.tests(), self.grouped()) if rows]
 
     def __str__(self) -> str:
         parts = [line for rows in self._tables() for line in ("", *table(rows))]
@@ -155,6 +185,12 @@ class Comparison:
                 tested = [self.baseline, *found[name], corrected[name]] if name in found else [""] * 7
                 cost = [row.cost.inference_parameters, row.cost.gflops, row.images_per_second or ""]
                 writer.writerow([row.label, name, *figure, *tested, *cost])
+        for place, group in enumerate(self.groups):
+            for name, figure in group.figures.items():
+                gap, p = group.gaps.get(name, (None, None))
+                holms = self.corrected_groups[name][place - 1] if gap else ""
+                told = [self.groups[0].label, *gap, p, "", holms] if gap else [""] * 7
+                writer.writerow([group.label, name, *figure, *told, "", "", ""])
         return buffer.getvalue()
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,6 +201,19 @@ class Comparison:
             "intervals": self.intervals,
             "speed": self.speed or None,
             "unpaired": self.unpaired or None,
+            "groups": [
+                {
+                    "group": group.label,
+                    "runs": list(group.runs),
+                    "figures": {name: figure._asdict() for name, figure in group.figures.items()},
+                    "difference": {
+                        name: gap._asdict() | {"p": p, "p_holm": self.corrected_groups[name][place - 1]}
+                        for name, (gap, p) in group.gaps.items()
+                    },
+                    "differs": list(group.differs),
+                }
+                for place, group in enumerate(self.groups)
+            ],
             "runs": [
                 {
                     "run": row.label,

@@ -94,11 +94,11 @@ class Record:
             DataError: id or path is missing, the time is none, or an attribute has no plain name.
         """
         texts, time = [values.get(key) for key in TEXTS], values.get("time")
-        attributes = values.get("attributes")
+        more = values.get("attributes") or values.get("said")
         described = {*map(type, texts)} <= {str, type(None)} and texts[0] and texts[1] and "" not in texts
-        if described and not attributes and (time is None or (type(time) is float and isfinite(time))):
+        if described and not more and (time is None or (type(time) is float and isfinite(time))):
             id, path, camera, track, person, digest = texts  # as to_dict describes them
-            return cls(id, path, camera, time, track, person, {}, digest)
+            return cls(str(id), str(path), camera, time, track, person, {}, digest)
         missing = [key for key in ("id", "path") if not values.get(key)]
         if missing:
             raise DataError(f"a record has no {' and no '.join(missing)}; every picture needs both")

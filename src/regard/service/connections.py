@@ -119,6 +119,7 @@ class Connection(H11Protocol):
         self.since = self._progress = time.monotonic()
         self._begun = False
         self._unsent = 0
+        self._early = b""
 
     @property
     def answering(self) -> bool:
@@ -135,6 +136,8 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         if self.raw is None:
             self.door.enter(self, transport)
+        if self._early:
+            self.data_received(self._early)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -143,7 +146,10 @@ class Connection(H11Protocol):
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came in."""
+        """Take what came in; what comes with the last word on TLS is there before the connection is."""
+        if self.transport is None:
+            self._early += data
+            return
         if not self.answering and not self._begun:
             self._begun, self.since = True, time.monotonic()
         super().data_received(data)

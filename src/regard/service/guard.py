@@ -18,6 +18,7 @@ import secrets
 import time
 from collections import Counter
 from importlib import resources
+from itertools import chain
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -35,7 +36,7 @@ __all__ = ["LOOPBACK", "Guard", "check_address", "host_name"]
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SHORTEST_TOKEN = 16
-MAX_HEADERS = 100
+MAX_HEADERS, MAX_HEAD = 100, 32 * 1024
 FORM = 4096
 """Bytes of a form with a token."""
 
@@ -182,8 +183,10 @@ class Guard:
             raise RefusalError(400, str(error), "proxy") from None
         path = self._path(scope)
         exchange.route = route = self.routes.find(scope["method"], path)
-        if len(scope["headers"]) > MAX_HEADERS:
-            raise RefusalError(431, f"a request may have {MAX_HEADERS} headers", "headers")
+        if len(scope["headers"]) > MAX_HEADERS or sum(map(len, chain(*scope["headers"]))) > MAX_HEAD:
+            raise RefusalError(431, f"a request may have {MAX_HEADERS} headers of {MAX_HEAD:,} bytes", "headers")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            raise RefusalError(400, "a request may have Content-Length or Transfer-Encoding, not both", "protocol")
         if route.role != ANYBODY:
             self._check_host(exchange)
         self._check_origin(exchange)
@@ -379,6 +382,8 @@ class Guard:
         exchange.sent = len(body)
         headers = {"content-type": kind, "content-length": str(len(body)), "connection": "close"}
         headers |= HEADERS | {"x-request-id": exchange.id} | refusal.headers
+        if refusal.page:  # else browsers send its form without an origin that could be checked
+            headers["referrer-policy"] = "same-origin"
         await send({"type": "http.response.start", "status": refusal.status, "headers": encoded(headers)})
         await send({"type": "http.response.body", "body": body})
 

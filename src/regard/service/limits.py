@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -47,7 +47,7 @@ class Limits:
         held: bytes of all requests, and of all large answers, that are in memory.
         pixels: of one photograph, and of all that are being decoded.
         passes: of a decoder over ``pixels`` pixels, for the photographs of one query together; a progressive JPEG file
-            has ten.
+            has ten, over its own.
         photos: of one query.
         queries: kept in memory.
         at_once: searches that compute at the same time; others wait.
@@ -67,7 +67,7 @@ class Limits:
     text: int = 2**20
     held: int = 160 * 2**20
     pixels: int = 40_000_000
-    passes: int = 10
+    passes: int = 5
     photos: int = 8
     queries: int = 128
     at_once: int = 4
@@ -84,7 +84,7 @@ class Limits:
 
 
 class Pool:
-    """So much of something that is shared, such as pixels; whoever takes waits until it is there.
+    """So much of something that is shared, such as pixels; whoever takes waits his turn until it is there.
 
     Args:
         size: how much there is; nobody may take more.
@@ -93,13 +93,18 @@ class Pool:
     def __init__(self, size: int):
         self.free = size
         self._changed = threading.Condition()
+        self._row: deque[object] = deque()
 
     @contextmanager
     def taken(self, amount: int) -> Iterator[None]:
         """Have so much of it in the block."""
+        turn = object()
         with self._changed:
-            self._changed.wait_for(lambda: self.free >= amount)
+            self._row.append(turn)
+            self._changed.wait_for(lambda: self._row[0] is turn and self.free >= amount)
+            self._row.popleft()
             self.free -= amount
+            self._changed.notify_all()
         try:
             yield
         finally:
@@ -113,7 +118,7 @@ class Places:
 
     Args:
         name: of the work.
-        at_once: places.
+        at_once: places; one is left for others by whoever has all the rest.
         each: requests of one client that may be there, working or waiting.
         limits: how many may wait, and how long.
     """
@@ -122,6 +127,7 @@ class Places:
         self.name = name
         self.at_once = at_once
         self.each = each
+        self.most = max(at_once - 1, 1)
         self.limits = limits
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix=f"regard-{name}")
         self._working: Counter[str] = Counter()
@@ -152,7 +158,7 @@ class Places:
         if self._there[client] >= self.each:
             text = f"{self.each} requests of yours are being worked on; wait for one of them"
             raise BusyError(text, 429, 1)
-        if self._working.total() >= self.at_once:
+        if self._working.total() >= self.at_once or self._working[client] >= self.most:
             if len(self._row) >= self.limits.waiting:
                 raise BusyError("too many requests wait already; try again")
             await self._wait(client)
@@ -188,6 +194,8 @@ class Places:
         self._forget(self._there, client)
         while self._row and self._working.total() < self.at_once:
             place = min(range(len(self._row)), key=lambda i: self._working[self._row[i][0]])
+            if self._working[self._row[place][0]] >= self.most:
+                return
             following, turn = self._row.pop(place)
             if not turn.done():
                 self._working[following] += 1

@@ -1,0 +1,102 @@
+"""Runs that differ in nothing but their seed, as one: what a system reaches, and not what a training of it did."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from regard.config import is_free
+from regard.evaluation.run import Run
+from regard.metrics.grouped import group_difference, group_interval
+from regard.metrics.significance import Interval
+from regard.wording import count
+
+__all__ = ["Group", "group_runs"]
+
+SEED = "train.seed"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one training from several seeds, or one run that has no such companion.
+
+    Attributes:
+        label: what their labels begin with, and how many there are.
+        runs: their labels.
+        figures: name -> mean over seeds, with its interval over seeds and people, fractions.
+        gaps: name -> the difference from the first group, and p of none; empty for the first, and where the groups
+            were asked other queries.
+        differs: settings in which it differs from the first group, ``KEY=VALUE``.
+    """
+
+    label: str
+    runs: tuple[str, ...]
+    figures: dict[str, Interval]
+    gaps: dict[str, tuple[Interval, float]]
+    differs: tuple[str, ...]
+
+
+def group_runs(
+    runs: Sequence[Run], queries: Mapping[str, Mapping[str, np.ndarray]], pids: np.ndarray, start: Run, *, paired: bool
+) -> list[Group]:
+    """The groups, that of ``start`` first; none where no two runs differ in their seed alone.
+
+    Args:
+        runs: to be grouped.
+        queries: label -> figure -> (Q,) what each query scored.
+        pids: (Q,) whom the queries show.
+        start: the run that others are compared with, whose group the other groups are compared with.
+        paired: whether all were asked the same queries.
+    """
+    alike: dict[str, list[Run]] = {}
+    for run in runs:
+        alike.setdefault(json.dumps(_settings(run)) if run.own else run.label, []).append(run)
+    parts = [part for together in alike.values() for part in _apart(together)]
+    if not paired or all(len(part) == 1 for part in parts):
+        return []
+    parts.sort(key=lambda part: start not in part)
+    names = [name for name in queries[start.label] if all(name in queries[run.label] for run in runs)]
+    first, groups = parts[0], list[Group]()
+    for part in parts:
+        scores = {name: [queries[run.label][name] for run in part] for name in names}
+        gaps = {
+            name: group_difference([queries[run.label][name] for run in first], scores[name], pids)
+            for name in (names if part is not first else ())
+        }
+        figures = {name: group_interval(scores[name], pids) for name in names}
+        groups.append(Group(_label(part), tuple(run.label for run in part), figures, gaps, _differs(first[0], part[0])))
+    return groups
+
+
+def _settings(run: Run) -> dict[str, object]:
+    """What makes a training what it is, but for its seed."""
+    assert run.own is not None
+    return {key: value for key, value in run.own.flat().items() if key != SEED and not is_free(key)}
+
+
+def _apart(runs: list[Run]) -> list[list[Run]]:
+    """Runs of the same settings as one group, or each by itself where a seed comes twice."""
+    seeds = [run.own.train.seed for run in runs if run.own]
+    return [runs] if len(set(seeds)) == len(runs) else [[run] for run in runs]
+
+
+def _label(runs: list[Run]) -> str:
+    """What the labels of a group begin with, and the number of its seeds."""
+    if len(runs) == 1:
+        return runs[0].label
+    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*(run.label for run in runs)))
+    shared = "".join(letters[0] for letters in alike).rstrip("0123456789/_- ").removesuffix("seed").rstrip("/_-, ")
+    return f"{shared or runs[0].label} ({count(len(runs), 'seed')})"
+
+
+def _differs(first: Run, other: Run) -> tuple[str, ...]:
+    """Settings of the second that are other than the first's."""
+    if first.own is None or other.own is None:
+        return ()
+    before, after = _settings(first), _settings(other)
+    changed = {key: after.get(key, "left out") for key in {**before, **after} if before.get(key) != after.get(key)}
+    return tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changed.items())
