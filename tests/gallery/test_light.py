@@ -31,14 +31,14 @@ run("gallery", "delete", folder, "--id", record_id("4.jpg"))
 run("gallery", "purge", folder, "--older-than", "30000d")
 run("gallery", "audit", folder)
 run("gallery", "check", folder)
-from regard.gallery import int8_scan
-int8_scan.MANY, int8_scan.PAYS = 8 * 1100, 16 * 1100  # what torch costs has been lost after the second search
 find = "search", "--gallery", folder, "--id", record_id("3.jpg")
-run(*find)
 export = "gallery", "export", folder, folder + ".parquet"
 sys.modules["pyarrow"] = sys.modules["regard.metrics"] = None  # as where they are not installed
 assert main([*export]) == main([*find, "--rerank"]) == 2
 del sys.modules["pyarrow"], sys.modules["regard.metrics"]
+from regard.gallery import int8_scan
+int8_scan.MANY, int8_scan.PAYS = 8 * 1100, 16 * 1100  # what torch costs has been lost after the second search
+run(*find)
 run(*export, brings={"pyarrow"})
 run(*find, brings={"pyarrow", "torch"})
 assert "torch" in sys.modules
