@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from regard.errors import DataError
+from regard.errors import ConfigError, DataError
 from regard.gallery.record import Filter, Item, Record, Scored
 
 __all__ = [
@@ -167,8 +167,13 @@ def candidates(
 
 def reranked(engine: Engine, vector: np.ndarray, hits: Sequence[Scored]) -> list[Scored]:
     """The hits in the order of their k-reciprocal distance to the query."""
-    from regard.metrics import KReciprocal, rerank_blocks  # brings torch, which no other search needs
-
+    try:
+        from regard.metrics import KReciprocal, rerank_blocks  # brings torch, which no other search needs
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"re-ranking wants {error.name}, which is not installed here; search without it, or install regard with "
+            "all it depends on"
+        ) from None
     vectors = np.stack([item.vector for item in engine.get([hit.record.id for hit in hits])])
     ((_, distances),) = rerank_blocks(vector[None], vectors, KReciprocal(k1=min(20, len(hits) - 1)))
     return [hits[index] for index in np.argsort(distances[0].numpy(), kind="stable")]
