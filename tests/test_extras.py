@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = Path(regard.__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-BEHIND_A_CHECK = {"service/app.py", "gallery/milvus.py"}
+BEHIND_A_CHECK = {"service/app.py", "service/changes.py", "gallery/milvus.py"}
 """Files that import packages of an extra when they are loaded, which the code that loads them has asked for."""
 
 MADE_OF = {"h11": "uvicorn", "starlette": "fastapi", "grpc": "pymilvus"}

@@ -134,6 +134,7 @@ def test_a_use_ends_after_a_while_and_the_next_is_another(service):
     ended = []
     while not ended:
         ended = [line for line in gallery.audit.entries() if line["kind"] == "end"]
+    uses._idle = 60  # so that the next does not end by itself
     uses.of(gallery, anna).note("search")
     uses.close()
     lines = list(gallery.audit.entries())
