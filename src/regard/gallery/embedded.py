@@ -10,6 +10,7 @@ pictures were removed while it ran, it is made again.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import threading
@@ -57,11 +58,13 @@ class Findings(NamedTuple):
         pictures: whole ones.
         aside: pictures that are damaged, and out of every search.
         faults: of the database, as SQLite says them, a line each.
+        remade: whether files that searches read were damaged, and are made anew.
     """
 
     pictures: int
     aside: int
     faults: tuple[str, ...] = ()
+    remade: bool = False
 
 
 class EmbeddedEngine:
@@ -85,13 +88,12 @@ class EmbeddedEngine:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 raise StorageError(f"cannot make {folder} ({error.strerror}); choose another place") from None
-        if not exists(folder):
-            if is_earlier(folder):
-                from regard.gallery.segments import convert  # brings pyarrow
+        if is_earlier(folder):  # also where its files alone are left, since the end of a conversion was killed
+            from regard.gallery.segments import convert  # brings pyarrow
 
-                convert(folder, self._progress)
-            elif dim is None:
-                raise DataError(f"{folder} is not a gallery (no {STORE}); make one: regard embed IMAGES -o GALLERY")
+            convert(folder, self._progress)
+        if not exists(folder) and dim is None:
+            raise DataError(f"{folder} is not a gallery (no {STORE}); make one: regard embed IMAGES -o GALLERY")
         self._busy, self._writing = threading.RLock(), threading.RLock()
         self._table: Table | None = None
         self._seen, self._kept = -1, dict[int, Record]()
@@ -103,6 +105,7 @@ class EmbeddedEngine:
             self._now()
             with suppress(StorageError):  # whoever removes something next does it, or the next to open
                 self._finish_cleaning()
+                self._tidy()
         except BaseException:
             self._store.close()
             raise
@@ -191,11 +194,22 @@ class EmbeddedEngine:
         self._finish_cleaning()
         return len(found)
 
-    def delete(self, ids: Sequence[str]) -> int:
-        """See :meth:`Engine.delete`; what a crash interrupts is finished when the gallery is opened again."""
+    def delete(self, ids: Sequence[str], still: Callable[[Record], bool] | None = None) -> int:
+        """See :meth:`Engine.delete`; what a crash interrupts is finished when the gallery is opened again.
+
+        Args:
+            ids: of what goes.
+            still: asked about each record where nobody else can change it; what was stored anew meanwhile may stay.
+        """
         with self._changing() as (db, table, state):
             rows = np.unique(table.rows_of(ids))
             numbers = table.view().numbers[rows[rows >= 0]].tolist()
+            if still is not None:
+                with self._store.reading() as reads:
+                    bad = {*self._store.records(reads, numbers)[1]}
+                    whole = [number for number in numbers if number not in bad]
+                    records, _ = self._store.records(reads, whole)
+                numbers = [number for number, record in zip(whole, records) if still(record)]
             if numbers:
                 state = state._replace(steps=self._store.erase(db, numbers))
                 if state.short and len(table) - len(numbers) < SAMPLE:  # axes of a few pictures tell of each
@@ -297,7 +311,15 @@ class EmbeddedEngine:
             with self._changing() as (db, _, state):
                 self._store.set_state(db, state._replace(steps=self._store.set_aside(db, bad)))
             self._finish_cleaning()
-        return Findings(whole - len(bad), self.damaged, tuple(lines))
+        before = self._epoch()
+        with self._busy:
+            self._table = None  # whoever looks next reads every file anew
+            self._now()
+        return Findings(whole - len(bad), self.damaged, tuple(lines), self._epoch() != before)
+
+    def _epoch(self) -> int:
+        with self._store.reading() as db:
+            return self._store.state(db).epoch
 
     def discard(self) -> int:
         """Blank the rows that were set aside; their number."""
@@ -373,6 +395,8 @@ class EmbeddedEngine:
             for _ in range(TRIES):
                 with self._store.reading() as db:
                     state = self._store.state(db)
+                    if self._table is not None and not self._table.is_there():
+                        self._table = None
                     if self._table is not None and state.change == self._seen:
                         return self._table
                     if table := self._followed(db, state):
@@ -417,11 +441,38 @@ class EmbeddedEngine:
                             f"the files of {self.folder} were lost just now; nothing was changed, try again"
                         )
                     yield db, table, state
-            except (OSError, MemoryError) as error:
+            except BaseException as error:
+                with suppress(StorageError, DataError):
+                    self._tidy()
+                if not isinstance(error, OSError | MemoryError):
+                    raise
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 raise StorageError(
                     f"could not write in {self.folder} ({reason}); nothing was changed, make room"
                 ) from error
+
+    def _tidy(self) -> None:
+        """Remove what was written and never counted, since a change was refused or its process killed."""
+        if self._store.frozen is not None:
+            return
+
+        def found(db: sqlite3.Connection, table: Table) -> tuple[dict[Path, int], list[Path]]:
+            others = [path for path in self.folder.glob("index-*") if path != table.folder]
+            return table.leftovers(self._store, db), [*others, *self.folder.glob(f".{STORE}.new*")]
+
+        with self._busy, self._store.reading() as db:
+            if not any(found(db, self._now())):
+                return
+        with self._writing, self._store.writing() as db:  # where nobody is about to count it
+            with self._busy:
+                table = self._followed(db, self._store.state(db))
+            if table is None:
+                return
+            tails, others = found(db, table)
+            for path, size in tails.items():
+                os.truncate(path, size) if size else path.unlink()
+            for path in others:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _finish_cleaning(self) -> None:
         """Blank in the files what the store has blanked, and leave nothing of it in its log."""

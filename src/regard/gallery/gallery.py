@@ -37,6 +37,7 @@ from regard.gallery.query import (
     candidates,
     combine,
     count_people,
+    deleted,
     grouped,
     reranked,
     revised,
@@ -217,13 +218,11 @@ class Gallery:
         self._people = None
 
     def delete(self, filter: Filter) -> int:
-        """Remove what the filter accepts: descriptors, thumbnails, index entries, marks; the number that went."""
-        ids = [record.id for record in self.records(filter)]
-        gone = self._engine.delete(ids) if ids else 0
-        if ids and not is_url(self.name):
-            KeptMarks(Path(self.name) / "marks").forget(ids)
-        self.meta = self._engine.read_meta()  # an index of few pictures goes with them
-        return gone
+        """Remove what the filter accepts: descriptors, thumbnails, index entries, marks; the number that went.
+
+        What another process stores anew while this looks, so that the filter accepts it no more, stays.
+        """
+        return self._remove([record.id for record in self.records(filter)], filter.accepts)
 
     def purge(self, before: float, *, undated: bool = False) -> int:
         """Remove pictures taken before a moment; the number that went.
@@ -232,11 +231,22 @@ class Gallery:
             before: seconds since 1970 UTC.
             undated: remove pictures without a time too.
         """
-        return self.delete(Filter(ids=tuple(record.id for record in self.expired(before, undated=undated))))
+        ids = [record.id for record in self.expired(before, undated=undated)]
+        return self._remove(ids, lambda record: is_expired(record, before, undated=undated))
+
+    def _remove(self, ids: Sequence[str], still: Callable[[Record], bool]) -> int:
+        """Remove pictures of which something still holds; what was said of them goes first, not to be left alone."""
+        if not ids:
+            return 0
+        if not is_url(self.name):
+            KeptMarks(Path(self.name) / "marks").forget(ids)
+        gone = deleted(self._engine, ids, still)
+        self.meta = self._engine.read_meta()  # an index of few pictures goes with them
+        return gone
 
     def expired(self, before: float, *, undated: bool = False) -> Iterator[Record]:
         """Records of what :meth:`purge` would remove, in order of id."""
-        return (record for record in self.records() if (undated if record.time is None else record.time < before))
+        return (record for record in self.records() if is_expired(record, before, undated=undated))
 
     def update(self, filter: Filter, changes: Mapping[str, Any]) -> int:
         """Change what is known of the records a filter accepts; the number that changed.
@@ -554,6 +564,11 @@ def _checked(where: object) -> str:
 def is_url(where: str | Path) -> bool:
     """Whether a gallery is on a server."""
     return SCHEME.match(str(where)) is not None
+
+
+def is_expired(record: Record, before: float, *, undated: bool) -> bool:
+    """Whether a picture was taken before a moment; one without a time where these are meant, too."""
+    return undated if record.time is None else record.time < before
 
 
 def is_there(folder: Path) -> bool:

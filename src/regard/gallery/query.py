@@ -9,13 +9,14 @@ and nothing is half there. One suite, ``tests/gallery/test_engines.py``, runs on
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from regard.errors import DataError
+from regard.errors import ConfigError, DataError
 from regard.gallery.record import Filter, Item, Record, Scored
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "candidates",
     "combine",
     "count_people",
+    "deleted",
     "grouped",
     "reranked",
     "revised",
@@ -96,6 +98,16 @@ class Engine(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         ...
+
+
+def deleted(engine: Engine, ids: Sequence[str], still: Callable[[Record], bool]) -> int:
+    """Remove items of which something still holds; the number that went.
+
+    An engine whose ``delete`` takes ``still`` asks where nobody else can change them; for any other it is asked before.
+    """
+    if "still" in inspect.signature(engine.delete).parameters:
+        return engine.delete(ids, still=still)  # pyright: ignore[reportCallIssue]
+    return engine.delete([item.record.id for item in engine.get(ids) if still(item.record)])
 
 
 def revised(engine: Engine, ids: Sequence[str], words: Callable[[Item], Item]) -> int:
@@ -174,8 +186,13 @@ def candidates(
 
 def reranked(engine: Engine, vector: np.ndarray, hits: Sequence[Scored]) -> list[Scored]:
     """The hits in the order of their k-reciprocal distance to the query."""
-    from regard.metrics import KReciprocal, rerank_blocks  # brings torch, which no other search needs
-
+    try:
+        from regard.metrics import KReciprocal, rerank_blocks  # brings torch, which no other search needs
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"re-ranking wants {error.name}, which is not installed here; search without it, or install regard with "
+            "all it depends on"
+        ) from None
     vectors = np.stack([item.vector for item in engine.get([hit.record.id for hit in hits])])
     ((_, distances),) = rerank_blocks(vector[None], vectors, KReciprocal(k1=min(20, len(hits) - 1)))
     return [hits[index] for index in np.argsort(distances[0].numpy(), kind="stable")]

@@ -174,7 +174,7 @@ def add_removals(app: FastAPI, state: ServiceState) -> None:
         asked, filter = Asked.by(request, state, name), body.filter()
 
         def work(progress: Progress) -> Mapping[str, Any]:
-            return removed(state, asked.searcher, lambda: filter, dry_run=body.dry_run)
+            return removed(state, asked.searcher, filter, dry_run=body.dry_run)
 
         return await asked.answer("delete", work, job=body.job, told={"filter": filter, "dry_run": body.dry_run})
 
@@ -182,12 +182,13 @@ def add_removals(app: FastAPI, state: ServiceState) -> None:
     async def purge(name: str, body: Expired, request: Request) -> Any:
         asked, before = Asked.by(request, state, name), body.moment()
 
-        def expired() -> Filter:
-            records = asked.searcher.gallery.expired(before, undated=body.undated)
-            return Filter(ids=tuple(record.id for record in records))
-
         def work(progress: Progress) -> Mapping[str, Any]:
-            return removed(state, asked.searcher, expired, dry_run=body.dry_run)
+            gallery = asked.searcher.gallery
+            if body.dry_run:
+                return {"removed": 0, "would_remove": sum(1 for _ in gallery.expired(before, undated=body.undated))}
+            number = gallery.purge(before, undated=body.undated)
+            state.forget_deleted()  # marks may lie elsewhere
+            return {"removed": number}
 
         told = {"before": before, "undated": body.undated, "dry_run": body.dry_run}
         return await asked.answer("purge", work, job=body.job, told=told)
@@ -227,16 +228,12 @@ def add_jobs(app: FastAPI, jobs: Jobs) -> None:
         return known(id).to_dict()
 
 
-def removed(
-    state: ServiceState, searcher: Searcher, which: Callable[[], Filter], *, dry_run: bool
-) -> Mapping[str, Any]:
+def removed(state: ServiceState, searcher: Searcher, filter: Filter, *, dry_run: bool) -> Mapping[str, Any]:
     """Remove pictures, and what was said about them; how many."""
-    filter = which()
     if dry_run:
         return {"removed": 0, "would_remove": searcher.gallery.count(filter)}
     number = searcher.gallery.delete(filter)
-    if number:
-        state.forget_deleted()
+    state.forget_deleted()  # marks may lie elsewhere
     return {"removed": number}
 
 
