@@ -25,6 +25,7 @@ from regard.errors import DataError, StorageError
 from regard.gallery.columns import Table, View
 from regard.gallery.int8_scan import nearest
 from regard.gallery.pca_codes import SAMPLE, Short, make_short, narrow, pays
+from regard.gallery.query import with_record
 from regard.gallery.record import Filter, Item, Record, Scored, is_id
 from regard.gallery.store import STORE, Row, State, Store, exists, is_earlier
 
@@ -137,10 +138,18 @@ class EmbeddedEngine:
 
     def add(self, items: Sequence[Item]) -> None:
         """See :meth:`Engine.add`."""
+        self.add_over(items, None)
+
+    def add_over(self, items: Sequence[Item], over: Callable[[Record, Record], Record] | None) -> None:
+        """See :func:`regard.gallery.query.stored`; what is damaged is replaced as if it had not been there."""
         self._check(items)
         with self._changing() as (db, table, state):
             old = table.rows_of([item.record.id for item in items])
             old = table.view().numbers[old[old >= 0]].tolist()
+            if over is not None and old:
+                with self._store.reading() as reads:
+                    before = {record.id: record for record in self._store.records(reads, old)[0]}
+                items = [with_record(item, before.get(item.record.id), over) for item in items]
             self._replace(db, table, state, old, items)
         if old:
             self._finish_cleaning()

@@ -41,9 +41,10 @@ from regard.gallery.query import (
     grouped,
     reranked,
     revised,
+    stored,
     unit_rows,
 )
-from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id
+from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id, parse_time
 from regard.gallery.use import Actor, Use, answered, vector_digest
 from regard.registry import ENGINES
 from regard.storage import as_path
@@ -89,13 +90,14 @@ class Gallery:
         self._people: tuple[int, int] | None = None
 
     @classmethod
-    def create(cls, where: str | Path, dim: int, model: Mapping[str, Any]) -> Self:
+    def create(cls, where: str | Path, dim: int, model: Mapping[str, Any], *, thumbnails: bool = True) -> Self:
         """Make an empty gallery.
 
         Args:
             where: a folder, or a server's URL such as ``http://host:19530/people``.
             dim: D.
             model: which model makes its descriptors; ``fingerprint`` is compared when more are added.
+            thumbnails: keep thumbnails; where it does not, it drops those of whatever is ever added.
 
         Raises:
             ConfigError: there is one already.
@@ -110,6 +112,7 @@ class Gallery:
                 raise ConfigError(f"{where} holds a gallery already; open it, or choose another name")
             now = datetime.now(UTC).isoformat(timespec="seconds")
             known = {"id": str(uuid.uuid4()), "dim": dim, "model": dict(model), "created": now}
+            known |= {} if thumbnails else {"thumbnails": False}
             if not is_url(where):
                 AuditLog(Path(where) / "audit.jsonl", known["id"]).begin_anew()
             engine.write_meta({"format": FORMAT, **known, "index": None})
@@ -187,8 +190,13 @@ class Gallery:
         """Let go of files and connections."""
         self._engine.close()
 
-    def add(self, items: Sequence[Item]) -> None:
+    def add(self, items: Sequence[Item], over: Callable[[Record, Record], Record] | None = None) -> None:
         """Store items, all or none; one with a known id replaces it. Durable when this returns.
+
+        Args:
+            items: to store.
+            over: makes the record of one that replaces another, from that one's record as it is then and its own; None
+                keeps nothing of what was known before.
 
         Raises:
             DataError: a descriptor has another length, is not finite, or zero.
@@ -199,11 +207,14 @@ class Gallery:
         latest = {item.record.id: item for item in items}
         vectors = unit_rows(np.stack([item.vector for item in latest.values()]), self.dim)
         ready = [replace(item, vector=vector) for item, vector in zip(latest.values(), vectors)]
-        if self._engine.read_meta().get("blur_heads"):
+        meta = self._engine.read_meta()
+        if meta.get("thumbnails") is False:
+            ready = [replace(item, thumbnail=b"") for item in ready]
+        elif meta.get("blur_heads"):
             from regard.gallery.thumbnails import blurred
 
             ready = [replace(item, thumbnail=blurred(item.thumbnail)) for item in ready]
-        self._engine.add(ready)
+        self._engine.add(ready) if over is None else stored(self._engine, ready, over)
         self._people = None
 
     def delete(self, filter: Filter) -> int:
@@ -253,10 +264,10 @@ class Gallery:
         ids = [record.id for record in self.records(filter)]
         return self._again(ids, lambda record: with_changes(record, changes))
 
-    def revise(self, words: Callable[[Record], Record]) -> int:
-        """Put every record through a function; the number of those that it changed."""
+    def revise(self, words: Callable[[Record], Record], filter: Filter | None = None) -> int:
+        """Put every record that a filter accepts through a function; the number of those that it changed."""
         number = 0
-        for page in self._pages(Filter()):
+        for page in self._pages(filter or Filter()):
             number += self._again([record.id for record in page if words(record) != record], words)
         return number
 
@@ -593,7 +604,8 @@ def open_engine(where: str | Path, dim: int | None = None, progress: Any = None)
 
 def with_changes(record: Record, changes: Mapping[str, Any]) -> Record:
     """The record with new values that somebody set by hand."""
-    wanted = Record.from_dict({"id": record.id, "path": record.path, **changes})
+    known = {**changes, "time": parse_time(changes.get("time"))}
+    wanted = Record.from_dict({"id": record.id, "path": record.path, **known})
     named = {name: getattr(wanted, name) for name in FACTS if name in changes}
     return with_facts(record, named | {f".{name}": value for name, value in wanted.attributes.items()}, "hand")
 

@@ -29,7 +29,9 @@ __all__ = [
     "grouped",
     "reranked",
     "revised",
+    "stored",
     "unit_rows",
+    "with_record",
 ]
 
 MOST = 1000
@@ -118,6 +120,23 @@ def revised(engine: Engine, ids: Sequence[str], words: Callable[[Item], Item]) -
     items = [replace(item, thumbnail=engine.thumbnail(item.record.id)) for item in engine.get(ids)]
     engine.add([words(item) for item in items])
     return len(items)
+
+
+def stored(engine: Engine, items: Sequence[Item], over: Callable[[Record, Record], Record]) -> None:
+    """Store items; the record of one that replaces another is what ``over`` makes of (that one's record, its own).
+
+    An engine with a method ``add_over(items, over)`` decides that when nobody else can change it.
+    """
+    if add_over := getattr(engine, "add_over", None):
+        add_over(items, over)
+        return
+    before = {item.record.id: item.record for item in engine.get([item.record.id for item in items])}
+    engine.add([with_record(item, before.get(item.record.id), over) for item in items])
+
+
+def with_record(item: Item, before: Record | None, over: Callable[[Record, Record], Record]) -> Item:
+    """The item, over what was known of its picture before."""
+    return item if before is None else replace(item, record=over(before, item.record))
 
 
 def count_people(engine: Engine) -> int:
