@@ -33,6 +33,7 @@ from regard.gallery.int8_scan import encode
 from regard.gallery.record import record_id
 from regard.gallery.repair import repair
 from regard.gallery.segments import to_table
+from regard.gallery.store import Store
 
 MODEL = {"name": "made up", "fingerprint": "f"}
 
@@ -622,6 +623,115 @@ def test_a_gallery_of_an_earlier_version_is_converted(folder, promised):
             same(gallery, wanted)
             assert gallery.meta == about
     assert {path.name for path in folder.iterdir()} == {"gallery.sqlite", "index-1", "audit.jsonl"}
+
+
+def earlier(folder: Path, parts: list[list[Item]]) -> None:
+    """A gallery as earlier versions left it."""
+    (folder / "parts").mkdir(parents=True)
+    for number, items in enumerate(parts, 1):
+        write_part(folder, number, items)
+    about = {"format": "regard-gallery-1", "dim": DIM, "model": MODEL, "created": "2026-01-01", "index": None}
+    (folder / "gallery.json").write_text(json.dumps(about))
+
+
+def test_a_conversion_that_is_killed_is_finished(folder, monkeypatch):
+    items = make_items(30)
+    earlier(folder, [items])
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *what: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Gallery.open(folder)
+    assert (folder / "parts").exists()
+    with Gallery.open(folder) as gallery:
+        same(gallery, items)
+        assert sorted(path.name for path in folder.iterdir() if "sqlite-" not in path.name) == [
+            "gallery.sqlite",
+            "index-1",
+        ]
+
+
+def test_a_damaged_part_of_an_earlier_gallery_is_kept_aside(folder, capsys):
+    items = make_items(30)
+    earlier(folder, [items[:10], items[10:20], items[20:]])
+    (part,) = (folder / "parts").glob("00000002-*")
+    part.write_bytes(part.read_bytes()[:-50])
+    with Gallery.open(folder) as gallery:
+        same(gallery, items[:10] + items[20:])
+    assert f"{part.name} is damaged" in capsys.readouterr().err
+    assert (folder / "damaged" / part.name).exists()
+
+
+def test_who_opens_while_another_converts_waits(folder):
+    items = make_items(30)
+    earlier(folder, [items[:10], items[10:]])
+    code = """
+    print(len(gallery), flush=True)
+    """
+    with child(folder, code) as first, child(folder, code) as second:
+        assert [each.communicate()[0] for each in (first, second)] == ["30\n", "30\n"]
+
+
+def test_what_was_never_counted_is_removed(folder, monkeypatch):
+    """Rows of an addition that was refused, or whose process was killed, files of an index, a folder made anew."""
+    items = make_items(60)
+    secret = items[41]
+    traces = [secret.vector.tobytes(), secret.record.track.encode(), bytes.fromhex(secret.record.id.replace("-", ""))]
+    with Gallery.create(folder, DIM, MODEL) as gallery:
+        gallery.add(items[:5])
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "set_state", lambda *what: (_ for _ in ()).throw(OSError(28, "No space left")))
+            with pytest.raises(StorageError, match="nothing was changed"):
+                gallery.add(items[5:])
+        assert not any(bytes_in(folder, trace) for trace in traces)
+    code = """
+    import os, signal
+    from regard.gallery.store import Store
+    Store.set_state = lambda *what: os.kill(os.getpid(), signal.SIGKILL)
+    gallery.add(make_items(60)[5:])
+    """
+    with child(folder, code) as adding:
+        assert adding.wait() == -signal.SIGKILL
+    assert bytes_in(folder, traces[0])
+    (files_of(folder)[0].parent / "short7_codes").write_bytes(traces[0])
+    (folder / "index-9").mkdir()
+    (folder / "index-9" / "vectors").write_bytes(traces[0])
+    with Gallery.open(folder) as gallery:
+        assert not any(bytes_in(folder, trace) for trace in traces)
+        same(gallery, items[:5])
+
+
+def test_a_file_that_is_cut_while_it_is_open_is_made_anew(folder):
+    items = make_items(3000)
+    with Gallery.create(folder, DIM, MODEL) as gallery:
+        gallery.add(items)
+        same(gallery, items)
+        for name in ("vectors", "codes", "numbers"):
+            path = next(path for path in files_of(folder) if path.name == name)
+            os.truncate(path, 0)
+            same(gallery, items)
+        assert not gallery.check().remade
+        path = next(path for path in files_of(folder) if path.name == "bounds")
+        path.write_bytes(bytes(path.stat().st_size))
+        assert gallery.check().remade
+        same(gallery, items)
+
+
+def test_what_is_stored_anew_meanwhile_is_not_removed(gallery, folder):
+    items = make_items(20)
+    gallery.add(items)
+    old = next(item for item in items if item.record.time == 1010)
+    newer = Item(replace(old.record, time=9e9, camera="new"), items[5].vector, b"newer")
+    delete = gallery._engine.delete
+
+    def later(ids, still):
+        with Gallery.open(folder) as other:
+            other.add([newer])
+        return delete(ids, still)
+
+    gallery._engine.delete = later
+    gone = gallery.purge(before=1100)
+    assert gone == sum(item.record.time is not None and item.record.time < 1100 for item in items) - 1
+    assert gallery.get([old.record.id])[0].record == newer.record
 
 
 def write_part(folder: Path, number: int, items: list[Item]) -> None:

@@ -29,6 +29,7 @@ from regard.gallery.ingest import Ranks, embed_sources
 from regard.gallery.inputs import list_sources
 from regard.gallery.origins import OFFSET, TAKEN, time_zone
 from regard.gallery.record import record_id
+from regard.gallery.thumbnails import thumbnail
 from regard.models import load
 from regard.recipes import read_recipe
 
@@ -319,6 +320,17 @@ def test_heads_are_blurred_in_what_comes_while_they_are(embedder, photos, tmp_pa
         monkeypatch.setattr(engine, "add", lambda items: (other.blur_heads(), add(items)))
         gallery.add([replace(item, record=late, thumbnail=sharp)])
         assert read(late.id) not in (sharp, b"")
+
+
+def test_a_gallery_made_without_thumbnails_never_has_any(embedder, photos, tmp_path):
+    sources, out = list_sources([photos]), tmp_path / "g"
+    assert embed_sources(sources[:2], embedder, out, thumbnails=False).sayings("UTC") == []
+    report = embed_sources(sources[:3], embedder, out)
+    assert report.sayings("UTC") == ["this gallery was made with --no-thumbnails, so it keeps none of these either"]
+    with Gallery.open(out) as gallery:
+        (item,) = gallery.get([sources[0].id])
+        gallery.add([replace(item, thumbnail=thumbnail(decode(sources[0].read(), "x")))])
+        assert [gallery.thumbnail(source.id) for source in sources[:3]] == [b"", b"", b""]
 
 
 def test_what_an_earlier_version_embedded_is_embedded_once_more(embedder, photos, tmp_path):

@@ -256,6 +256,8 @@ def check(gallery: Gallery, arguments: argparse.Namespace) -> None:
     found = gallery.check()
     if found is None:
         raise ConfigError(f"{gallery.name} is on a server, which looks after its files itself")
+    if found.remade:
+        print("the files that searches read were damaged, and are made anew")
     if found.faults:
         raise DataError(f"{gallery.name}: {found.faults[0]}; save what can be read: regard gallery check --repair")
     if found.aside:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import io
 import os
 import sys
@@ -82,6 +83,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _failed(error, str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if debug or not package or package == "regard" or importlib.util.find_spec(package):
+            raise
+        told = f"this needs {package}, which is not installed here; install regard with all it depends on"
+        return _failed(error, told, 2)
     except KeyboardInterrupt as error:
         return _failed(error, "interrupted", 130)
     except BrokenPipeError:

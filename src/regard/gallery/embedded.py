@@ -10,6 +10,7 @@ pictures were removed while it ran, it is made again.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import threading
@@ -24,6 +25,7 @@ from regard.errors import DataError, StorageError
 from regard.gallery.columns import Table, View
 from regard.gallery.int8_scan import nearest
 from regard.gallery.pca_codes import SAMPLE, Short, make_short, narrow, pays
+from regard.gallery.query import with_record
 from regard.gallery.record import Filter, Item, Record, Scored, is_id
 from regard.gallery.store import STORE, Row, State, Store, exists, is_earlier
 
@@ -56,11 +58,13 @@ class Findings(NamedTuple):
         pictures: whole ones.
         aside: pictures that are damaged, and out of every search.
         faults: of the database, as SQLite says them, a line each.
+        remade: whether files that searches read were damaged, and are made anew.
     """
 
     pictures: int
     aside: int
     faults: tuple[str, ...] = ()
+    remade: bool = False
 
 
 class EmbeddedEngine:
@@ -86,13 +90,12 @@ class EmbeddedEngine:
                     folder.chmod(0o700)
             except OSError as error:
                 raise StorageError(f"cannot make {folder} ({error.strerror}); choose another place") from None
-        if not exists(folder):
-            if is_earlier(folder):
-                from regard.gallery.segments import convert  # brings pyarrow
+        if is_earlier(folder):  # also where its files alone are left, since the end of a conversion was killed
+            from regard.gallery.segments import convert  # brings pyarrow
 
-                convert(folder, self._progress)
-            elif dim is None:
-                raise DataError(f"{folder} is not a gallery (no {STORE}); make one: regard embed IMAGES -o GALLERY")
+            convert(folder, self._progress)
+        if not exists(folder) and dim is None:
+            raise DataError(f"{folder} is not a gallery (no {STORE}); make one: regard embed IMAGES -o GALLERY")
         self._busy, self._writing = threading.RLock(), threading.RLock()
         self._table: Table | None = None
         self._seen, self._kept = -1, dict[int, Record]()
@@ -105,6 +108,7 @@ class EmbeddedEngine:
                 self._now()
             with suppress(StorageError):  # whoever removes something next does it, or the next to open
                 self._finish_cleaning()
+                self._tidy()
         except BaseException:
             self._store.close()
             raise
@@ -137,10 +141,18 @@ class EmbeddedEngine:
 
     def add(self, items: Sequence[Item]) -> None:
         """See :meth:`Engine.add`."""
+        self.add_over(items, None)
+
+    def add_over(self, items: Sequence[Item], over: Callable[[Record, Record], Record] | None) -> None:
+        """See :func:`regard.gallery.query.stored`; what is damaged is replaced as if it had not been there."""
         self._check(items)
         with self._changing() as (db, table, state):
             old = table.rows_of([item.record.id for item in items])
             old = table.view().numbers[old[old >= 0]].tolist()
+            if over is not None and old:
+                with self._store.reading() as reads:
+                    before = {record.id: record for record in self._store.records(reads, old)[0]}
+                items = [with_record(item, before.get(item.record.id), over) for item in items]
             self._replace(db, table, state, old, items)
         if old:
             self._finish_cleaning()
@@ -185,11 +197,22 @@ class EmbeddedEngine:
         self._finish_cleaning()
         return len(found)
 
-    def delete(self, ids: Sequence[str]) -> int:
-        """See :meth:`Engine.delete`; what a crash interrupts is finished when the gallery is opened again."""
+    def delete(self, ids: Sequence[str], still: Callable[[Record], bool] | None = None) -> int:
+        """See :meth:`Engine.delete`; what a crash interrupts is finished when the gallery is opened again.
+
+        Args:
+            ids: of what goes.
+            still: asked about each record where nobody else can change it; what was stored anew meanwhile may stay.
+        """
         with self._changing() as (db, table, state):
             rows = np.unique(table.rows_of(ids))
             numbers = table.view().numbers[rows[rows >= 0]].tolist()
+            if still is not None:
+                with self._store.reading() as reads:
+                    bad = {*self._store.records(reads, numbers)[1]}
+                    whole = [number for number in numbers if number not in bad]
+                    records, _ = self._store.records(reads, whole)
+                numbers = [number for number, record in zip(whole, records) if still(record)]
             if numbers:
                 state = state._replace(steps=self._store.erase(db, numbers))
                 if state.short and len(table) - len(numbers) < SAMPLE:  # axes of a few pictures tell of each
@@ -291,7 +314,15 @@ class EmbeddedEngine:
             with self._changing() as (db, _, state):
                 self._store.set_state(db, state._replace(steps=self._store.set_aside(db, bad)))
             self._finish_cleaning()
-        return Findings(whole - len(bad), self.damaged, tuple(lines))
+        before = self._epoch()
+        with self._busy:
+            self._table = None  # whoever looks next reads every file anew
+            self._now()
+        return Findings(whole - len(bad), self.damaged, tuple(lines), self._epoch() != before)
+
+    def _epoch(self) -> int:
+        with self._store.reading() as db:
+            return self._store.state(db).epoch
 
     def discard(self) -> int:
         """Blank the rows that were set aside; their number."""
@@ -377,6 +408,8 @@ class EmbeddedEngine:
             for _ in range(TRIES):
                 with self._store.reading() as db:
                     state = self._store.state(db)
+                    if self._table is not None and not self._table.is_there():
+                        self._table = None
                     if self._table is not None and state.change == self._seen:
                         return self._table
                     if table := self._followed(db, state):
@@ -422,11 +455,38 @@ class EmbeddedEngine:
                             f"the files of {self.folder} were lost just now; nothing was changed, try again"
                         )
                     yield db, table, state
-            except (OSError, MemoryError) as error:
+            except BaseException as error:
+                with suppress(StorageError, DataError):
+                    self._tidy()
+                if not isinstance(error, OSError | MemoryError):
+                    raise
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 raise StorageError(
                     f"could not write in {self.folder} ({reason}); nothing was changed, make room"
                 ) from error
+
+    def _tidy(self) -> None:
+        """Remove what was written and never counted, since a change was refused or its process killed."""
+        if self._store.frozen is not None:
+            return
+
+        def found(db: sqlite3.Connection, table: Table) -> tuple[dict[Path, int], list[Path]]:
+            others = [path for path in self.folder.glob("index-*") if path != table.folder]
+            return table.leftovers(self._store, db), [*others, *self.folder.glob(f".{STORE}.new*")]
+
+        with self._busy, self._store.reading() as db:
+            if not any(found(db, self._now())):
+                return
+        with self._writing, self._store.writing() as db:  # where nobody is about to count it
+            with self._busy:
+                table = self._followed(db, self._store.state(db))
+            if table is None:
+                return
+            tails, others = found(db, table)
+            for path, size in tails.items():
+                os.truncate(path, size) if size else path.unlink()
+            for path in others:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _finish_cleaning(self) -> None:
         """Blank in the files what the store has blanked, and leave nothing of it in its log."""

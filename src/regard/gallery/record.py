@@ -47,6 +47,9 @@ ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 SAID = re.compile(r"said:[0-9a-f]{32}")
 
+FIRST, BEYOND = -62_135_596_800.0, 253_402_300_800.0
+"""Seconds since 1970 at which the year 1 begins and the year 9999 has ended."""
+
 TOGETHER = 20
 """Records of one JSON text: so few that how deep it is nested need not be looked at."""
 
@@ -117,7 +120,7 @@ class Record:
         return cls(
             str(values["id"]),
             str(values["path"]),
-            time=parse_time(values.get("time")),
+            time=time if type(time) is float and isfinite(time) else parse_time(time),  # as it was stored
             attributes=attributes,
             said={
                 who: {name: said_digest(str(values["id"]), name, value) for name, value in said[who].items()}
@@ -338,10 +341,17 @@ def parse_time(value: Any, zone: tzinfo = UTC) -> float | None:
     """Seconds since 1970 UTC from a number, an ISO 8601 text or a datetime; one without a zone is taken in ``zone``.
 
     Raises:
-        DataError: it is none of them.
+        DataError: it is none of them, or not within the years 1 to 9999.
     """
     if _is_missing(value):
         return None
+    seconds = _seconds(value, zone)
+    if not FIRST <= seconds < BEYOND:
+        raise DataError(f"got the time {value!r}, wanted one of the years 1 to 9999, in seconds since 1970 or ISO 8601")
+    return seconds
+
+
+def _seconds(value: Any, zone: tzinfo) -> float:
     try:
         if not isinstance(value, datetime):
             number = float(value)
