@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from regard.errors import DataError
-from regard.gallery.record import Filter, Record, format_time, parse_time, read_records, record_id
+from regard.gallery.record import Filter, Record, format_time, parse_time, read_records, record_id, said_digest
 
 MORNING = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
 
@@ -79,9 +79,16 @@ def test_until_is_not_included():
 
 @pytest.mark.parametrize("attributes", [{}, {"coat": "red"}])
 def test_what_sources_said_comes_back(attributes):
-    """Also of a record without attributes; what is no such thing is passed over."""
-    said = {"own": {"camera": "1", "time": 5.0, "person": None}, "told": {".coat": "blue"}}
+    """As digests, also of a record without attributes and of one that kept texts; what is no such thing is not."""
+    plain = {"own": {"camera": "1", "time": 5.0, "person": None}, "told": {".coat": "blue"}}
+    said = {
+        who: {name: said_digest(record_id("a"), name, value) for name, value in words.items()}
+        for who, words in plain.items()
+    }
     record = Record(record_id("a"), "a", camera="9", attributes=attributes, said=said)
     assert read_records([json.dumps(record.to_dict())]) == [record]
+    assert Record.from_dict(record.to_dict() | {"said": plain}) == record
+    assert said["own"]["person"] is None
+    assert len({said["own"]["camera"], said["own"]["time"]}) == 2
     for odd in ("x", 5, ["own"], {"own": "x", "they": {}}):
         assert Record.from_dict({"id": record.id, "path": "a", "said": odd}).said == {}

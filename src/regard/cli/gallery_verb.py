@@ -167,7 +167,7 @@ def tell_missing(gallery: Gallery, which: Filter) -> None:
 
     missing = [id for id in which.ids or () if not gallery.get([id])]
     if missing:
-        print(f"regard: {gallery.name} has no picture {', '.join(missing[:5])}", file=sys.stderr)
+        print(f"regard: {gallery.name} has no picture {visible(', '.join(missing[:5]))}", file=sys.stderr)
     elif not gallery.count(which):
         print(f"regard: {nothing_passes(gallery, which)}", file=sys.stderr)
 

@@ -20,6 +20,7 @@ from regard.device import prefer_device
 from regard.errors import RegardError, RegardWarning, UnknownNameError
 from regard.plugins import load_plugins
 from regard.version import __version__
+from regard.wording import visible_lines
 
 __all__ = ["VERBS", "main", "parse", "parser_of"]
 
@@ -119,7 +120,7 @@ def _failed(error: BaseException, text: str, code: int) -> int:
     group = failure.group if failure else None
     speaks, code = group.settle(error) if group else (True, code)
     if speaks:
-        print(f"regard: {text}", file=sys.stderr, flush=True)
+        print(f"regard: {visible_lines(text)}", file=sys.stderr, flush=True)
     if group:
         group.wait(error)
     return code

@@ -33,7 +33,7 @@ from regard.gallery.pca_codes import Short, load_short, save_short
 from regard.gallery.record import Filter, Item, is_id
 from regard.gallery.store import State, Store
 from regard.parsing import parse_json
-from regard.storage import open_regular
+from regard.storage import open_regular, refuse_link
 
 __all__ = ["Column", "Table"]
 
@@ -88,6 +88,7 @@ class Table:
         self._last: tuple[Filter, np.ndarray] | None = None
         self._step = self._cleaned = self._short_number = 0
         self.short: Short | None = None
+        refuse_link(folder)
         folder.mkdir(mode=0o700, exist_ok=True)
 
     def __len__(self) -> int:

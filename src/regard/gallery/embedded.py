@@ -86,6 +86,8 @@ class EmbeddedEngine:
         if dim is not None:
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if not any(folder.iterdir()):
+                    folder.chmod(0o700)
             except OSError as error:
                 raise StorageError(f"cannot make {folder} ({error.strerror}); choose another place") from None
         if is_earlier(folder):  # also where its files alone are left, since the end of a conversion was killed
@@ -102,7 +104,8 @@ class EmbeddedEngine:
             self._store.finish_compacting()
             with self._store.reading() as db:
                 self.dim = self._store.state(db).dim
-            self._now()
+            with self._plainly():
+                self._now()
             with suppress(StorageError):  # whoever removes something next does it, or the next to open
                 self._finish_cleaning()
                 self._tidy()
@@ -267,18 +270,18 @@ class EmbeddedEngine:
 
     def count(self, filter: Filter) -> int:
         """See :meth:`Engine.count`."""
-        with self._busy:
+        with self._plainly(), self._busy:
             table = self._now()
             return len(table) if filter == Filter() else int(np.count_nonzero(table.accepted(filter)))
 
     def values(self, name: str, limit: int = 1000) -> dict[str, int]:
         """See :meth:`Engine.values`."""
-        with self._busy:
+        with self._plainly(), self._busy:
             return self._now().values(name, limit)
 
     def thumbnail(self, id: str) -> bytes:
         """See :meth:`Engine.thumbnail`."""
-        with self._busy, self._store.reading() as db:
+        with self._plainly(), self._busy, self._store.reading() as db:
             table = self._now()
             (row,) = table.rows_of([id])
             return self._store.thumbnail(db, int(table.view().numbers[row])) if row >= 0 else b""
@@ -288,7 +291,7 @@ class EmbeddedEngine:
 
         Pictures that are added later are looked at besides. They are dropped once few pictures are left.
         """
-        with self._busy:
+        with self._plainly(), self._busy:
             table = self._now()
             view, accepted = table.view(), table.accepted(Filter())
         short = make_short(view.coded, accepted) if accepted.any() else None
@@ -348,7 +351,7 @@ class EmbeddedEngine:
         """
         for number in range(TRIES):
             with nullcontext() if self._store.frozen or number < TRIES - 1 else self._held_up():
-                with self._busy:
+                with self._plainly(), self._busy:
                     view, compute = look(self._now())
                 rows = compute()
                 with self._store.reading() as db:
@@ -372,6 +375,16 @@ class EmbeddedEngine:
                 self._kept.clear()
             self._kept |= known
         return [known[number] for number in numbers], []
+
+    @contextmanager
+    def _plainly(self) -> Iterator[None]:
+        """Let what the system refuses come out as ours: a folder that is gone, no more open files."""
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"cannot read {self.folder} ({error.strerror or error}); mend that, try again"
+            ) from error
 
     @contextmanager
     def _held_up(self) -> Iterator[None]:
@@ -430,7 +443,8 @@ class EmbeddedEngine:
     def _changing(self) -> Iterator[tuple[sqlite3.Connection, Table, State]]:
         """Change the gallery: the store's connection, the table, and the state, all as they are now."""
         with self._writing:
-            self._now()
+            with self._plainly():
+                self._now()
             try:
                 with self._store.writing() as db:
                     with self._busy:
@@ -574,7 +588,11 @@ class EmbeddedEngine:
                     f"got a descriptor of shape {item.vector.shape}, the gallery's have {self.dim}; use its model"
                 )
         need = sum(10 * self.dim + 2 * len(item.thumbnail) + 2048 for item in items)
-        if shutil.disk_usage(self.folder).free < need + SPARE_BYTES:
+        try:
+            free = shutil.disk_usage(self.folder).free
+        except OSError as error:
+            raise StorageError(f"cannot write in {self.folder} ({error.strerror}); nothing was added") from error
+        if free < need + SPARE_BYTES:
             raise StorageError(f"the disk of {self.folder} is nearly full; nothing was added, make room first")
 
 

@@ -14,6 +14,7 @@ it (by a URL of its scheme); the same class works on all, through the protocol o
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 import uuid
@@ -47,7 +48,7 @@ from regard.gallery.query import (
 from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id, parse_time
 from regard.gallery.use import Actor, Use, answered, vector_digest
 from regard.registry import ENGINES
-from regard.storage import as_path
+from regard.storage import as_path, open_regular
 
 __all__ = ["Gallery"]
 
@@ -208,13 +209,14 @@ class Gallery:
         vectors = unit_rows(np.stack([item.vector for item in latest.values()]), self.dim)
         ready = [replace(item, vector=vector) for item, vector in zip(latest.values(), vectors)]
         meta = self._engine.read_meta()
+        blurs = meta.get("blur_heads")
         if meta.get("thumbnails") is False:
             ready = [replace(item, thumbnail=b"") for item in ready]
-        elif meta.get("blur_heads"):
-            from regard.gallery.thumbnails import blurred
-
-            ready = [replace(item, thumbnail=blurred(item.thumbnail)) for item in ready]
+        elif blurs:
+            ready = [without_head(item) for item in ready]
         self._engine.add(ready) if over is None else stored(self._engine, ready, over)
+        if not blurs and self._engine.read_meta().get("blur_heads"):  # begun meanwhile
+            revised(self._engine, list(latest), without_head)
         self._people = None
 
     def delete(self, filter: Filter) -> int:
@@ -321,21 +323,19 @@ class Gallery:
         Returns:
             The number of thumbnails that were made again.
         """
-        from regard.gallery.thumbnails import blurred
-
         if self._engine.read_meta().get("blur_heads") == "done":
             return 0
         self._note(blur_heads="begun")
         number = 0
         for page in self._pages(Filter()):
-            made: list[bytes] = []
+            made: list[Item] = []
 
-            def without_head(item: Item, made: list[bytes] = made) -> Item:
-                made.append(blurred(item.thumbnail))
-                return replace(item, thumbnail=made[-1])
+            def blur(item: Item, made: list[Item] = made) -> Item:
+                made.append(without_head(item))
+                return made[-1]
 
-            revised(self._engine, [record.id for record in page], without_head)
-            number += sum(map(bool, made))
+            revised(self._engine, [record.id for record in page], blur)
+            number += sum(bool(item.thumbnail) for item in made)
         self._note(blur_heads="done")
         return number
 
@@ -370,7 +370,13 @@ class Gallery:
     def thumbnail(self, id: str) -> bytes:
         """JPEG of an item; empty where there is none."""
         small = self._engine.thumbnail(id) if is_id(id) else b""
-        if self.meta.get("blur_heads") == "begun":
+        if not small or self.meta.get("blur_heads") == "done":
+            return small
+        self.meta = self._engine.read_meta()  # another process may blur heads, and may have while this was read
+        blurs = self.meta.get("blur_heads")
+        if blurs == "done":
+            return self._engine.thumbnail(id)
+        if blurs:
             from regard.gallery.thumbnails import blurred
 
             return blurred(small)
@@ -511,7 +517,7 @@ class Gallery:
         """Write everything known to a Parquet file, in order of id; the number of rows.
 
         Args:
-            path: the file; it appears whole or not at all.
+            path: the file, its owner's alone; it appears whole or not at all.
             vectors: with the descriptors.
             use: whose export it is: who has descriptors can rank people by them. None logs nothing.
 
@@ -523,10 +529,11 @@ class Gallery:
 
         kinds = dict.fromkeys(("id", "path", *FACTS, "digest", "attributes"), pa.string()) | {"time": pa.float64()}
         schema = pa.schema(kinds | ({"vector": pa.list_(pa.float32(), self.dim)} if vectors else {}))
-        temporary, rows = path.with_name(f".{path.name}.tmp"), 0
+        temporary, rows = path.with_name(f".{path.name}.{os.getpid()}.tmp"), 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with pq.ParquetWriter(temporary, schema) as writer:
+            temporary.unlink(missing_ok=True)
+            with open_regular(temporary, "xb", private=True) as file, pq.ParquetWriter(file, schema) as writer:
                 for page in self._pages(Filter()):
                     rows += len(page)
                     writer.write_table(pa.Table.from_pylist(self._rows(page, vectors=vectors), schema=schema))
@@ -600,6 +607,13 @@ def open_engine(where: str | Path, dim: int | None = None, progress: Any = None)
     from regard.gallery.embedded import EmbeddedEngine
 
     return EmbeddedEngine(Path(where), dim, progress)
+
+
+def without_head(item: Item) -> Item:
+    """The item with a thumbnail whose head is blurred."""
+    from regard.gallery.thumbnails import blurred
+
+    return replace(item, thumbnail=blurred(item.thumbnail))
 
 
 def with_changes(record: Record, changes: Mapping[str, Any]) -> Record:

@@ -150,7 +150,7 @@ def held(folder: Path) -> Iterator[None]:
     """
     path = folder / "lock"
     try:
-        file = open_regular(path, "a+b", private=True, buffering=0)
+        file = open_regular(path, "a+b", private=True, follow=False, buffering=0)
     except OSError as error:
         raise StorageError(f"cannot open {folder} ({error.strerror}); check the path and its permissions") from None
     until = time.monotonic() + PATIENCE
