@@ -19,7 +19,7 @@ from regard.errors import ConfigError, StorageError, check_kind
 
 __all__ = [
     "append_whole", "as_path", "check_text", "check_writable", "encode_text", "open_regular", "open_to_append",
-    "plain_text", "read_regular", "write_atomic", "write_private", "write_together",
+    "plain_text", "read_regular", "refuse_link", "write_atomic", "write_private", "write_together",
 ]  # fmt: skip
 
 
@@ -63,18 +63,28 @@ def check_writable(path: Path | str, *, folder: bool = False) -> None:
         raise StorageError(f"cannot write {path}: {error.strerror or error}; give another place") from error
 
 
-def open_regular(path: Path | str, mode: str = "rb", *, private: bool = False, **options: Any) -> Any:
+def open_regular(
+    path: Path | str, mode: str = "rb", *, private: bool = False, follow: bool = True, **options: Any
+) -> Any:
     """Open a file, to read it or to add to it; a pipe, a socket or a device is never waited for.
 
     Args:
         path: the file.
         mode, options: as for :func:`open`.
         private: a file that is made is its owner's alone.
+        follow: a link that has the name is followed; else it is refused, wherever it leads.
 
     Raises:
         OSError: it cannot be opened, or is no regular file.
     """
-    return open(path, mode, opener=partial(_regular, rights=0o600 if private else 0o666), **options)
+    opener = partial(_regular, rights=0o600 if private else 0o666, follow=follow)
+    return open(path, mode, opener=opener, **options)
+
+
+def refuse_link(path: Path | str) -> None:
+    """Raise OSError where a link has the name of a file or folder that is to be written to."""
+    if Path(path).is_symlink():
+        raise OSError(errno.ELOOP, "it is a link, which is not followed; remove it", str(path))
 
 
 def read_regular(path: Path | str) -> bytes:
@@ -83,7 +93,10 @@ def read_regular(path: Path | str) -> bytes:
         return file.read()
 
 
-def _regular(path: str, flags: int, rights: int) -> int:
+def _regular(path: str, flags: int, rights: int, *, follow: bool) -> int:
+    if not follow:
+        refuse_link(path)  # in words
+        flags |= getattr(os, "O_NOFOLLOW", 0)
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK, rights)
     except OSError as error:
@@ -199,7 +212,7 @@ def _flush_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def open_to_append(path: Path) -> Iterator[Any]:
-    """A file to add to and to read from, which nobody else adds to meanwhile; Windows has no such lock.
+    """A file to add to and to read from, no link, which nobody else adds to meanwhile; Windows has no such lock.
 
     Yields:
         the file, unbuffered; made where there was none, its owner's alone.
@@ -208,12 +221,12 @@ def open_to_append(path: Path) -> Iterator[Any]:
         OSError: it cannot be opened, or is no regular file.
     """
     while True:
-        with open_regular(path, "ab+", private=True, buffering=0) as file:
+        with open_regular(path, "ab+", private=True, follow=False, buffering=0) as file:
             if os.name != "nt":
                 import fcntl
 
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-                if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                if not os.path.lexists(path) or not os.path.samestat(os.fstat(file.fileno()), path.lstat()):
                     continue  # another file took the name while we waited
             yield file
             return

@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["count", "distinct", "file_name", "named_with", "one_line", "plain_cell", "table", "visible"]
+__all__ = [
+    "count", "distinct", "file_name", "named_with", "one_line", "plain_cell", "table", "visible", "visible_lines",
+]  # fmt: skip
 
 FORMULA = (
     "=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}",
@@ -99,6 +101,11 @@ def file_name(label: str) -> str:
 def visible(text: str) -> str:
     """A text on one line, as a screen may show it: what cannot be seen, or would steer the screen, is written out."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def visible_lines(text: str) -> str:
+    """A text of several lines, each as :func:`visible` shows it."""
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def plain_cell(value: object) -> object:

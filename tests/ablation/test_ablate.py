@@ -52,7 +52,7 @@ def test_a_killed_plan_gives_the_same_table(plan, market, tmp_path, capsys):
         start_run(load_config(row.config.to_dict(), ["train.seed=1"]), whole / row.folder / "seed_1", quiet=True)
     expected = ablate(plan, whole, root=market, quiet=True)
     command = [sys.executable, "-m", "regard", "ablate", str(plan), "--root", str(market), "-o", str(killed), "-q"]
-    process = subprocess.Popen([*command, "--jobs", "2"], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen([*command, "--jobs", "1"], env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
         while process.poll() is None and not list(killed.glob("*/seed_1/config.yaml")):
             time.sleep(0.02)

@@ -27,7 +27,7 @@ def make_items(count: int, seed: int = 0, people: int = 12, start: int = 0) -> l
             person=str(person),
             attributes={"color": "red" if person % 2 else "blue", "batch": str(number % 3)},
             digest=f"{number:032x}" if number % 4 else None,
-            said={"own": {"camera": "9", "time": 5.0, "person": None}} if number % 3 == 0 else {},
+            said={"own": {"camera": f"said:{number:032x}", "person": None}} if number % 3 == 0 else {},
         )
         items.append(Item(record, (vector / np.linalg.norm(vector)).astype(np.float32), b"jpeg %d" % number))
     return items

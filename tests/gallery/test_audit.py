@@ -22,6 +22,7 @@ from regard.gallery.audit import HEADS, AuditLog, read_heads
 from regard.gallery.seal import KEYS, START, Seal, digest, known_seals, read_key
 from regard.gallery.use import Actor, named_digest
 
+WHO = Filter(persons=("Anna B.",), cameras=("1",), tracks=("way 7",), attributes={"coat": ("mauve",)})
 ANNA = Actor("anna", "search", "192.0.2.7")
 
 
@@ -124,13 +125,32 @@ def test_a_log_that_is_gone_is_missed(log):
     assert log.check().fault == "lines from 1 on are missing: the next line is number 6"
 
 
-def test_a_link_in_its_place_is_no_other_log(log, tmp_path):
-    (tmp_path / "fresh").touch()
-    log.path.unlink()
-    log.path.symlink_to(tmp_path / "fresh")
-    assert log.verify() == 1
+@pytest.mark.parametrize("there", [b"precious\n", None])
+def test_a_link_in_its_place_is_not_followed(log, keys, tmp_path, there):
+    """Nor one in the place of the seal: nothing is written where they lead, whether something is there or not."""
+    victim, (state,) = tmp_path / "victim", keys.iterdir()
+    if there is not None:
+        victim.write_bytes(there)
+    for path, told in ((log.path, "could not be logged in .*it is a link"), (state, "seal of the log, .*not whole")):
+        kept = path.read_bytes()
+        path.unlink()
+        path.symlink_to(victim)
+        if path == log.path or there is not None:
+            with pytest.raises(StorageError, match=told):
+                log.append(who="later")
+        else:  # a seal that is missing is begun anew, in the place of the link
+            log.append(who="later")
+            assert not path.is_symlink()
+        assert (victim.read_bytes() if victim.exists() else None) == there
+        path.unlink()
+        path.write_bytes(kept)
+
+
+def test_where_the_heads_go_may_be_a_link(log, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(tmp_path / "heads")
+    monkeypatch.setenv(HEADS, str(tmp_path / "link"))
     log.append(who="later")
-    assert log.verify() == 1
+    assert [head["number"] for head in read_heads((tmp_path / "heads").read_bytes().splitlines())] == [6]
 
 
 def test_where_the_seal_cannot_lie_is_named(log, tmp_path, monkeypatch):
@@ -391,7 +411,7 @@ def test_a_use_says_who_what_when_and_what_was_answered(gallery, tmp_path):
         answer = gallery.search(items[0].vector, 3, own, use=use, names=[items[0].record.id])
         gallery.search(np.stack([items[1].vector, items[2].vector]), 3, use=use)
         gallery.export(tmp_path / "all.parquet", use=use)
-        use.note("update", filter=Filter(persons=("Anna B.",), cameras=("1",)), changes={"person": "Berta"})
+        use.note("update", filter=WHO, changes={"person": "Berta", "attributes": {"coat": "plum"}})
     lines = list(gallery.audit.entries())
     assert [line["kind"] for line in lines] == ["search", "search", "export", "update", "end"]
     assert {(line["who"], line["role"], line["address"]) for line in lines} == {("anna", "search", "192.0.2.7")}
@@ -402,8 +422,19 @@ def test_a_use_says_who_what_when_and_what_was_answered(gallery, tmp_path):
     assert lines[0]["answered"] == told | {"matches": [named_digest(match.record.id) for match in answer.matches]}
     assert lines[1]["query"][0].startswith("descriptors:")
     assert (lines[2]["vectors"], lines[2]["answered"]) == (True, {"count": 9})
-    assert lines[3]["filter"] == {"persons": [named_digest("Anna B.", "person")], "cameras": ["1"]}
-    assert lines[3]["changes"] == {"person": named_digest("Berta", "person")}
+    assert lines[3]["filter"] == {
+        "persons": [named_digest("Anna B.", "person")],
+        "cameras": ["1"],
+        "tracks": [named_digest("way 7", "track")],
+        "attributes": {"coat": [named_digest("mauve", "attribute")]},
+    }
+    new = {"person": named_digest("Berta", "person"), "attributes": {"coat": named_digest("plum", "attribute")}}
+    assert lines[3]["changes"] == new
+    for number, name in enumerate(("Anna B.", "Berta", "nobody")):
+        out = tmp_path / f"{number}.jsonl"
+        command = ["gallery", "audit", str(gallery.audit.path), "--export", str(out), "--person", name]
+        assert command_line.main(command) == 0
+        assert [json.loads(line)["kind"] for line in out.read_text().splitlines()] == ["update"] * (number < 2)
     assert (lines[4]["reason"], lines[4]["uses"]) == ("closed", 4)
     assert lines[0]["began"] <= lines[4]["ended"] <= lines[4]["time"]
     assert not any(item.record.id.encode() in gallery.audit.path.read_bytes() for item in items)

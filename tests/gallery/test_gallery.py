@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -27,10 +28,12 @@ from regard.cli.main import main
 from regard.errors import ConfigError, DataError, StorageError
 from regard.gallery import Filter, Gallery, Item, Record
 from regard.gallery.columns import Table
+from regard.gallery.facts import heard
 from regard.gallery.int8_scan import encode
 from regard.gallery.record import record_id
 from regard.gallery.repair import repair
 from regard.gallery.segments import to_table
+from regard.gallery.store import Store
 
 MODEL = {"name": "made up", "fingerprint": "f"}
 
@@ -187,6 +190,89 @@ def test_deleted_means_no_byte_of_it_is_left(folder):
     assert not any(bytes_in(folder, trace) for trace in traces)
 
 
+@pytest.mark.parametrize("who", ["own", "told", "hand"])
+def test_a_name_that_went_is_in_no_byte(folder, who):
+    """Taken back, changed or merged, whoever said it first; the source that says it again is not heard."""
+    names = {"taken back": "Alice Secret", "changed": "Berta Secret", "merged": "Carla Secret"}
+    with Gallery.create(folder, DIM, MODEL) as gallery:
+        items = make_items(3)
+        blank = [Record(item.record.id, item.record.path) for item in items]
+        says = [
+            replace(record, person=name, attributes={"coat": f"{name} coat"})
+            for record, name in zip(blank, names.values())
+        ]
+        gallery.add([replace(item, record=heard(old, new, who)) for item, old, new in zip(items, blank, says)])
+        assert all(bytes_in(folder, name.encode()) for name in names.values())
+        which = [Filter(ids=(record.id,)) for record in blank]
+        gallery.name_person(which[0], None)
+        gallery.update(which[1], {"person": "Dora"})
+        gallery.merge(["Carla Secret"], "Dora")
+        for filter in which:
+            gallery.update(filter, {"attributes": {"coat": "blue"}})
+        assert bytes_in(folder, b"Secret") == []
+        before = list(gallery.records())
+        assert (
+            gallery.revise(
+                lambda record: (
+                    record if who == "hand" else heard(record, next(s for s in says if s.id == record.id), who)
+                )
+            )
+            == 0
+        )
+        assert [record.person for record in before] == [record.person for record in gallery.records()]
+    assert bytes_in(folder, b"Secret") == []
+
+
+def test_what_is_made_is_its_owners_alone(folder, tmp_path):
+    """Also in an empty folder that was there, and what is exported; a folder with other files stays as it is."""
+    folder.mkdir(mode=0o755)
+    (tmp_path / "shared").mkdir(mode=0o755)
+    (tmp_path / "shared" / "notes").touch()
+    for place, mode in ((folder, 0o700), (tmp_path / "shared", 0o755)):
+        place.chmod(0o755)
+        with Gallery.create(place, DIM, MODEL) as gallery:
+            gallery.add(make_items(3))
+            assert gallery.export(tmp_path / "all.parquet") == 3
+        assert place.stat().st_mode & 0o777 == mode
+        assert (tmp_path / "all.parquet").stat().st_mode & 0o077 == 0
+        assert not any(path.stat().st_mode & 0o077 for path in place.rglob("*") if path.name != "notes")
+
+
+@pytest.mark.parametrize("name", ["gallery.sqlite", "gallery.sqlite-wal", "index-2"])
+def test_links_in_a_gallery_are_not_followed(gallery, folder, tmp_path, name):
+    gallery.add(make_items(3))
+    gallery.close()
+    victim = tmp_path / "victim"
+    (victim.mkdir if name == "index-2" else victim.touch)()
+    if (folder / name).exists():
+        (folder / name).rename(tmp_path / "moved")
+    (folder / name).symlink_to(victim)
+    shutil.rmtree(folder / "index-1")
+    with pytest.raises(StorageError, match="it is a link"), Gallery.open(folder) as again:
+        again.add(make_items(3, start=3))
+    assert not (list(victim.iterdir()) if victim.is_dir() else victim.read_bytes())
+
+
+def test_a_folder_that_is_gone_and_too_many_open_files_are_said(gallery, folder, monkeypatch):
+    items = make_items(5)
+    gallery.add(items)
+    full = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    with monkeypatch.context() as patch, Gallery.open(folder) as fresh:
+        patch.setattr(np, "memmap", lambda *what, **how: (_ for _ in ()).throw(full))
+        for act in (
+            lambda: fresh.search(items[0].vector),
+            lambda: fresh.get([items[0].record.id]),
+            lambda: fresh.add(items),
+        ):
+            with pytest.raises(StorageError):
+                act()
+    gallery.search(items[0].vector)
+    shutil.rmtree(folder)
+    for act in (lambda: gallery.add(items), lambda: gallery.delete(Filter())):
+        with pytest.raises(StorageError, match="No such file or directory"):
+            act()
+
+
 def test_purge_takes_what_is_old(gallery):
     items = make_items(60)
     gallery.add(items)
@@ -224,7 +310,7 @@ def test_export_holds_everything(gallery, tmp_path):
     for row in rows:
         item = by_id[row["id"]]
         plain = row | {"attributes": json.loads(row["attributes"]), "vector": 0}
-        assert plain == {"digest": None} | item.record.to_dict() | {"vector": 0}
+        assert plain == {"digest": None} | replace(item.record, said={}).to_dict() | {"vector": 0}
         assert np.allclose(row["vector"], item.vector)
     gallery.export(tmp_path / "bare.parquet", vectors=False)
     assert "vector" not in pq.read_table(tmp_path / "bare.parquet").column_names
@@ -537,6 +623,115 @@ def test_a_gallery_of_an_earlier_version_is_converted(folder, promised):
             same(gallery, wanted)
             assert gallery.meta == about
     assert {path.name for path in folder.iterdir()} == {"gallery.sqlite", "index-1", "audit.jsonl"}
+
+
+def earlier(folder: Path, parts: list[list[Item]]) -> None:
+    """A gallery as earlier versions left it."""
+    (folder / "parts").mkdir(parents=True)
+    for number, items in enumerate(parts, 1):
+        write_part(folder, number, items)
+    about = {"format": "regard-gallery-1", "dim": DIM, "model": MODEL, "created": "2026-01-01", "index": None}
+    (folder / "gallery.json").write_text(json.dumps(about))
+
+
+def test_a_conversion_that_is_killed_is_finished(folder, monkeypatch):
+    items = make_items(30)
+    earlier(folder, [items])
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *what: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Gallery.open(folder)
+    assert (folder / "parts").exists()
+    with Gallery.open(folder) as gallery:
+        same(gallery, items)
+        assert sorted(path.name for path in folder.iterdir() if "sqlite-" not in path.name) == [
+            "gallery.sqlite",
+            "index-1",
+        ]
+
+
+def test_a_damaged_part_of_an_earlier_gallery_is_kept_aside(folder, capsys):
+    items = make_items(30)
+    earlier(folder, [items[:10], items[10:20], items[20:]])
+    (part,) = (folder / "parts").glob("00000002-*")
+    part.write_bytes(part.read_bytes()[:-50])
+    with Gallery.open(folder) as gallery:
+        same(gallery, items[:10] + items[20:])
+    assert f"{part.name} is damaged" in capsys.readouterr().err
+    assert (folder / "damaged" / part.name).exists()
+
+
+def test_who_opens_while_another_converts_waits(folder):
+    items = make_items(30)
+    earlier(folder, [items[:10], items[10:]])
+    code = """
+    print(len(gallery), flush=True)
+    """
+    with child(folder, code) as first, child(folder, code) as second:
+        assert [each.communicate()[0] for each in (first, second)] == ["30\n", "30\n"]
+
+
+def test_what_was_never_counted_is_removed(folder, monkeypatch):
+    """Rows of an addition that was refused, or whose process was killed, files of an index, a folder made anew."""
+    items = make_items(60)
+    secret = items[41]
+    traces = [secret.vector.tobytes(), secret.record.track.encode(), bytes.fromhex(secret.record.id.replace("-", ""))]
+    with Gallery.create(folder, DIM, MODEL) as gallery:
+        gallery.add(items[:5])
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "set_state", lambda *what: (_ for _ in ()).throw(OSError(28, "No space left")))
+            with pytest.raises(StorageError, match="nothing was changed"):
+                gallery.add(items[5:])
+        assert not any(bytes_in(folder, trace) for trace in traces)
+    code = """
+    import os, signal
+    from regard.gallery.store import Store
+    Store.set_state = lambda *what: os.kill(os.getpid(), signal.SIGKILL)
+    gallery.add(make_items(60)[5:])
+    """
+    with child(folder, code) as adding:
+        assert adding.wait() == -signal.SIGKILL
+    assert bytes_in(folder, traces[0])
+    (files_of(folder)[0].parent / "short7_codes").write_bytes(traces[0])
+    (folder / "index-9").mkdir()
+    (folder / "index-9" / "vectors").write_bytes(traces[0])
+    with Gallery.open(folder) as gallery:
+        assert not any(bytes_in(folder, trace) for trace in traces)
+        same(gallery, items[:5])
+
+
+def test_a_file_that_is_cut_while_it_is_open_is_made_anew(folder):
+    items = make_items(3000)
+    with Gallery.create(folder, DIM, MODEL) as gallery:
+        gallery.add(items)
+        same(gallery, items)
+        for name in ("vectors", "codes", "numbers"):
+            path = next(path for path in files_of(folder) if path.name == name)
+            os.truncate(path, 0)
+            same(gallery, items)
+        assert not gallery.check().remade
+        path = next(path for path in files_of(folder) if path.name == "bounds")
+        path.write_bytes(bytes(path.stat().st_size))
+        assert gallery.check().remade
+        same(gallery, items)
+
+
+def test_what_is_stored_anew_meanwhile_is_not_removed(gallery, folder):
+    items = make_items(20)
+    gallery.add(items)
+    old = next(item for item in items if item.record.time == 1010)
+    newer = Item(replace(old.record, time=9e9, camera="new"), items[5].vector, b"newer")
+    delete = gallery._engine.delete
+
+    def later(ids, still):
+        with Gallery.open(folder) as other:
+            other.add([newer])
+        return delete(ids, still)
+
+    gallery._engine.delete = later
+    gone = gallery.purge(before=1100)
+    assert gone == sum(item.record.time is not None and item.record.time < 1100 for item in items) - 1
+    assert gallery.get([old.record.id])[0].record == newer.record
 
 
 def write_part(folder: Path, number: int, items: list[Item]) -> None:

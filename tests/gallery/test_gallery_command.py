@@ -246,3 +246,18 @@ def test_searches_on_a_server_are_logged_where_the_command_runs(milvus, tmp_path
     assert capsys.readouterr().out.startswith("1 searches logged in audit.jsonl")
     with Gallery.open(where) as gallery:
         gallery._engine.drop()
+
+
+def test_nothing_of_a_gallery_steers_the_screen(run, folder):
+    """Escapes of a terminal in texts of records, in what a refusal lists, and in what was typed, are written out."""
+    odd = "\x1b[2J\u202e"
+    with Gallery.open(folder) as gallery:
+        gallery.update(Filter(cameras=("0",)), {"camera": f"c{odd}", "person": f"p{odd}", "track": f"t{odd}"})
+    shown = [
+        run("list", "--camera", f"c{odd}"), run("list", "--camera", "q"), run("list", "--person", f"p{odd}?"),
+        run("list", "--id", f"i{odd}"), run("duplicates", "--threshold", "0.1"), run("audit", "--key", f"k{odd}"),
+        run("merge", "--person", f"p{odd}", "--into", "Ada"),
+    ]  # fmt: skip
+    texts = ["".join(streams) for _, *streams in shown]
+    assert not any("\x1b" in text or "\u202e" in text for text in texts)
+    assert all(r"\x1b[2J\u202e" in text for text in texts)

@@ -29,6 +29,7 @@ from regard.gallery.ingest import Ranks, embed_sources
 from regard.gallery.inputs import list_sources
 from regard.gallery.origins import OFFSET, TAKEN, time_zone
 from regard.gallery.record import record_id
+from regard.gallery.thumbnails import thumbnail
 from regard.models import load
 from regard.recipes import read_recipe
 
@@ -286,13 +287,50 @@ def test_blurred_heads_are_blurred_before_and_after(embedder, photos, tmp_path):
             sharp, soft = decode(source.read(), "x").astype(int), decode(gallery.thumbnail(source.id), "x").astype(int)
             assert soft[:6].std((0, 1)).mean() < 0.5 * sharp[:6].std((0, 1)).mean()
             assert abs(soft[20:] - sharp[20:]).mean() < 8
-        gallery._note(blur_heads="begun")
+    with Gallery.open(out) as gallery, Gallery.open(out) as other:
+        other._note(blur_heads="begun")
+        gallery.meta = gallery.meta | {"blur_heads": None}  # as a process has it that was open before
         gallery._engine.add([replace(item, thumbnail=plain[item.record.id])])
         assert gallery.thumbnail(item.record.id) != plain[item.record.id]
     embed_sources(sources[:1], embedder, out)
     with Gallery.open(out) as gallery:
         assert gallery.meta["blur_heads"] == "done"
         assert gallery._engine.thumbnail(item.record.id) != plain[item.record.id]
+
+
+def test_heads_are_blurred_in_what_comes_while_they_are(embedder, photos, tmp_path, monkeypatch):
+    """Another process blurs them between an addition's look and its end, or while a thumbnail is read."""
+    sources, out = list_sources([photos])[:2], tmp_path / "g"
+    embed_sources(sources, embedder, out)
+    with Gallery.open(out) as gallery, Gallery.open(out) as other:
+        (item,), id = gallery.get([sources[0].id]), sources[0].id
+        sharp, engine = gallery.thumbnail(id), gallery._engine
+        late, read = replace(item.record, id=record_id("late"), path="late"), engine.thumbnail
+
+        def read_late(id):
+            small = read(id)
+            other.blur_heads()
+            return small
+
+        add = engine.add
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "thumbnail", read_late)
+            assert gallery.thumbnail(id) not in (sharp, b"")
+        other._note(blur_heads=None)
+        monkeypatch.setattr(engine, "add", lambda items: (other.blur_heads(), add(items)))
+        gallery.add([replace(item, record=late, thumbnail=sharp)])
+        assert read(late.id) not in (sharp, b"")
+
+
+def test_a_gallery_made_without_thumbnails_never_has_any(embedder, photos, tmp_path):
+    sources, out = list_sources([photos]), tmp_path / "g"
+    assert embed_sources(sources[:2], embedder, out, thumbnails=False).sayings("UTC") == []
+    report = embed_sources(sources[:3], embedder, out)
+    assert report.sayings("UTC") == ["this gallery was made with --no-thumbnails, so it keeps none of these either"]
+    with Gallery.open(out) as gallery:
+        (item,) = gallery.get([sources[0].id])
+        gallery.add([replace(item, thumbnail=thumbnail(decode(sources[0].read(), "x")))])
+        assert [gallery.thumbnail(source.id) for source in sources[:3]] == [b"", b"", b""]
 
 
 def test_what_an_earlier_version_embedded_is_embedded_once_more(embedder, photos, tmp_path):

@@ -31,11 +31,15 @@ run("gallery", "delete", folder, "--id", record_id("4.jpg"))
 run("gallery", "purge", folder, "--older-than", "30000d")
 run("gallery", "audit", folder)
 run("gallery", "check", folder)
+find = "search", "--gallery", folder, "--id", record_id("3.jpg")
+export = "gallery", "export", folder, folder + ".parquet"
+sys.modules["pyarrow"] = sys.modules["regard.metrics"] = None  # as where they are not installed
+assert main([*export]) == main([*find, "--rerank"]) == 2
+del sys.modules["pyarrow"], sys.modules["regard.metrics"]
 from regard.gallery import int8_scan
 int8_scan.MANY, int8_scan.PAYS = 8 * 1100, 16 * 1100  # what torch costs has been lost after the second search
-find = "search", "--gallery", folder, "--id", record_id("3.jpg")
 run(*find)
-run("gallery", "export", folder, folder + ".parquet", brings={"pyarrow"})
+run(*export, brings={"pyarrow"})
 run(*find, brings={"pyarrow", "torch"})
 assert "torch" in sys.modules
 """
@@ -46,3 +50,5 @@ def test_nothing_heavy_is_loaded_for_what_needs_no_network(tmp_path):
     command = [sys.executable, "-W", "error", "-c", LOADED, str(tmp_path / "people")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "regard: this needs pyarrow, which is not installed here; install regard with all" in done.stderr
+    assert "regard: re-ranking wants regard.metrics, which is not installed here; search without it" in done.stderr

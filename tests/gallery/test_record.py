@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from regard.errors import DataError
-from regard.gallery.record import Filter, Record, format_time, parse_time, read_records, record_id
+from regard.gallery.record import Filter, Record, format_time, parse_time, read_records, record_id, said_digest
 
 MORNING = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
 
@@ -25,7 +26,7 @@ def test_times_are_understood(given, wanted):
     assert parse_time(given) == wanted
 
 
-@pytest.mark.parametrize("given", ["yesterday", "inf", float("-inf"), [1], "2026-13-01"])
+@pytest.mark.parametrize("given", ["yesterday", "inf", float("-inf"), [1], "2026-13-01", 253_402_300_800, -1e18])
 def test_what_is_no_time_is_said(given):
     with pytest.raises(DataError, match="got the time"):
         parse_time(given)
@@ -40,6 +41,8 @@ def test_times_are_shown():
 def test_a_record_survives_json():
     record = Record(record_id("a"), "a.jpg", "1", 5.0, "t", "p", {"color": "red"})
     assert Record.from_dict(record.to_dict()) == record
+    before = replace(record, time=1e300)  # times without limits were stored before
+    assert Record.from_dict(before.to_dict()) == before
     assert Record.from_dict({"id": "x", "path": "p", "camera": 3, "person": float("nan")}).camera == "3"
     assert Record.from_dict({"id": "x", "path": "p", "camera": 3, "person": float("nan")}).person is None
 
@@ -76,9 +79,16 @@ def test_until_is_not_included():
 
 @pytest.mark.parametrize("attributes", [{}, {"coat": "red"}])
 def test_what_sources_said_comes_back(attributes):
-    """Also of a record without attributes; what is no such thing is passed over."""
-    said = {"own": {"camera": "1", "time": 5.0, "person": None}, "told": {".coat": "blue"}}
+    """As digests, also of a record without attributes and of one that kept texts; what is no such thing is not."""
+    plain = {"own": {"camera": "1", "time": 5.0, "person": None}, "told": {".coat": "blue"}}
+    said = {
+        who: {name: said_digest(record_id("a"), name, value) for name, value in words.items()}
+        for who, words in plain.items()
+    }
     record = Record(record_id("a"), "a", camera="9", attributes=attributes, said=said)
     assert read_records([json.dumps(record.to_dict())]) == [record]
+    assert Record.from_dict(record.to_dict() | {"said": plain}) == record
+    assert said["own"]["person"] is None
+    assert len({said["own"]["camera"], said["own"]["time"]}) == 2
     for odd in ("x", 5, ["own"], {"own": "x", "they": {}}):
         assert Record.from_dict({"id": record.id, "path": "a", "said": odd}).said == {}

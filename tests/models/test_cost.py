@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import regard
-from regard.models.cost import constant_weights, count_gflops, inference_cost
+from regard.models.cost import constant_weights, count_gflops, equal_option, inference_cost
 from regard.registry import MODELS
 
 pytestmark = pytest.mark.slow
@@ -106,3 +106,37 @@ def test_published_cost_on_resnet50(name, options, size, published, ours):
     cost = inference_cost(model, *size)
     digits = len(published.partition(".")[2])
     assert (f"{cost.published_gflops:.{digits}f}", f"{cost.gflops:.{digits}f}") == (published, ours)
+
+
+class Wide(regard.ReIDModel):
+    """A network whose size is its one option."""
+
+    def __init__(self, num_ids: int, *, width: int):
+        super().__init__(num_ids, width)
+        self.layer = torch.nn.Linear(3, width, bias=False)
+
+    def forward(self, images):
+        f = self.layer(images.mean((2, 3)))
+        return regard.Output(embedding=f, features={"global": f}, logits={}, maps={})
+
+
+@pytest.mark.parametrize(("wanted", "width"), [(1, 1), (6, 2), (3000, 1000), (3002, 1001), (3001, 1000)])
+def test_the_option_is_found_with_which_another_cost_is_met(wanted, width):
+    built = []
+
+    def build(value):
+        built.append(value)
+        return Wide(5, width=value)
+
+    assert equal_option(build, wanted, size=(8, 8)) == width
+    assert len(built) < 10
+    with pytest.raises(regard.RegardError, match="no value of the option up to 65,536 gives 1e\\+06 gflops"):
+        equal_option(build, 1e6, measure="gflops", size=(8, 8))
+
+
+def test_the_baseline_has_a_layer_that_makes_it_as_large_as_another():
+    model = regard.create_model("baseline", 5, backbone="test_resnet.r160_in1k", head_dim=17)
+    out = model.eval()(torch.zeros(2, 3, 64, 32))
+    assert out.embedding.shape == out.features["global"].shape == (2, 17)
+    with pytest.raises(regard.RegardError, match="head_dim is 0"):
+        regard.create_model("baseline", 5, backbone="test_resnet.r160_in1k", head_dim=0)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from http_client import Service, multipart
+from http_client import LIMITS, Service, multipart
 
+from regard.data.image import decode_image
+from regard.errors import DataError
+from regard.fingerprint import bytes_digest
 from regard.gallery import Filter, Gallery
 from regard.gallery.record import record_id
+from regard.gallery.thumbnails import thumbnail
+from regard.service.changes import read_sources
 from regard.service.jobs import WAITING, Job, Jobs
 from regard.service.limits import BusyError
 
@@ -20,13 +27,19 @@ PICTURES = "/api/galleries/people/pictures"
 
 def add(service: Service, *files: tuple[str, bytes], facts: Any = None, job: bool = False) -> tuple[int, Any]:
     """Send pictures with what is known of them."""
+    body, kind = form(*files, facts=facts)
+    return service.call(PICTURES + ("?job=true" if job else ""), body, headers={"content-type": kind})
+
+
+def form(*files: tuple[str, bytes], facts: Any = None) -> tuple[bytes, str]:
+    """Pictures and what is known of them as a form, and its content type."""
     body, headers = multipart(files)
     if facts is not None:
         other, _ = multipart([("", facts if isinstance(facts, bytes) else json.dumps(facts).encode())], "facts")
         mark = headers["content-type"].rpartition("=")[2].encode()
         middle = other.split(b"\r\n", 1)[1].rsplit(b"--", 2)[0]
         body = body.replace(b"--" + mark + b"--", b"--" + mark + b"\r\n" + middle + b"--" + mark + b"--")
-    return service.call(PICTURES + ("?job=true" if job else ""), body, headers=headers)
+    return body, headers["content-type"]
 
 
 def ended(service: Service, job: dict[str, Any]) -> dict[str, Any]:
@@ -123,6 +136,89 @@ def test_additions_that_are_none_are_one_line(service, files, facts, wanted):
     assert status == 400
     assert wanted in told["error"]
     assert "\n" not in told["error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "wanted"),
+    [
+        ("../a.jpg", {}, "goes up a folder"),
+        ("a\\\\..\\\\b.jpg", {}, "goes up a folder"),
+        ("a.jpg", {"id": "1"}, "'id', which no request sets"),
+        ("a.jpg", {"path": "b.jpg"}, "'path', which"),
+        ("a.jpg", {"digest": "0"}, "'digest', which"),
+        ("a.jpg", {"person": "A" * 257}, "facts: person: String should have at most 256"),
+        ("a.jpg", {"camera": 10**300}, "facts: camera: String"),
+        ("a.jpg", {"hat": "A" * 257}, "facts: attributes.hat: String"),
+        ("a.jpg", {f"n{number}": True for number in range(65)}, "at most 64"),
+        ("a.jpg", {"a b": 1}, "an attribute called 'a b'"),
+        ("a.jpg", {"time": 1e300}, "wanted one of the years 1 to 9999"),
+        ("a.jpg", {"time": "0001-01-01T00:00+14:00"}, "wanted one of the years 1 to 9999"),
+    ],
+)
+def test_what_cannot_be_known_of_a_picture_is_refused_as_it_comes(name, facts, wanted):
+    with pytest.raises(DataError, match=re.escape(wanted)):
+        read_sources(*form((name, b"x"), facts={"*": facts}))
+
+
+def test_a_picture_is_called_by_its_name_below_the_folder_of_uploads():
+    (source,) = read_sources(*form(("/etc/a.jpg", b"x"), facts={"*": {"hat": True, "time": "9999-12-31", "bag": None}}))
+    assert source.path == "upload/etc/a.jpg"
+    record = source.record()
+    assert (record.time, record.attributes) == (253402214400.0, {"hat": "True"})
+
+
+@pytest.mark.slow
+def test_what_others_did_while_pictures_were_looked_at_holds(service, monkeypatch):
+    """Between the look at what is there and the storing: what was deleted stays so, and what was set is kept."""
+    data, other = service.photo(0).read_bytes(), service.photo(20).read_bytes()
+    gallery, id = service.state.searcher(None).gallery, record_id("upload/a.jpg")
+    mine, look = Filter(ids=(id,)), gallery.get
+    for content, meanwhile, what, record in (
+        (data, lambda: gallery.delete(mine), "unchanged", None),
+        (data, lambda: gallery.update(mine, {"person": "Bea"}), "updated", ("Bea", "9")),
+        (other, lambda: gallery.delete(mine), "added", (None, "9")),
+        (other, lambda: gallery.update(mine, {"person": "Cid"}), "replaced", ("Cid", "9")),
+    ):
+        gallery.delete(mine)
+        assert add(service, ("a.jpg", data), facts={"*": {"person": "Ada"}})[1]["added"] == 1
+        waiting = [meanwhile]
+
+        def looked(ids, waiting=waiting):
+            found = look(ids)
+            while waiting:
+                waiting.pop()()
+            return found
+
+        monkeypatch.setattr(gallery, "get", looked)
+        told = add(service, ("a.jpg", content), facts={"*": {"camera": "9"}})[1]
+        monkeypatch.setattr(gallery, "get", look)
+        found = look([id])
+        assert [(item.record.person, item.record.camera) for item in found] == ([record] if record else [])
+        assert told["pictures"][0]["what"] == what
+        if record:
+            assert found[0].record.digest == bytes_digest(content)
+            picture = decode_image(content, "a.jpg")
+            assert gallery.thumbnail(id) == thumbnail(picture)
+            assert found[0].vector @ service.state.searcher(None).embedder.embed([picture])[0] > 0.9999
+
+
+@pytest.mark.slow
+def test_what_jobs_hold_counts_until_they_end(start):
+    """A job that waits holds its pictures; when it is cancelled, or has ended, there is room again."""
+    service, free = start(limits=replace(LIMITS, held=400_000)), threading.Event()
+    service.state.jobs.begin(Job("add", "g", "me"), lambda progress: {"went": free.wait(60)})
+    padded = service.photo(0).read_bytes() + bytes(250_000)
+    status, first = add(service, ("a.jpg", padded), job=True)
+    assert status == 202
+    status, told = add(service, ("b.jpg", padded), job=True)
+    assert (status, told["error"]) == (503, "other requests fill the memory; try again")
+    assert service.call(f"/api/jobs/{first['id']}", method="DELETE")[1]["state"] == "cancelled"
+    status, second = add(service, ("b.jpg", padded), job=True)
+    assert status == 202
+    assert add(service, ("c.jpg", padded))[0] == 503
+    free.set()
+    assert ended(service, second)["state"] == "done"
+    assert add(service, ("c.jpg", padded))[0] == 201
 
 
 @pytest.mark.slow

@@ -132,7 +132,7 @@ def ask_anything(service, described, data):
         error = json.loads(found)["error"]
         assert isinstance(error, str)
         assert "\n" not in error
-    assert answer.status in {200, 201, 400, 404, 405, 413, 422}
+    assert answer.status in {200, 201, 202, 400, 404, 405, 413, 422, 503}  # the last where too many jobs wait
 
 
 def test_nothing_asked_breaks_it(service, described):
@@ -159,6 +159,8 @@ def test_what_the_description_shows_first_is_answered(service, described):
                 continue  # photographs are sent by every other test
             if (path, method) == ("/api/marks", "delete"):
                 continue  # the export wants some
+            if "jobs" in path or (path.startswith("/api/galleries/{name}/") and method != "get"):
+                continue  # test_changes.py changes galleries, and asks for jobs that there are
             where = path.replace("{name}", "first" if "runs" in path else "people").replace("{id}", match)
             body = bodies.get(path) if method == "post" else None
             assert service.call(where, body, method=method.upper())[0] in (200, 201), (method, where)

@@ -11,6 +11,7 @@ import zipfile
 import pytest
 
 from regard.errors import ConfigError, DataError, StorageError
+from regard.gallery.marks import KeptMarks
 from regard.service.feedback import Marks, Pair, people_of
 
 ID = {name: str(uuid.uuid5(uuid.NAMESPACE_URL, name)) for name in "abcdxyz"}
@@ -139,6 +140,18 @@ def test_a_hostile_file_harms_nobody(marks, tmp_path):
     assert {row["gallery"] for row in rows} == {"g\\u2028\\x85g"}
     with pytest.raises(DataError, match=r"got a query called '\.\./x'"):
         marks.set(pair("../x", "x"), right=True, photo=JPEG)
+
+
+@pytest.mark.parametrize("name", ["marks.jsonl", ""])
+def test_a_link_in_their_place_is_not_written_to(tmp_path, name):
+    victim, marks = tmp_path / "victim", KeptMarks(tmp_path / "marks")
+    victim.write_bytes(b"") if name else victim.mkdir()
+    if name:
+        marks.folder.mkdir()
+    (marks.folder / name).symlink_to(victim)
+    with pytest.raises(StorageError, match=r"could not be written to .*it is a link"):
+        marks.set(pair("a", "x"), right=True, photo=JPEG)
+    assert not (victim.read_bytes() if name else list(victim.iterdir()))
 
 
 def test_what_is_forgotten_leaves_no_byte(marks):

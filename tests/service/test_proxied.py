@@ -271,7 +271,7 @@ def nginx(folder: Path, upstream: str, port: int):
 def test_nginx_in_front_as_the_documents_have_it(start, tokens, tmp_path, browser):
     import socket
 
-    from test_attacks import certificate
+    from test_service_attacks import certificate
 
     file, of = tokens
     lines = io.StringIO()

@@ -51,7 +51,12 @@ def test_it_serves_until_it_is_ended_and_seals_its_index(gallery, ending):
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             assert json.load(answer)[0]["pictures"] == 48
-        serving.send_signal(ending)
+        host, _, port = address[0].split("/")[2].partition(":")
+        with socket.create_connection((host, int(port))) as stalled:  # an upload that does not go on
+            head = "POST /api/queries HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer 0123456789abcdef0123\r\n"
+            stalled.sendall(f"{head}Content-Length: 9999\r\n\r\n--x".encode())
+            serving.send_signal(ending)
+            serving.wait(60)
         assert serving.wait(60) == (130 if ending == signal.SIGINT else 0)
     assert not list(gallery.glob("*-wal"))
     Gallery.open(gallery).close()  # the lock is free again

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import threading
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
+from http_client import LIMITS
 from PIL import Image
 
 from regard.gallery.audit import AuditLog
 from regard.gallery.record import Filter, record_id
 from regard.gallery.use import Actor
-from regard.service.state import Limits
+from regard.service.app import create_app
+from regard.service.state import GoneError, Limits
 from regard.service.uses import Uses, actor_of
 
 
@@ -134,6 +138,7 @@ def test_a_use_ends_after_a_while_and_the_next_is_another(service):
     ended = []
     while not ended:
         ended = [line for line in gallery.audit.entries() if line["kind"] == "end"]
+    uses._idle = 60  # so that the next does not end by itself
     uses.of(gallery, anna).note("search")
     uses.close()
     lines = list(gallery.audit.entries())
@@ -384,3 +389,35 @@ def test_probabilities_come_with_the_prior_they_assume(calibrated):
 def test_without_a_calibration_there_is_no_prior(service):
     assert service.call("/api/galleries")[1][0]["prior"] is None
     assert service.call("/api/search", {"query": service.ask()})[1]["prior"] is None
+
+
+def test_whoever_asks_much_pushes_out_his_own_queries(service):
+    """Of those that are kept, the client with most loses the one he asked with longest ago."""
+    state, (record,) = service.state, service.state.searcher(None).gallery.page(None, 1)
+    once = state.ask_pictures([record.id], None, "desk")
+    many = [state.ask_pictures([record.id], None, "crowd").id for _ in range(3 * LIMITS.queries)]
+    assert state.query(once.id) is once
+    kept = LIMITS.queries - 1
+    assert state.query(many[-kept]).id == many[-kept]
+    with pytest.raises(GoneError):
+        state.query(many[-kept - 1])
+
+
+def test_a_request_that_is_cut_off_as_the_service_ends_is_told_so(service):
+    """uvicorn cancels it: an answer, and no exception that would fill the journal."""
+    sent: list[dict[str, Any]] = []
+    scope = {"type": "http", "method": "POST", "path": "/api/queries", "query_string": b"", "client": ("127.0.0.1", 1)}
+    scope |= {"headers": [(b"host", b"localhost"), (b"content-length", b"9")], "scheme": "http", "root_path": ""}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def cut_off() -> None:
+        guard = create_app(service.state, None)
+        task = asyncio.create_task(guard(scope, asyncio.Event().wait, send))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await task
+
+    asyncio.run(cut_off())
+    assert (sent[0]["status"], b"the service is ending" in sent[1]["body"]) == (503, True)

@@ -74,8 +74,8 @@ def ablate(
         cells = {(row.label, seed): _cell(row, seed, folder) for seed in plan.seeds for row in plan.rows}
         left = [cells[row.label, seed] for seed in plan.seeds for row in plan.rows if not _complete(row, seed, cells)]
         if plan.rows[0].config.data.root == crowd.absolute():
-            sizes = {"train_ids": people.train_ids, "test_ids": people.test_ids}
-            make_crowd(crowd, **sizes, workers=allowed_cores(), progress=not quiet)
+            train_ids, test_ids = people.train_ids, people.test_ids
+            make_crowd(crowd, train_ids=train_ids, test_ids=test_ids, workers=allowed_cores(), progress=not quiet)
         for row in plan.rows:
             text = f"# {' '.join(row.label.split())}\n{row.config.to_yaml()}"
             write_atomic(cells[row.label, plan.seeds[0]].settings, encode_text(text))

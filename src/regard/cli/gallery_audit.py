@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.cli.arguments import output_file
-from regard.wording import count
+from regard.wording import count, visible
 
 if TYPE_CHECKING:
     from regard.gallery.audit import AuditLog
@@ -46,6 +46,7 @@ def add_audit_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--since", metavar="TIME", help="of an export: from this time on")
     verb.add_argument("--until", metavar="TIME", help="of an export: before this time")
     verb.add_argument("--id", metavar="ID", help="of an export: lines that search with this picture, or showed it")
+    verb.add_argument("--person", metavar="NAME", help="of an export: lines that name this person")
 
 
 def command_user() -> Actor:
@@ -72,8 +73,10 @@ def check_log(arguments: argparse.Namespace, open_gallery: Callable[[str], Any])
     """
     from regard.errors import ConfigError, DataError
 
-    if (arguments.since or arguments.until or arguments.id) and not arguments.export:
-        raise ConfigError("--since, --until and --id choose the lines of --export FILE; give that, or leave them out")
+    if (arguments.since or arguments.until or arguments.id or arguments.person) and not arguments.export:
+        raise ConfigError(
+            "--since, --until, --id and --person choose the lines of --export FILE; give that, or leave them out"
+        )
     log = log_of(arguments.gallery, open_gallery)
     if arguments.take_key:
         log.take_key(arguments.take_key)
@@ -91,8 +94,8 @@ def check_log(arguments: argparse.Namespace, open_gallery: Callable[[str], Any])
     verdict = log.check(*given(arguments), arguments.before)
     for former in verdict.former:
         print(
-            f"regard: the log of another gallery ({former.get('database')}) lay here before and went with it: "
-            f"{count(int(former.get('number') or 0), 'line')}, the last of {former.get('time')}",
+            f"regard: the log of another gallery ({visible(str(former.get('database')))}) lay here before and went "
+            f"with it: {count(int(former.get('number') or 0), 'line')}, the last of {visible(str(former.get('time')))}",
             file=sys.stderr,
         )
     if verdict.fault:
@@ -184,7 +187,11 @@ def export_log(log: AuditLog, arguments: argparse.Namespace) -> None:
     path = Path(arguments.export)
     if path.suffix not in (".csv", ".jsonl"):
         raise ConfigError(f"--export {path} wants a name that ends in .csv or .jsonl")
-    chosen = [entry for entry in between(log, arguments.since, arguments.until) if speaks_of(entry, arguments.id)]
+    chosen = [
+        entry
+        for entry in between(log, arguments.since, arguments.until)
+        if speaks_of(entry, arguments.id) and speaks_of(entry, arguments.person, "person")
+    ]
     text = io.StringIO()
     if path.suffix == ".jsonl":
         text.writelines(json.dumps(entry, sort_keys=True) + "\n" for entry in chosen)
@@ -215,11 +222,13 @@ def between(log: AuditLog, since: str | None, until: str | None) -> Iterator[dic
             yield {"number": number} | entry
 
 
-def speaks_of(entry: Mapping[str, Any], id: str | None) -> bool:
-    """Whether a line is about a picture; what cannot be read may be."""
+def speaks_of(entry: Mapping[str, Any], name: str | None, kind: str = "picture") -> bool:
+    """Whether a line is about a picture or a person, by digest or, as in old lines, by name; a damaged one may be."""
     from regard.gallery.use import named_digest
 
-    return id is None or "damaged" in entry or any(name in json.dumps(entry) for name in (named_digest(id), f'"{id}"'))
+    if name is None or "damaged" in entry:
+        return True
+    return any(text in json.dumps(entry) for text in (named_digest(name, kind), json.dumps(name)))
 
 
 def row_of(entry: Mapping[str, Any]) -> list[Any]:

@@ -76,7 +76,8 @@ def merge_people(gallery: Gallery, arguments: argparse.Namespace) -> None:
     with gallery.use(command_user()) as use:
         number = gallery.merge(arguments.person, arguments.into)
         use.note("merge", answered={"count": number})
-    print(f"{count(number, 'picture')} of {', '.join(dict.fromkeys(arguments.person))} called {arguments.into} now")
+    merged = visible(", ".join(dict.fromkeys(arguments.person)))
+    print(f"{count(number, 'picture')} of {merged} called {arguments.into} now")
 
 
 def show_duplicates(gallery: Gallery, arguments: argparse.Namespace) -> None:

@@ -174,7 +174,7 @@ def tell_missing(gallery: Gallery, which: Filter) -> None:
 
     missing = [id for id in which.ids or () if not gallery.get([id])]
     if missing:
-        print(f"regard: {gallery.name} has no picture {', '.join(missing[:5])}", file=sys.stderr)
+        print(f"regard: {gallery.name} has no picture {visible(', '.join(missing[:5]))}", file=sys.stderr)
     elif not gallery.count(which):
         print(f"regard: {nothing_passes(gallery, which)}", file=sys.stderr)
 
@@ -263,6 +263,8 @@ def check(gallery: Gallery, arguments: argparse.Namespace) -> None:
     found = gallery.check()
     if found is None:
         raise ConfigError(f"{gallery.name} is on a server, which looks after its files itself")
+    if found.remade:
+        print("the files that searches read were damaged, and are made anew")
     if found.faults:
         raise DataError(f"{gallery.name}: {found.faults[0]}; save what can be read: regard gallery check --repair")
     if found.aside:

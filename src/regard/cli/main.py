@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import io
 import os
 import sys
@@ -19,6 +20,7 @@ from regard.device import prefer_device
 from regard.errors import RegardError, RegardWarning, UnknownNameError
 from regard.plugins import load_plugins
 from regard.version import __version__
+from regard.wording import visible_lines
 
 __all__ = ["VERBS", "main", "parse", "parser_of"]
 
@@ -81,6 +83,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _failed(error, str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if debug or not package or package == "regard" or importlib.util.find_spec(package):
+            raise
+        told = f"this needs {package}, which is not installed here; install regard with all it depends on"
+        return _failed(error, told, 2)
     except KeyboardInterrupt as error:
         return _failed(error, "interrupted", 130)
     except BrokenPipeError:
@@ -112,7 +120,7 @@ def _failed(error: BaseException, text: str, code: int) -> int:
     group = failure.group if failure else None
     speaks, code = group.settle(error) if group else (True, code)
     if speaks:
-        print(f"regard: {text}", file=sys.stderr, flush=True)
+        print(f"regard: {visible_lines(text)}", file=sys.stderr, flush=True)
     if group:
         group.wait(error)
     return code

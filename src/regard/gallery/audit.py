@@ -297,7 +297,11 @@ class AuditLog:
         if not self.path.exists():
             return
         read = 0
-        with open_regular(self.path) as file:
+        try:
+            opened = open_regular(self.path)
+        except OSError as error:
+            raise StorageError(f"the log {self.path} cannot be read ({error.strerror}); mend that first") from error
+        with opened as file:
             for line in file:
                 read += len(line)
                 if size is not None and read > size:
@@ -395,7 +399,7 @@ def publish(seal: Seal) -> None:
 
         syslog.syslog(syslog.LOG_AUTHPRIV | syslog.LOG_NOTICE, f"regard audit {text}")
         return
-    with open_to_append(Path(place)) as file:
+    with open_to_append(Path(os.path.realpath(place))) as file:  # whoever named it may name a link
         append_whole(file, text.encode() + b"\n")
 
 

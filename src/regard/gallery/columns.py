@@ -33,7 +33,7 @@ from regard.gallery.pca_codes import Short, load_short, save_short
 from regard.gallery.record import Filter, Item, is_id
 from regard.gallery.store import State, Store
 from regard.parsing import parse_json
-from regard.storage import open_regular
+from regard.storage import open_regular, refuse_link
 
 __all__ = ["Column", "Table"]
 
@@ -88,6 +88,7 @@ class Table:
         self._last: tuple[Filter, np.ndarray] | None = None
         self._step = self._cleaned = self._short_number = 0
         self.short: Short | None = None
+        refuse_link(folder)
         folder.mkdir(mode=0o700, exist_ok=True)
 
     def __len__(self) -> int:
@@ -150,6 +151,19 @@ class Table:
             column.append(store, db, np.array(coded))
         lines = b"".join(json.dumps(pair).encode() + b"\n" for pair in fresh)
         Column(self.folder / VALUES, "u1").append(store, db, np.frombuffer(lines, np.uint8))
+
+    def is_there(self) -> bool:
+        """Whether no file has become shorter than what is mapped of it, which to read would end the process."""
+        try:
+            return all(column.fits() for column in (*self._columns.values(), *self._names.values()))
+        except OSError:
+            return False
+
+    def leftovers(self, store: Store, db: sqlite3.Connection) -> dict[Path, int]:
+        """Files that hold more than the store has counted -> bytes that it has."""
+        known = {name: sum(size for size, _ in blocks) for name, blocks in store.blocks(db).items()}
+        sizes = {path: path.lstat().st_size for path in self.folder.iterdir()}
+        return {path: known.get(path.name, 0) for path, size in sizes.items() if size > known.get(path.name, 0)}
 
     def clean(self, store: Store, db: sqlite3.Connection, state: State) -> State:
         """Blank the rows that the store has blanked, in every file; the state after it.
@@ -410,6 +424,10 @@ class Column:
                 file.seek(block * BLOCK)
                 changed.append((block, sizes[block], crc32(file.read(sizes[block]))))
         store.set_blocks(db, self.path.name, changed)
+
+    def fits(self) -> bool:
+        """Whether the file is as long as what is mapped of it."""
+        return not len(self._map) or self.path.stat().st_size >= len(self._map) * self._size
 
     @property
     def all(self) -> np.ndarray:

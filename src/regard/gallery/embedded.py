@@ -10,6 +10,7 @@ pictures were removed while it ran, it is made again.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import threading
@@ -24,6 +25,7 @@ from regard.errors import DataError, StorageError
 from regard.gallery.columns import Table, View
 from regard.gallery.int8_scan import nearest
 from regard.gallery.pca_codes import SAMPLE, Short, make_short, narrow, pays
+from regard.gallery.query import with_record
 from regard.gallery.record import Filter, Item, Record, Scored, is_id
 from regard.gallery.store import STORE, Row, State, Store, exists, is_earlier
 
@@ -56,11 +58,13 @@ class Findings(NamedTuple):
         pictures: whole ones.
         aside: pictures that are damaged, and out of every search.
         faults: of the database, as SQLite says them, a line each.
+        remade: whether files that searches read were damaged, and are made anew.
     """
 
     pictures: int
     aside: int
     faults: tuple[str, ...] = ()
+    remade: bool = False
 
 
 class EmbeddedEngine:
@@ -82,15 +86,16 @@ class EmbeddedEngine:
         if dim is not None:
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if not any(folder.iterdir()):
+                    folder.chmod(0o700)
             except OSError as error:
                 raise StorageError(f"cannot make {folder} ({error.strerror}); choose another place") from None
-        if not exists(folder):
-            if is_earlier(folder):
-                from regard.gallery.segments import convert  # brings pyarrow
+        if is_earlier(folder):  # also where its files alone are left, since the end of a conversion was killed
+            from regard.gallery.segments import convert  # brings pyarrow
 
-                convert(folder, self._progress)
-            elif dim is None:
-                raise DataError(f"{folder} is not a gallery (no {STORE}); make one: regard embed IMAGES -o GALLERY")
+            convert(folder, self._progress)
+        if not exists(folder) and dim is None:
+            raise DataError(f"{folder} is not a gallery (no {STORE}); make one: regard embed IMAGES -o GALLERY")
         self._busy, self._writing = threading.RLock(), threading.RLock()
         self._table: Table | None = None
         self._seen, self._kept = -1, dict[int, Record]()
@@ -99,9 +104,11 @@ class EmbeddedEngine:
             self._store.finish_compacting()
             with self._store.reading() as db:
                 self.dim = self._store.state(db).dim
-            self._now()
+            with self._plainly():
+                self._now()
             with suppress(StorageError):  # whoever removes something next does it, or the next to open
                 self._finish_cleaning()
+                self._tidy()
         except BaseException:
             self._store.close()
             raise
@@ -134,10 +141,18 @@ class EmbeddedEngine:
 
     def add(self, items: Sequence[Item]) -> None:
         """See :meth:`Engine.add`."""
+        self.add_over(items, None)
+
+    def add_over(self, items: Sequence[Item], over: Callable[[Record, Record], Record] | None) -> None:
+        """See :func:`regard.gallery.query.stored`; what is damaged is replaced as if it had not been there."""
         self._check(items)
         with self._changing() as (db, table, state):
             old = table.rows_of([item.record.id for item in items])
             old = table.view().numbers[old[old >= 0]].tolist()
+            if over is not None and old:
+                with self._store.reading() as reads:
+                    before = {record.id: record for record in self._store.records(reads, old)[0]}
+                items = [with_record(item, before.get(item.record.id), over) for item in items]
             self._replace(db, table, state, old, items)
         if old:
             self._finish_cleaning()
@@ -182,11 +197,22 @@ class EmbeddedEngine:
         self._finish_cleaning()
         return len(found)
 
-    def delete(self, ids: Sequence[str]) -> int:
-        """See :meth:`Engine.delete`; what a crash interrupts is finished when the gallery is opened again."""
+    def delete(self, ids: Sequence[str], still: Callable[[Record], bool] | None = None) -> int:
+        """See :meth:`Engine.delete`; what a crash interrupts is finished when the gallery is opened again.
+
+        Args:
+            ids: of what goes.
+            still: asked about each record where nobody else can change it; what was stored anew meanwhile may stay.
+        """
         with self._changing() as (db, table, state):
             rows = np.unique(table.rows_of(ids))
             numbers = table.view().numbers[rows[rows >= 0]].tolist()
+            if still is not None:
+                with self._store.reading() as reads:
+                    bad = {*self._store.records(reads, numbers)[1]}
+                    whole = [number for number in numbers if number not in bad]
+                    records, _ = self._store.records(reads, whole)
+                numbers = [number for number, record in zip(whole, records) if still(record)]
             if numbers:
                 state = state._replace(steps=self._store.erase(db, numbers))
                 if state.short and len(table) - len(numbers) < SAMPLE:  # axes of a few pictures tell of each
@@ -244,18 +270,18 @@ class EmbeddedEngine:
 
     def count(self, filter: Filter) -> int:
         """See :meth:`Engine.count`."""
-        with self._busy:
+        with self._plainly(), self._busy:
             table = self._now()
             return len(table) if filter == Filter() else int(np.count_nonzero(table.accepted(filter)))
 
     def values(self, name: str, limit: int = 1000) -> dict[str, int]:
         """See :meth:`Engine.values`."""
-        with self._busy:
+        with self._plainly(), self._busy:
             return self._now().values(name, limit)
 
     def thumbnail(self, id: str) -> bytes:
         """See :meth:`Engine.thumbnail`."""
-        with self._busy, self._store.reading() as db:
+        with self._plainly(), self._busy, self._store.reading() as db:
             table = self._now()
             (row,) = table.rows_of([id])
             return self._store.thumbnail(db, int(table.view().numbers[row])) if row >= 0 else b""
@@ -265,7 +291,7 @@ class EmbeddedEngine:
 
         Pictures that are added later are looked at besides. They are dropped once few pictures are left.
         """
-        with self._busy:
+        with self._plainly(), self._busy:
             table = self._now()
             view, accepted = table.view(), table.accepted(Filter())
         short = make_short(view.coded, accepted) if accepted.any() else None
@@ -288,7 +314,15 @@ class EmbeddedEngine:
             with self._changing() as (db, _, state):
                 self._store.set_state(db, state._replace(steps=self._store.set_aside(db, bad)))
             self._finish_cleaning()
-        return Findings(whole - len(bad), self.damaged, tuple(lines))
+        before = self._epoch()
+        with self._busy:
+            self._table = None  # whoever looks next reads every file anew
+            self._now()
+        return Findings(whole - len(bad), self.damaged, tuple(lines), self._epoch() != before)
+
+    def _epoch(self) -> int:
+        with self._store.reading() as db:
+            return self._store.state(db).epoch
 
     def discard(self) -> int:
         """Blank the rows that were set aside; their number."""
@@ -317,7 +351,7 @@ class EmbeddedEngine:
         """
         for number in range(TRIES):
             with nullcontext() if self._store.frozen or number < TRIES - 1 else self._held_up():
-                with self._busy:
+                with self._plainly(), self._busy:
                     view, compute = look(self._now())
                 rows = compute()
                 with self._store.reading() as db:
@@ -343,6 +377,16 @@ class EmbeddedEngine:
         return [known[number] for number in numbers], []
 
     @contextmanager
+    def _plainly(self) -> Iterator[None]:
+        """Let what the system refuses come out as ours: a folder that is gone, no more open files."""
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"cannot read {self.folder} ({error.strerror or error}); mend that, try again"
+            ) from error
+
+    @contextmanager
     def _held_up(self) -> Iterator[None]:
         """Let nobody write."""
         with self._writing:
@@ -364,6 +408,8 @@ class EmbeddedEngine:
             for _ in range(TRIES):
                 with self._store.reading() as db:
                     state = self._store.state(db)
+                    if self._table is not None and not self._table.is_there():
+                        self._table = None
                     if self._table is not None and state.change == self._seen:
                         return self._table
                     if table := self._followed(db, state):
@@ -397,7 +443,8 @@ class EmbeddedEngine:
     def _changing(self) -> Iterator[tuple[sqlite3.Connection, Table, State]]:
         """Change the gallery: the store's connection, the table, and the state, all as they are now."""
         with self._writing:
-            self._now()
+            with self._plainly():
+                self._now()
             try:
                 with self._store.writing() as db:
                     with self._busy:
@@ -408,11 +455,38 @@ class EmbeddedEngine:
                             f"the files of {self.folder} were lost just now; nothing was changed, try again"
                         )
                     yield db, table, state
-            except (OSError, MemoryError) as error:
+            except BaseException as error:
+                with suppress(StorageError, DataError):
+                    self._tidy()
+                if not isinstance(error, OSError | MemoryError):
+                    raise
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 raise StorageError(
                     f"could not write in {self.folder} ({reason}); nothing was changed, make room"
                 ) from error
+
+    def _tidy(self) -> None:
+        """Remove what was written and never counted, since a change was refused or its process killed."""
+        if self._store.frozen is not None:
+            return
+
+        def found(db: sqlite3.Connection, table: Table) -> tuple[dict[Path, int], list[Path]]:
+            others = [path for path in self.folder.glob("index-*") if path != table.folder]
+            return table.leftovers(self._store, db), [*others, *self.folder.glob(f".{STORE}.new*")]
+
+        with self._busy, self._store.reading() as db:
+            if not any(found(db, self._now())):
+                return
+        with self._writing, self._store.writing() as db:  # where nobody is about to count it
+            with self._busy:
+                table = self._followed(db, self._store.state(db))
+            if table is None:
+                return
+            tails, others = found(db, table)
+            for path, size in tails.items():
+                os.truncate(path, size) if size else path.unlink()
+            for path in others:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _finish_cleaning(self) -> None:
         """Blank in the files what the store has blanked, and leave nothing of it in its log."""
@@ -514,7 +588,11 @@ class EmbeddedEngine:
                     f"got a descriptor of shape {item.vector.shape}, the gallery's have {self.dim}; use its model"
                 )
         need = sum(10 * self.dim + 2 * len(item.thumbnail) + 2048 for item in items)
-        if shutil.disk_usage(self.folder).free < need + SPARE_BYTES:
+        try:
+            free = shutil.disk_usage(self.folder).free
+        except OSError as error:
+            raise StorageError(f"cannot write in {self.folder} ({error.strerror}); nothing was added") from error
+        if free < need + SPARE_BYTES:
             raise StorageError(f"the disk of {self.folder} is nearly full; nothing was added, make room first")
 
 

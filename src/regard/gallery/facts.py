@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from regard.gallery.record import FACTS, Record
+from regard.gallery.record import FACTS, Record, said_digest
 
 __all__ = ["heard", "with_facts"]
 
@@ -42,20 +42,24 @@ def heard(record: Record, says: Record, who: str) -> Record:
 def with_facts(record: Record, says: Mapping[str, Any], who: str) -> Record:
     """See :func:`heard`; a hand can also say that something is None."""
     facts, said = facts_of(record), {kind: dict(record.said.get(kind, {})) for kind in SOURCES}
+
+    def digest(name: str, value: Any) -> str | None:
+        return said_digest(record.id, name, value)
+
     for name, value in says.items():
         before = facts.get(name)
         if value == before:
             said.get(who, {}).pop(name, None)
             continue
-        if who in said and value == said[who].get(name, before):
+        if who in said and digest(name, value) == said[who].get(name, digest(name, before)):
             continue
         for kind, words in said.items():
             if kind == who:
                 words.pop(name, None)
             elif before is not None or who == "hand":  # what a hand said before is no source's word
-                words.setdefault(name, before)
+                words.setdefault(name, digest(name, before))
         facts[name] = value
     attributes = {name[1:]: value for name, value in facts.items() if name.startswith(".") and value is not None}
-    kept = {k: {n: v for n, v in words.items() if v != facts.get(n)} for k, words in said.items()}
+    kept = {k: {n: v for n, v in words.items() if v != digest(n, facts.get(n))} for k, words in said.items()}
     known = {name: facts[name] for name in FACTS}
     return replace(record, **known, attributes=attributes, said={kind: words for kind, words in kept.items() if words})

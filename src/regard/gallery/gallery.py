@@ -14,6 +14,7 @@ it (by a URL of its scheme); the same class works on all, through the protocol o
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 import uuid
@@ -31,11 +32,23 @@ from regard.gallery.duplicates import Duplicates, find_duplicates
 from regard.gallery.facts import with_facts
 from regard.gallery.known import check_names
 from regard.gallery.marks import KeptMarks
-from regard.gallery.query import MOST, Engine, candidates, combine, count_people, grouped, reranked, revised, unit_rows
-from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id
+from regard.gallery.query import (
+    MOST,
+    Engine,
+    candidates,
+    combine,
+    count_people,
+    deleted,
+    grouped,
+    reranked,
+    revised,
+    stored,
+    unit_rows,
+)
+from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id, parse_time
 from regard.gallery.use import Actor, Use, answered, vector_digest
 from regard.registry import ENGINES
-from regard.storage import as_path
+from regard.storage import as_path, open_regular
 
 __all__ = ["Gallery"]
 
@@ -78,13 +91,14 @@ class Gallery:
         self._people: tuple[int, int] | None = None
 
     @classmethod
-    def create(cls, where: str | Path, dim: int, model: Mapping[str, Any]) -> Self:
+    def create(cls, where: str | Path, dim: int, model: Mapping[str, Any], *, thumbnails: bool = True) -> Self:
         """Make an empty gallery.
 
         Args:
             where: a folder, or a server's URL such as ``http://host:19530/people``.
             dim: D.
             model: which model makes its descriptors; ``fingerprint`` is compared when more are added.
+            thumbnails: keep thumbnails; where it does not, it drops those of whatever is ever added.
 
         Raises:
             ConfigError: there is one already.
@@ -99,6 +113,7 @@ class Gallery:
                 raise ConfigError(f"{where} holds a gallery already; open it, or choose another name")
             now = datetime.now(UTC).isoformat(timespec="seconds")
             known = {"id": str(uuid.uuid4()), "dim": dim, "model": dict(model), "created": now}
+            known |= {} if thumbnails else {"thumbnails": False}
             if not is_url(where):
                 AuditLog(Path(where) / "audit.jsonl", known["id"]).begin_anew()
             engine.write_meta({"format": FORMAT, **known, "index": None})
@@ -176,8 +191,13 @@ class Gallery:
         """Let go of files and connections."""
         self._engine.close()
 
-    def add(self, items: Sequence[Item]) -> None:
+    def add(self, items: Sequence[Item], over: Callable[[Record, Record], Record] | None = None) -> None:
         """Store items, all or none; one with a known id replaces it. Durable when this returns.
+
+        Args:
+            items: to store.
+            over: makes the record of one that replaces another, from that one's record as it is then and its own; None
+                keeps nothing of what was known before.
 
         Raises:
             DataError: a descriptor has another length, is not finite, or zero.
@@ -188,21 +208,23 @@ class Gallery:
         latest = {item.record.id: item for item in items}
         vectors = unit_rows(np.stack([item.vector for item in latest.values()]), self.dim)
         ready = [replace(item, vector=vector) for item, vector in zip(latest.values(), vectors)]
-        if self._engine.read_meta().get("blur_heads"):
-            from regard.gallery.thumbnails import blurred
-
-            ready = [replace(item, thumbnail=blurred(item.thumbnail)) for item in ready]
-        self._engine.add(ready)
+        meta = self._engine.read_meta()
+        blurs = meta.get("blur_heads")
+        if meta.get("thumbnails") is False:
+            ready = [replace(item, thumbnail=b"") for item in ready]
+        elif blurs:
+            ready = [without_head(item) for item in ready]
+        self._engine.add(ready) if over is None else stored(self._engine, ready, over)
+        if not blurs and self._engine.read_meta().get("blur_heads"):  # begun meanwhile
+            revised(self._engine, list(latest), without_head)
         self._people = None
 
     def delete(self, filter: Filter) -> int:
-        """Remove what the filter accepts: descriptors, thumbnails, index entries, marks; the number that went."""
-        ids = [record.id for record in self.records(filter)]
-        gone = self._engine.delete(ids) if ids else 0
-        if ids and not is_url(self.name):
-            KeptMarks(Path(self.name) / "marks").forget(ids)
-        self.meta = self._engine.read_meta()  # an index of few pictures goes with them
-        return gone
+        """Remove what the filter accepts: descriptors, thumbnails, index entries, marks; the number that went.
+
+        What another process stores anew while this looks, so that the filter accepts it no more, stays.
+        """
+        return self._remove([record.id for record in self.records(filter)], filter.accepts)
 
     def purge(self, before: float, *, undated: bool = False) -> int:
         """Remove pictures taken before a moment; the number that went.
@@ -211,11 +233,22 @@ class Gallery:
             before: seconds since 1970 UTC.
             undated: remove pictures without a time too.
         """
-        return self.delete(Filter(ids=tuple(record.id for record in self.expired(before, undated=undated))))
+        ids = [record.id for record in self.expired(before, undated=undated)]
+        return self._remove(ids, lambda record: is_expired(record, before, undated=undated))
+
+    def _remove(self, ids: Sequence[str], still: Callable[[Record], bool]) -> int:
+        """Remove pictures of which something still holds; what was said of them goes first, not to be left alone."""
+        if not ids:
+            return 0
+        if not is_url(self.name):
+            KeptMarks(Path(self.name) / "marks").forget(ids)
+        gone = deleted(self._engine, ids, still)
+        self.meta = self._engine.read_meta()  # an index of few pictures goes with them
+        return gone
 
     def expired(self, before: float, *, undated: bool = False) -> Iterator[Record]:
         """Records of what :meth:`purge` would remove, in order of id."""
-        return (record for record in self.records() if (undated if record.time is None else record.time < before))
+        return (record for record in self.records() if is_expired(record, before, undated=undated))
 
     def update(self, filter: Filter, changes: Mapping[str, Any]) -> int:
         """Change what is known of the records a filter accepts; the number that changed.
@@ -233,10 +266,10 @@ class Gallery:
         ids = [record.id for record in self.records(filter)]
         return self._again(ids, lambda record: with_changes(record, changes))
 
-    def revise(self, words: Callable[[Record], Record]) -> int:
-        """Put every record through a function; the number of those that it changed."""
+    def revise(self, words: Callable[[Record], Record], filter: Filter | None = None) -> int:
+        """Put every record that a filter accepts through a function; the number of those that it changed."""
         number = 0
-        for page in self._pages(Filter()):
+        for page in self._pages(filter or Filter()):
             number += self._again([record.id for record in page if words(record) != record], words)
         return number
 
@@ -290,21 +323,19 @@ class Gallery:
         Returns:
             The number of thumbnails that were made again.
         """
-        from regard.gallery.thumbnails import blurred
-
         if self._engine.read_meta().get("blur_heads") == "done":
             return 0
         self._note(blur_heads="begun")
         number = 0
         for page in self._pages(Filter()):
-            made: list[bytes] = []
+            made: list[Item] = []
 
-            def without_head(item: Item, made: list[bytes] = made) -> Item:
-                made.append(blurred(item.thumbnail))
-                return replace(item, thumbnail=made[-1])
+            def blur(item: Item, made: list[Item] = made) -> Item:
+                made.append(without_head(item))
+                return made[-1]
 
-            revised(self._engine, [record.id for record in page], without_head)
-            number += sum(map(bool, made))
+            revised(self._engine, [record.id for record in page], blur)
+            number += sum(bool(item.thumbnail) for item in made)
         self._note(blur_heads="done")
         return number
 
@@ -339,7 +370,13 @@ class Gallery:
     def thumbnail(self, id: str) -> bytes:
         """JPEG of an item; empty where there is none."""
         small = self._engine.thumbnail(id) if is_id(id) else b""
-        if self.meta.get("blur_heads") == "begun":
+        if not small or self.meta.get("blur_heads") == "done":
+            return small
+        self.meta = self._engine.read_meta()  # another process may blur heads, and may have while this was read
+        blurs = self.meta.get("blur_heads")
+        if blurs == "done":
+            return self._engine.thumbnail(id)
+        if blurs:
             from regard.gallery.thumbnails import blurred
 
             return blurred(small)
@@ -480,7 +517,7 @@ class Gallery:
         """Write everything known to a Parquet file, in order of id; the number of rows.
 
         Args:
-            path: the file; it appears whole or not at all.
+            path: the file, its owner's alone; it appears whole or not at all.
             vectors: with the descriptors.
             use: whose export it is: who has descriptors can rank people by them. None logs nothing.
 
@@ -492,10 +529,11 @@ class Gallery:
 
         kinds = dict.fromkeys(("id", "path", *FACTS, "digest", "attributes"), pa.string()) | {"time": pa.float64()}
         schema = pa.schema(kinds | ({"vector": pa.list_(pa.float32(), self.dim)} if vectors else {}))
-        temporary, rows = path.with_name(f".{path.name}.tmp"), 0
+        temporary, rows = path.with_name(f".{path.name}.{os.getpid()}.tmp"), 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with pq.ParquetWriter(temporary, schema) as writer:
+            temporary.unlink(missing_ok=True)
+            with open_regular(temporary, "xb", private=True) as file, pq.ParquetWriter(file, schema) as writer:
                 for page in self._pages(Filter()):
                     rows += len(page)
                     writer.write_table(pa.Table.from_pylist(self._rows(page, vectors=vectors), schema=schema))
@@ -535,6 +573,11 @@ def is_url(where: str | Path) -> bool:
     return SCHEME.match(str(where)) is not None
 
 
+def is_expired(record: Record, before: float, *, undated: bool) -> bool:
+    """Whether a picture was taken before a moment; one without a time where these are meant, too."""
+    return undated if record.time is None else record.time < before
+
+
 def is_there(folder: Path) -> bool:
     """Whether a folder holds a gallery, of this version or an earlier one."""
     return any((folder / name).exists() for name in ("gallery.sqlite", "gallery.json"))
@@ -566,9 +609,17 @@ def open_engine(where: str | Path, dim: int | None = None, progress: Any = None)
     return EmbeddedEngine(Path(where), dim, progress)
 
 
+def without_head(item: Item) -> Item:
+    """The item with a thumbnail whose head is blurred."""
+    from regard.gallery.thumbnails import blurred
+
+    return replace(item, thumbnail=blurred(item.thumbnail))
+
+
 def with_changes(record: Record, changes: Mapping[str, Any]) -> Record:
     """The record with new values that somebody set by hand."""
-    wanted = Record.from_dict({"id": record.id, "path": record.path, **changes})
+    known = {**changes, "time": parse_time(changes.get("time"))}
+    wanted = Record.from_dict({"id": record.id, "path": record.path, **known})
     named = {name: getattr(wanted, name) for name in FACTS if name in changes}
     return with_facts(record, named | {f".{name}": value for name, value in wanted.attributes.items()}, "hand")
 

@@ -45,6 +45,7 @@ __all__ = ["Ranks", "Report", "embed_sources"]
 
 CHUNK = 256
 KEPT = "kept"
+BARE = "this gallery was made with --no-thumbnails, so it keeps none of these either"
 BLURRED = "heads are blurred in this gallery, so they are in these thumbnails too"
 
 
@@ -60,6 +61,7 @@ class Report:
         unreadable: path -> why it was left out.
         remarks: what has to be said of pictures, as a noun in the singular -> how many there are.
         blurred: what has to be said of heads; empty where nothing has.
+        bare: what has to be said of thumbnails; empty where nothing has.
     """
 
     added: int = 0
@@ -69,6 +71,7 @@ class Report:
     unreadable: dict[str, str] = field(default_factory=dict)
     remarks: Counter[str] = field(default_factory=Counter)
     blurred: str = ""
+    bare: str = ""
 
     def __str__(self) -> str:
         parts = [f"{self.added + self.replaced:,} embedded"]
@@ -89,7 +92,7 @@ class Report:
         lines = [f"{count(self.remarks[key], 'picture')} {text}" for key, text in told.items() if self.remarks[key]]
         others = [count(number, key) for key, number in self.remarks.items() if key not in told]
         lines += [f"without a time: {', '.join(others)}"] if others else []
-        return [*lines, self.blurred] if self.blurred else lines
+        return [*lines, *filter(None, (self.blurred, self.bare))]
 
 
 class Done(NamedTuple):
@@ -156,7 +159,7 @@ def embed_sources(
         output: where the first process stores; a gallery is made where there is none.
         chunk: pictures stored at a time.
         blur_heads: make heads unrecognizable in all thumbnails of a gallery, from now on.
-        thumbnails: keep thumbnails in a gallery.
+        thumbnails: keep thumbnails in a gallery; one that is made without them never has any.
         progress: called with (pictures done, pictures in all).
         ranks: the processes of the job; None for this one alone.
 
@@ -172,7 +175,9 @@ def embed_sources(
     try:
         known = b"{}"
         if ranks.is_main:
-            sink = open_sink(output, embedder)
+            sink = open_sink(output, embedder, thumbnails=thumbnails)
+            if isinstance(sink, GallerySink) and thumbnails and sink.gallery.meta.get("thumbnails") is False:
+                thumbnails, report.bare = False, BARE
             if isinstance(sink, GallerySink) and (blur_heads or sink.gallery.meta.get("blur_heads")):
                 again = sink.gallery.blur_heads()
                 report.blurred = BLURRED if thumbnails and not blur_heads else ""
@@ -303,13 +308,13 @@ def make_items(
 class GallerySink:
     """Where items go: into a gallery."""
 
-    def __init__(self, output: Path | str, embedder: Embedder):
+    def __init__(self, output: Path | str, embedder: Embedder, *, thumbnails: bool = True):
         try:
             self.gallery = Gallery.open(output)
         except DataError:
             if not is_url(output) and is_there(Path(output)):
                 raise  # it is damaged
-            self.gallery = Gallery.create(output, embedder.dim, embedder.describe())
+            self.gallery = Gallery.create(output, embedder.dim, embedder.describe(), thumbnails=thumbnails)
         try:
             embedder.check_fits(self.gallery)
         except ConfigError:
@@ -329,16 +334,11 @@ class GallerySink:
     def add(self, items: Sequence[Item]) -> None:
         """Store items; those of pictures that are replaced keep what else is known of them."""
         words = self._words
-        stored = [item.record.id for item in items if words is not None and words.knows(item.record.id)]
-        before = {item.record.id: item.record for item in self.gallery.get(stored)}
-        self.gallery.add(
-            [
-                replace(item, record=words.anew(before[item.record.id], item.record))
-                if words is not None and item.record.id in before
-                else item
-                for item in items
-            ]
-        )
+
+        def over(before: Record, now: Record) -> Record:
+            return words.anew(before, now) if words is not None and words.knows(now.id) else now
+
+        self.gallery.add(items, over)
 
     def finish(self, sources: Sequence[Source]) -> None:
         """Nothing is left to do: what was added is there."""
@@ -414,13 +414,13 @@ class FileSink:
         return sorted(self.parts.glob("*.parquet"))
 
 
-def open_sink(output: Path | str, embedder: Embedder) -> GallerySink | FileSink:
+def open_sink(output: Path | str, embedder: Embedder, *, thumbnails: bool = True) -> GallerySink | FileSink:
     """The sink an output stands for."""
     if str(output).endswith(".parquet"):
         return FileSink(Path(output), embedder)
     if not is_url(output) and Path(output).suffix and not Path(output).is_dir():
         raise ConfigError(f"cannot tell what {output} is to be; name a .parquet file, or a folder for a gallery")
-    return GallerySink(output, embedder)
+    return GallerySink(output, embedder, thumbnails=thumbnails)
 
 
 def fingerprint_in(stamp: Path) -> Any:

@@ -55,7 +55,7 @@ EXACT_FLOATS = 1024
 CACHED = 1024
 """Rows that are made floats at a time, so that they are still in the processor's cache when they are multiplied."""
 
-MANY = 50_000_000
+MANY = 2_000_000
 """Codes of a search from which on the processor's 8-bit arithmetic, which torch brings, is worth a thought."""
 
 PAYS = 8_000_000_000

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from regard.errors import ConfigError, DataError, StorageError
 from regard.parsing import parse_json
-from regard.storage import append_whole, open_to_append, plain_text, read_regular, write_private
+from regard.storage import append_whole, open_to_append, plain_text, read_regular, refuse_link, write_private
 
 __all__ = ["KeptMarks", "Mark", "Pair"]
 
@@ -212,7 +212,7 @@ class KeptMarks:
 
     def _sweep(self, marked: set[Path]) -> None:
         """Remove photographs but those, and what a kill left half written."""
-        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
+        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() and not self.folder.is_symlink() else []:
             if path not in marked and (PHOTO.fullmatch(path.name) or LEFT.fullmatch(path.name)):
                 path.unlink()
 
@@ -250,6 +250,7 @@ class Locked:
 
     def __enter__(self) -> Any:
         try:
+            refuse_link(self._path.parent)
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._opened = open_to_append(self._path)
             return self._opened.__enter__()

@@ -9,16 +9,30 @@ and nothing is half there. One suite, ``tests/gallery/test_engines.py``, runs on
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from regard.errors import DataError
+from regard.errors import ConfigError, DataError
 from regard.gallery.record import Filter, Item, Record, Scored
 
-__all__ = ["MOST", "Engine", "candidates", "combine", "count_people", "grouped", "reranked", "revised", "unit_rows"]
+__all__ = [
+    "MOST",
+    "Engine",
+    "candidates",
+    "combine",
+    "count_people",
+    "deleted",
+    "grouped",
+    "reranked",
+    "revised",
+    "stored",
+    "unit_rows",
+    "with_record",
+]
 
 MOST = 1000
 """Matches a search may be asked for, and records a grouped one may look at for each of them."""
@@ -86,6 +100,16 @@ class Engine(Protocol):
         ...
 
 
+def deleted(engine: Engine, ids: Sequence[str], still: Callable[[Record], bool]) -> int:
+    """Remove items of which something still holds; the number that went.
+
+    An engine whose ``delete`` takes ``still`` asks where nobody else can change them; for any other it is asked before.
+    """
+    if "still" in inspect.signature(engine.delete).parameters:
+        return engine.delete(ids, still=still)  # pyright: ignore[reportCallIssue]
+    return engine.delete([item.record.id for item in engine.get(ids) if still(item.record)])
+
+
 def revised(engine: Engine, ids: Sequence[str], words: Callable[[Item], Item]) -> int:
     """Put items through a function and store what comes of it; the number of those that are there.
 
@@ -96,6 +120,23 @@ def revised(engine: Engine, ids: Sequence[str], words: Callable[[Item], Item]) -
     items = [replace(item, thumbnail=engine.thumbnail(item.record.id)) for item in engine.get(ids)]
     engine.add([words(item) for item in items])
     return len(items)
+
+
+def stored(engine: Engine, items: Sequence[Item], over: Callable[[Record, Record], Record]) -> None:
+    """Store items; the record of one that replaces another is what ``over`` makes of (that one's record, its own).
+
+    An engine with a method ``add_over(items, over)`` decides that when nobody else can change it.
+    """
+    if add_over := getattr(engine, "add_over", None):
+        add_over(items, over)
+        return
+    before = {item.record.id: item.record for item in engine.get([item.record.id for item in items])}
+    engine.add([with_record(item, before.get(item.record.id), over) for item in items])
+
+
+def with_record(item: Item, before: Record | None, over: Callable[[Record, Record], Record]) -> Item:
+    """The item, over what was known of its picture before."""
+    return item if before is None else replace(item, record=over(before, item.record))
 
 
 def count_people(engine: Engine) -> int:
@@ -145,8 +186,13 @@ def candidates(
 
 def reranked(engine: Engine, vector: np.ndarray, hits: Sequence[Scored]) -> list[Scored]:
     """The hits in the order of their k-reciprocal distance to the query."""
-    from regard.metrics import KReciprocal, rerank_blocks  # brings torch, which no other search needs
-
+    try:
+        from regard.metrics import KReciprocal, rerank_blocks  # brings torch, which no other search needs
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"re-ranking wants {error.name}, which is not installed here; search without it, or install regard with "
+            "all it depends on"
+        ) from None
     vectors = np.stack([item.vector for item in engine.get([hit.record.id for hit in hits])])
     ((_, distances),) = rerank_blocks(vector[None], vectors, KReciprocal(k1=min(20, len(hits) - 1)))
     return [hits[index] for index in np.argsort(distances[0].numpy(), kind="stable")]

@@ -9,6 +9,8 @@ Shapes: D descriptor length.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import uuid
 from collections.abc import Iterable, Mapping
@@ -37,10 +39,16 @@ __all__ = [
     "parse_time",
     "read_records",
     "record_id",
+    "said_digest",
 ]
 
 NAME = re.compile(r"\w[\w-]{0,63}")
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+SAID = re.compile(r"said:[0-9a-f]{32}")
+
+FIRST, BEYOND = -62_135_596_800.0, 253_402_300_800.0
+"""Seconds since 1970 at which the year 1 begins and the year 9999 has ended."""
 
 TOGETHER = 20
 """Records of one JSON text: so few that how deep it is nested need not be looked at."""
@@ -66,7 +74,8 @@ class Record:
         attributes: anything else, as text.
         digest: of the content of the picture's file when it was embedded (:func:`regard.fingerprint.bytes_digest`);
             None where that is not known.
-        said: ``own``, ``told`` -> what these said last of facts that are others by now (:mod:`regard.gallery.facts`).
+        said: ``own``, ``told`` -> digests (:func:`said_digest`) of what these said last of facts that are others by now
+            (:mod:`regard.gallery.facts`).
     """
 
     id: str
@@ -111,9 +120,13 @@ class Record:
         return cls(
             str(values["id"]),
             str(values["path"]),
-            time=parse_time(values.get("time")),
+            time=time if type(time) is float and isfinite(time) else parse_time(time),  # as it was stored
             attributes=attributes,
-            said={who: dict(said[who]) for who in ("own", "told") if isinstance(said.get(who), Mapping)},
+            said={
+                who: {name: said_digest(str(values["id"]), name, value) for name, value in said[who].items()}
+                for who in ("own", "told")
+                if isinstance(said.get(who), Mapping)
+            },
             **names,
         )
 
@@ -300,6 +313,20 @@ def read_records(texts: Iterable[str]) -> list[Record]:
     return [Record.from_dict(values) for part in parts for values in parse_json(f"[{','.join(part)}]")]
 
 
+def said_digest(id: str, name: str, value: Any) -> str | None:
+    """What a record keeps of what a source said: enough to compare, and no text that outlives a name taken back.
+
+    Args:
+        id: of the record.
+        name: of the fact; of an attribute, behind a dot.
+        value: what was said; None and a digest stay as they are.
+    """
+    if value is None or (isinstance(value, str) and SAID.fullmatch(value)):
+        return value
+    text = json.dumps([id, name, value], sort_keys=True, default=str)
+    return f"said:{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
 def is_id(id: str) -> bool:
     """Whether a text is the id of a record, in the one form ids have."""
     return isinstance(id, str) and ID.fullmatch(id) is not None
@@ -314,10 +341,17 @@ def parse_time(value: Any, zone: tzinfo = UTC) -> float | None:
     """Seconds since 1970 UTC from a number, an ISO 8601 text or a datetime; one without a zone is taken in ``zone``.
 
     Raises:
-        DataError: it is none of them.
+        DataError: it is none of them, or not within the years 1 to 9999.
     """
     if _is_missing(value):
         return None
+    seconds = _seconds(value, zone)
+    if not FIRST <= seconds < BEYOND:
+        raise DataError(f"got the time {value!r}, wanted one of the years 1 to 9999, in seconds since 1970 or ISO 8601")
+    return seconds
+
+
+def _seconds(value: Any, zone: tzinfo) -> float:
     try:
         if not isinstance(value, datetime):
             number = float(value)

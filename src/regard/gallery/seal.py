@@ -232,7 +232,7 @@ class Seal:
             OSError: the disk refused; what was kept before is intact.
         """
         place = self.chain.turn % 2
-        with open_regular(place_of(Path(self.log)), "rb+", buffering=0) as file:
+        with open_regular(place_of(Path(self.log)), "rb+", follow=False, buffering=0) as file:
             file.seek(place * SECTOR)
             if file.write(self._slot()) != SECTOR:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

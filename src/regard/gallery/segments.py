@@ -13,8 +13,10 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,16 @@ import pyarrow as pa
 
 from regard.errors import DataError, StorageError
 from regard.gallery.record import Item, read_records
-from regard.gallery.store import EARLIER, STORE, Store
+from regard.gallery.store import EARLIER, PATIENCE, STORE, Store
 from regard.parsing import parse_json
 from regard.storage import open_regular, read_regular
 
 __all__ = ["convert", "schema", "to_table", "vectors_of"]
 
-DELETING = "deleting.json"
+DELETING, BROKEN = "deleting.json", "damaged"
+CONVERTS = " converts"
+"""What the file ``lock`` says behind the number of a process that others wait for."""
+
 OLD = ("parts", "index", "index.json", "lock", EARLIER)
 
 
@@ -45,36 +50,48 @@ def convert(folder: Path, progress: Callable[[int, int], None]) -> None:
         StorageError: an earlier version has it open, or the disk refuses; everything is as it was.
     """
     with held(folder):
-        if (folder / STORE).exists():
-            return
-        meta, paths, going = read_about(folder), parts(folder), set(promised(folder))
-        new = folder / f".{STORE}.new"
-        for left in folder.glob(f"{new.name}*"):
-            left.unlink()
-        store = Store(new, meta["dim"])
-        try:
-            where: dict[str, int] = {}
-            for done, path in enumerate(paths):
-                progress(done, len(paths))
-                items = [item for item in items_of(path, meta["dim"]) if item.record.id not in going]
-                latest = {item.record.id: item for item in items}
-                with store.writing() as db:
-                    again = [where[id] for id in latest if id in where]
-                    if again:
-                        store.erase(db, again)
-                    where |= zip(latest, store.insert(db, list(latest.values())))
-            with store.writing() as db:
-                store.write(db, "gallery", meta)
-                db.execute("DELETE FROM erased")
-            store.wipe()
-        finally:
-            store.close()
-        progress(len(paths), len(paths))
-        folder.chmod(0o700)
-        new.rename(folder / STORE)
-        for name in OLD:
+        if not (folder / STORE).exists():
+            fill_store(folder, progress)
+        for name in OLD:  # what tells that there is one goes last
             path = folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def fill_store(folder: Path, progress: Callable[[int, int], None]) -> None:
+    """Make the store of an earlier gallery; parts that are damaged are kept in a folder ``damaged`` and said."""
+    meta, paths, going = read_about(folder), parts(folder), set(promised(folder))
+    new = folder / f".{STORE}.new"
+    for left in folder.glob(f"{new.name}*"):
+        left.unlink()
+    broken: list[str] = []
+    with closing(Store(new, meta["dim"])) as store:
+        where: dict[str, int] = {}
+        for done, path in enumerate(paths):
+            progress(done, len(paths))
+            try:
+                items = [item for item in items_of(path, meta["dim"]) if item.record.id not in going]
+            except DataError as error:
+                if len(paths) == 1:
+                    raise
+                broken.append(path.name)
+                print(f"regard: {error}; it is kept in {folder / BROKEN}, the rest is searched", file=sys.stderr)
+                continue
+            latest = {item.record.id: item for item in items}
+            with store.writing() as db:
+                again = [where[id] for id in latest if id in where]
+                if again:
+                    store.erase(db, again)
+                where |= zip(latest, store.insert(db, list(latest.values())))
+        with store.writing() as db:
+            store.write(db, "gallery", meta)
+            db.execute("DELETE FROM erased")
+        store.wipe()
+    progress(len(paths), len(paths))
+    folder.chmod(0o700)
+    for name in broken:
+        (folder / BROKEN).mkdir(mode=0o700, exist_ok=True)
+        shutil.copy2(folder / "parts" / name, folder / BROKEN / name)
+    new.rename(folder / STORE)
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -133,19 +150,30 @@ def held(folder: Path) -> Iterator[None]:
     """
     path = folder / "lock"
     try:
-        file = open_regular(path, "a+b", private=True, buffering=0)
+        file = open_regular(path, "a+b", private=True, follow=False, buffering=0)
     except OSError as error:
         raise StorageError(f"cannot open {folder} ({error.strerror}); check the path and its permissions") from None
+    until = time.monotonic() + PATIENCE
     with file:
-        try:
-            file.seek(0)
-            lock(file.fileno())
-        except OSError:
+        while not taken(file):
             holder = os.pread(file.fileno(), 32, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
-            raise StorageError(
-                f"{folder} is in use by process {holder or 'unknown'} of an earlier regard; end it first"
-            ) from None
+            if not holder.endswith(CONVERTS) or time.monotonic() > until:
+                whose = holder.removesuffix(CONVERTS) or "unknown"
+                raise StorageError(f"{folder} is in use by process {whose} of an earlier regard; end it first")
+            time.sleep(0.05)
+        file.truncate(0)
+        file.write(f"{os.getpid()}{CONVERTS}".encode())
         yield
+
+
+def taken(file: Any) -> bool:
+    """Take a file for this process where no other has it."""
+    try:
+        file.seek(0)
+        lock(file.fileno())
+        return True
+    except OSError:
+        return False
 
 
 def lock(descriptor: int) -> None:

@@ -109,7 +109,7 @@ class Database:
         try:
             for ending in ("", "-wal", "-shm"):
                 if ending == "" or os.path.lexists(f"{path}{ending}"):
-                    open_regular(f"{path}{ending}").close()
+                    open_regular(f"{path}{ending}", follow=False).close()
         except OSError as error:
             raise StorageError(f"cannot open {error.filename} ({error.strerror}); check the path") from None
         with self._plainly():

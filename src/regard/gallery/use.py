@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Actor", "Use", "answered", "named_digest", "vector_digest"]
 
+NAMED = {"person": "person", "persons": "person", "into": "person", "track": "track", "tracks": "track"}
+"""What is said under these names is told of by digests: of what."""
+
 MOST_NAMED = 200
 """Matches whose digests a line holds; of more there is one digest of all."""
 
@@ -95,8 +98,8 @@ class Use:
         Args:
             kind: what was asked: search, why, export, duplicates, mark, delete, ...
             facts: what else to say, ready for JSON. ``filter`` may be a :class:`~regard.gallery.record.Filter`. Ids of
-                pictures become digests, and so do names of people under ``person`` and ``persons``, so that nothing
-                that is deleted later stays in the log.
+                pictures become digests, and so do names of people and tracks under :data:`NAMED` and values of
+                ``attributes``, so that nothing that is deleted later stays in the log.
 
         Raises:
             StorageError: it could not be written, so there must be no answer.
@@ -154,14 +157,15 @@ def vector_digest(vectors: np.ndarray) -> str:
 
 
 def without_ids(value: Any, key: str = "") -> Any:
-    """A fact with digests in place of ids and of people's names."""
+    """A fact with digests in place of ids, of names of people and tracks, and of attributes' values."""
     if isinstance(value, Filter):
         value = value.to_dict()
     if isinstance(value, str):
-        kind = "person" if key in ("person", "persons") else "picture" if is_id(value) else ""
+        kind = NAMED.get(key, "attribute" if key.startswith(".") else "picture" if is_id(value) else "")
         return named_digest(value, kind) if kind and value else value
     if isinstance(value, Mapping):
-        return {name: without_ids(each, name) for name, each in value.items()}
+        dot = "." if key == "attributes" else ""
+        return {name: without_ids(each, dot + name) for name, each in value.items()}
     if isinstance(value, Iterable):
         return [without_ids(each, key) for each in value]
     return value

@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from regard.errors import check_choice
+from regard.errors import ConfigError, check_choice
 from regard.layers.heads import Descriptor, bnneck, compared, described, identity_classifier, regions
 from regard.layers.pyramid import AttentionLevel, AttentionPyramid, EfficientSplitAttention, SplitAttention
 from regard.models.backbone import Backbone
@@ -45,6 +45,7 @@ class GlobalDescriptor(ReIDModel):
         backbone: the stages.
         attention: pyramids by the names of taps; one without one passes its map on.
         descriptor: what is compared, ``"own"`` being f.
+        head_dim: D, of a linear layer between g and f; None: there is none, and D is the last map's channels.
     """
 
     training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
@@ -55,15 +56,20 @@ class GlobalDescriptor(ReIDModel):
         backbone: Backbone,
         attention: dict[str, AttentionPyramid],
         descriptor: Descriptor = "own",
+        head_dim: int | None = None,
     ):
         width = backbone.channels[-1]
         check_choice("descriptor", descriptor, Descriptor)
-        super().__init__(num_ids, width if descriptor == "own" else width * regions(descriptor))
+        if head_dim is not None and head_dim < 1:
+            raise ConfigError(f"head_dim is {head_dim}, wanted the length of the descriptor, 1 or more")
+        dim = head_dim or width
+        super().__init__(num_ids, dim if descriptor == "own" else width * regions(descriptor))
         self.compared: Descriptor = descriptor
         self.backbone = backbone
         self.attention = nn.ModuleDict(attention)
-        self.neck = bnneck(width)
-        self.classifier: nn.Linear | None = identity_classifier(width, num_ids)
+        self.head = nn.Linear(width, dim, bias=False) if head_dim else nn.Identity()
+        self.neck = bnneck(dim)
+        self.classifier: nn.Linear | None = identity_classifier(dim, num_ids)
 
     def forward(self, images: Tensor) -> Output:
         """f, or the means that are compared, as embedding, g as ``features["global"]``, the gates as ``maps``.
@@ -76,7 +82,7 @@ class GlobalDescriptor(ReIDModel):
             if name in self.attention:
                 x, gates = self.attention[name](x)
                 maps |= {f"{name}.{level}": gate for level, gate in gates.items()}
-        g = x.mean((2, 3))
+        g = self.head(x.mean((2, 3)))
         f = self.neck(g)
         logits = {} if self.classifier is None else {"global": self.classifier(f)}
         embedding = f if self.compared == "own" else compared(described(x, self.compared))
@@ -131,6 +137,11 @@ class Baseline(GlobalDescriptor):
         norm_eps: added to the variance in the backbone's batch normalizations; None leaves the network's own.
         descriptor: what is compared: ``"own"``, the vector after BNNeck; or of the last map the ``"mean"``, six
             ``"stripes"``, or ``"both"``.
+        head_dim: length of a linear layer's vector before BNNeck, to have as many parameters as a system with
+            attention (:func:`regard.models.cost.equal_option`); None: no such layer.
+
+    Raises:
+        ConfigError: an option out of range.
     """
 
     def __init__(
@@ -144,6 +155,7 @@ class Baseline(GlobalDescriptor):
         same_padding: bool = False,
         norm_eps: float | None = None,
         descriptor: Descriptor = "own",
+        head_dim: int | None = None,
     ):
         stages = Backbone(
             backbone,
@@ -153,4 +165,4 @@ class Baseline(GlobalDescriptor):
             same_padding=same_padding,
             norm_eps=norm_eps,
         )
-        super().__init__(num_ids, stages, {}, descriptor)
+        super().__init__(num_ids, stages, {}, descriptor, head_dim)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, TypeVar
+from functools import cache
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,13 @@ from torch.nn import init
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from regard.errors import ConfigError
 from regard.models.contract import ReIDModel
 
-__all__ = ["Cost", "constant_weights", "count_gflops", "inference_cost"]
+__all__ = ["Cost", "constant_weights", "count_gflops", "equal_option", "inference_cost"]
+
+LARGEST = 1 << 16
+"""Value of an option that is searched for."""
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -56,6 +61,50 @@ def inference_cost(model: ReIDModel, height: int, width: int) -> Cost:
     published = whole if model.published_whole else bare
     size = 1, 3, height, width
     return Cost(_parameters(whole), _parameters(bare), _count(bare, *size), _count(published.in_full, *size))
+
+
+def equal_option(
+    build: Callable[[int], ReIDModel],
+    wanted: float,
+    *,
+    measure: Literal["parameters", "inference_parameters", "gflops"] = "inference_parameters",
+    size: tuple[int, int] = (256, 128),
+) -> int:
+    """The value of an option with which a network costs what another does: a control of equal size.
+
+    Args:
+        build: makes the network for a value of the option, and a larger one for a larger value.
+        wanted: what the other costs, by :func:`inference_cost`.
+        measure: which of its figures.
+        size: height and width of the images.
+
+    Returns:
+        The value, 1 or more, whose network comes closest.
+
+    Raises:
+        ConfigError: no value up to 65,536 comes as far.
+
+    >>> base = {"backbone": "test_resnet.r160_in1k"}
+    >>> apnet = inference_cost(create_model("apnet", 100, **base), 128, 64).inference_parameters
+    >>> equal_option(lambda dim: create_model("baseline", 100, head_dim=dim, **base), apnet)
+    494
+    """
+
+    @cache
+    def cost(value: int) -> float:
+        with constant_weights():
+            return getattr(inference_cost(build(value), *size), measure)
+
+    low, high = 1, 2
+    while cost(high) < wanted:
+        if high == LARGEST:
+            raise ConfigError(f"no value of the option up to {LARGEST:,} gives {wanted:,g} {measure}; enlarge another")
+        low, high = high, min(16 * high, LARGEST)
+    while high - low > 1:
+        share = (wanted - cost(low)) / (cost(high) - cost(low))
+        middle = min(max(low + int(share * (high - low)), low + 1), high - 1)
+        low, high = (middle, high) if cost(middle) < wanted else (low, middle)
+    return min((low, high), key=lambda value: abs(cost(value) - wanted))
 
 
 def constant_weights() -> AbstractContextManager[Any]:

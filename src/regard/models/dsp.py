@@ -105,7 +105,7 @@ class DeeplySupervised(ReIDModel):
         check_only_level(only, SUPERVISED)
         self_described: Descriptor = "stripes" if descriptor == "own" else descriptor
         super().__init__(num_ids, embed_dim=regions(self_described) * backbone.channels[-1])
-        self.compared = self_described
+        self.compared: Descriptor = self_described
         last = len(backbone.stages) - 1
         if last < SUPERVISED:
             raise ConfigError(
@@ -166,9 +166,8 @@ class DeeplySupervised(ReIDModel):
         """Stripes look at their rows of the last map, the classifiers half-way, which are linear, at attended maps."""
         heads = stripe_heads(super().head_layers()["global"], STRIPES)
         if self.supervision is not None and self.attention is not None:
-            layers = self.map_layers()
-            seen = {head: layers.get(f"{name}.after", layers.get(name)) for name, head in self.supervised.items()}
-            heads |= {head: HeadLayer((layer,), linear=True) for head, layer in seen.items()}
+            seen = dict(zip(self.backbone.names, self.backbone.stages)) | dict(self.attention.items())
+            heads |= {head: HeadLayer((seen[name],), linear=True) for name, head in self.supervised.items()}
         return heads
 
 

@@ -180,7 +180,7 @@ def add_queries(app: FastAPI, state: ServiceState) -> None:
     @app.post("/api/queries", summary=summary, status_code=201, **needs("search", upload=PHOTOS))
     async def ask_photos(request: Request) -> dict[str, Any]:
         body, kind = await request.body(), request.headers.get("content-type", "")
-        query = await state.decoding.run(request.state.client, query_of, state, body, kind)
+        query = await state.decoding.run(request.state.client, query_of, state, body, kind, request.state.client)
         return query_json(query)
 
     summary = "Make a query of pictures of a gallery"
@@ -188,7 +188,8 @@ def add_queries(app: FastAPI, state: ServiceState) -> None:
     @app.post("/api/queries/pictures", summary=summary, status_code=201, **needs("search"))
     async def ask_pictures(ask: Ask, request: Request) -> dict[str, Any]:
         places = state.searching if len(state.searchers) == 1 else state.decoding  # others may have to see them
-        return query_json(await places.run(request.state.client, state.ask_pictures, ask.ids, ask.gallery))
+        client = request.state.client
+        return query_json(await places.run(client, state.ask_pictures, ask.ids, ask.gallery, client))
 
     summary = "Search; every search is logged before it is answered"
 
@@ -312,7 +313,7 @@ def export_marks(state: ServiceState, request: Request) -> bytes:
     return data
 
 
-def query_of(state: ServiceState, body: bytes, kind: str) -> Query:
+def query_of(state: ServiceState, body: bytes, kind: str, client: str) -> Query:
     """The query that a form with photographs asks for.
 
     Raises:
@@ -327,7 +328,7 @@ def query_of(state: ServiceState, body: bytes, kind: str) -> Query:
     parts = read_form(body, kind, MOST_PARTS, check)
     if not parts:
         raise FormError("photos: the form has none; send at least one")
-    return state.ask_photos([(part.file, part.content) for part in parts])
+    return state.ask_photos([(part.file, part.content) for part in parts], client)
 
 
 def file_of(kind: str, role: str) -> Mapping[str, Any]:

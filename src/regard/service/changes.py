@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 
 from regard.data.image import claimed, decode_image
 from regard.errors import DataError, RegardError
@@ -20,6 +23,7 @@ from regard.fingerprint import bytes_digest
 from regard.gallery.inputs import Source
 from regard.gallery.record import FACTS, Filter, Item, Record
 from regard.gallery.thumbnails import thumbnail
+from regard.gallery.use import Actor
 from regard.parsing import parse_json
 from regard.service.access import needs
 from regard.service.bodies import Expired, Facts, Removal, Update
@@ -49,6 +53,9 @@ FOLDER = "upload"
 MOST = 512
 """Pictures of one request."""
 
+OWN = frozenset(Record.__dataclass_fields__) - {*FACTS}
+"""What a record says of itself, and nobody of it."""
+
 
 @dataclass
 class Asked:
@@ -57,12 +64,26 @@ class Asked:
     Attributes:
         state: of the service.
         searcher: the gallery.
-        request: that asked.
+        actor: who asked.
+        client: as what he is counted.
+        keep: counts the bytes of the request on, until what it returns is called.
     """
 
     state: ServiceState
     searcher: Searcher
-    request: Request
+    actor: Actor
+    client: str
+    keep: Callable[[], Callable[[], None]]
+
+    @classmethod
+    def by(cls, request: Request, state: ServiceState, name: str) -> Self:
+        """What a request asks for; a job that keeps this keeps nothing of the request.
+
+        Raises:
+            GoneError: there is no such gallery.
+        """
+        asked = request.state
+        return cls(state, state.searcher(name), actor_of(request.scope), asked.client, asked.keep)
 
     async def answer(
         self, kind: str, work: Callable[[Progress], Mapping[str, Any]], *, job: bool, told: Mapping[str, Any]
@@ -75,17 +96,16 @@ class Asked:
             job: answer at once.
             told: what the line says of it.
         """
-        actor = actor_of(self.request.scope)
-        use = self.state.uses.of(self.searcher.gallery, actor)
+        use = self.state.uses.of(self.searcher.gallery, self.actor)
 
         def logged(progress: Progress) -> Mapping[str, Any]:
             use.note(kind, **told)
             return work(progress)
 
         if job:
-            begun = self.state.jobs.begin(Job(kind, self.searcher.name, actor.who), logged)
+            begun = self.state.jobs.begin(Job(kind, self.searcher.name, self.actor.who), logged, self.keep)
             return JSONResponse(begun.to_dict(), 202, {"location": f"jobs/{begun.id}"})
-        return await self.state.decoding.run(self.request.state.client, logged, lambda done, total: None)
+        return await self.state.decoding.run(self.client, logged, lambda done, total: None)
 
 
 def add_changes(app: FastAPI, state: ServiceState) -> None:
@@ -101,8 +121,8 @@ def add_pictures(app: FastAPI, state: ServiceState) -> None:
 
     @app.post("/api/galleries/{name}/pictures", summary=summary, status_code=201, **needs("administer", upload=FORM))
     async def add(name: str, request: Request, *, job: bool = False) -> Any:
-        asked = Asked(state, state.searcher(name), request)
-        sources = read_sources(await request.body(), request.headers.get("content-type", ""))
+        asked = Asked.by(request, state, name)
+        sources = await run_in_threadpool(read_sources, await request.body(), request.headers.get("content-type", ""))
 
         def work(progress: Progress) -> Mapping[str, Any]:
             return store(sources, asked.searcher, state, progress)
@@ -113,19 +133,19 @@ def add_pictures(app: FastAPI, state: ServiceState) -> None:
         "/api/galleries/{name}/pictures/{id}", summary="Put right what is known of a picture", **needs("administer")
     )
     async def put_right(name: str, id: str, facts: Facts, request: Request) -> Any:
-        asked, changes = Asked(state, state.searcher(name), request), facts.changes()
+        asked, changes = Asked.by(request, state, name), facts.changes()
 
         def work(progress: Progress) -> Mapping[str, Any]:
             gallery = asked.searcher.gallery
-            if not gallery.update(Filter(ids=(id,)), changes):
+            if not gallery.update(Filter(ids=(id,)), changes) or not (found := gallery.get([id])):
                 raise GoneError("there is no such picture in the gallery")
-            return gallery.get([id])[0].record.to_dict()
+            return found[0].record.to_dict()
 
         return await asked.answer("update", work, job=False, told={"match": id, "facts": sorted(changes)})
 
     @app.post("/api/galleries/{name}/update", summary="Put right what is known of pictures", **needs("administer"))
     async def update(name: str, body: Update, request: Request) -> Any:
-        asked, filter, changes = Asked(state, state.searcher(name), request), body.filter(), body.set.changes()
+        asked, filter, changes = Asked.by(request, state, name), body.filter(), body.set.changes()
 
         def work(progress: Progress) -> Mapping[str, Any]:
             return {"changed": asked.searcher.gallery.update(filter, changes)}
@@ -140,7 +160,7 @@ def add_removals(app: FastAPI, state: ServiceState) -> None:
         "/api/galleries/{name}/pictures/{id}", summary="Remove a picture, with every byte", **needs("administer")
     )
     async def remove(name: str, id: str, request: Request) -> Any:
-        asked = Asked(state, state.searcher(name), request)
+        asked = Asked.by(request, state, name)
 
         def work(progress: Progress) -> Mapping[str, Any]:
             if not asked.searcher.gallery.delete(Filter(ids=(id,))):
@@ -152,23 +172,24 @@ def add_removals(app: FastAPI, state: ServiceState) -> None:
 
     @app.post("/api/galleries/{name}/delete", summary="Remove pictures, with every byte", **needs("administer"))
     async def delete(name: str, body: Removal, request: Request) -> Any:
-        asked, filter = Asked(state, state.searcher(name), request), body.filter()
+        asked, filter = Asked.by(request, state, name), body.filter()
 
         def work(progress: Progress) -> Mapping[str, Any]:
-            return removed(state, asked.searcher, lambda: filter, dry_run=body.dry_run)
+            return removed(state, asked.searcher, filter, dry_run=body.dry_run)
 
         return await asked.answer("delete", work, job=body.job, told={"filter": filter, "dry_run": body.dry_run})
 
     @app.post("/api/galleries/{name}/purge", summary="Remove what is older than an age", **needs("administer"))
     async def purge(name: str, body: Expired, request: Request) -> Any:
-        asked, before = Asked(state, state.searcher(name), request), body.moment()
-
-        def expired() -> Filter:
-            records = asked.searcher.gallery.expired(before, undated=body.undated)
-            return Filter(ids=tuple(record.id for record in records))
+        asked, before = Asked.by(request, state, name), body.moment()
 
         def work(progress: Progress) -> Mapping[str, Any]:
-            return removed(state, asked.searcher, expired, dry_run=body.dry_run)
+            gallery = asked.searcher.gallery
+            if body.dry_run:
+                return {"removed": 0, "would_remove": sum(1 for _ in gallery.expired(before, undated=body.undated))}
+            number = gallery.purge(before, undated=body.undated)
+            state.forget_deleted()  # marks may lie elsewhere
+            return {"removed": number}
 
         told = {"before": before, "undated": body.undated, "dry_run": body.dry_run}
         return await asked.answer("purge", work, job=body.job, told=told)
@@ -177,7 +198,7 @@ def add_removals(app: FastAPI, state: ServiceState) -> None:
 
     @app.post("/api/galleries/{name}/index", summary=summary, status_code=202, **needs("administer"))
     async def index(name: str, request: Request) -> Any:
-        asked = Asked(state, state.searcher(name), request)
+        asked = Asked.by(request, state, name)
 
         def work(progress: Progress) -> Mapping[str, Any]:
             return {"recall": asked.searcher.gallery.build_index()}
@@ -208,16 +229,12 @@ def add_jobs(app: FastAPI, jobs: Jobs) -> None:
         return known(id).to_dict()
 
 
-def removed(
-    state: ServiceState, searcher: Searcher, which: Callable[[], Filter], *, dry_run: bool
-) -> Mapping[str, Any]:
+def removed(state: ServiceState, searcher: Searcher, filter: Filter, *, dry_run: bool) -> Mapping[str, Any]:
     """Remove pictures, and what was said about them; how many."""
-    filter = which()
     if dry_run:
         return {"removed": 0, "would_remove": searcher.gallery.count(filter)}
     number = searcher.gallery.delete(filter)
-    if number:
-        state.forget_deleted()
+    state.forget_deleted()  # marks may lie elsewhere
     return {"removed": number}
 
 
@@ -244,10 +261,33 @@ def read_sources(body: bytes, kind: str) -> list[Source]:
         )
     if unknown := sorted(facts.keys() - {*names, "*"}):
         raise DataError(f"facts speak of {unknown[0][:80]!r}, wanted names of photos of the form, or * for all")
-    return [
+    sources = [
         Source(f"{FOLDER}/{name}", lambda part=part: part.content, {**facts.get("*", {}), **facts.get(name, {})})
         for name, part in zip(names, photos)
     ]
+    for source in sources:
+        check_facts(source.facts)
+        source.record()
+    return sources
+
+
+def check_facts(facts: Mapping[str, Any]) -> None:
+    """Check that as much can be known of a picture as :class:`Facts` lets be told of it.
+
+    Raises:
+        DataError: it says who the picture is, or too much.
+    """
+    if wrong := sorted(facts.keys() & OWN):
+        raise DataError(f"facts have {wrong[0]!r}, which no request sets, wanted camera, time, track, person or others")
+    said = {name: value if name == "time" or value is None else str(value) for name, value in facts.items()}
+    attributes = {name: said.pop(name) or "" for name in list(said) if name not in FACTS}
+    try:
+        Facts.model_validate({**said, "attributes": attributes})
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(each)[:80] for each in fault["loc"])
+        raise DataError(f"facts: {where}: {fault['msg']}") from None
+    Record.from_dict({"id": FOLDER, "path": FOLDER, "attributes": attributes})
 
 
 def read_facts(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
@@ -273,11 +313,13 @@ def checked_name(part: Part) -> str:
     """The name of a photo, by which it is known.
 
     Raises:
-        DataError: it has none.
+        DataError: it has none, or it goes up a folder.
     """
     name = plain_text(part.file.replace("\\", "/")).strip("/")
     if not name or not name.isprintable() or len(name) > 1024:
         raise DataError("a photo of the form has no name that can be kept, wanted one; it says which picture it is")
+    if ".." in name.split("/"):
+        raise DataError(f"the name {name[:80]!r} of a photo goes up a folder (..), wanted one without")
     return name
 
 
@@ -290,13 +332,10 @@ def store(sources: Sequence[Source], searcher: Searcher, state: ServiceState, pr
         DataError: none of them can be read.
     """
     outcome: dict[str, str] = {}
-    ids: dict[str, str] = {}
     for start in range(0, len(sources), searcher.embedder.batch_size):
-        some = sources[start : start + searcher.embedder.batch_size]
         progress(start, len(sources))
-        items = made(some, searcher, state, outcome)
-        searcher.gallery.add(items)
-        ids |= {item.record.path: item.record.id for item in items}
+        some = sources[start : start + searcher.embedder.batch_size]
+        searcher.gallery.add(made(some, searcher, state, outcome), over=partial(known_now, outcome))
     progress(len(sources), len(sources))
     kinds = {
         kind: sum(what == kind for what in outcome.values()) for kind in ("added", "replaced", "updated", "unchanged")
@@ -310,33 +349,46 @@ def store(sources: Sequence[Source], searcher: Searcher, state: ServiceState, pr
 
 
 def made(sources: Sequence[Source], searcher: Searcher, state: ServiceState, outcome: dict[str, str]) -> list[Item]:
-    """Items of what can be read and is new in anything; what becomes of each goes into ``outcome``."""
-    there = {item.record.id: item for item in searcher.gallery.get([source.id for source in sources])}
-    items: list[Item] = []
+    """Items of what can be read and is not there with the same bytes; what becomes of each goes into ``outcome``.
+
+    What is told of the others is put right, of those that are there still.
+    """
+    there = {item.record.id: item.record.digest for item in searcher.gallery.get([source.id for source in sources])}
+    told: dict[str, Record] = {}
     fresh: list[tuple[Record, np.ndarray]] = []
     for source in sources:
         try:
-            content, old = source.read(), there.get(source.id)
-            record = known_now(source, bytes_digest(content), old.record if old else None)
-            if old is not None and old.record.digest == record.digest:
-                outcome[source.path] = "unchanged" if old.record == record else "updated"
-                if old.record != record:
-                    items.append(Item(record, old.vector, searcher.gallery.thumbnail(record.id)))
+            content = source.read()
+            record = replace(source.record(), digest=bytes_digest(content))
+            if there.get(source.id) == record.digest:
+                outcome[source.path], told[source.id] = "unchanged", record
                 continue
             header = claimed(content, source.path, state.limits.pixels)
             with state.pixels.taken(header.height * header.width):
                 fresh.append((record, decode_image(content, source.path, state.limits.pixels)))
-            outcome[source.path] = "added" if old is None else "replaced"
+            outcome[source.path] = "added"
         except RegardError as error:
             outcome[source.path] = str(error)
+
+    def put_right(old: Record) -> Record:
+        now = over(old, told[old.id])
+        if now != old:
+            outcome[old.path] = "updated"
+        return now
+
+    if told:
+        searcher.gallery.revise(put_right, Filter(ids=tuple(told)))
     vectors = searcher.embedder.embed([picture for _, picture in fresh])
-    return items + [Item(record, vector, thumbnail(picture)) for (record, picture), vector in zip(fresh, vectors)]
+    return [Item(record, vector, thumbnail(picture)) for (record, picture), vector in zip(fresh, vectors)]
 
 
-def known_now(source: Source, digest: str, old: Record | None) -> Record:
-    """The record of a picture: what is told of it, over what was known before."""
-    record = replace(source.record(), digest=digest)
-    if old is None:
-        return record
-    told = {name: value for name in FACTS if (value := getattr(record, name)) is not None}
-    return replace(old, **told, attributes={**old.attributes, **record.attributes}, digest=digest)
+def known_now(outcome: dict[str, str], before: Record, now: Record) -> Record:
+    """The record of a picture that is replaced, which is what became of it."""
+    outcome[now.path] = "replaced"
+    return replace(over(before, now), digest=now.digest)
+
+
+def over(before: Record, told: Record) -> Record:
+    """What is told of a picture, over what was known before."""
+    said = {name: value for name in FACTS if (value := getattr(told, name)) is not None}
+    return replace(before, **said, attributes={**before.attributes, **told.attributes})

@@ -11,12 +11,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import re
 import secrets
 import time
 from collections import Counter
+from functools import partial
 from importlib import resources
 from itertools import chain
 from typing import Any
@@ -138,6 +140,9 @@ class Guard:
             exchange = Exchange(scope, headers, given if ID.fullmatch(given) else secrets.token_hex(8), held)
             try:
                 await self._exchange(exchange, receive, send)
+            except asyncio.CancelledError:  # uvicorn's way of ending what is still under way
+                text = "the service is ending; ask again when it is back"
+                await self._refuse(exchange, send, RefusalError(503, text, "ending", {"retry-after": "5"}))
             finally:
                 self._done(exchange)
                 self.metrics.in_flight -= 1
@@ -324,7 +329,7 @@ class Guard:
             raise BusyError("too many requests are being worked on; try again")
         self._under_way[client] += 1
         exchange.counted = client
-        exchange.scope["state"]["client"] = client
+        exchange.scope["state"] |= {"client": client, "keep": partial(self.intake.keep, exchange.held)}
 
     def _done(self, exchange: Exchange) -> None:
         if exchange.counted:

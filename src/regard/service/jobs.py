@@ -24,6 +24,7 @@ WAITING = 50
 """Jobs that may wait."""
 
 Progress = Callable[[int, int], None]
+Work = Callable[[Progress], Mapping[str, Any]]
 
 
 class CancelledError(Exception):
@@ -69,12 +70,18 @@ class Jobs:
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, Job] = OrderedDict()
+        self._tasks: dict[str, tuple[Work, Callable[[], None]]] = {}
         self._busy = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="regard-job")
         self._stopped = False
 
-    def begin(self, job: Job, work: Callable[[Progress], Mapping[str, Any]]) -> Job:
+    def begin(self, job: Job, work: Work, keep: Callable[[], Callable[[], None]] = lambda: lambda: None) -> Job:
         """Do work as a job when those before it have ended.
+
+        Args:
+            job: what is known of it.
+            work: does it; let go of when it has ended, or was cancelled.
+            keep: called now; what it returns is called when nothing of the work is kept any more.
 
         Raises:
             BusyError: too many wait, or the service ends.
@@ -83,11 +90,11 @@ class Jobs:
             waiting = sum(other.state == "waiting" for other in self._known.values())
             if waiting >= WAITING or self._stopped:
                 raise BusyError(f"{waiting} jobs wait already; ask again when some have ended", 503, 30)
-            self._known[job.id] = job
+            self._known[job.id], self._tasks[job.id] = job, (work, keep())
             ended = [id for id, other in self._known.items() if other.ended]
             for id in ended[: max(0, len(ended) - KEPT)]:
                 del self._known[id]
-        self._thread.submit(self._run, job, work)
+        self._thread.submit(self._run, job)
         return job
 
     def all(self) -> list[Job]:
@@ -104,6 +111,8 @@ class Jobs:
         """Let a job that waits never begin, and one that runs end where it next says how far it is."""
         with self._busy:
             if job.state == "waiting":
+                _, release = self._tasks.pop(job.id)
+                release()
                 job.state, job.ended = "cancelled", now()
             elif job.state == "running":
                 job.state = "cancelling"
@@ -115,10 +124,11 @@ class Jobs:
             self.cancel(job)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, job: Job, work: Callable[[Progress], Mapping[str, Any]]) -> None:
+    def _run(self, job: Job) -> None:
         with self._busy:
             if job.ended is not None:
                 return
+            work, release = self._tasks.pop(job.id)
             job.state, job.began = "running", now()
 
         def told(done: int, total: int) -> None:
@@ -127,19 +137,18 @@ class Jobs:
                 raise CancelledError
 
         try:
-            job.result = work(told)
-            self._end(job, "done")
+            job.result, state, fault = work(told), "done", None
         except CancelledError:
-            self._end(job, "cancelled")
+            state, fault = "cancelled", None
         except RegardError as error:
-            self._end(job, "failed", " ".join(str(error).split()))
+            state, fault = "failed", " ".join(str(error).split())
         except Exception as error:
             traceback.print_exc()
-            self._end(job, "failed", f"the service failed at it ({type(error).__name__}); its journal has more")
-
-    def _end(self, job: Job, state: str, error: str | None = None) -> None:
+            state, fault = "failed", f"the service failed at it ({type(error).__name__}); its journal has more"
+        del work
+        release()
         with self._busy:
-            job.error, job.ended, job.state = error, now(), state
+            job.error, job.ended, job.state = fault, now(), state
 
 
 def now() -> str:

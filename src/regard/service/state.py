@@ -3,7 +3,8 @@
 Shapes: P pictures of one person, D descriptor length, H x W pixels of a picture.
 
 A photograph that was sent is embedded once, by every model, and kept in memory as a small picture with its descriptors
-until newer queries push it out; it never reaches the disk, unless a match of it is marked.
+until newer queries push it out, first of all those of the client who has most; it never reaches the disk, unless a
+match of it is marked.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,7 @@ class Query:
         ids: pictures of a gallery it was made from, never matches of it.
         cameras: that took those.
         digests: of the files of its pictures, where they are known.
+        client: whose it is.
     """
 
     id: str
@@ -81,6 +83,7 @@ class Query:
     ids: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
+    client: str = ""
 
     def picture(self, number: int) -> np.ndarray:
         """One of the pictures.
@@ -152,11 +155,12 @@ class ServiceState:
             self._queries.move_to_end(id)
             return self._queries[id]
 
-    def ask_photos(self, photos: Sequence[tuple[str, bytes]]) -> Query:
+    def ask_photos(self, photos: Sequence[tuple[str, bytes]], client: str = "") -> Query:
         """Make a query of photographs.
 
         Args:
             photos: name and bytes of each.
+            client: whose query it is.
 
         Raises:
             DataError: none or too many, or one is no picture, damaged or too large.
@@ -175,7 +179,7 @@ class ServiceState:
         vectors = {name: searcher.embedder.embed(resized[name]) for name, searcher in self.searchers.items()}
         names = tuple(f"sha256:{hashlib.sha256(data).hexdigest()[:16]}" for _, data in photos)
         digests = tuple(bytes_digest(data) for _, data in photos)
-        return self._keep(names, pictures, vectors, digests=digests)
+        return self._keep(names, pictures, vectors, digests=digests, client=client)
 
     def _pixels_of(self, photos: Sequence[tuple[str, bytes]]) -> list[int]:
         """Pixels that each photograph claims, where decoding them all does not cost too much.
@@ -193,7 +197,7 @@ class ServiceState:
             )
         return pixels
 
-    def ask_pictures(self, ids: Sequence[str], name: str | None) -> Query:
+    def ask_pictures(self, ids: Sequence[str], name: str | None, client: str = "") -> Query:
         """Make a query of pictures of a gallery.
 
         Raises:
@@ -217,7 +221,8 @@ class ServiceState:
             )
         cameras = {item.record.camera for item in items if item.record.camera}
         digests = tuple(item.record.digest for item in items if item.record.digest)
-        return self._keep(ids, pictures, vectors, ids=tuple(ids), cameras=tuple(cameras), digests=digests)
+        known = {"ids": tuple(ids), "cameras": tuple(cameras), "digests": digests}
+        return self._keep(ids, pictures, vectors, **known, client=client)
 
     def thumbnail(self, name: str, id: str) -> bytes:
         """Thumbnail of a picture that was marked; empty where picture or gallery is not there any more."""
@@ -268,8 +273,10 @@ class ServiceState:
         query = Query(unguessable, tuple(names), tuple(pictures), vectors, **origin)
         with self._busy:
             self._queries[query.id] = query
-            while len(self._queries) > self.limits.queries:
-                self._queries.popitem(last=False)
+            while len(self._queries) > self.limits.queries:  # whoever has most loses the one he asked with longest ago
+                have = Counter(each.client for each in self._queries.values())
+                most = max(have.values())
+                del self._queries[next(id for id, each in self._queries.items() if have[each.client] == most)]
         return query
 
 

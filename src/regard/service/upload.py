@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ class Held:
 
 
 class Intake:
-    """All that requests hold in memory.
+    """All that requests, and the jobs they began, hold in memory.
 
     Args:
         limits: of bytes and seconds.
@@ -65,16 +66,36 @@ class Intake:
     def __init__(self, limits: Limits):
         self.limits = limits
         self._held: set[Held] = set()
+        self._busy = threading.Lock()  # jobs end in a thread of their own
 
     @contextmanager
     def room(self) -> Any:
         """What one request holds, until the end of the block."""
         held = Held()
-        self._held.add(held)
+        self._add(held)
         try:
             yield held
         finally:
+            self._drop(held)
+
+    def keep(self, held: Held) -> Callable[[], None]:
+        """Count what a request has brought on, after its end, until what is returned is called."""
+        kept = Held(held.bytes)
+        held.bytes = 0
+        self._add(kept)
+        return lambda: self._drop(kept)
+
+    def _add(self, held: Held) -> None:
+        with self._busy:
+            self._held.add(held)
+
+    def _drop(self, held: Held) -> None:
+        with self._busy:
             self._held.discard(held)
+
+    def _all(self) -> list[Held]:
+        with self._busy:
+            return list(self._held)
 
     def take(self, held: Held, more: int) -> None:
         """Hold more bytes; what has been coming in for long is given up where there is no room.
@@ -82,9 +103,9 @@ class Intake:
         Raises:
             BusyError: there is no room.
         """
-        while sum(each.bytes for each in self._held) + more > self.limits.held:
+        while sum(each.bytes for each in self._all()) + more > self.limits.held:
             now = time.monotonic()
-            late = [each for each in self._held if each.timer and each is not held and now - each.began > YOUNG]
+            late = [each for each in self._all() if each.timer and each is not held and now - each.began > YOUNG]
             if not late:
                 raise BusyError("other requests fill the memory; try again")
             victim = max(late, key=lambda each: each.bytes)

@@ -175,7 +175,7 @@ def test_searches_do_not_wait_for_pictures_that_are_decoded(quick):
     query, photo = quick.ask(), quick.photo().read_bytes()
     free, taken = threading.Event(), []
     original = quick.state.ask_photos
-    quick.state.ask_photos = lambda photos: (free.wait(60), original(photos))[1]
+    quick.state.ask_photos = lambda *asked: (free.wait(60), original(*asked))[1]
     threads = [threading.Thread(target=lambda: taken.append(quick.send(("x.jpg", photo))[0])) for _ in range(4)]
     for thread in threads:
         thread.start()
