@@ -150,6 +150,7 @@ def test_additions_that_are_none_are_one_line(service, files, facts, wanted):
         ("a.jpg", {"camera": 10**300}, "facts: camera: String"),
         ("a.jpg", {"hat": "A" * 257}, "facts: attributes.hat: String"),
         ("a.jpg", {f"n{number}": True for number in range(65)}, "at most 64"),
+        ("a.jpg", {"a b": 1}, "an attribute called 'a b'"),
         ("a.jpg", {"time": 1e300}, "wanted one of the years 1 to 9999"),
         ("a.jpg", {"time": "0001-01-01T00:00+14:00"}, "wanted one of the years 1 to 9999"),
     ],

@@ -127,12 +127,12 @@ def ask_anything(service, described, data):
         connection.request(method.upper(), f"{path}?{'&'.join(asked)}", body, headers)
         answer = connection.getresponse()
         found = answer.read()
-    assert answer.status < 500 or b"jobs wait already" in found, (method, path, asked, body, found)
+    assert answer.status < 500, (method, path, asked, body, found)
     if answer.status >= 400:
         error = json.loads(found)["error"]
         assert isinstance(error, str)
         assert "\n" not in error
-    assert answer.status in {200, 201, 202, 400, 404, 405, 413, 422, 503}
+    assert answer.status in {200, 201, 202, 400, 404, 405, 413, 422, 503}  # the last where too many jobs wait
 
 
 def test_nothing_asked_breaks_it(service, described):
@@ -155,12 +155,12 @@ def test_what_the_description_shows_first_is_answered(service, described):
     order = sorted(api["paths"], key=lambda path: path == "/api/marks/export")
     for path in order:
         for method in sorted(api["paths"][path], reverse=True):
-            if path == "/api/queries" or path.startswith("/api/jobs"):
+            if path == "/api/queries":
                 continue  # photographs are sent by every other test
-            if path.startswith("/api/galleries/") and method != "get":
-                continue  # tests/service/test_changes.py
             if (path, method) == ("/api/marks", "delete"):
                 continue  # the export wants some
+            if "jobs" in path or (path.startswith("/api/galleries/{name}/") and method != "get"):
+                continue  # test_changes.py changes galleries, and asks for jobs that there are
             where = path.replace("{name}", "first" if "runs" in path else "people").replace("{id}", match)
             body = bodies.get(path) if method == "post" else None
             assert service.call(where, body, method=method.upper())[0] in (200, 201), (method, where)

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
@@ -121,7 +122,7 @@ def add_pictures(app: FastAPI, state: ServiceState) -> None:
     @app.post("/api/galleries/{name}/pictures", summary=summary, status_code=201, **needs("administer", upload=FORM))
     async def add(name: str, request: Request, *, job: bool = False) -> Any:
         asked = Asked.by(request, state, name)
-        sources = read_sources(await request.body(), request.headers.get("content-type", ""))
+        sources = await run_in_threadpool(read_sources, await request.body(), request.headers.get("content-type", ""))
 
         def work(progress: Progress) -> Mapping[str, Any]:
             return store(sources, asked.searcher, state, progress)
@@ -286,6 +287,7 @@ def check_facts(facts: Mapping[str, Any]) -> None:
         fault = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(each)[:80] for each in fault["loc"])
         raise DataError(f"facts: {where}: {fault['msg']}") from None
+    Record.from_dict({"id": FOLDER, "path": FOLDER, "attributes": attributes})
 
 
 def read_facts(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
