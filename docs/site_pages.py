@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import griffe
 from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -34,12 +35,34 @@ PACKAGES = ("regard.metrics", "regard.data", "regard.models", "regard.losses", "
 BESIDE = {"CHANGELOG.md": "reference/changelog.md", "LOG.md": "reference/log.md"}
 """File of the repository -> its page on the site."""
 
+TOGETHER = re.compile(r"^    (\w+(?:, \w+)+): (.*(?:\n {8,}.*)*)", re.M)
+"""Several names that a docstring explains at once, which griffe would take for one name and its type."""
+
 ROLE = re.compile(r":(?:func|class|meth|mod|data|attr|exc):(<code>)~?(?:[\w.]+\.)?(\w+)(</code>)")
 """A reference of a docstring, which the site shows by its last name."""
 
 
+class NamesApart(griffe.Extension):
+    """Gives every name in a section of a docstring a line of its own."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Change the docstring of what has been read."""
+        if obj.docstring:
+            obj.docstring.value = names_apart(obj.docstring.value)
+
+
+def names_apart(text: str) -> str:
+    """A docstring in which ``height, width: in pixels`` is said of either."""
+    return TOGETHER.sub(lambda found: "\n".join(f"    {name}: {found[2]}" for name in found[1].split(", ")), text)
+
+
 def _cell(text: Any) -> str:
     return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def _text(text: Any) -> str:
+    """A cell whose signs are signs: a brace at its end would be read as attributes of the cell."""
+    return html.escape(_cell(text)).replace("{", "&#123;")
 
 
 def _code(value: Any) -> str:
@@ -93,7 +116,7 @@ def _section(model: type[BaseModel], name: str) -> list[str]:
             below += _section(inner, f"{name}.{key}".strip("."))
             continue
         default = "required" if field.is_required() else _default(field)
-        rows.append(f"| `{f'{name}.{key}'.strip('.')}` | {default} | {_cell(field.description or '')} |")
+        rows.append(f"| `{f'{name}.{key}'.strip('.')}` | {default} | {_text(field.description or '')} |")
     head = [f"## {name or 'Beside the sections'}", "", _first_line(model), ""]
     return [*head, "| setting | default | |", "|---|---|---|", *rows, "", *below] if rows else below
 
@@ -130,7 +153,7 @@ def _entry(registry: Registry, name: str, prefix: str) -> list[str]:
         lines += [f"| `{prefix}.` | default | |", "|---|---|---|"]
     for key, one in options:
         default = "required" if one.default is one.empty else _code(repr(one.default))
-        lines.append(f"| `{key}` | {default} | {html.escape(_cell(meanings.get(key, '')))} |")
+        lines.append(f"| `{key}` | {default} | {_text(meanings.get(key, ''))} |")
     return [*lines, ""]
 
 
@@ -149,7 +172,7 @@ def recipes() -> str:
         scores = recipe.about.published if recipe.about else {}
         mean, first = (scores.get(key) for key in ("mAP", "rank-1"))
         cells = [_code(name), recipe.kind, *("" if one is None else f"{one:g}" for one in (mean, first))]
-        lines.append(f"| {' | '.join(cells)} | {_cell(recipe.title)} |")
+        lines.append(f"| {' | '.join(cells)} | {_text(recipe.title)} |")
     return "\n".join([*lines, ""])
 
 

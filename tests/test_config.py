@@ -12,6 +12,7 @@ from regard.config import Config, load_config
 from regard.errors import ConfigError
 from regard.parsing import dump_yaml, parse_yaml
 from regard.recipes import read_recipe
+from regard.registry import LOSSES
 
 MINIMAL = """
 model: {name: baseline}
@@ -87,6 +88,27 @@ def test_one_fault_one_line(recipe, overrides, wanted):
         load_config(recipe, overrides)
     assert wanted in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_reduction_and_target_are_the_losses_own_where_its_constructor_has_them(monkeypatch):
+    def smooth(reduction: str = "none", target: float = 2.0) -> None: ...
+    def heavy(weight: float) -> None: ...
+
+    monkeypatch.setattr(LOSSES, "_entries", {**LOSSES._entries, "smooth_own": smooth, "heavy_own": heavy})
+    override = "losses.s={loss: smooth_own, on: features.global%s}"
+    for given, wanted in [("", {}), (", reduction: sum, target: 3.0", {"reduction": "sum", "target": 3.0})]:
+        config = load_config(MINIMAL, [override % given])
+        assert config.losses["s"].options == wanted
+        assert load_config(config.to_yaml()) == config
+        assert load_config(config.to_yaml()).losses["s"].options == wanted
+    for wrong, wanted in [
+        (override % ", target: far", "losses.s: target: got 'far'"),
+        ("losses.id.reduction=none", "losses.id.reduction: got 'none'; input should be 'mean' or 'sum'"),
+        ("losses.id.target=3", "losses.id.target: got 3"),
+        ("losses.s={loss: heavy_own, on: features.global, weight: 2}", "heavy_own wants 'weight', which is the term's"),
+    ]:
+        with pytest.raises(ConfigError, match=re.escape(wanted)):
+            load_config(MINIMAL, [wrong])
 
 
 def test_the_configuration_is_frozen():

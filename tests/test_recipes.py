@@ -171,6 +171,10 @@ def test_a_run_says_which_recipe_it_came_from(tmp_path):
     assert (origin.about, origin.title) == (recipe.about, recipe.title)
     assert origin.changed == ("without losses.triplet", "model.backbone=resnet18", "optim.lr=0.001")
     assert str(origin) == f"{recipe.name} (ours), changed: {', '.join(origin.changed)}"
+    added = recipe.config(["losses.c={loss: center, on: features.global}"])  # with nothing that is as it always is
+    told = read_origin(tmp_path, added)
+    assert told is not None
+    assert told.changed == ("losses.c.loss=center", "losses.c.on=features.global")
     keep_recipe(tmp_path, read_recipe(write(tmp_path, half="losses: {}")))  # whole only with overrides
     half = read_origin(tmp_path, config)
     assert half is not None

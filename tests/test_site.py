@@ -74,6 +74,11 @@ def test_the_site_is_built_and_asks_no_other_host(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     files = [path for path in sorted((tmp_path / "site").rglob("*")) if path.suffix in (".html", ".css")]
     assert len([path for path in files if path.suffix == ".html"]) > 40
+    assert (tmp_path / "site/search/search_index.js").is_file()  # what the search reads where it is no server's
+    for page, up in (("index.html", ""), ("how-to/data.html", "../")):
+        assert f'<script src="{up}scripts/iframe-worker.js"></script>' in (tmp_path / "site" / page).read_text()
+    settings = (tmp_path / "site/reference/settings.html").read_text(encoding="utf-8")
+    assert "its options, such as cuhk03: &#123;boxes: labeled}" in settings  # no attributes of the cell
     for path in files:
         found = ASKS.search(path.read_text(encoding="utf-8"))
         assert not found, f"{path.name}: {found and found[0]}"

@@ -24,8 +24,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     create_model,
+    model_serializer,
     model_validator,
 )
 
@@ -237,19 +243,52 @@ class ModelConfig(OpenSection):
         return ()
 
 
+def _of_the_loss(value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """A value of the term, checked; as it is where it is an option of the loss, whose signature checks it."""
+    loss = info.data.get("loss")
+    return value if loss in LOSSES and info.field_name in LOSSES.options(loss) else check(value)
+
+
+Shared = (WrapValidator(_of_the_loss), PlainSerializer(lambda value: value, return_type=Any))
+
+
 class LossConfig(OpenSection):
-    """One term of the criterion; further keys are options of the loss."""
+    """One term of the criterion; further keys are options of the loss.
+
+    ``reduction`` and ``target`` are the loss's where its constructor has options of these names.
+    """
 
     loss: str = Field(description="registered loss")
     on: str = Field(description="outputs it applies to: features.NAME, logits.NAME or maps.NAME, * for all")
     weight: float = says(1.0, "factor in the total; 0: computed and logged, but moves nothing")
-    reduction: Literal["mean", "sum"] = says("mean", "over the outputs matched")
+    reduction: Annotated[Literal["mean", "sum"], *Shared] = says("mean", "over the outputs matched")
     gather: bool = says(False, "compare across ranks")
-    target: str = says("pids", "pids, or extra.NAME")
+    target: Annotated[str, *Shared] = says("pids", "pids, or extra.NAME")
 
-    def _faults(self) -> Iterable[str]:
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword options of the loss, as the recipe has them."""
+        return {key: getattr(self, key) for key in self._shared() if key in self.model_fields_set} | super().options
+
+    def _shared(self) -> list[str]:
+        return [key for key in ("reduction", "target") if key in LOSSES.options(self.loss)]
+
+    @model_serializer(mode="wrap")
+    def _as_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is the loss's own and was not given, so that it keeps the loss's default."""
+        unsaid = {key for key in self._shared() if key not in self.model_fields_set}
+        return {key: value for key, value in dump(self).items() if key not in unsaid}
+
+    def unsaid(self) -> list[str]:
+        """The term's own settings that are as they are without being given."""
+        plain = {key: field for key, field in type(self).model_fields.items() if not field.is_required()}
+        return [key for key, field in plain.items() if key not in self.options and getattr(self, key) == field.default]
+
+    def _faults(self) -> Iterator[str]:
+        for key, option in LOSSES.options(self.loss).items():
+            if key in ("loss", "on", "weight", "gather") and option.default is option.empty:
+                yield f"the constructor of {self.loss} wants {key!r}, which is the term's; rename that option"
         _check_options(LOSSES, self.loss, self.options, ("num_ids", "embed_dim"))
-        return ()
 
 
 class OptimConfig(Section):

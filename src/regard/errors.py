@@ -51,9 +51,10 @@ class ConfigError(RegardError):
 class UnknownNameError(ConfigError):
     """A name is not in its registry."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]):
-        known = sorted(known)
-        super().__init__(f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+    def __init__(self, kind: str, name: str, known: Iterable[str], systems: Iterable[str] = ()):
+        known, systems = sorted(known), sorted(systems)
+        told = f"systems: {', '.join(systems)}; {kind}s: " if systems else "known: "
+        super().__init__(f"unknown {kind} {name!r}{nearest(name, [*systems, *known])}; {told}{', '.join(known)}")
 
 
 class PluginError(ConfigError):

@@ -8,13 +8,16 @@ import re
 import shutil
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 import torch
 
 from regard import __version__
 from regard.cli.main import VERBS, main
+from regard.cli.models_verb import _about
 from regard.errors import DataError
+from regard.registry import MODELS
 
 
 def run(*arguments, capsys) -> tuple[int, str, str]:
@@ -61,6 +64,7 @@ def test_help_needs_no_heavy_import():
         (["trian"], "unknown command 'trian', did you mean 'train'?"),
         (["train"], "regard train wants a system, a recipe or a YAML file"),
         (["train", "apnat_crowd"], "unknown recipe 'apnat_crowd', did you mean 'apnet_crowd'?"),
+        (["train", "apnt"], "unknown recipe 'apnt', did you mean 'apnet'?; systems: apnet, "),
         (["train", "apnet", "optim.lrr=1"], "optim.lrr: no such key, did you mean 'lr'?"),
         (["train", "apnet", "model.levl=1"], "levl: no such key, did you mean 'level'?"),
         (["train", "apnet", "nonsense"], "cannot read override 'nonsense'"),
@@ -118,6 +122,22 @@ def test_models_can_be_listed_and_shown(capsys):
     out = run("models", capsys=capsys)[1]
     assert {"apnet", "baseline"} <= {line.split()[0] for line in out.splitlines() if line}
     assert "level = 2" in run("models", "apnet", capsys=capsys)[1]
+
+
+def test_a_system_whose_file_says_nothing_is_shown_with_what_its_class_says(monkeypatch):
+    def plain(num_ids: int) -> None:
+        """Stripes alone.
+
+        Of no paper.
+
+        Args:
+            num_ids: people.
+        """
+
+    monkeypatch.setattr(MODELS, "_entries", {**MODELS._entries, "plain": plain, "bare": lambda num_ids: None})
+    monkeypatch.setattr("inspect.getmodule", lambda entry: ModuleType("of_somebody", None))
+    assert _about("plain") == "Stripes alone.\n\nOf no paper."
+    assert _about("bare") == "bare"
 
 
 def test_show_prints_settings_that_train_again(capsys, tmp_path, monkeypatch):

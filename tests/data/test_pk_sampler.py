@@ -200,7 +200,7 @@ def test_groups_shuffle_within_the_identity():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"ids_per_batch": 4}, ["4 identities", "has 3", "lower ids_per_batch"]),
+        ({"ids_per_batch": 4}, ["4 identities", "has 3", "lower data.ids_per_batch"]),
         ({"ids_per_batch": 3, "world_size": 2}, ["3 identities", "2 processes", "multiple"]),
         ({"ids_per_batch": 0}, ["0 identities", "1 or more"]),
         ({"images_per_id": 0}, ["0 images", "1 or more"]),

@@ -376,6 +376,21 @@ def test_centers_want_one_output(on, wanted):
         build_criterion(config, Two(3))
 
 
+def test_wrong_losses_and_too_few_people_are_told_at_once_before_anything_begins(tmp_path, tiny_overrides, monkeypatch):
+    monkeypatch.setattr("regard.models.backbone._announce_download", lambda name: pytest.fail("fetched"))
+    overrides = ["data.ids_per_batch=500", "losses.id.on=logits.glob", "optim.freeze=[nose]", "model.pretrained=true"]
+    config = config_for("baseline_crowd", tiny_overrides, *overrides, CENTER.replace("global", "globe"))
+    with pytest.raises(ConfigError) as caught:
+        start_run(config, tmp_path / "run", quiet=True)
+    for wanted in (
+        "a batch asks for 500 identities, the training split has", "; lower data.ids_per_batch or add",
+        "losses.id.on is 'logits.glob', but the model's logits are global",
+        "losses.center.on is 'features.globe', but", "optim.freeze: no part 'nose'",
+    ):  # fmt: skip
+        assert wanted in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_diverging_loss_stops_with_advice(tmp_path, tiny_overrides):
     config = config_for("baseline_crowd", tiny_overrides, "optim.lr=1e30", "optim.name=sgd", "train.epochs=20")
     with pytest.raises(ConfigError, match=r"no longer a finite number at step \d+ .* lower optim.lr"):

@@ -69,7 +69,10 @@ def test_undated_pictures_go_when_asked(run, folder):
 
 def test_what_is_chosen_is_listed_and_deleted(run, folder):
     assert {line.split()[-1] for line in run("list", "--person", 1, "--camera", 2)[1].splitlines()} == {"5.jpg"}
-    assert len(run("list")[1].splitlines()) == 15
+    code, out, err = run("list")
+    assert (code, len(out.splitlines())) == (0, 15)
+    assert err.splitlines() == ["id  camera  time (UTC)  person  picture", "15 pictures"]
+    assert sorted(line.split("  ")[3] for line in out.splitlines()) == [*"---", *"000111222333"]
     assert run("delete", "--person", 1)[1] == "3 pictures removed\n"
     assert run("delete", "--id", record_id("2"), "--id", record_id("3"), "--id", record_id("1"))[1].startswith("2 ")
     assert paths(folder) == {f"{n}.jpg" for n in (0, 4, 6, 7, 8, 10, 11)} | {"u0.jpg", "u1.jpg", "u2.jpg"}

@@ -12,9 +12,11 @@ from PIL import Image
 from sample_images import SIZE
 
 from regard.cli import main as command_line
+from regard.cli.search_verb import match_lines
 from regard.explain.figures.svg import PALETTE
 from regard.gallery import Gallery
 from regard.gallery.audit import AuditLog
+from regard.gallery.record import Answer, Match, Record, record_id
 
 SIZE_TEXT = f"{SIZE[0]}x{SIZE[1]}"
 
@@ -218,3 +220,12 @@ def test_mistakes_are_one_line(run, gallery, photos, model_folder, monkeypatch, 
     assert wanted in err
     assert err.count("\n") == 1
     Gallery.open(gallery).close()  # no mistake leaves it locked
+
+
+def test_known_people_are_named_among_the_matches():
+    people = enumerate((None, "Ann"))
+    matches = tuple(Match(n, Record(record_id(f"{n}"), f"{n}.jpg", person=name), 0.5) for n, name in people)
+    lines = match_lines(Answer(matches, 2, exact=True, seconds=0)).splitlines()
+    assert lines[0].split()[-2:] == ["person", "picture"]
+    assert [line.split()[-2:] for line in lines[1:]] == [["0.5000", "0.jpg"], ["Ann", "1.jpg"]]
+    assert "person" not in match_lines(Answer(matches[:1], 2, exact=True, seconds=0))

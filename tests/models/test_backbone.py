@@ -217,7 +217,7 @@ def test_no_weights_file(tmp_path):
         Backbone(TINY, pretrained=tmp_path / "nothing.pth")
 
 
-def test_failed_download(monkeypatch):
+def test_failed_download(monkeypatch, capsys):
     create = timm.create_model
 
     def offline(name, pretrained=False, **options):
@@ -226,8 +226,25 @@ def test_failed_download(monkeypatch):
         return create(name, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: "kept")
     with pytest.raises(
         RegardError, match=r"could not fetch .* \(We couldn't connect to the hub\); .*pretrained=PATH"
     ) as e:
         Backbone(TINY, pretrained=True)
     assert "\n" not in str(e.value)
+    assert capsys.readouterr().err == ""
+
+
+def test_without_a_network_it_says_so_at_once_and_how_to_go_without(monkeypatch, capsys, tmp_path):
+    def refuse(*_, **__):
+        raise OSError("no such host")
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr("socket.create_connection", refuse)
+    monkeypatch.setattr("regard.models.backbone.getproxies", dict)
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("tried"))
+    with pytest.raises(RegardError, match=r"cannot be reached: no such host.*; .*model\.pretrained=false"):
+        Backbone(TINY, pretrained=True)
+    told = capsys.readouterr().err
+    assert told.startswith(f"regard: fetching the pretrained weights of {TINY} (timm/{TINY}) from ")
+    assert told.endswith("; model.pretrained=false goes without\n")

@@ -147,18 +147,25 @@ def chosen(gallery: Gallery, arguments: argparse.Namespace) -> Filter:
 
 
 def list_records(gallery: Gallery, arguments: argparse.Namespace) -> None:
-    """Print a line for every picture that is named."""
+    """Print a line for every picture that is named; what the columns are, and how many, go beside them."""
     which = chosen(gallery, arguments)
     tell_missing(gallery, which)
-    for record in gallery.records(which):
+    number = 0
+    for number, record in enumerate(gallery.records(which), 1):
+        if number == 1:
+            print("id", "camera", "time (UTC)", "person", "picture", sep="  ", file=sys.stderr, flush=True)
         print(line_of(record))
+    if number:
+        print(count(number, "picture"), file=sys.stderr)
 
 
 def line_of(record: Record) -> str:
     """A record in a line."""
     from regard.gallery.record import format_time
 
-    return visible("  ".join((record.id, record.camera or "-", format_time(record.time) or "-", record.path)))
+    return visible(
+        "  ".join((record.id, record.camera or "-", format_time(record.time) or "-", record.person or "-", record.path))
+    )
 
 
 def tell_missing(gallery: Gallery, which: Filter) -> None:

@@ -166,5 +166,7 @@ def _title(name: str) -> str:
 
 
 def _about(name: str) -> str:
-    """The docstring of the file that a system is in."""
-    return inspect.getdoc(inspect.getmodule(MODELS.get(name))) or ""
+    """The docstring of the file that a system is in; where that has none, that of its class, without the options."""
+    entry = MODELS.get(name)
+    own = inspect.cleandoc(entry.__doc__ or "").partition("\nArgs:\n")[0].rstrip()
+    return inspect.getdoc(inspect.getmodule(entry)) or own or name

@@ -159,6 +159,7 @@ def match_lines(answer: Answer) -> str:
     from regard.gallery.record import format_time
 
     calibrated = any(match.probability is not None for match in answer.matches)
+    people = any(match.record.person for match in answer.matches)
     same = any(match.same_picture for match in answer.matches)
     head = [
         "rank",
@@ -167,6 +168,7 @@ def match_lines(answer: Answer) -> str:
         "camera",
         "time (UTC)",
         "track",
+        *["person"] * people,
         *["it is"] * same,
         "picture",
     ]
@@ -177,7 +179,8 @@ def match_lines(answer: Answer) -> str:
         others = f" (+{len(match.track)})" if match.track else ""
         known = [record.camera or "", format_time(record.time), f"{record.track or ''}{others}"]
         it_is = ["the same picture" if match.same_picture else ""] if same else []
-        cells = [str(match.rank), f"{match.score:.4f}", *chance, *known, *it_is, record.path]
+        person = [record.person or ""] if people else []
+        cells = [str(match.rank), f"{match.score:.4f}", *chance, *known, *person, *it_is, record.path]
         lines.append([visible(cell) for cell in cells])
     return "\n".join(table(lines, left=range(len(lines[0]))))
 

@@ -179,7 +179,7 @@ def read_bytes(path: str | Path, limit: int = MAX_BYTES, what: str = "image") ->
         raise
     except FileNotFoundError:
         raise DataError(
-            f"cannot open '{path}': there is no {what} of that name; restore it, or read the data set again"
+            f"cannot open '{path}': there is no {what} of that name; check the name, or restore the file"
         ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

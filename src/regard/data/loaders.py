@@ -25,12 +25,20 @@ from torch.utils.data import DataLoader, Dataset
 from regard.data.cache import PictureCache
 from regard.data.image import read_image
 from regard.data.labels import stack_targets
-from regard.data.samplers import Draw, PKBatchSampler, Scarce, ShuffleBatchSampler, SortedBatchSampler
+from regard.data.samplers import (
+    Draw,
+    PKBatchSampler,
+    PlannedBatchSampler,
+    Scarce,
+    ShuffleBatchSampler,
+    SortedBatchSampler,
+)
 from regard.errors import ConfigError, DataError, check_choice
 from regard.structures import Batch, Sample
 
 __all__ = [
-    "Corrupt", "Crops", "Loader", "WorkerLost", "class_pids", "picture_name", "test_loader", "train_loader",
+    "Corrupt", "Crops", "Loader", "WorkerLost", "class_pids", "picture_name", "test_loader", "train_batches",
+    "train_loader",
 ]  # fmt: skip
 
 
@@ -294,17 +302,39 @@ def train_loader(
     check_choice("sampler", sampler, SamplerKind)
     classes = {pid: label for label, pid in enumerate(class_pids(samples))}
     pids = [classes[sample.pid] for sample in samples]
-    shared: dict[str, Any] = {"seed": seed, "rank": rank, "world_size": world_size, "keep_last": keep_last}
-    if sampler == "shuffle":
-        batches = ShuffleBatchSampler(len(pids), ids_per_batch * images_per_id, **shared)
-    elif sampler == "sorted":
-        batches = SortedBatchSampler(pids, ids_per_batch * images_per_id, **shared)
-    else:
-        batches = PKBatchSampler(
-            pids, ids_per_batch, images_per_id, rounds=rounds, scarce=scarce, distinct_ids=distinct_ids, **shared
-        )
+    batches = train_batches(
+        pids, ids_per_batch=ids_per_batch, images_per_id=images_per_id, sampler=sampler, rounds=rounds,
+        keep_last=keep_last, scarce=scarce, distinct_ids=distinct_ids, seed=seed, rank=rank, world_size=world_size,
+    )  # fmt: skip
     crops = Crops(samples, pids, transform, labels, cache)
     return Loader(crops, batches, seed=seed, workers=workers, pin_memory=pin_memory)
+
+
+def train_batches(
+    pids: Sequence[int],
+    *,
+    ids_per_batch: int,
+    images_per_id: int,
+    sampler: SamplerKind,
+    rounds: int | None,
+    scarce: Scarce,
+    distinct_ids: bool,
+    **shared: Any,
+) -> PlannedBatchSampler:
+    """Which samples make the batches of :func:`train_loader`, whose arguments these are.
+
+    Args:
+        pids: identity of every sample.
+        shared: ``seed``, ``rank``, ``world_size`` and ``keep_last``.
+    """
+    images = ids_per_batch * images_per_id
+    if sampler == "shuffle":
+        return ShuffleBatchSampler(len(pids), images, **shared)
+    if sampler == "sorted":
+        return SortedBatchSampler(pids, images, **shared)
+    return PKBatchSampler(
+        pids, ids_per_batch, images_per_id, rounds=rounds, scarce=scarce, distinct_ids=distinct_ids, **shared
+    )
 
 
 def test_loader(

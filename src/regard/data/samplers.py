@@ -182,7 +182,8 @@ class PKBatchSampler(PlannedBatchSampler):
         ids = len(np.unique(self.pids))
         if ids < p:
             raise ConfigError(
-                f"a batch asks for {p} identities, the training split has {ids}; lower ids_per_batch or add identities"
+                f"a batch asks for {p} identities, the training split has {ids}; "
+                "lower data.ids_per_batch or add identities"
             )
         if self.keep_last:
             if self.rounds is None:
@@ -226,7 +227,7 @@ class ShuffleBatchSampler(PlannedBatchSampler):
         if self.length < self.batch_size:
             raise ConfigError(
                 f"a batch asks for {self.batch_size} images, the training split has {self.length}; "
-                "lower ids_per_batch or images_per_id"
+                "lower data.ids_per_batch or data.images_per_id"
             )
         if self.keep_last:
             check_last(self.length % self.batch_size, 1, self.world_size)

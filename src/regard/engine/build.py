@@ -9,7 +9,7 @@ one more forward pass.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from regard.config import Config
 from regard.data.cache import PictureCache, open_cache
 from regard.data.labels import TrainingLabels
-from regard.data.loaders import train_loader
+from regard.data.loaders import train_batches, train_loader
 from regard.data.transforms import TrainTransform
 from regard.errors import ConfigError, nearest
 from regard.evaluation.embed import loader_workers, run_input
@@ -34,12 +34,21 @@ from regard.models import ReIDModel, create_model
 from regard.models.backbone import Backbone
 from regard.models.build import start_origin
 from regard.models.checked import weight_of
+from regard.models.cost import constant_weights
 from regard.registry import LOSSES
 from regard.runtime.fabric import Runtime
-from regard.structures import Splits
+from regard.structures import Output, Splits
 from regard.wording import count
 
-__all__ = ["build_criterion", "build_loader", "build_model", "freeze", "leave_unreached", "recompute_blocks"]
+__all__ = [
+    "build_criterion",
+    "build_loader",
+    "build_model",
+    "check_training",
+    "freeze",
+    "leave_unreached",
+    "recompute_blocks",
+]
 
 ATTENTION: tuple[type[nn.Module], ...] = (AttentionPyramid, DeepSelfAttention, MapDecoder)
 """What acts on whole maps outside of the backbones."""
@@ -85,7 +94,7 @@ def build_criterion(config: Config, model: ReIDModel) -> Criterion:
         if "embed_dim" in LOSSES.options(term.loss):
             known = {"num_ids": model.num_ids, "embed_dim": output_length(config, model, name)}
         loss = LOSSES.create(term.loss, **known, **term.options)
-        more = term.model_dump(include={"weight", "reduction", "gather", "target"})
+        more = term.model_dump(include={"weight", "reduction", "gather", "target"} - set(term.options))
         terms.append(Term(name, loss, term.on, **more))
     return Criterion(terms)
 
@@ -127,12 +136,58 @@ def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime,
         )
         labels.check(splits.train)
     return train_loader(
-        splits.train, transform, ids_per_batch=data.ids_per_batch, images_per_id=data.images_per_id,
-        sampler=data.sampler, rounds=data.rounds, keep_last=data.keep_last, scarce=data.scarce,
-        distinct_ids=data.distinct_ids, seed=config.train.seed, rank=runtime.rank, world_size=runtime.world_size,
+        splits.train, transform, **_batches(config), rank=runtime.rank, world_size=runtime.world_size,
         workers=loader_workers(data.workers, runtime.world_size),
         pin_memory=runtime.device.type == "cuda", labels=labels, cache=build_cache(config, splits, folder, runtime),
     )  # fmt: skip
+
+
+def _batches(config: Config) -> dict[str, Any]:
+    """What makes the batches, as :func:`regard.data.loaders.train_batches` wants it."""
+    keys = {"ids_per_batch", "images_per_id", "sampler", "rounds", "keep_last", "scarce", "distinct_ids"}
+    return config.data.model_dump(include=keys) | {"seed": config.train.seed}
+
+
+def check_training(config: Config, splits: Splits, processes: int) -> None:
+    """Check that the training data fill a batch, and that the losses fit the network, before anything is fetched.
+
+    Raises:
+        ConfigError: all faults, in one message.
+    """
+    faults: list[str] = []
+    with _told(faults):
+        pids = [sample.pid for sample in splits.train]
+        train_batches(pids, **_batches(config), rank=0, world_size=processes)
+    with _told(faults), constant_weights():
+        model = build_model(config, splits.num_ids, started=True)
+        outputs = _outputs(model, config)
+        for name, term in config.losses.items():
+            with _told(faults):
+                if "embed_dim" in LOSSES.options(term.loss):
+                    output_length(config, model, name)
+                elif outputs:
+                    Term(name, torch.nn.Identity(), term.on).values(outputs)
+        with _told(faults):
+            freeze(model, config.optim.freeze)
+    if faults:
+        raise ConfigError("; ".join(faults))
+
+
+@contextmanager
+def _told(faults: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        faults.append(str(error))
+
+
+def _outputs(model: ReIDModel, config: Config) -> Output | None:
+    """What a network in training gives for two black images; None where it gives nothing, which training will tell."""
+    try:
+        with torch.no_grad():
+            return model.train()(torch.zeros(2, 3, config.data.height, config.data.width))
+    except Exception:  # whatever a network of a plug-in raises
+        return None
 
 
 def build_cache(config: Config, splits: Splits, folder: Path, runtime: Runtime) -> PictureCache | None:

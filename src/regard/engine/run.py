@@ -27,6 +27,7 @@ import torch
 from regard.config import Config, load_config, read_settings
 from regard.data.sources import no_training
 from regard.engine import train as loop
+from regard.engine.build import check_training
 from regard.engine.checks import check_settings
 from regard.engine.loggers import require_loggers
 from regard.errors import ConfigError, DataError, StorageError
@@ -187,6 +188,8 @@ def _train(
     if runtime.is_main and not quiet:
         print(*about, splits, sep="\n")
         _announce(config, folder, runtime)
+    if not resume:
+        runtime.on_main(lambda: check_training(config, splits, runtime.world_size))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

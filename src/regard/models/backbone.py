@@ -11,12 +11,18 @@ whole network gives.
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
+import huggingface_hub as hub
 import timm
 import torch
 from timm.layers.blur_pool import BlurPool2d
@@ -34,6 +40,12 @@ __all__ = ["Backbone", "backbone_plugin", "fetched_origin", "tap"]
 
 PROBE = 64
 """Side in pixels of the square image that measures channels and strides."""
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of a weights file in a repository, as timm looks for them."""
+
+PATIENCE = 5
+"""Seconds that a host has to answer."""
 
 
 def tap(stage: int) -> str:
@@ -153,18 +165,58 @@ def _create(name: str, *, pretrained: bool | str | Path) -> nn.Module:
             f"timm has no backbone {name!r}{nearest(name, timm.list_models())}; timm.list_models() lists them"
         )
     download = pretrained is True
+    if download:
+        _announce_download(name)
     try:
         network = timm.create_model(name, pretrained=download, num_classes=0, global_pool="")
     except Exception as error:  # the hub's client raises whatever its transport does
         if not download:
             raise ConfigError(f"timm could not build backbone {name!r}: {_line(error)}") from error
-        raise RegardError(
-            f"could not fetch the pretrained weights of {name!r} ({_line(error)}); give a local file with "
-            f"pretrained=PATH, or pretrained=false to start from random weights"
-        ) from error
+        raise _not_fetched(name, _line(error)) from error
     if not isinstance(pretrained, bool):
         _load_local(network, pretrained)
     return network
+
+
+def _announce_download(name: str) -> None:
+    """Say what is about to be fetched, unless it has been before.
+
+    Raises:
+        RegardError: the host that has it does not answer: the hub's client would try for a minute.
+    """
+    about = timm.get_pretrained_cfg(name)
+    if about is None or about.file or about.state_dict or not (about.hf_hub_id or about.url):
+        return
+    repository, _, revision = str(about.hf_hub_id or "").partition("@")
+    if repository:
+        names = [about.hf_hub_filename] if about.hf_hub_filename else [*HUB_FILES]
+        kept = any(
+            isinstance(hub.try_to_load_from_cache(repository, one, revision=revision or None), str) for one in names
+        )
+    else:
+        kept = (Path(torch.hub.get_dir()) / "checkpoints" / about.url.rpartition("/")[2]).is_file()
+    if kept:
+        return
+    address = urlsplit(hub.constants.ENDPOINT if repository else about.url)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(
+            f"regard: fetching the pretrained weights of {name} ({repository or about.url}) from {address.hostname}; "
+            "model.pretrained=false goes without",
+            file=sys.stderr,
+        )
+    if not (hub.constants.HF_HUB_OFFLINE or {"https", "http", "all"} & getproxies().keys()):
+        try:
+            port = address.port or (80 if address.scheme == "http" else 443)
+            socket.create_connection((address.hostname, port), timeout=PATIENCE).close()
+        except OSError as error:
+            raise _not_fetched(name, f"{address.hostname} cannot be reached: {_line(error)}") from None
+
+
+def _not_fetched(name: str, why: str) -> RegardError:
+    return RegardError(
+        f"could not fetch the pretrained weights of {name!r} ({why}); give a local file with model.pretrained=PATH, or "
+        "model.pretrained=false to start from random weights"
+    )
 
 
 def _load_local(network: nn.Module, path: str | Path) -> None:

@@ -110,7 +110,7 @@ def equal_option(
 def constant_weights() -> AbstractContextManager[Any]:
     """Networks built in here start from a constant, which is fast to write, where they would draw random numbers.
 
-    For networks that are counted and never run.
+    For networks whose shape alone is looked at.
     """
     return _NothingRandom()
 

@@ -15,10 +15,10 @@ from typing import NamedTuple
 from regard.config import Config, Overrides, lay_over, load_config, override, plugins_of
 from regard.data.datasets import detect
 from regard.data.sources import source_name
-from regard.errors import CheckpointError, ConfigError, RegardError
+from regard.errors import CheckpointError, ConfigError, RegardError, UnknownNameError
 from regard.parsing import parse_json
 from regard.plugins import load_plugins
-from regard.recipes import UNSAID, About, Recipe, has_recipe, read_recipe
+from regard.recipes import FILES, UNSAID, About, Recipe, has_recipe, list_recipes, read_recipe
 from regard.registry import MODELS
 from regard.storage import encode_text, read_regular, write_atomic
 
@@ -61,7 +61,7 @@ def resolve(name: str, overrides: Overrides = ()) -> Resolved:
     """
     load_plugins(plugins_of(override({}, overrides)) or ())
     if has_recipe(name, installed=False) or name not in MODELS or has_recipe(name, installed=False):
-        return _resolved(name, read_recipe(name), overrides)
+        return _resolved(name, _read(name), overrides)
     data = _data_of(overrides)
     recipe = recipe_for(name, data)
     if recipe.name == f"{name}_{data}":
@@ -77,6 +77,13 @@ def resolve(name: str, overrides: Overrides = ()) -> Resolved:
     else:
         overrides = (f"data.name={called or 'null'}", *overrides)
     return _resolved(f"{name}_{data}", recipe, overrides, note)
+
+
+def _read(name: str) -> Recipe:
+    """The recipe of that name or file; where there is none, systems are among the names that may have been meant."""
+    if Path(name).suffix not in FILES and not has_recipe(name):
+        raise UnknownNameError("recipe", name, list_recipes(), MODELS)
+    return read_recipe(name)
 
 
 def recipe_for(system: str, data: str = BASE) -> Recipe:
@@ -183,6 +190,9 @@ def _changes(own: Config, config: Config) -> list[str]:
     before, after = own.flat(), config.flat()
     gone = [f"losses.{name}" for name in own.losses if name not in config.losses]
     lost = [key for key in before if key not in after and not key.startswith(tuple(f"{name}." for name in gone))]
-    changed = ((key, value) for key, value in after.items() if key not in before or before[key] != value)
+    unsaid = {f"losses.{name}.{key}" for name, term in config.losses.items() for key in term.unsaid()}
+    changed = (
+        (key, value) for key, value in after.items() if (before[key] != value if key in before else key not in unsaid)
+    )
     told = (f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changed)
     return [*(f"without {key}" for key in (*gone, *lost)), *told]

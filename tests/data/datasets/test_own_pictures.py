@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from regard.data import detect, load_dataset, unmatched_queries
 from regard.data.datasets.own_pictures import divide, draw
 from regard.errors import DataError
+from regard.registry import DATASETS
 from regard.structures import Sample
 
 NAMES = ("anna", "bert", "çelik", "李", "dora", "emil")
@@ -128,6 +129,14 @@ def test_wrong_folders(tmp_path, friends, fault):
     fault(lambda: load_dataset("folder", friends, test_share="half"), "test_share is 'half'")
     (tmp_path / "empty").mkdir()
     fault(lambda: load_dataset("folder", tmp_path / "empty"), "empty train split")
+
+
+def test_people_a_level_too_deep_are_counted_and_the_folder_to_pass_is_named(tmp_path, friends):
+    (tmp_path / "all").mkdir()
+    friends.rename(tmp_path / "all" / "site")
+    for look in (lambda: detect(tmp_path / "all"), lambda: DATASETS.create("folder", tmp_path / "all")):
+        with pytest.raises(DataError, match=rf"24 pictures a level deeper.* pass '{tmp_path}/all/site'"):
+            look()
 
 
 @pytest.mark.parametrize("part", ["test", "probe", "bounding_box_test", "cam_b"])

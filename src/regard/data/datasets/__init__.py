@@ -24,6 +24,7 @@ from regard.data.datasets.layout import (
     find_homes,
     require_folder,
     shared_ids,
+    told_deeper,
     unmatched_queries,
 )
 from regard.errors import DataError
@@ -101,9 +102,11 @@ def detect(root: str | Path) -> str:
     if root in found:
         return found[root]
     if not found:
+        deeper = f"; {found}" if (found := told_deeper(root)) else ""
         raise DataError(
             f"no data set in '{root}': its files are laid out like none of {', '.join(DATASETS)}; "
-            f"{describe_folders(root)}; pass the folder of one of these, or say which one it is"
+            f"{describe_folders(root)}{deeper}; "
+            "pass the folder of one of these, or say which one it is"
         )
     if len(set(found.values())) > 1:
         listed = ", ".join(f"{name} in '{home}'" for home, name in sorted(found.items()))

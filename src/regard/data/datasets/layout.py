@@ -27,6 +27,7 @@ from regard.errors import ConfigError, DataError
 from regard.registry import DATASETS
 from regard.storage import plain_text
 from regard.structures import DISTRACTOR, JUNK, Sample, Splits
+from regard.wording import count as counted
 
 __all__ = [
     "FOLDERS", "LAYOUTS", "SPLITS", "Counts", "Layout", "Naming", "check_splits", "choice", "count",
@@ -208,6 +209,20 @@ def describe_folders(folder: Path, limit: int = 8) -> str:
     names = list_folders(folder)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"folders there: {', '.join(names[:limit]) or 'none'}{more}"
+
+
+def told_deeper(root: Path) -> str:
+    """How many pictures lie a level deeper than in the folders in ``root``, and where; empty where none do."""
+    try:
+        below = [root / name / inner for name in list_folders(root) for inner in list_folders(root / name)]
+        deeper = [path for folder in below for path in list_images(folder)]
+    except (DataError, OSError):  # what may not be read is told where it is wanted
+        return ""
+    if not deeper:
+        return ""
+    home = deeper[0].parent.parent
+    much = counted(len(deeper), "picture")
+    return f"{much} a level deeper, the first in '{deeper[0].parent}'; if that folder is a person, pass '{home}'"
 
 
 class Naming(NamedTuple):

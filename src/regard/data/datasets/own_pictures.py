@@ -48,7 +48,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regard.data.datasets.layout import SPLITS, dataset, list_folders, list_images
+from regard.data.datasets.layout import SPLITS, dataset, list_folders, list_images, told_deeper
 from regard.data.listing import note, walk_images
 from regard.data.rows import read_rows
 from regard.errors import ConfigError, DataError
@@ -117,6 +117,8 @@ def folder(
         found = {part: read_people(root / part, find_camera) for part in SPLITS}
     else:
         people = read_people(root, find_camera)
+        if not people and (deeper := told_deeper(root)):
+            raise DataError(f"folder: no picture in the folders of '{root}', but {deeper}")
         check_sides(root, {name for name, _ in people}, test_share, split)
         found = divide(people, test_share, find_query, split)
     pids = number({name for part in found.values() for name, _ in part})
