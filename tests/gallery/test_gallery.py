@@ -140,6 +140,17 @@ def test_descriptors_that_do_not_fit_are_refused(gallery, vector, wrong):
     assert len(gallery) == 0
 
 
+def test_attributes_without_end_are_refused(gallery):
+    items = make_items(2)
+    gallery.add(items[:1])
+    many = replace(items[1].record, attributes={f"a{number}": "x" for number in range(600)})
+    with pytest.raises(DataError, match="more than 500 kinds of attributes"):
+        gallery.add([Item(many, items[1].vector)])
+    same(gallery, items[:1])
+    gallery.add(items)
+    same(gallery, items)
+
+
 def test_descriptors_are_stored_with_length_one(gallery):
     item = make_items(1)[0]
     gallery.add([Item(item.record, 5 * item.vector)])

@@ -47,6 +47,9 @@ BLANK = b""
 BLOCK = 2**20
 """Bytes of one checksum."""
 
+MOST_NAMES = 500
+"""Columns of names, each of which is a file."""
+
 VALUES = "values"
 """File of the different values of the columns of names, a line each; its number, from 1, is the value's code."""
 
@@ -141,6 +144,11 @@ class Table:
         named = {name: [getattr(record, name) for record in records] for name in NAMES}
         for name in sorted({name for record in records for name in record.attributes} | self._attributes()):
             named[ATTRIBUTE + name] = [record.attributes.get(name) for record in records]
+        if len(named) > MOST_NAMES:
+            raise DataError(
+                f"got more than {MOST_NAMES} kinds of attributes in one gallery, wanted fewer: every one is a column; "
+                "leave some out, or write them into one"
+            )
         fresh: dict[tuple[str, str], int] = {}
         for name, values in named.items():
             column, known = self._names_of(name), self._known.get(name, {})
