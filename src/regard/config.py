@@ -245,7 +245,7 @@ class ModelConfig(OpenSection):
 
 def _of_the_loss(value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
     """A value of the term, checked; as it is where it is an option of the loss, whose signature checks it."""
-    loss = info.data.get("loss")
+    loss = str(info.data.get("loss"))
     return value if loss in LOSSES and info.field_name in LOSSES.options(loss) else check(value)
 
 

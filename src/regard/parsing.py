@@ -178,8 +178,8 @@ def parse_json(text: str | bytes) -> Any:
         value = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply to be read") from None
-    opened = ("[", "{") if isinstance(text, str) else (b"[", b"{")
-    if sum(map(text.count, opened)) > MAX_DEPTH and _depth_exceeds(value, MAX_DEPTH):
+    many = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
+    if many > MAX_DEPTH and _depth_exceeds(value, MAX_DEPTH):
         raise ValueError("nested too deeply to be read")
     return value
 

@@ -190,7 +190,9 @@ class Table:
             gone[column.all[rows[rows < len(column.all)]]] = True
         files = [*columns, *self._names.values()]
         if self.short is not None:
-            files += [Column(self.folder / name, *kind) for name, *kind in short_files(self.short, state.short)]
+            files += [
+                Column(self.folder / name, dtype, width) for name, dtype, width in short_files(self.short, state.short)
+            ]
         for column in files:
             column.blank(store, db, rows)
         for column in self._names.values():
@@ -298,7 +300,8 @@ class Table:
         with open_regular(self.folder / VALUES) as file:
             ends = np.flatnonzero(np.frombuffer(file.read(self._read), np.uint8) == ord("\n"))
         column = Column(self.folder / VALUES, "u1")
-        places = [np.arange(ends[code - 2] + 1 if code > 1 else 0, ends[code - 1]) for code in codes]
+        spans = [(int(ends[code - 2]) + 1 if code > 1 else 0, int(ends[code - 1])) for code in codes.tolist()]
+        places = [np.arange(*span) for span in spans]
         column.blank(store, db, np.concatenate(places), ord(" "))
 
     # The rows

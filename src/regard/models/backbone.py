@@ -187,6 +187,7 @@ def _announce_download(name: str) -> None:
     about = timm.get_pretrained_cfg(name)
     if about is None or about.file or about.state_dict or not (about.hf_hub_id or about.url):
         return
+    where = about.url if isinstance(about.url, str) else ""
     repository, _, revision = str(about.hf_hub_id or "").partition("@")
     if repository:
         names = [about.hf_hub_filename] if about.hf_hub_filename else [*HUB_FILES]
@@ -194,13 +195,13 @@ def _announce_download(name: str) -> None:
             isinstance(hub.try_to_load_from_cache(repository, one, revision=revision or None), str) for one in names
         )
     else:
-        kept = (Path(torch.hub.get_dir()) / "checkpoints" / about.url.rpartition("/")[2]).is_file()
+        kept = (Path(torch.hub.get_dir()) / "checkpoints" / where.rpartition("/")[2]).is_file()
     if kept:
         return
-    address = urlsplit(hub.constants.ENDPOINT if repository else about.url)
+    address = urlsplit(hub.constants.ENDPOINT if repository else where)
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print(
-            f"regard: fetching the pretrained weights of {name} ({repository or about.url}) from {address.hostname}; "
+            f"regard: fetching the pretrained weights of {name} ({repository or where}) from {address.hostname}; "
             "model.pretrained=false goes without",
             file=sys.stderr,
         )
