@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+from safetensors.torch import load_file, save_file
 
 import regard
 from regard.cli.main import main
@@ -124,6 +125,50 @@ def test_every_system_embeds_a_picture_alike_wherever_it_is_shown(name, picture,
     check(tmp_path / "model", picture, tmp_path, "onnx" if name == "baseline" else None)
 
 
+def reid_folder(folder: Path, architecture: str = "timm:resnet18", **shown: Any) -> Path:
+    """A folder as the package reid saves it."""
+    folder.mkdir()
+    torch.manual_seed(0)
+    tensors = timm.create_model("resnet18", num_classes=0).state_dict()
+    save_file(tensors, folder / "weights.safetensors")
+    (folder / "reid_config.json").write_text(json.dumps({"architecture": architecture, "preprocessing": shown}))
+    return folder
+
+
+def test_a_model_of_reid_answers_as_there(picture, tmp_path):
+    """Its own steps, by Pillow and timm: stretched, normalized, the pooled map."""
+    shown = {"input_size": [96, 48], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "interpolation": "bicubic"}
+    folder = reid_folder(tmp_path / "reid", **shown, to_rgb=True, resize_mode="stretch", pad_value=114)
+    model = regard.models.import_released(folder, network="reid")
+    theirs = timm.create_model("resnet18", num_classes=0).eval()
+    theirs.load_state_dict(load_file(folder / "weights.safetensors"))
+    image = ImageOps.exif_transpose(Image.open(picture)).convert("RGB").resize((48, 96), Image.Resampling.BICUBIC)
+    pixels = (np.asarray(image, np.float32) / 255 - np.float32(shown["mean"])) / np.float32(shown["std"])
+    with torch.no_grad():
+        wanted = theirs(torch.from_numpy(pixels.transpose(2, 0, 1)[None]))[0].numpy()
+    assert model.embed_pictures([picture])[0] @ wanted / np.linalg.norm(wanted) > 0.9999
+    assert model.import_report.unused == []
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shown", "wrong"),
+    [
+        ("osnet_x1_0", {}, "names the architecture 'osnet_x1_0', wanted timm:resnet18"),
+        ("timm:resnet18", {"resize_mode": "letterbox"}, "letterbox"),
+        ("timm:resnet18", {"interpolation": "nearest"}, "nearest"),
+        ("timm:resnet18", {"input_size": [0, 5]}, "what nobody can do"),
+        ("timm:resnet18", {"mean": ["x"]}, "what nobody can do"),
+        ("timm:resnet50", {}, None),
+    ],
+)
+def test_folders_of_reid_that_are_not_read(architecture, shown, wrong, tmp_path):
+    folder = reid_folder(tmp_path / "reid", architecture, **shown)
+    if wrong is None:
+        (folder / "reid_config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=wrong or "no configuration of reid"):
+        regard.models.import_released(folder, network="reid")
+
+
 def released_file(network: str, folder: Path) -> Path:
     """A file as the authors of a network wrote it."""
     if network in test_import.DETECTED:
@@ -133,6 +178,8 @@ def released_file(network: str, folder: Path) -> Path:
         tensors = test_import.released(named_weights.keys("sa"))
         beside = ("local_conv_layer", "instance_layer", "instance6.", "fusion_conv.")
         tensors = {key: value for key, value in tensors.items() if not key.startswith(beside)}
+    elif network == "reid":
+        return reid_folder(folder / "reid")
     elif network == "resnet":
         tensors = timm.create_model("resnet18", num_classes=9).state_dict()
     else:

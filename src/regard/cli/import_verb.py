@@ -2,6 +2,7 @@
 
   regard import resnet50_checkpoint_93600.pt --network apnet -o models/apnet
   regard import resnet50.ckpt --network resnet -o models/imagenet
+  regard import models/theirs --network reid -o models/reid            a folder of the package reid
   regard import hf-hub:some-lab/apnet-market1501 -o models/apnet       @REVISION after it: a branch, tag or commit
 
 The file is read without executing anything in it; identities, level and variant are found from its tensors, and every

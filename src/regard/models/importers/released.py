@@ -19,7 +19,7 @@ from regard.errors import CheckpointError, UnknownNameError
 from regard.input_spec import InputSpec
 from regard.models.build import create_model
 from regard.models.contract import ReIDModel
-from regard.models.importers import released_daaf, released_parts, released_pyramids, resnet
+from regard.models.importers import reid_folder, released_daaf, released_parts, released_pyramids, resnet
 from regard.models.importers.tensor_file import as_tensors, read_tensors
 from regard.models.importers.translation import RELEASES, ImportReport, Translation
 from regard.models.saved import load_weights
@@ -56,13 +56,17 @@ def import_released(
     """
     if not isinstance(network, str) or network not in IMPORTERS:
         raise UnknownNameError("released network", network, IMPORTERS)
+    translate, seen = IMPORTERS[network]
     if isinstance(source, Mapping):
         origin, tensors = "the given state dict", as_tensors(source, "the given state dict")
     else:
         path = as_path("source", source, "a checkpoint file, or a mapping of names to tensors")
-        origin, tensors = str(path), read_tensors(path)
+        origin = str(path)
+        if network == "reid":
+            tensors, seen = reid_folder.read_folder(path)
+        else:
+            tensors = read_tensors(path)
     _check_network(tensors, network, origin)
-    translate, seen = IMPORTERS[network]
     try:
         translation = translate(tensors, origin)
     except (IndexError, TypeError) as error:  # of a tensor with fewer axes than any that was trained
@@ -153,6 +157,7 @@ IMPORTERS: dict[str, tuple[Callable[[Mapping[str, Tensor], str], Translation], I
     "msea": (released_pyramids.msea, InputSpec(384, 192)),
     "mudeep": (released_parts.mudeep, InputSpec(384, 192, "bicubic")),
     "pcb": (released_parts.pcb, InputSpec(384, 128, flip=False)),
+    "reid": (reid_folder.plain_resnet, InputSpec(256, 128, flip=False)),
     "resnet": (resnet.resnet, InputSpec(256, 128, flip=False)),
     "rga": (released_pyramids.rga, InputSpec(256, 128, flip=False)),
 }

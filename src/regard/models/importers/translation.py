@@ -24,6 +24,7 @@ RELEASES: dict[str, tuple[str, str]] = {
     "msea": ("dulithchinthaka/person_reid_multi_scale", "none found (a fork of APNet, which is MIT)"),
     "mudeep": ("naiq/MuDeep_v2", "none found"),
     "pcb": ("syfafterzy/PCB_RPP_for_reID", "none found"),
+    "reid": ("a folder of the package reid", "Apache-2.0 for the package; the weights' own is with whoever saved them"),
     "resnet": (
         "torchvision's or timm's ResNet-50",
         "BSD-3-Clause, Apache-2.0; ImageNet's pictures are for research",
