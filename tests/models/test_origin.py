@@ -41,6 +41,7 @@ def test_weights_from_nowhere_say_nothing(tmp_path):
 def test_fetched_weights_are_of_where_timm_fetches_them(monkeypatch):
     made = backbone.timm.create_model
     monkeypatch.setattr(backbone.timm, "create_model", lambda name, pretrained, **how: made(name, **how))
+    monkeypatch.setattr(backbone, "_announce_download", lambda name: None)
     model = regard.create_model("baseline", num_ids=5, pretrained=True, **SMALL)
     assert model.origin == {"source": "timm/test_resnet.r160_in1k", "licence": "apache-2.0"}
     assert backbone.fetched_origin("resnet50.tv_in1k")["licence"] == "bsd-3-clause"

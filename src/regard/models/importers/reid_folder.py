@@ -58,7 +58,7 @@ def input_of(shown: Mapping[str, Any], path: Path) -> InputSpec:
         raise CheckpointError(f"{path} has crops in a letterbox, or nearest pixels; regard stretches and interpolates")
     try:
         height, width = shown.get("input_size", (256, 128))
-        known = {name: tuple(map(float, shown[name])) for name in ("mean", "std") if name in shown}
+        known: dict[str, Any] = {name: tuple(map(float, shown[name])) for name in ("mean", "std") if name in shown}
         return InputSpec(height, width, shown.get("interpolation", "bilinear"), flip=False, **known)
     except (ConfigError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} says of crops what nobody can do ({error}); save the model again") from None
