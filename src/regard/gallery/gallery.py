@@ -46,6 +46,7 @@ from regard.gallery.query import (
     unit_rows,
 )
 from regard.gallery.record import FACTS, Answer, Filter, Item, Match, Record, is_id, parse_time
+from regard.gallery.store import exists, is_earlier
 from regard.gallery.use import Actor, Use, answered, vector_digest
 from regard.registry import ENGINES
 from regard.storage import as_path, open_regular
@@ -580,7 +581,7 @@ def is_expired(record: Record, before: float, *, undated: bool) -> bool:
 
 def is_there(folder: Path) -> bool:
     """Whether a folder holds a gallery, of this version or an earlier one."""
-    return any((folder / name).exists() for name in ("gallery.sqlite", "gallery.json"))
+    return exists(folder) or is_earlier(folder)
 
 
 def open_engine(where: str | Path, dim: int | None = None, progress: Any = None) -> Engine:
