@@ -187,7 +187,8 @@ class Table:
         columns = [self._columns[name] for name in self._columns if name != "numbers"]
         gone = np.zeros(self._lines + 1, bool)
         for column in self._names.values():
-            gone[column.all[rows[rows < len(column.all)]]] = True
+            codes = self._checked(column)
+            gone[codes[rows[rows < len(codes)]]] = True
         files = [*columns, *self._names.values()]
         if self.short is not None:
             files += [
@@ -254,7 +255,7 @@ class Table:
 
     def values(self, name: str, limit: int) -> dict[str, int]:
         """The most frequent values of a column of names, in order, with the number of rows that count."""
-        codes = self._names[name].all
+        codes = self._checked(self._names[name])
         counts = np.bincount(codes[self._counts[: len(codes)]], minlength=self._lines + 1)
         found = {value: int(counts[code]) for value, code in self._known.get(name, {}).items() if counts[code]}
         common = sorted(found.items(), key=lambda pair: -pair[1])[:limit]
@@ -285,6 +286,17 @@ class Table:
         if name not in self._names:
             self._names[name] = Column(self.folder / f"attribute{sha256(name.encode()).hexdigest()[:16]}", "<i4")
         return self._names[name]
+
+    def _checked(self, column: Column) -> np.ndarray:
+        """The codes of a column of names.
+
+        Raises:
+            IndexError: one is none, since a bit of it has changed.
+        """
+        codes = column.all
+        if len(codes) and not 0 <= codes.min() <= codes.max() <= self._lines:
+            raise IndexError(f"{column.path} has codes of values that there are not")
+        return codes
 
     def _attributes(self) -> set[str]:
         return {name.removeprefix(ATTRIBUTE) for name in self._names if name.startswith(ATTRIBUTE)}
@@ -385,7 +397,7 @@ class Column:
     """
 
     def __init__(self, path: Path, dtype: str, width: int | None = None):
-        self.path = path
+        self.path, self._name = path, str(path)
         self.length = 0
         self._dtype, self._shape = np.dtype(dtype), () if width is None else (width,)
         self._size = self._dtype.itemsize * (1 if width is None else width)
@@ -438,7 +450,7 @@ class Column:
 
     def fits(self) -> bool:
         """Whether the file is as long as what is mapped of it."""
-        return not len(self._map) or self.path.stat().st_size >= len(self._map) * self._size
+        return not len(self._map) or os.stat(self._name).st_size >= self._map.nbytes  # noqa: PTH116, asked by every search
 
     @property
     def all(self) -> np.ndarray:
