@@ -15,7 +15,7 @@ from regard.gallery.record import Filter, Item, Record, record_id
 
 
 @pytest.fixture(params=["embedded", "milvus"])
-def engine(request, tmp_path):
+def engine(request, tmp_path, monkeypatch):
     if request.param == "embedded":
         made = EmbeddedEngine(tmp_path / "gallery", DIM)
         yield made
@@ -23,6 +23,7 @@ def engine(request, tmp_path):
         return
     from regard.gallery.milvus import MilvusEngine
 
+    monkeypatch.setattr("regard.gallery.milvus.compacted", lambda *_, **__: None)  # takes seconds
     made = MilvusEngine(f"{request.getfixturevalue('milvus')}/test_{uuid.uuid4().hex}", DIM)
     yield made
     made.drop()

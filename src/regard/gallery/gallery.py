@@ -189,6 +189,15 @@ class Gallery:
         look = getattr(self._engine, "check", None)
         return None if look is None else look()
 
+    def refresh(self, *, small: bool = False) -> bool:
+        """Check the files that searches read, and have them made anew where one is damaged; whether one was.
+
+        Args:
+            small: only what filters and removals go by.
+        """
+        look = getattr(self._engine, "refresh", None)
+        return False if look is None else look(small=small)
+
     def discard_damaged(self) -> int:
         """Remove the pictures that were set aside, with every byte; their number."""
         discard = getattr(self._engine, "discard", None)
@@ -245,8 +254,7 @@ class Gallery:
             waiting: called with (seconds that were waited, seconds at most) while a server gets their bytes out of its
                 files; where it does not confirm that in time, a RegardWarning says so, as does what is returned.
         """
-        if refresh := getattr(self._engine, "refresh", None):
-            refresh(small=True)  # a bit that changed in what the filter asks of must not keep anything
+        self.refresh(small=True)  # a bit that changed in what the filter asks of must not keep anything
         return self._remove([record.id for record in self.records(filter)], filter.accepts, waiting)
 
     def purge(self, before: float, *, undated: bool = False, waiting: Waiting = None) -> Removed:
