@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -81,7 +82,9 @@ class Table:
     def __init__(self, folder: Path, state: State):
         self.folder = folder
         self.dim, self.epoch = state.dim, state.epoch
-        self._columns = {name: Column(folder / name, *kind) for name, kind in kinds(state.dim).items()}
+        self._columns = {
+            name: Column(folder / name, *kind, scattered=name == "vectors") for name, kind in kinds(state.dim).items()
+        }
         self._names = {name: Column(folder / name, "<i4") for name in NAMES}
         self._known: dict[str, dict[str, int]] = {}
         self._lines = self._read = 0
@@ -391,14 +394,16 @@ class Column:
         path: the file; made by the first :meth:`append` when it is missing.
         dtype: of the numbers.
         width: numbers of a row; None for plain numbers.
+        scattered: searches read rows here and there, so that what lies around one is not worth reading with it.
 
     Attributes:
         length: rows of :attr:`all`.
     """
 
-    def __init__(self, path: Path, dtype: str, width: int | None = None):
+    def __init__(self, path: Path, dtype: str, width: int | None = None, *, scattered: bool = False):
         self.path, self._name = path, str(path)
         self.length = 0
+        self._scattered = scattered
         self._dtype, self._shape = np.dtype(dtype), () if width is None else (width,)
         self._size = self._dtype.itemsize * (1 if width is None else width)
         self._map = np.empty((0, *self._shape), self._dtype)
@@ -457,7 +462,10 @@ class Column:
         """Every row, mapped and not copied; never write to it."""
         if len(self._map) != self.length:
             shape = (self.length, *self._shape)
-            self._map = np.asarray(np.memmap(self.path, self._dtype, mode="c", shape=shape))
+            mapped = np.memmap(self.path, self._dtype, mode="c", shape=shape)
+            if self._scattered and (advise := getattr(getattr(mapped, "_mmap", None), "madvise", None)):
+                advise(getattr(mmap, "MADV_RANDOM", 0))
+            self._map = np.asarray(mapped)
         return self._map
 
 

@@ -402,7 +402,7 @@ class EmbeddedEngine:
             if not (bad or broken) and seen.fits(known, self._totals) and (filter is None or agree(filter, records)):
                 return take(records, seen.vectors)
             if not self.refresh():
-                self._set_aside(seen.numbers)
+                self._set_aside(bad or seen.numbers)
         raise DataError(f"{self._store.path} is damaged, and more so than could be set aside; restore it from a backup")
 
     def _asked(self, ask: Callable[[Table], Found]) -> Found:
