@@ -106,6 +106,9 @@ def test_what_was_not_confirmed_is_not_reported_as_done(tmp_path, monkeypatch, c
             assert gallery.delete(Filter(cameras=("2",))).to_dict() == {
                 "removed": 2, "bytes": "unconfirmed", "note": "the server has not: busy",
             }  # fmt: skip
+        gallery._engine.confirm = lambda waiting: Removed(0, "unconfirmed", "the server has not: busy")
+        with pytest.warns(match="blurred in every answer, but the server has not: busy"):
+            gallery.blur_heads()
     assert command_line.main(["gallery", "delete", str(folder), "--camera", "3"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("2 pictures removed\n", 1)

@@ -380,6 +380,9 @@ class Gallery:
             revised(self._engine, [record.id for record in page], blur)
             number += sum(bool(item.thumbnail) for item in made)
         self._note(blur_heads="done")
+        asked = self.confirm_erased()
+        if asked is not None and asked.note:
+            warnings.warn(RegardWarning(f"thumbnails are blurred in every answer, but {asked.note}"), stacklevel=2)
         return number
 
     def _again(self, ids: Sequence[str], words: Callable[[Record], Record]) -> int:
