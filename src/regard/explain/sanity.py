@@ -43,7 +43,7 @@ STEPS = 5
 SAME = 0.5
 """Mean rank correlation with the trained network's heat from which a method fails."""
 
-OTHER = 1 << 40
+OTHER = 24_301
 """Added to the seed of random weights, so that they are not those that a network started from by the same seed."""
 
 SWAPPED = 2
