@@ -31,12 +31,15 @@ from timm.layers.pool2d_same import MaxPool2dSame
 from torch import Tensor, nn
 
 from regard.errors import ConfigError, RegardError, check_kind, nearest
+from regard.models.importers.packaged import PACKAGE, packaged, read_packaged
 from regard.models.importers.resnet import in_torch_words, of_mindspore
 from regard.models.importers.tensor_file import read_tensors
 from regard.models.saved import load_weights
 from regard.plugins import load_installed, plugin_in
 
 __all__ = ["Backbone", "backbone_plugin", "fetched_origin", "tap"]
+
+Colors = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 PROBE = 64
 """Side in pixels of the square image that measures channels and strides."""
@@ -68,7 +71,8 @@ class Backbone(nn.Module):
 
     Args:
         name: timm's name, as ``"resnet50"`` or ``"resnet50.tv_in1k"``.
-        pretrained: ``False``, ``True`` (timm's download) or the path of a local weights file.
+        pretrained: ``False``, ``True`` (timm's download), ``"package"`` (an installed package's, see
+            :mod:`regard.models.importers.packaged`) or the path of a local weights file.
         last_stride: 1 keeps the last stage at the resolution of the one before: every stride 2 in it becomes 1, with
             dilation left at 1. 2 leaves the network alone.
         stem_relu: whether the activation between the stem's normalization and its pooling stays. Only networks that
@@ -83,9 +87,11 @@ class Backbone(nn.Module):
         channels: channels after each stage.
         strides: pixels of the image per position of the map, after each stage.
         plugin: the plug-in that has registered it with timm, as it is to be kept; None where timm has it.
+        colors: mean and deviation, in fractions of white, of the pixels that its weights were trained on; None where
+            it starts from none, or they are of those whose network centers the pixels itself.
 
     Raises:
-        ConfigError: timm has no such network, or it does not come in stages.
+        ConfigError: timm has no such network, it does not come in stages, or no package has its weights.
         CheckpointError: the local weights file does not fit.
         RegardError: the weights could not be fetched.
     """
@@ -103,7 +109,7 @@ class Backbone(nn.Module):
         super().__init__()
         if last_stride not in (1, 2):
             raise ConfigError(f"last_stride is {last_stride}, wanted 1 (keep the resolution) or 2 (halve it)")
-        network = _create(name, pretrained=pretrained)
+        network, self.colors = _create(name, pretrained=pretrained)
         self.name = name
         self.plugin = backbone_plugin(name)
         self.stages = nn.ModuleList(_cut(name, network))
@@ -157,8 +163,8 @@ def _is_known(name: str) -> bool:
     return timm.is_model(name)
 
 
-def _create(name: str, *, pretrained: bool | str | Path) -> nn.Module:
-    """The whole timm network without its classifier, with the weights asked for."""
+def _create(name: str, *, pretrained: bool | str | Path) -> tuple[nn.Module, Colors | None]:
+    """The whole timm network without its classifier, with the weights asked for, and the colors they are for."""
     check_kind("backbone", name, str, "a name of timm's, such as 'resnet50'")
     if not _is_known(name):
         raise ConfigError(
@@ -173,9 +179,16 @@ def _create(name: str, *, pretrained: bool | str | Path) -> nn.Module:
         if not download:
             raise ConfigError(f"timm could not build backbone {name!r}: {_line(error)}") from error
         raise _not_fetched(name, _line(error)) from error
+    if pretrained == PACKAGE:
+        own = network.state_dict()
+        load_weights(network, read_packaged(name, own), source=packaged(name).source)
+        return network, (packaged(name).mean, packaged(name).std)
+    if pretrained is False:
+        return network, None
     if not isinstance(pretrained, bool):
         _load_local(network, pretrained)
-    return network
+    about: Any = network.pretrained_cfg
+    return network, (about["mean"], about["std"])
 
 
 def _announce_download(name: str) -> None:

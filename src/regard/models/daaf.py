@@ -196,6 +196,8 @@ class DAAF(ReIDModel):
         self.preset: DAAFPreset = preset
         self.pixels = Recenter(chosen.pixel_mean, chosen.pixel_std)
         self.backbone = stages
+        if not self.pixels.idle:
+            stages.colors = None
         self.neck, self.classifier = head(preset, channels, num_ids)
         decoder_of = partial(MapDecoder, kernel=chosen.decoder, nonlinear=chosen.nonlinear, end_norm=end_norm)
         self.hab: HolisticBranch | None = None
