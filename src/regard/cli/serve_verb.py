@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import add_device
+from regard.cli.arguments import add_device, tell
 
 if TYPE_CHECKING:
     from regard.service.connections import Door
@@ -125,7 +125,7 @@ def run(arguments: argparse.Namespace) -> None:
         say(arguments, listening.getsockname()[1], token)
         for searcher in searchers.values():
             if note := searcher.embedder.note:
-                print(f"regard: the network of {searcher.name} is loaded, with torch: {note}", file=sys.stderr)
+                tell(f"the network of {searcher.name} is loaded, with torch: {note}")
         server.run(sockets=[listening])
 
 
@@ -199,7 +199,7 @@ def open_searchers(arguments: argparse.Namespace, opened: ExitStack) -> dict[str
         gallery = opened.enter_context(open_gallery(where))
         name = where.rstrip("/").rpartition("/")[2] or "gallery"
         name = name if name not in searchers else f"{name}-{number + 1}"
-        embedder = Embedder.like(gallery.meta["model"], models[number] if models else None)
+        embedder = Embedder.like(gallery.meta["model"], models[number] if models else None, say=tell)
         embedder.check_fits(gallery)
         searchers[name] = Searcher(name, gallery, embedder)
     return searchers

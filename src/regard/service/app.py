@@ -30,7 +30,7 @@ from regard.service.journal import Journal
 from regard.service.limits import BusyError
 from regard.service.metrics import Metrics
 from regard.service.proxies import Proxies
-from regard.service.state import GoneError, Query, Searcher, ServiceState, explanation
+from regard.service.state import GoneError, Query, Searcher, ServiceState
 from regard.service.tokens import ANYBODY, TokenFile
 from regard.service.training_runs import list_runs, read_run
 from regard.service.upload import read_form
@@ -299,7 +299,7 @@ def find(state: ServiceState, body: Search, request: Request) -> dict[str, Any]:
 def explain(state: ServiceState, body: Why, request: Request) -> dict[str, Any]:
     """Look into a query and a match, and note it."""
     query, searcher = state.query(body.query), state.searcher(body.gallery)
-    found = explanation(searcher.embedder, query.picture(body.photo), state.shown(searcher, body.match))
+    found = state.why(searcher, query.picture(body.photo), body.match)
     use = state.uses.of(searcher.gallery, actor_of(request.scope))
     use.note("why", query=[query.names[body.photo]], match=body.match, answered={"best": found["similarity"]})
     return found
