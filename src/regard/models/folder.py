@@ -183,9 +183,10 @@ def model_folder(path: Path) -> Path:
     if str(path).startswith(SCHEME):
         raise CheckpointError(f"{path} is on a hub, wanted a folder; fetch it: regard import {path} -o models/NAME")
     if path.suffix in GRAPHS and path.is_file():
-        from regard.models.foreign import kept_beside  # brings torch
+        from regard.registry import MODELS
 
-        return kept_beside(path)
+        foreign: Any = MODELS.get("foreign")  # brings torch
+        return foreign.kept_beside(path)
     for folder in (path, path / "final", path / "best"):
         if (folder / WEIGHTS).is_file():
             return folder

@@ -49,7 +49,7 @@ from regard.structures import Output
 from regard.threads import usable_threads
 from regard.wording import one_line
 
-__all__ = ["Foreign", "Seen", "import_graph", "kept_beside"]
+__all__ = ["Foreign", "Seen", "import_graph"]
 
 ColorOrder = Literal["rgb", "bgr"]
 Layout = Literal["NCHW", "NHWC"]
@@ -192,6 +192,24 @@ class Foreign(ReIDModel):
             "network of regard's, or one added by a plug-in"
         )
 
+    @staticmethod
+    def kept_beside(path: Path) -> Path:
+        """The model folder of a graph's file, which lies beside it: made where it is not there, or of another content.
+
+        Args:
+            path: an ``.onnx`` or ``.xml`` file with its description beside it.
+
+        Raises:
+            ConfigError, CheckpointError: as of :func:`import_graph`.
+            StorageError: the folder cannot be written.
+        """
+        place = path.with_name(f"{path.name}.regard")
+        wanted = _digest(_content(path), _description(path, None)[1])
+        options = read_description(place).get("options") if (place / CONFIG).is_file() else None
+        if not isinstance(options, dict) or options.get("source") != wanted:
+            import_graph(path).save(place)
+        return place
+
 
 class Graph(NamedTuple):
     """A graph that a runtime has opened."""
@@ -300,24 +318,6 @@ def import_graph(path: str | PathLike[str], described: str | PathLike[str] | Non
     model.input, model.imported = seen.input, "foreign"
     model.origin = {"source": path.name, "licence": seen.licence}
     return model.eval()
-
-
-def kept_beside(path: Path) -> Path:
-    """The model folder of a graph's file, which lies beside it: made where it is not there, or of another content.
-
-    Args:
-        path: an ``.onnx`` or ``.xml`` file with its description beside it.
-
-    Raises:
-        ConfigError, CheckpointError: as of :func:`import_graph`.
-        StorageError: the folder cannot be written.
-    """
-    place = path.with_name(f"{path.name}.regard")
-    wanted = _digest(_content(path), _description(path, None)[1])
-    options = read_description(place).get("options") if (place / CONFIG).is_file() else None
-    if not isinstance(options, dict) or options.get("source") != wanted:
-        import_graph(path).save(place)
-    return place
 
 
 def _content(path: Path) -> list[bytes]:
@@ -430,8 +430,9 @@ def _layout(told: Any, port: Port, source: str) -> Layout:
         ConfigError: it does not, and nothing else does, or they differ.
     """
     shape = port.shape or (None,) * 4
-    can: list[Layout] = [name for name, side in (("NCHW", 1), ("NHWC", 3)) if shape[side] in (3, None)]
-    own = [name for name, side in (("NCHW", 1), ("NHWC", 3)) if shape[side] == 3]
+    sides: dict[Layout, int] = {"NCHW": 1, "NHWC": 3}
+    can = [name for name, side in sides.items() if shape[side] in (3, None)]
+    own = [name for name in can if shape[sides[name]] == 3]
     found = told if told is not None else own[0] if len(own) == 1 else None
     if found not in can:
         said = f"its description says {told!r}" if told is not None else "which axis is color is not told"
