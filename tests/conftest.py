@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read with torch: threads without a core for each must not spin
+
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
