@@ -37,6 +37,14 @@ def audit_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_exports_made() -> Iterator[None]:
+    """Searches in this process make no export, which takes ten seconds; commands in processes of their own do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("regard.export.keeping.MAKERS", ("a_package_of_no_test",))
+        yield
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever draws, trains, starts processes or builds many networks is slow; outside these folders it says so.
 
