@@ -3,6 +3,7 @@
   regard data make data/crowd                                 a synthetic crowd: no download, no real person
   regard data make data/hard --difficulty hard --seed 7 --train-ids 500 --test-ids 500 --cameras 8
   regard data make data/fog --city 3 --set occluders=0.2 --set blur=2
+  regard data twins data/twins --part bag --people 30         pairs that differ in one thing, and where
   regard data check data/Market-1501-v15.09.15                is it all there, and readable?
   regard data check data --json report.json                   every data set in a folder
   regard data check data/cuhk03-np --data cuhk03 --set boxes=labeled
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     verbs = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     add_make(verbs)
+    add_twins(verbs)
     add_check(verbs)
     labels = verbs.add_parser("labels", help=labels_verb.HELP, description=labels_verb.__doc__)
     labels.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -43,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int | None:
     """Do what was asked for; the exit code where it is not 0."""
-    return {"make": make, "check": check, "labels": labels_verb.run}[arguments.action](arguments)
+    return {"make": make, "twins": twins, "check": check, "labels": labels_verb.run}[arguments.action](arguments)
 
 
 def add_make(verbs: Any) -> None:
@@ -66,6 +68,27 @@ def add_make(verbs: Any) -> None:
     make.add_argument("--junk", type=int, metavar="N", help="bad detections, pid -1")
     make.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     make.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+
+def add_twins(verbs: Any) -> None:
+    """Declare the arguments of ``twins``."""
+    text = "make pairs of pictures that differ in one thing somebody wears, with masks of the difference"
+    made = verbs.add_parser("twins", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    made.add_argument("root", type=Path, help="folder to write")
+    made.add_argument("--people", type=int, default=40, metavar="N", help="pairs (%(default)s)")
+    made.add_argument(
+        "--part", action="append", metavar="NAME", help="bag, shoes, upper or lower; repeatable (default: all in turn)"
+    )
+    for name, default, what in (
+        ("cameras", 6, "cameras"), ("seed", 0, "who the people are"), ("city", 0, "cameras, light and backgrounds"),
+        ("height", 128, "pixels"), ("width", 64, "pixels"),
+    ):  # fmt: skip
+        made.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{what} (%(default)s)")
+    made.add_argument("--difficulty", default="normal", help="easy, normal or hard (%(default)s)")
+    made.add_argument(
+        "--set", action="append", default=[], metavar="KNOB=VALUE", help="one difficulty knob; repeatable"
+    )
+    made.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
 def add_check(verbs: Any) -> None:
@@ -97,6 +120,24 @@ def make(arguments: argparse.Namespace) -> None:
     )
     print(load_dataset("crowd", arguments.root))
     close_with([arguments.root], then=["train", "apnet", f"data.root={arguments.root}"])
+
+
+def twins(arguments: argparse.Namespace) -> None:
+    """Make twins and say how many."""
+    from regard.crowd import make_twins
+
+    refuse_repeats(arguments.set)
+    parts = {"parts": arguments.part} if arguments.part else {}
+    names = ("people", "cameras", "seed", "city", "difficulty", "height", "width")
+    made = make_twins(
+        arguments.root,
+        **{name: vars(arguments)[name] for name in names},
+        **parts,
+        knobs=dict(_knob(text) for text in arguments.set),
+        progress=not arguments.quiet,
+    )
+    print(f"{len(made['twins'])} pairs: {', '.join(dict.fromkeys(one['part'] for one in made['twins']))}")
+    close_with([arguments.root])
 
 
 def check(arguments: argparse.Namespace) -> int:

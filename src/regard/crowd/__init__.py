@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from regard.crowd.dataset.generate import make_crowd
 from regard.crowd.dataset.label_files import contact_sheet
+from regard.crowd.dataset.twins import make_twins
 from regard.crowd.knobs import PRESETS, Knobs
 
-__all__ = ["PRESETS", "Knobs", "contact_sheet", "make_crowd"]
+__all__ = ["PRESETS", "Knobs", "contact_sheet", "make_crowd", "make_twins"]

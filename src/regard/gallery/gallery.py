@@ -180,6 +180,11 @@ class Gallery:
         """Pictures that are damaged in their store, and left out of every search."""
         return getattr(self._engine, "damaged", 0)
 
+    @property
+    def marks(self) -> KeptMarks | None:
+        """What people said about its pictures; None on a server, where the searching side keeps that."""
+        return getattr(self._engine, "marks", None)
+
     def check(self) -> Any:
         """Read every byte of a gallery in a folder, and set aside what is damaged; None for one on a server.
 
@@ -278,11 +283,9 @@ class Gallery:
         return None if confirm is None else confirm(waiting=waiting)
 
     def _remove(self, ids: Sequence[str], still: Callable[[Record], bool], waiting: Waiting) -> Removed:
-        """Remove pictures of which something still holds; what was said of them goes first, not to be left alone."""
+        """Remove pictures of which something still holds, and what was said of them where the engine keeps that."""
         if not ids:
-            return Removed(0, "erased")
-        if not is_url(self.name):
-            KeptMarks(Path(self.name) / "marks").forget(ids)
+            return Removed(0, "unknown" if is_url(self.name) else "erased")
         gone = deleted(self._engine, ids, still, waiting)
         self.meta = self._engine.read_meta()  # an index of few pictures goes with them
         if gone.note:
