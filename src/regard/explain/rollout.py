@@ -35,6 +35,9 @@ from regard.models import ReIDModel
 
 __all__ = ["rolled", "rollout"]
 
+TINY = 1e-12
+"""What a row of attention to nothing is divided by."""
+
 
 def rollout(model: ReIDModel, images: Tensor, partners: Tensor | None = None, *, against: bool = False) -> Tensor:
     """What flows into the descriptor, (B, h0, w0) float32.
@@ -93,7 +96,8 @@ def rolled(layers: Sequence[tuple[Any, Tensor]], *, by_gradient: bool) -> Tensor
         if by_gradient:
             flow = flow + layer.spread((weights * gradient.float()).clamp_min(0)).mean(1) @ flow
         else:
-            flow = (layer.spread(weights).mean(1) @ flow + flow) / 2
+            share = layer.spread(weights).mean(1)  # rows of windows with padding sum to less than 1
+            flow = (share / share.sum(2, keepdim=True).clamp_min(TINY) @ flow + flow) / 2
     return flow - kept if by_gradient else flow
 
 
