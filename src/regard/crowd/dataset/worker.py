@@ -30,6 +30,7 @@ from regard.crowd.dataset.plan import JUNK, QUERY, Job, Shot, Visit
 from regard.crowd.dataset.request import Request
 from regard.crowd.identity_types import Identity
 from regard.crowd.render.background import Set, build_set
+from regard.crowd.render.dosed import Dosed, posed
 from regard.crowd.render.raster import Figure, place_figure
 from regard.crowd.render.shoot import Take, shoot
 from regard.crowd.render.walk import Moment, draw_moments, motion_of
@@ -47,11 +48,12 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One picture before it is taken."""
+    """One picture before it is taken; in ``stance`` the body is as a cause may have bent it."""
 
     place: Set
     moment: Moment
     shot: Shot
+    stance: Moment
 
     def phantom(self) -> Box:
         """Return where a person of usual size would be seen."""
@@ -102,7 +104,14 @@ class Studio:
         who = self.request.seed, job.key, place.camera
         moments = draw_moments(*who, walked, arms=arms, walkers=len(place.walkers), knobs=self.request.knobs)
         for shot, moment in zip(visit.shots, moments):
-            yield Scene(place, moment, shot)
+            cause, stance = self.request.cause, moment
+            if cause is not None and cause.name == "pose":
+                stance = posed(moment, Rng("cause", "pose", *self.path(job, visit.camera, shot)), cause.dose)
+            yield Scene(place, moment, shot, stance)
+
+    def path(self, job: Job, camera: int, shot: Shot) -> tuple[str | int, ...]:
+        """Return what names a picture's streams."""
+        return self.request.seed, job.key, camera, shot.index
 
     def pose(self, person: Identity | None, scenes: list[Scene]) -> list[Figure | None]:
         """Return the figure of every scene; all scenes of a body are posed at once."""
@@ -115,9 +124,9 @@ class Studio:
             if not chosen:
                 continue
             wearer = replace(person, bag=replace(person.bag, kind="none")) if bagless else person
-            pose = build_body(wearer, self.texels).pose(motion_of([scenes[i].moment for i in chosen]))
+            pose = build_body(wearer, self.texels).pose(motion_of([scenes[i].stance for i in chosen]))
             for frame, i in enumerate(chosen):
-                view, moment = scenes[i].place.camera.view, scenes[i].moment
+                view, moment = scenes[i].place.camera.view, scenes[i].stance
                 figures[i] = place_figure(pose, frame, view, heading=moment.heading, x=moment.x, z=moment.z)
         return figures
 
@@ -128,7 +137,12 @@ class Studio:
         outline, size = figure.box if figure else scene.phantom(), (request.height, request.width)
         by_hand, junk = scene.shot.folder == QUERY, job.pid == JUNK
         frame = frame_figure(outline, rng, request.knobs, focal=camera.focal, size=size, by_hand=by_hand, junk=junk)
-        return shoot(scene.place, scene.moment, frame, figure, rng=rng, knobs=request.knobs)
+        dosed = None
+        if request.cause is not None:
+            path = self.path(job, camera.index, scene.shot)
+            dosed = Dosed(request.cause, path, job.person, request.seed)
+            frame = dosed.framed(frame, request.knobs, camera.focal)
+        return shoot(scene.place, scene.moment, frame, figure, rng=rng, knobs=request.knobs, dosed=dosed)
 
     def write(self, pid: int, camera: int, shot: Shot, take: Take) -> Record:
         """Encode a picture and its mask and write both."""
@@ -143,6 +157,7 @@ class Studio:
             bbox=bounds(take.labels),
             area=int((take.labels > 0).sum()),
             visible=take.visible,
+            shown=take.shown,
             native=take.native,
             file_digest=pair_digest(jpeg, png),
             pixel_digest=hashlib.sha256(take.pixels.tobytes() + take.labels.tobytes()).hexdigest(),
