@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from regard.cli.arguments import add_device, between, close_with, eval_changes, output_file, write_json
 from regard.errors import ConfigError
@@ -63,9 +64,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.doses is not None:
         run_doses(arguments)
         return
-    for option in ("causes",):
-        if getattr(arguments, option):
-            raise ConfigError(f"--{option} says which sets of doses; say where they are with --doses FOLDER")
+    if arguments.causes or arguments.worse != "both":
+        raise ConfigError("--causes and --worse are about sets of doses; say where these are with --doses FOLDER")
     found = compare_runs(
         arguments.runs, baseline=arguments.baseline, name=arguments.data, root=arguments.root,
         changes=eval_changes(arguments), method=arguments.interval, resamples=arguments.resamples,
@@ -104,7 +104,7 @@ def run_doses(arguments: argparse.Namespace) -> None:
         if getattr(arguments, option) is not None:
             raise ConfigError(f"--{option} names a data set, and --doses the sets to compare on; leave one of them out")
 
-    def attend(run: Run) -> object:
+    def attend(run: Run) -> tuple[dict[str, Any], Any]:
         return dose_precision(run.model, run.splits.query, run.splits.gallery, run.input, arguments.attention)
 
     found = measure_doses(

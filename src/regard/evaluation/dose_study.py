@@ -142,7 +142,7 @@ class DoseStudy:
         """What the tables need beside them to be read."""
         number = sum(bool(curve.spared) for curve in self.curves)
         notes = [
-            "in %, means over seeds; lost: what is less than at dose 0, mean over the doses above; spared: how much less "
+            "in %, means over seeds; lost: what is less than at dose 0, mean over doses above; spared: how much less "
             "that is than what the baseline loses, in points, on the same queries, with 95 % intervals over seeds and "
             f"people (Student's t); p two-sided{f', Holm correction for {number} differences' if number > 1 else ''}",
             f"{self.worse}; who scores near zero has nothing left to lose: read losses beside the score at dose 0",

@@ -253,8 +253,9 @@ def _maps(model: ReIDModel, images: Tensor, partners: Tensor | None) -> dict[str
     shown = {name: spatial_map(attention) for name, attention in attention_of(model, images).items()}
     found = {name: values for name, values in shown.items() if values is not None and name != "holistic"}
     found["last map"] = holistic_map(model, images).values
-    for name, layer in attention_layers(model).items() if partners is not None else ():
-        found[f"Grad-CAM {name}"] = similarity_cam(model, layer, images, partners).cpu().numpy()
+    if partners is not None:
+        for name, layer in attention_layers(model).items():
+            found[f"Grad-CAM {name}"] = similarity_cam(model, layer, images, partners).cpu().numpy()
     return found
 
 
