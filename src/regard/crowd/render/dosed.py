@@ -49,12 +49,14 @@ class Dosed:
         path: names the picture's stream.
         wearer: the person, whose clothes clutter is like; None for nobody.
         seed: of those who wear clutter besides.
+        bare: whether what stands in front without the cause is left out.
     """
 
     cause: Cause
     path: tuple[str | int, ...]
     wearer: Identity | None
     seed: int
+    bare: bool
 
     def stream(self) -> Rng:
         """Return the picture's stream, from its start."""

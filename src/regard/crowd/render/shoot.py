@@ -24,7 +24,7 @@ from regard.crowd.render.raster import Drawing, Figure, draw
 from regard.crowd.render.walk import Moment
 from regard.crowd.rng import Rng, cosine
 
-__all__ = ["Take", "shoot"]
+__all__ = ["Take", "is_bare", "shoot"]
 
 FINENESS = 2
 """Samples per native pixel and direction, at least."""
@@ -65,8 +65,8 @@ def shoot(
 ) -> Take:
     """Photograph a person, or the place alone.
 
-    What stands in front is left out where it would hide more of the person than ``knobs.min_visible`` allows; what a
-    cause puts there stays.
+    What stands in front is left out where it would hide more of the person than ``knobs.min_visible`` allows, of the
+    person without a cause; what a cause puts there stays.
     """
     camera, (rows, columns) = place.camera, frame.native
     light = camera.light(moment.cloud)
@@ -76,13 +76,12 @@ def shoot(
     labels, drawing = np.zeros(frame.size, np.uint8), None
     if figure is not None:
         scene *= 1 - shadow(camera, figure, frame, light)
-        fineness = max(FINENESS, math.ceil(frame.size[0] / rows))
-        drawing = draw(figure, frame.box, rows=rows * fineness, columns=columns * fineness, light=light)
+        drawing, fineness = draw_figure(figure, frame, light)
         color, coverage = drawing.reduced(fineness)
         scene = scene * (1 - coverage) + color
         labels = drawing.labels(*frame.size)
     obstacles = [] if knobs.plain_background else in_front(place, frame, moment)
-    if figure is not None and visible_share(obstacles, frame, labels)[1] < knobs.min_visible:
+    if dosed.bare if dosed else figure is not None and hides_too_much(obstacles, frame, labels, knobs):
         obstacles = []
     obstacles += dosed.before(place, moment, frame, labels) if dosed else []
     for sprite in obstacles:
@@ -98,6 +97,27 @@ def shoot(
         shown = dosed.shown(figure, frame, visible, place, moment) if figure is not None else 0.0
     labels[hidden] = 0
     return Take(pixels, labels, keypoints, round(visible, 3), (columns, rows), shown)
+
+
+def draw_figure(figure: Figure, frame: Frame, light: Light) -> tuple[Drawing, int]:
+    """Draw what a frame shows of a figure, so many times as fine as the frame's native pixels."""
+    rows, columns = frame.native
+    fineness = max(FINENESS, math.ceil(frame.size[0] / rows))
+    return draw(figure, frame.box, rows=rows * fineness, columns=columns * fineness, light=light), fineness
+
+
+def is_bare(place: Set, moment: Moment, frame: Frame, figure: Figure | None, knobs: Knobs) -> bool:
+    """Return whether what stands in front of a person is left out, as it would hide too much of them."""
+    obstacles = [] if knobs.plain_background else in_front(place, frame, moment)
+    if figure is None or not obstacles:
+        return False
+    labels = draw_figure(figure, frame, place.camera.light(moment.cloud))[0].labels(*frame.size)
+    return hides_too_much(obstacles, frame, labels, knobs)
+
+
+def hides_too_much(obstacles: Sequence[Sprite], frame: Frame, labels: np.ndarray, knobs: Knobs) -> bool:
+    """Return whether less of the labels is free than ``knobs.min_visible`` allows."""
+    return visible_share(obstacles, frame, labels)[1] < knobs.min_visible
 
 
 def visible_share(obstacles: Sequence[Sprite], frame: Frame, labels: np.ndarray) -> tuple[np.ndarray, float]:
