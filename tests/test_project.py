@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, metadata
+from importlib.metadata import PackageNotFoundError, files, metadata
 from pathlib import Path
 
 import pytest
@@ -62,9 +62,10 @@ def test_the_page_of_licences_says_what_each_package_says(package):
         about = metadata(package)
     except PackageNotFoundError:
         pytest.skip(f"{package} is not installed")
-    said = " ".join(
-        [*about.get_all("License-Expression", []), *about.get_all("License", []), *about.get_all("Classifier", [])]
-    )
+    words = [*about.get_all("License-Expression", []), *about.get_all("License", [])]
+    words += [word for word in about.get_all("Classifier", []) if word.startswith("License")]
+    own = [file.read_text() for file in files(package) or () if file.name == "LICENSE"]
+    said = " ".join(words if set(words) - {"UNKNOWN"} else own)
     assert any(word in said.lower() for word in KNOWN_AS[row[1]]), said[:300]
 
 

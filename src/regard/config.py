@@ -67,6 +67,11 @@ def _place(path: Path) -> Path:
     return path.expanduser().absolute()
 
 
+def _weights_place(text: str) -> str:
+    """Where the weights to start from are: ``package``, or the absolute path of a file or folder."""
+    return text if text == "package" else str(_place(Path(text)))
+
+
 def _source_place(text: str) -> str:
     """A data set's text with its folder made absolute: ``NAME``, ``NAME=FOLDER`` or ``FOLDER``, and options."""
     options = match[0] if (match := OPTIONS.search(text)) else ""
@@ -232,10 +237,10 @@ class ModelConfig(OpenSection):
     num_ids: Positive | None = says(
         None, "identities that the classifiers tell apart; None: as many as there are to train on"
     )
-    pretrained: bool | Annotated[str, AfterValidator(lambda text: str(_place(Path(text))))] = says(
+    pretrained: bool | Annotated[str, AfterValidator(_weights_place)] = says(
         False,
-        "weights to start from: true fetches the backbone's, a file holds the backbone's, the folder of a "
-        "run or of a model holds the whole network's",
+        "weights to start from: true fetches the backbone's, package takes an installed package's, a file holds the "
+        "backbone's, the folder of a run or of a model holds the whole network's",
     )
 
     def _faults(self) -> Iterable[str]:

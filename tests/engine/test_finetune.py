@@ -129,7 +129,10 @@ def test_frozen_parts_stay_to_the_bit_and_the_rest_moves(old, tmp_path, tiny_ove
 
 
 def test_a_fine_tuned_run_resumes_without_the_folder_it_began_with(old, tmp_path, tiny_overrides, market):
-    shutil.copytree(old, tmp_path / "gone")
+    before = regard.load(old)
+    before.input = regard.InputSpec(48, 32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    before.origin = {"source": "a friend", "licence": "MIT"}
+    before.save(tmp_path / "gone" / "final")
     more = [f"model.pretrained={tmp_path / 'gone'}", "optim.freeze=[backbone.stages.0]", "train.save_every=1"]
     config = read_recipe("apnet_crowd").config([*tiny_overrides, *more, "train.eval_every=null"])
     start_run(config, tmp_path / "whole", quiet=True)
@@ -150,6 +153,10 @@ def test_a_fine_tuned_run_resumes_without_the_folder_it_began_with(old, tmp_path
     ]
     assert losses[0] == losses[1]
     assert len(losses[0]) > 2
+    whole, cut = (regard.load(tmp_path / name) for name in ("whole", "cut"))
+    assert whole.input == cut.input
+    assert cut.input.mean == (0.5, 0.4, 0.3)
+    assert whole.origin == cut.origin == before.origin
 
 
 @pytest.mark.parametrize(

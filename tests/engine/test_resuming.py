@@ -188,7 +188,7 @@ def test_more_epochs_of_a_schedule_over_all_of_them_are_refused(market, tmp_path
 def test_another_machine_is_told_of(folder, capsys):
     saved = read_saved(folder)
     machine = {**saved.machine, "processes": 4, "precision": "bf16"}
-    write_saved(folder, saved.tensors, saved.config, saved.progress, saved.groups, machine=machine)
+    write_saved(folder, saved.tensors, saved.config, saved.progress, saved.groups, machine=machine, start=saved.start)
     resume_run(folder, quiet=True)
     said = capsys.readouterr().err
     assert "from here on: processes 4 -> 1, precision bf16 -> fp32; sums are rounded differently" in said

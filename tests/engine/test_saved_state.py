@@ -190,7 +190,9 @@ def test_numbers_that_are_not_finite_are_not_saved(run, tmp_path):
     saved = read_saved(run)
     broken = saved.tensors | {"model.neck.weight": torch.tensor([1.0, float("inf")])}
     with pytest.raises(ConfigError, match=r"no finite numbers any more after step 8 \(model.neck.weight holds 1 num"):
-        write_saved(tmp_path, broken, saved.config, saved.progress, saved.groups, machine=saved.machine)
+        write_saved(
+            tmp_path, broken, saved.config, saved.progress, saved.groups, machine=saved.machine, start=saved.start
+        )
     assert not list(tmp_path.iterdir())
 
 

@@ -23,6 +23,7 @@ from regard.gallery.inputs import list_sources
 from regard.models import create_model
 from regard.service.app import create_app
 from regard.service.connections import Door
+from regard.service.explainer import Explainer
 from regard.service.feedback import Marks
 from regard.service.metrics import Metrics
 from regard.service.proxies import Proxies
@@ -70,8 +71,21 @@ def run_folder(root: Path) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def explainer() -> Iterator[Explainer]:
+    """One process that looks into pictures for all services, which takes seconds to start."""
+
+    class Lasting(Explainer):
+        def close(self) -> None:
+            """Not with a service."""
+
+    explainer = Lasting()
+    yield explainer
+    Explainer.close(explainer)
+
+
 @pytest.fixture
-def start(made, photos, tmp_path) -> Iterator[Any]:
+def start(made, photos, tmp_path, explainer) -> Iterator[Any]:
     """``start(names=("people",), token=None, limits=LIMITS, tls=None, **told) -> Service``; on copies, to delete from.
 
     Args:
@@ -87,7 +101,8 @@ def start(made, photos, tmp_path) -> Iterator[Any]:
             searchers[name] = Searcher(
                 name, Gallery.open(tmp_path / name), Embedder(model, size=size, batch_size=8, device="cpu")
             )
-        state = ServiceState(searchers, Marks(tmp_path / "marks"), run_folder(tmp_path / "runs"), limits)
+        marks = Marks(None, own={name: searcher.gallery.marks for name, searcher in searchers.items()})
+        state = ServiceState(searchers, marks, run_folder(tmp_path / "runs"), limits, explainer=explainer)
         listening = socket.create_server(("127.0.0.1", 0))
         metrics = Metrics()
         door = Door(limits, told.get("proxies") or Proxies(), metrics, tls)

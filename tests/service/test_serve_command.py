@@ -9,14 +9,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from regard.cli import main as command_line
 from regard.gallery import Gallery
+from warm import python
 
 PROGRAM = "import sys; from regard.cli import main; main.VERBS['serve'] = ''; sys.exit(main.main())"
 
@@ -37,9 +38,9 @@ def gallery(made, tmp_path):
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_it_is_ended_and_seals_its_index(gallery, ending):
+def test_it_makes_its_export_and_serves_without_torch_until_it_is_ended(gallery, made, ending):
     environment = {**os.environ, "REGARD_TOKEN": "0123456789abcdef0123", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", PROGRAM, "serve", str(gallery), "--port", "0"]
+    command = [python(), "-c", PROGRAM, "serve", str(gallery), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as serving, stopped(serving):
         assert serving.stdout is not None
         line = serving.stdout.readline()
@@ -51,6 +52,9 @@ def test_it_serves_until_it_is_ended_and_seals_its_index(gallery, ending):
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             assert json.load(answer)[0]["pictures"] == 48
+        assert len(list((made["people"][1] / "exports").glob("*.onnx"))) == 1
+        assert "onnxruntime" in (loaded := Path(f"/proc/{serving.pid}/maps").read_text())
+        assert "libtorch" not in loaded
         host, _, port = address[0].split("/")[2].partition(":")
         with socket.create_connection((host, int(port))) as stalled:  # an upload that does not go on
             head = "POST /api/queries HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer 0123456789abcdef0123\r\n"

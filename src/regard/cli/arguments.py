@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 from regard.errors import ConfigError, StorageError
 from regard.parsing import parse_yaml
 from regard.storage import check_writable, write_atomic
+from regard.wording import visible
 
 __all__ = [
     "MASK_THRESHOLD", "MAX_DPI", "SEEDS", "add_device", "between", "close_with", "eval_changes", "output_file",
-    "output_folder", "parse_size", "read_option", "read_options", "read_where", "refuse_repeats", "write_json",
+    "output_folder", "parse_size", "read_option", "read_options", "read_where", "refuse_repeats", "tell", "write_json",
 ]  # fmt: skip
 
 MAX_DPI = 2400
@@ -152,6 +154,11 @@ def write_json(file: Path | None, content: Mapping[str, Any]) -> None:
     """Write plain values as JSON, where a file was asked for."""
     if file is not None:
         write_atomic(file, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def tell(text: str) -> None:
+    """Print a remark on standard error, beside the result."""
+    print(f"regard: {visible(text)}", file=sys.stderr, flush=True)
 
 
 def close_with(written: Iterable[str | Path | None] = (), score: str = "", then: Iterable[str | Path] = ()) -> None:

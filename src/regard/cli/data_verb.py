@@ -5,6 +5,7 @@
   regard data make data/fog --city 3 --set occlusion=0.2 --set blur=2
   regard data make data/behind --cause objects --dose 0.5     one cause more, the rest as without it
   regard data doses data/crowd data/doses --png sheet.png     a crowd's test half at doses of every cause
+  regard data twins data/twins --part bag --people 30         pairs that differ in one thing, and where
   regard data check data/Market-1501-v15.09.15                is it all there, and readable?
   regard data check data --json report.json                   every data set in a folder
   regard data check data/cuhk03-np --data cuhk03 --set boxes=labeled
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     add_make(verbs)
     add_doses(verbs)
+    add_twins(verbs)
     add_check(verbs)
     labels = verbs.add_parser("labels", help=labels_verb.HELP, description=labels_verb.__doc__)
     labels.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -46,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int | None:
     """Do what was asked for; the exit code where it is not 0."""
-    return {"make": make, "doses": doses, "check": check, "labels": labels_verb.run}[arguments.action](arguments)
+    return {
+        "make": make, "twins": twins, "doses": doses, "check": check, "labels": labels_verb.run,
+    }[arguments.action](arguments)  # fmt: skip
 
 
 def add_make(verbs: Any) -> None:
@@ -87,6 +91,27 @@ def add_doses(verbs: Any) -> None:
     add("--png", type=output_file, metavar="FILE", help="draw causes by doses, the same pictures in all")
     add("--workers", type=int, metavar="N", help="processes (default: all cores)")
     add("-q", "--quiet", action="store_true", help="no progress bars")
+
+
+def add_twins(verbs: Any) -> None:
+    """Declare the arguments of ``twins``."""
+    text = "make pairs of pictures that differ in one thing somebody wears, with masks of the difference"
+    made = verbs.add_parser("twins", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    made.add_argument("root", type=Path, help="folder to write")
+    made.add_argument("--people", type=int, default=40, metavar="N", help="pairs (%(default)s)")
+    made.add_argument(
+        "--part", action="append", metavar="NAME", help="bag, shoes, upper or lower; repeatable (default: all in turn)"
+    )
+    for name, default, what in (
+        ("cameras", 6, "cameras"), ("seed", 0, "who the people are"), ("city", 0, "cameras, light and backgrounds"),
+        ("height", 128, "pixels"), ("width", 64, "pixels"),
+    ):  # fmt: skip
+        made.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{what} (%(default)s)")
+    made.add_argument("--difficulty", default="normal", help="easy, normal or hard (%(default)s)")
+    made.add_argument(
+        "--set", action="append", default=[], metavar="KNOB=VALUE", help="one difficulty knob; repeatable"
+    )
+    made.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
 def add_check(verbs: Any) -> None:
@@ -134,6 +159,24 @@ def doses(arguments: argparse.Namespace) -> None:
     if arguments.png:
         write_atomic(arguments.png, png_bytes(dose_sheet(arguments.root)))
     close_with([arguments.root, arguments.png], then=["compare", "RUN...", "--doses", arguments.root])
+
+
+def twins(arguments: argparse.Namespace) -> None:
+    """Make twins and say how many."""
+    from regard.crowd import make_twins
+
+    refuse_repeats(arguments.set)
+    parts = {"parts": arguments.part} if arguments.part else {}
+    names = ("people", "cameras", "seed", "city", "difficulty", "height", "width")
+    made = make_twins(
+        arguments.root,
+        **{name: vars(arguments)[name] for name in names},
+        **parts,
+        knobs=dict(_knob(text) for text in arguments.set),
+        progress=not arguments.quiet,
+    )
+    print(f"{len(made['twins'])} pairs: {', '.join(dict.fromkeys(one['part'] for one in made['twins']))}")
+    close_with([arguments.root])
 
 
 def check(arguments: argparse.Namespace) -> int:

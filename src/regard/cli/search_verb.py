@@ -18,13 +18,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import add_device, close_with, output_file, read_where
+from regard.cli.arguments import add_device, close_with, output_file, read_where, tell
 from regard.wording import count, table, visible
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from regard.gallery.record import Answer, Filter, Record
+    from regard.gallery.record import Answer, Filter, Item, Record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,9 +71,10 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.storage import write_atomic
 
     with open_gallery(arguments.gallery) as gallery, gallery.use(command_user()) as use:
-        vectors, names, digests, origins, calibration = queries(arguments, gallery)
-        filter = make_filter(arguments, origins)
+        items, photos = asked(arguments, gallery)
+        filter = make_filter(arguments, [item.record for item in items])
         check_names(gallery, filter)
+        vectors, names, digests, calibration = queries(arguments, gallery, items, photos)
         answer = gallery.search(
             vectors,
             arguments.top,
@@ -105,10 +106,8 @@ def run(arguments: argparse.Namespace) -> None:
     close_with([arguments.json, arguments.picture])
 
 
-def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, list[str], list[str], list[Record], Any]:
-    """Descriptors of the query, what the log calls it, digests of its files, the records it is, and the calibration."""
-    import numpy as np
-
+def asked(arguments: argparse.Namespace, gallery: Any) -> tuple[list[Item], list[bytes]]:
+    """The pictures of the gallery that are the query, and the photographs, as they lie in their files."""
     from regard.errors import ConfigError
 
     if not (arguments.photos or arguments.id):
@@ -118,22 +117,36 @@ def queries(arguments: argparse.Namespace, gallery: Any) -> tuple[np.ndarray, li
         known = {item.record.id for item in items}
         missing = next(id for id in arguments.id if id not in known)
         raise ConfigError(f"there is no picture {missing!r} in {gallery.name}; take the id from --json")
+    if not arguments.photos:
+        return items, []
+    from regard.data.image import read_bytes
+
+    return items, [read_bytes(path) for path in arguments.photos]
+
+
+def queries(
+    arguments: argparse.Namespace, gallery: Any, items: list[Item], photos: list[bytes]
+) -> tuple[np.ndarray, list[str], list[str], Any]:
+    """Descriptors of the query, what the log calls it, digests of its files, and the calibration."""
+    import numpy as np
+
     vectors, names, calibration = [item.vector[None] for item in items], list(arguments.id), None
     digests = [item.record.digest for item in items if item.record.digest]
-    if arguments.photos:
-        from regard.data.image import read_bytes
+    if photos:
         from regard.data.modern import decode_file
         from regard.fingerprint import bytes_digest
         from regard.gallery.embedder import Embedder
 
-        embedder = Embedder.like(gallery.meta["model"], arguments.model)
+        pictures = [decode_file(data, f"'{path}'") for data, path in zip(photos, arguments.photos)]
+        embedder = Embedder.like(gallery.meta["model"], arguments.model, say=tell)
         embedder.check_fits(gallery)
-        data = [read_bytes(path) for path in arguments.photos]
-        vectors.append(embedder.embed([decode_file(each, f"'{p}'") for each, p in zip(data, arguments.photos)]))
-        names += [f"sha256:{hashlib.sha256(each).hexdigest()[:16]}" for each in data]
-        digests += [bytes_digest(each) for each in data]
+        if embedder.note:
+            tell(f"the network is loaded, with torch: {embedder.note}")
+        vectors.append(embedder.embed(pictures))
+        names += [f"sha256:{hashlib.sha256(data).hexdigest()[:16]}" for data in photos]
+        digests += map(bytes_digest, photos)
         calibration = embedder.calibration
-    return np.concatenate(vectors), names, digests, [item.record for item in items], calibration
+    return np.concatenate(vectors), names, digests, calibration
 
 
 def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:

@@ -13,6 +13,8 @@ from torch.optim import SGD, Optimizer
 
 from regard.config import Config
 from regard.errors import CheckpointError
+from regard.evaluation.embed import run_input
+from regard.input_spec import InputSpec
 from regard.losses import Criterion
 from regard.models import ReIDModel
 from regard.models.saved import load_weights
@@ -112,7 +114,9 @@ def save_state(state: TrainingState) -> None:
         tensors |= {f"random.{rank}.{kind}": part for rank, part in enumerate(parts)}
     tensors[PICTURES] = state.pictures
     groups, machine = optimizer["param_groups"], machine_of(runtime)
-    write_saved(state.folder, tensors, state.config, state.progress, groups, machine=machine)
+    seen = state.model.input
+    start = {"input": seen.to_dict() if seen else None, "origin": state.model.origin}
+    write_saved(state.folder, tensors, state.config, state.progress, groups, machine=machine, start=start)
 
 
 def machine_of(runtime: Runtime) -> dict[str, object]:
@@ -128,6 +132,9 @@ def restore(saved: Saved, state: TrainingState) -> None:
     """
     tensors, source = saved.tensors, str(saved.path)
     load_weights(state.model, part_of(tensors, "model."), source)
+    if saved.start:
+        seen, state.model.origin = saved.start.get("input"), saved.start.get("origin")
+        state.model.input = run_input(state.config, InputSpec.from_dict(seen) if seen else None)
     try:
         state.criterion.load_state_dict(part_of(tensors, "criterion."))
     except RuntimeError as error:

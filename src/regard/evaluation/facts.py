@@ -102,7 +102,7 @@ def training_sets(config: Config, most: int = MOST_STARTS) -> dict[str, str]:
     """What a run was trained on, and the runs whose weights it started from: data set -> its terms."""
     found = {name: TERMS.get(name, UNKNOWN) for name in _data_names(config)}
     before = config.model.pretrained
-    if isinstance(before, str) and most:
+    if isinstance(before, str) and before != "package" and most:
         try:
             earlier = own_config(Path(before)) if Path(before).is_dir() else None
         except RegardError:

@@ -105,22 +105,29 @@ def attention_mass(maps: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
     return np.divide((mass * cells).sum((1, 2)), total, out=np.full(len(maps), np.nan), where=total > 0)
 
 
-def pair_up(samples: Sequence[Sample], others: Sequence[Sample], most: int) -> list[tuple[Sample, Sample]]:
+def pair_up(
+    samples: Sequence[Sample], others: Sequence[Sample], most: int, *, masked: bool = True
+) -> list[tuple[Sample, Sample]]:
     """Pictures with a mask and another picture of the same person by another camera, spread evenly over the samples.
 
     Args:
         samples: to look at.
         others: to find the partners in; the first that fits is taken.
         most: pairs at most.
+        masked: False takes pictures without a mask, too.
 
     Raises:
         DataError: there is no such pair.
     """
     whole = []
     for sample in samples:
-        if sample.pid > DISTRACTOR and has_label(sample, "mask"):
+        if sample.pid > DISTRACTOR and (not masked or has_label(sample, "mask")):
             fitting = (other for other in others if other.pid == sample.pid and other.camid != sample.camid)
             whole += [(sample, other) for other in islice(fitting, 1)]
+    if not whole and not masked:
+        raise DataError(
+            f"none of {len(samples)} pictures has a partner from another camera; there is nothing to compare"
+        )
     if not whole:
         raise DataError(
             f"none of {len(samples)} pictures has a person mask and a partner from another camera; say where masks "

@@ -22,7 +22,7 @@ from regard.models.folder import CONFIG, WEIGHTS, description_digest, model_fold
 from regard.places import run_home
 from regard.storage import read_regular
 
-__all__ = ["exports_folder", "kept_engine"]
+__all__ = ["exports_folder", "kept_engine", "runtime_name"]
 
 LIGHTEST = ("onnxruntime", "openvino")
 """Engines by what they take for a few pictures: seconds until the first, and memory."""
@@ -35,6 +35,11 @@ def exports_folder(folder: Path) -> Path:
     return (home if home == folder.parent else folder) / "exports"  # the network of an epoch has its own
 
 
+def runtime_name() -> str | None:
+    """The lightest engine that is installed and needs no torch; None where there is none."""
+    return next((name for name in LIGHTEST if is_installed(name)), None)
+
+
 def kept_engine(folder: Path, seen: InputSpec) -> tuple[Engine | None, str]:
     """An engine in fp32 for the export that is kept of a model, or none and why.
 
@@ -42,7 +47,7 @@ def kept_engine(folder: Path, seen: InputSpec) -> tuple[Engine | None, str]:
         folder: with the model's weights.
         seen: what the network sees.
     """
-    if (name := next((name for name in LIGHTEST if is_installed(name)), None)) is None:
+    if (name := runtime_name()) is None:
         return None, "neither onnxruntime nor openvino is installed (pip install 'regard[export]')"
     try:
         card = fitting(folder, seen)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -23,6 +23,7 @@ from regard.data.resizing import TestTransform
 from regard.device import choose_device, preferred_device
 from regard.errors import CheckpointError, ConfigError
 from regard.export.engines import Engine, EngineName
+from regard.export.keeping import engine_for
 from regard.export.kept import kept_engine
 from regard.export.manifest import Precision
 from regard.gallery.query import unit_rows
@@ -32,6 +33,7 @@ from regard.models.folder import (
     WEIGHTS,
     model_folder,
     read_calibration,
+    read_description,
     saved_input,
 )
 from regard.storage import as_path, open_regular
@@ -63,6 +65,7 @@ class Embedder:
         precision: of the engine's products.
         kept: compute with the export that is kept with the model, on the processor, where there is one of these weights
             and no engine or device was asked for.
+        say: told before such an export is made where none is kept (:mod:`regard.export.keeping`); None makes none.
 
     Attributes:
         engine: what computes; None for the network itself.
@@ -87,6 +90,7 @@ class Embedder:
         engine: EngineName | None = None,
         precision: Precision = "fp32",
         kept: bool = False,
+        say: Callable[[str], None] | None = None,
     ):
         self._folder = folder = model_folder(as_path("path", path, MODEL_WANTED))
         self._device, self._loading, self.busy = device, threading.Lock(), threading.Lock()
@@ -96,7 +100,7 @@ class Embedder:
         self.note, self.engine, self._threads = "", None, None
         if kept and engine is None and precision == "fp32" and (device or preferred_device()) in (None, "auto", "cpu"):
             seen = known_input(saved_input(folder), size, folder)
-            self.engine, self.note = kept_engine(folder, seen)
+            self.engine, self.note = engine_for(folder, seen, say) if say else kept_engine(folder, seen)
         if self.engine is not None:
             self.name, self._weights = self.engine.card.system, self.engine.card.weights
             known = read_calibration(folder, lambda: self._weights)
@@ -114,7 +118,9 @@ class Embedder:
             self._make_ready(self._model, engine, precision)
 
     @classmethod
-    def like(cls, made_by: Mapping[str, Any], path: Path | str | None = None) -> Self:
+    def like(
+        cls, made_by: Mapping[str, Any], path: Path | str | None = None, say: Callable[[str], None] | None = None
+    ) -> Self:
         """The embedder for queries to a gallery, from what the gallery remembers (see :meth:`describe`).
 
         One made in fp32 is asked with the export that is kept with the model, or with the network itself, whatever
@@ -123,6 +129,7 @@ class Embedder:
         Args:
             made_by: ``gallery.meta["model"]``.
             path: of the model; None takes it where it was.
+            say: told before an export is made where none is kept; None makes none.
 
         Raises:
             ConfigError: the gallery does not say what is needed for that.
@@ -138,7 +145,9 @@ class Embedder:
         size, engine = (made_by["height"], made_by["width"]), None if precision == "fp32" else made_by["engine"]
         place, flip = path or made_by["path"], made_by["flip"]
         if precision == "fp32":
-            return cls(place, size=size, flip=flip, batch_size=1, kept=True)
+            named = read_description(model_folder(as_path("path", place, MODEL_WANTED))).get("model")
+            say = say if named == made_by.get("name") else None  # of another model none is made: it is refused
+            return cls(place, size=size, flip=flip, batch_size=1, kept=True, say=say)
         return cls(place, size=size, flip=flip, engine=engine, precision=precision)
 
     @cached_property

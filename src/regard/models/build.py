@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from regard.errors import CheckpointError, ConfigError, check_kind
-from regard.models.backbone import fetched_origin
+from regard.input_spec import InputSpec
+from regard.models.backbone import Backbone, Colors, fetched_origin
 from regard.models.contract import ReIDModel
 from regard.models.folder import (
     CONFIG,
@@ -33,6 +35,7 @@ from regard.models.folder import (
     whole_description,
 )
 from regard.models.hub import bounded, fetch, repository_in
+from regard.models.importers.packaged import PACKAGE, packaged
 from regard.models.importers.tensor_file import read_tensors
 from regard.models.saved import (
     load_plugin_of,
@@ -59,9 +62,10 @@ def create_model(name: str, num_ids: int, *, pretrained: bool | str | Path = Fal
     Args:
         name: one of ``regard.registry.MODELS``.
         num_ids: identities to classify in training.
-        pretrained: weights to start from: ``False`` for none, ``True`` for timm's download of the backbone's, the path
-            of a local torch, safetensors or MindSpore file of the backbone's, or the folder of a run or of a saved
-            model of the same system, of which everything is taken but what classifies another number of identities.
+        pretrained: weights to start from: ``False`` for none, ``True`` for timm's download of the backbone's,
+            ``"package"`` for an installed package's (:mod:`regard.models.importers.packaged`), the path of a local
+            torch, safetensors or MindSpore file of the backbone's, or the folder of a run or of a saved model of the
+            same system, of which everything is taken but what classifies another number of identities.
         options: the model's own options, see its class.
 
     Raises:
@@ -74,13 +78,16 @@ def create_model(name: str, num_ids: int, *, pretrained: bool | str | Path = Fal
     >>> tuple(model.embed(torch.zeros(2, 3, 128, 64)).shape)
     (2, 96)
     """
-    wanted = "true, false, or a file or folder of weights"
-    start = pretrained if isinstance(pretrained, bool) else as_path("pretrained", pretrained, wanted)
-    folder = None if isinstance(start, bool) else _start_folder(start)
+    wanted = "true, false, package, or a file or folder of weights"
+    named = isinstance(pretrained, bool) or pretrained == PACKAGE
+    start = pretrained if named else as_path("pretrained", pretrained, wanted)
+    folder = _start_folder(start) if isinstance(start, Path) else None
     if folder is None:
         given = {"pretrained": pretrained if isinstance(pretrained, str) else start} if pretrained else {}
         model = _built(name, num_ids=num_ids, **given, **options)
         model.origin = start_origin(pretrained, model.options)
+        if colors := _start_colors(model):
+            model.input = replace(model.input or InputSpec(), mean=colors[0], std=colors[1])
         return model
     model = _built(name, num_ids=num_ids, **options)
     model.start_report, model.origin = _take_weights(model, folder), start_origin(pretrained, model.options)
@@ -108,6 +115,11 @@ def _built(name: str, /, **options: Any) -> ReIDModel:
     return model
 
 
+def _start_colors(model: ReIDModel) -> Colors | None:
+    """What the weights that the model's first backbone started from were trained to see; None where there are none."""
+    return next((part.colors for part in model.modules() if isinstance(part, Backbone)), None)
+
+
 def start_origin(pretrained: bool | str | Path, options: Mapping[str, Any]) -> dict[str, str] | None:  # noqa: FBT001
     """Where the weights that a training starts from came from, as ``model.origin`` says it; None for random ones.
 
@@ -117,6 +129,9 @@ def start_origin(pretrained: bool | str | Path, options: Mapping[str, Any]) -> d
     """
     if isinstance(pretrained, bool):
         return fetched_origin(options.get("backbone")) if pretrained else None
+    if pretrained == PACKAGE:
+        found = packaged(str(options.get("backbone")))
+        return {"source": found.source, "licence": found.licence}
     path = Path(pretrained)
     try:
         folder = _start_folder(path)

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,8 @@ class Saved:
         groups: the optimizer's groups of parameters.
         machine: what it was computed on: ``processes``, ``device``, ``precision``; empty where that was not kept.
         tensors: by name, as the head of this file has them.
+        start: what the network knows from the weights it started with, ``input`` and ``origin``; empty where that was
+            not kept.
         fault: what is wrong with last.safetensors, where this is the one before it; else empty.
     """
 
@@ -87,6 +89,7 @@ class Saved:
     groups: list[dict[str, Any]]
     machine: dict[str, Any]
     tensors: dict[str, Tensor]
+    start: dict[str, Any] = field(default_factory=dict)
     fault: str = ""
 
 
@@ -98,6 +101,7 @@ def write_saved(
     groups: list[dict[str, Any]],
     *,
     machine: Mapping[str, Any],
+    start: Mapping[str, Any],
 ) -> None:
     """Write a state as ``last.safetensors``; the one that bore that name becomes ``previous.safetensors``.
 
@@ -114,6 +118,7 @@ def write_saved(
             "saved; lower optim.lr, set optim.clip_norm=5 or a longer schedule.warmup_epochs, then train again"
         )
     values = {"config": config.to_dict(), "progress": asdict(progress), "optimizer": groups, "machine": dict(machine)}
+    values |= {"start": dict(start)}
     metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in values.items()}}
     metadata["digest"] = _digest(plain, metadata)
     write_atomic(folder / NEXT, save(plain, metadata))
@@ -200,13 +205,14 @@ def _read(path: Path) -> Saved:
         progress = _parse(metadata, "progress", lambda value: _progress(_mapping(value), config.train.epochs))
         groups = _parse(metadata, "optimizer", _groups)
         machine = {} if kind == UNSIGNED else _parse(metadata, "machine", _mapping)
+        start = _parse(metadata, "start", _mapping) if "start" in metadata else {}
         _check_tensors(tensors)
     except PluginError as error:
         raise PluginError(f"{path}: {error}") from None
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} is damaged: {reason}") from None
-    return Saved(path, config, progress, groups, machine, tensors)
+    return Saved(path, config, progress, groups, machine, tensors, start)
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["LEVELS", "Journal", "place_of"]
+__all__ = ["LEVELS", "ElsewhereError", "Journal", "place_of"]
 
 LEVELS = ("error", "warning", "info")
 """What is written: failures of the service; refused requests too; every request."""
@@ -94,8 +94,18 @@ class _Handler(logging.Handler):
         self.journal.write("error", source=record.name, message=message, **fault)
 
 
+class ElsewhereError(Exception):
+    """Another process failed; ``place`` is what :func:`place_of` said there."""
+
+    def __init__(self, place: str):
+        super().__init__(place)
+        self.place = place[:300]
+
+
 def place_of(error: BaseException) -> str:
     """What kind of error it is and where it came from; its text may tell of people, and is left out."""
+    if isinstance(error, ElsewhereError):
+        return error.place
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
     return f"{type(error).__name__} at {where}" if where else type(error).__name__

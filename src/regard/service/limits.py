@@ -60,6 +60,9 @@ class Limits:
         head: seconds in which the head of a request has to be there.
         stall: seconds without a byte after which a body, or whoever does not read an answer, is given up.
         body: seconds in which a body has to be there.
+        why: seconds that an explanation may take, with the start of the process that computes it.
+        why_memory: bytes that this process may take, besides eight times those of its network.
+        why_idle: seconds without a question after which it ends.
         ending: seconds that requests under way have when the service ends.
     """
 
@@ -80,6 +83,9 @@ class Limits:
     head: float = 10
     stall: float = 10
     body: float = 120
+    why: float = 120
+    why_memory: int = 4 * 2**30
+    why_idle: float = 300
     ending: float = 6
 
 

@@ -1,4 +1,4 @@
-"""What the service knows: galleries with their models, the queries of the last while, and why two pictures look alike.
+"""What the service knows: galleries with their models, and the queries of the last while.
 
 Shapes: P pictures of one person, D descriptor length, H x W pixels of a picture.
 
@@ -28,12 +28,13 @@ from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery
 from regard.gallery.record import is_id
+from regard.service.explainer import Explainer
 from regard.service.feedback import Marks
 from regard.service.jobs import Jobs
 from regard.service.limits import Limits, Places, Pool
 from regard.service.uses import Uses
 
-__all__ = ["BANDS", "GoneError", "Limits", "Query", "Searcher", "ServiceState", "explanation"]
+__all__ = ["THUMBNAIL", "GoneError", "Limits", "Query", "Searcher", "ServiceState", "shrink"]
 
 KEPT_HEIGHT = 384
 """Pixels of a query's picture that are kept for looking into it."""
@@ -43,9 +44,6 @@ THINNEST = 8
 
 THUMBNAIL = 4_000_000
 """Pixels of a thumbnail at most; those of ``regard embed`` have far fewer."""
-
-BANDS = ("head", "shoulders", "waist", "thighs", "shins", "feet")
-"""Names of the sixths of an upright person crop, from the top."""
 
 
 class GoneError(RegardError):
@@ -71,6 +69,7 @@ class Query:
         pictures: (H, W, 3) uint8 each, small.
         vectors: name of a gallery -> (P, D) descriptors by its model.
         ids: pictures of a gallery it was made from, never matches of it.
+        home: name of that gallery; empty where it was made from photographs.
         cameras: that took those.
         digests: of the files of its pictures, where they are known.
         client: whose it is.
@@ -81,6 +80,7 @@ class Query:
     pictures: tuple[np.ndarray, ...]
     vectors: Mapping[str, np.ndarray]
     ids: tuple[str, ...] = ()
+    home: str = ""
     cameras: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
     client: str = ""
@@ -106,6 +106,7 @@ class ServiceState:
         runs: folder with training runs to show; None for none.
         limits: what one may bring.
         prior: how probable a match is before one looks; None takes that of each gallery.
+        explainer: looks into pictures; None makes one.
         searching, decoding, explaining: places for those kinds of work.
         pixels: that may be decoded at the same time.
         uses: who uses it, as the logs of the galleries have it.
@@ -117,6 +118,7 @@ class ServiceState:
     runs: Path | None = None
     limits: Limits = field(default_factory=Limits)
     prior: float | None = None
+    explainer: Explainer | None = None
 
     def __post_init__(self) -> None:
         if not self.searchers:
@@ -126,6 +128,7 @@ class ServiceState:
         self.decoding = Places("photo", limits.decoding, max(limits.each // 2, 1), limits)
         self.explaining = Places("why", 1, max(limits.each // 4, 1), limits)
         self.pixels = Pool(limits.pixels)
+        self._explainer = self.explainer or Explainer(limits)
         self.uses = Uses()
         self.jobs = Jobs()
         self._queries: OrderedDict[str, Query] = OrderedDict()
@@ -221,7 +224,7 @@ class ServiceState:
             )
         cameras = {item.record.camera for item in items if item.record.camera}
         digests = tuple(item.record.digest for item in items if item.record.digest)
-        known = {"ids": tuple(ids), "cameras": tuple(cameras), "digests": digests}
+        known = {"ids": tuple(ids), "home": home.name, "cameras": tuple(cameras), "digests": digests}
         return self._keep(ids, pictures, vectors, **known, client=client)
 
     def thumbnail(self, name: str, id: str) -> bytes:
@@ -248,23 +251,25 @@ class ServiceState:
         gone |= {pair.query for pair in known if is_id(pair.query) and pair.query not in anywhere}
         self.feedback.forget(gone)
 
-    def shown(self, searcher: Searcher, id: str) -> np.ndarray:
-        """The picture of a record, as the gallery keeps it.
+    def why(self, searcher: Searcher, query: np.ndarray, id: str) -> dict[str, Any]:
+        """What speaks for the similarity of a picture to one of the gallery, in a process of its own.
 
         Raises:
-            GoneError: it is not there, or was stored without a thumbnail.
+            GoneError: that is not there, or was stored without a thumbnail.
         """
         data = searcher.gallery.thumbnail(id)
         if not data:
             raise GoneError("there is no thumbnail of that picture in the gallery")
-        return shrink(decode_image(data, "a thumbnail", THUMBNAIL))
+        return self._explainer.explain(searcher.embedder, query, data)
 
     def close(self) -> None:
         """Begin no work any more, and end the uses that are under way."""
         self.jobs.close()
         for places in (self.searching, self.decoding, self.explaining):
             places.close()
+        self._explainer.close()
         self.uses.close()
+        self.feedback.close()
 
     def _keep(
         self, names: Iterable[str], pictures: Iterable[np.ndarray], vectors: Mapping[str, np.ndarray], **origin: Any
@@ -293,43 +298,3 @@ def shrink(picture: np.ndarray) -> np.ndarray:
     if min(image.size) < least:
         image = image.resize((max(image.width, least), max(image.height, least)), Image.Resampling.NEAREST)
     return np.array(image)
-
-
-def explanation(embedder: Embedder, query: np.ndarray, match: np.ndarray) -> dict[str, Any]:
-    """What speaks for the similarity of two pictures.
-
-    Args:
-        embedder: the model that compares them.
-        query, match: (H, W, 3) uint8.
-
-    Returns:
-        ``similarity``; ``levels``: name of a layer with the picture of its map over query and over match, as data URIs,
-        and in ``nothing`` what to say of empty maps, by ``"query"`` and ``"match"``; ``bands``: part of the body with
-        the cosine that is lost when the query is gray there.
-    """
-    model = embedder.model  # with torch, loaded by the first who asks why and nowhere else in the service
-    from regard.explain.figures.overlay import data_uri, heat_over
-    from regard.explain.gradcam import attention_layers, similarity_cam
-    from regard.explain.rounding import NOTHING
-
-    images = embedder.batch([query, match])
-    levels = []
-    with embedder.busy:
-        for name, layer in attention_layers(model).items():
-            maps = similarity_cam(model, layer, images, images.flip(0)).cpu().numpy()
-            over = [data_uri(heat_over(picture, heat)) for picture, heat in zip((query, match), maps)]
-            nothing = {side: NOTHING for side, heat in zip(("query", "match"), maps) if not heat.any()}
-            levels.append({"name": name, "query": over[0], "match": over[1], "nothing": nothing})
-    target, whole, *parts = embedder.embed([match, query, *(without(query, band) for band in range(len(BANDS)))])
-    similarity = float(whole @ target)
-    bands = [{"name": name, "loss": round(similarity - float(part @ target), 4)} for name, part in zip(BANDS, parts)]
-    return {"similarity": round(similarity, 4), "levels": levels, "bands": bands}
-
-
-def without(picture: np.ndarray, band: int) -> np.ndarray:
-    """The picture with one sixth of its height painted in its mean color."""
-    height = len(picture)
-    rows = slice(band * height // len(BANDS), max((band + 1) * height // len(BANDS), 1))
-    painted = picture.copy()
-    painted[rows] = picture.reshape(-1, 3).mean(0).astype(np.uint8)
-    return painted
