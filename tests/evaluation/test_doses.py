@@ -21,8 +21,8 @@ NONE, HALF, HEAVY = Dose("", 0.0), Dose("objects", 0.5), Dose("objects", 1.0)
 def scores(loss, seed, start=0.6):
     """dose -> (Q,) of one run that loses so much at the heavy dose."""
     rng = np.random.default_rng(seed)
-    noise = rng.normal(0, 0.02, len(PIDS))
-    return {dose: start + noise - loss * dose.dose for dose in (NONE, HALF, HEAVY)}
+    easy = rng.normal(0, 0.02, len(PIDS))
+    return {dose: start + easy + rng.normal(0, 0.01, len(PIDS)) - loss * dose.dose for dose in (NONE, HALF, HEAVY)}
 
 
 def study(**losses):
@@ -43,17 +43,17 @@ def study(**losses):
 def test_what_is_lost_and_spared_is_what_was_planted():
     found = study(plain=0.4, firm=0.2, weak=0.5, like=0.4)
     plain, firm, weak, like = found.curves
-    assert plain.lost["mAP"].value == pytest.approx(0.3)
-    assert firm.lost["mAP"].value == pytest.approx(0.15)
-    assert firm.spared["mAP"][0].value == pytest.approx(0.15)
-    assert weak.spared["mAP"][0].value == pytest.approx(-0.075)
+    assert plain.lost["mAP"].value == pytest.approx(0.3, abs=0.005)
+    assert firm.lost["mAP"].value == pytest.approx(0.15, abs=0.005)
+    assert firm.spared["mAP"][0].value == pytest.approx(0.15, abs=0.005)
+    assert weak.spared["mAP"][0].value == pytest.approx(-0.075, abs=0.005)
     assert firm.points[2].gaps["mAP"][0].value == pytest.approx(0.2, abs=0.02)
     assert not plain.spared
     assert like.spared["mAP"][1] > 0.05
     (line,) = found.verdicts()
     less, more, neither = line.split("; ")
-    assert less.startswith("objects, against plain: loses less: firm (+15.0")
-    assert more.startswith("loses more: weak (-7.5")
+    assert less.startswith("objects, against plain: loses less: firm (+1")
+    assert more.startswith("loses more: weak (-")
     assert neither.startswith("neither is shown: like (")
 
 
