@@ -431,13 +431,14 @@ def _layout(told: Any, port: Port, source: str) -> Layout:
     """
     shape = port.shape or (None,) * 4
     sides: dict[Layout, int] = {"NCHW": 1, "NHWC": 3}
-    can = [name for name, side in sides.items() if shape[side] in (3, None)]
-    own = [name for name in can if shape[sides[name]] == 3]
-    found = told if told is not None else own[0] if len(own) == 1 else None
-    if found not in can:
+    can: list[Layout] = [name for name, side in sides.items() if shape[side] in (3, None)]
+    sure: list[Layout] = [name for name in can if shape[sides[name]] == 3]
+    if told is None and len(sure) == 1:
+        return sure[0]
+    if told not in can:
         said = f"its description says {told!r}" if told is not None else "which axis is color is not told"
         raise ConfigError(f"{source} takes {port.shape}, and {said}; say layout: {' or '.join(can) or 'another file'}")
-    return found
+    return told
 
 
 def _output(graph: Graph, wanted: str | None, source: str) -> str:
