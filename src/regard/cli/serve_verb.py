@@ -98,8 +98,6 @@ def run(arguments: argparse.Namespace) -> None:
         check_two_people(token, tokens)
     if arguments.max_mb <= 0 or arguments.max_megapixels <= 0:
         raise ConfigError("--max-mb and --max-megapixels want numbers above 0")
-    if not 0 <= arguments.check_every <= 525_600:
-        raise ConfigError("--check-every wants minutes, 0 to 525600")
     if bool(arguments.tls_cert) != bool(arguments.tls_key):
         raise ConfigError("--tls-cert and --tls-key want each other; give both, or none")
     tls = tls_context(arguments.tls_cert, arguments.tls_key) if arguments.tls_cert else None

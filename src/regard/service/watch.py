@@ -6,10 +6,13 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from regard.errors import RegardError
+from regard.errors import ConfigError, RegardError
 from regard.gallery.gallery import Gallery
 
 __all__ = ["Watch"]
+
+YEAR = 366 * 86_400
+"""Seconds."""
 
 
 class Watch:
@@ -19,9 +22,16 @@ class Watch:
         galleries: which.
         every: seconds between two looks; 0 for none.
         tell: is given a line.
+
+    Raises:
+        ConfigError: that is no time, or more than a year.
     """
 
     def __init__(self, galleries: Sequence[Gallery], every: float, tell: Callable[[str], None] | None = None):
+        if not 0 <= every <= YEAR:
+            raise ConfigError(
+                f"got {every / 60:g} minutes between two checks (--check-every), wanted 0 to {YEAR // 60:,}"
+            )
         self._galleries, self._every = galleries, every
         self._tell = tell or (lambda line: print(f"regard serve: {line}", file=sys.stderr, flush=True))
         self._stopped = threading.Event()
