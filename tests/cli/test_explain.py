@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from PIL import Image
 
 import regard
 from regard.cli.main import main
-from regard.errors import CheckpointError
+from regard.crowd import make_twins
+from regard.errors import CheckpointError, DataError
 from regard.explain.correlation import correlate
+from regard.explain.kept_scores import read_faults
 from regard.run_folder.origin import resolve
 
 pytestmark = pytest.mark.slow
@@ -246,6 +249,43 @@ def test_precision_with_masks_kept_elsewhere(run, tmp_path, out, capsys):
     next((masks / "query").iterdir()).unlink()
     assert chance() == 0.5
     assert f"masks in {masks}: 3 of 4 query pictures" in capsys.readouterr().out
+
+
+def test_score(run, tmp_path, out, capsys):
+    """Tables, figure, and JSON in the run's folder, which is of these weights alone."""
+    root, folder, twins = write_crowd(tmp_path / "crowd"), run("baseline"), tmp_path / "twins"
+    small = regard.load(folder)
+    small.input = regard.InputSpec(64, 32)
+    small.save(folder)
+    make_twins(twins, people=2, parts=["bag"], cameras=2, height=64, width=32, progress=False)
+    how = ("score", folder, "--root", root, "--data", "crowd", "-q", "-o", out)
+    few = ("--pairs", 4, "--checked", 1, "--twins", twins)
+    methods = [part for name in ("last map", "rollout", "center") for part in ("--method", name)]
+    assert explain(*how, *few, *methods) == 0
+    said = capsys.readouterr().out
+    assert "baseline: 4 pairs of 2 people; 2 pairs of twins; masks of the person" in said
+    assert re.search(r"baseline +center \(control\) .* 1\.00 +FAILS", said)
+    assert "does not apply:\n  baseline, rollout: Baseline has no attention between tokens" in said
+    assert files(out) == {"score.json", "score.md", "score.png"}
+    (found,) = json.loads((out / "score.json").read_text())
+    assert set(found["methods"]) == {"last map", "center"}
+    figures = found["methods"]["last map"]["figures"]
+    both = [figures[f"insertion {fill}"]["value"] for fill in ("mean", "blur")]
+    assert figures["insertion"]["value"] == pytest.approx(np.mean(both))
+    assert {"rank deletion", "hit", "share", "twins hit", "twins share bag"} <= set(figures)
+    assert found["chance"]["person"]["value"] == 0.5
+    model = regard.load(folder)
+    kept = read_faults(folder, model)
+    assert list(kept) == ["last map", "center"]
+    assert kept["center"] == found["methods"]["center"]["sanity"]["faults"]
+    assert len(kept["center"]) == 1
+    other = regard.create_model("baseline", 5, backbone=TINY)
+    assert read_faults(folder, other) == {}
+    (folder / "explain_score.json").write_text('{"format": 3}')
+    with pytest.raises(DataError, match="delete it, or write it again"):
+        read_faults(folder, model)
+    assert "there is no method 'cam'" in refused(capsys, *how, "--method", "cam")
+    assert "wanted a folder that 'regard data twins' made" in refused(capsys, *how, "--twins", tmp_path)
 
 
 def test_precision_says_which_masks_are_the_data_sets_own(run, tmp_path, out, capsys):

@@ -116,7 +116,7 @@ def test_construction_leaves_statistics_and_mode_alone():
     ("name", "message"),
     [
         ("resnet51", "timm has no backbone 'resnet51', did you mean 'resnet5"),
-        ("test_vit", "'test_vit' does not come in stages"),
+        ("test_vit_relpos", "'test_vit_relpos' does not come in stages"),
         ("test_mambaout", "'test_mambaout' cannot be cut"),
         ("resnet18.nobody", "could not build backbone 'resnet18.nobody'"),
     ],

@@ -256,6 +256,18 @@ def test_scores_alone_make_a_page():
     assert "▲" not in text.split("<table")[1].split("</table>")[0]
 
 
+def test_heat_that_fails_its_sanity_checks_is_marked(found):
+    """Beside the pictures of the run and the method that fail, and nowhere else."""
+    told = "its heat stays what it is when all weights are random"
+    text = render_runs(replace(found, runs=[replace(found.runs[0], faults={"gradcam": [told], "attention": []})]))
+    warnings = re.findall(r'<p class="warning"><b>⚠</b> (.*?)</p>', text)
+    assert warnings == [
+        f"Do not trust this picture: {told}.", f"baseline: Grad-CAM fails the sanity checks: {told}."
+    ]  # fmt: skip
+    assert text.index("Why it finds its nearest right answer") < text.index("Do not trust")
+    assert "warning" not in re.sub(r"<style>.*?</style>", "", render_runs(found), flags=re.S)
+
+
 def test_the_same_report_gives_the_same_page(found):
     assert render_runs(found) == render_runs(found)
 

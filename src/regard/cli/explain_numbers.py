@@ -32,7 +32,7 @@ from regard.run_folder.opened_data import label_roots
 from regard.structures import Sample, Splits
 from regard.wording import count
 
-__all__ = ["correlation", "precision"]
+__all__ = ["correlation", "masked_samples", "precision"]
 
 
 def correlation(arguments: argparse.Namespace) -> None:
@@ -91,7 +91,7 @@ def precision(arguments: argparse.Namespace) -> None:
     if arguments.images < 1:
         raise ConfigError(f"--images is {arguments.images}, wanted 1 or more")
     splits = find_source(arguments.data or str(arguments.root), arguments.root).read()
-    shown, others = _masked(splits, arguments), splits.gallery if arguments.split == "query" else splits.query
+    shown, others = masked_samples(splits, arguments), splits.gallery if arguments.split == "query" else splits.query
     pairs = pair_up(shown, others, arguments.images)
     pids = np.array([sample.pid for sample, _ in pairs])
     rows: list[PrecisionRow] = []
@@ -113,8 +113,8 @@ def precision(arguments: argparse.Namespace) -> None:
     write_json(arguments.output / "precision.json", [row._asdict() for row in rows])
 
 
-def _masked(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
-    """The pictures to look at, with masks: those that were named, or the data set's own, or those a run trained on."""
+def masked_samples(splits: Splits, arguments: argparse.Namespace) -> list[Sample]:
+    """The pictures of ``split`` to look at, with masks: those that were named, the data set's own, or a run's."""
     samples: list[Sample] = getattr(splits, arguments.split)
     roots = LabelRoots(
         mask_root=arguments.masks, coco=arguments.coco, mask_threshold=arguments.mask_threshold, tolerance=1

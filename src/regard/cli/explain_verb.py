@@ -8,6 +8,8 @@
   regard explain correlation runs/dsp a.jpg -o out --compare runs/baseline --layer layer1
   regard explain correlation before.npy after.npy -o out --axis channels
   regard explain precision runs/* --root data/crowd -o out      share of the attention that lies on the person
+  regard explain score runs/* -o out                            every method, scored: which heat is worth looking at
+  regard explain score runs/dsp --root data/market1501 --masks masks -o out --method gradcam --method occlusion
   regard explain ranked runs/apnet runs/baseline -o out --hardest 3    what a search answers, right and wrong framed
   regard explain ranked runs/apnet -o out --query 12 --query pid=7 --junk
   regard explain cameras runs/apnet -o out                      which cameras are hard to find people in
@@ -41,16 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     verbs = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for declare in (
-        _attention, _pair, _cam, _features, _correlation, _precision, _ranked, _cameras, _curves, _sheet,
+        _attention, _pair, _cam, _features, _correlation, _precision, _score, _ranked, _cameras, _curves, _sheet,
     ):  # fmt: skip
         declare(verbs)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what was asked for."""
-    from regard.cli import explain_maps, explain_numbers, explain_search
+    from regard.cli import explain_maps, explain_numbers, explain_score, explain_search
 
-    homes = (explain_maps, explain_numbers, explain_search)
+    homes = (explain_maps, explain_numbers, explain_score, explain_search)
     next(getattr(home, arguments.action) for home in homes if arguments.action in home.__all__)(arguments)
     close_with([arguments.output])
 
@@ -114,16 +116,43 @@ def _precision(verbs: Any) -> None:
         "--images", type=between(1, 10**6), default=200, metavar="N", help="queries at most (%(default)s)"
     )
     precision.add_argument("--split", choices=("query", "gallery"), default="query", help="to look at (%(default)s)")
-    precision.add_argument(
-        "--masks", type=Path, metavar="DIR",
-        help="folder of mask pictures, by folder of the pictures (default: the data set's own, or a run's label_files)",
-    )  # fmt: skip
-    precision.add_argument("--coco", type=Path, metavar="FILE", help="COCO JSON with masks, instead or besides")
-    precision.add_argument("--mask-threshold", type=between(1, 255), metavar="GRAY", help=MASK_THRESHOLD)
+    _masked(precision)
     precision.add_argument("--map", action="append", metavar="NAME", help="maps to report, as 'tap*'; repeatable")
     precision.add_argument("--seed", type=between(*SEEDS), default=0, help="weights before training (%(default)s)")
     precision.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     _output(precision)
+
+
+def _score(verbs: Any) -> None:
+    score = _action(verbs, "score", "score every method that draws heat: insertion, deletion, pointing, sanity checks")
+    _searched(score)
+    score.add_argument(
+        "--pairs", type=between(2, 10**5), default=40, metavar="N", help="queries and matches, at most (%(default)s)"
+    )
+    score.add_argument("--method", action="append", metavar="NAME", help="gradcam, occlusion, ...; repeatable (all)")
+    score.add_argument(
+        "--twins", type=Path, metavar="FOLDER",
+        help="pairs that differ in one thing, of 'regard data twins' (default: made for a crowd by its own cameras)",
+    )  # fmt: skip
+    score.add_argument(
+        "--twin-pairs", type=between(0, 10**5), default=24, metavar="N", help="of a crowd's, to make (%(default)s)"
+    )
+    score.add_argument(
+        "--checked", type=between(0, 1000), default=8, metavar="N", help="pairs for the sanity checks (%(default)s)"
+    )
+    _masked(score)
+    score.add_argument("--seed", type=between(*SEEDS), default=0, help="of random orders and weights (%(default)s)")
+    score.set_defaults(split="query")
+    _output(score, size=False)
+
+
+def _masked(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--masks", type=Path, metavar="DIR",
+        help="folder of mask pictures, by folder of the pictures (default: the data set's own, or a run's label_files)",
+    )  # fmt: skip
+    parser.add_argument("--coco", type=Path, metavar="FILE", help="COCO JSON with masks, instead or besides")
+    parser.add_argument("--mask-threshold", type=between(1, 255), metavar="GRAY", help=MASK_THRESHOLD)
 
 
 def _ranked(verbs: Any) -> None:

@@ -281,6 +281,8 @@ def recompute_blocks(model: nn.Module) -> int:
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
     """Units with several layers of weights: containers are opened, as are timm's stages, which have ``blocks``."""
+    if getattr(module, "in_one_piece", False):
+        return
     for child in module.children():
         inside = getattr(child, "blocks", child)
         if isinstance(inside, nn.Sequential):

@@ -79,6 +79,7 @@ def similarity_cam(
     *,
     feature: str | None = None,
     rows: Rows | None = None,
+    against: bool = False,
 ) -> Tensor:
     """What in each image makes it similar to its partner.
 
@@ -91,6 +92,7 @@ def similarity_cam(
         partners: (B, 3, H, W) images to compare with, or their embeddings (B, D).
         feature: which of ``Output.features`` to compare by; the embedding unless told.
         rows: outside of which the map counts as zero.
+        against: what makes it different instead.
 
     Returns:
         (B, h, w) float32 in [0, 1], all zero where nothing speaks for the similarity, or nothing above rounding.
@@ -127,7 +129,7 @@ def similarity_cam(
         activation, (gradient, blurred), _ = activation_and_gradients(model, layer, images, scores)
         floor = LEVELS * _weighted(activation, blurred, rows).abs().amax(dim=(1, 2))
         floor = floor.masked_fill(same, torch.inf)
-        return above(F.relu(_weighted(activation, gradient, rows)), floor)
+        return above(F.relu(_weighted(activation, -gradient if against else gradient, rows)), floor)
 
 
 def class_cam(

@@ -25,6 +25,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from regard.layers.row import Row
 from regard.precision import at_least_float32
 
 __all__ = ["Bottleneck", "ChannelAttention", "Guide", "cut_streams", "mix_channels"]
@@ -59,20 +60,25 @@ class Bottleneck(nn.Module):
         return torch.relu(x + self.residual(x))
 
 
-def cut_streams(stage: nn.Module, channels: int, count: int) -> list[nn.Sequential]:
+def cut_streams(stage: nn.Module, channels: int, count: int) -> list[Row]:
     """Streams of 1, 2, … ``count`` blocks, each with its own copy of the stage's weights.
 
     The first block is what it takes to reach the stage's final width. Where the stage has too few blocks after it, its
     last one is repeated; where it has none, a fresh :class:`Bottleneck` follows.
 
     Args:
-        stage: a stage of any network; it is left in training mode.
+        stage: a stage of any network; it is left in training mode. One whose blocks are no plain row says in its
+            ``in_blocks()`` what they are, and what closes each stream.
         channels: of the stage's input.
         count: number of streams.
 
     Returns:
         Maps (B, channels, H, W) -> (B, C, H', W'), all of the stage's width and resolution.
     """
+    if of_its_own := getattr(stage, "in_blocks", None):
+        own, closing = of_its_own()
+        own += own[-1:] * (count - len(own))
+        return [Row(*map(copy.deepcopy, [*own[:extra], *closing])) for extra in range(1, count + 1)]
     stage.eval()
     x = torch.linspace(-2, 2, channels * 16).view(1, channels, 4, 4)
     with torch.no_grad():
@@ -83,7 +89,7 @@ def cut_streams(stage: nn.Module, channels: int, count: int) -> list[nn.Sequenti
     first, more = blocks[: entry + 1], blocks[entry + 1 :]
     while len(more) < count - 1:
         more.append(more[-1] if more else Bottleneck(widths[-1]))
-    return [nn.Sequential(*map(copy.deepcopy, first + more[:extra])) for extra in range(count)]
+    return [Row(*map(copy.deepcopy, first + more[:extra])) for extra in range(count)]
 
 
 def _blocks(stage: nn.Module, x: Tensor) -> list[nn.Module]:

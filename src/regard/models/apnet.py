@@ -204,10 +204,12 @@ def _relation_attention(
 
 def _map_sizes(backbone: Backbone, height: int, width: int) -> list[tuple[int, int]]:
     """Rows and columns of the map after each stage, found by passing on shapes without values."""
-    x = torch.empty(2, 3, height, width, device="meta")
     sizes = []
-    for stage in backbone.stages:
-        tensors = {name: value.to("meta") for name, value in [*stage.named_parameters(), *stage.named_buffers()]}
-        x = functional_call(stage, tensors, x)
+
+    def measure(_name: str, x: torch.Tensor) -> torch.Tensor:
         sizes.append((x.shape[2], x.shape[3]))
+        return x
+
+    tensors = {name: value.to("meta") for name, value in [*backbone.named_parameters(), *backbone.named_buffers()]}
+    functional_call(backbone, tensors, (torch.empty(2, 3, height, width, device="meta"), measure))
     return sizes

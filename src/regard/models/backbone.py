@@ -5,8 +5,9 @@ Shapes: B images in a batch, H x W pixels.
 Attention goes between stages, and some systems copy or tap one, so the adapter cuts a timm network where timm's own
 ``feature_info`` marks the end of a resolution. Stage 0 is the stem, including the pooling that follows it; each of the
 others is one resolution (a ResNet's four residual stages). What comes after the last feature point, the classifier's
-own convolutions and norms, is dropped. Every cut is checked when it is made: the stages in a row have to give what the
-whole network gives.
+own convolutions and norms, is dropped. Families that do not come as such a row are cut by a file of their own
+(:mod:`regard.models.families`); their stages may pass on more than the map (:func:`regard.layers.row.passed`). Every
+cut is checked when it is made: the stages in a row have to give what the whole network gives.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import os
 import socket
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -28,9 +30,15 @@ import torch
 from timm.layers.blur_pool import BlurPool2d
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.pool2d_same import MaxPool2dSame
+from timm.models.hrnet import HighResolutionNet
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from regard.errors import ConfigError, RegardError, check_kind, nearest
+from regard.layers.row import passed
+from regard.models.families import hrnet, osnet, swin, vit
 from regard.models.importers.packaged import PACKAGE, packaged, read_packaged
 from regard.models.importers.resnet import in_torch_words, of_mindspore
 from regard.models.importers.tensor_file import read_tensors
@@ -39,10 +47,22 @@ from regard.plugins import load_installed, plugin_in
 
 __all__ = ["Backbone", "backbone_plugin", "fetched_origin", "tap"]
 
+FAMILIES: dict[type[nn.Module], ModuleType] = {
+    HighResolutionNet: hrnet,
+    osnet.OSNet: osnet,
+    SwinTransformer: swin,
+    SwinTransformerV2: swin,
+    VisionTransformer: vit,
+}
+"""Networks that are cut by a file of their own: its ``whole``, ``cut`` and ``keep_resolution``."""
+
+OWN_POOL = ("timm.models.vision_transformer", "timm.models.deit")
+"""Where networks are made whose norm stands where their pooling wants it, so that this is not taken out of them."""
+
 Colors = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 PROBE = 64
-"""Side in pixels of the square image that measures channels and strides."""
+"""Side in pixels of the square image that measures channels and strides; four patches, where these are larger."""
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """Names of a weights file in a repository, as timm looks for them."""
@@ -82,7 +102,7 @@ class Backbone(nn.Module):
         norm_eps: added to the variance in every batch normalization; None leaves the network's own.
 
     Attributes:
-        stages: callables, each maps one feature map to the next.
+        stages: callables, each maps one feature map to the next; called by :func:`~regard.layers.row.passed`.
         names: of the taps, the places after each stage, by :func:`tap`.
         channels: channels after each stage.
         strides: pixels of the image per position of the map, after each stage.
@@ -112,29 +132,42 @@ class Backbone(nn.Module):
         network, self.colors = _create(name, pretrained=pretrained)
         self.name = name
         self.plugin = backbone_plugin(name)
-        self.stages = nn.ModuleList(_cut(name, network))
-        _check_same(name, network, self.stages)
-        if not stem_relu and "act1" in self.stages[0]._modules:
+        family = next((FAMILIES[kind] for kind in FAMILIES if isinstance(network, kind)), None)
+        probe = _patch(network) * max(PROBE // _patch(network), 4)
+        self.stages = _stages(name, network, family, probe)
+        if family is None and not stem_relu and "act1" in self.stages[0]._modules:
             del self.stages[0].act1
         if last_stride == 1:
-            _keep_resolution(self.stages[-1])
+            (family.keep_resolution if family else _keep_resolution)(self.stages[-1])
         if same_padding:
             _pad_same(self.stages)
         if norm_eps is not None:
             for norm in self.stages.modules():
                 if isinstance(norm, nn.BatchNorm2d):
                     norm.eps = norm_eps
-        maps = _probe(self.stages)
+        maps = _probe(self.stages, probe)
         self.names = [tap(number) for number in range(len(maps))]
         self.channels = [x.shape[1] for x in maps]
-        self.strides = [PROBE // x.shape[-1] for x in maps]
+        self.strides = [probe // x.shape[-1] for x in maps]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """The last map: (B, 3, H, W) -> (B, channels[-1], H / strides[-1], W / strides[-1])."""
-        x = images
-        for stage in self.stages:
-            x = stage(x)
-        return x
+    def forward(self, images: Tensor, after: Callable[[str, Tensor], Tensor] | None = None) -> Tensor:
+        """The last map: (B, 3, H, W) -> (B, channels[-1], H / strides[-1], W / strides[-1]).
+
+        Args:
+            images: B.
+            after: from the name of a tap and its map to the map that goes on.
+        """
+        return self.walk(images, after)[0]
+
+    def walk(
+        self, images: Tensor, after: Callable[[str, Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The last map as :meth:`forward` gives it, and what goes beside it."""
+        x, beside = images, ()
+        for name, stage in zip(self.names, self.stages):
+            x, beside = passed(stage, x, beside)
+            x = after(name, x) if after else x
+        return x, beside
 
     def taps(self, attention: nn.ModuleDict | None = None) -> dict[str, nn.Module]:
         """The layers that return the map of each stage, in order, by the names of the taps.
@@ -173,8 +206,10 @@ def _create(name: str, *, pretrained: bool | str | Path) -> tuple[nn.Module, Col
     download = pretrained is True
     if download:
         _announce_download(name)
+    kept = timm.model_entrypoint(name.partition(".")[0]).__module__.startswith(OWN_POOL)
+    options: dict[str, Any] = {} if kept else {"global_pool": ""}
     try:
-        network = timm.create_model(name, pretrained=download, num_classes=0, global_pool="")
+        network = timm.create_model(name, pretrained=download, num_classes=0, **options)
     except Exception as error:  # the hub's client raises whatever its transport does
         if not download:
             raise ConfigError(f"timm could not build backbone {name!r}: {_line(error)}") from error
@@ -257,7 +292,8 @@ def _cut(name: str, network: nn.Module) -> list[nn.Sequential]:
     if len(points) < 2 or any(a >= b for a, b in pairwise(reductions)):
         raise ConfigError(
             f"backbone {name!r} does not come in stages of falling resolution, and attention goes between stages; "
-            f"choose one that does, such as resnet50 or convnext_tiny"
+            "choose one that does, such as resnet50, convnext_tiny or swin_tiny_patch4_window7_224, or a plain ViT as "
+            "deit_small_patch16_224"
         )
     units = dict(_units(network, points))
     paths = list(units)
@@ -285,36 +321,55 @@ def _units(module: nn.Module, points: list[str], prefix: str = "") -> Iterator[t
             yield path, child
 
 
-def _image() -> Tensor:
-    """A small test image, (1, 3, PROBE, PROBE)."""
-    return torch.linspace(-2, 2, 3 * PROBE * PROBE).view(1, 3, PROBE, PROBE)
+def _patch(network: nn.Module) -> int:
+    """Side of the patches that a network takes as one, in pixels."""
+    size = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+    return max(size) if isinstance(size, tuple) else size
+
+
+def _image(side: int) -> Tensor:
+    """A test image, (1, 3, side, side)."""
+    return torch.linspace(-2, 2, 3 * side * side).view(1, 3, side, side)
 
 
 @torch.no_grad()
-def _probe(stages: nn.ModuleList) -> list[Tensor]:
+def _probe(stages: nn.ModuleList, side: int) -> list[Tensor]:
     """The map after each stage for the test image, in evaluation mode."""
     stages.eval()
-    maps = [_image()]
+    maps, x, beside = [], _image(side), ()
     for stage in stages:
-        maps.append(stage(maps[-1]))
+        x, beside = passed(stage, x, beside)
+        maps.append(x)
     stages.train()
-    return maps[1:]
+    return maps
 
 
-@torch.no_grad()
-def _check_same(name: str, network: Any, stages: nn.ModuleList) -> None:
-    """Refuse a network whose own forward is not its stages in a row (skips between stages, channels-last maps, …)."""
+def _stages(name: str, network: Any, family: ModuleType | None, probe: int) -> nn.ModuleList:
+    """The stages of a network, checked.
+
+    Raises:
+        ConfigError: its own forward is not its stages in a row (skips between stages, channels-last maps, …).
+    """
+    cut = None if family else _cut(name, network)
     network.eval()
     try:
-        whole = network.forward_intermediates(_image(), intermediates_only=True)[-1]
-        same = torch.allclose(_probe(stages)[-1], whole, atol=1e-5)
+        with torch.no_grad():
+            whole = family.whole(network, _image(probe)) if family else _last_map(network, _image(probe))
+        stages = nn.ModuleList(family.cut(network) if family else cut)
+        same = torch.allclose(_probe(stages, probe)[-1], whole, atol=1e-5)
     except (AttributeError, AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError):
-        same = False
+        same, stages = False, nn.ModuleList()
     if not same:
         raise ConfigError(
             f"backbone {name!r} cannot be cut: run one after the other, its stages are not the network; "
             f"choose one whose stages are a plain sequence, such as resnet50 or convnext_tiny"
         )
+    return stages
+
+
+def _last_map(network: Any, image: Tensor) -> Tensor:
+    """The map at the last feature point, as the network computes it."""
+    return network.forward_intermediates(image, intermediates_only=True)[-1]
 
 
 def _keep_resolution(stage: nn.Module) -> None:

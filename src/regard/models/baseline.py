@@ -76,12 +76,15 @@ class GlobalDescriptor(ReIDModel):
 
         They are called ``"tap5.level1"`` and so on.
         """
-        x, maps = images, {}
-        for name, stage in zip(self.backbone.names, self.backbone.stages):
-            x = stage(x)
+        maps: dict[str, Tensor] = {}
+
+        def attend(name: str, x: Tensor) -> Tensor:
             if name in self.attention:
                 x, gates = self.attention[name](x)
-                maps |= {f"{name}.{level}": gate for level, gate in gates.items()}
+                maps.update({f"{name}.{level}": gate for level, gate in gates.items()})
+            return x
+
+        x = self.backbone(images, attend)
         g = self.head(x.mean((2, 3)))
         f = self.neck(g)
         logits = {} if self.classifier is None else {"global": self.classifier(f)}

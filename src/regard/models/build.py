@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,8 @@ def create_model(name: str, num_ids: int, *, pretrained: bool | str | Path = Fal
         given = {"pretrained": pretrained if isinstance(pretrained, str) else start} if pretrained else {}
         model = _built(name, num_ids=num_ids, **given, **options)
         model.origin = start_origin(pretrained, model.options)
-        if "input" not in vars(model) and (colors := _start_colors(model)):
-            model.input = InputSpec(mean=colors[0], std=colors[1])
+        if colors := _start_colors(model):
+            model.input = replace(model.input or InputSpec(), mean=colors[0], std=colors[1])
         return model
     model = _built(name, num_ids=num_ids, **options)
     model.start_report, model.origin = _take_weights(model, folder), start_origin(pretrained, model.options)

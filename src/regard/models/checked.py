@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from regard.errors import ConfigError, RegardError, nearest
 from regard.structures import Output
 
-__all__ = ["Attention", "HeadLayer", "Over", "Rows", "asked", "check_embedding", "check_output", "refuse", "weight_of"]
+__all__ = [
+    "Attention", "HeadLayer", "Over", "Rows", "TokenAttention", "asked", "check_embedding", "check_output", "refuse",
+    "weight_of",
+]  # fmt: skip
 
 SEE = "see docs/how-to/extending.md"
 
@@ -48,6 +51,40 @@ class Attention(NamedTuple):
     def of(cls, values: Tensor, over: Over, meaning: str) -> Self:
         """The same from a tensor."""
         return cls(values.detach().float().cpu().numpy(), over, meaning)
+
+
+class TokenAttention(NamedTuple):
+    """What one layer of a transformer attends to: of each token how much goes into each, in windows or in one.
+
+    Attributes:
+        weights: (B * W, heads, n, n) as the network computed and used them, a part of its graph where there is one; row
+            i of a picture's window says what goes into its token i, and sums to 1. W windows of a picture are in a row.
+        tokens: (W, n) int64, which token of the layer each is; -1 is padding, which is of no picture. First are
+            ``before`` ones of no place, such as the class token, then the positions of the map, row by row.
+        grid: h and w of the map. Where the next layer has half of both, it sees 2 x 2 of its positions as one.
+        before: tokens before those of the map.
+    """
+
+    weights: Tensor
+    tokens: Tensor
+    grid: tuple[int, int]
+    before: int
+
+    def spread(self, values: Tensor) -> Tensor:
+        """For all T = before + h * w tokens what is given for windows: (B * W, heads, n, n) -> (B, heads, T, T).
+
+        Between tokens of different windows is 0, and padding is left out, so that a row may sum to less than 1.
+
+        Args:
+            values: ``weights``, or something else of them, such as their gradient.
+        """
+        windows, heads, count = self.tokens.shape[0], values.shape[1], self.before + self.grid[0] * self.grid[1]
+        batch = values.shape[0] // windows
+        places = torch.where(self.tokens < 0, count, self.tokens)
+        flat = (places[:, :, None] * (count + 1) + places[:, None, :]).flatten()
+        by_picture = values.unflatten(0, (batch, windows)).transpose(1, 2).flatten(2)
+        whole = values.new_zeros(batch, heads, (count + 1) ** 2).index_add(2, flat, by_picture)
+        return whole.unflatten(2, (count + 1, count + 1))[:, :, :count, :count]
 
 
 class HeadLayer(NamedTuple):

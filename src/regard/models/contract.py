@@ -4,7 +4,7 @@ Shapes: B images in a batch, H x W pixels, D descriptor length; C channels and h
 
 Every model answers four questions about itself: ``attention_on(images)``, ``map_layers()``, ``heat_layers()`` and
 ``head_layers()``. Here are the words they answer in, and the answers of a network that says nothing of itself: those
-are found by running it once.
+are found by running it once. A transformer also shows, while ``token_attention()`` is entered, what tokens attend to.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -31,6 +31,7 @@ from regard.models.checked import (
     HeadLayer,
     Over,
     Rows,
+    TokenAttention,
     asked,
     check_embedding,
     check_output,
@@ -43,7 +44,10 @@ from regard.precision import Products
 from regard.storage import as_path
 from regard.structures import Output
 
-__all__ = ["GATE", "Attention", "HeadLayer", "Over", "ReIDModel", "Rows", "evaluating", "gate_attention", "watched"]
+__all__ = [
+    "GATE", "Attention", "HeadLayer", "Over", "ReIDModel", "Rows", "TokenAttention", "evaluating", "gate_attention",
+    "watched",
+]  # fmt: skip
 
 MOST_IDS = 10**9
 """Identities that a network may be asked to tell apart."""
@@ -272,6 +276,29 @@ class ReIDModel(Described):
         whose maps are something else says here what they are.
         """
         return {name: gate_attention(gate) for name, gate in self(images).maps.items()}
+
+    @contextmanager
+    def token_attention(self) -> Iterator[list[TokenAttention]]:
+        """Record what the layers of the backbone attend to, where it is a transformer, in passes made while inside.
+
+        Yields:
+            A list that a pass of the network fills, a layer at a time in the order in which they act; it stays empty
+            where nothing has attention between tokens. Each layer's ``weights`` are those it computes with, so that
+            gradients with respect to them can be taken.
+
+        >>> model = create_model("baseline", num_ids=10, backbone="test_vit.r160_in1k")
+        >>> with model.token_attention() as layers:
+        ...     embedding = model.embed(torch.zeros(2, 3, 128, 64))
+        >>> len(layers), layers[0].grid, tuple(layers[0].spread(layers[0].weights).shape)
+        (6, (8, 4), (2, 2, 33, 33))
+        """
+        found: list[TokenAttention] = []
+        stages = [stage for module in self.modules() if isinstance(module, Backbone) for stage in module.stages]
+        with ExitStack() as stack:
+            for stage in stages:
+                if recording := getattr(stage, "recording", None):
+                    stack.enter_context(recording(found.append))
+            yield found
 
     def map_layers(self) -> Mapping[str, nn.Module | str]:
         """The layers whose maps can be looked at, by name, in order; the last one is the map that is pooled.

@@ -46,6 +46,7 @@ from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN
 from regard.layers.gates import Control, GateStart, check_gates, of_others
 from regard.layers.heads import Descriptor, bnneck, compared, described, identity_classifier, regions
 from regard.layers.map_decoder import DecoderKernel, MapDecoder
+from regard.layers.row import passed
 from regard.models.backbone import Backbone
 from regard.models.contract import Attention, HeadLayer, ReIDModel, watched
 from regard.registry import MODELS
@@ -221,11 +222,11 @@ class DAAF(ReIDModel):
 
         ``features["global"]`` is what the metric loss sees: the pooled map of ``bot``, the descriptor of the others.
         """
-        x, maps = self.pixels(images), {}
+        x, beside, maps = self.pixels(images), (), {}
         for number, stage in enumerate(self.backbone.stages):
-            x = stage(x)
+            x, beside = passed(stage, x, beside)
             if self.hab and self.hab.copied and number == FIRST_RESIDUAL_STAGE:
-                maps["hab"] = self.hab(self._shown(x))
+                maps["hab"] = self.hab(self._shown(x), *map(self._shown, beside))
         if self.hab and not self.hab.copied:
             maps["hab"] = self.hab(self._shown(x))
         if self.pab:
@@ -318,10 +319,10 @@ class HolisticBranch(nn.Module):
         self.decoder = decoder
         self.first = first
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 1, h, w)."""
+    def forward(self, x: Tensor, *beside: Tensor) -> Tensor:
+        """(B, C, H, W), and what goes beside it, -> (B, 1, h, w)."""
         for stage in self.copied:
-            x = stage(x)
+            x, beside = passed(stage, x, beside)
         return self.decoder(x[:, self.first :])
 
 

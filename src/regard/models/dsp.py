@@ -142,15 +142,18 @@ class DeeplySupervised(ReIDModel):
         Raises:
             ConfigError: the images are so small that the last map has fewer than six rows.
         """
-        x, features, logits, maps = images, {}, {}, {}
-        for name, stage in zip(self.backbone.names, self.backbone.stages):
-            x = stage(x)
+        features, logits, maps = {}, {}, {}
+
+        def supervise(name: str, x: Tensor) -> Tensor:
             if name in self.supervised:
                 x, seen, gates = self.attend(name, x)
-                maps |= {f"{name}.{kind}": gate for kind, gate in gates.items()}
+                maps.update({f"{name}.{kind}": gate for kind, gate in gates.items()})
                 if self.supervision is not None:
                     head = self.supervised[name]
                     features[head], logits[head] = self.supervision[head](seen)
+            return x
+
+        x = self.backbone(images, supervise)
         stripes = stripe_averages(x, STRIPES)
         embedding = compared(stripes if self.compared == "stripes" else described(x, self.compared))
         if self.parts is not None:

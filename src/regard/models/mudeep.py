@@ -43,6 +43,7 @@ from regard.layers.heads import Descriptor, compared, described, identity_classi
 from regard.layers.multi_scale import ChannelAttention, Guide, cut_streams
 from regard.models.backbone import Backbone
 from regard.models.contract import Attention, HeadLayer, ReIDModel
+from regard.models.families.hrnet import Fusion
 from regard.precision import DIGITS, precision_of
 from regard.registry import MODELS
 from regard.structures import Output
@@ -173,8 +174,8 @@ class MuDeep(ReIDModel):
 
     def _see(self, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The scales' maps, and what guides the attention to them."""
-        x = self.backbone(images)
-        maps = {name: stream(x) for name, stream in self.streams.items()}
+        x, beside = self.backbone.walk(images)
+        maps = {name: stream(x, *beside) for name, stream in self.streams.items()}
         seen = maps | {"leader": torch.cat(list(maps.values()), 1)} if "leader" in self.guide else maps
         guides = {name: guide(seen[name]) for name, guide in self.guide.items()}
         return maps, {name: of_others(x) for name, x in guides.items()} if self.control == "shuffled" else guides
@@ -273,6 +274,11 @@ def _check(scales: int, stripes: int, guidance: int, attention: str, feature_dim
 
 def _take_last_stage(backbone: Backbone) -> tuple[nn.Module, int]:
     """Shorten a backbone by its last stage; the stage and the channels after it."""
+    if isinstance(backbone.stages[-1], Fusion):
+        raise ConfigError(
+            f"mudeep makes streams of the blocks of the last stage, and that of {backbone.name!r} has none in a row "
+            "but parallel maps; choose another backbone, such as resnet50, or another system"
+        )
     backbone.names.pop()
     backbone.strides.pop()
     return backbone.stages.pop(-1), backbone.channels.pop()

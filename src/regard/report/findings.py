@@ -32,6 +32,7 @@ from regard.explain.attention_precision import PrecisionRow, measure_precision, 
 from regard.explain.correlation import Correlation, correlate
 from regard.explain.features import feature_maps
 from regard.explain.heads import pair_heat
+from regard.explain.kept_scores import read_faults
 from regard.metrics import evaluate_camera_pairs, rank
 from regard.metrics.pair_sampling import sample_pairs
 from regard.metrics.ranking_report import option_lines
@@ -219,6 +220,7 @@ class Finder:
             gflops=run.cost.gflops,
             facts=_run_facts(run),
             settings=run.own.to_yaml() if run.own else "",
+            faults=read_faults(run.folder, run.model) if {"attention", "pairs", "precision"} & set(self.wanted) else {},
             **found,
         )
 

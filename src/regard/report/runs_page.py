@@ -102,6 +102,8 @@ class RunFindings:
         matches: for each of the pictures its nearest right match; None where there is none.
         correlation: layer -> feature correlation of the first picture.
         precision: share of its attention that lies on people, map by map.
+        faults: method -> why its heat fails the sanity checks, as ``regard explain score`` left them in the run's
+            folder; empty where it passes, nothing of methods that were not scored.
         facts: how it was made, name -> value.
         settings: everything it was trained with, as YAML.
     """
@@ -119,6 +121,7 @@ class RunFindings:
     matches: Sequence[Match | None] = ()
     correlation: Mapping[str, Correlation] = field(default_factory=dict)
     precision: Sequence[PrecisionRow] = ()
+    faults: Mapping[str, Sequence[str]] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
     settings: str = ""
 
@@ -200,6 +203,7 @@ def render_runs(report: RunsReport) -> str:
         looks=_looks(report),
         correlations=[_correlation(run, number) for number, run in enumerate(runs) if run.correlation],
         precision=_precision(runs),
+        warnings=_warnings(runs),
         fact_names=list(dict.fromkeys(name for run in runs for name in run.facts)),
     )
 
@@ -267,18 +271,38 @@ def _looks(report: RunsReport) -> list[dict[str, Any]]:
             if run.attention:
                 figure = attention_figure(sample.path, run.attention, place)
                 said = _attention_summary(run.attention)
-                charts.append(Chart(f"attention-{number}-{place}", "What it attends to", said, figure))
+                chart = Chart(f"attention-{number}-{place}", "What it attends to", said, figure)
+                shown = "last map" if set(run.attention) == {"holistic"} else "attention"
+                charts.append((chart, warning(run.faults, shown)))
             match = run.matches[place] if run.matches else None
             if match is not None:
                 partner, similarity = match.partner, next(iter(match.heat.values())).similarity
                 figure = pair_figure(sample.path, partner.path, match.heat)
                 said = f"Camera {partner.camid} shows person {partner.pid} too; cosine of the two {similarity:.2f}."
-                charts.append(Chart(f"pair-{number}-{place}", "Why it finds its nearest right answer", said, figure))
+                chart = Chart(f"pair-{number}-{place}", "Why it finds its nearest right answer", said, figure)
+                charts.append((chart, warning(run.faults, "gradcam")))
             if charts:
                 found.append((run.label, charts))
         if found:
             looks.append({"sample": sample, "runs": found})
     return looks
+
+
+def warning(faults: Mapping[str, Sequence[str]], method: str) -> str:
+    """What stands beside a picture of heat whose method fails the sanity checks; empty where it does not."""
+    found = faults.get(method)
+    return f"Do not trust this picture: {'; '.join(found)}." if found else ""
+
+
+def _warnings(runs: Sequence[RunFindings]) -> list[str]:
+    """What stands below attention precision: the maps in it that fail."""
+    maps = {"attention": "its own attention", "last map": "the last map", "gradcam": "Grad-CAM"}
+    return [
+        f"{run.label}: {name} fails the sanity checks: {'; '.join(run.faults[method])}."
+        for run in runs
+        for method, name in maps.items()
+        if run.precision and run.faults.get(method)
+    ]
 
 
 def _attention_summary(attention: Mapping[str, Attention]) -> str:
