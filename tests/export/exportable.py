@@ -15,8 +15,6 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("apnet", {"agent": "rga_sc", "height": 96, "width": 32}),
     ("baseline", {}),
     ("baseline", {"backbone": "test_convnext.r160_in1k"}),
-    ("baseline", {"backbone": "test_vit.r160_in1k"}),
-    ("baseline", {"backbone": "tiny_swin"}),
     ("daaf", {}),
     ("daaf", {"preset": "trinet"}),
     ("dsp", {}),

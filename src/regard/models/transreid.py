@@ -101,10 +101,10 @@ class TransReID(ReIDModel):
         self.sees_cameras = cameras > 0
         self.groups, self.shift, self.shuffle = jigsaw, shift, shuffle
         names = ["global", *part_names(jigsaw)]
-        self.neck = nn.ModuleDict({name: bnneck(channels) for name in names})
+        self.neck = nn.ModuleDict({_key(name): bnneck(channels) for name in names})
         self.parts: nn.Module | None = copy.deepcopy(stages.stages[-1]) if jigsaw else None
         self.classifier: nn.ModuleDict | None = nn.ModuleDict(
-            {name: identity_classifier(channels, num_ids) for name in names}
+            {_key(name): identity_classifier(channels, num_ids) for name in names}
         )
 
     def forward(self, images: Tensor, cameras: Tensor | None = None) -> Output:
@@ -125,9 +125,9 @@ class TransReID(ReIDModel):
         features = {"global": tokens[:, 0]}
         if self.parts is not None:
             features |= self._of_groups(self.parts, x, beside)
-        vectors = {name: self.neck[name](g) for name, g in features.items()}
+        vectors = {name: self.neck[_key(name)](g) for name, g in features.items()}
         scores = self.classifier
-        logits = {} if scores is None else {name: scores[name](f) for name, f in vectors.items()}
+        logits = {} if scores is None else {name: scores[_key(name)](f) for name, f in vectors.items()}
         if self.compared not in ("own", "global"):
             return Output(compared(described(y, self.compared)), features, logits, {})
         whole, *parts = vectors.values() if self.compared == "own" else [vectors["global"]]
@@ -168,6 +168,11 @@ class TransReID(ReIDModel):
         """The classifiers, and the groups where they are not compared."""
         grouped = options.get("jigsaw", 4) and options.get("descriptor", "own") != "own"
         return (*cls.training_parts, "parts") if grouped else cls.training_parts
+
+
+def _key(name: str) -> str:
+    """A vector's name as that of a submodule, which must be no word of Python's."""
+    return "whole" if name == "global" else name
 
 
 def jigsaw_order(count: int, shift: int, shuffle: int) -> list[int]:
