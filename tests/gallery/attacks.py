@@ -12,31 +12,26 @@ tests/gallery/test_attacks.py a short form of each.
 
 from __future__ import annotations
 
-import argparse
-import ctypes
 import hashlib
 import json
-import multiprocessing
-import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from faults import FORK, attack, points
 
-from regard.errors import RegardError, StorageError
+from regard.errors import RegardError
 from regard.gallery import Filter, Gallery, Item, Record
+from regard.gallery.marks import MissingPictureError, Pair
 from regard.gallery.record import record_id
 
 DIM = 16
-FORK = multiprocessing.get_context("fork")
 MODEL = {"name": "made up", "fingerprint": "f"}
 
 
@@ -61,13 +56,20 @@ def traces(item: Item) -> list[bytes]:
     return [*texts, bytes.fromhex(item.record.id.replace("-", ""))]
 
 
-def left_in(folder: Path, gone: list[Item], kept: set[str]) -> list[str]:
-    """Traces of deleted pictures, of those by another version what that one shares with it left out."""
+def photo_of(query: str) -> bytes:
+    """Photograph of a query, whose every byte follows from its name."""
+    return b"\xff\xd8" + f"photo of {query} ".encode() * 20
+
+
+def left_in(folder: Path, gone: list[Item], kept: set[str], unsaid: list[str]) -> list[str]:
+    """Traces of deleted pictures, of those by another version what that one shares with it left out; and of queries."""
     data = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    wanted = [(item.record.path, traces(item)[: 2 if item.record.path in kept else None]) for item in gone]
+    wanted += [(query, [query.encode()]) for query in unsaid]
     return [
-        f"{item.record.path} {trace[:40]!r} in {path.relative_to(folder)}"
-        for item in gone
-        for trace in (traces(item) if item.record.path not in kept else traces(item)[:2])
+        f"{name} {trace[:40]!r} in {path.relative_to(folder)}"
+        for name, some in wanted
+        for trace in some
         for path, content in data.items()
         if trace in content
     ]
@@ -83,16 +85,19 @@ class Ledger:
         with self.path.open("a") as file:
             file.write("\n" + json.dumps(what) + "\n")  # what a kill has cut is a line of its own
 
+    def _lines(self) -> list[Any]:
+        lines = []
+        for line in self.path.read_text().splitlines() if self.path.exists() else ():
+            with suppress(ValueError):  # empty or cut: then it was not yet begun, or not yet acknowledged
+                lines.append(json.loads(line))
+        return lines
+
     def read(self) -> tuple[dict[str, set[int | None]], list[tuple[str, int]]]:
         """Name -> the versions it may have, None for not being there; and what was deleted or replaced for sure."""
         may: dict[str, set[int | None]] = {}
         gone: list[tuple[str, int]] = []
-        for line in self.path.read_text().splitlines() if self.path.exists() else ():
-            try:
-                phase, names, version = json.loads(line)
-            except ValueError:  # empty or cut: then it was not yet begun, or not yet acknowledged
-                continue
-            for name in names:
+        for phase, names, version in self._lines():
+            for name in names if phase in ("began", "done") else ():
                 before = may.get(name, {None})
                 if phase == "began":
                     may[name] = before | {version}
@@ -101,9 +106,23 @@ class Ledger:
                     may[name] = {version}
         return may, gone
 
+    def marks(self) -> dict[str, tuple[str, bool]]:
+        """Query -> the picture that was marked as its match, and whether that was acknowledged."""
+        return {said: (names[0], phase == "marked") for phase, names, said in self._lines() if phase[:4] == "mark"}
+
+
+def mark(gallery: Gallery, ledger: Ledger, name: str, query: str) -> None:
+    """Mark a picture, which may be gone meanwhile; noted before and after."""
+    ledger.note("marking", [name], query)
+    pair = Pair(query, record_id(name), "people")
+    assert gallery.marks is not None
+    with suppress(MissingPictureError):
+        gallery.marks.set(pair, right=True, photo=photo_of(query), by="anna", needs=[pair.match])
+        ledger.note("marked", [name], query)
+
 
 def write_for_ever(folder: Path, ledger: Ledger, who: str, seed: int, most: int = 10**9) -> None:
-    """Add, replace and delete at random, each noted before and after."""
+    """Add, replace, mark and delete at random, each noted before and after."""
     chance, gallery, steps = random.Random(seed), Gallery.open(folder), 0
     names: dict[str, int] = {name: v for name, vs in ledger.read()[0].items() for v in vs if v is not None}
     while steps < most:
@@ -122,6 +141,8 @@ def write_for_ever(folder: Path, ledger: Ledger, who: str, seed: int, most: int 
             gallery.add([picture(name, version) for name in some])
             names |= dict.fromkeys(some, version)
         ledger.note("done", some, version)
+        if chance.random() < 0.4 and (page := gallery.page(None, 50)):  # also what the other one writes, and deletes
+            mark(gallery, ledger, chance.choice(page).path, f"sha256:{seed:04x}{steps:06x}{who}")
         if chance.random() < 0.02:
             gallery.build_index(k=3, samples=3)
     gallery.close()
@@ -168,12 +189,22 @@ def check(folder: Path, ledgers: list[Ledger]) -> list[str]:
                 if gallery.thumbnail(wanted.record.id) != wanted.thumbnail:
                     wrong.append(f"{name} has another thumbnail")
         wrong += [f"{name} was never added" for name in there.keys() - promised]
+        said = {query: told for ledger in ledgers for query, told in ledger.marks().items()}
+        assert gallery.marks is not None
+        stands = {pair.query: pair for pair in gallery.marks.words()}
+        for query, (name, acknowledged) in said.items():
+            if query in stands and (name not in there or gallery.marks.photo(query) != photo_of(query)):
+                wrong.append(f"the mark {query} on {name} has no picture, or no photograph")
+            if query not in stands and name in there and acknowledged:
+                wrong.append(f"the mark {query} on {name} is lost")
+        wrong += [f"{number} marks are damaged" for number in (len(gallery.marks.damaged()),) if number]
+        unsaid = [query for query in said if query not in stands]
         count = len(there)
         query = picture("query").vector
         found = gallery.search(query, k=min(1000, max(count, 1))).matches
         if len(found) != min(count, 1000):
             wrong.append(f"{len(found)} of {count} are found")
-    return wrong + left_in(folder, gone, set(there))
+    return wrong + left_in(folder, gone, set(there), unsaid)
 
 
 def rounds(many: int, seed: int = 0) -> list[str]:
@@ -206,7 +237,7 @@ def rounds(many: int, seed: int = 0) -> list[str]:
 
 
 def script(folder: Path, ledger: Ledger) -> None:
-    """Everything that is written by a gallery: additions, a replacement, deletions, an index, a change of facts."""
+    """Everything that is written by a gallery: additions, a replacement, marks, deletions, an index."""
     gallery = Gallery.open(folder)
 
     def said(names: list[str], version: int | None) -> None:
@@ -220,6 +251,8 @@ def script(folder: Path, ledger: Ledger) -> None:
     said([f"x{n}" for n in range(4)], 0)
     gallery.build_index(k=2, samples=2)
     said(["x1", "old3"], 1)
+    for name in ("x0", "old3", "old5"):
+        mark(gallery, ledger, name, f"sha256:aa{len(name)}{name[-1]}")
     said(["x0", "old5"], None)
     said([f"y{n}" for n in range(30)], 0)
     said(["x1", "y3", "old1"], None)
@@ -235,43 +268,16 @@ def prepared(folder: Path, ledger: Ledger) -> None:
         ledger.note("done", names, 0)
 
 
-def faulty(folder: Path, ledger: Ledger, number: int, mode: int, told: Any) -> None:
-    """Run the script with a fault; what StorageError says is told."""
-    os.environ["REGARD_FAULTS"] = str(folder)
-    library = ctypes.CDLL(None)
-    library.arm(number, mode)
-    try:
-        script(folder, ledger)
-        told.put((None, library.count()))
-    except StorageError as error:
-        library.arm(0, -1)
-        told.put((str(error), 0))
+def begun(scratch: Path) -> tuple[Path, tuple[Path, list[Ledger]]]:
+    """A gallery to begin with, and what was promised about it."""
+    folder, ledger = scratch / "people", Ledger(scratch / "ledger")
+    prepared(folder, ledger)
+    return folder, (folder, [ledger])
 
 
-def points(step: int = 1, modes: tuple[int, ...] = (1, 2, 3)) -> list[str]:
-    """The script, ended or refused at every ``step``-th of its writes; needs faults.c before the C library."""
-    wrong: list[str] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        base, ledger = Path(scratch) / "base", Path(scratch) / "ledger"
-        prepared(base, Ledger(ledger))
-        for mode in modes:
-            number, ended = 1, False
-            while not ended:
-                folder, book = Path(scratch) / f"{mode}-{number}", Path(scratch) / f"ledger-{mode}-{number}"
-                shutil.copytree(base, folder)
-                shutil.copy(ledger, book)
-                told = FORK.SimpleQueue()
-                process = FORK.Process(target=faulty, args=(folder, Ledger(book), number, mode, told))
-                process.start()
-                process.join()
-                ended = process.exitcode == 0 and (said := told.get())[0] is None
-                if process.exitcode not in (0, -signal.SIGKILL):
-                    wrong.append(f"mode {mode}, write {number}: ended with {process.exitcode}")
-                wrong += [f"mode {mode}, write {number}: {fault}" for fault in check(folder, [Ledger(book)])]
-                shutil.rmtree(folder)
-                number += step
-            print(f"mode {mode}: {said[1]} writes", flush=True)
-    return wrong
+def scripted(folder: Path, ledgers: list[Ledger]) -> None:
+    """The script, as :func:`faults.points` runs it."""
+    script(folder, ledgers[0])
 
 
 def flips(many: int, seed: int = 0) -> list[str]:
@@ -281,7 +287,7 @@ def flips(many: int, seed: int = 0) -> list[str]:
         base, ledger = Path(scratch) / "base", Ledger(Path(scratch) / "ledger")
         prepared(base, ledger)
         script(base, ledger)
-        may, _ = ledger.read()
+        (may, _), marked = ledger.read(), ledger.marks()
         files = sorted(path for path in base.rglob("*") if path.is_file() and path.stat().st_size)
         files += [base / "gallery.sqlite"] * len(files)
         for number in range(many):
@@ -304,6 +310,12 @@ def flips(many: int, seed: int = 0) -> list[str]:
                             wrong.append(f"{hit.name}: {match.record.path} has a wrong score")
                         if gallery.thumbnail(match.record.id) not in (wanted.thumbnail, b""):
                             wrong.append(f"{hit.name}: {match.record.path} has a wrong thumbnail")
+                    assert gallery.marks is not None
+                    for pair in gallery.marks.words():
+                        if pair.query not in marked or pair.match != record_id(marked[pair.query][0]):
+                            wrong.append(f"{hit.name}: {pair} was believed")
+                        if gallery.marks.photo(pair.query) not in (photo_of(pair.query), b""):
+                            wrong.append(f"{hit.name}: {pair} has a wrong photograph")
                     there = sum(versions != {None} for versions in may.values())
                     aside += gallery.damaged
                     if len(gallery) + gallery.damaged != there:
@@ -319,40 +331,15 @@ def flips(many: int, seed: int = 0) -> list[str]:
     return wrong
 
 
-def preloaded(scratch: Path) -> dict[str, str] | None:
-    """Environment with faults.c before the C library; None where it cannot be compiled."""
-    compiler, library = shutil.which("cc"), scratch / "faults.so"
-    if compiler is None or sys.platform != "linux":
-        return None
-    source = Path(__file__).with_name("faults.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
-    return os.environ | {"LD_PRELOAD": str(library)}
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("attack", choices=("rounds", "points", "full", "flips"))
-    parser.add_argument("many", type=int, nargs="?", default=None, help="rounds or bits; every how many-th write")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    if given.attack in ("points", "full") and "LD_PRELOAD" not in os.environ:
-        with tempfile.TemporaryDirectory() as scratch:
-            environment = preloaded(Path(scratch))
-            if environment is None:
-                parser.error("wants Linux and a C compiler")
-            return subprocess.call([sys.executable, __file__, *sys.argv[1:]], env=environment)
-    attacks: dict[str, Callable[[], list[str]]] = {
-        "rounds": lambda: rounds(given.many or 500, given.seed),
-        "points": lambda: points(given.many or 1, (1, 2)),
-        "full": lambda: points(given.many or 1, (3,)),
-        "flips": lambda: flips(given.many or 500, given.seed),
-    }
-    started = time.perf_counter()
-    wrong = attacks[given.attack]()
-    print(f"{given.attack}: {len(wrong)} faults in {time.perf_counter() - started:.0f} s")
-    print("\n".join(wrong[:20]))
-    return bool(wrong)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        attack(
+            __doc__,
+            {
+                "rounds": lambda many: rounds(many or 500),
+                "points": lambda many: points(begun, scripted, check, many or 1, (1, 2)),
+                "full": lambda many: points(begun, scripted, check, many or 1, (3,)),
+                "flips": lambda many: flips(many or 500),
+            },
+        )
+    )

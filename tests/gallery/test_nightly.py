@@ -13,9 +13,9 @@ import numpy as np
 from gallery_items import DIM
 
 from regard.gallery import Gallery, Item, Record
+from regard.gallery.marks import Pair
 from regard.gallery.record import record_id
 from regard.gallery.use import Actor
-from regard.service.feedback import Marks, Pair
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "privacy.md"
 
@@ -29,7 +29,7 @@ def test_the_nightly_lines_run_beside_a_gallery_that_is_open(tmp_path):
     vectors = np.random.default_rng(0).normal(size=(3, DIM)).astype(np.float32)
     with Gallery.create(folder, DIM, {"name": "made up"}) as gallery:
         gallery.add([Item(record, vector, b"\xff\xd8") for record, vector in zip(records, vectors)])
-        marks = Marks(folder / "marks")
+        marks = gallery.marks
         for record in records:
             marks.set(Pair("sha256:aa", record.id, "people"), right=True, photo=b"\xff\xd8")
         with gallery.use(Actor("anna")) as use:

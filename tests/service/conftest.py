@@ -101,9 +101,8 @@ def start(made, photos, tmp_path, explainer) -> Iterator[Any]:
             searchers[name] = Searcher(
                 name, Gallery.open(tmp_path / name), Embedder(model, size=size, batch_size=8, device="cpu")
             )
-        state = ServiceState(
-            searchers, Marks(tmp_path / "marks"), run_folder(tmp_path / "runs"), limits, explainer=explainer
-        )
+        marks = Marks(None, own={name: searcher.gallery.marks for name, searcher in searchers.items()})
+        state = ServiceState(searchers, marks, run_folder(tmp_path / "runs"), limits, explainer=explainer)
         listening = socket.create_server(("127.0.0.1", 0))
         metrics = Metrics()
         door = Door(limits, told.get("proxies") or Proxies(), metrics, tls)

@@ -150,7 +150,7 @@ def test_a_use_ends_after_a_while_and_the_next_is_another(service):
 
 def test_marks_that_cannot_be_read_stop_no_search(service):
     query = service.ask()
-    path = service.state.feedback.folder / "marks.jsonl"
+    path = service.state.searchers["people"].gallery.marks.folder / "marks.jsonl"
     path.mkdir(parents=True)
     status, found = service.call("/api/search", {"query": query, "k": 1})
     assert (status, found["matches"][0]["marks"]) == (200, [None])
@@ -186,9 +186,8 @@ def test_marks_go_with_the_pictures_they_are_about(service):
     service.call("/api/marks", {"query": query, "match": match["record"]["id"], "right": True})
     gallery = service.state.searchers["people"].gallery
     gallery.delete(Filter(ids=(match["record"]["id"],)))
-    service.state.forget_deleted()  # these marks lie elsewhere than in the gallery
     assert service.call("/api/marks")[1] == {"right": 0, "wrong": 0}
-    assert [path.name for path in service.state.feedback.folder.iterdir()] == ["marks.jsonl"]
+    assert gallery.marks.photo(service.state.query(query).names[0]) == b""
 
 
 def test_what_cannot_be_logged_is_not_answered(service):
@@ -251,9 +250,10 @@ def test_forgetting_marks_forgets_their_photographs(service):
     query = service.ask()
     match = search(service, query, k=1)[0]["record"]["id"]
     service.call("/api/marks", {"query": query, "match": match, "right": True})
-    assert len(list(service.state.feedback.folder.iterdir())) == 2
+    name = service.state.query(query).names[0]
+    assert service.state.feedback.photo(name).startswith(b"\xff\xd8")
     assert service.call("/api/marks", method="DELETE")[1] == {"right": 0, "wrong": 0}
-    assert list(service.state.feedback.folder.iterdir()) == []
+    assert service.state.feedback.photo(name) == b""
 
 
 def test_runs_and_their_curves(service):

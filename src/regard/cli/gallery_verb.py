@@ -246,6 +246,7 @@ def repair(where: str) -> None:
 
         found = repair(Path(where), show)
     lost = f", {count(found.aside, 'picture')} could not be" if found.aside else ""
+    lost += f", {count(found.marks, 'mark')} could not be read" if found.marks else ""
     print(f"{count(found.pictures, 'picture')} saved{lost}; the damaged database is {where}/gallery.sqlite.damaged")
 
 
@@ -260,6 +261,8 @@ def check(gallery: Gallery, arguments: argparse.Namespace) -> None:
 
     if arguments.discard:
         print(f"{count(gallery.discard_damaged(), 'damaged picture')} removed")
+        if gallery.marks is not None and (number := gallery.marks.discard()):
+            print(f"{count(number, 'damaged mark')} removed")
     found = gallery.check()
     if found is None:
         raise ConfigError(f"{gallery.name} is on a server, which looks after its files itself")
@@ -271,5 +274,10 @@ def check(gallery: Gallery, arguments: argparse.Namespace) -> None:
         raise DataError(
             f"{count(found.pictures, 'picture')} of {gallery.name} are as they were written, {found.aside:,} damaged "
             "and set aside; embed the images again, then: regard gallery check --discard"
+        )
+    if found.marks:
+        raise DataError(
+            f"{count(found.marks, 'row')} among the marks of {gallery.name} can be no mark, and counts nowhere; remove "
+            "what is damaged: regard gallery check --discard"
         )
     print(f"{count(found.pictures, 'picture')}, all as they were written")

@@ -26,6 +26,7 @@ from regard.cli.arguments import add_device, tell
 
 if TYPE_CHECKING:
     from regard.service.connections import Door
+    from regard.service.feedback import Marks
     from regard.service.state import Searcher
 
 
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("galleries", nargs="+", metavar="GALLERY", help="folders of galleries, or URLs")
     parser.add_argument("--model", type=Path, action="append", help="of each gallery, in order (default: its own)")
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="training runs to show")
-    parser.add_argument("--marks", type=Path, metavar="FOLDER", help="where marks go (default: in the first gallery)")
+    parser.add_argument("--marks", type=Path, metavar="FOLDER", help="where all marks go (default: in their galleries)")
     parser.add_argument(
         "--prior",
         type=float,
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve until interrupted."""
-    from regard.errors import ConfigError, StorageError, require
+    from regard.errors import ConfigError, DataError, StorageError, require
 
     for package in ("fastapi", "uvicorn"):
         require(package, "regard serve", "serve")
@@ -76,7 +77,6 @@ def run(arguments: argparse.Namespace) -> None:
 
     from regard.service.app import create_app
     from regard.service.connections import Door, tls_context
-    from regard.service.feedback import Marks
     from regard.service.guard import check_address, check_root
     from regard.service.journal import Journal
     from regard.service.limits import Limits
@@ -105,14 +105,12 @@ def run(arguments: argparse.Namespace) -> None:
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what was opened is closed first
         opened.callback(signal.signal, signal.SIGTERM, before)
         searchers = open_searchers(arguments, opened)
-        first = arguments.galleries[0]
-        kept = arguments.marks or (Path("marks") if "://" in first else Path(first) / "marks")
-        marks = Marks(kept, two_people=arguments.two_person)
+        marks = open_marks(arguments, searchers)
         state = ServiceState(searchers, marks, arguments.runs, limits, arguments.prior)
         opened.callback(state.close)
         try:
             state.forget_deleted()
-        except StorageError as error:  # no search fails for that
+        except (StorageError, DataError) as error:  # no search fails for that
             print(f"regard serve: {error}", file=sys.stderr, flush=True)
         listening = opened.enter_context(listen(arguments.host, arguments.port))
         metrics, journal = Metrics(), Journal(arguments.log)
@@ -180,6 +178,16 @@ def say(arguments: argparse.Namespace, port: int, token: str | None) -> None:
     known = ["REGARD_TOKEN"] * bool(token) + [str(arguments.tokens)] * bool(arguments.tokens)
     wanted = f" (it wants a token: those of {' and '.join(known)} are let in)" if known else ""
     print(f"regard serve: {address}{wanted}", flush=True)
+
+
+def open_marks(arguments: argparse.Namespace, searchers: dict[str, Searcher]) -> Marks:
+    """What was said about matches: where ``--marks`` says, else in the galleries; of those on servers, in ``marks``."""
+    from regard.service.feedback import Marks
+
+    kept = {name: searcher.gallery.marks for name, searcher in searchers.items() if searcher.gallery.marks is not None}
+    own = {} if arguments.marks else kept
+    folder = None if next(iter(searchers)) in own else arguments.marks or Path("marks")
+    return Marks(folder, two_people=arguments.two_person, own=own)
 
 
 def open_searchers(arguments: argparse.Namespace, opened: ExitStack) -> dict[str, Searcher]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -24,6 +25,8 @@ import numpy as np
 from regard.errors import DataError, StorageError
 from regard.gallery.columns import Table, View
 from regard.gallery.int8_scan import nearest
+from regard.gallery.mark_table import forget
+from regard.gallery.marks import BESIDE, KeptMarks
 from regard.gallery.pca_codes import SAMPLE, Short, make_short, narrow, pays
 from regard.gallery.query import with_record
 from regard.gallery.record import Filter, Item, Record, Scored, is_id
@@ -59,12 +62,14 @@ class Findings(NamedTuple):
         aside: pictures that are damaged, and out of every search.
         faults: of the database, as SQLite says them, a line each.
         remade: whether files that searches read were damaged, and are made anew.
+        marks: rows of marks that are damaged, or were never marks.
     """
 
     pictures: int
     aside: int
     faults: tuple[str, ...] = ()
     remade: bool = False
+    marks: int = 0
 
 
 class EmbeddedEngine:
@@ -74,6 +79,9 @@ class EmbeddedEngine:
         folder: where it lies; made when it is missing, and read once and rewritten where an earlier regard made it.
         dim: D; None opens one that is there.
         progress: called with (pictures done, pictures in all) while the files are made anew.
+
+    Attributes:
+        marks: what was said about its pictures.
 
     Raises:
         StorageError: the disk refuses, or another process writes for too long.
@@ -100,6 +108,7 @@ class EmbeddedEngine:
         self._table: Table | None = None
         self._seen, self._kept = -1, dict[int, Record]()
         self._store = Store(folder / STORE, dim)
+        self.marks = KeptMarks(folder / BESIDE, database=self._store, changing=self._marking)
         try:
             self._store.finish_compacting()
             with self._store.reading() as db:
@@ -109,6 +118,11 @@ class EmbeddedEngine:
             with suppress(StorageError):  # whoever removes something next does it, or the next to open
                 self._finish_cleaning()
                 self._tidy()
+            try:
+                self.marks.settle()
+                self.marks.finish()
+            except (StorageError, DataError) as error:  # no search fails for that
+                print(f"regard: {error}", file=sys.stderr)
         except BaseException:
             self._store.close()
             raise
@@ -204,6 +218,7 @@ class EmbeddedEngine:
             ids: of what goes.
             still: asked about each record where nobody else can change it; what was stored anew meanwhile may stay.
         """
+        self.marks.settle()
         with self._changing() as (db, table, state):
             rows = np.unique(table.rows_of(ids))
             numbers = table.view().numbers[rows[rows >= 0]].tolist()
@@ -212,14 +227,17 @@ class EmbeddedEngine:
                     bad = {*self._store.records(reads, numbers)[1]}
                     whole = [number for number in numbers if number not in bad]
                     records, _ = self._store.records(reads, whole)
-                numbers = [number for number, record in zip(whole, records) if still(record)]
+                going = [(number, record.id) for number, record in zip(whole, records) if still(record)]
+                numbers, ids = [number for number, _ in going], [id for _, id in going]
             if numbers:
+                forget(db, ids)
                 state = state._replace(steps=self._store.erase(db, numbers))
                 if state.short and len(table) - len(numbers) < SAMPLE:  # axes of a few pictures tell of each
                     state = self._without_index(db, table, state)
                 self._store.set_state(db, state)
         if numbers:
             self._finish_cleaning()
+            self.marks.finish()
             self._give_back()
         return len(numbers)
 
@@ -318,19 +336,24 @@ class EmbeddedEngine:
         with self._busy:
             self._table = None  # whoever looks next reads every file anew
             self._now()
-        return Findings(whole - len(bad), self.damaged, tuple(lines), self._epoch() != before)
+        marks = 0 if lines else len(self.marks.damaged())
+        return Findings(whole - len(bad), self.damaged, tuple(lines), self._epoch() != before, marks)
 
     def _epoch(self) -> int:
         with self._store.reading() as db:
             return self._store.state(db).epoch
 
     def discard(self) -> int:
-        """Blank the rows that were set aside; their number."""
-        with self._changing() as (db, _, state):
+        """Blank the rows that were set aside, and what was said about those pictures; their number."""
+        self.marks.settle()
+        with self._changing() as (db, table, state):
             numbers = self._store.aside(db)
             if numbers:
+                ids = self._store.ids(db, numbers)
+                forget(db, [id for id, row in zip(ids, table.rows_of(ids)) if row < 0])
                 self._store.set_state(db, state._replace(steps=self._store.erase(db, numbers)))
         self._finish_cleaning()
+        self.marks.finish()
         return len(numbers)
 
     def close(self) -> None:
@@ -438,6 +461,12 @@ class EmbeddedEngine:
         return self.folder / f"index-{state.epoch}"
 
     # Changes
+
+    @contextmanager
+    def _marking(self) -> Iterator[tuple[sqlite3.Connection, Callable[[Sequence[str]], bool]]]:
+        """Change the marks: the store's connection, and whether pictures are there now."""
+        with self._changing() as (db, table, _):
+            yield db, lambda ids: bool((table.rows_of(ids) >= 0).all())
 
     @contextmanager
     def _changing(self) -> Iterator[tuple[sqlite3.Connection, Table, State]]:

@@ -165,6 +165,11 @@ class Gallery:
         """Pictures that are damaged in their store, and left out of every search."""
         return getattr(self._engine, "damaged", 0)
 
+    @property
+    def marks(self) -> KeptMarks | None:
+        """What people said about its pictures; None on a server, where the searching side keeps that."""
+        return getattr(self._engine, "marks", None)
+
     def check(self) -> Any:
         """Read every byte of a gallery in a folder, and set aside what is damaged; None for one on a server.
 
@@ -238,11 +243,9 @@ class Gallery:
         return self._remove(ids, lambda record: is_expired(record, before, undated=undated))
 
     def _remove(self, ids: Sequence[str], still: Callable[[Record], bool]) -> int:
-        """Remove pictures of which something still holds; what was said of them goes first, not to be left alone."""
+        """Remove pictures of which something still holds, and what was said of them where the engine keeps that."""
         if not ids:
             return 0
-        if not is_url(self.name):
-            KeptMarks(Path(self.name) / "marks").forget(ids)
         gone = deleted(self._engine, ids, still)
         self.meta = self._engine.read_meta()  # an index of few pictures goes with them
         return gone

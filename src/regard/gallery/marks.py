@@ -1,106 +1,93 @@
-"""What people said about matches, kept in a folder: the only door to it.
+"""What people said about matches: the only door to it.
 
-A mark says that a query and a picture of a gallery show the same person, or do not. Marks are JSON lines that are only
-appended; the last word on a pair counts, or, where two people must agree, the last word of each. Photographs of marked
-queries are kept beside them, as small JPEGs, for as long as a mark of theirs is. Nothing read is trusted: a line that
-no mark can be is counted and passed over, and no name of a line ever becomes a path it was not made for.
+A mark says that a query and a picture of a gallery show the same person, or do not. Marks are rows that are only
+appended (:mod:`regard.gallery.mark_table`); the last word on a pair counts, or, where two people must agree, the last
+word of each. Photographs of marked queries are kept with them, as small JPEGs, for as long as a mark of theirs is.
+
+A gallery in a folder keeps its marks in its own store, where a picture and what was said about it go in one change.
+Those on galleries that keep none, which are on servers, have a database of their own, ``marks.sqlite``.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
+import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 from regard.errors import ConfigError, DataError, StorageError
-from regard.parsing import parse_json
-from regard.storage import append_whole, open_to_append, plain_text, read_regular, refuse_link, write_private
+from regard.gallery.mark_lines import are_there, take_lines
+from regard.gallery.mark_table import (
+    UNWIPED,
+    Mark,
+    Pair,
+    Word,
+    add_photo,
+    add_word,
+    blank_photos,
+    blank_words,
+    check_name,
+    forget,
+    photo_of,
+    read_rows,
+    standing,
+    wastes,
+)
+from regard.gallery.store import MARKS, STORE, Database, Store, exists
+from regard.storage import refuse_link
 
-__all__ = ["KeptMarks", "Mark", "Pair"]
+__all__ = ["KeptMarks", "Mark", "MissingPictureError", "Pair"]
 
-NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9:_-]{0,127}")
-"""What queries and matches are called: digests and ids."""
+OWN = "marks.sqlite"
+BESIDE = "marks"
+"""Folder in that of a gallery, where earlier versions kept its marks."""
 
-PHOTO = re.compile(r"(sha256-[0-9a-f]{1,64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})\.jpg")
-"""Files of photographs; whatever else lies in the folder is somebody's own."""
+Changing = Callable[[], AbstractContextManager[tuple[sqlite3.Connection, Callable[[Sequence[str]], bool]]]]
+"""Begins a change: the connection, and whether pictures are there in it."""
 
-LEFT = re.compile(r"\.(marks\.jsonl|.*\.jpg)\.\d+\.tmp")
-JPEG = b"\xff\xd8"
-
-LONGEST = 1000
-"""Characters of the name of a gallery, a camera or a person."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A query and a match.
-
-    Attributes:
-        query: digest of the photograph (``sha256:...``), or id of a picture.
-        match: id of a picture.
-        gallery: name of the gallery.
-        camera: of the match.
-    """
-
-    query: str
-    match: str
-    gallery: str
-    camera: str | None = None
+Found = TypeVar("Found")
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """The word on a pair.
-
-    Attributes:
-        right: whether both are the same person, by the last word.
-        state: confirmed; or, where two people must agree, pending as long as one has spoken, and disputed when they say
-            different things. Only what is confirmed counts.
-        by: who said so, in the order in which they did; empty where nobody has a name.
-        time: of the last word, ISO 8601.
-    """
-
-    right: bool
-    state: Literal["confirmed", "pending", "disputed"] = "confirmed"
-    by: tuple[str, ...] = ()
-    time: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A line of the file."""
-
-    pair: Pair
-    right: bool | None
-    by: str
-    time: str
+class MissingPictureError(DataError):
+    """A picture that is to be marked was deleted meanwhile."""
 
 
 class KeptMarks:
-    """Marks in a folder.
+    """Marks in a database.
 
     Args:
-        folder: made by the first mark.
+        folder: where it lies, or the folder ``marks`` in that of a gallery, whose store it is then; made by the first
+            mark. Marks that an earlier version left there are moved into the database.
         two_people: a mark counts when two people with different names have said the same.
+        database: the one of the gallery, where that is open.
+        changing: changes it.
 
     Attributes:
-        two_people: the same.
+        folder, two_people: the same.
     """
 
-    def __init__(self, folder: Path, *, two_people: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        two_people: bool = False,
+        database: Database | None = None,
+        changing: Changing | None = None,
+    ):
         self.folder = folder
         self.two_people = two_people
-        self._path = folder / "marks.jsonl"
-        self._busy = threading.RLock()
+        self._database, self._lent = database, database is not None
+        self._changing = changing or self._changing_alone
+        self._busy, self._writing = threading.RLock(), threading.RLock()
         self._read: tuple[Any, dict[Pair, Mark], list[int]] = (None, {}, [])
 
-    def set(self, pair: Pair, *, right: bool | None, photo: bytes, by: str = "") -> Mark | None:
+    def set(
+        self, pair: Pair, *, right: bool | None, photo: bytes, by: str = "", needs: Sequence[str] = ()
+    ) -> Mark | None:
         """Say that a match is right or wrong; None takes back what was said, by the same person where two must agree.
 
         Args:
@@ -108,51 +95,41 @@ class KeptMarks:
             right: the word on it.
             photo: JPEG of the query, kept from now on.
             by: who says so.
+            needs: ids of pictures of the gallery that have to be there when it is said.
 
         Returns:
             What now stands; None for nothing.
 
         Raises:
             ConfigError: two people must agree, and nobody is named.
+            MissingPictureError: one that has to be there is not.
             StorageError: it could not be written; earlier marks are intact.
         """
         if self.two_people and not by:
             raise ConfigError("marks want two people with names here (--two-person); come in with a token of your own")
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        line = {"time": now, "query": pair.query, "match": pair.match, "gallery": pair.gallery, "camera": pair.camera}
-        picture = self._photo(pair.query)
-        with self._busy, self._locked("be written to") as file:
-            new = right is not None and not picture.exists()
-            if new:
-                write_private(picture, photo)
-            data = json.dumps(line | {"right": right, "by": by}).encode() + b"\n"
-            try:
-                append_whole(file, data if ends_whole(file) else b"\n" + data)
-            except OSError:
-                if new:
-                    picture.unlink(missing_ok=True)
-                raise
-            words = self.words()
-            if right is None and all(other.query != pair.query for other in words):
-                picture.unlink(missing_ok=True)
-            return words.get(pair)
+        check_name(pair.query)
+        word = Word(pair, right, by, datetime.now(UTC).isoformat(timespec="seconds"))
+
+        def say(db: sqlite3.Connection) -> dict[Pair, Mark]:
+            add_word(db, word)
+            said = [row.word for row in read_rows(db) if row.word]
+            stands = standing(said, two_people=self.two_people)
+            if right is not None:
+                add_photo(db, pair.query, photo)
+            elif all(other.query != pair.query for other in stands):
+                blank_photos(db, {other.pair.query for other in said} - {pair.query})
+            return stands
+
+        return self._change(say, needs).get(pair)
 
     def words(self) -> dict[Pair, Mark]:
         """What stands on every pair.
 
         Raises:
             StorageError: the marks cannot be read.
+            DataError: the database is damaged.
         """
-        with self._busy:
-            try:
-                found = self._path.stat() if self._path.exists() else None
-                state = found and (found.st_ino, found.st_size, found.st_mtime_ns)
-                if state is None or state != self._read[0]:
-                    words, damaged = read_words(read_regular(self._path) if found else b"")
-                    self._read = state, standing(words, two_people=self.two_people), damaged
-            except OSError as error:
-                raise self._refused("be read from", error) from error
-            return dict(self._read[1])
+        return dict(self._now()[0])
 
     def all(self) -> dict[Pair, bool]:
         """Whether each pair is right, of those that count.
@@ -163,16 +140,19 @@ class KeptMarks:
         return {pair: mark.right for pair, mark in self.words().items() if mark.state == "confirmed"}
 
     def damaged(self) -> list[int]:
-        """Numbers, from 1, of the lines that are no marks: cut short, written over, or of somebody who means harm."""
-        with self._busy:
-            self.words()
-            return list(self._read[2])
+        """Numbers of the rows that are no marks: damaged, cut short, or of somebody who means harm."""
+        return list(self._now()[1])
 
     def clear(self) -> None:
         """Forget all marks and the photographs kept with them."""
-        with self._busy:
-            self._sweep(set())
-            self._path.unlink(missing_ok=True)
+        self._forget(lambda db: blank_words(db, [row.number for row in read_rows(db)]))
+
+    def discard(self) -> int:
+        """Forget what is damaged, or was never a mark; how many rows that is."""
+        bad = self.damaged()
+        if bad:
+            self._forget(lambda db: blank_words(db, bad))
+        return len(bad)
 
     def forget(self, ids: Collection[str]) -> int:
         """Forget what was said about pictures that are deleted, and photographs of queries that no mark is left of.
@@ -181,137 +161,123 @@ class KeptMarks:
             ids: of the pictures, as matches or as queries.
 
         Returns:
-            How many lines went; no byte of them is left in the folder.
+            How many words went; no byte of them is left.
 
         Raises:
             StorageError: it could not be written; all marks are as they were.
         """
-        if not self._path.exists() or not ids:
-            return 0
-        gone = set(ids)
-
-        def stays(line: bytes, word: Word | None) -> bool:
-            if word is None:
-                return not any(id.encode() in line for id in gone)
-            return word.pair.match not in gone and word.pair.query not in gone
-
-        return self._keep(stays)
-
-    def _keep(self, stays: Callable[[bytes, Word | None], bool]) -> int:
-        """Write the lines that stay anew, where any goes; photographs without a mark go as well."""
-        with self._busy, self._locked("be written to") as file:
-            file.seek(0)
-            lines = file.read().split(b"\n")
-            lines = lines[:-1] if not lines[-1] else lines
-            kept = [(line, word) for line in lines if stays(line, word := read_word(line))]
-            if len(kept) < len(lines):
-                write_private(self._path, b"".join(line + b"\n" for line, _ in kept))
-            marked = {self._photo(word.pair.query) for _, word in kept if word}
-            self._sweep(marked)
-            return len(lines) - len(kept)
-
-    def _sweep(self, marked: set[Path]) -> None:
-        """Remove photographs but those, and what a kill left half written."""
-        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() and not self.folder.is_symlink() else []:
-            if path not in marked and (PHOTO.fullmatch(path.name) or LEFT.fullmatch(path.name)):
-                path.unlink()
+        self.settle()
+        return self._change(lambda db: forget(db, ids)) if ids and self._opened() else 0
 
     def photo(self, query: str) -> bytes:
-        """JPEG of a marked query; empty where it is gone, or something else lies there."""
-        path = self._photo(query)
-        try:
-            data = b"" if path.is_symlink() else read_regular(path)
-            return data if data.startswith(JPEG) else b""
-        except FileNotFoundError:
+        """JPEG of a marked query; empty where there is none, or it is damaged."""
+        check_name(query)
+        self.settle()
+        database = self._opened()
+        if database is None:
             return b""
-        except OSError as error:
-            raise self._refused("be read from", error) from error
+        with database.reading() as db:
+            return photo_of(db, query)
 
-    def _photo(self, query: str) -> Path:
-        if not NAME.fullmatch(query):
-            raise DataError(f"got a query called {query[:80]!r}, wanted letters, digits, :, _ and -; search again")
-        return self.folder / f"{query.replace(':', '-')}.jpg"
+    def settle(self) -> None:
+        """Take over marks that an earlier version has left here.
 
-    def _locked(self, what: str) -> Any:
-        return Locked(self._path, lambda error: self._refused(what, error))
+        Raises:
+            StorageError: they cannot be read, or the disk refuses; they are as they were.
+        """
+        if are_there(self.folder):
+            with self._writing:
+                database = self._opened(create=True)
+                assert database is not None
+                take_lines(self.folder, database, self._changing)
 
-    def _refused(self, what: str, error: OSError) -> StorageError:
-        return StorageError(
-            f"the marks could not {what} {self._path} ({error.strerror or error}); mend that, then mark or search again"
-        )
+    def finish(self) -> None:
+        """Leave nothing in the database's log of what was blanked, and give room back where much is blank.
 
+        Raises:
+            StorageError: another process reads for too long.
+        """
+        database = self._opened()
+        if database is None or database.frozen is not None:
+            return
+        with database.reading() as db:
+            if db.execute("SELECT 1 FROM about WHERE name = ?", (UNWIPED,)).fetchone() is None:
+                return
+        database.wipe()
+        with database.writing() as db:
+            db.execute("DELETE FROM about WHERE name = ?", (UNWIPED,))
+            much = wastes(db)
+        if much:
+            database.compact()
 
-class Locked:
-    """The file of marks, which nobody else adds to meanwhile; a disk that refuses is said in one line."""
+    def close(self) -> None:
+        """Let go of a database of its own."""
+        with self._writing, self._busy:
+            if self._database is not None and not self._lent:
+                self._database.close()
+                self._database = None
 
-    def __init__(self, path: Path, refused: Callable[[OSError], StorageError]):
-        self._path = path
-        self._refused = refused
+    def _forget(self, which: Callable[[sqlite3.Connection], None]) -> None:
+        """Blank words, and photographs that no word is left of."""
 
-    def __enter__(self) -> Any:
-        try:
-            refuse_link(self._path.parent)
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._opened = open_to_append(self._path)
-            return self._opened.__enter__()
-        except OSError as error:
-            raise self._refused(error) from error
+        def blanked(db: sqlite3.Connection) -> None:
+            which(db)
+            blank_photos(db, {row.word.pair.query for row in read_rows(db) if row.word})
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._opened.__exit__(None, None, None)
-        if isinstance(error, OSError):
-            raise self._refused(error) from error
+        self.settle()
+        if self._opened():
+            self._change(blanked)
 
+    def _now(self) -> tuple[dict[Pair, Mark], list[int]]:
+        """What stands on every pair, and the numbers of the rows that are no marks, as they are by now."""
+        self.settle()
+        database = self._opened()
+        if database is None:
+            return {}, []
+        with self._busy, database.reading() as db:
+            state = db.execute("SELECT value FROM about WHERE name = 'marks'").fetchone(), self.two_people
+            if state != self._read[0]:
+                rows = read_rows(db)
+                stands = standing([row.word for row in rows if row.word], two_people=self.two_people)
+                self._read = state, stands, [row.number for row in rows if row.word is None]
+            return self._read[1:]
 
-def ends_whole(file: Any) -> bool:
-    """Whether nothing stands behind the last line of a file."""
-    size = os.fstat(file.fileno()).st_size
-    file.seek(max(0, size - 1))
-    return size == 0 or file.read(1) == b"\n"
+    def _change(self, work: Callable[[sqlite3.Connection], Found], needs: Sequence[str] = ()) -> Found:
+        """Do something in one change, and wipe what it has blanked."""
+        self.settle()
+        with self._writing:
+            self._opened(create=True)
+            with self._changing() as (db, there):
+                if not there(needs):
+                    raise MissingPictureError("a picture of this mark is not in the gallery any more; search again")
+                found = work(db)
+            self.finish()
+            return found
 
+    @contextmanager
+    def _changing_alone(self) -> Iterator[tuple[sqlite3.Connection, Callable[[Sequence[str]], bool]]]:
+        database = self._opened(create=True)
+        assert database is not None
+        with database.writing() as db:
+            yield db, lambda needs: True
 
-def read_words(data: bytes) -> tuple[list[Word], list[int]]:
-    """The words in a file, and the numbers of the lines that are none."""
-    lines = data.split(b"\n")
-    words = [read_word(line) for line in (lines if lines[-1] else lines[:-1])]
-    return [word for word in words if word], [number for number, word in enumerate(words, 1) if word is None]
-
-
-def read_word(line: bytes) -> Word | None:
-    """The word of a line; None where it is none."""
-    try:
-        values = parse_json(line.decode())
-        query, match, gallery, camera = (values[name] for name in ("query", "match", "gallery", "camera"))
-        right, by, time = values["right"], values.get("by", ""), values.get("time", "")
-        texts = [gallery, by, *([] if camera is None else [camera])]
-        if not (NAME.fullmatch(query) and NAME.fullmatch(match) and (right is None or type(right) is bool)):
-            return None
-        if not all(isinstance(text, str) and len(text) <= LONGEST and plain_text(text) == text for text in texts):
-            return None
-        if time:
-            datetime.fromisoformat(time)
-    except (ValueError, KeyError, TypeError):
-        return None
-    return Word(Pair(query, match, gallery, camera), right, by, time)
-
-
-def standing(words: Iterable[Word], *, two_people: bool) -> dict[Pair, Mark]:
-    """What stands on every pair after the words on it."""
-    said: dict[Pair, dict[str, Word]] = {}
-    for word in words:
-        voices = said.setdefault(word.pair, {})
-        if not two_people:
-            voices.clear()
-        voices.pop(word.by, None)
-        if word.right is not None:
-            voices[word.by] = word
-    return {pair: mark_of(list(voices.values()), two_people=two_people) for pair, voices in said.items() if voices}
-
-
-def mark_of(voices: list[Word], *, two_people: bool) -> Mark:
-    """The mark that some words on a pair make, one of each person."""
-    last = voices[-1]
-    agree = all(voice.right == last.right for voice in voices)
-    named = tuple(voice.by for voice in voices if voice.by)
-    state = "confirmed" if agree and (not two_people or len(named) > 1) else "pending" if agree else "disputed"
-    return Mark(bool(last.right), state, named, last.time)
+    def _opened(self, *, create: bool = False) -> Database | None:
+        """The database; None where it is not made yet."""
+        with self._busy:
+            if self._database is not None:
+                return self._database
+            path = self.folder / OWN
+            if self.folder.name == BESIDE and exists(self.folder.parent):
+                self._database = Store(self.folder.parent / STORE)
+            elif create or os.path.lexists(path):
+                try:
+                    refuse_link(self.folder)
+                    self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                except OSError as error:
+                    raise StorageError(
+                        f"the marks could not be written to {self.folder} ({error.strerror or error}); mend that, "
+                        "then mark or search again"
+                    ) from error
+                self._database = Database(path, MARKS, create=True)
+                self.finish()
+            return self._database

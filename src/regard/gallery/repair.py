@@ -10,12 +10,14 @@ from typing import Any
 
 from regard.errors import DataError, StorageError
 from regard.gallery.embedded import Findings
+from regard.gallery.mark_table import read_rows
 from regard.gallery.record import Item
 from regard.gallery.store import BLANK_ID, STORE, Store, from_row, readable, unseal
 
 __all__ = ["repair"]
 
 DAMAGED = f"{STORE}.damaged"
+MOST_MARKS = 2**20
 STRIDE = 256
 """Rows read together."""
 
@@ -26,7 +28,7 @@ def repair(folder: Path, progress: Callable[[int, int], None] | None = None) -> 
     No other process may have the gallery open.
 
     Returns:
-        What the new one holds, and how many rows could not be saved.
+        What the new one holds, and how many rows of pictures and of marks could not be saved.
 
     Raises:
         DataError: nothing can be read.
@@ -37,7 +39,7 @@ def repair(folder: Path, progress: Callable[[int, int], None] | None = None) -> 
         raise StorageError(f"{folder / DAMAGED} is there from the last time; move it away, then repair")
     for left in folder.glob(f"{new.name}*"):
         left.unlink()
-    saved = lost = 0
+    saved = lost = marks = 0
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         about = told(connection, path)
         with closing(Store(new, about["dim"])) as store:
@@ -47,6 +49,7 @@ def repair(folder: Path, progress: Callable[[int, int], None] | None = None) -> 
                     store.insert(db, items)
             with store.writing() as db:
                 store.write(db, "gallery", about)
+                marks = save_marks(connection, db)
     if not saved:
         for left in folder.glob(f"{new.name}*"):
             left.unlink()
@@ -55,7 +58,7 @@ def repair(folder: Path, progress: Callable[[int, int], None] | None = None) -> 
     for ending in ("-wal", "-shm"):
         Path(f"{path}{ending}").unlink(missing_ok=True)
     new.rename(path)
-    return Findings(saved, lost)
+    return Findings(saved, lost, marks=marks)
 
 
 def told(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
@@ -85,6 +88,18 @@ def salvaged(
         whole = [item for item in items if item is not None]
         yield whole, len(lost) + len(items) - len(whole)
         progress(min(start + STRIDE - 1, last), last)
+
+
+def save_marks(connection: sqlite3.Connection, db: sqlite3.Connection) -> int:
+    """Copy what can be read of marks and their photographs; how many rows of marks cannot, or are none."""
+    for table, columns in (("marks", "word"), ("photos", "query, photo")):
+        with suppress(sqlite3.DatabaseError):
+            (last,) = connection.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()
+            rows, _ = readable(connection, 1, min(last, MOST_MARKS), f"SELECT number, {columns} FROM {table}")
+            db.executemany(f"INSERT INTO {table} VALUES (?{', ?' * len(columns.split())})", rows)
+    with suppress(sqlite3.DatabaseError):
+        return sum(row.word is None for row in read_rows(connection))
+    return 0
 
 
 def last_number(connection: sqlite3.Connection) -> int:

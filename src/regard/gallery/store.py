@@ -6,7 +6,8 @@ A row of ``pictures`` is what is known of one picture, under a number that is ne
 ``contents`` its descriptor and thumbnail. A picture that is stored anew is a new row. Rows are not deleted but blanked:
 overwritten with as many zeros, in place, so that no page of the database keeps a copy that was moved there before;
 :meth:`Store.wipe` then empties the write-ahead log, and :meth:`Store.compact` gives the room back. What was blanked is
-noted in ``erased``, so that every process hears of it.
+noted in ``erased``, so that every process hears of it. Marks (:mod:`regard.gallery.marks`) lie beside the pictures, so
+that one change removes both.
 
 Each row carries checksums of its record, descriptor and thumbnail, and so do the few values that everything else hangs
 on. SQLite answers for the rest: a change is there whole or not at all, whatever ends the process, and durable when
@@ -25,6 +26,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 from zlib import crc32
 
 import numpy as np
@@ -35,13 +37,14 @@ from regard.parsing import parse_json
 from regard.storage import open_regular
 
 __all__ = [
-    "BLANK_ID", "STORE", "Database", "Row", "State", "Store", "exists", "from_row", "is_earlier", "readable", "unseal",
+    "BLANK_ID", "MARKS", "STORE", "Database", "Row", "State", "Store", "blank", "exists", "from_row", "is_earlier",
+    "readable", "seal", "unseal",
 ]  # fmt: skip
 
 STORE = "gallery.sqlite"
 EARLIER = "gallery.json"
 """What a gallery of an earlier version says about itself."""
-FORMAT = 2
+FORMAT = 3
 APPLICATION = 0x72656761
 """Says in the file's head whose it is: ``rega``."""
 
@@ -59,8 +62,13 @@ STATE = struct.Struct("<8qI")
 BLANK_ID = bytes(16)
 ROWS = "SELECT number, id, record, sums, vector, thumbnail FROM pictures LEFT JOIN contents USING (number)"
 
-TABLES = (
+MARKS = (
     "CREATE TABLE about (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE marks (number INTEGER PRIMARY KEY AUTOINCREMENT, word BLOB NOT NULL)",
+    "CREATE TABLE photos (number INTEGER PRIMARY KEY AUTOINCREMENT, query BLOB NOT NULL, photo BLOB NOT NULL)",
+)
+TABLES = (
+    *MARKS,
     "CREATE TABLE pictures (number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, record BLOB NOT NULL, "
     "sums BLOB NOT NULL)",
     "CREATE TABLE contents (number INTEGER PRIMARY KEY, vector BLOB NOT NULL, thumbnail BLOB NOT NULL)",
@@ -104,7 +112,7 @@ class Database:
         self._locks = {"read": threading.RLock(), "write": threading.RLock()}
         self._connections: dict[str, sqlite3.Connection] = {}
         if create:
-            with suppress(FileExistsError), self._plainly():
+            with self._plainly(), suppress(FileExistsError):
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         try:
             for ending in ("", "-wal", "-shm"):
@@ -149,6 +157,22 @@ class Database:
                     connection.rollback()
                 raise
 
+    def read(self, db: sqlite3.Connection, name: str) -> Any:
+        """A value of ``about``; None where there is none.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        row = db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        try:
+            return None if row is None else unseal(row[0])
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{self.path} is damaged: {name} ({error}); restore it from a backup") from None
+
+    def write(self, db: sqlite3.Connection, name: str, value: Any) -> None:
+        """Keep a value of ``about``."""
+        db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, seal(json.dumps(value).encode())))
+
     def wipe(self) -> None:
         """Move what was written into the file and empty the log beside it.
 
@@ -166,6 +190,26 @@ class Database:
                     )
                 time.sleep(0.01)
 
+    def compact(self) -> None:
+        """Give back the room of rows that are blank; the numbers of the others stay."""
+        with self.writing() as db:
+            self.write(db, "compacting", True)
+            self._drop_blank(db)
+        self.finish_compacting()
+
+    def _drop_blank(self, db: sqlite3.Connection) -> None:
+        for table, column in (("marks", "word"), ("photos", "query")):
+            db.execute(f"DELETE FROM {table} WHERE {column} = zeroblob(length({column}))")
+
+    def finish_compacting(self) -> None:
+        """Write the file anew where :meth:`compact` was ended in the middle of it."""
+        with self._locks["write"], self._plainly():
+            if self.frozen is None and self.read(self._connection("write"), "compacting"):
+                self._connection("write").execute("VACUUM")
+                with self.writing() as db:
+                    self.write(db, "compacting", False)
+                self.wipe()
+
     def close(self) -> None:
         """Let go of the file."""
         for name, lock in self._locks.items():
@@ -179,6 +223,7 @@ class Database:
             self._connections["write"] = connection = self._connect()
             if create and not connection.execute("PRAGMA user_version").fetchone()[0]:
                 self._make(connection)
+            self._upgrade(connection)
             self._check(connection)
             self._connections["read"] = self._connect()
             self._connections["read"].execute("SELECT 1 FROM sqlite_master").fetchone()
@@ -215,14 +260,28 @@ class Database:
             connection.execute(f"PRAGMA user_version = {FORMAT}")
         connection.commit()
 
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        """Make the tables for marks, which the format before this had not."""
+        if self._is_earlier(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in {*self._tables} - found_in(connection):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+            connection.commit()
+
+    def _is_earlier(self, connection: sqlite3.Connection) -> bool:
+        """Whether it is ours, and has all but the tables for marks."""
+        ours = version_of(connection) == (APPLICATION, FORMAT - 1)
+        return ours and found_in(connection) == {*self._tables} - {*MARKS[1:]}
+
     def _check(self, connection: sqlite3.Connection) -> None:
         """Check that the file is ours, of this version, and holds our tables and nothing that runs by itself."""
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (whose,) = connection.execute("PRAGMA application_id").fetchone()
+        whose, version = version_of(connection)
+        if self.frozen is not None and self._is_earlier(connection):
+            return
         if whose == APPLICATION and version > FORMAT:
             raise DataError(f"{self.path} is of a later regard (format {version}, this reads {FORMAT}); update regard")
-        found = {text for (text,) in connection.execute("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
-        if (whose, version) != (APPLICATION, FORMAT) or found != set(self._tables):
+        if (whose, version) != (APPLICATION, FORMAT) or found_in(connection) != {*self._tables}:
             raise DataError(f"{self.path} is no store of regard, or damaged; restore it from a backup")
 
     def _connection(self, name: str) -> sqlite3.Connection:
@@ -309,24 +368,6 @@ class Store(Database):
 
     # What everything hangs on
 
-    def read(self, db: sqlite3.Connection, name: str) -> Any:
-        """A value of ``about``; None where there is none.
-
-        Raises:
-            DataError: it is damaged.
-        """
-        row = db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
-        try:
-            return None if row is None else unseal(row[0])
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{self.path} is damaged: {name} ({error}); restore it from a backup") from None
-
-    def write(self, db: sqlite3.Connection, name: str, value: Any) -> None:
-        """Keep a value of ``about``."""
-        text = json.dumps(value).encode()
-        sealed = crc32(text).to_bytes(4, "little") + text
-        db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, sealed))
-
     def state(self, db: sqlite3.Connection) -> State:
         """The state.
 
@@ -364,11 +405,9 @@ class Store(Database):
 
     def erase(self, db: sqlite3.Connection, numbers: Sequence[int]) -> int:
         """Blank rows and note it; the last step, for :class:`State`."""
-        rows = [(number,) for number in numbers]
-        for table, columns in (("pictures", ("id", "record", "sums")), ("contents", ("vector", "thumbnail"))):
-            blank = ", ".join(f"{column} = zeroblob(length({column}))" for column in columns)
-            db.executemany(f"UPDATE {table} SET {blank} WHERE number = ?", rows)
-        db.executemany("DELETE FROM aside WHERE number = ?", rows)
+        blank(db, "pictures", ("id", "record", "sums"), numbers)
+        blank(db, "contents", ("vector", "thumbnail"), numbers)
+        db.executemany("DELETE FROM aside WHERE number = ?", [(number,) for number in numbers])
         return self.note(db, numbers)
 
     def note(self, db: sqlite3.Connection, numbers: Iterable[int]) -> int:
@@ -385,6 +424,11 @@ class Store(Database):
     def aside(self, db: sqlite3.Connection) -> list[int]:
         """Numbers of the damaged rows."""
         return [number for (number,) in db.execute("SELECT number FROM aside")]
+
+    def ids(self, db: sqlite3.Connection, numbers: Sequence[int]) -> list[str]:
+        """Ids of rows, also of damaged ones, as far as they have any."""
+        found = [id for (id,) in self._among(db, "SELECT id FROM pictures WHERE number IN ({})", numbers)]
+        return [str(UUID(bytes=id)) for id in found if len(id) == len(BLANK_ID) and id != BLANK_ID]
 
     def steps(self, db: sqlite3.Connection, after: int) -> list[int]:
         """Numbers of the rows that do not count since a step."""
@@ -440,22 +484,10 @@ class Store(Database):
             rows += [Row(number, None) for number in lost]
             yield [row for row in rows if row.number not in set_aside]
 
-    def compact(self) -> None:
-        """Give back the room of rows that are blank; the numbers of the others stay."""
-        with self.writing() as db:
-            self.write(db, "compacting", True)
-            db.execute("DELETE FROM pictures WHERE id = zeroblob(length(id))")
-            db.execute("DELETE FROM contents WHERE number NOT IN (SELECT number FROM pictures)")
-        self.finish_compacting()
-
-    def finish_compacting(self) -> None:
-        """Write the file anew where :meth:`compact` was ended in the middle of it."""
-        with self._locks["write"], self._plainly():
-            if self.frozen is None and self.read(self._connection("write"), "compacting"):
-                self._connection("write").execute("VACUUM")
-                with self.writing() as db:
-                    self.write(db, "compacting", False)
-                self.wipe()
+    def _drop_blank(self, db: sqlite3.Connection) -> None:
+        super()._drop_blank(db)
+        db.execute("DELETE FROM pictures WHERE id = zeroblob(length(id))")
+        db.execute("DELETE FROM contents WHERE number NOT IN (SELECT number FROM pictures)")
 
     # Checksums of the files that searches read
 
@@ -490,19 +522,34 @@ class Store(Database):
             yield from db.execute(query.format(",".join("?" * len(some))), some)
 
 
-def readable(db: sqlite3.Connection, first: int, last: int) -> tuple[list[Any], list[int]]:
+def blank(db: sqlite3.Connection, table: str, columns: Sequence[str], numbers: Iterable[int]) -> None:
+    """Overwrite columns of rows with as many zeros."""
+    zeros = ", ".join(f"{column} = zeroblob(length({column}))" for column in columns)
+    db.executemany(f"UPDATE {table} SET {zeros} WHERE number = ?", [(number,) for number in numbers])
+
+
+def readable(db: sqlite3.Connection, first: int, last: int, query: str = ROWS) -> tuple[list[Any], list[int]]:
     """Rows of a span of numbers that can be read, and the numbers of those that cannot."""
     try:
-        query = f"{ROWS} WHERE number BETWEEN ? AND ? ORDER BY number"
-        return db.execute(query, (first, last)).fetchall(), []
+        return db.execute(f"{query} WHERE number BETWEEN ? AND ? ORDER BY number", (first, last)).fetchall(), []
     except sqlite3.DatabaseError as error:
         if primary(error) not in BROKEN:
             raise
         if first == last:
             return [], [first]
         middle = (first + last) // 2
-        left, right = readable(db, first, middle), readable(db, middle + 1, last)
+        left, right = readable(db, first, middle, query), readable(db, middle + 1, last, query)
         return left[0] + right[0], left[1] + right[1]
+
+
+def found_in(db: sqlite3.Connection) -> set[str]:
+    """Statements that made what is in a database."""
+    return {text for (text,) in db.execute("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
+
+
+def version_of(db: sqlite3.Connection) -> tuple[int, int]:
+    """Whose a database is, and of which version."""
+    return db.execute("PRAGMA application_id").fetchone()[0], db.execute("PRAGMA user_version").fetchone()[0]
 
 
 def primary(error: sqlite3.Error) -> int:
@@ -510,8 +557,13 @@ def primary(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
+def seal(content: bytes) -> bytes:
+    """Bytes behind their checksum."""
+    return crc32(content).to_bytes(4, "little") + content
+
+
 def unseal(value: bytes) -> Any:
-    """What :meth:`Store.write` kept.
+    """What JSON that was sealed says.
 
     Raises:
         ValueError: it is damaged.

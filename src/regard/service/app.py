@@ -19,6 +19,7 @@ from PIL import Image
 from starlette.exceptions import HTTPException
 
 from regard.errors import DataError, RegardError, StorageError
+from regard.gallery.marks import MissingPictureError
 from regard.gallery.record import is_id
 from regard.service.access import needs, show_roles
 from regard.service.bodies import Ask, Mark, Search, Why
@@ -115,7 +116,8 @@ def add_errors(app: FastAPI) -> None:
     def answer(status: int) -> Callable[[Request, Exception], Response]:
         return lambda request, error: JSONResponse({"error": " ".join(str(error).split())}, status)
 
-    app.add_exception_handler(GoneError, answer(404))
+    for gone in (GoneError, MissingPictureError):
+        app.add_exception_handler(gone, answer(404))
     app.add_exception_handler(StorageError, answer(507))
     app.add_exception_handler(FormError, answer(422))
     app.add_exception_handler(RegardError, answer(400))
@@ -236,7 +238,12 @@ def add_marks(app: FastAPI, state: ServiceState) -> None:
         pair = Pair(query.names[body.photo], body.match, searcher.name, items[0].record.camera)
         actor = actor_of(request.scope)
         by = actor.who if actor.is_named else ""
-        marked = state.feedback.set(pair, right=body.right, photo=jpeg(picture), by=by)
+        wanted = [body.match]
+        if query.home == searcher.name:
+            wanted.append(pair.query)
+        elif query.home and not state.searcher(query.home).gallery.get([pair.query]):
+            raise GoneError("the picture searched for is not in its gallery any more; search again")
+        marked = state.feedback.set(pair, right=body.right, photo=jpeg(picture), by=by, needs=wanted)
         stands = marked.state if marked else None
         use = state.uses.of(searcher.gallery, actor)
         use.note("mark", query=[pair.query], match=pair.match, right=body.right, state=stands)
@@ -365,7 +372,7 @@ def add_marks_to(
     told: dict[str, Any] = {}
     try:
         marks = state.feedback.words()
-    except StorageError as error:
+    except (StorageError, DataError) as error:
         marks, told = {}, {"warning": str(error)}
     for match in matches:
         record = match["record"]
@@ -384,7 +391,7 @@ def note_everywhere(state: ServiceState, request: Request, kind: str, **facts: A
 
 def mark_counts(state: ServiceState) -> dict[str, int]:
     """How many marks there are; how many wait for a second person, and how many lines are damaged, where any is."""
-    marks, damaged = list(state.feedback.words().values()), len(state.feedback.damaged())
+    marks, damaged = list(state.feedback.words().values()), state.feedback.damaged()
     words = [mark.right for mark in marks if mark.state == "confirmed"]
     waiting = {"pending": len(marks) - len(words)} if state.feedback.two_people else {}
     return {"right": sum(words), "wrong": len(words) - sum(words)} | waiting | ({"damaged": damaged} if damaged else {})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from regard.errors import DataError
 from regard.gallery.marks import KeptMarks, Mark, Pair
@@ -14,8 +16,69 @@ from regard.wording import plain_cell
 __all__ = ["Marks", "Pair", "people_of"]
 
 
-class Marks(KeptMarks):
-    """Marks in a folder, ready to become an evaluation set."""
+class Marks:
+    """Marks on matches in several galleries, ready to become an evaluation set.
+
+    Args:
+        folder: where those lie that are on galleries which keep none; None: with those of the first of ``own``.
+        two_people: a mark counts when two people with different names have said the same.
+        own: name of a gallery -> the marks it keeps.
+    """
+
+    def __init__(self, folder: Path | None, *, two_people: bool = False, own: Mapping[str, KeptMarks] | None = None):
+        self._own = dict(own or {})
+        self._kept = [*([KeptMarks(folder)] if folder else []), *self._own.values()]
+        self.two_people = two_people
+
+    @property
+    def two_people(self) -> bool:
+        """Whether a mark counts when two people have said the same."""
+        return self._kept[0].two_people
+
+    @two_people.setter
+    def two_people(self, wanted: bool) -> None:
+        for kept in self._kept:
+            kept.two_people = wanted
+
+    def set(self, pair: Pair, **said: Any) -> Mark | None:
+        """See :meth:`KeptMarks.set`; a pair that something stands on somewhere stays there."""
+        own = self._own.get(pair.gallery, self._kept[0])
+        return next((kept for kept in self._kept if pair in kept.words()), own).set(pair, **said)
+
+    def words(self) -> dict[Pair, Mark]:
+        """What stands on every pair.
+
+        Raises:
+            StorageError: the marks cannot be read.
+            DataError: a database of theirs is damaged.
+        """
+        return {pair: mark for kept in self._kept for pair, mark in kept.words().items()}
+
+    def all(self) -> dict[Pair, bool]:
+        """Whether each pair is right, of those that count; raises as :meth:`words`."""
+        return {pair: mark.right for pair, mark in self.words().items() if mark.state == "confirmed"}
+
+    def damaged(self) -> int:
+        """How many rows are no marks."""
+        return sum(len(kept.damaged()) for kept in self._kept)
+
+    def photo(self, query: str) -> bytes:
+        """JPEG of a marked query; empty where there is none, or it is damaged."""
+        return next((photo for kept in self._kept if (photo := kept.photo(query))), b"")
+
+    def forget(self, ids: Collection[str]) -> int:
+        """Forget what was said about pictures that are deleted; how many words went."""
+        return sum(kept.forget(ids) for kept in self._kept)
+
+    def clear(self) -> None:
+        """Forget all marks and the photographs kept with them."""
+        for kept in self._kept:
+            kept.clear()
+
+    def close(self) -> None:
+        """Let go of the databases that no gallery has open."""
+        for kept in self._kept:
+            kept.close()
 
     def export(self, thumbnail: Callable[[str, str], bytes]) -> bytes:
         """An evaluation set: a ZIP with ``table.csv`` (path, pid, camid, split), the pictures, and the plain marks.

@@ -69,6 +69,7 @@ class Query:
         pictures: (H, W, 3) uint8 each, small.
         vectors: name of a gallery -> (P, D) descriptors by its model.
         ids: pictures of a gallery it was made from, never matches of it.
+        home: name of that gallery; empty where it was made from photographs.
         cameras: that took those.
         digests: of the files of its pictures, where they are known.
         client: whose it is.
@@ -79,6 +80,7 @@ class Query:
     pictures: tuple[np.ndarray, ...]
     vectors: Mapping[str, np.ndarray]
     ids: tuple[str, ...] = ()
+    home: str = ""
     cameras: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
     client: str = ""
@@ -222,7 +224,7 @@ class ServiceState:
             )
         cameras = {item.record.camera for item in items if item.record.camera}
         digests = tuple(item.record.digest for item in items if item.record.digest)
-        known = {"ids": tuple(ids), "cameras": tuple(cameras), "digests": digests}
+        known = {"ids": tuple(ids), "home": home.name, "cameras": tuple(cameras), "digests": digests}
         return self._keep(ids, pictures, vectors, **known, client=client)
 
     def thumbnail(self, name: str, id: str) -> bytes:
@@ -267,6 +269,7 @@ class ServiceState:
             places.close()
         self._explainer.close()
         self.uses.close()
+        self.feedback.close()
 
     def _keep(
         self, names: Iterable[str], pictures: Iterable[np.ndarray], vectors: Mapping[str, np.ndarray], **origin: Any

@@ -198,7 +198,7 @@ function setMark(item, right, state) {
 function showMarks({ right, wrong, pending = 0, damaged = 0 }) {
   $("marks-right").textContent = right;
   $("marks-wrong").textContent = wrong;
-  $("marks-more").textContent = [pending && `${pending} waiting for a second person`, damaged && `${damaged} lines of the file of marks are damaged and left out`].filter(Boolean).join("; ");
+  $("marks-more").textContent = [pending && `${pending} waiting for a second person`, damaged && `${damaged} marks are damaged and left out`].filter(Boolean).join("; ");
   $("marks").hidden = right + wrong + pending + damaged === 0;
 }
 
