@@ -9,6 +9,7 @@ import regard
 from regard.errors import ConfigError, RegardWarning
 from regard.evaluation.embed import extract
 from regard.export import optimize_for_inference
+from regard.gallery.embedder import Embedder
 from regard.models.transreid import jigsaw_order
 from regard.recipes import read_recipe
 
@@ -71,7 +72,7 @@ def test_training_and_evaluation_tell_the_camera_and_what_cannot_says_so(tiny_ov
     with pytest.warns(RegardWarning, match="an export tells it none: pictures are embedded without"):
         optimize_for_inference(run.model, 64, 32)
     with pytest.warns(RegardWarning, match="a gallery tells it none"):
-        regard.Encoder(tmp_path / "run")
+        Embedder(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
