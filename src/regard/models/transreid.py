@@ -3,7 +3,7 @@
 Shapes: B images, C channels, N patches, P tokens before theirs, K groups.
 
 S. He, H. Luo, P. Wang, F. Wang, H. Li, W. Jiang, "TransReID: Transformer-based Object Re-Identification", ICCV 2021,
-arXiv:2102.04378; the authors' code, github.com/damo-cv/TransReID, was not looked at for this file. Section 3.1: the
+arXiv:2102.04378; of the authors' code, github.com/damo-cv/TransReID, only the settings were looked at. Section 3.1: the
 class token is the descriptor, patches may overlap (``patch_stride``), positions are resized. Section 3.3, side
 information: λ times an embedding of the camera is added to every token (``cameras``, ``camera_weight``). Section 3.2,
 jigsaw: beside the last block, a second one sees the class token with one of K groups of patches at a time, which are
@@ -15,8 +15,8 @@ moved by m and shuffled before they are grouped, so that each group covers the w
 - Embeddings of cameras start at zero, where the paper draws them: a camera that training did not see, a number above
   ``cameras`` and a picture without one all add nothing, and none of them adds noise.
 - Views are no side information: no data set here has them.
-- Retrieval compares the vectors after BNNeck, as every system here does; those of groups are divided by K, so that
-  together they weigh as much as one.
+- Retrieval compares the vectors after BNNeck, as the baseline here does, where the authors' settings say before; those
+  of groups are divided by K.
 - Patches whose number is not divisible are dealt as evenly as can be, where the paper has numbers that are.
 """
 
