@@ -1,4 +1,4 @@
-"""Runs over doses of causes: pairs, groups of seeds, what is lost and spared, and what is said of it."""
+"""Runs over doses of causes: pairs, groups of seeds, what is kept, and what is said of it."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ def study(**losses):
     return DoseStudy("data", "both", dict.fromkeys(groups, 3), next(iter(groups)), curves, ())
 
 
-def test_what_is_lost_and_spared_is_what_was_planted():
+def test_what_is_kept_and_spared_is_what_was_planted():
     found = study(plain=0.4, firm=0.2, weak=0.5, like=0.4)
     plain, firm, weak, like = found.curves
-    assert plain.lost["mAP"].value == pytest.approx(0.3, abs=0.005)
-    assert firm.lost["mAP"].value == pytest.approx(0.15, abs=0.005)
-    assert firm.spared["mAP"][0].value == pytest.approx(0.15, abs=0.005)
-    assert weak.spared["mAP"][0].value == pytest.approx(-0.075, abs=0.005)
+    assert plain.kept["mAP"].value == pytest.approx(0.5, abs=0.005)
+    assert firm.kept["mAP"].value == pytest.approx(0.75, abs=0.005)
+    assert firm.spared["mAP"][0].value == pytest.approx(0.25, abs=0.005)
+    assert weak.spared["mAP"][0].value == pytest.approx(-0.125, abs=0.005)
     assert firm.points[2].gaps["mAP"][0].value == pytest.approx(0.2, abs=0.02)
     assert not plain.spared
     assert like.spared["mAP"][1] > 0.05
     (line,) = found.verdicts()
     less, more, neither = line.split("; ")
-    assert less.startswith("objects, against plain: loses less: firm (+1")
-    assert more.startswith("loses more: weak (-")
+    assert less.startswith("objects, against plain: keeps more: firm (+2")
+    assert more.startswith("keeps less: weak (-")
     assert neither.startswith("neither is shown: like (")
 
 
@@ -78,9 +78,9 @@ def test_text_markdown_csv_and_json_say_the_same():
     assert found.verdicts()[0] in str(found)
 
 
-def test_a_loss_may_be_a_gain():
-    better = study(plain=-0.1, firm=-0.2).curves[1].lost["mAP"]
-    assert better.low < better.value < better.high < 0
+def test_a_cause_may_help():
+    better = study(plain=-0.1, firm=-0.2).curves[1].kept["mAP"]
+    assert 1 < better.low < better.value < better.high
 
 
 def test_the_chart_draws_every_group_and_attention_where_there_is_any():
