@@ -121,6 +121,7 @@ def foreign() -> list[tuple[str, str, bool]]:
     return rows
 
 
+@pytest.mark.slow
 def test_every_import_is_mandatory_or_asked_for():
     mandatory = names(PROJECT["dependencies"])
     table = {row[0].split(".")[0] for row in ASKING} | {"tensorboard"}
@@ -132,6 +133,7 @@ def test_every_import_is_mandatory_or_asked_for():
         assert not at_once or file in BEHIND_A_CHECK, f"{file} imports {top} of an extra at once"
 
 
+@pytest.mark.slow
 def test_every_extra_that_is_named_exists_and_brings_what_it_says():
     known = homes()
     for package, extra, _ in ASKING:

@@ -134,8 +134,8 @@ def test_a_job_says_how_far_it_is_and_why_it_failed(service):
         ((("a.jpg", b"x"),), {"a.jpg": {"time": "soon"}}, "the time 'soon'"),
     ],
 )
-def test_additions_that_are_none_are_one_line(service, files, facts, wanted):
-    status, told = add(service, *files, facts=facts)
+def test_additions_that_are_none_are_one_line(lasting, files, facts, wanted):
+    status, told = add(lasting, *files, facts=facts)
     assert status == 400
     assert wanted in told["error"]
     assert "\n" not in told["error"]
