@@ -26,6 +26,7 @@ from regard.cli import labels_verb
 from regard.cli.arguments import close_with, output_file, read_option, read_options, refuse_repeats
 from regard.errors import ConfigError
 from regard.storage import write_atomic
+from regard.wording import count
 
 CROWD = (
     "train_ids", "test_ids", "cameras", "per_camera", "seed", "city", "difficulty", "height", "width", "distractors",
@@ -155,7 +156,7 @@ def doses(arguments: argparse.Namespace) -> None:
     workers = check_processes(arguments.workers, "workers")
     made = make_doses(arguments.crowd, arguments.root, **chosen, workers=workers, progress=not arguments.quiet)
     pictures = next(iter(made.values()))["images"]["total"]
-    print(f"{len(made)} sets of {pictures:,} pictures: {', '.join(made)}")
+    print(f"{count(len(made), 'set')} of {count(pictures, 'picture')}: {', '.join(made)}")
     if arguments.png:
         write_atomic(arguments.png, png_bytes(dose_sheet(arguments.root)))
     close_with([arguments.root, arguments.png], then=["compare", "RUN...", "--doses", arguments.root])
