@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         require(package, "regard serve", "serve")
     import uvicorn
 
+    from regard.cli.gallery_audit import end_unseen
     from regard.service.app import create_app
     from regard.service.connections import Door, tls_context
     from regard.service.guard import check_address, check_root
@@ -105,6 +106,9 @@ def run(arguments: argparse.Namespace) -> None:
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what was opened is closed first
         opened.callback(signal.signal, signal.SIGTERM, before)
         searchers = open_searchers(arguments, opened)
+        for searcher in searchers.values():
+            if searcher.gallery.audit is not None:
+                end_unseen(searcher.gallery.audit)
         marks = open_marks(arguments, searchers)
         state = ServiceState(searchers, marks, arguments.runs, limits, arguments.prior)
         opened.callback(state.close)
