@@ -29,10 +29,10 @@ pythons:  ## the same on every Python that is here, each in an environment of it
 	bash .ci/pythons
 
 test: .venv/test.stamp  ## the whole suite, in a process per core
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 unit: .venv/test.stamp  ## the part that takes under a minute
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not browser"
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not browser"
 
 loggers: .venv-loggers/stamp  ## train.loggers with the real libraries, in an environment on top of .venv
 	REGARD_LOGGERS=1 .venv-loggers/bin/python -m pytest -q tests/loggers

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from warm import python
 
 TUTORIALS = sorted((Path(__file__).parents[1] / "docs" / "tutorials").glob("*.md"))
 PAGES = [page for page in TUTORIALS if page.stem != "index"]
@@ -21,7 +22,7 @@ def test_the_tutorial_can_be_done(page, tmp_path):
     """Its Python is one program; commands are done where they stand, what has a file's name is saved."""
     regard = tmp_path / "bin" / "regard"
     regard.parent.mkdir()
-    regard.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m regard "$@"\n')
+    regard.write_text(f'#!/bin/sh\nexec "{python()}" -m regard "$@"\n')
     regard.chmod(0o755)
     steps = ["import pathlib, subprocess"]
     for file, language, code in STEP.findall(page.read_text(encoding="utf-8")):
@@ -33,6 +34,6 @@ def test_the_tutorial_can_be_done(page, tmp_path):
     folder = tmp_path / "work"
     folder.mkdir()
     environment = os.environ | {"PATH": f"{regard.parent}{os.pathsep}{os.environ['PATH']}"}
-    program = [sys.executable, "-c", "\n".join(steps)]
+    program = [python(), "-c", "\n".join(steps)]
     done = subprocess.run(program, cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"

@@ -52,10 +52,15 @@ class Registry:
         self._entries: dict[str, Callable[..., Any]] = {}
         self._plugins: dict[str, str] = {}
         self._contested: dict[str, str] = {}
+        self._unlisted: set[str] = set()
         self._discovered = False
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str, *, listed: bool = True) -> Callable[[T], T]:
         """Decorator that files a class or function under ``name``.
+
+        Args:
+            name: what it is asked for by.
+            listed: whether it is among the names; what is not can be asked for all the same.
 
         Raises:
             ConfigError: from the decorator: another one has that name.
@@ -71,6 +76,8 @@ class Registry:
                     self._contested[name] = f"{told}; name one: --plugin {self._plugins[name]!r} or --plugin {plugin!r}"
                 raise ConfigError(f"{told}; choose another name")
             self._entries[name] = entry
+            if not listed:
+                self._unlisted.add(name)
             if plugin:
                 self._plugins[name] = plugin
                 undo_on_failure(lambda: (self._entries.pop(name), self._plugins.pop(name)))
@@ -127,12 +134,12 @@ class Registry:
     def loaded(self) -> list[str]:
         """The names that are known without importing what installed packages bring."""
         self._discover()
-        return sorted(self._entries)
+        return sorted(self._entries.keys() - self._unlisted)
 
     def __iter__(self) -> Iterator[str]:
         self._discover()
         load_installed()
-        return iter(sorted(self._entries))
+        return iter(sorted(self._entries.keys() - self._unlisted))
 
     def __contains__(self, name: object) -> bool:
         self._discover()

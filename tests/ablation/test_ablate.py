@@ -20,6 +20,7 @@ from regard.ablation.plan import read_plan
 from regard.config import load_config
 from regard.engine.run import start_run
 from regard.errors import RegardError
+from warm import python
 
 PLAN = """
 title: Tiny
@@ -46,7 +47,8 @@ def without_cost(table: dict) -> dict:
 
 
 @pytest.mark.slow
-def test_a_killed_plan_gives_the_same_table(plan, market, tmp_path, capsys):
+def test_a_killed_plan_gives_the_same_table(plan, market, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "executable", python())  # for its trainings
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for row in read_plan(plan, root=market)[0].rows:  # without processes: what the plan trains are ordinary runs
         start_run(load_config(row.config.to_dict(), ["train.seed=1"]), whole / row.folder / "seed_1", quiet=True)
@@ -74,7 +76,8 @@ def test_a_killed_plan_gives_the_same_table(plan, market, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_is_named_and_a_folder_at_work_is_left_alone(plan, market, tmp_path):
+def test_a_training_that_fails_is_named_and_a_folder_at_work_is_left_alone(plan, market, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", python())
     plan.write_text(PLAN.replace(", constant", "") + "seeds: [5]\n")
     place = tmp_path / "out"
     with pytest.raises(RegardError, match=r"attention_control=none, seed 5: a batch asks for 50 ident"):

@@ -18,6 +18,7 @@ from regard.cli.main import VERBS, main
 from regard.cli.models_verb import _about
 from regard.errors import DataError
 from regard.registry import MODELS
+from warm import python
 
 
 def run(*arguments, capsys) -> tuple[int, str, str]:
@@ -248,7 +249,7 @@ def test_the_demo_end_to_end_at_a_small_size(tmp_path, capsys):
     outputs = []
     for _ in range(2):
         result = subprocess.run(
-            [sys.executable, "-m", "regard", *arguments, "-q"], capture_output=True, text=True, env=environment
+            [python(), "-m", "regard", *arguments, "-q"], capture_output=True, text=True, env=environment
         )
         assert result.returncode == 0, result.stderr
         printed = result.stdout[result.stdout.index("on people never seen") :]  # behind the scores while it trained

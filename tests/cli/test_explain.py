@@ -254,10 +254,13 @@ def test_precision_with_masks_kept_elsewhere(run, tmp_path, out, capsys):
 def test_score(run, tmp_path, out, capsys):
     """Tables, figure, and JSON in the run's folder, which is of these weights alone."""
     root, folder, twins = write_crowd(tmp_path / "crowd"), run("baseline"), tmp_path / "twins"
+    small = regard.load(folder)
+    small.input = regard.InputSpec(64, 32)
+    small.save(folder)
     make_twins(twins, people=2, parts=["bag"], cameras=2, height=64, width=32, progress=False)
     how = ("score", folder, "--root", root, "--data", "crowd", "-q", "-o", out)
-    few = ("--pairs", 4, "--checked", 2, "--twins", twins)
-    methods = [part for name in ("gradcam", "rollout", "center") for part in ("--method", name)]
+    few = ("--pairs", 4, "--checked", 1, "--twins", twins)
+    methods = [part for name in ("last map", "rollout", "center") for part in ("--method", name)]
     assert explain(*how, *few, *methods) == 0
     said = capsys.readouterr().out
     assert "baseline: 4 pairs of 2 people; 2 pairs of twins; masks of the person" in said
@@ -265,15 +268,15 @@ def test_score(run, tmp_path, out, capsys):
     assert "does not apply:\n  baseline, rollout: Baseline has no attention between tokens" in said
     assert files(out) == {"score.json", "score.md", "score.png"}
     (found,) = json.loads((out / "score.json").read_text())
-    assert set(found["methods"]) == {"gradcam", "center"}
-    figures = found["methods"]["gradcam"]["figures"]
+    assert set(found["methods"]) == {"last map", "center"}
+    figures = found["methods"]["last map"]["figures"]
     both = [figures[f"insertion {fill}"]["value"] for fill in ("mean", "blur")]
     assert figures["insertion"]["value"] == pytest.approx(np.mean(both))
     assert {"rank deletion", "hit", "share", "twins hit", "twins share bag"} <= set(figures)
     assert found["chance"]["person"]["value"] == 0.5
     model = regard.load(folder)
     kept = read_faults(folder, model)
-    assert list(kept) == ["gradcam", "center"]
+    assert list(kept) == ["last map", "center"]
     assert kept["center"] == found["methods"]["center"]["sanity"]["faults"]
     assert len(kept["center"]) == 1
     other = regard.create_model("baseline", 5, backbone=TINY)

@@ -19,6 +19,7 @@ from regard.cli.main import main
 from regard.errors import PluginError
 from regard.plugins import load_plugins
 from regard.registry import MODELS
+from warm import python
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "extending.md"
 SMALL = "data.height=48 data.width=32 data.ids_per_batch=4 data.images_per_id=2 data.workers=0 train.precision=fp32"
@@ -36,7 +37,7 @@ def commands(folder: Path, *lines: str, **environment: str) -> str:
     """What commands print that are given one after the other in a process of their own."""
     asked = json.dumps([line.split() for line in lines])
     done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, asked],
+        [python(), "-c", COMMANDS, asked],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -133,7 +134,7 @@ def each(folder: Path, asked: list[list[str]], site: Path | None = None) -> list
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if site:
         environment["PYTHONPATH"] = f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    program = [sys.executable, "-c", EACH, json.dumps(asked)]
+    program = [python(), "-c", EACH, json.dumps(asked)]
     done = subprocess.run(
         program, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     )

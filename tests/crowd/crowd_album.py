@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,8 +50,9 @@ class Album:
         studio = self.studio
         for job in plan_jobs(self.request):
             scenes = [scene for visit in job.visits for scene in studio.stage(job, visit)]
-            for scene, figure in zip(scenes, studio.pose(job.person, scenes)):
-                yield Sitting(job, scene, figure, studio.take(job, scene, figure))
+            plain = studio.pose(job.person, [replace(scene, stance=scene.moment) for scene in scenes])
+            for scene, figure, upright in zip(scenes, studio.pose(job.person, scenes), plain):
+                yield Sitting(job, scene, figure, studio.take(job, scene, figure, upright))
 
     @property
     def takes(self) -> list[Take]:

@@ -22,7 +22,7 @@ def shown(studio, sitting):
     for brightness in (0, 0.3):
         body = replace(sitting.figure.body, albedo=np.full_like(sitting.figure.body.albedo, brightness))
         figure = replace(sitting.figure, body=body, normals=upward)
-        pixels = studio.take(sitting.job, sitting.scene, figure).pixels
+        pixels = studio.take(sitting.job, sitting.scene, figure, figure).pixels
         light.append((pixels / 255).mean(axis=2) ** 2.2)
     change = light[1] - light[0]
     return change > 0.5 * np.percentile(change, 98)

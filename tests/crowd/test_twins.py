@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import maximum_filter
 
+from regard.cli.main import main
 from regard.crowd import make_twins
 from regard.crowd.clothes.canvas import LABELS
 from regard.crowd.clothes.roster import draw_identity
@@ -42,7 +43,8 @@ def test_a_folder_of_twins(folder, tmp_path):
         far[max(0, rows[0] - 16) : rows[-1] + 17] = False  # blocks of 8 of the video and of the file
         assert (apart[far] <= 2).all()
         assert apart[mask > 0].mean() > 20
-    make_twins(tmp_path / "again", **OPTIONS)
+    again = ["--people", "4", "--cameras", "2", "--height", "64", "--width", "32", "-q"]
+    assert main(["data", "twins", str(tmp_path / "again"), *again]) == 0
     names = sorted(path.relative_to(folder) for path in folder.rglob("*.*"))
     assert len(names) == 13
     assert all((folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)

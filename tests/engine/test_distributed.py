@@ -17,20 +17,23 @@ import torch
 
 from command_words import once
 from regard.run_folder.folders import read_history
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+from warm import python
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "regard", *once(arguments)]
+    return [python(), "-m", "regard", *once(arguments)]
 
 
 def torchrun(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", *once(arguments)]
+    return [python(), "-m", "torch.distributed.run", *once(arguments)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHON_EXEC": python()}
 
 
 def run(line: list[str]) -> str:
-    return subprocess.run(line, check=True, env=ENVIRONMENT, capture_output=True, text=True).stdout
+    return subprocess.run(line, check=True, env=environment(), capture_output=True, text=True).stdout
 
 
 def records(folder: Path, event: str = "step") -> list[dict[str, float]]:
@@ -82,7 +85,7 @@ def test_descriptors_of_several_processes_are_those_of_one(trained, tmp_path, pr
     """8 queries and 16 gallery pictures in batches of 3: the last rank of four has no query at all."""
     script = tmp_path / "embed.py"
     script.write_text(EMBED)
-    run([sys.executable, str(script), str(trained), str(tmp_path)])
+    run([python(), str(script), str(trained), str(tmp_path)])
     run(torchrun(f"--nproc-per-node={processes}", script, trained, tmp_path))
     with np.load(tmp_path / "0_of_1.npz") as one:
         assert one["query"].shape == (8, 96)
@@ -171,7 +174,7 @@ def test_two_processes_without_synchronized_statistics_are_one_with_two_shares(t
     script = tmp_path / "shares.py"
     script.write_text(SHARES)
     for shares in ("1", "2"):
-        run([sys.executable, str(script), str(tmp_path), shares])
+        run([python(), str(script), str(tmp_path), shares])
         run(torchrun("--nproc-per-node=2", script, tmp_path, shares))
     found = {path.stem: torch.load(path, weights_only=True) for path in tmp_path.glob("*.pt")}
     wanted = found.pop("2_1")
@@ -188,7 +191,7 @@ def test_pieces_on_two_processes_have_the_gradients_of_one_whole_batch(tmp_path)
     """Pairs are compared over all pieces of all ranks; gradients are exchanged once, with the last piece."""
     script = tmp_path / "pieces.py"
     script.write_text(PIECES)
-    run([sys.executable, str(script), str(tmp_path)])
+    run([python(), str(script), str(tmp_path)])
     run(torchrun("--nproc-per-node=2", script, tmp_path))
     wanted = torch.load(tmp_path / "0_of_1.pt", weights_only=True)[0]
     largest = max(value.abs().max() for value in wanted.values())
@@ -213,7 +216,7 @@ def test_two_machines_train_as_one_with_two_processes(tmp_path, tiny_overrides):
     place.append(f"--master-port={free_port()}")
     agents = [
         subprocess.Popen(
-            torchrun(*place, f"--node-rank={rank}", "-m", "regard", *more, tmp_path / "two"), env=ENVIRONMENT
+            torchrun(*place, f"--node-rank={rank}", "-m", "regard", *more, tmp_path / "two"), env=environment()
         )
         for rank in (0, 1)
     ]
@@ -236,7 +239,8 @@ def test_killed_under_torchrun_and_started_again_to_the_same_numbers(tmp_path, t
     line = ["-m", "regard", "train", "baseline_crowd", *more, "--go-on", "-o"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run(torchrun("--nproc-per-node=2", *line, whole))
-    agent = subprocess.Popen(torchrun("--nproc-per-node=2", "--max-restarts=2", *line, killed), env=ENVIRONMENT)
+    _, *words = torchrun("--nproc-per-node=2", "--max-restarts=2", *line, killed)
+    agent = subprocess.Popen([sys.executable, *words], env=environment())  # the father of what is killed
     while len(records(killed)) < 5 and agent.poll() is None:
         time.sleep(0.005)
     first = children(agent.pid)
@@ -255,7 +259,7 @@ def test_killed_under_torchrun_and_started_again_to_the_same_numbers(tmp_path, t
 
 def test_going_on_needs_the_same_settings(trained, tmp_path):
     line = command("train", trained / "config.yaml", "optim.lr=1e-5", "--go-on", "-q", "-o", trained)
-    result = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True)
+    result = subprocess.run(line, env=environment(), capture_output=True, text=True)
     assert result.returncode == 2
     assert "holds a run of other settings (optim.lr is 0.001 there, 1e-05 here)" in result.stderr
     before = (trained / "metrics.jsonl").read_bytes()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -12,6 +11,7 @@ from command_words import once
 from regard.engine.train import Interrupted
 from regard.errors import DataError
 from regard.runtime.failure import exit_code, lost
+from warm import python
 
 SCRIPT = """
 import os, signal, sys
@@ -50,7 +50,7 @@ def test_one_line_says_why_and_the_exit_code_is_kept(tmp_path, tiny_overrides, r
     more += ["optim.name=sgd", "optim.lr=1e30", "train.epochs=9"] if failure == "nan" else []
     settings = once([*tiny_overrides, *more])
     result = subprocess.run(
-        [sys.executable, tmp_path / "script.py", rank, failure, "train", "baseline_crowd", *settings],
+        [python(), tmp_path / "script.py", rank, failure, "train", "baseline_crowd", *settings],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True,
     )  # fmt: skip
     lines = [line for line in result.stderr.splitlines() if "is not as published" not in line]

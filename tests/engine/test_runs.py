@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -31,10 +30,11 @@ from regard.run_folder.opened_data import open_data
 from regard.run_folder.opened_data import tested_on as own_data
 from regard.run_folder.origin import read_origin, resolve
 from regard.run_folder.saved_state import read_saved
+from warm import python
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "regard", *once(arguments)]
+    return [python(), "-m", "regard", *once(arguments)]
 
 
 def environment() -> dict[str, str]:
@@ -282,7 +282,7 @@ def test_a_failed_save_ends_in_one_line(tmp_path, tiny_overrides):
         "from regard.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code, "train", "baseline_crowd", *tiny_overrides, "-q", "-o", str(tmp_path / "full")],
+        [python(), "-c", code, "train", "baseline_crowd", *tiny_overrides, "-q", "-o", str(tmp_path / "full")],
         env=environment(), capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 2

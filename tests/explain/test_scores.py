@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -30,6 +29,7 @@ from regard.explain.sanity import (
     structural_similarity,
 )
 from regard.explain.twins import hits, point_at
+from regard.models.contract import TokenAttention
 from regard.structures import Output
 
 TINY = "test_resnet.r160_in1k"
@@ -188,33 +188,27 @@ def test_grad_cam_of_the_difference_is_that_of_the_opposite_score(net, images):
         torch.testing.assert_close(found, wanted / wanted.max(), atol=1e-4, rtol=1e-4)
 
 
-class Layer(NamedTuple):
-    """Attention of one layer, as networks tell it."""
-
-    weights: Tensor
-    grid: tuple[int, int]
-    before: int
-
-    def spread(self, values: Tensor) -> Tensor:
-        return values
+def layer(weights: Tensor, grid: tuple[int, int], before: int = 0) -> TokenAttention:
+    """Attention between all tokens, in one window."""
+    return TokenAttention(weights, torch.arange(weights.shape[-1])[None], grid, before)
 
 
 def test_rollout_by_hand():
     one, two = (torch.tensor(rows)[None, None] for rows in ([[0.5, 0.5], [0, 1]], [[1.0, 0], [0.25, 0.75]]))
-    layers = [(Layer(each, (1, 2), 0), torch.ones_like(each)) for each in (one, two)]
+    layers = [(layer(each, (1, 2)), torch.ones_like(each)) for each in (one, two)]
     torch.testing.assert_close(rolled(layers, by_gradient=False)[0], torch.tensor([[0.75, 0.25], [0.09375, 0.90625]]))
     signs = torch.tensor([[1.0, -1], [1, 1]])[None, None]
-    layers = [(Layer(one, (1, 2), 0), signs), (Layer(two, (1, 2), 0), 2 * signs)]
+    layers = [(layer(one, (1, 2)), signs), (layer(two, (1, 2)), 2 * signs)]
     # I + A1 = [[1.5, 0], [0, 2]]; I + A2 = [[3, 0], [0.5, 2.5]]; their product less I
     torch.testing.assert_close(rolled(layers, by_gradient=True)[0], torch.tensor([[3.5, 0], [0.75, 4]]))
 
 
 def test_rollout_where_a_layer_sees_four_positions_as_one():
     fine = torch.full((1, 1, 4, 4), 0.25)
-    flow = rolled([(Layer(fine, (2, 2), 0), fine), (Layer(torch.ones(1, 1, 1, 1), (1, 1), 0), fine)], by_gradient=False)
+    flow = rolled([(layer(fine, (2, 2)), fine), (layer(torch.ones(1, 1, 1, 1), (1, 1)), fine)], by_gradient=False)
     torch.testing.assert_close(flow, torch.full((1, 1, 4), 0.25))
     with pytest.raises(ConfigError, match="wanted half"):
-        rolled([(Layer(fine, (2, 2), 0), fine), (Layer(fine, (4, 4), 0), fine)], by_gradient=False)
+        rolled([(layer(fine, (2, 2)), fine), (layer(torch.ones(1, 1, 16, 16), (4, 4)), fine)], by_gradient=False)
 
 
 class Transformer(regard.ReIDModel):
@@ -240,7 +234,7 @@ class Transformer(regard.ReIDModel):
             q, k, v = mixer(x).unflatten(2, (3, 1, 8)).permute(2, 0, 3, 1, 4)
             weights = (q @ k.transpose(2, 3)).softmax(-1)
             if self.kept is not None:
-                self.kept.append(Layer(weights, grid, 1))
+                self.kept.append(layer(weights, grid, 1))
             x = x + (weights @ v)[:, 0]
         read = x[:, 0] if self.first else x[:, 1:].mean(1)
         return Output(read, {"global": read}, {}, {})
@@ -253,7 +247,7 @@ def test_rollout_of_a_transformer(first, images):
     model = Transformer(first=first)
     with model.token_attention() as kept:
         model.embed(images)
-        (one, two) = (layer.weights[:, 0] for layer in kept)
+        one, two = (each.weights[:, 0] for each in kept)
     eye = torch.eye(9)
     flow = (two + eye) / 2 @ (one + eye) / 2
     row = flow[:, 0] if first else flow[:, 1:].mean(1)
@@ -264,6 +258,32 @@ def test_rollout_of_a_transformer(first, images):
     assert not torch.allclose(likes, differs)
     usable, missing = usable_methods(model, images, ["rollout", "gradient rollout", "attention", "center"])
     assert (usable, list(missing)) == (["rollout", "gradient rollout", "center"], ["attention"])
+
+
+def test_rollout_of_a_backbone(images):
+    """Of a ViT whose patches are pooled: the mean over their rows, and none of the class token's."""
+    torch.manual_seed(0)
+    model = regard.create_model("baseline", 4, backbone="test_vit.r160_in1k").eval()
+    with model.token_attention() as kept:
+        model.embed(images)
+        flow = torch.eye(33).expand(2, -1, -1)
+        for each in kept:
+            flow = (each.spread(each.weights).mean(1) + torch.eye(33)) @ flow / 2
+    torch.testing.assert_close(rollout(model, images), flow[:, 1:, 1:].mean(1).view(2, 8, 4))
+    assert usable_methods(model, images, ["gradient rollout"])[0] == ["gradient rollout"]
+
+
+class Blind(Pixels):
+    """What a runtime of another maker computes: descriptors, and nothing to look at."""
+
+    def forward(self, images: Tensor) -> Output:
+        return Output(super().forward(images).embedding.detach(), {}, {}, {})
+
+
+def test_of_a_network_without_gradients_occlusion_is_left(images):
+    assert usable_methods(Blind(), images)[0] == ["occlusion", "center", "edges"]
+    with pytest.raises(ConfigError, match="no weights that could be made random"):
+        layers_from_the_top(Blind(), images)
 
 
 def test_rank_correlation_and_agreement():

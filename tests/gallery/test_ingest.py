@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import textwrap
 from dataclasses import replace
@@ -32,6 +31,7 @@ from regard.gallery.record import record_id
 from regard.gallery.thumbnails import thumbnail
 from regard.models import load
 from regard.recipes import read_recipe
+from warm import python
 
 
 def vectors(path) -> dict[str, np.ndarray]:
@@ -399,7 +399,7 @@ def test_two_processes_give_what_one_gives(embedder, model_folder, photos, tmp_p
     port = str(29500 + os.getpid() % 2000)
     environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [
-        subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], env={**environment, "RANK": str(rank)})
+        subprocess.Popen([python(), "-c", textwrap.dedent(code)], env={**environment, "RANK": str(rank)})
         for rank in range(2)
     ]
     assert [process.wait() for process in processes] == [0, 0]

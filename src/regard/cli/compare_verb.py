@@ -4,6 +4,7 @@
   regard compare runs/* --baseline runs/baseline --md table.md --png table.png
   regard compare runs/*/seed_*                                also one row for the runs that differ in their seed alone
   regard compare runs/a runs/b --root data/market1501         both on another data set
+  regard compare runs/*/seed_* --doses data/doses --png doses.png     what occlusion, bad boxes and so on take
 
 Runs whose settings are the same but for the seed make a group too, with intervals over seeds and people, tested
 against the baseline's group. Intervals of single runs resample people, not queries; differences are tested on the same
@@ -15,8 +16,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from regard.cli.arguments import add_device, between, close_with, eval_changes, output_file, write_json
+from regard.errors import ConfigError
 from regard.storage import encode_text, write_atomic
 
 
@@ -40,6 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--csv", type=output_file, metavar="FILE", help="write a line per run and figure")
     add("--json", type=output_file, metavar="FILE", help="write everything")
     add("--png", type=output_file, metavar="FILE", help="draw the intervals")
+    doses = parser.add_argument_group("causes", "on the sets of regard data doses; docs/how-to/robustness.md says more")
+    doses.add_argument("--doses", type=Path, metavar="FOLDER", help="score at every dose of every cause there")
+    doses.add_argument("--causes", nargs="+", metavar="NAME", default=[], help="some of them (default: all)")
+    doses.add_argument(
+        "--worse", choices=("query", "gallery", "both"), default="both", help="what has the cause (both)"
+    )
+    doses.add_argument(
+        "--attention", type=between(0, 10**6), metavar="N", default=100,
+        help="measure on N queries how much of attention lies on the person (default: 100; 0: do not)",
+    )  # fmt: skip
     add_device(parser)
     add("-q", "--quiet", action="store_true", help="no progress bars")
 
@@ -48,6 +61,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Compare, print, and write what was asked for."""
     from regard.evaluation.compare_runs import compare_runs
 
+    if arguments.doses is not None:
+        run_doses(arguments)
+        return
+    if arguments.causes or arguments.worse != "both":
+        raise ConfigError("--causes and --worse are about sets of doses; say where these are with --doses FOLDER")
     found = compare_runs(
         arguments.runs, baseline=arguments.baseline, name=arguments.data, root=arguments.root,
         changes=eval_changes(arguments), method=arguments.interval, resamples=arguments.resamples,
@@ -69,4 +87,50 @@ def run(arguments: argparse.Namespace) -> None:
         chart = interval_chart(figures, differences, found.baseline, found.corrected)
         assert chart is not None
         write_atomic(arguments.png, figure_bytes(chart.figure))
+    close_with([arguments.md, arguments.csv, arguments.json, arguments.png], then=["report", *arguments.runs])
+
+
+def run_doses(arguments: argparse.Namespace) -> None:
+    """Compare at doses of causes, print, and write what was asked for.
+
+    Raises:
+        ConfigError: another data set is asked for too.
+    """
+    from regard.evaluation.doses import measure_doses
+    from regard.evaluation.run import Run
+    from regard.explain.attention_precision import dose_precision
+
+    for option in ("root", "data"):
+        if getattr(arguments, option) is not None:
+            raise ConfigError(f"--{option} names a data set, and --doses the sets to compare on; leave one of them out")
+
+    def attend(run: Run) -> tuple[dict[str, Any], Any]:
+        return dose_precision(run.model, run.splits.query, run.splits.gallery, run.input, arguments.attention)
+
+    found = measure_doses(
+        arguments.runs, arguments.doses, baseline=arguments.baseline, causes=arguments.causes, worse=arguments.worse,
+        changes=eval_changes(arguments), attend=attend if arguments.attention else None, quiet=arguments.quiet,
+    )  # fmt: skip
+    print(found)
+    for place, text in ((arguments.md, found.to_markdown), (arguments.csv, found.to_csv)):
+        if place:
+            write_atomic(place, encode_text(text()))
+    write_json(arguments.json, found.to_dict())
+    if arguments.png:
+        from regard.explain.figures.map_figures import figure_bytes
+        from regard.report.dose_chart import DoseLine, dose_chart
+
+        causes = {
+            cause: [
+                DoseLine(
+                    curve.label,
+                    [point.dose for point in curve.points],
+                    {name: [point.figures[name] for point in curve.points] for name in curve.shared},
+                    [point.gaps["mAP"][0] for point in curve.points if point.gaps],
+                )
+                for curve in found.of(cause)
+            ]
+            for cause in found.causes
+        }
+        write_atomic(arguments.png, figure_bytes(dose_chart(causes, found.baseline, found.verdicts()).figure))
     close_with([arguments.md, arguments.csv, arguments.json, arguments.png], then=["report", *arguments.runs])

@@ -2,15 +2,17 @@
 
   regard data make data/crowd                                 a synthetic crowd: no download, no real person
   regard data make data/hard --difficulty hard --seed 7 --train-ids 500 --test-ids 500 --cameras 8
-  regard data make data/fog --city 3 --set occluders=0.2 --set blur=2
+  regard data make data/fog --city 3 --set occlusion=0.2 --set blur=2
+  regard data make data/behind --cause objects --dose 0.5     one cause more, the rest as without it
+  regard data doses data/crowd data/doses --png sheet.png     a crowd's test half at doses of every cause
   regard data twins data/twins --part bag --people 30         pairs that differ in one thing, and where
   regard data check data/Market-1501-v15.09.15                is it all there, and readable?
   regard data check data --json report.json                   every data set in a folder
   regard data check data/cuhk03-np --data cuhk03 --set boxes=labeled
 
 The crowd is written in Market-1501's layout, with person masks and COCO keypoints. The same options give the same
-bytes, whatever the number of processes. A check exits with 2 where something is wrong, and with 0 where there are
-warnings only.
+bytes, whatever the number of processes; docs/explanation/crowd.md shows causes and doses. A check exits with 2 where
+something is wrong, and with 0 where there are warnings only.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from regard.storage import write_atomic
 
 CROWD = (
     "train_ids", "test_ids", "cameras", "per_camera", "seed", "city", "difficulty", "height", "width", "distractors",
-    "junk",
+    "junk", "cause", "dose", "test_only",
 )  # fmt: skip
 """Options of ``make`` that the crowd takes as they are."""
 
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     verbs = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     add_make(verbs)
+    add_doses(verbs)
     add_twins(verbs)
     add_check(verbs)
     labels = verbs.add_parser("labels", help=labels_verb.HELP, description=labels_verb.__doc__)
@@ -45,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int | None:
     """Do what was asked for; the exit code where it is not 0."""
-    return {"make": make, "twins": twins, "check": check, "labels": labels_verb.run}[arguments.action](arguments)
+    return {
+        "make": make, "twins": twins, "doses": doses, "check": check, "labels": labels_verb.run,
+    }[arguments.action](arguments)  # fmt: skip
 
 
 def add_make(verbs: Any) -> None:
@@ -62,12 +67,30 @@ def add_make(verbs: Any) -> None:
     make.add_argument(
         "--set", action="append", default=[], metavar="KNOB=VALUE", help="one difficulty knob; repeatable"
     )
+    make.add_argument(
+        "--cause", metavar="NAME", help="added: objects, people, shift, loose, clutter, parts, pose or scale"
+    )
+    make.add_argument("--dose", type=float, metavar="X", help="of the cause, from 0 (none) to 1 (heavy)")
+    make.add_argument("--test-only", action="store_true", help="no pictures to train on")
     make.add_argument("--height", type=int, default=128, help="pixels (%(default)s)")
     make.add_argument("--width", type=int, default=64, help="pixels (%(default)s)")
     make.add_argument("--distractors", type=int, metavar="N", help="pictures of nobody in the query set, pid 0")
     make.add_argument("--junk", type=int, metavar="N", help="bad detections, pid -1")
     make.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     make.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+
+def add_doses(verbs: Any) -> None:
+    """Declare the arguments of ``doses``."""
+    text = "Make query and gallery of a crowd again, as they are and at doses of one cause at a time, a set for each."
+    add = verbs.add_parser("doses", help="a crowd's test half at doses of single causes", description=text).add_argument
+    add("crowd", type=Path, help="the crowd: whose people, cameras and draws")
+    add("root", type=Path, help="folder to write the sets into, as plain and CAUSE_DOSE")
+    add("--causes", nargs="+", metavar="NAME", help="some of them (default: all eight)")
+    add("--doses", nargs="+", type=float, metavar="X", help="above 0 to 1 (default: 0.25 0.5 0.75 1)")
+    add("--png", type=output_file, metavar="FILE", help="draw causes by doses, the same pictures in all")
+    add("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    add("-q", "--quiet", action="store_true", help="no progress bars")
 
 
 def add_twins(verbs: Any) -> None:
@@ -120,6 +143,22 @@ def make(arguments: argparse.Namespace) -> None:
     )
     print(load_dataset("crowd", arguments.root))
     close_with([arguments.root], then=["train", "apnet", f"data.root={arguments.root}"])
+
+
+def doses(arguments: argparse.Namespace) -> None:
+    """Make the sets, and a sheet where one was asked for."""
+    from regard.crowd import dose_sheet, make_doses
+    from regard.explain.figures.overlay import png_bytes
+    from regard.threads import check_processes
+
+    chosen = {name: vars(arguments)[name] for name in ("causes", "doses") if vars(arguments)[name]}
+    workers = check_processes(arguments.workers, "workers")
+    made = make_doses(arguments.crowd, arguments.root, **chosen, workers=workers, progress=not arguments.quiet)
+    pictures = next(iter(made.values()))["images"]["total"]
+    print(f"{len(made)} sets of {pictures:,} pictures: {', '.join(made)}")
+    if arguments.png:
+        write_atomic(arguments.png, png_bytes(dose_sheet(arguments.root)))
+    close_with([arguments.root, arguments.png], then=["compare", "RUN...", "--doses", arguments.root])
 
 
 def twins(arguments: argparse.Namespace) -> None:

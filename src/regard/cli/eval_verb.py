@@ -7,6 +7,7 @@
   regard eval runs/apnet_crowd --all-epochs               every network that train.keep_every has kept, and a curve
   torchrun --nproc-per-node=4 -m regard eval runs/apnet_crowd       every process embeds a part of the pictures
   regard eval runs/apnet_crowd --open-set --cameras --averages      more than CMC and mAP
+  regard eval --model osnet.onnx --root data/market1501   a network of anybody, see docs/how-to/foreign.md
   regard eval --features query.npz gallery.npz            descriptors of somebody else's model
   regard eval --features all.npz --leave-one-out --ignore-cameras       each picture of one list asks all others
   regard eval runs/apnet_crowd --corruptions --resolution --images 500 --png robust.png     on worse pictures
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     add, switch = parser.add_argument, argparse.BooleanOptionalAction
     add("run", type=Path, nargs="?", help="run folder, or a folder a model was saved in")
+    add("--model", type=Path, help="the same; also an .onnx or .xml file of anybody, beside its description")
     add(
         "--features", nargs="+", type=Path, metavar=("QUERY", "GALLERY"),
         help="score descriptors from .npz or .parquet files (embeddings, pids, camids) instead of a run; one file with "
@@ -105,6 +107,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate and print."""
+    if arguments.model is not None:
+        if arguments.run is not None:
+            raise ConfigError(f"{arguments.run} and --model {arguments.model} are two models; give one")
+        arguments.run = arguments.model
     if (arguments.run is None) == (arguments.features is None):
         raise ConfigError("give a run folder, or --features QUERY GALLERY, and not both")
     if arguments.features and len(arguments.features) != 2 - arguments.leave_one_out:

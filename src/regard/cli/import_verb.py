@@ -3,6 +3,7 @@
   regard import resnet50_checkpoint_93600.pt --network apnet -o models/apnet
   regard import resnet50.ckpt --network resnet -o models/imagenet
   regard import models/theirs --network reid -o models/reid            a folder of the package reid
+  regard import osnet.onnx -o models/osnet         ONNX or OpenVINO (.xml) of anybody; osnet.onnx.yaml describes it
   regard import hf-hub:some-lab/apnet-market1501 -o models/apnet       @REVISION after it: a branch, tag or commit
 
 The file is read without executing anything in it; identities, level and variant are found from its tensors, and every
@@ -30,13 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=output_folder, required=True, metavar="FOLDER", help="to save the model in"
     )
     parser.add_argument("--size", metavar="HxW", help="what it was trained to see (default: as its authors' code)")
+    parser.add_argument(
+        "--input", type=Path, metavar="FILE", help="what an ONNX or OpenVINO file sees (default: beside it)"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="an option of the model")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Import, report, save."""
-    from regard.models import import_released, load
-    from regard.models.folder import SCHEME
+    from regard.models import import_graph, import_released, load
+    from regard.models.folder import GRAPHS, SCHEME
 
     if str(arguments.file).startswith(SCHEME):
         if arguments.network or arguments.size or arguments.set:
@@ -46,6 +50,15 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n".join(described(arguments.output)))
         close_with([arguments.output])
         return
+    if arguments.file.suffix in GRAPHS:
+        if arguments.network or arguments.size or arguments.set:
+            raise ConfigError(f"{arguments.file} is described by a file; leave out --network, --size and --set")
+        import_graph(arguments.file, arguments.input).save(arguments.output)
+        print("\n".join(described(arguments.output)))
+        close_with([arguments.output])
+        return
+    if arguments.input is not None:
+        raise ConfigError(f"--input describes ONNX and OpenVINO files, and {arguments.file} is none; leave it out")
     if arguments.network is None:
         raise ConfigError(f"nothing says what {arguments.file} is; say --network NAME, for example --network apnet")
     model = import_released(

@@ -15,7 +15,7 @@ from regard.metrics.grouped import group_difference, group_interval
 from regard.metrics.significance import Interval
 from regard.wording import count
 
-__all__ = ["Group", "group_runs"]
+__all__ = ["Group", "group_label", "group_runs", "seed_groups", "settings_apart"]
 
 SEED = "train.seed"
 
@@ -52,13 +52,9 @@ def group_runs(
         start: the run that others are compared with, whose group the other groups are compared with.
         paired: whether all were asked the same queries.
     """
-    alike: dict[str, list[Run]] = {}
-    for run in runs:
-        alike.setdefault(json.dumps(_settings(run)) if run.own else run.label, []).append(run)
-    parts = [part for together in alike.values() for part in _apart(together)]
+    parts = seed_groups(runs, start)
     if not paired or all(len(part) == 1 for part in parts):
         return []
-    parts.sort(key=lambda part: start not in part)
     names = [name for name in queries[start.label] if all(name in queries[run.label] for run in runs)]
     first, groups = parts[0], list[Group]()
     for part in parts:
@@ -68,8 +64,18 @@ def group_runs(
             for name in (names if part is not first else ())
         }
         figures = {name: group_interval(scores[name], pids) for name in names}
-        groups.append(Group(_label(part), tuple(run.label for run in part), figures, gaps, _differs(first[0], part[0])))
+        apart = settings_apart(first[0], part[0])
+        groups.append(Group(group_label(part), tuple(run.label for run in part), figures, gaps, apart))
     return groups
+
+
+def seed_groups(runs: Sequence[Run], start: Run) -> list[list[Run]]:
+    """Runs whose settings are the same but for the seed, together; the group of ``start`` first."""
+    alike: dict[str, list[Run]] = {}
+    for run in runs:
+        alike.setdefault(json.dumps(_settings(run)) if run.own else run.label, []).append(run)
+    parts = [part for together in alike.values() for part in _apart(together)]
+    return sorted(parts, key=lambda part: start not in part)
 
 
 def _settings(run: Run) -> dict[str, object]:
@@ -84,7 +90,7 @@ def _apart(runs: list[Run]) -> list[list[Run]]:
     return [runs] if len(set(seeds)) == len(runs) else [[run] for run in runs]
 
 
-def _label(runs: list[Run]) -> str:
+def group_label(runs: Sequence[Run]) -> str:
     """What the labels of a group begin with, and the number of its seeds."""
     if len(runs) == 1:
         return runs[0].label
@@ -93,7 +99,7 @@ def _label(runs: list[Run]) -> str:
     return f"{shared or runs[0].label} ({count(len(runs), 'seed')})"
 
 
-def _differs(first: Run, other: Run) -> tuple[str, ...]:
+def settings_apart(first: Run, other: Run) -> tuple[str, ...]:
     """Settings of the second that are other than the first's."""
     if first.own is None or other.own is None:
         return ()

@@ -45,6 +45,7 @@ from regard.wording import table
 __all__ = [
     "PrecisionRow",
     "attention_mass",
+    "dose_precision",
     "measure_precision",
     "pair_up",
     "precision_figure",
@@ -142,6 +143,8 @@ def measure_precision(
     pairs: Sequence[tuple[Sample, Sample]],
     seen: InputSpec,
     progress: Callable[[int], object] | None = None,
+    *,
+    cams: bool = True,
 ) -> dict[str, np.ndarray]:
     """The precision of everything a network says about positions.
 
@@ -150,6 +153,7 @@ def measure_precision(
         pairs: as :func:`pair_up` gives them.
         seen: what the network sees.
         progress: told the number of pictures after each batch.
+        cams: also of Grad-CAM, which costs a backward pass for every layer.
 
     Returns:
         Name of a map -> (N,), NaN where a map is zero throughout; under ``"chance"`` the share the person fills.
@@ -164,11 +168,35 @@ def measure_precision(
         images, partners = (network_input([pair[side].path for pair in batch], seen, device) for side in (0, 1))
         masks = [_mask(sample) for sample, _ in batch]
         parts["chance"].append(np.array([float(person_of(mask).mean()) for mask in masks]))
-        for name, maps in _maps(model, images, partners).items():
+        for name, maps in _maps(model, images, partners if cams else None).items():
             parts[name].append(attention_mass(maps, masks))
         if progress:
             progress(len(batch))
     return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def dose_precision(
+    model: ReIDModel, query: Sequence[Sample], gallery: Sequence[Sample], seen: InputSpec, most: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What is compared over doses: "attention", the mean of the network's own maps if any, "last map" and "chance".
+
+    Args:
+        model, seen: as for :func:`measure_precision`.
+        query, gallery: to take pictures from, as :func:`pair_up` takes them; the same ones whatever is in them.
+        most: pictures at most.
+
+    Returns:
+        Name -> (N,), NaN where a map is zero throughout, and (N,) whom the pictures show.
+
+    Raises:
+        DataError: no picture has a mask, or one cannot be read.
+    """
+    pairs = pair_up(query, gallery, most)
+    found = measure_precision(model, pairs, seen, cams=False)
+    chosen = {name: found[name] for name in ("last map", "chance")}
+    if own := [values for name, values in found.items() if name not in chosen]:
+        chosen = {"attention": np.mean(own, 0), **chosen}
+    return chosen, np.array([sample.pid for sample, _ in pairs], np.int64)
 
 
 def precision_row(
@@ -227,13 +255,14 @@ def precision_figure(rows: Sequence[PrecisionRow]) -> Figure:
     return figure
 
 
-def _maps(model: ReIDModel, images: Tensor, partners: Tensor) -> dict[str, np.ndarray]:
+def _maps(model: ReIDModel, images: Tensor, partners: Tensor | None) -> dict[str, np.ndarray]:
     """Everything that is said about positions, (B, h, w) each."""
     shown = {name: spatial_map(attention) for name, attention in attention_of(model, images).items()}
     found = {name: values for name, values in shown.items() if values is not None and name != "holistic"}
     found["last map"] = holistic_map(model, images).values
-    for name, layer in attention_layers(model).items():
-        found[f"Grad-CAM {name}"] = similarity_cam(model, layer, images, partners).cpu().numpy()
+    if partners is not None:
+        for name, layer in attention_layers(model).items():
+            found[f"Grad-CAM {name}"] = similarity_cam(model, layer, images, partners).cpu().numpy()
     return found
 
 

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from regard.errors import ConfigError
 from regard.explain.gradcam import frozen
 from regard.models import ReIDModel
 from regard.models.contract import evaluating
@@ -54,6 +55,9 @@ def integrated_gradients(model: ReIDModel, images: Tensor, partners: Tensor, ste
 
     Returns:
         (B, h, w) float32; all cells add up to the similarity less that of a picture of the mean color.
+
+    Raises:
+        ConfigError: the network has no gradient.
     """
     others = partner_vectors(model, partners)
     total = torch.zeros_like(images)
@@ -61,6 +65,8 @@ def integrated_gradients(model: ReIDModel, images: Tensor, partners: Tensor, ste
         for step in range(steps):
             here = (images.detach() * ((step + 0.5) / steps)).requires_grad_()
             score = F.cosine_similarity(model(here).embedding.float(), others, dim=1).sum()
+            if not score.requires_grad:
+                raise ConfigError(f"{type(model).__name__} has no gradient, which integrated gradients need")
             total += torch.autograd.grad(score, here)[0]
     pixels = (images * total / steps).sum(1, keepdim=True).float()
     size = _cells(images, ROWS)

@@ -21,8 +21,6 @@ zero between windows. What a network has is said by its ``token_attention()``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +30,12 @@ from regard.errors import ConfigError
 from regard.explain.gradcam import frozen
 from regard.explain.pixel_heat import partner_vectors
 from regard.models import ReIDModel
+from regard.models.contract import TokenAttention
 
 __all__ = ["rolled", "rollout"]
+
+TINY = 1e-12
+"""What a row of attention to nothing is divided by."""
 
 
 def rollout(model: ReIDModel, images: Tensor, partners: Tensor | None = None, *, against: bool = False) -> Tensor:
@@ -49,11 +51,9 @@ def rollout(model: ReIDModel, images: Tensor, partners: Tensor | None = None, *,
         ConfigError: the network has no attention between tokens, or none that the descriptor depends on.
     """
     others = None if partners is None else partner_vectors(model, partners)
-    recording = getattr(model, "token_attention", nullcontext)
-    with frozen(model), recording() as recorded:
+    with frozen(model), model.token_attention() as layers:
         embedding = model(images.detach().clone().requires_grad_()).embedding.float()
         score = embedding.square().sum() if others is None else F.cosine_similarity(embedding, others, dim=1).sum()
-        layers = list(recorded or ())
         weights = [layer.weights for layer in layers if layer.weights.requires_grad]
         gradients = torch.autograd.grad(-score if against else score, weights, allow_unused=True) if weights else ()
     known = {id(weight): gradient for weight, gradient in zip(weights, gradients) if gradient is not None}
@@ -70,11 +70,11 @@ def rollout(model: ReIDModel, images: Tensor, partners: Tensor | None = None, *,
     return found[:, 0, first.before :].detach().unflatten(1, first.grid)
 
 
-def rolled(layers: Sequence[tuple[Any, Tensor]], *, by_gradient: bool) -> Tensor:
+def rolled(layers: Sequence[tuple[TokenAttention, Tensor]], *, by_gradient: bool) -> Tensor:
     """Multiply attention through layers, from the first to the last.
 
     Args:
-        layers: each a :class:`~regard.models.contract.TokenAttention`, and the gradient of a score by its weights.
+        layers: each with the gradient of a score by its weights.
         by_gradient: whether heads count by the gradient.
 
     Returns:
@@ -93,7 +93,8 @@ def rolled(layers: Sequence[tuple[Any, Tensor]], *, by_gradient: bool) -> Tensor
         if by_gradient:
             flow = flow + layer.spread((weights * gradient.float()).clamp_min(0)).mean(1) @ flow
         else:
-            flow = (layer.spread(weights).mean(1) @ flow + flow) / 2
+            share = layer.spread(weights).mean(1)  # rows of windows with padding sum to less than 1
+            flow = (share / share.sum(2, keepdim=True).clamp_min(TINY) @ flow + flow) / 2
     return flow - kept if by_gradient else flow
 
 

@@ -26,6 +26,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from regard.errors import ConfigError
 from regard.explain.gradcam import frozen
 from regard.explain.heat_methods import Heat
 from regard.models import ReIDModel
@@ -113,7 +114,11 @@ def check_methods(
 
 
 def layers_from_the_top(model: ReIDModel, images: Tensor) -> list[str]:
-    """Paths of the modules with weights of their own that the descriptor depends on, the last one called first."""
+    """Paths of the modules with weights of their own that the descriptor depends on, the last one called first.
+
+    Raises:
+        ConfigError: there is none.
+    """
     owners = {path: own for path, one in model.named_modules() if (own := list(one.parameters(recurse=False)))}
     called: dict[str, None] = {}
 
@@ -128,7 +133,7 @@ def layers_from_the_top(model: ReIDModel, images: Tensor) -> list[str]:
             model.requires_grad_(True)
             answer = model(images[:1]).embedding.sum()
             weights = list(model.parameters())
-            moved = torch.autograd.grad(answer, weights, allow_unused=True)
+            moved = torch.autograd.grad(answer, weights, allow_unused=True) if answer.requires_grad else ()
             for weight, before in zip(weights, wanted):
                 weight.requires_grad_(before)
     finally:
@@ -136,6 +141,11 @@ def layers_from_the_top(model: ReIDModel, images: Tensor) -> list[str]:
             hook.remove()
     used = {id(weight) for weight, gradient in zip(weights, moved) if gradient is not None}
     on_the_way = [path for path, own in owners.items() if any(id(weight) in used for weight in own)]
+    if not on_the_way:
+        raise ConfigError(
+            f"{type(model).__name__} has no weights that could be made random, so sanity cannot be checked; leave that "
+            "out with --checked 0"
+        )
     order = {path: place for place, path in enumerate(called)}
     return sorted(on_the_way, key=lambda path: -order.get(path, -1))
 

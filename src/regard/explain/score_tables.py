@@ -1,4 +1,4 @@
-"""Explanation scores as text and as Markdown: what heat does, and where it lies, a line per network and method."""
+"""Explanation scores as text and as Markdown: what heat does, where it lies, and how far methods agree."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ LIES = {"hit": "person hit", "share": "person share", "twins hit": "twins hit", 
 NOTES = (
     "insertion, deletion: 100 x area between the curve of the cosine and that of random orders, mean of both fills;",
     "rank: the same of 1 / rank of the true match; hit: hottest pixel inside; share: % of the heat inside.",
+    "agreement: mean rank correlation of two methods' heat over the pairs, on 32 x 16 cells.",
     "95 % percentile bootstrap over people, 2,000 resamples; center and edges know nothing of the network.",
     f"sanity fails: rank correlation with the heat of random weights {SAME:g} or more, or the order of a pair matters "
     f"by more than {100 * ORDER:g} %.",
@@ -48,7 +49,7 @@ def score_markdown(scores: Sequence[ExplanationScores]) -> str:
 
 
 def _tables(scores: Sequence[ExplanationScores]) -> list[list[list[str]]]:
-    """Rows of cells, the head first: what heat does, and where it lies where anything is known of that."""
+    """Rows of cells, the head first: what heat does, where it lies where that is known, how far methods agree."""
     does = [["system", "method", *DOES.values(), "random weights", "sanity"]]
     lies = [["system", "method", *LIES.values()]]
     for one in scores:
@@ -58,8 +59,18 @@ def _tables(scores: Sequence[ExplanationScores]) -> list[list[list[str]]]:
             lies.append([one.label, shown, *(_cell(method, figure) for figure in LIES)])
         person, twins = (_with_ends(one.chance.get(name)) for name in ("person", "twins"))
         lies.append([one.label, "chance", person, person, twins, twins])
+    agree = [_agreement(one) for one in scores if len(one.methods) > 1]
     known = any(figure in method.figures for one in scores for method in one.methods.values() for figure in LIES)
-    return [does, lies] if known else [does]
+    return [does, *([lies] if known else []), *agree]
+
+
+def _agreement(one: ExplanationScores) -> list[list[str]]:
+    """Mean rank correlation of every two methods of a network."""
+    names = list(one.methods)
+    rows = [[one.label, name] for name in names]
+    for row, values in zip(rows, one.agreement):
+        row += ["-" if value != value else f"{value:.2f}" for value in values]
+    return [["agreement", "method", *names], *rows]
 
 
 def _cell(method: ScoredMethod, figure: str) -> str:

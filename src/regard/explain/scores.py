@@ -39,7 +39,7 @@ from regard.explain.perturbation import (
     pixel_order,
     random_heat,
 )
-from regard.explain.sanity import ORDER, SAME, Sanity, agreement, check_methods
+from regard.explain.sanity import ORDER, SAME, Sanity, agreement, check_methods, layers_from_the_top
 from regard.explain.twins import Twin, point_at, read_difference
 from regard.input_spec import InputSpec
 from regard.metrics import FeatureSet
@@ -173,7 +173,7 @@ def score_explanations(
         progress: told the number of pictures after each step.
 
     Raises:
-        ConfigError: no method applies, or there is none of that name.
+        ConfigError: no method applies, there is none of that name, or sanity cannot be checked.
         DataError: a picture cannot be read, or fewer than two people are shown.
     """
     names = known_methods(wanted)
@@ -184,6 +184,8 @@ def score_explanations(
     usable, missing = usable_methods(model, first, names)
     if not usable:
         raise ConfigError(f"{label or 'the network'} can be looked at by none of {', '.join(missing)}: {missing}")
+    if checked:
+        layers_from_the_top(model, first)  # which is refused before the work where there are none
     heat = {name: EVERY[name].heat for name in usable}
     scorer = _Scorer(model, seen, heat, seed, tell)
     found, maps, kept = scorer.of_pairs(pairs, gallery)

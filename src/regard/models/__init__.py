@@ -13,6 +13,7 @@ from regard.lazy import lazily
 if TYPE_CHECKING:
     from regard.models.build import create_model, from_hub, load
     from regard.models.contract import Attention, HeadLayer, ReIDModel
+    from regard.models.foreign import import_graph
     from regard.models.importers.released import import_released
 
 _HOME = {
@@ -21,10 +22,11 @@ _HOME = {
     "ReIDModel": "regard.models.contract",
     "create_model": "regard.models.build",
     "from_hub": "regard.models.build",
+    "import_graph": "regard.models.foreign",
     "import_released": "regard.models.importers.released",
     "load": "regard.models.build",
 }
 
-__all__ = ["Attention", "HeadLayer", "ReIDModel", "create_model", "from_hub", "import_released", "load"]
+__all__ = ["Attention", "HeadLayer", "ReIDModel", "create_model", "from_hub", "import_graph", "import_released", "load"]
 
 __getattr__, __dir__ = lazily(__name__, _HOME)

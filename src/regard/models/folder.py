@@ -29,6 +29,9 @@ __all__ = [
 SCHEME = "hf-hub:"
 """How the name of a model on a hub begins, where the folder of one is taken too."""
 
+GRAPHS = (".onnx", ".xml")
+"""How the name of another maker's network ends, which is taken as a model where a description lies beside it."""
+
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
@@ -171,13 +174,19 @@ def as_json(content: Mapping[str, Any]) -> bytes:
 
 
 def model_folder(path: Path) -> Path:
-    """The folder with the weights that ``path`` stands for: itself, or its ``final/`` or ``best/``.
+    """The folder with the weights that ``path`` stands for: itself, its ``final/`` or ``best/``, or beside a graph.
 
     Raises:
         CheckpointError: there are none.
+        ConfigError: it is another maker's network, and nothing says what that sees.
     """
     if str(path).startswith(SCHEME):
         raise CheckpointError(f"{path} is on a hub, wanted a folder; fetch it: regard import {path} -o models/NAME")
+    if path.suffix in GRAPHS and path.is_file():
+        from regard.registry import MODELS
+
+        foreign: Any = MODELS.get("foreign")  # brings torch
+        return foreign.kept_beside(path)
     for folder in (path, path / "final", path / "best"):
         if (folder / WEIGHTS).is_file():
             return folder

@@ -8,7 +8,7 @@ from regard.crowd.camera.city_cameras import Box
 from regard.crowd.knobs import Knobs
 from regard.crowd.rng import Rng
 
-__all__ = ["Frame", "frame_figure"]
+__all__ = ["Frame", "frame_box", "frame_figure"]
 
 SMALLEST_NATIVE = 28
 """Rows of the smallest crop, for pictures 128 pixels high."""
@@ -45,10 +45,13 @@ def frame_figure(
         by_hand: whether somebody drew the box, with less than half the error and nothing cut.
         junk: whether the box shows half of the person, or less.
     """
+    box = detect(figure, rng, knobs, by_hand=by_hand, shape=size[1] / size[0])
+    return frame_box(misplaced(box, rng) if junk else box, knobs, focal=focal, size=size)
+
+
+def frame_box(box: Box, knobs: Knobs, *, focal: float, size: tuple[int, int]) -> Frame:
+    """Return the crop of a box with the pixels it has in the video; arguments as for :func:`frame_figure`."""
     height, width = size
-    box = detect(figure, rng, knobs, by_hand=by_hand, shape=width / height)
-    if junk:
-        box = misplaced(box, rng)
     scale = focal * knobs.native_scale * height / 128
     smallest = SMALLEST_NATIVE * height // 128
     rows = min(height, max(smallest, round((box[3] - box[1]) * scale)))

@@ -36,6 +36,9 @@ def make_crowd(
     city: int | str = 0,
     difficulty: str = "normal",
     knobs: Mapping[str, Any] | None = None,
+    cause: str | None = None,
+    dose: float | None = None,
+    test_only: bool = False,
     height: int = 128,
     width: int = 64,
     distractors: int | None = None,
@@ -59,6 +62,9 @@ def make_crowd(
         city: number or name that decides cameras, light and backgrounds, independently of ``seed``.
         difficulty: ``"easy"``, ``"normal"`` or ``"hard"``.
         knobs: single knobs turned away from the preset, see :class:`regard.crowd.knobs.Knobs`.
+        cause, dose: one cause, of ``regard.crowd.CAUSES``, that is added to the difficulty, and how much of it: 0 for
+            none, 1 for heavy. People, cameras and every other draw are those of the crowd without.
+        test_only: leave the pictures to train on out; query and gallery stay the same to the byte.
         height, width: pixels of a picture; larger ones show more detail.
         distractors: gallery pictures with pid 0; None for a quarter of ``test_ids``.
         junk: gallery pictures with pid -1; None for a quarter of ``test_ids``.
@@ -71,7 +77,7 @@ def make_crowd(
         The contents of ``dataset.json``.
 
     Raises:
-        ConfigError: an unknown difficulty or knob, a number out of its bounds, or an argument of another kind.
+        ConfigError: an unknown difficulty, knob or cause, a number out of its bounds, or an argument of another kind.
         DataError: ``root`` holds something else.
         StorageError: the disk refused a write; nothing half-made is left.
     """
@@ -82,7 +88,7 @@ def make_crowd(
     request = checked_request(
         train_ids=train_ids, test_ids=test_ids, cameras=cameras, per_camera=per_camera, cameras_per_id=cameras_per_id,
         seed=seed, city=city, difficulty=difficulty, knobs=knobs, height=height, width=width,
-        distractors=distractors, junk=junk,
+        distractors=distractors, junk=junk, cause=cause, dose=dose, test_only=test_only,
     )  # fmt: skip
     workers = checked_workers(workers)
     found = existing_crowd(root, request, overwrite=overwrite)

@@ -41,6 +41,8 @@ class Record:
         bbox: (x, y, width, height) of the visible person in pixels; zeros where nobody is.
         area: pixels of the visible person.
         visible: share of the silhouette within the box that nothing stands in front of.
+        shown: in crowds with a cause, share of the whole silhouette that the picture shows, in its box and with
+            nothing in front; None in others.
         native: (width, height) of the crop in the video before it was enlarged, in pixels.
         file_digest: SHA-256 of the JPEG and the PNG file.
         pixel_digest: SHA-256 of the pixels before either was encoded.
@@ -53,6 +55,7 @@ class Record:
     bbox: tuple[int, int, int, int]
     area: int
     visible: float
+    shown: float | None
     native: tuple[int, int]
     file_digest: str
     pixel_digest: str
@@ -72,6 +75,7 @@ def coco_json(records: Sequence[Record], height: int, width: int) -> str:
             "camid": record.camid,
             "visible": record.visible,
             "native": record.native,
+            **({} if record.shown is None else {"shown": record.shown}),
         }
         for index, record in enumerate(records, 1)
     ]

@@ -81,7 +81,8 @@ def plan_jobs(request: Request) -> list[Job]:
     """
     plan = Plan(request)
     people = list(plan.people())
-    return [*people, *plan.distractors(), *plan.junk(people)]
+    jobs = [*people, *plan.distractors(), *plan.junk(people)]
+    return [job for job in jobs if not request.test_only or job.visits[0].shots[0].folder != TRAIN]
 
 
 class Plan:

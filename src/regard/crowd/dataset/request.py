@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from operator import index
 from typing import Any
 
+from regard.crowd.cause import Cause, checked_cause
 from regard.crowd.knobs import Knobs, resolve
 from regard.errors import ConfigError, check_kind, is_whole
 
@@ -38,6 +39,8 @@ class Request:
         difficulty: the preset the knobs started from.
         height, width: pixels of a picture.
         knobs: the difficulty in full.
+        cause: the one cause that is added to it; None for none.
+        test_only: whether the pictures to train on are left out.
     """
 
     train_ids: int
@@ -53,20 +56,25 @@ class Request:
     height: int
     width: int
     knobs: Knobs
+    cause: Cause | None = None
+    test_only: bool = False
 
     def parameters(self) -> dict[str, Any]:
-        """Return the request as it is written to ``dataset.json``."""
-        return asdict(self) | {"cameras_per_id": list(self.cameras_per_id)}
+        """Return the request as it is written to ``dataset.json``; what only some crowds have is there in those."""
+        written = asdict(self) | {"cameras_per_id": list(self.cameras_per_id)}
+        cause, test_only = written.pop("cause"), written.pop("test_only")
+        more = {"cause": cause["name"], "dose": cause["dose"]} if cause else {}
+        return written | more | ({"test_only": True} if test_only else {})
 
 
 def checked_request(**asked: Any) -> Request:
     """Return the request in full from parameters of :func:`regard.crowd.make_crowd`, bounds checked.
 
     Distractors and junk default to a quarter of the test identities each. ``cameras_per_id`` is cut to the number of
-    cameras there are.
+    cameras there are. A dose of 0 is no cause, so that it asks for the very crowd that has none.
 
     Raises:
-        ConfigError: an unknown difficulty or knob, or a number out of its bounds.
+        ConfigError: an unknown difficulty, knob or cause, or a number out of its bounds.
     """
     for name, (low, high) in BOUNDS.items():
         missing = asked[name] is None and name in ("distractors", "junk")
@@ -75,8 +83,10 @@ def checked_request(**asked: Any) -> Request:
     span, height, width = checked_span(asked["cameras_per_id"], asked["cameras"]), asked["height"], asked["width"]
     if not 1 <= height / width <= 4:
         raise ConfigError(f"height x width is {height}x{width}, wanted a height of 1 to 4 widths, such as 256x128")
+    check_kind("test_only", asked.setdefault("test_only", False), bool, "True or False")
+    cause = checked_cause(asked.pop("cause", None), asked.pop("dose", None))
     knobs = resolve(asked["difficulty"], asked["knobs"])
-    return Request(**asked | {"city": str(asked["city"]), "cameras_per_id": span, "knobs": knobs})
+    return Request(**asked | {"city": str(asked["city"]), "cameras_per_id": span, "knobs": knobs, "cause": cause})
 
 
 def checked_span(cameras_per_id: tuple[int, int], cameras: int) -> tuple[int, int]:

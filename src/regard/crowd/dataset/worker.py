@@ -23,15 +23,16 @@ from PIL import Image
 
 from regard.crowd.body.mesh import build_body
 from regard.crowd.camera.city_cameras import Box, hang_camera
-from regard.crowd.camera.detector import frame_figure
+from regard.crowd.camera.detector import Frame, frame_figure
 from regard.crowd.dataset.crowd_folder import CAMERAS, MASKS, pair_digest
 from regard.crowd.dataset.label_files import Record
 from regard.crowd.dataset.plan import JUNK, QUERY, Job, Shot, Visit
 from regard.crowd.dataset.request import Request
 from regard.crowd.identity_types import Identity
 from regard.crowd.render.background import Set, build_set
+from regard.crowd.render.dosed import Dosed, posed
 from regard.crowd.render.raster import Figure, place_figure
-from regard.crowd.render.shoot import Take, shoot
+from regard.crowd.render.shoot import Take, is_bare, shoot
 from regard.crowd.render.walk import Moment, draw_moments, motion_of
 from regard.crowd.rng import Rng
 
@@ -47,11 +48,12 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One picture before it is taken."""
+    """One picture before it is taken; in ``stance`` the body is as a cause may have bent it."""
 
     place: Set
     moment: Moment
     shot: Shot
+    stance: Moment
 
     def phantom(self) -> Box:
         """Return where a person of usual size would be seen."""
@@ -90,9 +92,12 @@ class Studio:
     def run(self, job: Job) -> list[Record]:
         """Shoot and write everything of one job."""
         scenes = [scene for visit in job.visits for scene in self.stage(job, visit)]
+        figures = upright = self.pose(job.person, scenes)
+        if any(scene.stance is not scene.moment for scene in scenes):
+            upright = self.pose(job.person, [replace(scene, stance=scene.moment) for scene in scenes])
         return [
-            self.write(job.pid, scene.place.camera.index, scene.shot, self.take(job, scene, figure))
-            for scene, figure in zip(scenes, self.pose(job.person, scenes))
+            self.write(job.pid, scene.place.camera.index, scene.shot, self.take(job, scene, figure, plain))
+            for scene, figure, plain in zip(scenes, figures, upright)
         ]
 
     def stage(self, job: Job, visit: Visit) -> Iterator[Scene]:
@@ -102,7 +107,14 @@ class Studio:
         who = self.request.seed, job.key, place.camera
         moments = draw_moments(*who, walked, arms=arms, walkers=len(place.walkers), knobs=self.request.knobs)
         for shot, moment in zip(visit.shots, moments):
-            yield Scene(place, moment, shot)
+            cause, stance = self.request.cause, moment
+            if cause is not None and cause.name == "pose":
+                stance = posed(moment, Rng("cause", "pose", *self.path(job, visit.camera, shot)), cause.dose)
+            yield Scene(place, moment, shot, stance)
+
+    def path(self, job: Job, camera: int, shot: Shot) -> tuple[str | int, ...]:
+        """Return what names a picture's streams."""
+        return self.request.seed, job.key, camera, shot.index
 
     def pose(self, person: Identity | None, scenes: list[Scene]) -> list[Figure | None]:
         """Return the figure of every scene; all scenes of a body are posed at once."""
@@ -115,20 +127,34 @@ class Studio:
             if not chosen:
                 continue
             wearer = replace(person, bag=replace(person.bag, kind="none")) if bagless else person
-            pose = build_body(wearer, self.texels).pose(motion_of([scenes[i].moment for i in chosen]))
+            pose = build_body(wearer, self.texels).pose(motion_of([scenes[i].stance for i in chosen]))
             for frame, i in enumerate(chosen):
-                view, moment = scenes[i].place.camera.view, scenes[i].moment
+                view, moment = scenes[i].place.camera.view, scenes[i].stance
                 figures[i] = place_figure(pose, frame, view, heading=moment.heading, x=moment.x, z=moment.z)
         return figures
 
-    def take(self, job: Job, scene: Scene, figure: Figure | None) -> Take:
-        """Take one picture."""
+    def take(self, job: Job, scene: Scene, figure: Figure | None, plain: Figure | None) -> Take:
+        """Take one picture; ``plain`` is the figure as it would stand without a cause."""
+        request, camera = self.request, scene.place.camera
+        rng, frame = self.frame(job, scene, figure)
+        dosed = None
+        if request.cause is not None:
+            _, before = self.frame(job, scene, plain)
+            bare = is_bare(scene.place, scene.moment, before, plain, request.knobs)
+            path = self.path(job, camera.index, scene.shot)
+            dosed = Dosed(request.cause, path, job.person, request.seed, bare)
+            frame = dosed.framed(frame, request.knobs, camera.focal)
+        return shoot(scene.place, scene.moment, frame, figure, rng=rng, knobs=request.knobs, dosed=dosed)
+
+    def frame(self, job: Job, scene: Scene, figure: Figure | None) -> tuple[Rng, Frame]:
+        """Return the stream of a picture and the crop that a detector makes of it, drawn from its start."""
         request, camera = self.request, scene.place.camera
         rng = Rng(request.seed, "image", job.key, camera.index, scene.shot.index)
         outline, size = figure.box if figure else scene.phantom(), (request.height, request.width)
         by_hand, junk = scene.shot.folder == QUERY, job.pid == JUNK
-        frame = frame_figure(outline, rng, request.knobs, focal=camera.focal, size=size, by_hand=by_hand, junk=junk)
-        return shoot(scene.place, scene.moment, frame, figure, rng=rng, knobs=request.knobs)
+        return rng, frame_figure(
+            outline, rng, request.knobs, focal=camera.focal, size=size, by_hand=by_hand, junk=junk
+        )  # fmt: skip
 
     def write(self, pid: int, camera: int, shot: Shot, take: Take) -> Record:
         """Encode a picture and its mask and write both."""
@@ -143,6 +169,7 @@ class Studio:
             bbox=bounds(take.labels),
             area=int((take.labels > 0).sum()),
             visible=take.visible,
+            shown=take.shown,
             native=take.native,
             file_digest=pair_digest(jpeg, png),
             pixel_digest=hashlib.sha256(take.pixels.tobytes() + take.labels.tobytes()).hexdigest(),

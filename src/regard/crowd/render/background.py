@@ -19,9 +19,9 @@ from regard.crowd.color import linear
 from regard.crowd.render.raster import draw, place_figure
 from regard.crowd.rng import Rng, cosine, sine, value_noise
 from regard.crowd.scene.materials import GROUNDS, paint_wall
-from regard.crowd.scene.scenes import SCENES, paint_thing
+from regard.crowd.scene.scenes import SCENES, Board, paint_thing
 
-__all__ = ["Plate", "Set", "Sprite", "build_set", "lay_over"]
+__all__ = ["Plate", "Set", "Sprite", "build_set", "lay_over", "stand_board", "stand_prop"]
 
 LEFT, TOP, RIGHT, BOTTOM = -0.62, -0.50, 0.62, 0.46
 """Box that a plate covers, in normalized coordinates; beyond it the outermost pixels go on."""
@@ -108,7 +108,12 @@ def draw_walker(camera: Camera, rng: Rng, key: str, texels: int, detail: float) 
 
 def stand_prop(camera: Camera, rng: Rng, kind: str, *, x: float, z: float, density: float) -> Sprite:
     """Paint a thing in the light of its place."""
-    board, view = paint_thing(rng, kind, density), camera.view
+    return stand_board(camera, paint_thing(rng, kind, density), x=x, z=z)
+
+
+def stand_board(camera: Camera, board: Board, *, x: float, z: float) -> Sprite:
+    """Put a painted thing on the ground, in the light of its place."""
+    view = camera.view
     board.picture[:3] *= camera.light().on(0.85, 0.5)[:, None, None]
     center, bottom, depth = view.project(x, 0.0, z)
     top, half = view.project(x, board.height, z)[1], 0.5 * board.width / depth

