@@ -117,9 +117,9 @@ def _regular(path: str, flags: int, rights: int, *, follow: bool) -> int:
         raise OSError(errno.EINVAL, "it is no regular file", path) from None
     kind = os.fstat(descriptor).st_mode
     try:
-        if not follow:
-            refuse_shared(descriptor, path)
         if stat.S_ISREG(kind):
+            if not follow:
+                refuse_shared(descriptor, path)
             return descriptor
     except OSError:
         os.close(descriptor)

@@ -128,9 +128,14 @@ def open_uses(entries: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
             if use.get("kind") == "end":
                 found.pop(session, None)
             elif use is entry:
-                told = {name: use.get(name) for name in ("who", "role", "address", "session", "gallery", "began")}
-                many = found.get(session, {}).get("uses", 0) + 1
-                found[session] = told | {"ended": use.get("time"), "uses": many}
+                many = found.get(session, {}).get("uses") or 0
+                found[session] = told(use) | {"ended": use.get("time"), "uses": many + 1}
             else:
-                found[session] = dict(use)
+                found[session] = told(use)
     return found
+
+
+def told(use: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a use in its lines, and in the line that it was open."""
+    names = ("who", "role", "address", "session", "gallery", "began", "ended", "uses")
+    return {name: use.get(name) for name in names}
