@@ -128,8 +128,9 @@ def open_uses(entries: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
             if use.get("kind") == "end":
                 found.pop(session, None)
             elif use is entry:
-                many = found.get(session, {}).get("uses") or 0
-                found[session] = told(use) | {"ended": use.get("time"), "uses": many + 1}
+                many = found.get(session, {}).get("uses")
+                uses = 1 + (many if isinstance(many, int) else 0)
+                found[session] = told(use) | {"ended": use.get("time"), "uses": uses}
             else:
                 found[session] = told(use)
     return found
