@@ -118,6 +118,7 @@ AUTHORS: tuple[tuple[str, Authors | None], ...] = (
     ("daaf_*", Authors("PAAM_on_reid-strong-baseline d92acd2: yml:21-52", 16, 4, "groups", 480, (40, 70), 10)),
     ("sa_*", Authors("Spatial-Attention 227916a: main.py:51,125-146", 48, 1, "pictures", 100, (40, 80), on=BOTH)),
     ("dsp_*", Authors("DSP_Person_ReID e003b01: main.py:55, README", 48, 1, "pictures", 50, (40,), on=BOTH)),
+    ("transreid_*", Authors("TransReID 6227ebd: vit_transreid_stride.yml", 16, 4, "groups", 120, warmup=5)),
     ("pcb_*", Authors("PCB as in the family of SA: README", 64, 1, "pictures", 60, (40,), on=BOTH)),
 )
 """Pattern of recipe names -> what was released; the first that fits. None: never released."""

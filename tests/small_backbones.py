@@ -32,3 +32,8 @@ def tiny_hrnet(pretrained: bool = False, **options) -> HighResolutionNet:
         }
     config["stage1"] |= {"num_blocks": (1,), "num_channels": (16,)}
     return build_model_with_cfg(HighResolutionNet, "tiny_hrnet", pretrained, cfg=config, **options)
+
+
+def tiny(system: str) -> str:
+    """Return the name of a backbone that is small, and that the system takes."""
+    return "test_vit.r160_in1k" if system == "transreid" else "test_resnet.r160_in1k"

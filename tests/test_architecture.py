@@ -89,10 +89,24 @@ def room(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
+@cache
+def read(path: Path) -> tuple[list[ast.Import | ast.ImportFrom], dict[str, int]]:
+    """Imports anywhere in a file, and function -> lines of its code."""
+    imports, lengths = [], {}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports.append(node)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            code = node.body[1:] if ast.get_docstring(node) else node.body
+            lines = (code[-1].end_lineno or 0) - code[0].lineno + 1 if code else 0
+            lengths[node.name] = max(lines, lengths.get(node.name, 0))
+    return imports, lengths
+
+
 def imported(path: Path, house: str = "regard.") -> set[str]:
     """Rooms of regard that a file imports, anywhere in it; or what it imports of another package."""
     rooms = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in read(path)[0]:
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -181,7 +195,7 @@ def test_imports_inside_functions_name_what_exists():
     """Those at the top of a file fail at once; these only when a verb is used."""
     lost = []
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in read(path)[0]:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("regard"):
                 module = importlib.import_module(node.module)
                 for name in (alias.name for alias in node.names):
@@ -223,11 +237,8 @@ def test_functions_and_files_stay_readable():
     lengths = sorted(len(p.read_text(encoding="utf-8").splitlines()) for p in FILES)
     assert lengths[int(0.9 * len(lengths))] < 400
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                code = node.body[1:] if ast.get_docstring(node) else node.body
-                lines = (code[-1].end_lineno or 0) - code[0].lineno + 1 if code else 0
-                assert lines <= (80 if node.name == "train" else 60), f"{path}: {node.name} has {lines} lines"
+        for name, lines in read(path)[1].items():
+            assert lines <= (80 if name == "train" else 60), f"{path}: {name} has {lines} lines"
 
 
 def test_nothing_committed_names_a_registry_or_this_machine():

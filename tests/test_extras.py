@@ -31,7 +31,8 @@ SOURCE = Path(regard.__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 BEHIND_A_CHECK = {
-    "service/app.py", "service/changes.py", "service/connections.py", "service/health.py", "gallery/milvus.py",
+    "service/app.py", "service/changes.py", "service/connections.py", "service/health.py",
+    "gallery/compaction.py", "gallery/milvus.py",
 }  # fmt: skip
 """Files that import packages of an extra when they are loaded, which the code that loads them has asked for."""
 
@@ -120,6 +121,7 @@ def foreign() -> list[tuple[str, str, bool]]:
     return rows
 
 
+@pytest.mark.slow
 def test_every_import_is_mandatory_or_asked_for():
     mandatory = names(PROJECT["dependencies"])
     table = {row[0].split(".")[0] for row in ASKING} | {"tensorboard"}
@@ -131,6 +133,7 @@ def test_every_import_is_mandatory_or_asked_for():
         assert not at_once or file in BEHIND_A_CHECK, f"{file} imports {top} of an extra at once"
 
 
+@pytest.mark.slow
 def test_every_extra_that_is_named_exists_and_brings_what_it_says():
     known = homes()
     for package, extra, _ in ASKING:

@@ -30,6 +30,7 @@ def written(folder: Path, files: list[bytes]) -> list[Sample]:
     return [Sample(path, pid=number, camid=1) for number, path in enumerate(paths)]
 
 
+@pytest.mark.slow
 @once_made
 @given(contents, st.data())
 def test_stale_exactly_where_bytes_differ(tmp_path, files, data):
@@ -66,6 +67,7 @@ names = st.text("abc.", min_size=1, max_size=4)
 tensors = st.dictionaries(names, st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=4), min_size=1)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(tensors, st.data())
 def test_tensors_are_known_by_name_shape_and_values(values, data):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regard import parsing
 from regard.cli.arguments import read_option
 from regard.cli.main import parse
 from regard.config import override
@@ -66,19 +67,23 @@ def test_not_a_number_is_read():
             "values",
         ),
         ("[" * 60 + "]" * 60, "more than 50 collections in one another"),
-        ("[" * 5000 + "]" * 5000, "in one another"),
-        ("[" + "1, " * 60_000 + "1]", "more than 50,000 values"),
+        ("[" * 1500 + "]" * 1500, "in one another"),
         ("x" * 300_000, "has 300,000 characters"),
     ],
-    ids=["anchors", "deep", "deeper", "many", "long"],
+    ids=["anchors", "deep", "deeper", "long"],
 )
 def test_what_nobody_means_is_refused_before_it_costs_anything(text, wanted):
     with pytest.raises(ConfigError, match=wanted):
         parse_yaml(text, "it")
 
 
-def test_many_keys_are_read():
-    assert len(parse_yaml("\n".join(f"k{i}: 1" for i in range(20_000)), "it")) == 20_000
+def test_many_keys_are_read_and_too_many_values_are_not(monkeypatch):
+    many = "\n".join(f"k{i}: 1" for i in range(2_000))
+    assert len(parse_yaml(many, "it")) == 2_000
+    assert parsing.MAX_NODES == 50_000
+    monkeypatch.setattr(parsing, "MAX_NODES", 4_000)
+    with pytest.raises(ConfigError, match="more than 4,000 values"):
+        parse_yaml(many, "it")
 
 
 @pytest.mark.parametrize(("left", "value", "right"), [("[", "", "]"), ('{"a":', "1", "}")])

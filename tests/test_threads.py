@@ -123,6 +123,7 @@ def test_with_many_cores_few_threads_are_not_tried_on_an_idle_machine():
     assert counts_of(FastestCount(ladder(64), 32), times, 30)[-1] == 64
 
 
+@pytest.mark.slow
 @given(
     limit=st.integers(1, 48),
     data=st.data(),

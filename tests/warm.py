@@ -123,6 +123,7 @@ def become(arguments: list[str], folder: str, environment: dict[str, str], strea
         os.close(stream)
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the suite may have been started in the background
     sys.executable = program
     if arguments[0] == "-u" or environment.get("PYTHONUNBUFFERED"):
         sys.stdout.reconfigure(write_through=True)

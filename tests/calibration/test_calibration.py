@@ -54,6 +54,7 @@ def naive_pava(values, weights):
     return [value for value, _, count in pools for _ in range(count)]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=2, max_size=40))
 def test_the_isotonic_curve_is_pooled_neighbors(pairs):

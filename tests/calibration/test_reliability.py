@@ -58,6 +58,7 @@ def test_binning_is_the_loop():
     assert found.mass == pytest.approx([sum(weights[i] for i in rows) for rows in bins])
 
 
+@pytest.mark.slow
 def test_the_interval_of_ece_holds_the_true_error():
     """Probabilities that are a tenth too high everywhere: the true calibration error is 0.1."""
     held = 0

@@ -185,7 +185,7 @@ MALFORMED = {
     "optim.lr=!!timestamp x": "not YAML: could not determine a constructor",
     "optim.lr=!!map [a]": "not YAML: expected a mapping, found sequence",
     "optim.lr=!!bool a": "not YAML: 'a' is no bool",
-    "optim.lr=" + "[" * 3000: "not YAML: collections in one another",
+    "optim.lr=" + "[" * 600: "not YAML: collections in one another",
     "optim..lr=1": "cannot read override",
     "=1": "cannot read override",
 }

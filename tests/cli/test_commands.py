@@ -80,6 +80,9 @@ def test_help_needs_no_heavy_import():
         (["import", "/not/there.pt", "--network", "apnat", "-o", "x"], "apnat"),
         (["data", "make", "x", "--set", "blur"], "--set 'blur' wants KNOB=NUMBER"),
         (["data", "make", "x", "--set", "blurr=1"], "blur"),
+        (["data", "make", "x", "--cause", "pose"], "dose is None, wanted a number from 0 (none) to 1 (heavy)"),
+        (["data", "doses", "x", "y"], "no crowd in 'x'"),
+        (["compare", "x", "--doses", "y"], "holds no crowd without a cause"),
         (["models", "apnat"], "unknown model 'apnat', did you mean 'apnet'?"),
         (["recipes", "apnet_crowdd"], "did you mean 'apnet_crowd'?"),
     ],
@@ -196,6 +199,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(capsys, tmp_path):
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_broken_picture_in_training_is_named(capsys, tmp_path, tiny_overrides, market):
     import shutil
 
@@ -229,6 +233,7 @@ def test_an_empty_split_is_named(capsys, tmp_path, tiny_overrides, market):
     assert "empty" in err or "no image" in err.lower()
 
 
+@pytest.mark.slow
 def test_making_a_crowd_prints_what_to_do_with_it(capsys, tmp_path):
     root = tmp_path / "crowd"
     code, out, _ = run(
@@ -244,7 +249,7 @@ def test_making_a_crowd_prints_what_to_do_with_it(capsys, tmp_path):
 @pytest.mark.slow
 def test_the_demo_end_to_end_at_a_small_size(tmp_path, capsys):
     """The real demo command, with fewer people and epochs; a second call finds everything and trains nothing."""
-    arguments = ["demo", "-o", str(tmp_path / "demo"), "--train-ids", "20", "--test-ids", "12", "--epochs", "3"]
+    arguments = ["demo", "-o", str(tmp_path / "demo"), "--train-ids", "16", "--test-ids", "6", "--epochs", "1"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     outputs = []
     for _ in range(2):

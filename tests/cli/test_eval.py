@@ -133,6 +133,7 @@ def test_mistakes_are_told_in_one_line(files, tmp_path, capsys):
         assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_how_market_was_read_and_judged_stands_with_the_score(capsys, tmp_path, tiny_overrides, market_with_lists):
     folder, file = tmp_path / "run", tmp_path / "scores.json"
     code, _, err = run(

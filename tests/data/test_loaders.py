@@ -183,6 +183,7 @@ def test_global_random_state_is_untouched(splits, workers, random_states):
     assert random_states() == before
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_loader_at_once(splits):
     """Also where the garbage collector has taken their queues to pieces: waited for, each takes five seconds."""
     loader = train_loader(splits.train, TRAIN, ids_per_batch=4, images_per_id=2, workers=2)

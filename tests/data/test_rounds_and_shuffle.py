@@ -222,6 +222,7 @@ def test_trinet_s_schedule_is_80000_steps_constant_to_15000(name, ids):
     assert config.schedule.start * epoch == pytest.approx(15_000, abs=epoch / 2)
 
 
+@pytest.mark.slow
 def test_the_ends_of_rounds_are_still_random():
     """Whoever is put first for not being in the batch begun: every order of the others comes up."""
     pids = np.arange(5)

@@ -23,6 +23,7 @@ from regard.models import ReIDModel
 from regard.recipes import read_recipe
 from regard.run_folder.folders import read_history
 from regard.run_folder.saved_state import read_saved
+from warm import python
 
 KILLS = Path(__file__).resolve().parents[2] / "benchmarks" / "kills.py"
 
@@ -217,7 +218,7 @@ def test_a_lost_loader_and_a_signal_to_all_lose_no_step(market, tmp_path, whom):
 def test_killed_at_random_it_comes_to_the_same_numbers():
     """Six rounds of those that benchmarks/kills.py plays, with one thread: losses, scores, weights are equal bits."""
     result = subprocess.run(
-        [sys.executable, str(KILLS), "--rounds", "6", "--seed", "5"],
+        [python(), str(KILLS), "--rounds", "6", "--seed", "5"],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr

@@ -28,6 +28,7 @@ from regard.registry import MODELS
 from regard.run_folder.folders import read_history
 from regard.runtime.fabric import Runtime, own_shares
 from regard.structures import Batch, Output
+from small_backbones import tiny
 
 SYSTEMS = sorted(MODELS)
 DROPPING = ("sa", "dsp", "mudeep", "pcb")
@@ -41,7 +42,7 @@ def configuration(name: str, *more: str) -> Config:
     height, width = SIZES.get(name, (64, 32))
     size = [f"data.height={height}", f"data.width={width}", "data.ids_per_batch=4", "data.images_per_id=2"]
     train = ["train.accelerator=cpu", "train.precision=fp32", "train.channels_last=false"]
-    return read_recipe(f"{name}_crowd").config([*size, f"model.backbone={TINY}", *train, *more])
+    return read_recipe(f"{name}_crowd").config([*size, f"model.backbone={tiny(name)}", *train, *more])
 
 
 def model_and_batch(config: Config, seed: int = 0) -> tuple[ReIDModel, Batch]:
@@ -323,7 +324,7 @@ def test_no_loss_waits_for_the_device(recipe, tmp_path):
         size.append("model.group_width=null")  # of a wider network
     if (read_recipe(recipe).config().to_dict()["losses"].get("triplet") or {}).get("group"):
         size += ["losses.triplet.group=2", "data.images_per_id=2"]  # pictures of a person in the batch below
-    config = read_recipe(recipe).config([f"model.backbone={TINY}", "model.pretrained=false", *size])
+    config = read_recipe(recipe).config([f"model.backbone={tiny(system)}", "model.pretrained=false", *size])
     model, batch = model_and_batch(config)
     criterion = build_criterion(config, model)
     images = normalize(batch.images)  # makes its constants once

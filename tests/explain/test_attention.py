@@ -12,8 +12,8 @@ from regard.explain.figures.attention_figure import attention_figure, in_blocks
 from regard.explain.figures.map_figures import figure_bytes, scaled
 from regard.models.daaf import JOINT_GROUPS
 from regard.registry import MODELS
+from small_backbones import tiny
 
-TINY = "test_resnet.r160_in1k"
 RGA = {"agent": "rga", "height": 96, "width": 64}
 
 
@@ -28,7 +28,7 @@ def images():
 
 
 def build(name, **options):
-    return regard.create_model(name, 5, backbone=TINY, **options)
+    return regard.create_model(name, 5, backbone=tiny(name), **options)
 
 
 SHOWN = {
@@ -40,6 +40,7 @@ SHOWN = {
     "mudeep": {"scale1.before": "positions", "scale3.asked": "channels", "scale3.mixing": "mixing"},
     "baseline": {"holistic": "positions"},
     "pcb": {"holistic": "positions"},
+    "transreid": {"holistic": "positions"},
 }
 
 

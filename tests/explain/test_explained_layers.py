@@ -15,6 +15,7 @@ from regard.models import ReIDModel
 from regard.models.backbone import Backbone
 from regard.registry import MODELS
 from regard.structures import Output
+from small_backbones import tiny
 
 LAYERS = {
     "apnet": ["P2", "P1"],
@@ -28,7 +29,7 @@ LAYERS = {
 @pytest.mark.parametrize("name", list(MODELS))
 def test_layers_of_every_system(name, stripped):
     torch.manual_seed(0)
-    model = regard.create_model(name, 5, backbone="test_resnet.r160_in1k")
+    model = regard.create_model(name, 5, backbone=tiny(name))
     images = torch.randn(4, 3, 96, 64)
     model(images)
     if stripped:

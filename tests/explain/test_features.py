@@ -11,8 +11,8 @@ from regard.errors import ConfigError
 from regard.explain.features import feature_maps, gray_levels, reduce_channels
 from regard.explain.figures.map_grids import MapRow, feature_grid, feature_pictures
 from regard.registry import MODELS
+from small_backbones import tiny
 
-TINY = "test_resnet.r160_in1k"
 PICTURE = np.full((96, 64, 3), 120, np.uint8)
 
 
@@ -27,7 +27,7 @@ def images():
 
 
 def build(name, **options):
-    return regard.create_model(name, 5, backbone=TINY, **options)
+    return regard.create_model(name, 5, backbone=tiny(name), **options)
 
 
 @pytest.mark.parametrize("name", list(MODELS))

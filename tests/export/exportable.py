@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 import regard
-import small_backbones  # noqa: F401 - registers them
+from small_backbones import tiny
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("apnet", {}),
@@ -15,8 +15,6 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("apnet", {"agent": "rga_sc", "height": 96, "width": 32}),
     ("baseline", {}),
     ("baseline", {"backbone": "test_convnext.r160_in1k"}),
-    ("baseline", {"backbone": "test_vit.r160_in1k"}),
-    ("baseline", {"backbone": "tiny_swin"}),
     ("daaf", {}),
     ("daaf", {"preset": "trinet"}),
     ("dsp", {}),
@@ -29,13 +27,14 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("pcb", {"descriptor": "reduced"}),
     ("sa", {}),
     ("sa", {"mode": "softmax"}),
+    ("transreid", {}),
 ]
 
 
 def seasoned(name: str, size: tuple[int, int], seed: int = 0, **options: Any) -> regard.ReIDModel:
     """A network whose normalizations have seen pictures, in evaluation mode."""
     torch.manual_seed(seed)
-    model = regard.create_model(name, 5, **{"backbone": "test_resnet.r160_in1k", **options})
+    model = regard.create_model(name, 5, **{"backbone": tiny(name), **options})
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for _ in range(3):

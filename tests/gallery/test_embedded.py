@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from regard.errors import DataError, StorageError
 from regard.gallery import Gallery, Item, Record
 from regard.gallery.embedded import EmbeddedEngine
 from regard.gallery.record import Filter, record_id
+from regard.service.watch import Watch
 
 PLANE = np.random.default_rng(5).normal(size=(3, DIM))
 
@@ -186,3 +188,59 @@ def test_what_is_no_id_is_refused_before_anything_is_written(tmp_path):
     engine.close()
     with pytest.raises(StorageError, match="is closed"):
         engine.count(Filter())
+
+
+FLIPPED = ("vectors", "codes", "bounds", "keys", "numbers", "times", "camera", "person", "short1_codes", "short1_rest")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FLIPPED)
+def test_a_bit_that_changes_while_a_file_is_open_answers_nothing_wrong(tmp_path, name, small_steps, monkeypatch):
+    """It may cost a candidate; scores, pictures and filters stay right, and a check on demand makes the file anew."""
+    monkeypatch.setattr("regard.gallery.embedded.SAMPLE", 100)
+    asked = {name: FILTERS[name] for name in ("nothing asked", "a person", "all at once")}
+    items, random = flat_items(200), np.random.default_rng(3)
+    known = {item.record.id: item.record for item in items}
+    with Gallery.create(tmp_path / "g", DIM, {}) as gallery:
+        gallery.add(items)
+        gallery.build_index(k=5, samples=10)
+    for place, bit in ((0.0, 6), (0.99, 5)):
+        with Gallery.open(tmp_path / "g") as gallery:
+            engine, query = gallery._engine, items[int(random.integers(200))].vector
+            row = int(engine._now().rows_of([gallery.search(query, 1).matches[0].record.id])[0])
+            part = name.replace("short1", f"short{engine._now()._short_number}")
+            path = engine._now().folder / part
+            with path.open("r+b") as file:
+                width = path.stat().st_size // 200
+                file.seek(row * width + int(place * width))
+                byte = file.read(1)[0]
+                file.seek(-1, 1)
+                file.write(bytes([byte ^ 1 << bit]))
+            for filter in asked.values():
+                right = dict(slow_search(items, query, 200, filter))
+                found = gallery.search(query, 10, filter).matches
+                assert all(match.record == known[match.record.id] for match in found)
+                assert [match.score for match in found] == pytest.approx([right[m.record.id] for m in found], abs=1e-6)
+                assert len({match.record.id for match in found} & set(list(right)[:10])) >= min(10, len(right)) - 1
+            gone = next(item for item in items if item.record.camera == "2")
+            if place:
+                assert gallery.delete(Filter(ids=(gone.record.id,), cameras=("2",))) == 1
+                gallery.add([gone])
+            engine.refresh()
+            assert engine.check().remade is False
+            check(gallery, items, asked)
+
+
+@pytest.mark.slow
+def test_a_service_looks_at_its_files_now_and_then(tmp_path):
+    said = queue.Queue[str]()
+    with Gallery.create(tmp_path / "g", DIM, {}) as gallery:
+        gallery.add(make_items(30))
+        folder = gallery._engine._now().folder
+        good = (folder / "codes").read_bytes()
+        watch = Watch([gallery], 0.01, said.put)
+        (folder / "codes").write_bytes(bytes([good[0] ^ 1]) + good[1:])
+        assert said.get(timeout=30).endswith("were damaged, and are made anew")
+        watch.close()
+        assert (gallery._engine._now().folder / "codes").read_bytes() == good
+        assert said.empty()

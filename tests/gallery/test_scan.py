@@ -102,7 +102,7 @@ def test_large_ones_too(share):
 
 def test_the_first_pass_leaves_few():
     coded, query = coded_rows(people(20_000, 64, 64)), people(1, 64, 64, seed=1)
-    ((rows, upper),) = scan.first_pass(coded, query, 10, None)
+    ((rows, upper, _),) = scan.first_pass(coded, query, 10, None)
     assert 10 <= len(rows) < 400
     assert (scan.exact(coded.vectors[rows], query[0]) <= upper).all()
 

@@ -178,6 +178,7 @@ def test_progress_goes_to_stderr(capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 10**6),
     integer=st.booleans(),

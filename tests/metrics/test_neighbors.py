@@ -38,6 +38,7 @@ def images(seed, count, dim, persons=0):
     return noise if not persons else rng.normal(size=(persons, dim))[rng.integers(0, persons, count)] + 0.5 * noise
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 10**6),
     count=st.integers(1, 400),

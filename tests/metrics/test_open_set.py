@@ -15,6 +15,7 @@ from regard.metrics import evaluate_open_set
 RATES = (0.0, 0.003, 0.05, 0.3, 1.0)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10**6), integer=st.booleans(), memory_mb=st.sampled_from([256, 1e-4]))
 @settings(deadline=None, max_examples=12)
 def test_rates_are_those_counted_at_the_thresholds(seed, integer, memory_mb):

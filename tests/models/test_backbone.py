@@ -92,6 +92,7 @@ def test_last_stride_one_of_a_patch_merging_keeps_its_grid():
     torch.testing.assert_close(dense[:, :, ::2, ::2], sparse)
 
 
+@pytest.mark.slow
 def test_stem(images):
     """The stem ends behind its pooling, with or without the activation before it."""
     for stem_relu in (False, True):
@@ -158,6 +159,7 @@ def test_local_weights(trained, tmp_path, layout):
     )
 
 
+@pytest.mark.slow
 def test_torchvision_weights(tmp_path):
     torchvision_models = pytest.importorskip("torchvision.models")
     weights = torchvision_models.resnet18().state_dict()

@@ -12,16 +12,16 @@ import torch
 import regard
 from regard.models.contract import watched
 from regard.registry import MODELS
+from small_backbones import tiny
 
 pytestmark = pytest.mark.slow
 
-TINY = "test_resnet.r160_in1k"
 NUM_IDS = 5
 
 
 def create(name: str, **options) -> regard.ReIDModel:
     torch.manual_seed(0)
-    return regard.create_model(name, NUM_IDS, backbone=TINY, **options)
+    return regard.create_model(name, NUM_IDS, backbone=tiny(name), **options)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_every_trained_parameter_gets_a_gradient(model, images):
 
 def test_embed_restores_every_mode(model, images):
     model.train()
-    first_norm = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    first_norm = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d))
     first_norm.eval()
     before = {name: module.training for name, module in model.named_modules()}
     state = copy.deepcopy(model.state_dict())
@@ -277,7 +277,7 @@ def test_options_are_recorded(name, model):
     assert model.options == {
         option: model.options[option] for option in MODELS.options(name) if option not in ("num_ids", "pretrained")
     }
-    assert model.options["backbone"] == TINY
+    assert model.options["backbone"] == tiny(name)
     assert json.loads(json.dumps(model.options)) == model.options
     again = regard.create_model(name, NUM_IDS, **model.options)
     assert list(again.state_dict()) == list(model.state_dict())
@@ -300,9 +300,9 @@ def test_a_copy_is_whole_and_separate(model, images):
 
 def test_wrong_option(name):
     with pytest.raises(regard.RegardError, match="did you mean 'backbone'"):
-        regard.create_model(name, NUM_IDS, backbon=TINY)
+        regard.create_model(name, NUM_IDS, backbon=tiny(name))
     with pytest.raises(regard.RegardError, match="num_ids is 0"):
-        regard.create_model(name, 0, backbone=TINY)
+        regard.create_model(name, 0, backbone=tiny(name))
 
 
 def test_export(model, images):

@@ -9,6 +9,7 @@ from torch import nn
 import regard
 from regard.models.cost import constant_weights, count_gflops, equal_option, inference_cost
 from regard.registry import MODELS
+from small_backbones import tiny
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +36,7 @@ def test_operations_are_counted_by_hand():
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_the_model_stays_as_it_is(name):
-    model = regard.create_model(name, 5, backbone=TINY).train()
+    model = regard.create_model(name, 5, backbone=tiny(name)).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     cost = inference_cost(model, 96, 64)
     assert cost.parameters == sum(p.numel() for p in model.parameters())
@@ -49,16 +50,16 @@ def test_the_model_stays_as_it_is(name):
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_constant_weights_cost_the_same_and_draw_nothing(name):
-    drawn = regard.create_model(name, 5, backbone=TINY)
+    drawn = regard.create_model(name, 5, backbone=tiny(name))
     state = torch.get_rng_state()
     with constant_weights():
-        constant, again = (regard.create_model(name, 5, backbone=TINY) for _ in range(2))
+        constant, again = (regard.create_model(name, 5, backbone=tiny(name)) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), state)
     assert inference_cost(constant, 96, 64) == inference_cost(drawn, 96, 64)
     values = zip(drawn.state_dict().values(), constant.state_dict().values(), again.state_dict().values(), strict=True)
     assert all(torch.isfinite(two).all() and torch.equal(two, three) for _, two, three in values)
     weights = next(
-        conv for conv in regard.create_model(name, 5, backbone=TINY).modules() if isinstance(conv, nn.Conv2d)
+        conv for conv in regard.create_model(name, 5, backbone=tiny(name)).modules() if isinstance(conv, nn.Conv2d)
     )
     assert weights.weight.std() > 0
 

@@ -142,6 +142,7 @@ def test_pixels_that_are_none(option, words, wrong):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_stripped_and_read_back_it_gives_the_same(images, tmp_path):
     model = create().eval()
     before = model.embed(images)

@@ -77,6 +77,7 @@ def test_sizes_on_resnet50(name, options, count):
     assert sum(p.numel() for p in model.strip().parameters()) == trunk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_ids", [100, 702])
 def test_size_by_identities(num_ids):
     model = regard.create_model("sa", num_ids)

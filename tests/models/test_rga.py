@@ -147,6 +147,7 @@ def test_in_full_the_relations_are_stacked(level):
         torch.testing.assert_close(model.eval()(images).embedding, full, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "size", "attention"),
     [

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,25 +85,28 @@ def explainer() -> Iterator[Explainer]:
     Explainer.close(explainer)
 
 
-@pytest.fixture
-def start(made, photos, tmp_path, explainer) -> Iterator[Any]:
-    """``start(names=("people",), token=None, limits=LIMITS, tls=None, **told) -> Service``; on copies, to delete from.
+@pytest.fixture(scope="session")
+def launch(made, photos, explainer) -> Any:
+    """``with launch(folder, names=("people",), token=None, limits=LIMITS, tls=None, **told) as service``: on copies, to
+    delete from.
 
     Args:
         told: what :func:`regard.service.app.create_app` takes besides.
     """
-    running = []
 
-    def begin(names=("people",), token: str | None = None, limits: Limits = LIMITS, tls=None, **told) -> Service:
+    @contextmanager
+    def running(
+        place: Path, names=("people",), token: str | None = None, limits: Limits = LIMITS, tls=None, **told
+    ) -> Iterator[Service]:
         searchers = {}
         for name in names:
             folder, model, size = made[name]
-            shutil.copytree(folder, tmp_path / name)
+            shutil.copytree(folder, place / name)
             searchers[name] = Searcher(
-                name, Gallery.open(tmp_path / name), Embedder(model, size=size, batch_size=8, device="cpu")
+                name, Gallery.open(place / name), Embedder(model, size=size, batch_size=8, device="cpu")
             )
         marks = Marks(None, own={name: searcher.gallery.marks for name, searcher in searchers.items()})
-        state = ServiceState(searchers, marks, run_folder(tmp_path / "runs"), limits, explainer=explainer)
+        state = ServiceState(searchers, marks, run_folder(place / "runs"), limits, explainer=explainer)
         listening = socket.create_server(("127.0.0.1", 0))
         metrics = Metrics()
         door = Door(limits, told.get("proxies") or Proxies(), metrics, tls)
@@ -111,19 +115,33 @@ def start(made, photos, tmp_path, explainer) -> Iterator[Any]:
         thread.start()
         while not server.started:
             time.sleep(0.01)
-        running.append((server, thread, listening, state))
-        return Service(f"http://127.0.0.1:{listening.getsockname()[1]}", state, photos)
+        try:
+            yield Service(f"http://127.0.0.1:{listening.getsockname()[1]}", state, photos)
+        finally:
+            server.should_exit = True
+            thread.join()
+            listening.close()
+            state.close()
+            for searcher in searchers.values():
+                searcher.gallery.close()
 
-    yield begin
-    for server, thread, listening, state in running:
-        server.should_exit = True
-        thread.join()
-        listening.close()
-        state.close()
-        for searcher in state.searchers.values():
-            searcher.gallery.close()
+    return running
+
+
+@pytest.fixture
+def start(launch, tmp_path) -> Iterator[Any]:
+    """``start(names=("people",), token=None, ...) -> Service``; as :func:`launch`, until the test ends."""
+    with ExitStack() as running:
+        yield lambda *names, **told: running.enter_context(launch(tmp_path, *names, **told))
 
 
 @pytest.fixture
 def service(start) -> Service:
     return start()
+
+
+@pytest.fixture(scope="module")
+def lasting(launch, tmp_path_factory) -> Iterator[Service]:
+    """One service for all tests of a file that change nothing."""
+    with launch(tmp_path_factory.mktemp("lasting")) as running:
+        yield running

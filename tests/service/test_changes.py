@@ -75,13 +75,13 @@ def test_pictures_are_added_changed_found_and_removed(service, tmp_path):
         changes = {"persons": ["Bea"], "set": {"time": "2026-05-02"}}
         assert service.call("/api/galleries/people/update", changes) == (200, {"changed": 1})
         assert [r.time for r in elsewhere.records(Filter(persons=("Bea",)))] == [1777680000.0]
-        assert service.call(f"{PICTURES}/{id}", method="DELETE") == (200, {"removed": 1})
+        assert service.call(f"{PICTURES}/{id}", method="DELETE") == (200, {"removed": 1, "bytes": "erased"})
         assert service.call(f"{PICTURES}/{id}", method="DELETE")[0] == 404
         assert service.call(f"{PICTURES}/{id}", {"camera": "x"}, "PATCH")[0] == 404
         assert elsewhere.get([id]) == []
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "people" / "audit.jsonl").read_text().splitlines()]
     assert kinds.count("add") == 4
-    assert {"update", "delete", "search"} < set(kinds)
+    assert {"update", "delete", "removed", "search"} < set(kinds)
 
 
 @pytest.mark.slow
@@ -91,7 +91,10 @@ def test_what_is_removed_leaves_its_marks_too(service):
     service.call("/api/marks", {"query": query, "match": match["id"], "right": True})
     many = len(service.state.searcher(None).gallery)
     assert service.call("/api/galleries/people/delete", {"cameras": ["1"], "dry_run": True})[1]["would_remove"] == 16
-    assert service.call("/api/galleries/people/delete", {"ids": [match["id"]]}) == (200, {"removed": 1})
+    assert service.call("/api/galleries/people/delete", {"ids": [match["id"]]}) == (
+        200,
+        {"removed": 1, "bytes": "erased"},
+    )
     assert service.call("/api/marks")[1] == {"right": 0, "wrong": 0}
     assert service.state.feedback.photo(service.state.query(query).names[0]) == b""
     purge = "/api/galleries/people/purge"
@@ -131,8 +134,8 @@ def test_a_job_says_how_far_it_is_and_why_it_failed(service):
         ((("a.jpg", b"x"),), {"a.jpg": {"time": "soon"}}, "the time 'soon'"),
     ],
 )
-def test_additions_that_are_none_are_one_line(service, files, facts, wanted):
-    status, told = add(service, *files, facts=facts)
+def test_additions_that_are_none_are_one_line(lasting, files, facts, wanted):
+    status, told = add(lasting, *files, facts=facts)
     assert status == 400
     assert wanted in told["error"]
     assert "\n" not in told["error"]

@@ -45,15 +45,15 @@ def test_the_name_in_a_host_header(host, name):
 
 
 @pytest.mark.parametrize("host", ["evil.org", "evil.org:80", "127.0.0.1.evil.org", "localhost@evil.org", ""])
-def test_a_foreign_name_for_this_machine_is_refused(service, host):
-    status, found = service.call("/api/galleries", headers={"Host": host})
+def test_a_foreign_name_for_this_machine_is_refused(lasting, host):
+    status, found = lasting.call("/api/galleries", headers={"Host": host})
     assert (status, found) == (403, {"error": "this service answers to localhost only"})
 
 
-def test_a_page_of_another_origin_can_do_nothing(service):
+def test_a_page_of_another_origin_can_do_nothing(lasting):
     for origin in ("http://evil.org", "null", "http://localhost:1"):
-        assert service.call("/api/marks", method="DELETE", headers={"Origin": origin})[0] == 403
-    assert service.call("/api/marks", method="DELETE", headers={"Origin": service.url})[0] == 200
+        assert lasting.call("/api/marks", method="DELETE", headers={"Origin": origin})[0] == 403
+    assert lasting.call("/api/marks", method="DELETE", headers={"Origin": lasting.url})[0] == 200
 
 
 def test_with_a_token_nothing_goes_without(start):
@@ -79,8 +79,8 @@ def test_with_a_token_nothing_goes_without(start):
     connection.close()
 
 
-def test_browsers_are_told_to_trust_nothing(service):
-    connection = http.client.HTTPConnection(service.url.removeprefix("http://"))
+def test_browsers_are_told_to_trust_nothing(lasting):
+    connection = http.client.HTTPConnection(lasting.url.removeprefix("http://"))
     for path in ("/", "/api/galleries", "/nothing"):
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -92,12 +92,12 @@ def test_browsers_are_told_to_trust_nothing(service):
     connection.close()
 
 
-def test_too_many_bytes_are_refused_whatever_is_claimed(service):
-    limit = service.state.limits.bytes
-    status, found = service.send(("big.jpg", b"\xff" * (limit + 1)))
+def test_too_many_bytes_are_refused_whatever_is_claimed(lasting):
+    limit = lasting.state.limits.bytes
+    status, found = lasting.send(("big.jpg", b"\xff" * (limit + 1)))
     assert status == 413
     assert "bytes" in found["error"]
-    address = urllib.parse.urlsplit(service.url)
+    address = urllib.parse.urlsplit(lasting.url)
     connection = http.client.HTTPConnection(address.hostname, address.port)
     connection.putrequest("POST", "/api/queries")
     connection.putheader("Content-Type", "multipart/form-data; boundary=x")
@@ -112,7 +112,7 @@ def test_too_many_bytes_are_refused_whatever_is_claimed(service):
     else:
         assert connection.getresponse().status in (400, 413)
     connection.close()
-    assert service.call("/api/galleries")[0] == 200
+    assert lasting.call("/api/galleries")[0] == 200
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -143,23 +143,23 @@ def many_scans(count: int) -> bytes:
         (many_scans(882), "more than 100 scans"),
     ],
 )
-def test_what_is_no_photograph_is_said_in_one_line(service, data, wanted):
-    status, found = service.send(("evil.jpg", data))
+def test_what_is_no_photograph_is_said_in_one_line(lasting, data, wanted):
+    status, found = lasting.send(("evil.jpg", data))
     assert status == 400
     assert wanted in found["error"]
     assert "\n" not in found["error"]
 
 
-def test_too_many_photographs(service):
-    photo = service.photo().read_bytes()
-    status, found = service.send(*[(f"{n}.jpg", photo) for n in range(4)])
+def test_too_many_photographs(lasting):
+    photo = lasting.photo().read_bytes()
+    status, found = lasting.send(*[(f"{n}.jpg", photo) for n in range(4)])
     assert (status, found["error"]) == (400, "got 4 photographs, wanted 1 to 3 of one person")
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "C:\\x.jpg", "a" * 5000, "x\0y.jpg", "<script>.jpg", "é.jpg"])
-def test_the_name_of_a_file_means_nothing(service, name):
-    assert service.send((name, service.photo().read_bytes()))[0] in (201, 400)
-    assert service.send((name, b"no picture"))[0] == 400
+def test_the_name_of_a_file_means_nothing(lasting, name):
+    assert lasting.send((name, lasting.photo().read_bytes()))[0] in (201, 400)
+    assert lasting.send((name, b"no picture"))[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_the_name_of_a_file_means_nothing(service, name):
         {"query": "x", "attributes": {"a": "b"}}, {"query": "\ud800"},
     ],
 )  # fmt: skip
-def test_searches_that_make_no_sense(service, body):
-    status, found = service.call("/api/search", json.dumps(body).encode())
+def test_searches_that_make_no_sense(lasting, body):
+    status, found = lasting.call("/api/search", json.dumps(body).encode())
     assert status in (404, 422)
     assert isinstance(found["error"], str)
 
@@ -184,8 +184,8 @@ def test_searches_that_make_no_sense(service, body):
         {"attributes": {'"': ["x"]}}, {"gallery": "nowhere"}, {"gallery": "../people"}, {"cameras": ["\udfff"]},
     ],
 )  # fmt: skip
-def test_filters_that_make_no_sense(service, options):
-    status, found = service.call("/api/search", {"query": service.ask(), **options})
+def test_filters_that_make_no_sense(lasting, options):
+    status, found = lasting.call("/api/search", {"query": lasting.ask(), **options})
     assert status in (400, 404, 422)
     assert "\n" not in found["error"]
 
@@ -193,18 +193,18 @@ def test_filters_that_make_no_sense(service, options):
 @pytest.mark.parametrize(
     "options", [{"cameras": ["'; drop", '"', "\\", "\0", "💥"]}, {"persons": [""]}, {"tracks": []}]
 )
-def test_odd_values_just_match_nothing(service, options):
-    status, found = service.call("/api/search", {"query": service.ask(), **options})
+def test_odd_values_just_match_nothing(lasting, options):
+    status, found = lasting.call("/api/search", {"query": lasting.ask(), **options})
     assert (status, found["matches"]) == (200, [])
 
 
-def test_fuzzed_uploads_never_break_it(service):
+def test_fuzzed_uploads_never_break_it(lasting):
     """Real pictures in five formats with random bytes changed, cut and doubled: a query, or one line; never a 500."""
     from PIL import Image
 
     random_ = random.Random(0)
     pictures = []
-    with Image.open(service.photo()) as image:
+    with Image.open(lasting.photo()) as image:
         for format in ("JPEG", "PNG", "WEBP", "BMP", "TIFF"):
             buffer = io.BytesIO()
             image.save(buffer, format)
@@ -217,28 +217,28 @@ def test_fuzzed_uploads_never_break_it(service):
             data[place] = random_.randrange(256)
         if round_ % 3 == 0:
             data = data[: random_.randrange(len(data))]
-        status, found = service.send(("fuzzed", bytes(data)))
+        status, found = lasting.send(("fuzzed", bytes(data)))
         assert status in (201, 400), found
         seen.add(status)
     assert seen == {201, 400}
-    assert service.call("/api/galleries")[0] == 200
+    assert lasting.call("/api/galleries")[0] == 200
 
 
-def test_fuzzed_bodies_never_break_it(service):
+def test_fuzzed_bodies_never_break_it(lasting):
     """The multipart body itself, cut and changed."""
     from http_client import multipart
 
     random_ = random.Random(1)
-    whole, headers = multipart([("a.jpg", service.photo().read_bytes())])
+    whole, headers = multipart([("a.jpg", lasting.photo().read_bytes())])
     for _ in range(80):
         body = bytearray(whole)
         for _ in range(random_.choice((1, 5))):
             body[random_.randrange(200)] = random_.randrange(256)
-        status, found = service.call(
+        status, found = lasting.call(
             "/api/queries", bytes(body[: random_.randrange(1, len(body) + 1)]), headers=headers
         )
         assert status in (201, 400, 422), found
-    assert service.call("/api/galleries")[0] == 200
+    assert lasting.call("/api/galleries")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_fuzzed_bodies_never_break_it(service):
         "/gallery.json",
     ],
 )
-def test_no_path_of_a_request_reaches_the_disk(service, path):
-    status, found = service.call(path)
+def test_no_path_of_a_request_reaches_the_disk(lasting, path):
+    status, found = lasting.call(path)
     assert status in (400, 404, 422)
     assert set(found) == {"error"}

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,6 @@ import pytest
 
 from regard.cli import main as command_line
 from regard.gallery import Gallery
-from warm import python
 
 PROGRAM = "import sys; from regard.cli import main; main.VERBS['serve'] = ''; sys.exit(main.main())"
 
@@ -40,7 +40,7 @@ def gallery(made, tmp_path):
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_it_makes_its_export_and_serves_without_torch_until_it_is_ended(gallery, made, ending):
     environment = {**os.environ, "REGARD_TOKEN": "0123456789abcdef0123", "OMP_NUM_THREADS": "1"}
-    command = [python(), "-c", PROGRAM, "serve", str(gallery), "--port", "0"]
+    command = [sys.executable, "-c", PROGRAM, "serve", str(gallery), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as serving, stopped(serving):
         assert serving.stdout is not None
         line = serving.stdout.readline()

@@ -7,6 +7,7 @@ import csv
 import io
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -413,11 +414,17 @@ def test_a_request_that_is_cut_off_as_the_service_ends_is_told_so(service):
         sent.append(message)
 
     async def cut_off() -> None:
-        guard = create_app(service.state, None)
-        task = asyncio.create_task(guard(scope, asyncio.Event().wait, send))
-        await asyncio.sleep(0.05)
+        guard, asked = create_app(service.state, None), asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            asked.set()
+            return await asyncio.Future()
+
+        task = asyncio.create_task(guard(scope, receive, send))
+        await asked.wait()
         task.cancel()
         await task
 
-    asyncio.run(cut_off())
+    with ThreadPoolExecutor(1) as aside:  # a browser that is open has a loop of its own here
+        aside.submit(asyncio.run, cut_off()).result()
     assert (sent[0]["status"], b"the service is ending" in sent[1]["body"]) == (503, True)

@@ -27,6 +27,13 @@ def quick(start):
     return start(limits=QUICK)
 
 
+@pytest.fixture(scope="module")
+def lasting(launch, tmp_path_factory):
+    """One service for all that is only odd; it lets go of who is slow."""
+    with launch(tmp_path_factory.mktemp("lasting"), limits=QUICK) as service:
+        yield service
+
+
 def sockets(service, count: int, said: bytes, held: ExitStack) -> list[socket.socket]:
     """Connections that say something, and no more."""
     out = []
@@ -117,15 +124,15 @@ def test_an_answer_that_nobody_reads_is_given_up(start):
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 40_000, {0, 400}),
     ],
 )  # fmt: skip
-def test_odd_requests_are_answered_and_are_no_failure(quick, sent, statuses):
+def test_odd_requests_are_answered_and_are_no_failure(lasting, sent, statuses):
     if b"\r\n\r\n" in sent and b"Connection" not in sent:
         sent = sent.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
-    assert status_of(quick, sent) in statuses
-    assert quick.call("/healthz") == (200, {"status": "alive"})
+    assert status_of(lasting, sent) in statuses
+    assert lasting.call("/healthz") == (200, {"status": "alive"})
 
 
-def test_a_body_deeper_than_python_goes_is_a_mistake(quick):
-    assert quick.call("/api/search", b"[" * 250_000)[0] in (400, 422)
+def test_a_body_deeper_than_python_goes_is_a_mistake(lasting):
+    assert lasting.call("/api/search", b"[" * 250_000)[0] in (400, 422)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +146,8 @@ def test_a_body_deeper_than_python_goes_is_a_mistake(quick):
         (b"\r\n-" * 60_000, 400),
     ],
 )
-def test_odd_forms(quick, body, status):
-    found = quick.call("/api/queries", body, headers={"content-type": "multipart/form-data; boundary=x"})
+def test_odd_forms(lasting, body, status):
+    found = lasting.call("/api/queries", body, headers={"content-type": "multipart/form-data; boundary=x"})
     assert found[0] == status, found
 
 
@@ -151,12 +158,12 @@ def as_bytes(picture: np.ndarray, format: str = "PNG", **options) -> bytes:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 20_000), (20_000, 1), (1, 1)])
-def test_a_line_of_pixels_is_searched_explained_and_marked(quick, height, width):
-    status, made = quick.send(("line.png", as_bytes(np.zeros((height, width, 3), np.uint8))))
+def test_a_line_of_pixels_is_searched_explained_and_marked(lasting, height, width):
+    status, made = lasting.send(("line.png", as_bytes(np.zeros((height, width, 3), np.uint8))))
     assert status == 201
-    match = quick.call("/api/search", {"query": made["query"], "k": 1})[1]["matches"][0]["record"]["id"]
+    match = lasting.call("/api/search", {"query": made["query"], "k": 1})[1]["matches"][0]["record"]["id"]
     for path, more in (("why", {}), ("marks", {"right": False})):
-        assert quick.call(f"/api/{path}", {"query": made["query"], "match": match, **more})[0] == 200
+        assert lasting.call(f"/api/{path}", {"query": made["query"], "match": match, **more})[0] == 200
 
 
 def test_what_photographs_cost_together_is_bounded(start):

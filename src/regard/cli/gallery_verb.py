@@ -21,7 +21,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,8 @@ from regard.wording import count, visible
 
 if TYPE_CHECKING:
     from regard.gallery import Filter, Gallery, Record
+    from regard.gallery.query import Removed
+    from regard.gallery.use import Use
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -196,9 +200,9 @@ def delete(gallery: Gallery, arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         foretell(gallery.records(which))
         return
-    with gallery.use(command_user()) as use:
+    with gallery.use(command_user()) as use, patient(gallery) as waiting:
         use.note("delete", filter=which)
-        print(f"{count(gallery.delete(which), 'picture')} removed")
+        tell_removed(gallery.delete(which, waiting=waiting), use)
 
 
 def foretell(records: Iterable[Record]) -> None:
@@ -215,9 +219,39 @@ def purge(gallery: Gallery, arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         foretell(gallery.expired(before, undated=arguments.undated))
         return
-    with gallery.use(command_user()) as use:
+    with gallery.use(command_user()) as use, patient(gallery) as waiting:
         use.note("purge", before=before, undated=arguments.undated)
-        print(f"{count(gallery.purge(before, undated=arguments.undated), 'picture')} removed")
+        tell_removed(gallery.purge(before, undated=arguments.undated, waiting=waiting), use)
+
+
+@contextmanager
+def patient(gallery: Gallery) -> Iterator[Callable[[float, float], None]]:
+    """What shows how long a server is waited for; what it did not confirm in time is said by :func:`tell_removed`."""
+    from regard.errors import RegardWarning
+    from regard.progress import progress_bar
+
+    with warnings.catch_warnings(), progress_bar(total=1, title="waiting for the server", unit="s", delay=1) as bar:
+        warnings.simplefilter("ignore", RegardWarning)
+
+        def show(waited: float, most: float) -> None:
+            bar.total = int(most)
+            bar.update(int(waited) - bar.n)
+
+        yield show
+
+
+def tell_removed(removed: Removed, use: Use) -> None:
+    """Say and log what became of pictures.
+
+    Raises:
+        StorageError: a server has not confirmed that their bytes are gone.
+    """
+    from regard.errors import StorageError
+
+    use.note("removed", answered=removed.to_dict())
+    print(f"{count(removed, 'picture')} removed{', and compacted away by the server' * (removed.bytes == 'compacted')}")
+    if removed.note:
+        raise StorageError(f"they are in no answer any more, but {removed.note}; ask again: regard gallery check URL")
 
 
 def export(gallery: Gallery, arguments: argparse.Namespace) -> None:
@@ -254,10 +288,11 @@ def check(gallery: Gallery, arguments: argparse.Namespace) -> None:
     """Say whether everything is as it was written.
 
     Raises:
-        ConfigError: the gallery is on a server.
+        ConfigError: the gallery is on a server that cannot be asked.
         DataError: something is damaged.
+        StorageError: a server has not confirmed that what was deleted is out of its files.
     """
-    from regard.errors import ConfigError, DataError
+    from regard.errors import ConfigError, DataError, StorageError
 
     if arguments.discard:
         print(f"{count(gallery.discard_damaged(), 'damaged picture')} removed")
@@ -265,7 +300,14 @@ def check(gallery: Gallery, arguments: argparse.Namespace) -> None:
             print(f"{count(number, 'damaged mark')} removed")
     found = gallery.check()
     if found is None:
-        raise ConfigError(f"{gallery.name} is on a server, which looks after its files itself")
+        with patient(gallery) as waiting:
+            asked = gallery.confirm_erased(waiting=waiting)
+        if asked is None:
+            raise ConfigError(f"{gallery.name} is on a server, which looks after its files itself")
+        if asked.note:
+            raise StorageError(f"{asked.note}; ask again later")
+        print("what was deleted is compacted away by the server; it looks after its other files itself")
+        return
     if found.remade:
         print("the files that searches read were damaged, and are made anew")
     if found.faults:

@@ -63,6 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log", choices=("error", "warning", "info"), default="info",
         help="lines on standard error: failures, refused requests too, every request (%(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--check-every", type=float, default=60, metavar="MINUTES",
+        help="between two checks of the files that searches read, 0 for none (%(default)s)",
+    )  # fmt: skip
     parser.add_argument("--max-mb", type=float, default=20, metavar="MB", help="of one request (%(default)s)")
     parser.add_argument("--max-megapixels", type=float, default=40, metavar="MP", help="of one photo (%(default)s)")
 
@@ -85,6 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
     from regard.service.proxies import Proxies
     from regard.service.state import ServiceState
     from regard.service.tokens import TokenFile, check_two_people
+    from regard.service.watch import Watch
 
     token = os.environ.get("REGARD_TOKEN") or None
     tokens = TokenFile(arguments.tokens) if arguments.tokens else None
@@ -112,6 +117,8 @@ def run(arguments: argparse.Namespace) -> None:
         marks = open_marks(arguments, searchers)
         state = ServiceState(searchers, marks, arguments.runs, limits, arguments.prior)
         opened.callback(state.close)
+        watch = Watch([searcher.gallery for searcher in searchers.values()], 60 * arguments.check_every)
+        opened.callback(watch.close)
         try:
             state.forget_deleted()
         except (StorageError, DataError) as error:  # no search fails for that

@@ -238,7 +238,8 @@ def leave_unreached(model: nn.Module, criterion: Criterion, height: int, width: 
     """
     device = weight_of(model).device
     with statistics_kept(model):
-        output = model.train()(torch.zeros(2, 3, height, width, device=device))
+        told = (torch.zeros(2, dtype=torch.int64, device=device),) if getattr(model, "sees_cameras", False) else ()
+        output = model.train()(torch.zeros(2, 3, height, width, device=device), *told)
     terms = [term for term in criterion.terms if isinstance(term, Term) and term.weight]
     values = [value.sum() for term in terms for value in term.values(output) if value.requires_grad]
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]

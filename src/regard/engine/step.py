@@ -90,13 +90,15 @@ class TrainStep:
         """Loss and terms of a batch on the device, as of :class:`~regard.losses.Criterion`; gradients are added."""
         if self.pieces > 1:
             return self._in_pieces(batch)
-        output = self.network(self._normal(batch.images))
+        output = self._answer(batch.images, batch.camids)
         self.timer("forward")
         return self._losses(output, batch)
 
-    def _normal(self, images: Tensor) -> Tensor:
+    def _answer(self, images: Tensor, camids: Tensor) -> Output:
+        """What the network says of pictures, of which it is told the camera where it asks for it."""
         seen: InputSpec = getattr(self.model, "input", None) or InputSpec()
-        return normalize(images, seen.mean, seen.std)
+        told = (camids,) if getattr(self.model, "sees_cameras", False) else ()
+        return self.network(normalize(images, seen.mean, seen.std), *told)
 
     def _losses(self, output: Output, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Take the losses of the batch's output, and their gradients."""
@@ -107,12 +109,12 @@ class TrainStep:
         return loss, terms
 
     def _in_pieces(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        pieces = batch.images.chunk(self.pieces)
+        pieces = list(zip(batch.images.chunk(self.pieces), batch.camids.chunk(self.pieces)))
         states, embeddings, parts = [], [], []
         with torch.no_grad():
             for piece in pieces:
-                states.append(random_state(piece.device))
-                output = self.network(self._normal(piece))
+                states.append(random_state(piece[0].device))
+                output = self._answer(*piece)
                 embeddings.append(output.embedding)
                 parts.append(self._wanted(output))
         self.timer("forward")
@@ -121,9 +123,9 @@ class TrainStep:
         gradients = {key: value.grad.chunk(self.pieces) for key, value in whole.items() if value.grad is not None}
         with statistics_kept(self.model):
             for number, (piece, state) in enumerate(zip(pieces, states)):
-                set_random_state(state, piece.device)
+                set_random_state(state, piece[0].device)
                 with self.runtime.no_sync(wanted=number < self.pieces - 1):
-                    part = self._wanted(self.network(self._normal(piece)))
+                    part = self._wanted(self._answer(*piece))
                     products = [(part[key] * gradient[number]).sum() for key, gradient in gradients.items()]
                     self.runtime.backward(torch.stack(products).sum())
         self.timer("backward")

@@ -87,7 +87,7 @@ def extract(
     with bar, Threads(measured=device.type == "cpu") as threads:
         for batch in threads.each(loader):
             with autocast or nullcontext():
-                embedding = embed_batch(model, batch.images, seen, five_crops=five_crops)
+                embedding = embed_batch(model, batch.images, seen, batch.camids, five_crops=five_crops)
             out[done : done + len(embedding)] = embedding.cpu().numpy()
             done += len(embedding)
             bar.update(len(embedding))
@@ -99,12 +99,15 @@ def view_transform(seen: InputSpec, *, five_crops: bool) -> TestTransform:
     return TestTransform.of(seen.resized((enlarged(seen.height), enlarged(seen.width))) if five_crops else seen)
 
 
-def embed_batch(model: ReIDModel, images: torch.Tensor, seen: InputSpec, *, five_crops: bool) -> torch.Tensor:
-    """Return the mean of the descriptors, (B, D), of the views of (B, 3, H', W') uint8 images."""
+def embed_batch(
+    model: ReIDModel, images: torch.Tensor, seen: InputSpec, camids: torch.Tensor | None = None, *, five_crops: bool
+) -> torch.Tensor:
+    """Return the mean of the descriptors, (B, D), of the views of (B, 3, H', W') uint8 images of cameras (B,)."""
     device = weight_of(model).device
+    cameras = None if camids is None else camids.to(device, non_blocking=True)
     images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
     images = normalize(images, seen.mean, seen.std)
-    return model.embed_views(crops(images, *seen.size) if five_crops else [images], flip=seen.flip)
+    return model.embed_views(crops(images, *seen.size) if five_crops else [images], cameras, flip=seen.flip)
 
 
 def enlarged(length: int) -> int:

@@ -323,7 +323,7 @@ def extract_corrupted(
     waiting, products = torch.empty(0, model.embed_dim), products_of(run.config, device)
     for batch in loader:
         with torch.inference_mode(), products:
-            embedding = embed_batch(model, batch.images, seen, five_crops=how.five_crops)
+            embedding = embed_batch(model, batch.images, seen, batch.camids, five_crops=how.five_crops)
         waiting = torch.cat([waiting, embedding.float().cpu()])
         bar.update(len(embedding))
         while len(waiting) >= len(samples):

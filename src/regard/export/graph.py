@@ -73,6 +73,7 @@ def trace(model: ReIDModel, height: int, width: int) -> ExportedProgram:
     Raises:
         ConfigError: the network takes no pictures of that size, or cannot be made a graph.
     """
+    model.warn_of_cameras("an export")
     network = Descriptor(model)
     device = network.get_buffer("scale").device
     images = torch.zeros(2, height, width, 3, dtype=torch.uint8, device=device)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -81,7 +82,9 @@ class Table:
     def __init__(self, folder: Path, state: State):
         self.folder = folder
         self.dim, self.epoch = state.dim, state.epoch
-        self._columns = {name: Column(folder / name, *kind) for name, kind in kinds(state.dim).items()}
+        self._columns = {
+            name: Column(folder / name, *kind, scattered=name == "vectors") for name, kind in kinds(state.dim).items()
+        }
         self._names = {name: Column(folder / name, "<i4") for name in NAMES}
         self._known: dict[str, dict[str, int]] = {}
         self._lines = self._read = 0
@@ -187,7 +190,8 @@ class Table:
         columns = [self._columns[name] for name in self._columns if name != "numbers"]
         gone = np.zeros(self._lines + 1, bool)
         for column in self._names.values():
-            gone[column.all[rows[rows < len(column.all)]]] = True
+            codes = self._checked(column)
+            gone[codes[rows[rows < len(codes)]]] = True
         files = [*columns, *self._names.values()]
         if self.short is not None:
             files += [
@@ -254,7 +258,7 @@ class Table:
 
     def values(self, name: str, limit: int) -> dict[str, int]:
         """The most frequent values of a column of names, in order, with the number of rows that count."""
-        codes = self._names[name].all
+        codes = self._checked(self._names[name])
         counts = np.bincount(codes[self._counts[: len(codes)]], minlength=self._lines + 1)
         found = {value: int(counts[code]) for value, code in self._known.get(name, {}).items() if counts[code]}
         common = sorted(found.items(), key=lambda pair: -pair[1])[:limit]
@@ -285,6 +289,17 @@ class Table:
         if name not in self._names:
             self._names[name] = Column(self.folder / f"attribute{sha256(name.encode()).hexdigest()[:16]}", "<i4")
         return self._names[name]
+
+    def _checked(self, column: Column) -> np.ndarray:
+        """The codes of a column of names.
+
+        Raises:
+            IndexError: one is none, since a bit of it has changed.
+        """
+        codes = column.all
+        if len(codes) and not 0 <= codes.min() <= codes.max() <= self._lines:
+            raise IndexError(f"{column.path} has codes of values that there are not")
+        return codes
 
     def _attributes(self) -> set[str]:
         return {name.removeprefix(ATTRIBUTE) for name in self._names if name.startswith(ATTRIBUTE)}
@@ -379,14 +394,16 @@ class Column:
         path: the file; made by the first :meth:`append` when it is missing.
         dtype: of the numbers.
         width: numbers of a row; None for plain numbers.
+        scattered: searches read rows here and there, so that what lies around one is not worth reading with it.
 
     Attributes:
         length: rows of :attr:`all`.
     """
 
-    def __init__(self, path: Path, dtype: str, width: int | None = None):
-        self.path = path
+    def __init__(self, path: Path, dtype: str, width: int | None = None, *, scattered: bool = False):
+        self.path, self._name = path, str(path)
         self.length = 0
+        self._scattered = scattered
         self._dtype, self._shape = np.dtype(dtype), () if width is None else (width,)
         self._size = self._dtype.itemsize * (1 if width is None else width)
         self._map = np.empty((0, *self._shape), self._dtype)
@@ -438,14 +455,17 @@ class Column:
 
     def fits(self) -> bool:
         """Whether the file is as long as what is mapped of it."""
-        return not len(self._map) or self.path.stat().st_size >= len(self._map) * self._size
+        return not len(self._map) or os.stat(self._name).st_size >= self._map.nbytes  # noqa: PTH116, asked by every search
 
     @property
     def all(self) -> np.ndarray:
         """Every row, mapped and not copied; never write to it."""
         if len(self._map) != self.length:
             shape = (self.length, *self._shape)
-            self._map = np.asarray(np.memmap(self.path, self._dtype, mode="c", shape=shape))
+            mapped = np.memmap(self.path, self._dtype, mode="c", shape=shape)
+            if self._scattered and (advise := getattr(getattr(mapped, "_mmap", None), "madvise", None)):
+                advise(getattr(mmap, "MADV_RANDOM", 0))
+            self._map = np.asarray(mapped)
         return self._map
 
 

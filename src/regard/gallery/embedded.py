@@ -23,14 +23,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from regard.errors import DataError, StorageError
-from regard.gallery.columns import Table, View
-from regard.gallery.int8_scan import nearest
+from regard.gallery.columns import Table, View, key_of
+from regard.gallery.int8_scan import BrokenBoundsError, nearest
 from regard.gallery.mark_table import forget
 from regard.gallery.marks import BESIDE, KeptMarks
 from regard.gallery.pca_codes import SAMPLE, Short, make_short, narrow, pays
-from regard.gallery.query import with_record
+from regard.gallery.query import Removed, with_record
 from regard.gallery.record import Filter, Item, Record, Scored, is_id
-from regard.gallery.store import STORE, Row, State, Store, exists, is_earlier
+from regard.gallery.seen import agree, see
+from regard.gallery.store import STORE, Known, Row, State, Store, exists, is_earlier
 
 __all__ = ["EmbeddedEngine", "Findings"]
 
@@ -45,6 +46,9 @@ BATCH = 2000
 
 KEPT = 4000
 """Records that are kept in memory, about 3 MB."""
+
+LARGE = ("vectors", "codes", "bounds", "short")
+"""Files that hold most of the bytes, by how their names begin."""
 
 WASTE = 10_000
 """Blank rows that are kept however few others there are."""
@@ -106,7 +110,7 @@ class EmbeddedEngine:
             raise DataError(f"{folder} is not a gallery (no {STORE}); make one: regard embed IMAGES -o GALLERY")
         self._busy, self._writing = threading.RLock(), threading.RLock()
         self._table: Table | None = None
-        self._seen, self._kept = -1, dict[int, Record]()
+        self._seen, self._kept, self._totals = -1, dict[int, Known](), dict[int, int]()
         self._store = Store(folder / STORE, dim)
         self.marks = KeptMarks(folder / BESIDE, database=self._store, changing=self._marking)
         try:
@@ -160,9 +164,7 @@ class EmbeddedEngine:
     def add_over(self, items: Sequence[Item], over: Callable[[Record, Record], Record] | None) -> None:
         """See :func:`regard.gallery.query.stored`; what is damaged is replaced as if it had not been there."""
         self._check(items)
-        with self._changing() as (db, table, state):
-            old = table.rows_of([item.record.id for item in items])
-            old = table.view().numbers[old[old >= 0]].tolist()
+        with self._changing_rows([item.record.id for item in items]) as (db, table, state, old):
             if over is not None and old:
                 with self._store.reading() as reads:
                     before = {record.id: record for record in self._store.records(reads, old)[0]}
@@ -188,19 +190,11 @@ class EmbeddedEngine:
             ids: of the items.
             words: makes an item of the same id, with the thumbnail, of what there is.
         """
-        with self._changing() as (db, table, state):
-            rows = table.rows_of(ids)
-            view = table.view()
+        with self._changing_rows(ids) as (db, table, state, numbers):
             with self._store.reading() as reads:
-                found = [(int(view.numbers[row]), int(row)) for row in rows if row >= 0]
-                _, bad = self._store.records(reads, [number for number, _ in found])
-                found = [(number, row) for number, row in found if number not in bad]
-                records, _ = self._store.records(reads, [number for number, _ in found])
-                before = [
-                    Item(record, view.coded.vectors[row].copy(), self._store.thumbnail(reads, number))
-                    for record, (number, row) in zip(records, found)
-                ]
-            after = [(number, old, words(old)) for (number, _), old in zip(found, before)]
+                stored = [(number, self._store.item(reads, number, self.dim)) for number in numbers]
+            found = [(number, item) for number, item in stored if item is not None]
+            after = [(number, old, words(old)) for number, old in found]
             changed = [
                 (number, new)
                 for number, old, new in after
@@ -211,7 +205,7 @@ class EmbeddedEngine:
         self._finish_cleaning()
         return len(found)
 
-    def delete(self, ids: Sequence[str], still: Callable[[Record], bool] | None = None) -> int:
+    def delete(self, ids: Sequence[str], still: Callable[[Record], bool] | None = None) -> Removed:
         """See :meth:`Engine.delete`; what a crash interrupts is finished when the gallery is opened again.
 
         Args:
@@ -219,9 +213,7 @@ class EmbeddedEngine:
             still: asked about each record where nobody else can change it; what was stored anew meanwhile may stay.
         """
         self.marks.settle()
-        with self._changing() as (db, table, state):
-            rows = np.unique(table.rows_of(ids))
-            numbers = table.view().numbers[rows[rows >= 0]].tolist()
+        with self._changing_rows(ids) as (db, table, state, numbers):
             if still is not None:
                 with self._store.reading() as reads:
                     bad = {*self._store.records(reads, numbers)[1]}
@@ -239,7 +231,7 @@ class EmbeddedEngine:
             self._finish_cleaning()
             self.marks.finish()
             self._give_back()
-        return len(numbers)
+        return Removed(len(numbers), "erased")
 
     def get(self, ids: Sequence[str]) -> list[Item]:
         """See :meth:`Engine.get`."""
@@ -248,10 +240,19 @@ class EmbeddedEngine:
             rows = table.rows_of(ids)
             return table.view(), lambda: rows[rows >= 0]
 
-        def take(view: View, rows: np.ndarray, records: list[Record]) -> list[Item]:
-            return [Item(*each) for each in zip(records, view.coded.vectors[rows])]
+        def take(records: list[Record], vectors: np.ndarray | None) -> list[Item]:
+            return [Item(*each) for each in zip(records, vectors if vectors is not None else ())]
 
-        return self._consistently(look, take)
+        return self._consistently(look, take, described=True)
+
+    def descriptors(self, ids: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Those ids that are there, all descriptors as they lie in their file, and which rows are theirs."""
+        self.refresh()
+        with self._plainly(), self._busy:
+            table = self._now()
+            rows, view = table.rows_of(ids), table.view()
+        there = rows >= 0
+        return [id for id, known in zip(ids, there.tolist()) if known], view.coded.vectors, rows[there]
 
     def scan(self, filter: Filter, after: str | None = None, limit: int = 1000) -> list[Record]:
         """See :meth:`Engine.scan`."""
@@ -260,7 +261,7 @@ class EmbeddedEngine:
             rows = np.array(table.behind(after, filter, limit), np.int64)
             return table.view(), lambda: rows
 
-        return self._consistently(look, lambda view, rows, records: records)
+        return self._consistently(look, lambda records, _: records, filter)
 
     def search(self, vectors: np.ndarray, k: int, filter: Filter, *, exact: bool = True) -> list[list[Scored]]:
         """See :meth:`Engine.search`; without an index (see :meth:`index`) every search is exact.
@@ -280,35 +281,36 @@ class EmbeddedEngine:
 
             return view, compute
 
-        def take(view: View, rows: np.ndarray, records: list[Record]) -> list[list[Scored]]:
+        def take(records: list[Record], _: np.ndarray | None) -> list[list[Scored]]:
             left = iter(records)
             return [[Scored(next(left), score) for score in each.tolist()] for each in scores]
 
-        return self._consistently(look, take)
+        return self._consistently(look, take, filter, described=True)
 
     def count(self, filter: Filter) -> int:
         """See :meth:`Engine.count`."""
-        with self._plainly(), self._busy:
-            table = self._now()
-            return len(table) if filter == Filter() else int(np.count_nonzero(table.accepted(filter)))
+        if filter == Filter():
+            return self._asked(len)
+        return self._asked(lambda table: int(np.count_nonzero(table.accepted(filter))))
 
     def values(self, name: str, limit: int = 1000) -> dict[str, int]:
         """See :meth:`Engine.values`."""
-        with self._plainly(), self._busy:
-            return self._now().values(name, limit)
+        return self._asked(lambda table: table.values(name, limit))
 
     def thumbnail(self, id: str) -> bytes:
         """See :meth:`Engine.thumbnail`."""
         with self._plainly(), self._busy, self._store.reading() as db:
             table = self._now()
             (row,) = table.rows_of([id])
-            return self._store.thumbnail(db, int(table.view().numbers[row])) if row >= 0 else b""
+            number = int(table.view().numbers[row]) if row >= 0 else 0
+            return self._store.thumbnail(db, number, key_of(id) or b"") if number else b""
 
     def index(self) -> None:
         """See :meth:`Engine.index`: short codes, from which exact searches gain too.
 
         Pictures that are added later are looked at besides. They are dropped once few pictures are left.
         """
+        self.refresh()
         with self._plainly(), self._busy:
             table = self._now()
             view, accepted = table.view(), table.accepted(Filter())
@@ -339,6 +341,22 @@ class EmbeddedEngine:
         marks = 0 if lines else len(self.marks.damaged())
         return Findings(whole - len(bad), self.damaged, tuple(lines), self._epoch() != before, marks)
 
+    def refresh(self, *, small: bool = False) -> bool:
+        """Check the files that searches read, and make them anew where one is not what was written; whether it was.
+
+        Args:
+            small: only those that filters and removals go by, which are few bytes a picture.
+        """
+        with self._plainly(), self._store.reading() as db:
+            state, blocks = self._store.state(db), self._store.blocks(db)
+        known = {name: sums for name, sums in blocks.items() if not (small and name.startswith(LARGE))}
+        if self._home(state).is_dir() and Table(self._home(state), state).is_whole(known):
+            return False
+        with self._plainly(), self._busy:
+            self._table = None
+            self._now()
+        return self._epoch() != state.epoch
+
     def _epoch(self) -> int:
         with self._store.reading() as db:
             return self._store.state(db).epoch
@@ -365,39 +383,74 @@ class EmbeddedEngine:
     # One moment for everything that is read
 
     def _consistently(
-        self, look: Callable[[Table], Looked], take: Callable[[View, np.ndarray, list[Record]], Found]
+        self,
+        look: Callable[[Table], Looked],
+        take: Callable[[list[Record], np.ndarray | None], Found],
+        filter: Filter | None = None,
+        *,
+        described: bool = False,
     ) -> Found:
-        """What ``take`` makes of the rows that ``look`` finds, with their records, all of one moment.
+        """What ``take`` makes of the rows that ``look`` finds: of their records and descriptors, all of one moment.
 
         Rows may be blanked while they are looked at. The store knows, by the time the records are read, and then all
-        is done again; at last with everybody who writes held up.
+        is done again; at last with everybody who writes held up. It is done again, too, where what was seen in the
+        files is not what the store has: these are made anew then.
+
+        Args:
+            look: finds rows in a table.
+            take: makes the answer.
+            filter: what the records have to be accepted by.
+            described: the descriptors count.
         """
         for number in range(TRIES):
             with nullcontext() if self._store.frozen or number < TRIES - 1 else self._held_up():
+                broken, rows = False, np.empty(0, np.int64)
                 with self._plainly(), self._busy:
-                    view, compute = look(self._now())
-                rows = compute()
+                    view = (table := self._now()).view()
+                    try:
+                        view, compute = look(table)
+                    except IndexError:
+                        broken = True
+                try:
+                    rows = rows if broken else compute()
+                except BrokenBoundsError:
+                    broken = True
+                seen = see(view, rows, described=described)
                 with self._store.reading() as db:
-                    records, bad = self._records(db, view.numbers[rows].tolist())
+                    known, bad = self._records(db, seen.numbers)
                     same = self._store.state(db).steps == view.step
-            if same and not bad:
-                return take(view, rows, records)
-            if same:
-                self._set_aside(bad)
+            if not same:
+                continue
+            records = [each.record for each in known]
+            if not (bad or broken) and seen.fits(known, self._totals) and (filter is None or agree(filter, records)):
+                return take(records, seen.vectors)
+            if not self.refresh():
+                self._set_aside(bad or seen.numbers)
         raise DataError(f"{self._store.path} is damaged, and more so than could be set aside; restore it from a backup")
 
-    def _records(self, db: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Record], list[int]]:
-        """Records by number, and the numbers of those that are damaged; what is under a number never changes."""
-        known = {number: self._kept[number] for number in numbers if number in self._kept}
-        if missing := [number for number in numbers if number not in known]:
-            records, bad = self._store.records(db, missing)
+    def _asked(self, ask: Callable[[Table], Found]) -> Found:
+        """What a table answers; made anew where it holds what cannot be."""
+        for _ in range(TRIES):
+            with self._plainly(), self._busy:
+                table = self._now()
+                with suppress(IndexError):
+                    return ask(table)
+            self.refresh()
+        raise DataError(f"{self.folder} has values that there are not, and could not be made anew; check the disk")
+
+    def _records(self, db: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Known], list[int]]:
+        """What is known by number, and the numbers of those that are damaged; what is under a number never changes."""
+        kept = self._kept
+        if missing := [number for number in numbers if number not in kept]:
+            found, bad = self._store.known(db, missing)
             if bad:
-                return records, bad
-            known |= zip(missing, records)
-            if len(self._kept) + len(missing) > KEPT:
-                self._kept.clear()
-            self._kept |= known
-        return [known[number] for number in numbers], []
+                return found, bad
+            if len(kept) + len(missing) > KEPT:
+                kept = {number: kept[number] for number in numbers if number in kept}
+                self._totals = {}
+            kept.update(zip(missing, found))
+            self._kept = kept
+        return [kept[number] for number in numbers], []
 
     @contextmanager
     def _plainly(self) -> Iterator[None]:
@@ -420,7 +473,7 @@ class EmbeddedEngine:
     def _set_aside(self, numbers: Sequence[int]) -> None:
         with self._changing() as (db, _, state):
             with self._store.reading() as reads:  # SQLite takes nothing more where it has come upon a broken page
-                bad = self._store.records(reads, numbers)[1]
+                bad = [number for number in {*numbers} if self._store.item(reads, number, self.dim) is None]
             if bad:
                 self._store.set_state(db, state._replace(steps=self._store.set_aside(db, bad)))
         self._finish_cleaning()
@@ -449,7 +502,7 @@ class EmbeddedEngine:
                 if state.epoch == 0 or not table.is_whole(self._store.blocks(db)):
                     return None
             if state.steps != table.view().step:
-                self._kept.clear()
+                self._kept, self._totals = {}, {}
             table.follow(self._store, db, state)
         except (OSError, ValueError, LookupError):
             self._table = None
@@ -494,6 +547,27 @@ class EmbeddedEngine:
                     f"could not write in {self.folder} ({reason}); nothing was changed, make room"
                 ) from error
 
+    @contextmanager
+    def _changing_rows(self, ids: Sequence[str]) -> Iterator[tuple[sqlite3.Connection, Table, State, list[int]]]:
+        """:meth:`_changing`, with the numbers of those ids that are there, which the store has confirmed."""
+        for _ in range(TRIES):
+            with self._changing() as (db, table, state):
+                rows = table.rows_of(ids)
+                rows = np.unique(rows[rows >= 0])
+                seen = see(table.view(), rows, described=False)
+                with self._store.reading() as reads:
+                    theirs = self._store.keys(reads, seen.numbers)
+                wanted = {key_of(id) for id in ids}
+                found = {theirs.get(number) for number in seen.numbers}
+                if len(found) == len(rows) and found <= wanted:
+                    yield db, table, state, seen.numbers
+                    return
+            if not self.refresh():
+                self._set_aside(seen.numbers)
+        raise DataError(
+            f"{self._store.path} is damaged: it has other pictures than its files; restore it from a backup"
+        )
+
     def _tidy(self) -> None:
         """Remove what was written and never counted, since a change was refused or its process killed."""
         if self._store.frozen is not None:
@@ -527,7 +601,7 @@ class EmbeddedEngine:
             try:
                 with self._changing() as (db, table, state):
                     state = self._store.set_state(db, table.clean(self._store, db, state))
-            except StorageError:
+            except (StorageError, IndexError):
                 self._unlink()
         if state.wiped != state.steps:
             self._store.wipe()

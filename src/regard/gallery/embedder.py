@@ -182,7 +182,9 @@ class Embedder:
                 f"this wants the network in {self.path} itself, and {error.name}, which is not installed here"
                 f"{f': {self.note}' if self.note else ''}; install regard with all it depends on"
             ) from None
-        return load(self._folder).strip()
+        model = load(self._folder).strip()
+        model.warn_of_cameras("a gallery")
+        return model
 
     def _make_ready(self, model: ReIDModel, engine: EngineName | None, precision: Precision) -> None:
         """Put the network, or the engine that is asked for, in its place."""

@@ -18,6 +18,7 @@ import os
 import re
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,7 +27,17 @@ from typing import Any, Self
 
 import numpy as np
 
-from regard.errors import ConfigError, DataError, StorageError, UnknownNameError, check_kind, is_whole, require, shown
+from regard.errors import (
+    ConfigError,
+    DataError,
+    RegardWarning,
+    StorageError,
+    UnknownNameError,
+    check_kind,
+    is_whole,
+    require,
+    shown,
+)
 from regard.gallery.audit import AuditLog
 from regard.gallery.duplicates import Duplicates, find_duplicates
 from regard.gallery.facts import with_facts
@@ -35,6 +46,7 @@ from regard.gallery.marks import KeptMarks
 from regard.gallery.query import (
     MOST,
     Engine,
+    Removed,
     candidates,
     combine,
     count_people,
@@ -63,6 +75,9 @@ LARGE = 200_000
 """Records from which on a search is approximate unless told otherwise, where there is an index for it."""
 
 LONGEST_NAME = 200
+Waiting = Callable[[float, float], None] | None
+"""Is told of a wait: seconds so far, seconds at most."""
+
 CANDIDATES = 100
 """Re-ranking looks at this many, or at five times the matches asked for."""
 
@@ -179,6 +194,15 @@ class Gallery:
         look = getattr(self._engine, "check", None)
         return None if look is None else look()
 
+    def refresh(self, *, small: bool = False) -> bool:
+        """Check the files that searches read, and have them made anew where one is damaged; whether one was.
+
+        Args:
+            small: only what filters and removals go by.
+        """
+        look = getattr(self._engine, "refresh", None)
+        return False if look is None else look(small=small)
+
     def discard_damaged(self) -> int:
         """Remove the pictures that were set aside, with every byte; their number."""
         discard = getattr(self._engine, "discard", None)
@@ -213,7 +237,7 @@ class Gallery:
             return
         latest = {item.record.id: item for item in items}
         vectors = unit_rows(np.stack([item.vector for item in latest.values()]), self.dim)
-        ready = [replace(item, vector=vector) for item, vector in zip(latest.values(), vectors)]
+        ready = [Item(item.record, vector, item.thumbnail) for item, vector in zip(latest.values(), vectors)]
         meta = self._engine.read_meta()
         blurs = meta.get("blur_heads")
         if meta.get("thumbnails") is False:
@@ -225,29 +249,47 @@ class Gallery:
             revised(self._engine, list(latest), without_head)
         self._people = None
 
-    def delete(self, filter: Filter) -> int:
+    def delete(self, filter: Filter, *, waiting: Waiting = None) -> Removed:
         """Remove what the filter accepts: descriptors, thumbnails, index entries, marks; the number that went.
 
         What another process stores anew while this looks, so that the filter accepts it no more, stays.
-        """
-        return self._remove([record.id for record in self.records(filter)], filter.accepts)
 
-    def purge(self, before: float, *, undated: bool = False) -> int:
+        Args:
+            filter: which.
+            waiting: called with (seconds that were waited, seconds at most) while a server gets their bytes out of its
+                files; where it does not confirm that in time, a RegardWarning says so, as does what is returned.
+        """
+        self.refresh(small=True)  # a bit that changed in what the filter asks of must not keep anything
+        return self._remove([record.id for record in self.records(filter)], filter.accepts, waiting)
+
+    def purge(self, before: float, *, undated: bool = False, waiting: Waiting = None) -> Removed:
         """Remove pictures taken before a moment; the number that went.
 
         Args:
             before: seconds since 1970 UTC.
             undated: remove pictures without a time too.
+            waiting: see :meth:`delete`.
         """
         ids = [record.id for record in self.expired(before, undated=undated)]
-        return self._remove(ids, lambda record: is_expired(record, before, undated=undated))
+        return self._remove(ids, lambda record: is_expired(record, before, undated=undated), waiting)
 
-    def _remove(self, ids: Sequence[str], still: Callable[[Record], bool]) -> int:
+    def confirm_erased(self, *, waiting: Waiting = None) -> Removed | None:
+        """Ask a server again whether what was deleted is out of its segments; None where it has no such question.
+
+        Args:
+            waiting: see :meth:`delete`.
+        """
+        confirm = getattr(self._engine, "confirm", None)
+        return None if confirm is None else confirm(waiting=waiting)
+
+    def _remove(self, ids: Sequence[str], still: Callable[[Record], bool], waiting: Waiting) -> Removed:
         """Remove pictures of which something still holds, and what was said of them where the engine keeps that."""
         if not ids:
-            return 0
-        gone = deleted(self._engine, ids, still)
+            return Removed(0, "unknown" if is_url(self.name) else "erased")
+        gone = deleted(self._engine, ids, still, waiting)
         self.meta = self._engine.read_meta()  # an index of few pictures goes with them
+        if gone.note:
+            warnings.warn(RegardWarning(f"{gone:,} removed from every answer, but {gone.note}"), stacklevel=3)
         return gone
 
     def expired(self, before: float, *, undated: bool = False) -> Iterator[Record]:
@@ -341,6 +383,9 @@ class Gallery:
             revised(self._engine, [record.id for record in page], blur)
             number += sum(bool(item.thumbnail) for item in made)
         self._note(blur_heads="done")
+        asked = self.confirm_erased()
+        if asked is not None and asked.note:
+            warnings.warn(RegardWarning(f"thumbnails are blurred in every answer, but {asked.note}"), stacklevel=2)
         return number
 
     def _again(self, ids: Sequence[str], words: Callable[[Record], Record]) -> int:

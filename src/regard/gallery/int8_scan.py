@@ -25,7 +25,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Coded", "encode", "nearest", "reading"]
+__all__ = ["BrokenBoundsError", "Coded", "encode", "nearest", "reading"]
 
 LEVELS = 127
 BLOCK = 16_384
@@ -55,11 +55,18 @@ EXACT_FLOATS = 1024
 CACHED = 1024
 """Rows that are made floats at a time, so that they are still in the processor's cache when they are multiplied."""
 
+SOME = 64
+"""Rows that are coded at a time, for the same reason."""
+
 MANY = 2_000_000
 """Codes of a search from which on the processor's 8-bit arithmetic, which torch brings, is worth a thought."""
 
 PAYS = 8_000_000_000
 """Codes that float32 takes longer for, by as much as torch takes to be imported."""
+
+
+class BrokenBoundsError(Exception):
+    """Scores lie outside of what was proven for them, so bounds are not those that were computed."""
 
 
 class Coded(NamedTuple):
@@ -80,14 +87,24 @@ class Coded(NamedTuple):
 
 def encode(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(N, D) int8 codes and (N, 3) float32 bounds of (N, D) rows; both lengths are rounded up."""
-    most = np.abs(vectors).max(1, initial=0).astype(np.float32)
-    step = np.where(most > 1e-30, most / np.float32(LEVELS), np.float32(0))
-    codes = np.rint(vectors / np.where(step > 0, step, np.float32(1))[:, None])
-    codes = np.where(step[:, None] > 0, codes, 0).clip(-LEVELS, LEVELS).astype(np.int8)
-    coded = step[:, None].astype(np.float64) * codes
-    lengths = np.stack([np.linalg.norm(coded, axis=1), np.linalg.norm(vectors - coded, axis=1)], 1)
+    codes, bounds = np.empty(vectors.shape, np.int8), np.empty((len(vectors), 3), np.float32)
+    for start in range(0, len(vectors), SOME):
+        part = slice(start, start + SOME)
+        codes[part], bounds[part] = encode_some(vectors[part])
+    return codes, bounds
+
+
+def encode_some(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The codes and bounds of so few rows that they stay in the processor's cache."""
+    most = np.maximum(vectors.max(1, initial=0), -vectors.min(1, initial=0)).astype(np.float32)
+    step = np.where(most > 1e-30, most / np.float32(LEVELS), np.float32(0))[:, None]
+    levels = np.rint(vectors / np.where(step > 0, step, np.float32(1)))
+    levels = np.where(step > 0, levels, 0).clip(-LEVELS, LEVELS)
+    coded = step.astype(np.float64) * levels
+    lost = vectors - coded
+    lengths = np.sqrt(np.stack([np.einsum("nd,nd->n", each, each) for each in (coded, lost)], 1))
     up = np.nextafter((lengths * (1 + 1e-9)).astype(np.float32), np.float32(np.inf))
-    return codes, np.concatenate([step[:, None], up], 1)
+    return levels.astype(np.int8), np.concatenate([step, up], 1)
 
 
 def nearest(
@@ -103,6 +120,9 @@ def nearest(
 
     Returns:
         For each query (R,) rows and (R,) float32 scores, best first, at equal scores by key; R is at most k.
+
+    Raises:
+        BrokenBoundsError: the bounds are damaged, and may have cost more than the rows they belong to.
     """
     queries = np.ascontiguousarray(queries, np.float32)
     if accepted is not None and accepted.all():
@@ -110,19 +130,22 @@ def nearest(
     found = []
     for start in range(0, len(queries), TOGETHER):
         some = queries[start : start + TOGETHER]
-        found += [settle(coded, query, k, *race) for query, race in zip(some, first_pass(coded, some, k, accepted))]
+        found += [settle(coded, query, k, race) for query, race in zip(some, first_pass(coded, some, k, accepted))]
     return found
 
 
 def first_pass(
     coded: Coded, queries: np.ndarray, k: int, accepted: np.ndarray | None
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each query the (R,) rows that may be among the k best, and (R,) upper bounds of their scores."""
+) -> list[tuple[np.ndarray, np.ndarray, np.float32]]:
+    """For each query the (R,) rows that may be among the k best, (R,) upper bounds of their scores, and a lower bound.
+
+    That many scores as there are, and at most k, reach the lower bound.
+    """
     races = [Race(k) for _ in queries]
     total = len(coded.codes) if accepted is None else int(np.count_nonzero(accepted))
     if total <= max(FEW, k):
         rows = np.arange(total) if accepted is None else np.flatnonzero(accepted)
-        return [(rows, np.full(total, np.inf, np.float32))] * len(queries)
+        return [(rows, np.full(total, np.inf, np.float32), np.float32(-np.inf))] * len(queries)
     reading(total * queries.shape[1])
     codes, bounds = encode(queries)
     lengths = np.nextafter(np.linalg.norm(queries.astype(np.float64), axis=1).astype(np.float32), np.float32(np.inf))
@@ -159,17 +182,24 @@ class Race:
             self.floor = lowest[0]
         self.lowest = lowest
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """(R,) rows and (R,) upper bounds."""
+    def finish(self) -> tuple[np.ndarray, np.ndarray, np.float32]:
+        """(R,) rows, (R,) upper bounds, and the score that k of them reach."""
+        if len(self.lowest) < self.k:
+            raise BrokenBoundsError
         rows, upper = (np.concatenate(each) for each in zip(*self.kept))
         may = upper >= self.floor
-        return rows[may], upper[may]
+        return rows[may], upper[may], self.floor
 
 
 def settle(
-    coded: Coded, query: np.ndarray, k: int, rows: np.ndarray, upper: np.ndarray
+    coded: Coded, query: np.ndarray, k: int, race: tuple[np.ndarray, np.ndarray, np.float32]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score what is left, the most promising first, until no upper bound reaches the k-th best."""
+    """Score what is left, the most promising first, until no upper bound reaches the k-th best.
+
+    Raises:
+        BrokenBoundsError: that is below the floor.
+    """
+    rows, upper, floor = race
     order = np.argsort(-upper, kind="stable")
     rows, upper = rows[order], upper[order]
     best, scores = np.empty(0, np.int64), np.empty(0, np.float32)
@@ -180,6 +210,8 @@ def settle(
         best, scores = np.concatenate([best, some]), np.concatenate([scores, exact(coded.vectors[some], query)])
         first = np.lexsort((coded.keys[best], -scores))[:k]
         best, scores = best[first], scores[first]
+    if floor > -np.inf and (len(best) < k or scores[-1] < floor):
+        raise BrokenBoundsError
     return best, scores
 
 
@@ -188,7 +220,7 @@ def exact(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
 
     Every row is summed by itself in one order, so equal rows have equal scores wherever they lie.
     """
-    return (vectors.astype(np.float64) * query.astype(np.float64)).sum(1).astype(np.float32)
+    return np.einsum("rd,d->r", vectors.astype(np.float64), query.astype(np.float64)).astype(np.float32)
 
 
 def pieces(

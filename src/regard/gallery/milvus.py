@@ -7,14 +7,15 @@ thumbnails (as base64 text). A second collection beside it holds what the galler
 write acknowledged before them (consistency "Strong"); durability is the server's, by its log.
 
 Differences to the embedded engine: an approximate index is IVF, which is exact again when all its lists are probed;
-what is deleted leaves the server's files when the server compacts them, not at once.
+what is deleted leaves the server's segments when it compacts them, which every deletion asks for, and its disk when it
+collects its garbage (:mod:`regard.gallery.compaction`).
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -24,6 +25,8 @@ from grpc import RpcError
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from regard.errors import ConfigError, DataError, StorageError
+from regard.gallery.compaction import compacted, reason_of
+from regard.gallery.query import Removed
 from regard.gallery.record import FACTS, Filter, Item, Record, Scored
 from regard.parsing import parse_json
 
@@ -53,8 +56,8 @@ def said_plainly(method: Any) -> Any:
         try:
             return method(*args, **kwargs)
         except (MilvusException, RpcError) as error:
-            reason = " ".join(str(getattr(error, "message", error)).split())[:300]
-            raise StorageError(f"the Milvus server answered: {reason}; check the server and the URL") from error
+            said = f"the Milvus server answered: {reason_of(error)}"
+            raise StorageError(f"{said}; check the server and the URL") from error
 
     return call
 
@@ -108,8 +111,13 @@ class MilvusEngine:
         self._client.upsert(self.name, [to_row(item) for item in items])
 
     @said_plainly
-    def delete(self, ids: Sequence[str]) -> int:
-        """See :meth:`Engine.delete`."""
+    def delete(self, ids: Sequence[str], *, waiting: Callable[[float, float], None] | None = None) -> Removed:
+        """See :meth:`Engine.delete`; waits for the server to compact.
+
+        Args:
+            ids: of what goes.
+            waiting: told of the wait, see :func:`regard.gallery.compaction.compacted`.
+        """
         gone = 0
         for start in range(0, len(ids), PAGE):
             some = list(ids[start : start + PAGE])
@@ -117,7 +125,19 @@ class MilvusEngine:
             if known:
                 self._client.delete(self.name, ids=known)
             gone += len(known)
-        return gone
+        return self.confirm(ids, gone, waiting=waiting) if gone else Removed(0, "compacted")
+
+    @said_plainly
+    def confirm(
+        self, ids: Sequence[str] = (), gone: int = 0, *, waiting: Callable[[float, float], None] | None = None
+    ) -> Removed:
+        """Have the server compact, and say whether it did."""
+        why = compacted(self._client, self.name, ids, waiting=waiting)
+        if why is None:
+            return Removed(gone, "compacted")
+        return Removed(
+            gone, "unconfirmed", f"the Milvus server has not confirmed that its segments are without them: {why}"
+        )
 
     @said_plainly
     def get(self, ids: Sequence[str]) -> list[Item]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from regard.gallery.record import Filter, Item, Record, Scored
 __all__ = [
     "MOST",
     "Engine",
+    "Removed",
     "candidates",
     "combine",
     "count_people",
@@ -34,8 +35,35 @@ __all__ = [
     "with_record",
 ]
 
+CACHED = 64
+"""Rows that are worked on together, so that they stay in the processor's cache."""
+
 MOST = 1000
 """Matches a search may be asked for, and records a grouped one may look at for each of them."""
+
+
+class Removed(int):
+    """How many pictures a deletion took out of every answer.
+
+    Attributes:
+        bytes: ``erased`` where none of theirs is in any file; ``compacted`` where the server has written its segments
+            without them, and drops the old files in its own time; ``unconfirmed`` where it has not; ``unknown`` where
+            the engine does not say.
+        note: what was not confirmed, in a line; empty otherwise.
+    """
+
+    bytes: str
+    note: str
+
+    def __new__(cls, number: int, bytes: str = "unknown", note: str = "") -> Self:
+        """Say what became of some pictures' bytes."""
+        self = super().__new__(cls, number)
+        self.bytes, self.note = bytes, note
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON, and for the log."""
+        return {"removed": int(self), "bytes": self.bytes} | ({"note": self.note} if self.note else {})
 
 
 class Engine(Protocol):
@@ -64,7 +92,10 @@ class Engine(Protocol):
         ...
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Remove items with descriptors, thumbnails and index entries; the number that was there."""
+        """Remove items with descriptors, thumbnails and index entries; the number that was there.
+
+        One that can say what became of their bytes returns a :class:`Removed`.
+        """
         ...
 
     def get(self, ids: Sequence[str]) -> list[Item]:
@@ -100,14 +131,25 @@ class Engine(Protocol):
         ...
 
 
-def deleted(engine: Engine, ids: Sequence[str], still: Callable[[Record], bool]) -> int:
-    """Remove items of which something still holds; the number that went.
+def deleted(
+    engine: Engine,
+    ids: Sequence[str],
+    still: Callable[[Record], bool],
+    waiting: Callable[[float, float], None] | None = None,
+) -> Removed:
+    """Remove items of which something still holds; the number that went, and what became of their bytes.
 
     An engine whose ``delete`` takes ``still`` asks where nobody else can change them; for any other it is asked before.
+    One that takes ``waiting`` calls it with (seconds that were waited, seconds that are at most) while it waits.
     """
-    if "still" in inspect.signature(engine.delete).parameters:
-        return engine.delete(ids, still=still)  # pyright: ignore[reportCallIssue]
-    return engine.delete([item.record.id for item in engine.get(ids) if still(item.record)])
+    known: Any = inspect.signature(engine.delete).parameters
+    options: dict[str, Any] = {"waiting": waiting} if "waiting" in known else {}
+    if "still" in known:
+        options["still"] = still
+    else:
+        ids = [item.record.id for item in engine.get(ids) if still(item.record)]
+    gone = engine.delete(ids, **options)
+    return gone if isinstance(gone, Removed) else Removed(gone)
 
 
 def revised(engine: Engine, ids: Sequence[str], words: Callable[[Item], Item]) -> int:
@@ -159,10 +201,14 @@ def unit_rows(vectors: np.ndarray, dim: int) -> np.ndarray:
     vectors = np.atleast_2d(np.asarray(vectors, np.float32))
     if vectors.ndim != 2 or vectors.shape[1] != dim or not len(vectors):
         raise DataError(f"got descriptors of shape {vectors.shape}, the gallery has (N, {dim}); use its model")
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    if not (np.isfinite(lengths).all() and (lengths > 0).all()):
-        raise DataError("got a descriptor that is zero or not finite; check the picture and the model")
-    return (vectors / lengths).astype(np.float32)
+    units = np.empty_like(vectors)
+    for start in range(0, len(vectors), CACHED):
+        some = vectors[start : start + CACHED].astype(np.float64)
+        lengths = np.sqrt(np.einsum("nd,nd->n", some, some))[:, None]
+        if not (np.isfinite(lengths).all() and (lengths > 0).all()):
+            raise DataError("got a descriptor that is zero or not finite; check the picture and the model")
+        units[start : start + CACHED] = some / lengths
+    return units
 
 
 def combine(query: np.ndarray, dim: int) -> np.ndarray:

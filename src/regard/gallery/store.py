@@ -37,8 +37,8 @@ from regard.parsing import parse_json
 from regard.storage import open_regular
 
 __all__ = [
-    "BLANK_ID", "MARKS", "STORE", "Database", "Row", "State", "Store", "blank", "exists", "from_row", "is_earlier",
-    "readable", "seal", "unseal",
+    "BLANK_ID", "MARKS", "STORE", "Database", "Known", "Row", "State", "Store", "blank", "exists", "from_row",
+    "is_earlier", "readable", "seal", "unseal",
 ]  # fmt: skip
 
 STORE = "gallery.sqlite"
@@ -52,6 +52,9 @@ PATIENCE = 120.0
 """Seconds to wait for another process that writes."""
 
 PAGE = 8192
+LOG_PAGES = 4096
+"""Pages that the log may hold before they are moved into the file: 32 MB, several additions of a thousand pictures."""
+
 MANY = 500
 """Rows asked for in one statement."""
 
@@ -244,7 +247,10 @@ class Database:
         connection = sqlite3.connect(
             address, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=64
         )
-        for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "secure_delete = ON", "synchronous = FULL"):
+        for pragma in (
+            "trusted_schema = OFF", "cell_size_check = ON", "secure_delete = ON", "synchronous = FULL",
+            f"wal_autocheckpoint = {LOG_PAGES}",
+        ):  # fmt: skip
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
@@ -347,6 +353,14 @@ class Row(NamedTuple):
     item: Item | None
 
 
+class Known(NamedTuple):
+    """What is known of a row: its record, the 16 bytes of its id, and the checksum of its descriptor behind these."""
+
+    record: Record
+    id: bytes
+    sum: int
+
+
 class Store(Database):
     """See the module.
 
@@ -442,7 +456,12 @@ class Store(Database):
 
     def records(self, db: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Record], list[int]]:
         """Records by number, in order, and the numbers of those that are damaged or missing."""
-        found: dict[int, bytes] = {}
+        known, bad = self.known(db, numbers)
+        return [each.record for each in known], bad
+
+    def known(self, db: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Known], list[int]]:
+        """What is known of rows by number, in order, and the numbers of those that are damaged or missing."""
+        found: dict[int, tuple[bytes, bytes, int]] = {}
         query = "SELECT number, id, record, sums FROM pictures WHERE number IN ({})"
         try:
             rows = list(self._among(db, query, numbers))
@@ -454,20 +473,35 @@ class Store(Database):
                 with suppress(sqlite3.DatabaseError):
                     rows += self._among(db, query, [number])
         for number, id, record, sums in rows:
-            if len(sums) == SUMS.size and SUMS.unpack(sums)[0] == crc32(record, crc32(id)):
-                found[number] = record
+            if len(sums) == SUMS.size and (told := SUMS.unpack(sums))[0] == crc32(record, crc32(id)):
+                found[number] = (record, id, told[1])
         try:
-            records = read_records([found[number].decode() for number in numbers if number in found])
+            told = [found[number] for number in numbers if number in found]
+            records = read_records([record.decode() for record, _, _ in told])
         except (DataError, ValueError) as error:
             raise DataError(f"{self.path} holds a record that is none ({error}); restore it from a backup") from None
-        return records, [number for number in numbers if number not in found]
+        known = [Known(record, id, total) for record, (_, id, total) in zip(records, told)]
+        return known, [number for number in numbers if number not in found]
 
-    def thumbnail(self, db: sqlite3.Connection, number: int) -> bytes:
-        """JPEG of a row; empty where there is none, or it is damaged."""
+    def keys(self, db: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, bytes]:
+        """The 16 bytes of the id of each row, by number; those that cannot be read are left out."""
+        with suppress(sqlite3.DatabaseError):
+            return dict(self._among(db, "SELECT number, id FROM pictures WHERE number IN ({})", numbers))
+        return {}
+
+    def item(self, db: sqlite3.Connection, number: int, dim: int) -> Item | None:
+        """The picture under a number; None where it is damaged or missing."""
+        rows, _ = readable(db, number, number)
+        return from_row(rows[0][1:], dim) if rows else None
+
+    def thumbnail(self, db: sqlite3.Connection, number: int, id: bytes) -> bytes:
+        """JPEG of a row; empty where there is none, it is damaged, or the row is another picture's."""
         row = db.execute(
             "SELECT id, thumbnail, sums FROM pictures JOIN contents USING (number) WHERE number = ?", (number,)
         ).fetchone()
-        if row is None or len(row[2]) != SUMS.size or SUMS.unpack(row[2])[2] != crc32(row[1], crc32(row[0])):
+        if row is None or len(row[2]) != SUMS.size or row[0] != id:
+            return b""
+        if SUMS.unpack(row[2])[2] != crc32(row[1], crc32(id)):
             return b""
         return row[1]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from os import PathLike
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from regard.data.image import Picture, list_pictures
 from regard.data.transforms import Color, network_input
-from regard.errors import ConfigError, DataError, is_whole
+from regard.errors import ConfigError, DataError, RegardWarning, is_whole
 from regard.input_spec import known_input
 from regard.models import hub
 from regard.models.backbone import Backbone, tap
@@ -158,6 +159,10 @@ class ReIDModel(Described):
         ConfigError: ``num_ids`` or ``embed_dim`` is not a positive number.
     """
 
+    sees_cameras: bool = False
+    """Whether its ``forward`` takes the cameras of pictures, (B,) int64, beside them. Training, evaluation and
+    :meth:`embed` tell it; everything else embeds pictures as of no camera it knows, and says so."""
+
     published_whole: ClassVar[bool] = False
     """Whether the authors' network runs its ``training_parts`` at test too, so that its published cost holds them."""
 
@@ -183,13 +188,13 @@ class ReIDModel(Described):
         self.embed_dim = embed_dim
         self.stripped = False
 
-    def __call__(self, images: Tensor) -> Output:
+    def __call__(self, images: Tensor, *told: Tensor) -> Output:
         """What :meth:`forward` returns, checked.
 
         Raises:
             ConfigError: that is no :class:`Output` of these images.
         """
-        output = super().__call__(images)
+        output = super().__call__(images, *told)
         if not torch.compiler.is_compiling():
             check_output(self, output, len(images))
         return output
@@ -205,26 +210,45 @@ class ReIDModel(Described):
         """
         return self(images)
 
-    def embed(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
         """Descriptors of normalized images: (B, 3, H, W) -> (B, D) float32, before any L2 normalization.
 
         Always in evaluation mode and without gradient; every submodule's mode is restored.
-        """
-        with evaluating(self), torch.no_grad():
-            return check_embedding(self, self._descriptor(images), len(images), "_descriptor").float()
 
-    def embed_views(self, views: Sequence[Tensor], *, flip: bool) -> Tensor:
+        Args:
+            images: B.
+            cameras: (B,) int64, of a network that :attr:`sees_cameras`; others do without.
+        """
+        told = (cameras,) if self.sees_cameras and cameras is not None else ()
+        with evaluating(self), torch.no_grad():
+            found = self(images, *told).embedding if told else self._descriptor(images)
+            return check_embedding(self, found, len(images), "_descriptor").float()
+
+    def warn_of_cameras(self, what: str) -> None:
+        """Warn that pictures are embedded as of no known camera, where the network asks for cameras.
+
+        Args:
+            what: does not tell them, as "a gallery".
+        """
+        if self.sees_cameras:
+            told = f"the network has embeddings of cameras, and {what} tells it none: pictures are embedded without"
+            advice = "train with model.cameras=0 for cameras that training has not seen"
+            warnings.warn(RegardWarning(f"{told}, unlike by regard eval; {advice}"), stacklevel=2)
+
+    def embed_views(self, views: Sequence[Tensor], cameras: Tensor | None = None, *, flip: bool) -> Tensor:
         """Return the mean of the descriptors of several views of the same pictures.
 
         Args:
             views: normalized, (B, 3, H, W) each.
+            cameras: as for :meth:`embed`.
             flip: every view counts mirrored too.
 
         Returns:
             (B, D) float32, before any L2 normalization.
         """
         mirrored = [view.flip(3) for view in views] if flip else []
-        found = [check_embedding(self, self.embed(view), len(view), "embed") for view in (*views, *mirrored)]
+        told = (cameras,) if self.sees_cameras and cameras is not None else ()
+        found = [check_embedding(self, self.embed(view, *told), len(view), "embed") for view in (*views, *mirrored)]
         return torch.stack(found).mean(0)
 
     def embed_pictures(self, pictures: Iterable[Picture], *, batch_size: int = 32, color: Color = "rgb") -> np.ndarray:

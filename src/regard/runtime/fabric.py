@@ -42,7 +42,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-Network = Callable[[Tensor], Output]
+Network = Callable[..., Output]
 """A model prepared for training: normalized images (B, 3, H, W) -> what it says."""
 
 

@@ -100,7 +100,10 @@ class Asked:
 
         def logged(progress: Progress) -> Mapping[str, Any]:
             use.note(kind, **told)
-            return work(progress)
+            done = work(progress)
+            if "bytes" in done:
+                use.note("removed", answered=done)
+            return done
 
         if job:
             begun = self.state.jobs.begin(Job(kind, self.searcher.name, self.actor.who), logged, self.keep)
@@ -163,10 +166,11 @@ def add_removals(app: FastAPI, state: ServiceState) -> None:
         asked = Asked.by(request, state, name)
 
         def work(progress: Progress) -> Mapping[str, Any]:
-            if not asked.searcher.gallery.delete(Filter(ids=(id,))):
+            gone = asked.searcher.gallery.delete(Filter(ids=(id,)))
+            if not gone:
                 raise GoneError("there is no such picture in the gallery")
             state.forget_deleted()
-            return {"removed": 1}
+            return gone.to_dict()
 
         return await asked.answer("delete", work, job=False, told={"match": id})
 
@@ -187,9 +191,9 @@ def add_removals(app: FastAPI, state: ServiceState) -> None:
             gallery = asked.searcher.gallery
             if body.dry_run:
                 return {"removed": 0, "would_remove": sum(1 for _ in gallery.expired(before, undated=body.undated))}
-            number = gallery.purge(before, undated=body.undated)
+            gone = gallery.purge(before, undated=body.undated)
             state.forget_deleted()  # marks may lie elsewhere
-            return {"removed": number}
+            return gone.to_dict()
 
         told = {"before": before, "undated": body.undated, "dry_run": body.dry_run}
         return await asked.answer("purge", work, job=body.job, told=told)
@@ -233,9 +237,9 @@ def removed(state: ServiceState, searcher: Searcher, filter: Filter, *, dry_run:
     """Remove pictures, and what was said about them; how many."""
     if dry_run:
         return {"removed": 0, "would_remove": searcher.gallery.count(filter)}
-    number = searcher.gallery.delete(filter)
+    gone = searcher.gallery.delete(filter)
     state.forget_deleted()  # marks may lie elsewhere
-    return {"removed": number}
+    return gone.to_dict()
 
 
 def read_sources(body: bytes, kind: str) -> list[Source]:

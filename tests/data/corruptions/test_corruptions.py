@@ -52,6 +52,7 @@ def test_the_benchmark_has_twenty_kinds_in_four_families_and_occlusion_comes_on_
     assert all(len(kind.levels) == 5 for kind in KINDS.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_corruptions_get_worse_with_severity_on_crowd_crops(kind, crops):
     errors = [

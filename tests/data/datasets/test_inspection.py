@@ -179,6 +179,7 @@ def test_what_cannot_be_read_at_all(tmp_path):
         inspect_all(root, "vipr")
 
 
+@pytest.mark.slow
 def test_a_crowd_below_any_name_is_a_crowd(tmp_path, capsys):
     """Not a Market-1501 with seven faults, and not passed over either."""
     for name in ("crowd", "market", "hard", "deep/crowd"):
@@ -272,6 +273,7 @@ def fuzzed(tmp_path_factory) -> tuple[Path, bytes, Inspection]:
     return root, (root / "Probe/001.jpg").read_bytes(), inspect("partial_ilids", root)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_corrupted_picture_changes_no_count(fuzzed, data):

@@ -72,6 +72,7 @@ def test_too_few_people_on_a_side(friends, tmp_path, fault):
 PEOPLE = st.sets(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=12), max_size=40)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(before=PEOPLE, added=PEOPLE, share=st.floats(0.01, 0.99), more=st.floats(0, 1), split=st.integers(0, 9))
 def test_growing_moves_nobody(before, added, share, more, split):

@@ -566,6 +566,7 @@ def test_damaged_json_is_an_error_or_valid_labels(damaged_root, data):
             assert labels.mask.shape == (person.height, person.width)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -134,6 +134,7 @@ def test_weights_that_do_not_fit(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_segmentation_model_labels_a_data_set(tmp_path, market, monkeypatch, capsys):
     """Random weights from torchvision's own cache; the person's class is made to win in the left half."""
     from torchvision.models import get_model_weights

@@ -175,6 +175,7 @@ def home(tmp_path, market, released):
     return market, ("--masks", masks, "--heatmaps", keypoints)
 
 
+@pytest.mark.slow
 def test_the_verb_from_maps_to_json_and_back(tmp_path, home, capsys):
     root, roots = home
     assert run("check", root, *roots, "--json", tmp_path / "report.json") == 0
@@ -200,18 +201,14 @@ def test_the_verb_is_part_of_the_command_line(home, tmp_path, capsys):
     assert "cannot read labels from 'nowhere.json'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_the_verb_says_what_is_wrong(home):
+    for (action, *rest), message in (
         (("pack", "--size", "big"), "--size is 'big'"),
         (("check", "--masks", "nowhere"), "cannot list 'nowhere'"),
         (("check", "--split", "query", "--coco", "nowhere.json"), "cannot read labels from 'nowhere.json'"),
         (("make", "out"), "no model is named"),
-    ],
-)
-def test_the_verb_says_what_is_wrong(home, arguments, message):
-    action, *rest = arguments
-    with pytest.raises(RegardError, match=message) as caught:
-        run(action, home[0], *rest)
-    assert "\n" not in str(caught.value)
-    assert isinstance(caught.value, ConfigError | DataError)
+    ):
+        with pytest.raises(RegardError, match=message) as caught:
+            run(action, home[0], *rest)
+        assert "\n" not in str(caught.value)
+        assert isinstance(caught.value, ConfigError | DataError)

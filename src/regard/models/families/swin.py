@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 from timm.models.swin_transformer import window_partition
 from torch import Tensor, nn
@@ -111,7 +113,7 @@ def whole(network: Any, images: Tensor) -> Tensor:
     """The last map as the network computes it, which takes pictures of any size from here on."""
     network.patch_embed.strict_img_size, network.patch_embed.dynamic_img_pad = False, True
     for block in (block for layer in network.layers for block in layer.get_submodule("blocks")):
-        block.dynamic_mask, block.attn_mask = True, None
+        _open(block)
     return network.forward_intermediates(images, norm=True, intermediates_only=True)[-1]
 
 
@@ -128,3 +130,32 @@ def keep_resolution(stage: nn.Module) -> None:
     for block in layer.get_submodule("blocks"):
         block.input_resolution = tuple(2 * side for side in block.input_resolution)
         block.shift_size = block._calc_window_shift(block.window_size, block.target_shift_size)[1]
+        _open(block)
+
+
+def _open(block: Any) -> None:
+    """Let a block take maps of any size: what it masks is found for the map at hand."""
+    block.dynamic_mask, block.attn_mask = True, None
+    block.get_attn_mask = partial(_mask, tuple(block.window_size), tuple(block.shift_size))
+
+
+def _mask(window: tuple[int, int], shift: tuple[int, int], x: Tensor) -> Tensor | None:
+    """-100 between positions of a window that the shift has brought together from apart, else 0: (W, n, n).
+
+    The same as timm's, as one constant of a graph instead of two dozen steps.
+
+    Args:
+        window, shift: rows and columns of a window, and by how many the map is shifted.
+        x: (B, h, w, C) padded to whole windows.
+    """
+    return torch.from_numpy(_apart(window, shift, (x.shape[1], x.shape[2]))).to(x) if any(shift) else None
+
+
+@lru_cache(maxsize=64)
+def _apart(window: tuple[int, int], shift: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """The mask of :func:`_mask`."""
+    bands = [np.repeat((0, 1, 2), (side - own, own - by, by)) for side, own, by in zip(size, window, shift)]
+    regions = bands[0][:, None] * 3 + bands[1]
+    rows, columns = (side // own for side, own in zip(size, window))
+    windows = regions.reshape(rows, window[0], columns, window[1]).transpose(0, 2, 1, 3).reshape(rows * columns, -1)
+    return np.where(windows[:, None] != windows[:, :, None], np.float32(-100), np.float32(0))

@@ -2,7 +2,7 @@
 const $ = (id) => document.getElementById(id);
 const make = (tag, className = "", text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
 const narrow = matchMedia("(max-width: 48rem)");
-const state = { galleries: [], query: null, cameras: [], run: 0, shelfAfter: null };
+const state = { galleries: [], query: null, cameras: [], run: 0, said: 0, shelfAfter: null };
 
 /* Talking to the service ------------------------------------------------------------------------------------------- */
 
@@ -113,13 +113,14 @@ async function search(fresh = false) {
   const count = Object.keys(asked).length;
   $("filter-count").textContent = count ? `${count} on` : "";
   if (!state.query) return;
-  const run = ++state.run;
+  const run = ++state.run, said = state.said;
   const prior = Number($("people").value) >= 1 ? { prior: 1 / (Number($("people").value) + 1) } : {};
   const options = { ...prior, group: $("group").checked, rerank: $("rerank").checked, k: Number($("k").value) };
   try {
     const names = chosenGalleries();
     const answers = await Promise.all(names.map((gallery) => ask("api/search", { query: state.query.query, gallery, ...asked, ...options })));
     if (run !== state.run) return; /* a newer search overtook this one */
+    if (said !== state.said) return await search(fresh); /* it may not know of a mark that was set or taken back since */
     tell(answers.find((answer) => answer.warning)?.warning ?? "");
     show(names, answers);
     if (fresh && narrow.matches) $("status").scrollIntoView();
@@ -206,8 +207,10 @@ async function mark(item, right) {
   const { id: match, gallery } = item.dataset;
   try {
     const counts = await ask("api/marks", { query: state.query.query, match, gallery, right });
+    state.said += 1;
     showMarks(counts);
-    setMark(item, right, counts.state);
+    for (const card of $("results").querySelectorAll(".card")) /* a search may have drawn them anew */
+      if (card.dataset.id === match && card.dataset.gallery === gallery) setMark(card, right, counts.state);
   } catch (error) {
     tell(error.message);
   }
@@ -451,7 +454,9 @@ $("export").addEventListener("click", async (event) => {
 });
 $("forget").addEventListener("click", async () => {
   if (!confirm("Forget all marks and the photos kept with them?")) return;
-  showMarks(await ask("api/marks", null, "DELETE"));
+  const counts = await ask("api/marks", null, "DELETE");
+  state.said += 1;
+  showMarks(counts);
   for (const item of $("results").querySelectorAll(".card")) setMark(item, null);
 });
 
