@@ -79,7 +79,6 @@ def run(arguments: argparse.Namespace) -> None:
         require(package, "regard serve", "serve")
     import uvicorn
 
-    from regard.cli.gallery_audit import end_unseen
     from regard.service.app import create_app
     from regard.service.connections import Door, tls_context
     from regard.service.guard import check_address, check_root
@@ -111,9 +110,6 @@ def run(arguments: argparse.Namespace) -> None:
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what was opened is closed first
         opened.callback(signal.signal, signal.SIGTERM, before)
         searchers = open_searchers(arguments, opened)
-        for searcher in searchers.values():
-            if searcher.gallery.audit is not None:
-                end_unseen(searcher.gallery.audit)
         marks = open_marks(arguments, searchers)
         state = ServiceState(searchers, marks, arguments.runs, limits, arguments.prior)
         opened.callback(state.close)
@@ -202,7 +198,8 @@ def open_marks(arguments: argparse.Namespace, searchers: dict[str, Searcher]) ->
 
 
 def open_searchers(arguments: argparse.Namespace, opened: ExitStack) -> dict[str, Searcher]:
-    """Every gallery, which ``opened`` closes, with its model, by a short name."""
+    """Every gallery, which ``opened`` closes, with its model, by a short name; uses of before that were killed end."""
+    from regard.cli.gallery_audit import end_unseen
     from regard.cli.gallery_verb import open_gallery
     from regard.errors import ConfigError
     from regard.gallery.embedder import Embedder
@@ -216,6 +213,8 @@ def open_searchers(arguments: argparse.Namespace, opened: ExitStack) -> dict[str
     searchers: dict[str, Searcher] = {}
     for number, where in enumerate(arguments.galleries):
         gallery = opened.enter_context(open_gallery(where))
+        if gallery.audit is not None:
+            end_unseen(gallery.audit)
         name = where.rstrip("/").rpartition("/")[2] or "gallery"
         name = name if name not in searchers else f"{name}-{number + 1}"
         embedder = Embedder.like(gallery.meta["model"], models[number] if models else None, say=tell)
