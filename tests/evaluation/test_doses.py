@@ -1,17 +1,22 @@
-"""Runs over doses of causes: pairs, groups of seeds, what is lost and spared, and what is said of it."""
+"""Runs over doses of causes: pairs, groups of seeds, what is kept, and what is said of it."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+import regard
+from regard.cli.main import main
+from regard.crowd import make_crowd, make_doses
 from regard.data.datasets.synthetic import Dose, dose_sets
 from regard.errors import ConfigError, DataError
 from regard.evaluation import doses as doses_module
 from regard.evaluation.dose_study import DoseStudy
 from regard.evaluation.doses import _curve
+from regard.evaluation.run import open_run
 from regard.report.dose_chart import DoseLine, dose_chart
 
 PIDS = np.repeat(np.arange(40), 3)
@@ -40,20 +45,20 @@ def study(**losses):
     return DoseStudy("data", "both", dict.fromkeys(groups, 3), next(iter(groups)), curves, ())
 
 
-def test_what_is_lost_and_spared_is_what_was_planted():
+def test_what_is_kept_and_spared_is_what_was_planted():
     found = study(plain=0.4, firm=0.2, weak=0.5, like=0.4)
     plain, firm, weak, like = found.curves
-    assert plain.lost["mAP"].value == pytest.approx(0.3, abs=0.005)
-    assert firm.lost["mAP"].value == pytest.approx(0.15, abs=0.005)
-    assert firm.spared["mAP"][0].value == pytest.approx(0.15, abs=0.005)
-    assert weak.spared["mAP"][0].value == pytest.approx(-0.075, abs=0.005)
+    assert plain.kept["mAP"].value == pytest.approx(0.5, abs=0.005)
+    assert firm.kept["mAP"].value == pytest.approx(0.75, abs=0.005)
+    assert firm.spared["mAP"][0].value == pytest.approx(0.25, abs=0.005)
+    assert weak.spared["mAP"][0].value == pytest.approx(-0.125, abs=0.005)
     assert firm.points[2].gaps["mAP"][0].value == pytest.approx(0.2, abs=0.02)
     assert not plain.spared
     assert like.spared["mAP"][1] > 0.05
     (line,) = found.verdicts()
     less, more, neither = line.split("; ")
-    assert less.startswith("objects, against plain: loses less: firm (+1")
-    assert more.startswith("loses more: weak (-")
+    assert less.startswith("objects, against plain: keeps more: firm (+2")
+    assert more.startswith("keeps less: weak (-")
     assert neither.startswith("neither is shown: like (")
 
 
@@ -73,9 +78,9 @@ def test_text_markdown_csv_and_json_say_the_same():
     assert found.verdicts()[0] in str(found)
 
 
-def test_a_loss_may_be_a_gain():
-    better = study(plain=-0.1, firm=-0.2).curves[1].lost["mAP"]
-    assert better.low < better.value < better.high < 0
+def test_a_cause_may_help():
+    better = study(plain=-0.1, firm=-0.2).curves[1].kept["mAP"]
+    assert 1 < better.low < better.value < better.high
 
 
 def test_the_chart_draws_every_group_and_attention_where_there_is_any():
@@ -111,3 +116,40 @@ def test_sets_that_are_no_pairs_are_refused(tmp_path):
         dose_sets(tmp_path)
     with pytest.raises(ConfigError, match="did you mean 'people'"):
         doses_module._chosen({NONE: tmp_path, Dose("people", 1.0): tmp_path}, ["peopel"], tmp_path)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """A small crowd with people in front of people, and without."""
+    root = tmp_path_factory.mktemp("doses")
+    small = {"cameras": 2, "per_camera": 1, "height": 64, "width": 32, "distractors": 0, "junk": 0}
+    make_crowd(root / "crowd", train_ids=1, test_ids=3, workers=1, progress=False, **small)
+    make_doses(root / "crowd", root / "sets", causes=["people"], doses=[1.0], workers=1, progress=False)
+    return root / "sets"
+
+
+def test_the_command_compares_on_the_sets_and_draws(sets, tmp_path, capsys):
+    for name, options in (("plain", {}), ("gated", {"level": 1})):
+        network = regard.create_model(
+            "apnet" if options else "baseline", 2, backbone="test_resnet.r160_in1k", pretrained=False, **options
+        )
+        network.save(tmp_path / name)
+    asked = ["compare", tmp_path / "plain", tmp_path / "gated", "--doses", sets, "--worse", "query", "--attention", "4"]
+    written = [tmp_path / f"found.{ending}" for ending in ("json", "md", "csv", "png")]
+    more = [word for file in written for word in (f"--{file.suffix[1:]}", file)]
+    assert main([*map(str, [*asked, *more]), "-q"]) == 0
+    out = capsys.readouterr().out
+    assert "people, against plain: " in out
+    assert "queries have the cause, the gallery does not" in out
+    content = json.loads(written[0].read_text())
+    before, after = content["curves"][0]["doses"]
+    plain = open_run(tmp_path / "plain", "crowd", sets / "plain", {"ap": "step"}, quiet=True)
+    assert before["figures"]["mAP"]["value"] == pytest.approx(plain.report().mAP)
+    assert before["figures"]["chance"]["value"] > after["figures"]["chance"]["value"]
+    dosed = open_run(tmp_path / "plain", "crowd", sets / "people_1", {"ap": "step"}, quiet=True)
+    mixed = dosed.on(dataclasses.replace(dosed.splits, gallery=plain.splits.gallery))
+    assert after["figures"]["mAP"]["value"] == pytest.approx(mixed.report().mAP)
+    assert written[3].read_bytes().startswith(b"\x89PNG")
+    for wrong, said in ((["--causes", "peopel"], "did you mean 'people'"), (["--root", "x"], "leave one of them out")):
+        assert main([*map(str, [*asked, *wrong])]) == 2
+        assert said in capsys.readouterr().err

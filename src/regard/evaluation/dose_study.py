@@ -47,15 +47,15 @@ class Curve:
         cause: which.
         label: of the group.
         points: by dose, that without the cause first.
-        lost: figure -> what the cause takes, mean over its doses.
-        spared: figure -> how much less that is than what it takes from the baseline, and p of none; empty for the
+        kept: figure -> share of the score without the cause that is left, mean over its doses.
+        spared: figure -> how much more that is than what is left of the baseline's, and p of none; empty for the
             baseline itself.
     """
 
     cause: str
     label: str
     points: tuple[Point, ...]
-    lost: dict[str, Interval]
+    kept: dict[str, Interval]
     spared: dict[str, tuple[Interval, float]]
 
     @property
@@ -102,15 +102,15 @@ class DoseStudy:
         return {(curve.cause, curve.label): value for curve, value in zip(tested, values)}
 
     def verdicts(self) -> list[str]:
-        """For each cause who loses less mAP than the baseline, who more, and of whom neither is shown."""
+        """For each cause who keeps more of their mAP than the baseline, who less, and of whom neither is shown."""
         corrected, lines = self.corrected("mAP"), []
         for cause in self.causes:
-            sorted_out: dict[str, list[str]] = {"loses less": [], "loses more": [], "neither is shown": []}
+            sorted_out: dict[str, list[str]] = {"keeps more": [], "keeps less": [], "neither is shown": []}
             for curve in self.of(cause):
                 if curve.spared:
                     (value, low, high), _ = curve.spared["mAP"]
                     sure = corrected[cause, curve.label] < SURE
-                    kind = "neither is shown" if not sure else "loses less" if value > 0 else "loses more"
+                    kind = "neither is shown" if not sure else "keeps more" if value > 0 else "keeps less"
                     sorted_out[kind].append(f"{curve.label} ({_points(value, low, high)})")
             said = [f"{kind}: {', '.join(names)}" for kind, names in sorted_out.items() if names]
             if said:
@@ -118,7 +118,7 @@ class DoseStudy:
         return lines
 
     def tables(self) -> Iterator[Table]:
-        """A table for each cause and figure: doses, the loss, and how much less that is than the baseline's."""
+        """A table for each cause and figure: doses, what is kept, and how much more that is than the baseline's."""
         for cause in self.causes:
             curves = self.of(cause)
             for name in dict.fromkeys(name for curve in curves for name in curve.shared):
@@ -127,12 +127,12 @@ class DoseStudy:
     def _table(self, cause: str, name: str, curves: list[Curve]) -> Table:
         doses = [f"{point.dose:g}" for point in curves[0].points]
         tested = name in FIGURES and len(self.seeds) > 1
-        more = ["lost", f"spared against {self.baseline}", "p"] if tested else []
+        more = ["kept", f"kept more than {self.baseline}", "p"] if tested else []
         corrected, rows = self.corrected(name) if tested else {}, [[f"{cause}: {name} at dose", *doses, *more]]
         for curve in curves:
             cells = [f"{100 * point.figures[name].value:.1f}" for point in curve.points]
             if tested:
-                cells.append(f"{100 * curve.lost[name].value:.1f}")
+                cells.append(f"{100 * curve.kept[name].value:.1f}")
                 spared = curve.spared.get(name)
                 cells += [_points(*spared[0]), _p(corrected[cause, curve.label])] if spared else ["", ""]
             rows.append([curve.label, *cells])
@@ -142,10 +142,10 @@ class DoseStudy:
         """What the tables need beside them to be read."""
         number = sum(bool(curve.spared) for curve in self.curves)
         notes = [
-            "in %, means over seeds; lost: what is less than at dose 0, mean over doses above; spared: how much less "
-            "that is than what the baseline loses, in points, on the same queries, with 95 % intervals over seeds and "
-            f"people (Student's t); p two-sided{f', Holm correction for {number} differences' if number > 1 else ''}",
-            f"{self.worse}; who scores near zero has nothing left to lose: read losses beside the score at dose 0",
+            "in %, means over seeds; kept: mean over doses above 0 as a share of the score at dose 0; kept more: the "
+            "difference of these shares, in points, on the same queries, with 95 % intervals over seeds and people "
+            f"(Student's t); p two-sided{f', Holm correction for {number} differences' if number > 1 else ''}",
+            f"{self.worse}; near a score of zero everybody keeps the same: read shares beside the scores",
         ]
         if any(count == 1 for count in self.seeds.values()):
             notes.append("a group of one seed does not say how far seeds vary: its intervals are over people alone")
@@ -169,7 +169,7 @@ class DoseStudy:
         return "\n".join(lines)
 
     def to_csv(self) -> str:
-        """One line per cause, dose, group and figure, fractions; what is lost and spared in JSON alone."""
+        """One line per cause, dose, group and figure, fractions; what is kept in JSON alone."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
@@ -202,7 +202,7 @@ class DoseStudy:
                         }
                         for point in curve.points
                     ],
-                    "lost": {name: lost._asdict() for name, lost in curve.lost.items()},
+                    "kept": {name: kept._asdict() for name, kept in curve.kept.items()},
                     "spared": {
                         name: spared._asdict() | {"p": p, "p_holm": corrected[name][curve.cause, curve.label]}
                         for name, (spared, p) in curve.spared.items()

@@ -153,10 +153,15 @@ def _curve(
     def of(members: list[str], dose: Dose, name: str) -> list[np.ndarray]:
         return [scores[dose][member][name] for member in members]
 
-    def loss(members: list[str], name: str) -> list[np.ndarray]:
-        """(Q,) of each seed: at no dose minus the mean over doses."""
+    def kept(members: list[str], name: str) -> list[np.ndarray]:
+        """(Q,) of each seed, whose mean is the mean over doses as a share of the score at no dose, linearized."""
         worse = [of(members, dose, name) for dose in scores if dose.cause]
-        return [before - np.mean(after, 0) for before, after in zip(of(members, Dose("", 0.0), name), zip(*worse))]
+        shares = []
+        for before, after in zip(of(members, Dose("", 0.0), name), (np.mean(found, 0) for found in zip(*worse))):
+            start = float(np.nanmean(before)) or np.nan
+            share = float(np.nanmean(after)) / start
+            shares.append(np.nan_to_num((after - share * before) / start + share) + 0 * before)
+        return shares
 
     points = tuple(
         Point(
@@ -168,14 +173,14 @@ def _curve(
         )
         for dose in scores
     )
-    lost = {name: _mean_of(loss(own, name), pids) for name in FIGURES}
-    spared = {name: group_difference(loss(own, name), loss(first, name), pids) for name in FIGURES} if compared else {}
-    return Curve(cause, label, points, lost, spared)
+    held = {name: _mean_of(kept(own, name), pids) for name in FIGURES}
+    spared = {name: group_difference(kept(first, name), kept(own, name), pids) for name in FIGURES} if compared else {}
+    return Curve(cause, label, points, held, spared)
 
 
-def _mean_of(losses: list[np.ndarray], pids: np.ndarray) -> Interval:
-    """The mean over seeds of what may be negative, as a difference from nothing."""
-    return group_difference([0 * losses[0]], losses, pids)[0]
+def _mean_of(shares: list[np.ndarray], pids: np.ndarray) -> Interval:
+    """The mean over seeds of what may be above 1, as a difference from nothing."""
+    return group_difference([0 * shares[0]], shares, pids)[0]
 
 
 def _with_attention(curve: Curve, members: list[str], watched: Mapping[Dose, Scores], people: np.ndarray) -> Curve:

@@ -61,7 +61,7 @@ class Request:
 
     def parameters(self) -> dict[str, Any]:
         """Return the request as it is written to ``dataset.json``; what only some crowds have is there in those."""
-        written = asdict(self) | {"cameras_per_id": list(self.cameras_per_id)}
+        written: dict[str, Any] = asdict(self) | {"cameras_per_id": list(self.cameras_per_id)}
         cause, test_only = written.pop("cause"), written.pop("test_only")
         more = {"cause": cause["name"], "dose": cause["dose"]} if cause else {}
         return written | more | ({"test_only": True} if test_only else {})
