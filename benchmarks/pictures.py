@@ -50,8 +50,12 @@ def embedding() -> Path:
 def service() -> Path:
     """Latency against the number of clients."""
     found = next(iter(_read("serve").values()))
-    clients = {int(count): row for count, row in found["clients"].items()}
-    curves = {name: (list(clients), [row[f"{name} ms"] for row in clients.values()]) for name in ("p50", "p95", "p99")}
+    curves = {}
+    for label, rows in (("", found["clients"]), (", before", found.get("before", {}))):
+        for name in ("p50", "p95"):
+            curves |= (
+                {f"{name}{label}": (list(map(int, rows)), [row[f"{name} ms"] for row in rows.values()])} if rows else {}
+            )
     return _lines(
         "serve_latency", curves, "clients asking at once", "milliseconds", f"regard serve, {found['size']:,} pictures"
     )

@@ -2,10 +2,12 @@
 
     python benchmarks/serve.py                      # 20,000 x 512, 10 s for each number of clients: about two minutes
     python benchmarks/serve.py --size 100000 --seconds 20
+    REGARD_BEFORE=elsewhere/src python benchmarks/serve.py      beside another checkout, by the path of its packages
 
 A process of its own serves a gallery of made-up descriptors; the clients are threads of this one, each with a
 connection that it keeps and searches over without a pause, with and without filters. A search is logged, and the log is
-on the disk, before it is answered. Prints a table and writes benchmarks/results/serve.json.
+on the disk, before it is answered. Two checkouts, each with a gallery that it filled, are asked in turns of two
+seconds, so that what else the machine does meets both. Prints a table and writes benchmarks/results/serve.json.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import http.client
 import itertools
 import json
+import os
 import platform
 import re
 import subprocess
@@ -22,9 +25,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,12 +37,21 @@ from regard.threads import allowed_cores
 HERE = Path(__file__).resolve().parent
 DIM, K, CAMERAS, DAY = 512, 24, 8, 86_400.0
 CLIENTS = (1, 2, 4, 8, 16)
+TURN = 2.0
+"""Seconds for which one is asked before the other's turn."""
 FILTERS = ({}, {"not_cameras": ["0", "1"], "since": 0.2 * DAY, "until": 0.87 * DAY}, {"cameras": ["3"], "group": True})
 """Asked in turn: nothing, about half, one camera in eight by tracklet."""
 
 
-def fill(folder: Path, size: int) -> list[str]:
-    """Make a gallery and its model; ids of the pictures to search with."""
+def asked_with(size: int) -> list[str]:
+    """Ids of the pictures to search with."""
+    from regard.gallery.record import record_id
+
+    return [record_id(str(number)) for number in range(0, size, max(size // 64, 1))][:64]
+
+
+def fill(folder: Path, size: int) -> None:
+    """Make a gallery and its model."""
     from regard.gallery import Embedder, Gallery, Item, Record
     from regard.gallery.record import record_id
     from regard.models import create_model
@@ -58,14 +71,22 @@ def fill(folder: Path, size: int) -> list[str]:
                     Item(Record(record_id(str(number)), f"{number}.jpg", track=f"t{number // 8}", **facts), vector)
                 )
             gallery.add(items)
-    return [record_id(str(number)) for number in range(0, size, max(size // 64, 1))][:64]
+
+
+def of_checkout(source: str | None) -> dict[str, str]:
+    """The environment of a process that runs the packages of a checkout; None is this one's."""
+    return dict(os.environ) if source is None else {**os.environ, "PYTHONPATH": source}
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
-    """The process and where it listens."""
+def serving(folder: Path, size: int, source: str | None) -> Iterator[tuple[subprocess.Popen, str]]:
+    """A process that serves the gallery of a folder, which it fills first, and where it listens."""
+    folder.mkdir()
+    filling = [sys.executable, __file__, "--fill", str(folder), "--size", str(size)]
+    subprocess.run(filling, check=True, env=of_checkout(source))
     command = [sys.executable, "-m", "regard", "serve", str(folder / "people"), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, env=of_checkout(source), **streams) as process:
         try:
             assert process.stdout
             line = process.stdout.readline()
@@ -108,37 +129,72 @@ def memory(process: subprocess.Popen) -> float | None:
     return int(found[1]) / 1024 if found else None
 
 
-def measure(address: str, ids: list[str], clients: int, seconds: float) -> dict[str, float]:
-    """Figures for a number of clients."""
+def spent(process: subprocess.Popen) -> float:
+    """CPU seconds that a process has taken; 0 where the system does not say."""
+    place = Path(f"/proc/{process.pid}/stat")
+    ticks = place.read_text().rpartition(")")[2].split()[11:13] if place.exists() else ["0"]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
+def turn(address: str, ids: list[str], clients: int, seconds: float) -> tuple[float, np.ndarray]:
+    """Seconds that a number of clients asked for, and those of every search."""
     started = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
         parts = list(pool.map(lambda number: client(address, ids, number, started + seconds), range(clients)))
-    elapsed = time.perf_counter() - started
-    taken = np.concatenate([np.array(part) for part in parts])
-    facts = {f"p{q} ms": 1000 * float(np.percentile(taken, q)) for q in (50, 95, 99)}
-    return {"searches": len(taken), "per second": len(taken) / elapsed} | facts
+    return time.perf_counter() - started, np.concatenate([np.array(part) for part in parts])
+
+
+def measure(
+    services: dict[str, tuple[subprocess.Popen, str]], ids: list[str], clients: int, seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Figures of every service for a number of clients, asked in turns."""
+    turns: dict[str, list[tuple[float, np.ndarray]]] = {name: [] for name in services}
+    began = {name: spent(process) for name, (process, _) in services.items()}
+    for number in range(max(round(seconds / TURN), 1)):
+        for name in sorted(services, reverse=number % 2 == 1):  # none is always the first
+            turns[name].append(turn(services[name][1], ids, clients, min(TURN, seconds)))
+    found = {}
+    for name, parts in turns.items():
+        elapsed, taken = sum(part[0] for part in parts), np.concatenate([part[1] for part in parts])
+        facts = {f"p{q} ms": 1000 * float(np.percentile(taken, q)) for q in (50, 95, 99)}
+        counted = {"searches": len(taken), "per second": len(taken) / elapsed}
+        process = services[name][0]
+        used = 1000 * (spent(process) - began[name]) / len(taken)
+        found[name] = counted | facts | {"CPU ms": used, "MiB": memory(process)}
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=20_000, help="pictures (%(default)s)")
     parser.add_argument("--seconds", type=float, default=10, help="for each number of clients (%(default)s)")
+    parser.add_argument("--fill", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    table: dict[str, dict] = {}
-    with tempfile.TemporaryDirectory() as name:
-        ids = fill(Path(name), arguments.size)
-        with serving(Path(name)) as (process, address):
-            measure(address, ids, 2, min(arguments.seconds, 3))  # to warm up
-            print(f"{'clients':>8}{'searches':>10}{'per s':>8}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'MiB':>8}")
-            for clients in CLIENTS:
-                facts = measure(address, ids, clients, arguments.seconds) | {"MiB": memory(process)}
-                table[str(clients)] = facts
-                cells = (
-                    f"{facts['per second']:>8.0f}{facts['p50 ms']:>9.1f}{facts['p95 ms']:>9.1f}{facts['p99 ms']:>9.1f}"
+    if arguments.fill:
+        fill(arguments.fill, arguments.size)
+        return
+    before = os.environ.get("REGARD_BEFORE")
+    tables: dict[str, dict[str, dict]] = {name: {} for name in ("before", "now") if before or name == "now"}
+    with tempfile.TemporaryDirectory() as home, ExitStack() as opened:
+        services = {
+            name: opened.enter_context(serving(Path(home) / name, arguments.size, before if name == "before" else None))
+            for name in tables
+        }
+        ids = asked_with(arguments.size)
+        measure(services, ids, 2, min(arguments.seconds, 3))  # to warm up
+        heads = "".join(f"{head:>9}" for head in ("p50 ms", "p95 ms", "p99 ms", "CPU ms"))
+        print(f"{'':<8}{'clients':>8}{'searches':>10}{'per s':>8}{heads}{'MiB':>8}")
+        for clients in CLIENTS:
+            for name, facts in measure(services, ids, clients, arguments.seconds).items():
+                tables[name][str(clients)] = facts
+                times = "".join(f"{facts[f'p{q} ms']:>9.1f}" for q in (50, 95, 99))
+                counted = f"{facts['searches']:>10}{facts['per second']:>8.0f}"
+                print(
+                    f"{name:<8}{clients:>8}{counted}{times}{facts['CPU ms']:>9.2f}{facts['MiB'] or 0:>8.0f}", flush=True
                 )
-                print(f"{clients:>8}{facts['searches']:>10}{cells}{facts['MiB'] or 0:>8.0f}", flush=True)
     machine = {"date": date.today().isoformat(), "machine": platform.machine(), "cores": allowed_cores()}
-    result = machine | {"size": arguments.size, "dim": DIM, "k": K, "seconds": arguments.seconds, "clients": table}
+    result = machine | {"size": arguments.size, "dim": DIM, "k": K, "seconds": arguments.seconds}
+    result |= {"clients": tables["now"]} | ({"before": tables["before"]} if before else {})
     path = HERE / "results" / "serve.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(known | {str(arguments.size): result}, indent=2) + "\n")

@@ -105,7 +105,7 @@ def test_arguments_and_options_stand_in_any_order(line, wanted):
         ("embed -q --model M -o X", "the following arguments are required: IMAGES"),
         ("embed a -q --model", "argument --model: expected one argument"),
         ("search a --gallery G --exact b --approximate", "argument --approximate: not allowed with argument --exact"),
-        ("data -q make D", "got -q before it is said what to do; begin with make, check, labels"),
+        ("data -q make D", "got -q before it is said what to do; begin with make, doses, twins, check, labels"),
     ],
 )
 def test_in_any_order_a_fault_is_still_one(line, wanted):

@@ -52,13 +52,15 @@ TINY = 1e-37
 EXACT_FLOATS = 1024
 """Products of this many pairs of codes have sums below 2**24, which float32 holds exactly."""
 
-CACHED = 1024
-"""Rows that are made floats at a time, so that they are still in the processor's cache when they are multiplied."""
+ALONE = 1 << 18
+"""Multiplications of one product of floats: so few that they stay in the processor's cache, and that OpenBLAS, which
+NumPy brings, does them in this thread. Its threads spin while they wait for each other: beside busy programs a search
+took thirty times its CPU time."""
 
 SOME = 64
-"""Rows that are coded at a time, for the same reason."""
+"""Rows that are coded at a time, so that they stay in the processor's cache."""
 
-MANY = 2_000_000
+MANY = 50_000_000
 """Codes of a search from which on the processor's 8-bit arithmetic, which torch brings, is worth a thought."""
 
 PAYS = 8_000_000_000
@@ -289,13 +291,15 @@ def plain(codes: np.ndarray) -> Tensor:
 
 def by_floats(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The products in float32, in pieces whose sums it holds exactly."""
-    dim, total = queries.shape[1], np.zeros((len(queries), len(rows)), np.int64)
+    dim = queries.shape[1]
+    total = np.zeros((len(queries), len(rows)), np.float32 if dim <= EXACT_FLOATS else np.float64)
     parts = [slice(start, start + EXACT_FLOATS) for start in range(0, dim, EXACT_FLOATS)]
     asked = [queries[:, part].astype(np.float32) for part in parts]
-    for start in range(0, len(rows), CACHED):
-        some = slice(start, start + CACHED)
+    few = max(ALONE // max(queries.size, 1), 1)
+    for start in range(0, len(rows), few):
+        some = slice(start, start + few)
         for part, factor in zip(parts, asked):
-            total[:, some] += (factor @ rows[some, part].astype(np.float32).T).astype(np.int64)
+            total[:, some] += factor @ rows[some, part].astype(np.float32).T
     return total
 
 

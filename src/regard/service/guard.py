@@ -383,7 +383,8 @@ class Guard:
         exchange.begun, exchange.status, exchange.refused = True, refusal.status, refusal.reason
         kind, body = "application/json", json.dumps({"error": refusal.text}).encode()
         if refusal.page:
-            kind, body = "text/html; charset=utf-8", self._form.replace(b"<!-- why -->", refusal.text.encode())
+            fault = refusal.text.encode() if exchange.route.path == LOGIN else b""  # before, nobody has erred
+            kind, body = "text/html; charset=utf-8", self._form.replace(b"<!-- why -->", fault)
         exchange.sent = len(body)
         headers = {"content-type": kind, "content-length": str(len(body)), "connection": "close"}
         headers |= HEADERS | {"x-request-id": exchange.id} | refusal.headers

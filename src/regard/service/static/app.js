@@ -220,6 +220,8 @@ async function mark(item, right) {
 
 async function why(item) {
   const { id: match, gallery } = item.dataset;
+  const button = item.querySelector("[data-act=why]");
+  button.textContent = "Looking…"; // the first time the network has to be loaded
   try {
     const found = await ask("api/why", { query: state.query.query, match, gallery });
     $("why-facts").textContent = `Cosine ${found.similarity.toFixed(3)} between the two pictures. ${item.querySelector(".where").textContent}. ${item.querySelector(".when").textContent}`;
@@ -229,6 +231,8 @@ async function why(item) {
     $("why").showModal();
   } catch (error) {
     tell(error.message);
+  } finally {
+    button.textContent = "Why";
   }
 }
 
