@@ -88,7 +88,7 @@ class Links:
     def leaders(self, rows: np.ndarray) -> np.ndarray:
         """Who stands for the group of each of (P,) rows."""
         found = self.parent[rows]
-        while (next_ := self.parent[found]).tolist() != found.tolist():
+        while not np.array_equal(next_ := self.parent[found], found):
             found = next_
         self.parent[rows] = found
         return found
@@ -123,25 +123,50 @@ def compare(
 ) -> None:
     """Find the near pairs of a block: of one slice by another."""
     one, other = block
-    whole = short is None
     left, right = (vectors[rows[part]] if short is None else short[part] for part in block)
     about, margin = left @ right.T, margin_of(left.shape[1])
-    places = np.flatnonzero(about >= np.float32(links.threshold - margin))
+    over = reached(about, links.threshold - margin, block)
+    many = np.count_nonzero(over)
+    if short is not None and many * PICKING > about.size:
+        about, margin, short = vectors[rows[one]] @ vectors[rows[other]].T, margin_of(vectors.shape[1]), None
+        if np.count_nonzero(np.abs(about - links.threshold) <= margin) * PICKING > about.size:
+            left, right = (vectors[rows[part]].astype(np.float64) for part in block)
+            about, margin = left @ right.T, 2.0**-29 * margin
+        over = reached(about, links.threshold - margin, block)
+    if short is None and many:
+        over &= join_nearest(links, about, over, block, margin)
+    places = np.flatnonzero(over)
     first, second = places // about.shape[1] + one.start, places % about.shape[1] + other.start
     scores = about.ravel()[places].astype(np.float64)
-    useful = first < second
-    useful[useful] = links.tell(first[useful], second[useful], scores[useful] + margin)
+    useful = links.tell(first, second, scores + margin)
     first, second, scores = first[useful], second[useful], scores[useful]
-    if not len(first):
-        return
-    if not whole and len(first) * PICKING > about.size:
-        near, margin, whole = vectors[rows[one]] @ vectors[rows[other]].T, margin_of(vectors.shape[1]), True
-        scores = near[first - one.start, second - other.start].astype(np.float64)
-    unsure = np.abs(scores - links.threshold) <= margin if whole else np.ones(len(first), bool)
+    unsure = np.abs(scores - links.threshold) <= margin if short is None else np.ones(len(first), bool)
     scores[unsure] = exact(vectors, rows[first[unsure]], rows[second[unsure]])
     near = scores >= links.threshold
     if near.any():
         links.add(first[near], second[near], scores[near])
+
+
+def reached(about: np.ndarray, least: float, block: tuple[slice, slice]) -> np.ndarray:
+    """(R, C) which products of a block reach a value, every pair once."""
+    over = about >= about.dtype.type(least)
+    return np.triu(over, 1) if block[0].start == block[1].start else over
+
+
+def join_nearest(
+    links: Links, about: np.ndarray, over: np.ndarray, block: tuple[slice, slice], margin: float
+) -> np.ndarray:
+    """Join rows, columns of a block to their nearest ones where these are surely near; (R, C) what else may count."""
+    shown = np.where(over, about, -np.inf)
+    for axis in (0, 1):
+        places = [shown.argmax(axis), np.arange(shown.shape[1 - axis])]
+        first, second = places if axis == 0 else places[::-1]
+        scores = shown[first, second].astype(np.float64)
+        sure = scores >= links.threshold + margin
+        links.add(first[sure] + block[0].start, second[sure] + block[1].start, scores[sure])
+    groups = [links.leaders(np.arange(part.start, part.stop)) for part in block]
+    alone = [np.isinf(links.best[part]) for part in block]
+    return (groups[0][:, None] != groups[1]) | alone[0][:, None] | alone[1]
 
 
 def margin_of(dim: int) -> float:
