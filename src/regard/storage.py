@@ -19,7 +19,7 @@ from regard.errors import ConfigError, StorageError, check_kind
 
 __all__ = [
     "append_whole", "as_path", "check_text", "check_writable", "encode_text", "open_regular", "open_to_append",
-    "plain_text", "read_regular", "refuse_link", "write_atomic", "write_private", "write_together",
+    "plain_text", "read_regular", "refuse_link", "refuse_shared", "write_atomic", "write_private", "write_together",
 ]  # fmt: skip
 
 
@@ -72,7 +72,8 @@ def open_regular(
         path: the file.
         mode, options: as for :func:`open`.
         private: a file that is made is its owner's alone.
-        follow: a link that has the name is followed; else it is refused, wherever it leads.
+        follow: a link that has the name is followed; else it is refused, wherever it leads, and so is a file that
+            :func:`refuse_shared` refuses.
 
     Raises:
         OSError: it cannot be opened, or is no regular file.
@@ -85,6 +86,17 @@ def refuse_link(path: Path | str) -> None:
     """Raise OSError where a link has the name of a file or folder that is to be written to."""
     if Path(path).is_symlink():
         raise OSError(errno.ELOOP, "it is a link, which is not followed; remove it", str(path))
+
+
+def refuse_shared(descriptor: int, path: Path | str) -> None:
+    """Raise OSError where an open file has a second name, and somebody else may write to it by that.
+
+    Names of one's own, as a backup of hard links makes them, are no harm.
+    """
+    found = os.fstat(descriptor)
+    if os.name != "nt" and found.st_nlink > 1 and (found.st_uid != os.geteuid() or found.st_mode & 0o022):
+        told = "it has a second name, a hard link, by which somebody else may write to it; put a copy in its place"
+        raise OSError(errno.EMLINK, told, str(path))
 
 
 def read_regular(path: Path | str) -> bytes:
@@ -104,8 +116,14 @@ def _regular(path: str, flags: int, rights: int, *, follow: bool) -> int:
             raise
         raise OSError(errno.EINVAL, "it is no regular file", path) from None
     kind = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(kind):
-        return descriptor
+    try:
+        if stat.S_ISREG(kind):
+            if not follow:
+                refuse_shared(descriptor, path)
+            return descriptor
+    except OSError:
+        os.close(descriptor)
+        raise
     os.close(descriptor)
     if stat.S_ISDIR(kind):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)

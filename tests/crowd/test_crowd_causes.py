@@ -17,7 +17,7 @@ from regard.data import load_dataset
 from regard.errors import ConfigError, DataError
 
 FEW = {"train_ids": 2, "test_ids": 2, "cameras": 2, "per_camera": 1, "height": 64, "width": 32, "distractors": 1}
-DOSES = (0.0, 0.3, 0.6, 1.0)
+DOSES = (0.0, 0.5, 1.0)
 
 
 def make(root, **options):
@@ -40,7 +40,7 @@ def dosed(tmp_path_factory):
     """Takes the pictures of one crowd with another cause: cause, dose -> sittings."""
     from crowd_album import Album
 
-    album = Album(tmp_path_factory.mktemp("dosed"), train_ids=4, height=64, width=32)
+    album = Album(tmp_path_factory.mktemp("dosed"), train_ids=3, height=64, width=32)
     plain, kept = album.studio.request, {}
 
     def take(cause, dose):

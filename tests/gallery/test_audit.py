@@ -20,7 +20,7 @@ from regard.gallery import Filter, Gallery
 from regard.gallery import audit as audit_module
 from regard.gallery.audit import HEADS, AuditLog, read_heads
 from regard.gallery.seal import KEYS, START, Seal, digest, known_seals, read_key
-from regard.gallery.use import Actor, named_digest
+from regard.gallery.use import Actor, Use, named_digest
 
 WHO = Filter(persons=("Anna B.",), cameras=("1",), tracks=("way 7",), attributes={"coat": ("mauve",)})
 ANNA = Actor("anna", "search", "192.0.2.7")
@@ -436,6 +436,7 @@ def test_a_use_says_who_what_when_and_what_was_answered(gallery, tmp_path):
         assert command_line.main(command) == 0
         assert [json.loads(line)["kind"] for line in out.read_text().splitlines()] == ["update"] * (number < 2)
     assert (lines[4]["reason"], lines[4]["uses"]) == ("closed", 4)
+    assert not list(gallery.audit._life._folder.iterdir())
     assert lines[0]["began"] <= lines[4]["ended"] <= lines[4]["time"]
     assert not any(item.record.id.encode() in gallery.audit.path.read_bytes() for item in items)
     assert gallery.audit.verify() is None
@@ -516,3 +517,42 @@ def test_the_command_checks_exports_and_takes_the_key(gallery, tmp_path, capsys,
     assert "is no key of a log" in run(alone, "--key", seal)[2]
     code, _, err = run(tmp_path / "nowhere")
     assert (code, "there is no gallery in" in err) == (2, True)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from regard.gallery.audit import AuditLog
+from regard.gallery.use import Actor, Use
+use = Use(AuditLog(Path(sys.argv[1])), {"name": "people"}, Actor("anna", "search", "192.0.2.7"))
+use.note("search")
+use.note("why")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="nobody can tell there")
+def test_a_use_whose_process_was_killed_gets_an_end(tmp_path, capsys):
+    """With its last line as the last sign of life, sealed, also where its lines went into an archive; others go on."""
+    path = tmp_path / "people" / "audit.jsonl"
+    path.parent.mkdir()
+    log = AuditLog(path)
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", KILLED, path]).returncode == -9
+        if not (tmp_path / "old.jsonl").exists():
+            log.archive(tmp_path / "old.jsonl")
+    with Use(log, {"name": "people"}, Actor("ben")) as use:
+        use.note("search")
+        assert command_line.main(["gallery", "audit", str(path)]) == 0
+        assert "2 uses ended by a stop that was not seen" in capsys.readouterr().err
+        assert log.end_unseen() == AuditLog(path).end_unseen() == 0
+    old, new = list(AuditLog(tmp_path / "old.jsonl").entries()), list(log.entries())
+    ends = [line for line in new if line.get("reason") == "a stop that was not seen"]
+    assert [line["ended"] for line in ends] == [old[1]["time"], new[2]["time"]]
+    assert [(line["kind"], line["who"], line["uses"]) for line in ends] == [("end", "anna", 2)] * 2
+    assert [line["began"] for line in ends] == [old[0]["began"], new[1]["began"]]
+    assert [line["session"] for line in ends] == [old[0]["session"], new[1]["session"]]
+    assert new[-1]["kind"] == "end"
+    assert log.check(before=[tmp_path / "old.jsonl"]).to_the_end
+    assert not list(log._life._folder.iterdir())

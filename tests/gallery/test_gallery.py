@@ -34,6 +34,7 @@ from regard.gallery.record import record_id
 from regard.gallery.repair import repair
 from regard.gallery.segments import to_table
 from regard.gallery.store import Store
+from regard.gallery.use import Actor
 
 MODEL = {"name": "made up", "fingerprint": "f"}
 
@@ -262,6 +263,34 @@ def test_links_in_a_gallery_are_not_followed(gallery, folder, tmp_path, name):
     with pytest.raises(StorageError, match="it is a link"), Gallery.open(folder) as again:
         again.add(make_items(3, start=3))
     assert not (list(victim.iterdir()) if victim.is_dir() else victim.read_bytes())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights are others there")
+def test_a_second_name_of_a_file_is_refused_where_somebody_else_may_write_by_it(gallery, folder, tmp_path):
+    """A backup of hard links of one's own is no harm; what can be made anew is."""
+    gallery.add(make_items(3))
+    with gallery.use(Actor("anna")) as use:
+        gallery.search(make_items(3)[0].vector, use=use)
+    gallery.close()
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        os.link(path, tmp_path / path.name)
+    with Gallery.open(folder) as again:
+        again.add(make_items(3, start=3))
+        (tmp_path / "codes").chmod(0o660)
+        before = (tmp_path / "codes").read_bytes()
+    with Gallery.open(folder) as again:
+        again.add(make_items(3, start=6))
+        assert len(again) == 9
+        (folder / "audit.jsonl").chmod(0o622)
+        with (
+            pytest.raises(StorageError, match=r"could not be logged in .*it has a second name"),
+            again.use(Actor("anna")) as use,
+        ):
+            again.search(make_items(3)[0].vector, use=use)
+    assert (tmp_path / "codes").read_bytes() == before
+    (folder / "gallery.sqlite").chmod(0o620)
+    with pytest.raises(StorageError, match=r"cannot open .*gallery.sqlite \(it has a second name, a hard link"):
+        Gallery.open(folder)
 
 
 def test_a_folder_that_is_gone_and_too_many_open_files_are_said(gallery, folder, monkeypatch):

@@ -89,9 +89,11 @@ def check_log(arguments: argparse.Namespace, open_gallery: Callable[[str], Any])
     if arguments.print_head:
         print(json.dumps(log.head()))
         return
+    verdict = log.check(*given(arguments), arguments.before)
+    if verdict.fault is None:
+        end_unseen(log)
     if arguments.export:
         export_log(log, arguments)
-    verdict = log.check(*given(arguments), arguments.before)
     for former in verdict.former:
         print(
             f"regard: the log of another gallery ({visible(str(former.get('database')))}) lay here before and went "
@@ -102,6 +104,18 @@ def check_log(arguments: argparse.Namespace, open_gallery: Callable[[str], Any])
         raise DataError(f"{log.path} is not whole: {verdict.fault} (line {verdict.line} of {log.path})")
     print(f"{verdict.searches:,} searches logged in {log.path}, every line follows from the one before")
     print(proof(verdict))
+
+
+def end_unseen(log: AuditLog) -> None:
+    """Log the end of uses whose process was killed, and say how many; a log that cannot be written stays as it is."""
+    from regard.errors import StorageError
+
+    try:
+        if number := log.end_unseen():
+            told = f"{count(number, 'use')} ended by a stop that was not seen, which {log.path} says now"
+            print(f"regard: {told}", file=sys.stderr, flush=True)
+    except StorageError as error:
+        print(f"regard: {error}", file=sys.stderr, flush=True)
 
 
 def log_of(where: str, open_gallery: Callable[[str], Any]) -> AuditLog:

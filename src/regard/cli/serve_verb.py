@@ -198,7 +198,8 @@ def open_marks(arguments: argparse.Namespace, searchers: dict[str, Searcher]) ->
 
 
 def open_searchers(arguments: argparse.Namespace, opened: ExitStack) -> dict[str, Searcher]:
-    """Every gallery, which ``opened`` closes, with its model, by a short name."""
+    """Every gallery, which ``opened`` closes, with its model, by a short name; uses of before that were killed end."""
+    from regard.cli.gallery_audit import end_unseen
     from regard.cli.gallery_verb import open_gallery
     from regard.errors import ConfigError
     from regard.gallery.embedder import Embedder
@@ -212,6 +213,8 @@ def open_searchers(arguments: argparse.Namespace, opened: ExitStack) -> dict[str
     searchers: dict[str, Searcher] = {}
     for number, where in enumerate(arguments.galleries):
         gallery = opened.enter_context(open_gallery(where))
+        if gallery.audit is not None:
+            end_unseen(gallery.audit)
         name = where.rstrip("/").rpartition("/")[2] or "gallery"
         name = name if name not in searchers else f"{name}-{number + 1}"
         embedder = Embedder.like(gallery.meta["model"], models[number] if models else None, say=tell)

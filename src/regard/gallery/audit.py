@@ -16,6 +16,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -24,6 +25,7 @@ from typing import Any
 
 from regard.errors import DataError, StorageError
 from regard.gallery.audit_check import CONTINUED, Verdict, check_lines, entry_of, turns_of
+from regard.gallery.life import UNSEEN, Life, ended_lives, open_uses
 from regard.gallery.seal import (
     KEYS,
     START,
@@ -64,6 +66,7 @@ class AuditLog:
         self.path = path
         self._database = database
         self._busy = threading.Lock()
+        self._life = Life(path)
 
     def append(self, **facts: Any) -> None:
         """Add a line with the time and the facts; on the disk when this returns.
@@ -71,14 +74,37 @@ class AuditLog:
         Raises:
             StorageError: it could not be written, so what was asked must not be answered.
         """
-        with self._busy:
-            try:
-                self._write(facts)
-            except OSError as error:
-                raise StorageError(
-                    f"what was asked could not be logged in {self.path} ({reason(error, self.path)}), so it is not "
-                    "answered; mend that, then ask again"
-                ) from error
+        with self._busy, self._logged():
+            self._write(facts)
+
+    def begin_use(self) -> str:
+        """Begin a use, and give it a name.
+
+        Raises:
+            StorageError: it could not be noted that it goes on, so what was asked must not be answered.
+        """
+        with self._logged():
+            return self._life.begin()
+
+    def end_use(self) -> None:
+        """End a use whose end was appended, or which nothing was appended of."""
+        self._life.end()
+
+    def end_unseen(self) -> int:
+        """Append the end of every use whose process was killed, with its last line as the last sign of life; how many.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        uses: dict[str, dict[str, Any]] | None = None
+        number = 0
+        with self._logged():
+            for name in ended_lives(self.path):
+                uses = open_uses(self.entries()) if uses is None else uses
+                for use in [use for session, use in uses.items() if session.startswith(name)]:
+                    self.append(**use | {"kind": "end", "reason": UNSEEN})
+                    number += 1
+        return number
 
     def count(self) -> int:
         """Searches that were logged."""
@@ -158,20 +184,12 @@ class AuditLog:
             DataError: it was taken before.
             StorageError: the file is there already, or one of the two cannot be written; nothing was taken then.
         """
-        with self._busy:
-            try:
-                with open_to_append(self.path) as file:
-                    seal, _ = self._settled(file)
-                    if seal.first is None:
-                        raise DataError(f"the first key of {self.path} was taken before; look where it was put then")
-                    write_key(path, seal.first)
-                    seal.taken().save()
-            except FileExistsError:
-                raise StorageError(f"{path} is there already; give the name of a new file") from None
-            except OSError as error:
-                raise StorageError(
-                    f"the key of {self.path} could not be taken to {path} ({error.strerror}); give another place"
-                ) from error
+        with self._moving(f"the key of {self.path} could not be taken to", path) as file:
+            seal, _ = self._settled(file)
+            if seal.first is None:
+                raise DataError(f"the first key of {self.path} was taken before; look where it was put then")
+            write_key(path, seal.first)
+            seal.taken().save()
 
     def archive(self, path: Path) -> int:
         """Move the lines to another file; the log goes on with a line that holds number and digest of the last of them.
@@ -186,27 +204,19 @@ class AuditLog:
             DataError: there is none.
             StorageError: the file is there already, or one of the two cannot be written; no line is lost.
         """
-        with self._busy:
-            try:
-                with open_to_append(self.path) as file:
-                    seal, size = self._settled(file)
-                    number, previous, _ = self._end(file, seal, size)
-                    file.seek(0)
-                    lines = count_lines(file)
-                    if not lines:
-                        raise DataError(f"there is nothing in {self.path} yet to archive")
-                    copy_to(file, path)
-                    facts = {"kind": CONTINUED, "archive": plain_text(path.name), "turns": self._turns()}
-                    line, seal = sealed_line(replace(seal, size=0), facts, number, previous)
-                    write_private(self.path, line)
-                    seal.move()
-                    return lines
-            except FileExistsError:
-                raise StorageError(f"{path} is there already; give the name of a new file") from None
-            except OSError as error:
-                raise StorageError(
-                    f"the lines of {self.path} could not be archived in {path} ({error.strerror}); give another place"
-                ) from error
+        with self._moving(f"the lines of {self.path} could not be archived in", path) as file:
+            seal, size = self._settled(file)
+            number, previous, _ = self._end(file, seal, size)
+            lines = count_lines(file)
+            if not lines:
+                raise DataError(f"there is nothing in {self.path} yet to archive")
+            copy_to(file, path)
+            facts = {"kind": CONTINUED, "archive": plain_text(path.name), "turns": self._turns()}
+            facts["open"] = list(open_uses(self.entries()).values())
+            line, seal = sealed_line(replace(seal, size=0), facts, number, previous)
+            write_private(self.path, line)
+            seal.move()
+            return lines
 
     def begin_anew(self) -> None:
         """Begin the log of a new gallery, where that of another lay before and went with it; say so in its seal."""
@@ -218,6 +228,28 @@ class AuditLog:
             Seal.new(seal.log, 0, self._database, former=former).save()
         except OSError as error:
             raise StorageError(f"the seal of {self.path} could not be written ({error.strerror})") from error
+
+    @contextmanager
+    def _logged(self) -> Iterator[None]:
+        """Let what the disk refuses come out as ours, where something is to be logged."""
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"what was asked could not be logged in {self.path} ({reason(error, self.path)}), so it is not "
+                "answered; mend that, then ask again"
+            ) from error
+
+    @contextmanager
+    def _moving(self, refused: str, path: Path) -> Iterator[Any]:
+        """Hold the log while something of it goes to a new file; what the disk refuses comes out as ours."""
+        try:
+            with self._busy, open_to_append(self.path) as file:
+                yield file
+        except FileExistsError:
+            raise StorageError(f"{path} is there already; give the name of a new file") from None
+        except OSError as error:
+            raise StorageError(f"{refused} {path} ({error.strerror}); give another place") from error
 
     def _write(self, facts: Mapping[str, Any]) -> None:
         with open_to_append(self.path) as file:

@@ -34,7 +34,7 @@ from regard.gallery.pca_codes import Short, load_short, save_short
 from regard.gallery.record import Filter, Item, is_id
 from regard.gallery.store import State, Store
 from regard.parsing import parse_json
-from regard.storage import open_regular, refuse_link
+from regard.storage import open_regular, refuse_link, refuse_shared
 
 __all__ = ["Column", "Table"]
 
@@ -506,6 +506,7 @@ def write_at(path: Path, place: int, data: Any) -> None:
     """
     flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     with io.FileIO(os.open(path, flags, 0o600), "w") as file:
+        refuse_shared(file.fileno(), path)
         file.seek(place)
         left = memoryview(data)
         while left:
@@ -522,7 +523,7 @@ def sums_of(path: Path) -> list[tuple[int, int, int]]:
 def fits(path: Path, blocks: Sequence[tuple[int, int]]) -> bool:
     """Whether a file holds what the sizes and checksums of its blocks say, whatever lies behind that."""
     try:
-        with open_regular(path) as file:
+        with open_regular(path, follow=False) as file:
             for size, total in blocks:
                 data = file.read(size)
                 if len(data) != size or crc32(data) != total:

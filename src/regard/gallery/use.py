@@ -9,12 +9,12 @@ answered::
         use.note("duplicates", threshold=0.9, answered={"count": 3})
 
 A use begins with the first line it writes and ends with one of the kind ``end``, which says when it was used last.
+Where the process was killed, :meth:`~regard.gallery.audit.AuditLog.end_unseen` writes that line.
 """
 
 from __future__ import annotations
 
 import hashlib
-import secrets
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -76,7 +76,7 @@ class Use:
         self.last = time.monotonic()
         self._log = log
         self._database = dict(database)
-        self._id = secrets.token_hex(8)
+        self._id = ""
         self._began: str | None = None
         self._last = ""
         self._lines = 0
@@ -105,9 +105,10 @@ class Use:
             StorageError: it could not be written, so there must be no answer.
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = self._told() | {"kind": kind, **{name: without_ids(value, name) for name, value in facts.items()}}
+        line = {"kind": kind, **{name: without_ids(value, name) for name, value in facts.items()}}
         with self._busy:
-            self._log.append(**line | {"began": self._began or now})
+            self._id = self._id or self._log.begin_use()
+            self._log.append(**self._told() | line | {"began": self._began or now})
             self._began = self._began or now
             self._last, self.last = now, time.monotonic()
             self._lines += 1
@@ -122,11 +123,12 @@ class Use:
             StorageError: it could not be written.
         """
         with self._busy:
-            if self._began is None:
-                return
-            ended = {"kind": "end", "began": self._began, "ended": self._last, "reason": reason, "uses": self._lines}
-            self._log.append(**self._told() | ended)
-            self._began, self._lines, self._id = None, 0, secrets.token_hex(8)
+            if self._began is not None:
+                ended = {"kind": "end", "began": self._began, "ended": self._last, "reason": reason}
+                self._log.append(**self._told() | ended | {"uses": self._lines})
+            if self._id:
+                self._log.end_use()
+            self._began, self._lines, self._id = None, 0, ""
 
     def _told(self) -> dict[str, Any]:
         actor = self.actor
