@@ -25,14 +25,17 @@ from regard.gallery.mark_table import (
     UNWIPED,
     Mark,
     Pair,
+    Row,
     Word,
     add_photo,
     add_word,
     blank_photos,
     blank_words,
+    called,
     check_name,
     forget,
     photo_of,
+    pictures_in,
     read_rows,
     standing,
     wastes,
@@ -68,6 +71,10 @@ class KeptMarks:
 
     Attributes:
         folder, two_people: the same.
+        called: the gallery whose store it is, by the name that it has now. What is said of it is kept without one, so
+            that it stays what it is about when the folder is renamed or copied; empty for marks of several galleries.
+        others: names of other galleries, where they are known: what earlier versions kept under any but these, on
+            pictures that are in this gallery, is about this one as well.
     """
 
     def __init__(
@@ -84,6 +91,9 @@ class KeptMarks:
         self._changing = changing or self._changing_alone
         self._busy, self._writing = threading.RLock(), threading.RLock()
         self._read: tuple[Any, dict[Pair, Mark], list[int]] = (None, {}, [])
+        own = folder.name == BESIDE and (self._lent or exists(folder.parent))
+        self.called = folder.absolute().parent.name if own else ""
+        self.others: Collection[str] | None = None
 
     def set(
         self,
@@ -119,8 +129,8 @@ class KeptMarks:
         word = Word(pair, right, by, datetime.now(UTC).isoformat(timespec="seconds"))
 
         def say(db: sqlite3.Connection) -> Mark | None:
-            add_word(db, word)
-            said = [row.word for row in read_rows(db) if row.word]
+            add_word(db, word if pair.gallery != self.called else called(word, ""))
+            said = self._said(db, read_rows(db))
             stands = standing(said, two_people=self.two_people)
             if right is not None:
                 add_photo(db, pair.query, photo)
@@ -244,12 +254,24 @@ class KeptMarks:
         if database is None:
             return {}, []
         with self._busy, database.reading() as db:
-            state = db.execute("SELECT value FROM about WHERE name = 'marks'").fetchone(), self.two_people
+            changed = db.execute("SELECT value FROM about WHERE name = 'marks'").fetchone()
+            state = changed, self.two_people, self.called, self.others
             if state != self._read[0]:
                 rows = read_rows(db)
-                stands = standing([row.word for row in rows if row.word], two_people=self.two_people)
+                stands = standing(self._said(db, rows), two_people=self.two_people)
                 self._read = state, stands, [row.number for row in rows if row.word is None]
             return self._read[1:]
+
+    def _said(self, db: sqlite3.Connection, rows: Sequence[Row]) -> list[Word]:
+        """Words in rows; those about the gallery whose store this is under the name that it has now."""
+        said = [row.word for row in rows if row.word]
+        if not self.called:
+            return said
+        named = {"", self.called} if self.others is None else {"", self.called, *self.others}
+        asked = {word.pair.match for word in said if word.pair.gallery not in named} if self.others is not None else ()
+        there = pictures_in(db, asked)
+        own = (word.pair.gallery == "" or (word.pair.match in there and word.pair.gallery not in named) for word in said)
+        return [called(word, self.called) if its else word for word, its in zip(said, own)]
 
     def _change(self, work: Callable[[sqlite3.Connection], Found], needs: Sequence[str] = ()) -> Found:
         """Do something in one change, and wipe what it has blanked."""
