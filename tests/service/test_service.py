@@ -192,12 +192,18 @@ def test_marks_go_with_the_pictures_they_are_about(service):
 
 
 def test_what_cannot_be_logged_is_not_answered(service):
+    """Nor is it done: a mark that no line tells of does not stand."""
+    query = service.ask()
+    match = search(service, query, k=1)[0]["record"]["id"]
     log = service.state.searchers["people"].gallery.audit
-    log.path.unlink(missing_ok=True)
+    log.path.unlink()
     log.path.mkdir()
-    status, found = service.call("/api/search", {"query": service.ask()})
-    assert status == 507
-    assert "could not be logged" in found["error"]
+    for path, asked in (("search", {}), ("marks", {"match": match, "right": True})):
+        status, found = service.call(f"/api/{path}", {"query": query} | asked)
+        assert status == 507
+        assert "could not be logged" in found["error"]
+    assert service.state.feedback.words() == {}
+    assert service.state.feedback.photo(service.state.query(query).names[0]) == b""
 
 
 def test_old_queries_make_room(service):

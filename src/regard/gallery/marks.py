@@ -86,7 +86,14 @@ class KeptMarks:
         self._read: tuple[Any, dict[Pair, Mark], list[int]] = (None, {}, [])
 
     def set(
-        self, pair: Pair, *, right: bool | None, photo: bytes, by: str = "", needs: Sequence[str] = ()
+        self,
+        pair: Pair,
+        *,
+        right: bool | None,
+        photo: bytes,
+        by: str = "",
+        needs: Sequence[str] = (),
+        note: Callable[[Mark | None], None] = lambda stands: None,
     ) -> Mark | None:
         """Say that a match is right or wrong; None takes back what was said, by the same person where two must agree.
 
@@ -96,6 +103,7 @@ class KeptMarks:
             photo: JPEG of the query, kept from now on.
             by: who says so.
             needs: ids of pictures of the gallery that have to be there when it is said.
+            note: given what will stand, before it does; nothing is said where that raises.
 
         Returns:
             What now stands; None for nothing.
@@ -110,7 +118,7 @@ class KeptMarks:
         check_name(pair.query)
         word = Word(pair, right, by, datetime.now(UTC).isoformat(timespec="seconds"))
 
-        def say(db: sqlite3.Connection) -> dict[Pair, Mark]:
+        def say(db: sqlite3.Connection) -> Mark | None:
             add_word(db, word)
             said = [row.word for row in read_rows(db) if row.word]
             stands = standing(said, two_people=self.two_people)
@@ -118,9 +126,10 @@ class KeptMarks:
                 add_photo(db, pair.query, photo)
             elif all(other.query != pair.query for other in stands):
                 blank_photos(db, {other.pair.query for other in said} - {pair.query})
-            return stands
+            note(stands.get(pair))
+            return stands.get(pair)
 
-        return self._change(say, needs).get(pair)
+        return self._change(say, needs)
 
     def words(self) -> dict[Pair, Mark]:
         """What stands on every pair.

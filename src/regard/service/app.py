@@ -19,6 +19,7 @@ from PIL import Image
 from starlette.exceptions import HTTPException
 
 from regard.errors import DataError, RegardError, StorageError
+from regard.gallery.marks import Mark as KeptMark
 from regard.gallery.marks import MissingPictureError
 from regard.gallery.record import is_id
 from regard.service.access import needs, show_roles
@@ -243,10 +244,14 @@ def add_marks(app: FastAPI, state: ServiceState) -> None:
             wanted.append(pair.query)
         elif query.home and not state.searcher(query.home).gallery.get([pair.query]):
             raise GoneError("the picture searched for is not in its gallery any more; search again")
-        marked = state.feedback.set(pair, right=body.right, photo=jpeg(picture), by=by, needs=wanted)
-        stands = marked.state if marked else None
         use = state.uses.of(searcher.gallery, actor)
-        use.note("mark", query=[pair.query], match=pair.match, right=body.right, state=stands)
+
+        def note(stands: KeptMark | None) -> None:
+            told = stands.state if stands else None
+            use.note("mark", query=[pair.query], match=pair.match, right=body.right, state=told)
+
+        said = state.feedback.set(pair, right=body.right, photo=jpeg(picture), by=by, needs=wanted, note=note)
+        stands = said.state if said else None
         return mark_counts(state) | ({"state": stands} if state.feedback.two_people else {})
 
     @app.get("/api/marks", summary="How many marks there are", **needs("search"))
