@@ -32,8 +32,13 @@ from regard.errors import PluginError, RegardError, RegardWarning
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["GROUP", "VARIABLE", "being_loaded", "called", "load_installed", "load_plugins", "only_given", "plugin_in",
-           "undo_on_failure", "was_named"]  # fmt: skip
+__all__ = [
+    "GROUP", "VARIABLE", "being_loaded", "called", "child_environment", "load_installed", "load_plugins", "only_given",
+    "plugin_in", "undo_on_failure", "was_named",
+]  # fmt: skip
+
+SECRET = ("REGARD_TOKEN", "REGARD_AUDIT_KEYS")
+"""What no process that is started is told of the environment."""
 
 VARIABLE = "REGARD_PLUGINS"
 """Environment variable with plug-ins, separated as the folders of PATH are."""
@@ -294,3 +299,15 @@ def _reason(error: BaseException, path: Path | None) -> str:
     where = f"line {lines[-1]}: " if lines else ""
     kind = "" if isinstance(error, RegardError) else f"{type(error).__name__}: "
     return f"{where}{kind}{' '.join(str(error).split())}"
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a process of our own, started with ``python -m``: without secrets, and importing from where
+    this process does.
+
+    The folder one stands in is among those places only where it is for this process: by itself ``-m`` puts it first,
+    and a ``torch.py`` that lies among somebody's pictures would be run.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in SECRET}
+    places = [str(Path(place).absolute()) for place in sys.path]
+    return kept | {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}

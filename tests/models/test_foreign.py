@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
@@ -18,6 +19,7 @@ from regard.data.resizing import TestTransform
 from regard.errors import CheckpointError, ConfigError
 from regard.input_spec import InputSpec
 from regard.models import import_graph
+from regard.models.folder import model_folder
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 
@@ -186,11 +188,79 @@ def test_it_is_scored_and_asked_what_it_looks_at_like_others(theirs, tmp_path, m
     assert "nothing in it can be looked at" in capsys.readouterr().err
 
 
+ABOUT = {"color": "rgb", "scale": 255, "mean": MEAN, "std": STD}
+
+
+@pytest.mark.slow
+def test_weights_beside_the_file_are_taken_into_the_model_wherever_one_stands(theirs, pictures, tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "net.onnx.yaml").write_text(yaml.safe_dump({**ABOUT, "size": [64, 32]}))
+    path = tmp_path / "a" / "net.onnx"
+    given = {"x": {0: torch.export.Dim("batch")}}
+    torch.onnx.export(theirs, (torch.zeros(2, 3, 64, 32),), path, dynamic_shapes=given, verbose=False)
+    content = onnx.load(path)
+    onnx.save_model(content, path, save_as_external_data=True, location="net.data", size_threshold=100)
+    monkeypatch.chdir(tmp_path)
+    wanted = by_hand(theirs, pictures, (64, 32))
+    folder = model_folder(path)
+    (tmp_path / "net.data").write_bytes(bytes(np.full(5000, 7, np.uint8)))  # another network's, where one stands
+    for place in (path, folder):
+        assert (regard.load(place).embed_pictures(sorted(pictures.glob("*.png"))) * wanted).sum(1).min() > 0.999999
+    (tmp_path / "a" / "net.data").write_bytes(bytes((tmp_path / "a" / "net.data").stat().st_size))
+    changed = regard.load(path).embed_pictures(sorted(pictures.glob("*.png")))
+    assert np.ptp(changed, axis=0).max() < 1e-6  # the file changed, and so did the model: its biases are left
+    (tmp_path / "a" / "net.data").unlink()
+    with pytest.raises(CheckpointError, match=r"net\.onnx is no ONNX file that is whole"):
+        regard.load(path)
+
+
+class Odd(nn.Module):
+    """Networks from pictures to something else than a row for each."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        means = x.mean((2, 3))
+        return {"scalar": means.sum(), "one row": means.sum(0, keepdim=True), "map": x.mean(1)}[self.kind]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["scalar", "one row", "map"])
+def test_what_makes_no_row_for_each_picture_is_refused_at_once(tmp_path, kind):
+    path = write(Odd(kind).eval(), tmp_path, (3, 64, 32), about=ABOUT)
+    with pytest.raises(
+        CheckpointError, match=r"tried on black pictures: the graph makes .* wanted a row of numbers"
+    ) as raised:
+        regard.load(path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.slow
+def test_a_folder_of_before_or_damaged_is_made_anew(theirs, pictures, tmp_path):
+    path = write(theirs, tmp_path, (3, 64, 32), about=ABOUT)
+    folder = model_folder(path)
+    first, config = (
+        regard.load(path).embed_pictures(list(pictures.glob("*.png"))),
+        (folder / "config.json").read_bytes(),
+    )
+    path.with_name("net.onnx.yaml").write_text(yaml.safe_dump({**ABOUT, "color": "bgr"}))
+    assert np.abs(regard.load(path).embed_pictures(list(pictures.glob("*.png"))) - first).max() > 1e-3
+    (folder / "config.json").write_bytes(config)  # as a kill between two renames leaves it
+    with pytest.raises(CheckpointError, match="not the one that its description is of"):
+        regard.load(folder).embed_pictures(list(pictures.glob("*.png")))
+    path.with_name("net.onnx.yaml").write_text(yaml.safe_dump(ABOUT))
+    for damage in (lambda: None, lambda: (folder / "config.json").write_bytes(b"{")):
+        damage()
+        assert np.array_equal(regard.load(path).embed_pictures(list(pictures.glob("*.png"))), first)
+
+
 @pytest.mark.slow
 def test_what_is_no_graph_of_pictures_is_refused(tmp_path):
     (tmp_path / "a.onnx.yaml").write_text(yaml.safe_dump({"color": "rgb", "scale": 255, "mean": MEAN, "std": STD}))
     (tmp_path / "a.onnx").write_bytes(b"not a graph")
-    with pytest.raises(CheckpointError, match="onnxruntime does not take the graph"):
+    with pytest.raises(CheckpointError, match=r"a\.onnx is no ONNX file that is whole"):
         import_graph(tmp_path / "a.onnx")
     with pytest.raises(CheckpointError, match=r"cannot read .*b\.xml"):
         import_graph(tmp_path / "b.xml", tmp_path / "a.onnx.yaml")

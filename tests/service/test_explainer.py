@@ -149,3 +149,20 @@ def test_the_real_one_says_what_is_no_picture_and_ends_with_a_service_that_is_ki
 def test_a_model_that_was_replaced_is_said(explainer, made_by):
     with pytest.raises(ConfigError, match="was replaced meanwhile; start the service again"):
         explainer.explain(Model(made_by | {"fingerprint": "0" * 16}), PICTURE, b"")
+
+
+def test_a_process_of_ours_imports_nothing_that_lies_where_one_stands(tmp_path):
+    (tmp_path / "torch.py").write_text("raise SystemExit('of somebody else')")
+    (tmp_path / "own").mkdir()
+    told = "import importlib.util, os; print(importlib.util.find_spec('torch').origin, os.environ.get('REGARD_TOKEN'))"
+    (tmp_path / "own" / "probe.py").write_text(told)
+    code = (
+        "import subprocess, sys; sys.path[:] = [*filter(None, sys.path), sys.argv[1]]\n"
+        "from regard.plugins import child_environment\n"
+        "subprocess.run([sys.executable, '-m', 'probe'], env=child_environment(), check=True)"
+    )
+    environment = os.environ | {"PYTHONSAFEPATH": "1", "REGARD_TOKEN": "secret"}
+    command = [sys.executable, "-c", code, str(tmp_path / "own")]
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "site-packages" in found
+    assert found.split()[-1] == "None"

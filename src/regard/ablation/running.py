@@ -7,7 +7,6 @@ loses this one, even to SIGKILL, saves its state and stops (:mod:`regard.ablatio
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 from regard.engine.train import Interrupted
 from regard.errors import RegardError
+from regard.plugins import child_environment
 
 __all__ = ["Cell", "train_cells"]
 
@@ -89,7 +89,7 @@ def _start(cell: Cell, threads: int) -> subprocess.Popen[bytes]:
     """A process that trains a cell, and ends with the pipe to its standard input."""
     cell.folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "regard.ablation.cell", str(cell.settings), str(cell.folder), str(cell.seed)]
-    environment = os.environ | dict.fromkeys(THREADS, str(threads))
+    environment = child_environment() | dict.fromkeys(THREADS, str(threads))
     with _log(cell).open("wb") as log:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True

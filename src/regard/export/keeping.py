@@ -21,8 +21,9 @@ from regard.export.engines import Engine
 from regard.export.kept import exports_folder, kept_engine, runtime_name
 from regard.fingerprint import bytes_digest
 from regard.input_spec import InputSpec
-from regard.models.folder import WEIGHTS
+from regard.models.folder import FOREIGN, WEIGHTS, read_description
 from regard.parsing import parse_json
+from regard.plugins import child_environment
 from regard.storage import read_regular, write_atomic
 from regard.version import __version__
 
@@ -43,6 +44,8 @@ def engine_for(folder: Path, seen: InputSpec, say: Callable[[str], None]) -> tup
         seen: what the network sees.
         say: is told what is done before it is done, for it takes a while.
     """
+    if read_description(folder).get("model") == FOREIGN:
+        return None, ""  # it is a graph already
     engine, why = kept_engine(folder, seen)
     if engine is not None or runtime_name() is None:
         return engine, why
@@ -63,7 +66,13 @@ def _make(folder: Path, seen: InputSpec, say: Callable[[str], None]) -> str:
         return reason
     say(f"making the export of {folder} that searches are computed with, once, into {place}")
     command = [sys.executable, "-m", "regard.export.keeping", str(folder), str(seen.height), str(seen.width)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=child_environment(),
+    )
     lines = done.stderr.decode(errors="replace").strip().splitlines()
     if not done.returncode:
         return ""

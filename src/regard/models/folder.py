@@ -29,6 +29,9 @@ __all__ = [
 SCHEME = "hf-hub:"
 """How the name of a model on a hub begins, where the folder of one is taken too."""
 
+FOREIGN = "foreign"
+"""Name of the system that another maker's network is."""
+
 GRAPHS = (".onnx", ".xml")
 """How the name of another maker's network ends, which is taken as a model where a description lies beside it."""
 
@@ -185,7 +188,7 @@ def model_folder(path: Path) -> Path:
     if path.suffix in GRAPHS and path.is_file():
         from regard.registry import MODELS
 
-        foreign: Any = MODELS.get("foreign")  # brings torch
+        foreign: Any = MODELS.get(FOREIGN)  # brings torch
         return foreign.kept_beside(path)
     for folder in (path, path / "final", path / "best"):
         if (folder / WEIGHTS).is_file():

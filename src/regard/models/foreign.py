@@ -26,8 +26,10 @@ A graph that takes whole gray levels (uint8) normalizes them itself: scale, mean
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -36,12 +38,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from regard.errors import CheckpointError, ConfigError, RegardError, check_choice, is_whole, require
 from regard.input_spec import InputSpec
 from regard.models.contract import Attention, ReIDModel
-from regard.models.folder import CONFIG, read_description
+from regard.models.folder import FOREIGN, WEIGHTS, read_description
 from regard.parsing import parse_yaml
 from regard.registry import MODELS
 from regard.storage import as_path, read_regular
@@ -66,6 +69,12 @@ TYPES |= {"f32": "float32", "f16": "float16", "u8": "uint8"}
 
 MOST = 2**31 - 1
 """Bytes of a graph: what a protobuf can hold."""
+
+MOST_AT_A_TIME = 1024
+"""Pictures that a graph may want at a time; all of them are made, black, where fewer are asked for."""
+
+NOWHERE = str(Path(os.devnull) / "nowhere")
+"""Where a graph finds no weights of its own: what it holds is all there is."""
 
 
 class Port(NamedTuple):
@@ -95,7 +104,7 @@ class Seen:
     licence: str = "unknown"
 
 
-@MODELS.register("foreign", listed=False)
+@MODELS.register(FOREIGN, listed=False)
 class Foreign(ReIDModel):
     """A network of another maker; :func:`import_graph` makes it.
 
@@ -157,6 +166,8 @@ class Foreign(ReIDModel):
     def forward(self, images: Tensor) -> Output:
         """Descriptors of normalized pictures; there is nothing else."""
         if self._run is None:
+            if self.get_buffer("described").numpy().tobytes() != self.options["source"].encode():
+                raise CheckpointError("the graph is not the one that its description is of; import it again")
             self._run = opened(self.runtime, self.files(), str(self.output)).run
         x = np.ascontiguousarray(images.detach().cpu().numpy(), np.float32)
         if self.kind == "uint8":
@@ -173,8 +184,8 @@ class Foreign(ReIDModel):
         step = self.batch or len(x)
         missing = -len(x) % step
         whole = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) if missing else x
-        parts = [run(whole[start : start + step]) for start in range(0, len(whole), step)]
-        return np.concatenate(parts).reshape(len(whole), -1)[: len(x)].astype(np.float32)
+        parts = [computed(run, whole[start : start + step]) for start in range(0, len(whole), step)]
+        return np.concatenate(parts)[: len(x)]
 
     def attention_on(self, images: Tensor) -> dict[str, Attention]:
         """See :meth:`map_layers`."""
@@ -204,11 +215,38 @@ class Foreign(ReIDModel):
             StorageError: the folder cannot be written.
         """
         place = path.with_name(f"{path.name}.regard")
-        wanted = _digest(_content(path), _description(path, None)[1])
-        options = read_description(place).get("options") if (place / CONFIG).is_file() else None
-        if not isinstance(options, dict) or options.get("source") != wanted:
+        if not _is_of(place, _digest(_content(path), _description(path, None)[1])):
             import_graph(path).save(place)
         return place
+
+
+def _is_of(place: Path, source: str) -> bool:
+    """Whether a folder holds, whole, the graph and description of that digest."""
+    with contextlib.suppress(RegardError, SafetensorError, OSError, KeyError, TypeError):
+        told = read_description(place)["options"]["source"]
+        with safe_open(place / WEIGHTS, "pt") as file:
+            return told == source and file.get_tensor("described").numpy().tobytes() == source.encode()
+    return False
+
+
+def computed(run: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Descriptors of pictures as the graph takes them: (B, D) float32.
+
+    Raises:
+        CheckpointError: it makes something else of them, or does not compute.
+    """
+    try:
+        found = np.asarray(run(x))
+    except Exception as error:  # the runtimes raise types of their own
+        raise CheckpointError(
+            f"the graph does not compute {len(x)} pictures of {x.shape} ({one_line(error)})"
+        ) from error
+    if found.ndim < 2 or len(found) != len(x) or found.dtype.kind != "f" or found[0].size != max(found.shape[1:]):
+        raise CheckpointError(
+            f"the graph makes {found.shape} {found.dtype} of {len(x)} pictures, wanted a row of numbers for each; name "
+            "another one with 'output:' in its description, or export it for any number of pictures"
+        )
+    return found.reshape(len(x), -1).astype(np.float32)
 
 
 class Graph(NamedTuple):
@@ -245,6 +283,7 @@ def _onnx(runtime: Any, files: list[bytes], output: str | None) -> Graph:
     options.intra_op_num_threads = usable_threads()
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
     session = runtime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
     ports = [
         [Port(one.name, tuple(side if isinstance(side, int) else None for side in one.shape), one.type) for one in side]
@@ -299,23 +338,21 @@ def import_graph(path: str | PathLike[str], described: str | PathLike[str] | Non
     output = _output(graph, seen.output, str(path))
     run = opened(runtime, files, output).run
     batch, kind = port.shape[0] if port.shape else None, TYPES[port.kind]
-    black = np.zeros((batch or 1, *_axes(seen)), kind)
-    try:
-        found = np.asarray(run(black))
-    except Exception as error:
-        raise CheckpointError(f"{path} does not compute a picture of {seen.input} ({one_line(error)})") from error
-    if found.shape[0] != (batch or 1) or found.dtype.kind != "f" or found[0].size != max(found.shape[1:], default=0):
+    if batch is not None and not 1 <= batch <= MOST_AT_A_TIME:
         raise CheckpointError(
-            f"{path} makes {output} of {found.shape} {found.dtype} of {batch or 1} pictures, wanted a row of numbers "
-            "for each; name another one with 'output:' in its description"
+            f"{path} wants {batch:,} pictures at a time, more than {MOST_AT_A_TIME:,}; export it anew"
         )
+    try:
+        found = computed(run, np.zeros((batch or 2, *_axes(seen)), kind))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}, tried on black pictures: {error}") from error
     model = Foreign(
         1, runtime=runtime, sizes=[len(content) for content in files], embed_dim=found[0].size, color=seen.color,
         layout=seen.layout, kind=kind, batch=batch, output=output, source=_digest(files, text),
     )  # fmt: skip
     for number, content in enumerate(files):
         model.get_buffer(f"file{number}").copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-    model.input, model.imported = seen.input, "foreign"
+    model.input, model.imported = seen.input, FOREIGN
     model.origin = {"source": path.name, "licence": seen.licence}
     return model.eval()
 
@@ -333,7 +370,25 @@ def _content(path: Path) -> list[bytes]:
         raise CheckpointError(f"cannot read {error.filename or path} ({error.strerror or error})") from error
     if max(map(len, found)) > MOST:
         raise CheckpointError(f"{path} has more than {MOST:,} bytes, which is more than an ONNX file can hold")
-    return found
+    return found if path.suffix == ".xml" else [_with_weights(path, found[0])]
+
+
+def _with_weights(path: Path, content: bytes) -> bytes:
+    """An ONNX file's content with the weights in it that it keeps in files beside it.
+
+    Raises:
+        CheckpointError: it is none, or a file it names is not there or not below its folder.
+    """
+    onnx: Any = require("onnx", "a network in this format", "export")
+    from onnx.external_data_helper import load_external_data_for_model
+
+    try:
+        graph = onnx.load_model_from_string(content)
+        before = graph.ByteSize()
+        load_external_data_for_model(graph, str(path.parent.absolute()))
+        return content if graph.ByteSize() == before else graph.SerializeToString()
+    except Exception as error:  # protobuf and onnx raise types of their own
+        raise CheckpointError(f"{path} is no ONNX file that is whole ({one_line(error)}); export it again") from error
 
 
 def _digest(files: list[bytes], text: str) -> str:
@@ -380,9 +435,9 @@ def _matched(told: Mapping[str, Any], graph: Graph, source: str) -> tuple[Seen, 
         ConfigError: they do not, or something is left open.
         CheckpointError: it takes something else than pictures.
     """
-    port = graph.inputs[0]
-    if len(graph.inputs) != 1 or port.kind not in TYPES or (port.shape is not None and len(port.shape) != 4):
-        inputs = ", ".join(f"{one.name} {one.shape} {one.kind}" for one in graph.inputs)
+    port = graph.inputs[0] if len(graph.inputs) == 1 else Port("", (), "")
+    if not graph.outputs or port.kind not in TYPES or (port.shape is not None and len(port.shape) != 4):
+        inputs = ", ".join(f"{one.name} {one.shape} {one.kind}" for one in graph.inputs) or "nothing"
         raise CheckpointError(f"{source} takes {inputs}; wanted one input, (B, 3, H, W) or (B, H, W, 3) of numbers")
     layout = _layout(told.get("layout"), port, source)
     where = (2, 3) if layout == "NCHW" else (1, 2)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from regard.device import preferred_device
 from regard.errors import CheckpointError, ConfigError, DataError, RegardError, StorageError
 from regard.gallery.embedder import Embedder
 from regard.parsing import parse_json
+from regard.plugins import child_environment
 from regard.service.journal import ElsewhereError
 from regard.service.limits import BusyError, Limits
 
@@ -37,9 +37,6 @@ LONGEST = 64 * 2**20
 
 KINDS = {each.__name__: each for each in (CheckpointError, ConfigError, DataError, StorageError)}
 """Errors that the process may answer with."""
-
-SECRET = ("REGARD_TOKEN", "REGARD_AUDIT_KEYS")
-"""What the process is not told of its environment."""
 
 
 class Explainer:
@@ -131,13 +128,12 @@ class Explainer:
             raise BusyError("the service is ending; ask again when it is back")
         if self._process is None or self._process.poll() is not None:
             self._forget()
-            environment = {name: value for name, value in os.environ.items() if name not in SECRET}
             self._process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=environment,
+                env=child_environment(),
                 start_new_session=True,  # what is typed to end the service ends it in order
             )
         return self._process

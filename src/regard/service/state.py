@@ -28,6 +28,7 @@ from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
 from regard.gallery.gallery import Gallery
 from regard.gallery.record import is_id
+from regard.models.folder import FOREIGN
 from regard.service.explainer import Explainer
 from regard.service.feedback import Marks
 from regard.service.jobs import Jobs
@@ -256,7 +257,10 @@ class ServiceState:
 
         Raises:
             GoneError: that is not there, or was stored without a thumbnail.
+            ConfigError: nothing in the network can be looked at.
         """
+        if searcher.embedder.name == FOREIGN:
+            raise ConfigError("the network came as a file of another maker, and nothing in it can be looked at")
         data = searcher.gallery.thumbnail(id)
         if not data:
             raise GoneError("there is no thumbnail of that picture in the gallery")
