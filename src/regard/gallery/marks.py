@@ -267,10 +267,9 @@ class KeptMarks:
         said = [row.word for row in rows if row.word]
         if not self.called:
             return said
-        named = {"", self.called} if self.others is None else {"", self.called, *self.others}
-        asked = {word.pair.match for word in said if word.pair.gallery not in named} if self.others is not None else ()
-        there = pictures_in(db, asked)
-        own = (word.pair.gallery == "" or (word.pair.match in there and word.pair.gallery not in named) for word in said)
+        old = {word.pair for word in said if word.pair.gallery not in {"", self.called, *(self.others or ())}}
+        there = pictures_in(db, {pair.match for pair in old} if self.others is not None else ())
+        own = (not word.pair.gallery or (word.pair in old and word.pair.match in there) for word in said)
         return [called(word, self.called) if its else word for word, its in zip(said, own)]
 
     def _change(self, work: Callable[[sqlite3.Connection], Found], needs: Sequence[str] = ()) -> Found:
