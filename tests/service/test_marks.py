@@ -214,6 +214,19 @@ def test_marks_are_taken_over_once(folder, monkeypatch):
         assert list(marks.words().values()) == [Mark(False)]
         with marks._opened().reading() as db:
             assert db.execute("SELECT count(*) FROM marks").fetchone() == (2,)
+        marks.clear()
+        lines.write_text(line(ID["a"]) + "\n" + line(ID["a"], right=False) + "\n")  # put back from a backup
+        assert list(marks.words().values()) == [Mark(False)]
+        assert not lines.exists()
+
+
+def test_marks_that_another_process_took_over_just_now_are_taken_over(gallery, monkeypatch, capsys):
+    monkeypatch.setattr("regard.gallery.marks.are_there", lambda folder: True)
+    assert gallery.marks.words() == {}
+    with Gallery(gallery.marks.folder.parent) as other:
+        assert other.delete(Filter(ids=(ID["x"],))) == 1
+    assert not gallery.marks.folder.exists()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from regard.errors import ConfigError, DataError, StorageError
-from regard.gallery.mark_lines import are_there, take_lines
+from regard.gallery.mark_lines import TAKEN, are_there, take_lines
 from regard.gallery.mark_table import (
     UNWIPED,
     Mark,
@@ -209,9 +209,12 @@ class KeptMarks:
                 database = self._opened(create=True)
                 assert database is not None
                 take_lines(self.folder, database, self._changing)
+                self.finish()
 
     def finish(self) -> None:
         """Leave nothing in the database's log of what was blanked, and give room back where much is blank.
+
+        What was read of a file that is removed by now is forgotten, so that one that is put back is read again.
 
         Raises:
             StorageError: another process reads for too long.
@@ -220,8 +223,12 @@ class KeptMarks:
         if database is None or database.frozen is not None:
             return
         with database.reading() as db:
-            if db.execute("SELECT 1 FROM about WHERE name = ?", (UNWIPED,)).fetchone() is None:
-                return
+            left = {name for (name,) in db.execute("SELECT name FROM about WHERE name IN (?, ?)", (UNWIPED, TAKEN))}
+        if TAKEN in left and not are_there(self.folder):
+            with database.writing() as db:
+                db.execute("DELETE FROM about WHERE name = ?", (TAKEN,))
+        if UNWIPED not in left:
+            return
         database.wipe()
         with database.writing() as db:
             db.execute("DELETE FROM about WHERE name = ?", (UNWIPED,))
