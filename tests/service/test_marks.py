@@ -86,6 +86,53 @@ def test_the_last_word_counts_and_half_a_line_is_none(marks, folder):
         marks.export(lambda gallery, id: b"")
 
 
+def test_a_person_has_one_row_on_a_pair_however_often_he_speaks(marks, folder):
+    def rows():
+        with closing(sqlite3.connect(folder / "marks.sqlite")) as db:
+            return db.execute("SELECT count(*), count(nullif(word, zeroblob(length(word)))) FROM marks").fetchone()
+
+    for right in (True, False, None, True) * 3:
+        marks.set(pair("sha256:00", "x"), right=right, photo=JPEG, by="anna")
+    assert rows() == (1, 1)
+    for by in ("ben", "anna"):
+        marks.set(pair("sha256:00", "x"), right=False, photo=JPEG, by=by)
+    assert rows() == (3, 2)
+    assert marks.words() == {
+        pair("sha256:00", "x"): Mark(False, by=("anna",), time=next(iter(marks.words().values())).time)
+    }
+    marks.two_people = True
+    assert next(iter(marks.words().values())).by == ("ben", "anna")
+    with closing(sqlite3.connect(folder / "marks.sqlite")) as db:
+        db.executemany("INSERT INTO marks (word) VALUES (zeroblob(9))", [()] * 501)
+        db.commit()
+    marks.set(pair("sha256:00", "x"), right=True, photo=JPEG, by="ben")
+    assert rows() == (2, 2)
+    marks.clear()
+    assert rows() == (0, 0)
+
+
+def test_a_row_with_the_last_number_stops_no_mark(marks, folder):
+    marks.set(pair("sha256:00", "x"), right=True, photo=JPEG)
+    with closing(sqlite3.connect(folder / "marks.sqlite")) as db:
+        db.executescript(
+            f"INSERT INTO marks VALUES ({2**63 - 1}, x'41'); INSERT INTO photos VALUES ({2**63 - 1}, 'a', 'b')"
+        )
+    for query in ("sha256:01", "sha256:02"):
+        marks.set(pair(query, "x"), right=True, photo=JPEG)
+    assert (len(marks.all()), marks.damaged(), marks.photo("sha256:02")) == (3, 1, JPEG)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [Pair("a", "x", "g", "c" * 1001), Pair("a", "x", "g" * 1001), Pair("a", "x", "\ud800"), Pair("a", "/x", "g")],
+)
+def test_a_mark_that_could_not_be_read_again_is_refused(marks, folder, wrong):
+    with pytest.raises(DataError, match=r"got a mark on '/?x' .* at most 1,000 characters") as refused:
+        marks.set(wrong, right=True, photo=JPEG)
+    assert "\n" not in str(refused.value)
+    assert not folder.exists()
+
+
 def test_a_photograph_goes_with_the_last_mark_of_its_query(marks):
     for match in "xy":
         marks.set(pair("sha256:aa", match), right=True, photo=JPEG)
@@ -191,7 +238,7 @@ def test_what_is_forgotten_leaves_no_byte(marks, folder):
     marks.set(Pair(ID["x"], ID["y"], "g"), right=True, photo=JPEG + b"of x")
     marks.set(Pair("sha256:bb", ID["y"], "g"), right=True, photo=JPEG + b"of bb")
     assert left_in(folder, b"of aa", ID["x"].encode())
-    assert (marks.forget([ID["z"]]), marks.forget([ID["x"]]), marks.damaged()) == (0, 4, 1)
+    assert (marks.forget([ID["z"]]), marks.forget([ID["x"]]), marks.damaged()) == (0, 3, 1)
     assert not left_in(folder, ID["x"].encode(), b"of x", b"of aa")
     assert marks.all() == {Pair("sha256:bb", ID["y"], "g"): True}
     marks.clear()

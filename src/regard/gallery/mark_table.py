@@ -1,6 +1,7 @@
 """Marks as rows of a database: what one says, what stands after all of them, and the photographs kept with them.
 
-Rows are appended, and blanked in place where they are to go, as those of pictures are (:mod:`regard.gallery.store`).
+Rows are appended, one for the last word of each person on a pair, and blanked in place where they are to go, as those
+of pictures are (:mod:`regard.gallery.store`).
 Each carries its checksum. Nothing read is trusted: a row that no mark can be is counted and passed over.
 """
 
@@ -22,7 +23,8 @@ from regard.storage import plain_text
 
 __all__ = [
     "UNWIPED", "Mark", "Pair", "Row", "Word", "add_aside", "add_photo", "add_word", "blank_photos", "blank_words",
-    "called", "check_name", "forget", "photo_of", "pictures_in", "read_rows", "read_word", "standing", "wastes",
+    "called", "check_name", "check_word", "drop_all", "forget", "photo_of", "pictures_in", "read_rows", "read_word",
+    "say", "standing", "wastes",
 ]  # fmt: skip
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9:_-]{0,127}")
@@ -39,7 +41,7 @@ UNWIPED = "unwiped"
 """Row of ``about`` that is there while the database's log may hold what was blanked."""
 
 WASTE = 500
-"""Blank photographs that are kept however few others there are."""
+"""Blank rows that are kept however few others there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +148,54 @@ def pictures_in(db: sqlite3.Connection, ids: Collection[str]) -> set[str]:
     return {keys[key] for key in found if key in keys}
 
 
-def add_word(db: sqlite3.Connection, word: Word) -> None:
-    """Append a word."""
+def check_word(word: Word) -> None:
+    """Raise DataError where a word could not be read again."""
+    check_name(word.pair.query)
+    if read_word(values_of(word)) is None:
+        raise DataError(
+            f"got a mark on {word.pair.match[:80]!r} whose match, gallery, camera or person is no name that can be "
+            f"kept, wanted at most {LONGEST:,} characters of text (an id for the match); give it a shorter or plain one"
+        )
+
+
+def values_of(word: Word) -> dict[str, Any]:
+    """A word, ready for JSON."""
     pair = word.pair
     values = {"time": word.time, "query": pair.query, "match": pair.match, "gallery": pair.gallery}
-    values |= {"camera": pair.camera, "right": word.right, "by": word.by}
-    append(db, seal(json.dumps(values).encode()))
+    return values | {"camera": pair.camera, "right": word.right, "by": word.by}
+
+
+def sealed(word: Word) -> bytes:
+    """A word as its row holds it, as long whatever it says."""
+    return seal(json.dumps(values_of(word)).encode() + b" " * (word.right is not False))
+
+
+def add_word(db: sqlite3.Connection, word: Word) -> None:
+    """Append a word."""
+    append(db, sealed(word))
+
+
+def say(db: sqlite3.Connection, word: Word, before: Sequence[Row]) -> list[Row]:
+    """Keep a word instead of those that the same person has said on the pair, however often.
+
+    Args:
+        db: in a change.
+        word: the word.
+        before: rows on the pair, in order.
+
+    Returns:
+        Those of them that are no more.
+    """
+    content, earlier = sealed(word), [row for row in before if row.word and row.word.by == word.by]
+    blanked = earlier
+    if earlier and earlier[-1] is before[-1] and len(earlier[-1].content) == len(content):
+        db.execute("UPDATE marks SET word = ? WHERE number = ?", (content, earlier[-1].number))
+        blanked = earlier[:-1]
+        touch(db)
+    else:
+        append(db, content)
+    blank_words(db, [row.number for row in blanked])
+    return earlier
 
 
 def add_aside(db: sqlite3.Connection, content: bytes) -> None:
@@ -161,8 +205,25 @@ def add_aside(db: sqlite3.Connection, content: bytes) -> None:
 
 def append(db: sqlite3.Connection, content: bytes) -> None:
     """Append a row of words."""
-    db.execute("INSERT INTO marks (word) VALUES (?)", (content,))
+    db.execute("INSERT INTO marks VALUES (?, ?)", (free(db, "marks"), content))
     touch(db)
+
+
+def free(db: sqlite3.Connection, table: str) -> int:
+    """The number of a new row: behind the last one, or, where that has the last number there is, behind another."""
+    (last,) = db.execute(
+        f"SELECT max(number) FROM {table} AS one WHERE number BETWEEN 1 AND {2**63 - 2} "
+        f"AND NOT EXISTS (SELECT 1 FROM {table} WHERE number = one.number + 1)"
+    ).fetchone()
+    return (last or 0) + 1
+
+
+def drop_all(db: sqlite3.Connection) -> None:
+    """Remove all words and photographs, blanked before, and their rows."""
+    blank_words(db, [row.number for row in read_rows(db)])
+    blank_photos(db, ())
+    for table in ("marks", "photos"):
+        db.execute(f"DELETE FROM {table}")
 
 
 def touch(db: sqlite3.Connection) -> None:
@@ -218,7 +279,7 @@ def add_photo(db: sqlite3.Connection, query: str, photo: bytes) -> None:
     name = query.encode()
     if db.execute("SELECT 1 FROM photos WHERE query = ?", (name,)).fetchone() is None:
         total = crc32(photo, crc32(name)).to_bytes(4, "little")
-        db.execute("INSERT INTO photos (query, photo) VALUES (?, ?)", (name, total + photo))
+        db.execute("INSERT INTO photos VALUES (?, ?, ?)", (free(db, "photos"), name, total + photo))
 
 
 def photo_of(db: sqlite3.Connection, query: str) -> bytes:
@@ -231,10 +292,13 @@ def photo_of(db: sqlite3.Connection, query: str) -> bytes:
 
 
 def wastes(db: sqlite3.Connection) -> bool:
-    """Whether most photographs there is room for are blank."""
-    (kept,) = db.execute("SELECT count(*) FROM photos WHERE query != zeroblob(length(query))").fetchone()
-    (rows,) = db.execute("SELECT count(*) FROM photos").fetchone()
-    return rows - kept > max(WASTE, kept)
+    """Whether most words or photographs there is room for are blank."""
+    for table, column in (("marks", "word"), ("photos", "query")):
+        (kept,) = db.execute(f"SELECT count(*) FROM {table} WHERE {column} != zeroblob(length({column}))").fetchone()
+        (rows,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()
+        if rows - kept > max(WASTE, kept):
+            return True
+    return False
 
 
 def standing(words: Iterable[Word], *, two_people: bool) -> dict[Pair, Mark]:

@@ -1,8 +1,9 @@
 """What people said about matches: the only door to it.
 
-A mark says that a query and a picture of a gallery show the same person, or do not. Marks are rows that are only
-appended (:mod:`regard.gallery.mark_table`); the last word on a pair counts, or, where two people must agree, the last
-word of each. Photographs of marked queries are kept with them, as small JPEGs, for as long as a mark of theirs is.
+A mark says that a query and a picture of a gallery show the same person, or do not. Marks are rows, one for the last
+word of each person on a pair (:mod:`regard.gallery.mark_table`); the last of them counts, or, where two people must
+agree, all of them do. Photographs of marked queries are kept with them, as small JPEGs, for as long as a mark of theirs
+is.
 
 A gallery in a folder keeps its marks in its own store, where a picture and what was said about it go in one change.
 Those on galleries that keep none, which are on servers, have a database of their own, ``marks.sqlite``.
@@ -28,15 +29,17 @@ from regard.gallery.mark_table import (
     Row,
     Word,
     add_photo,
-    add_word,
     blank_photos,
     blank_words,
     called,
     check_name,
+    check_word,
+    drop_all,
     forget,
     photo_of,
     pictures_in,
     read_rows,
+    say,
     standing,
     wastes,
 )
@@ -120,17 +123,20 @@ class KeptMarks:
 
         Raises:
             ConfigError: two people must agree, and nobody is named.
+            DataError: a name is one that cannot be kept.
             MissingPictureError: one that has to be there is not.
             StorageError: it could not be written; earlier marks are intact.
         """
         if self.two_people and not by:
             raise ConfigError("marks want two people with names here (--two-person); come in with a token of your own")
-        check_name(pair.query)
         word = Word(pair, right, by, datetime.now(UTC).isoformat(timespec="seconds"))
+        check_word(word)
 
-        def say(db: sqlite3.Connection) -> Mark | None:
-            add_word(db, word if pair.gallery != self.called else called(word, ""))
-            said = self._said(db, read_rows(db))
+        def change(db: sqlite3.Connection) -> Mark | None:
+            before = self._said(db, read_rows(db))
+            on_pair = [row for row in before if row.word and row.word.pair == pair]
+            gone = {row.number for row in say(db, word if pair.gallery != self.called else called(word, ""), on_pair)}
+            said = [*(row.word for row in before if row.word and row.number not in gone), word]
             stands = standing(said, two_people=self.two_people)
             if right is not None:
                 add_photo(db, pair.query, photo)
@@ -139,7 +145,7 @@ class KeptMarks:
             note(stands.get(pair))
             return stands.get(pair)
 
-        return self._change(say, needs)
+        return self._change(change, needs)
 
     def words(self) -> dict[Pair, Mark]:
         """What stands on every pair.
@@ -164,7 +170,7 @@ class KeptMarks:
 
     def clear(self) -> None:
         """Forget all marks and the photographs kept with them."""
-        self._forget(lambda db: blank_words(db, [row.number for row in read_rows(db)]))
+        self._forget(drop_all)
 
     def discard(self) -> int:
         """Forget what is damaged, or was never a mark; how many rows that is."""
@@ -265,19 +271,20 @@ class KeptMarks:
             state = changed, self.two_people, self.called, self.others
             if state != self._read[0]:
                 rows = read_rows(db)
-                stands = standing(self._said(db, rows), two_people=self.two_people)
+                said = [row.word for row in self._said(db, rows) if row.word]
+                stands = standing(said, two_people=self.two_people)
                 self._read = state, stands, [row.number for row in rows if row.word is None]
             return self._read[1:]
 
-    def _said(self, db: sqlite3.Connection, rows: Sequence[Row]) -> list[Word]:
-        """Words in rows; those about the gallery whose store this is under the name that it has now."""
-        said = [row.word for row in rows if row.word]
+    def _said(self, db: sqlite3.Connection, rows: Sequence[Row]) -> list[Row]:
+        """Rows that are words; those about the gallery whose store this is under the name that it has now."""
+        said = [(row, row.word) for row in rows if row.word]
         if not self.called:
-            return said
-        old = {word.pair for word in said if word.pair.gallery not in {"", self.called, *(self.others or ())}}
+            return [row for row, _ in said]
+        old = {word.pair for _, word in said if word.pair.gallery not in {"", self.called, *(self.others or ())}}
         there = pictures_in(db, {pair.match for pair in old} if self.others is not None else ())
-        own = (not word.pair.gallery or (word.pair in old and word.pair.match in there) for word in said)
-        return [called(word, self.called) if its else word for word, its in zip(said, own)]
+        own = (not word.pair.gallery or (word.pair in old and word.pair.match in there) for _, word in said)
+        return [row._replace(word=called(word, self.called)) if its else row for (row, word), its in zip(said, own)]
 
     def _change(self, work: Callable[[sqlite3.Connection], Found], needs: Sequence[str] = ()) -> Found:
         """Do something in one change, and wipe what it has blanked."""
