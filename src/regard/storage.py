@@ -229,17 +229,21 @@ def _flush_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_to_append(path: Path) -> Iterator[Any]:
+def open_to_append(path: Path, *, create: bool = True) -> Iterator[Any]:
     """A file to add to and to read from, no link, which nobody else adds to meanwhile; Windows has no such lock.
 
+    Args:
+        path: the file.
+        create: make it, its owner's alone, where there is none, also where it goes while another process is waited for.
+
     Yields:
-        the file, unbuffered; made where there was none, its owner's alone.
+        the file, unbuffered.
 
     Raises:
         OSError: it cannot be opened, or is no regular file.
     """
     while True:
-        with open_regular(path, "ab+", private=True, follow=False, buffering=0) as file:
+        with open_regular(path, "ab+" if create else "rb+", private=True, follow=False, buffering=0) as file:
             if os.name != "nt":
                 import fcntl
 

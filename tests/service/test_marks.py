@@ -214,6 +214,19 @@ def test_marks_are_taken_over_once(folder, monkeypatch):
         assert list(marks.words().values()) == [Mark(False)]
         with marks._opened().reading() as db:
             assert db.execute("SELECT count(*) FROM marks").fetchone() == (2,)
+        marks.clear()
+        lines.write_text(line(ID["a"]) + "\n" + line(ID["a"], right=False) + "\n")  # put back from a backup
+        assert list(marks.words().values()) == [Mark(False)]
+        assert not lines.exists()
+
+
+def test_marks_that_another_process_took_over_just_now_are_taken_over(gallery, monkeypatch, capsys):
+    monkeypatch.setattr("regard.gallery.marks.are_there", lambda folder: True)
+    assert gallery.marks.words() == {}
+    with Gallery(gallery.marks.folder.parent) as other:
+        assert other.delete(Filter(ids=(ID["x"],))) == 1
+    assert not gallery.marks.folder.exists()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.fixture
@@ -238,6 +251,31 @@ def test_a_picture_and_what_was_said_of_it_go_in_one_change(gallery, tmp_path, m
         assert gallery.delete(Filter(ids=(ID["x"], ID["a"]))) == 2
         assert (same.all(), gallery.marks.all()) == ({}, {})
     assert not left_in(folder, ID["x"].encode(), ID["a"].encode(), b"of aa", b"of a")
+
+
+def test_marks_belong_to_their_gallery_whatever_it_is_called(gallery, tmp_path):
+    """Also those that earlier versions kept under a name, but none on a gallery that is elsewhere."""
+    gallery.close()
+    (tmp_path / "people" / "marks").mkdir()
+    lines = [line("sha256:aa", right=right, gallery="of old") for right in (True, False)]
+    lines += [line("sha256:cc", gallery="away"), line("sha256:dd", ID["z"], gallery="not served")]
+    (tmp_path / "people" / "marks" / "marks.jsonl").write_text("\n".join(lines))
+    with Gallery(tmp_path / "people") as first:
+        Marks(None, own={"people-2": first.marks}).set(pair("sha256:bb", ID["x"], "people-2"), right=True, photo=JPEG)
+        assert pair("sha256:bb", ID["x"], "people-2") in first.marks.all()
+    (tmp_path / "people").rename(tmp_path / "of 2026")
+    with Gallery(tmp_path / "of 2026") as again:
+        assert pair("sha256:bb", ID["x"], "of 2026") in again.marks.all()
+        marks = Marks(None, own={"of 2026": again.marks}, served=["of 2026", "away"])
+        marks.set(pair("sha256:aa", ID["x"], "of 2026"), right=True, photo=JPEG)
+        assert {(pair.query, pair.gallery): mark.right for pair, mark in marks.words().items()} == {
+            ("sha256:aa", "of 2026"): True,
+            ("sha256:bb", "of 2026"): True,
+            ("sha256:cc", "away"): True,
+            ("sha256:dd", "not served"): True,
+        }
+        assert marks.set(pair("sha256:aa", ID["x"], "of 2026"), right=None, photo=JPEG) is None
+        assert len(marks.words()) == 3
 
 
 def test_no_mark_is_made_on_a_picture_that_is_deleted_meanwhile(gallery, tmp_path):

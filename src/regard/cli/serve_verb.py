@@ -193,8 +193,8 @@ def open_marks(arguments: argparse.Namespace, searchers: dict[str, Searcher]) ->
 
     kept = {name: searcher.gallery.marks for name, searcher in searchers.items() if searcher.gallery.marks is not None}
     own = {} if arguments.marks else kept
-    folder = None if next(iter(searchers)) in own else arguments.marks or Path("marks")
-    return Marks(folder, two_people=arguments.two_person, own=own)
+    folder = None if own.keys() == searchers.keys() else arguments.marks or Path("marks")
+    return Marks(folder, two_people=arguments.two_person, own=own, served=searchers.keys())
 
 
 def open_searchers(arguments: argparse.Namespace, opened: ExitStack) -> dict[str, Searcher]:

@@ -18,7 +18,7 @@ from regard.parsing import parse_json
 from regard.storage import open_regular, open_to_append, refuse_link
 from regard.wording import count
 
-__all__ = ["are_there", "take_lines"]
+__all__ = ["TAKEN", "are_there", "take_lines"]
 
 LINES = "marks.jsonl"
 PHOTO = re.compile(r"(sha256-[0-9a-f]{1,64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})\.jpg")
@@ -29,7 +29,7 @@ LARGEST = 16 * 2**20
 """Bytes of a photograph; ours were far smaller."""
 
 TAKEN = "lines taken"
-"""What was read of a file that could not be removed: bytes, and their digest."""
+"""What was read of a file that is not removed yet: bytes, and their digest."""
 
 
 def are_there(folder: Path) -> bool:
@@ -43,7 +43,7 @@ def take_lines(
     """Move the marks of a folder into a database, all or none, and remove their files once they are there.
 
     Lines that are no marks are set aside in the database, counted, and said; so is what has the name of a photograph
-    and is a link or no file of that size, which stays where it is.
+    and is a link or no file of that size, which stays where it is. Where another process has just done it, it is done.
 
     Args:
         folder: theirs.
@@ -56,8 +56,7 @@ def take_lines(
     path = folder / LINES
     try:
         refuse_link(folder)
-        with open_to_append(path) as file:
-            file.seek(0)
+        with open_to_append(path, create=False) as file:
             data = file.read()
             with changing() as (db, _):
                 size, digest = database.read(db, TAKEN) or (0, hashlib.sha256().hexdigest())
@@ -66,8 +65,10 @@ def take_lines(
                 photos, refused = take_photos(db, folder)
                 database.write(db, TAKEN, [len(data), hashlib.sha256(data).hexdigest()])
             for photo in photos:
-                photo.unlink()
+                photo.unlink(missing_ok=True)
             path.unlink()  # what tells that there are marks goes last
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise StorageError(
             f"the marks could not be read from {path} ({error.strerror or error}); mend that, then mark or search again"

@@ -11,7 +11,7 @@ import re
 import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
@@ -22,7 +22,7 @@ from regard.storage import plain_text
 
 __all__ = [
     "UNWIPED", "Mark", "Pair", "Row", "Word", "add_aside", "add_photo", "add_word", "blank_photos", "blank_words",
-    "check_name", "forget", "photo_of", "read_rows", "read_word", "standing", "wastes",
+    "called", "check_name", "forget", "photo_of", "pictures_in", "read_rows", "read_word", "standing", "wastes",
 ]  # fmt: skip
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9:_-]{0,127}")
@@ -132,6 +132,18 @@ def read_word(values: Any) -> Word | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return Word(Pair(query, match, gallery, camera), right, by, time)
+
+
+def called(word: Word, name: str) -> Word:
+    """A word, on a gallery that has another name."""
+    return replace(word, pair=replace(word.pair, gallery=name))
+
+
+def pictures_in(db: sqlite3.Connection, ids: Collection[str]) -> set[str]:
+    """Those ids that pictures in the store of a gallery have."""
+    keys = {id.replace("-", ""): id for id in ids}
+    found = (key for (key,) in db.execute("SELECT lower(hex(id)) FROM pictures")) if keys else ()
+    return {keys[key] for key in found if key in keys}
 
 
 def add_word(db: sqlite3.Connection, word: Word) -> None:

@@ -20,19 +20,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from regard.errors import ConfigError, DataError, StorageError
-from regard.gallery.mark_lines import are_there, take_lines
+from regard.gallery.mark_lines import TAKEN, are_there, take_lines
 from regard.gallery.mark_table import (
     UNWIPED,
     Mark,
     Pair,
+    Row,
     Word,
     add_photo,
     add_word,
     blank_photos,
     blank_words,
+    called,
     check_name,
     forget,
     photo_of,
+    pictures_in,
     read_rows,
     standing,
     wastes,
@@ -68,6 +71,10 @@ class KeptMarks:
 
     Attributes:
         folder, two_people: the same.
+        called: the gallery whose store it is, by the name that it has now. What is said of it is kept without one, so
+            that it stays what it is about when the folder is renamed or copied; empty for marks of several galleries.
+        others: names of other galleries, where they are known: what earlier versions kept under any but these, on
+            pictures that are in this gallery, is about this one as well.
     """
 
     def __init__(
@@ -84,6 +91,9 @@ class KeptMarks:
         self._changing = changing or self._changing_alone
         self._busy, self._writing = threading.RLock(), threading.RLock()
         self._read: tuple[Any, dict[Pair, Mark], list[int]] = (None, {}, [])
+        own = folder.name == BESIDE and (self._lent or exists(folder.parent))
+        self.called = folder.absolute().parent.name if own else ""
+        self.others: Collection[str] | None = None
 
     def set(
         self,
@@ -119,8 +129,8 @@ class KeptMarks:
         word = Word(pair, right, by, datetime.now(UTC).isoformat(timespec="seconds"))
 
         def say(db: sqlite3.Connection) -> Mark | None:
-            add_word(db, word)
-            said = [row.word for row in read_rows(db) if row.word]
+            add_word(db, word if pair.gallery != self.called else called(word, ""))
+            said = self._said(db, read_rows(db))
             stands = standing(said, two_people=self.two_people)
             if right is not None:
                 add_photo(db, pair.query, photo)
@@ -199,9 +209,12 @@ class KeptMarks:
                 database = self._opened(create=True)
                 assert database is not None
                 take_lines(self.folder, database, self._changing)
+                self.finish()
 
     def finish(self) -> None:
         """Leave nothing in the database's log of what was blanked, and give room back where much is blank.
+
+        What was read of a file that is removed by now is forgotten, so that one that is put back is read again.
 
         Raises:
             StorageError: another process reads for too long.
@@ -210,8 +223,12 @@ class KeptMarks:
         if database is None or database.frozen is not None:
             return
         with database.reading() as db:
-            if db.execute("SELECT 1 FROM about WHERE name = ?", (UNWIPED,)).fetchone() is None:
-                return
+            left = {name for (name,) in db.execute("SELECT name FROM about WHERE name IN (?, ?)", (UNWIPED, TAKEN))}
+        if TAKEN in left and not are_there(self.folder):
+            with database.writing() as db:
+                db.execute("DELETE FROM about WHERE name = ?", (TAKEN,))
+        if UNWIPED not in left:
+            return
         database.wipe()
         with database.writing() as db:
             db.execute("DELETE FROM about WHERE name = ?", (UNWIPED,))
@@ -244,12 +261,23 @@ class KeptMarks:
         if database is None:
             return {}, []
         with self._busy, database.reading() as db:
-            state = db.execute("SELECT value FROM about WHERE name = 'marks'").fetchone(), self.two_people
+            changed = db.execute("SELECT value FROM about WHERE name = 'marks'").fetchone()
+            state = changed, self.two_people, self.called, self.others
             if state != self._read[0]:
                 rows = read_rows(db)
-                stands = standing([row.word for row in rows if row.word], two_people=self.two_people)
+                stands = standing(self._said(db, rows), two_people=self.two_people)
                 self._read = state, stands, [row.number for row in rows if row.word is None]
             return self._read[1:]
+
+    def _said(self, db: sqlite3.Connection, rows: Sequence[Row]) -> list[Word]:
+        """Words in rows; those about the gallery whose store this is under the name that it has now."""
+        said = [row.word for row in rows if row.word]
+        if not self.called:
+            return said
+        old = {word.pair for word in said if word.pair.gallery not in {"", self.called, *(self.others or ())}}
+        there = pictures_in(db, {pair.match for pair in old} if self.others is not None else ())
+        own = (not word.pair.gallery or (word.pair in old and word.pair.match in there) for word in said)
+        return [called(word, self.called) if its else word for word, its in zip(said, own)]
 
     def _change(self, work: Callable[[sqlite3.Connection], Found], needs: Sequence[str] = ()) -> Found:
         """Do something in one change, and wipe what it has blanked."""

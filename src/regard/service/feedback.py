@@ -20,13 +20,23 @@ class Marks:
     """Marks on matches in several galleries, ready to become an evaluation set.
 
     Args:
-        folder: where those lie that are on galleries which keep none; None: with those of the first of ``own``.
+        folder: where those lie that are on galleries which keep none; None where all do.
         two_people: a mark counts when two people with different names have said the same.
-        own: name of a gallery -> the marks it keeps.
+        own: name of a gallery -> the marks it keeps, which are about it whatever it was called when they were made.
+        served: names of all galleries.
     """
 
-    def __init__(self, folder: Path | None, *, two_people: bool = False, own: Mapping[str, KeptMarks] | None = None):
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        two_people: bool = False,
+        own: Mapping[str, KeptMarks] | None = None,
+        served: Collection[str] = (),
+    ):
         self._own = dict(own or {})
+        for name, kept in self._own.items():
+            kept.called, kept.others = name, frozenset(served) - self._own.keys()
         self._kept = [*([KeptMarks(folder)] if folder else []), *self._own.values()]
         self.two_people = two_people
 
