@@ -75,7 +75,7 @@ def test_layers_that_are_not_there(images):
         feature_maps(build("baseline"), images, ["tap9"])
     with pytest.raises(ConfigError, match=r"layer 'neck' returns \(2, 96\), wanted a \(B, C, h, w\) map"):
         feature_maps(build("baseline"), images, ["neck"])
-    with pytest.raises(ConfigError, match="layer 'backbone.stages' returns nothing"):
+    with pytest.raises(ConfigError, match=r"layer 'backbone\.stages' returns nothing"):
         feature_maps(build("baseline"), images, ["backbone.stages"])
 
 
