@@ -91,7 +91,7 @@ def folder_of(log: Path) -> Path:
 
 
 def ended_lives(log: Path) -> Iterator[str]:
-    """Names of processes that ended without a word; each is forgotten when the next is asked for.
+    """Names of processes that ended without a word, as they began; each is forgotten when the next is asked for.
 
     Raises:
         OSError: the folder cannot be read or written.
@@ -100,9 +100,15 @@ def ended_lives(log: Path) -> Iterator[str]:
     if os.name == "nt" or not folder.is_dir():  # there, nobody can tell
         return
     refuse_link(folder)
-    for path in sorted(folder.iterdir()):
-        if not NAME.fullmatch(path.name):
+    with os.scandir(folder) as found:
+        begun = []
+        for entry in found:
+            with suppress(FileNotFoundError):
+                begun.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
+    for _, name in sorted(begun):
+        if not NAME.fullmatch(name):
             continue
+        path = folder / name
         with suppress(FileNotFoundError), open_regular(path, "rb+", follow=False) as file:
             try:
                 hold(file.fileno(), wait=False)
