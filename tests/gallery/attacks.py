@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import shutil
 import sys
@@ -83,7 +84,8 @@ class Ledger:
 
     def note(self, *what: Any) -> None:
         with self.path.open("a") as file:
-            file.write("\n" + json.dumps(what) + "\n")  # what a kill has cut is a line of its own
+            line = json.dumps([*what, time.monotonic_ns()])
+            file.write(f"\n{line}\n")  # what a kill has cut is a line of its own
 
     def _lines(self) -> list[Any]:
         lines = []
@@ -96,7 +98,7 @@ class Ledger:
         """Name -> the versions it may have, None for not being there; and what was deleted or replaced for sure."""
         may: dict[str, set[int | None]] = {}
         gone: list[tuple[str, int]] = []
-        for phase, names, version in self._lines():
+        for phase, names, version, _ in self._lines():
             for name in names if phase in ("began", "done") else ():
                 before = may.get(name, {None})
                 if phase == "began":
@@ -106,9 +108,26 @@ class Ledger:
                     may[name] = {version}
         return may, gone
 
-    def marks(self) -> dict[str, tuple[str, bool]]:
-        """Query -> the picture that was marked as its match, and whether that was acknowledged."""
-        return {said: (names[0], phase == "marked") for phase, names, said in self._lines() if phase[:4] == "mark"}
+    def marks(self) -> dict[str, tuple[str, bool, int]]:
+        """Query -> the picture that was marked as its match, whether that was acknowledged, and when it was begun."""
+        found: dict[str, tuple[str, bool, int]] = {}
+        for phase, names, said, now in self._lines():
+            if phase[:4] == "mark":
+                found[said] = (names[0], phase == "marked", found[said][2] if said in found else now)
+        return found
+
+    def last_deletions(self) -> dict[str, float]:
+        """Name -> until when a deletion of it may have come to pass: to its end, or to what began after it was cut off."""
+        begun, until = set[str](), dict[str, float]()
+        for phase, names, version, now in self._lines():
+            for name in names if phase in ("began", "done") else ():
+                if version is None and phase == "began":
+                    begun.add(name)
+                    until[name] = math.inf
+                elif name in begun:
+                    begun.discard(name)
+                    until[name] = now
+        return until
 
 
 def mark(gallery: Gallery, ledger: Ledger, name: str, query: str) -> None:
@@ -192,10 +211,11 @@ def check(folder: Path, ledgers: list[Ledger]) -> list[str]:
         said = {query: told for ledger in ledgers for query, told in ledger.marks().items()}
         assert gallery.marks is not None
         stands = {pair.query: pair for pair in gallery.marks.words()}
-        for query, (name, acknowledged) in said.items():
+        deleted = {name: until for ledger in ledgers for name, until in ledger.last_deletions().items()}
+        for query, (name, acknowledged, begun) in said.items():
             if query in stands and (name not in there or gallery.marks.photo(query) != photo_of(query)):
                 wrong.append(f"the mark {query} on {name} has no picture, or no photograph")
-            if query not in stands and name in there and acknowledged:
+            if query not in stands and name in there and acknowledged and deleted.get(name, 0) < begun:
                 wrong.append(f"the mark {query} on {name} is lost")
         wrong += [f"{number} marks are damaged" for number in (len(gallery.marks.damaged()),) if number]
         unsaid = [query for query in said if query not in stands]
