@@ -117,7 +117,7 @@ class Ledger:
         return found
 
     def last_deletions(self) -> dict[str, float]:
-        """Name -> until when a deletion of it may have come to pass: to its end, or to what began after it was cut off."""
+        """Name -> until when a deletion of it may have come to pass: its end, or what began after it was cut off."""
         begun, until = set[str](), dict[str, float]()
         for phase, names, version, now in self._lines():
             for name in names if phase in ("began", "done") else ():
