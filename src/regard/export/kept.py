@@ -76,7 +76,7 @@ def fitting(folder: Path, seen: InputSpec) -> Card | None:
         with contextlib.suppress(CheckpointError):
             card, parts = read_card(path), ()
             parts = card.dispensable
-            if parts is None or path.stem != card.stem or card.precision != "fp32":
+            if parts is None or path.stem != card.stem or card.precision != "fp32" or not card.plain:
                 continue
             if (card.interpolation, card.mean, card.std) != (seen.interpolation, seen.mean, seen.std):
                 continue
