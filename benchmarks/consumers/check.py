@@ -9,7 +9,9 @@ identity switches. ``make consumers`` runs it for all.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,6 +181,21 @@ def loaded(profile: str, path: Path, other: Path, run: str, crowd: Path) -> dict
     return told
 
 
+def documented(name: str, home: Path, crowd: Path) -> int:
+    """Run the code that the documents show for a program; how many blocks there are."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "trackers.md").read_text(encoding="utf-8")
+    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", page, re.S | re.M)
+    assert section is not None, name
+    frames = sequence(crowd, 1)[:20]
+    known = {"frames": [one.pixels for one in frames], "detections": [one.detections for one in frames]}
+    blocks = re.findall(r"^```python\n(.*?)^```", section[1], re.S | re.M)
+    with contextlib.chdir(home):
+        for block in blocks:
+            exec(compile(block, str(name), "exec"), known)
+    assert len(known.get("tracks", known.get("rows"))) > 0
+    return len(blocks)
+
+
 def run(arguments: argparse.Namespace) -> dict:
     """Everything of one program."""
     global TRACKER_YAML, EXPORTED
@@ -191,7 +208,7 @@ def run(arguments: argparse.Namespace) -> dict:
             assert command(["export", arguments.run, "--for", kind, "-o", str(file), "--quiet"]) == 0
     path = files[profile]
     TRACKER_YAML, EXPORTED = path.with_suffix(".yaml"), path
-    told: dict = {"program": name}
+    told: dict = {"program": name, "blocks of the documents": documented(name, home, arguments.crowd)}
     assert command(["export", "--check", str(files[other]), "--for", profile]) == 2
     if name in LOADERS:
         told["check"] = check_file(path, profile)
