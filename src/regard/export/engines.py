@@ -19,6 +19,7 @@ import numpy as np
 from regard.errors import CheckpointError, ConfigError, RegardError
 from regard.export.manifest import Card, Precision
 from regard.export.packages import install
+from regard.models.graph_file import onnx_session
 from regard.threads import usable_threads
 from regard.wording import one_line
 
@@ -128,13 +129,7 @@ def onnx_engine(files: tuple[bytes, ...], card: Card, precision: Precision, thre
     if precision == "bf16":
         raise ConfigError("the engine onnxruntime has no bf16 on a CPU; use --engine openvino or torch")
     runtime = install("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_threads()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # half the CPU time, no slower
-    session = runtime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
-    if hasattr(session, "_model_bytes"):
-        session._model_bytes = None  # it keeps the file beside the weights, for another provider to fall back to
+    session = onnx_session(runtime, files[0], threads)
     return Engine("onnxruntime", precision, card, lambda images: session.run(None, {card.input: images})[0])
 
 

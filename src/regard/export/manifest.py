@@ -16,7 +16,7 @@ from regard.parsing import parse_json
 from regard.storage import read_regular
 from regard.version import __version__
 
-__all__ = ["Card", "Precision", "card_file", "read_card", "read_export", "with_files"]
+__all__ = ["Card", "Precision", "card_file", "is_export", "read_card", "read_export", "with_files"]
 
 Precision = Literal["fp32", "bf16", "int8"]
 
@@ -111,6 +111,15 @@ class Card:
 def card_file(path: Path) -> Path:
     """The JSON beside an exported file."""
     return path.with_name(f"{path.name}.json")
+
+
+def is_export(path: Path) -> bool:
+    """Whether the file at ``path`` is one of ``regard export``, and not another maker's: by the JSON beside it."""
+    try:
+        content = parse_json(read_regular(card_file(path)))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "fingerprint" in content
 
 
 def with_files(card: Card, files: Mapping[str, bytes]) -> Card:
