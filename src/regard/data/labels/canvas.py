@@ -78,6 +78,7 @@ def lay_out(
     picture: np.ndarray,
     size: tuple[int, int],
     fit: Fit,
+    *,
     margin: float = 1.0,
     fill: int = 0,
     interpolation: Interpolation = "bilinear",

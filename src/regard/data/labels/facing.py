@@ -1,7 +1,7 @@
 """Whether somebody is seen from behind, by where their joints are: teachers see faces on backs.
 
-Of somebody who faces the camera, the left shoulder and hip are at the right of the right ones, and of a back at the left.
-A head may be turned, though: nose and eyes of a profile are seen from behind, too, and then the nose is beyond the ears.
+Of somebody who faces the camera, the left shoulder and hip lie to the right of the right ones, of a back to the left.
+A head may be turned, though: a profile's nose and eyes are seen from behind, too, and then the nose is beyond the ears.
 """
 
 from __future__ import annotations

@@ -5,11 +5,11 @@ Shapes: h x w pixels of the picture, H x W of the canvas a network saw it on, g 
 A description says ``joints``, ``mask`` or both::
 
     joints:
-      kind: heatmaps            # (K, g, v); or simcc: (K, columns) and (K, rows); or coordinates: (K, numbers)
-      output: heatmaps          # its name; of simcc the two names in this order; where there is only one, it may stay out
-      order: coco17             # mediapipe33, halpe26, wholebody133, or a list: one of the 17 names, or null, for each
+      kind: heatmaps            # (K, g, v); simcc: (K, columns) and (K, rows); coordinates: (K, numbers)
+      output: heatmaps          # its name, of simcc two; may stay out where there is one alone
+      order: coco17             # mediapipe33, halpe26, wholebody133, or a list of the 17 names and null
       scores: probabilities     # or logits: what tells how sure a point is
-      columns: [x, y, score]    # of coordinates: x, y and any of score, visibility, presence, whose product counts; null
+      columns: [x, y, score]    # of coordinates: x, y, null, and what counts: score, visibility, presence
       unit: pixels              # of coordinates: of the canvas, counted from its edge; or fractions of it
       channels: first           # of heat maps: whether the K come before g and v or behind them: last
     mask:
@@ -149,7 +149,9 @@ class JointReader:
         rows = arrays[0].reshape(len(self.order), -1).astype(np.float64)
         points = rows[:, [self.columns.index("x"), self.columns.index("y")]]
         sure = [self._sure(rows[:, self.columns.index(name)]) for name in SURE if name in self.columns]
-        return points * (np.array(size[::-1]) if self.unit == "fractions" else 1), np.prod([np.ones(len(rows)), *sure], 0)
+        return points * (np.array(size[::-1]) if self.unit == "fractions" else 1), np.prod(
+            [np.ones(len(rows)), *sure], 0
+        )
 
     def _sure(self, numbers: np.ndarray) -> np.ndarray:
         return sigmoid(numbers) if self.scores == "logits" else np.asarray(numbers, np.float64)
@@ -287,7 +289,9 @@ def _order(told: Any, name: str) -> tuple[str | None, ...]:
     for one in told:
         if one is not None and one not in JOINTS:
             near = nearest(str(one), JOINTS)
-            raise ConfigError(f"order of {name} holds {shown(one)}{near}; wanted {', '.join(JOINTS)}, or null for others")
+            raise ConfigError(
+                f"order of {name} holds {shown(one)}{near}; wanted {', '.join(JOINTS)}, or null for others"
+            )
     known = [one for one in told if one]
     if not known or len(known) != len(set(known)):
         raise ConfigError(f"order of {name} is {shown(told)}, wanted each of the joints it knows once")
