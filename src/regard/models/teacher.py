@@ -202,8 +202,10 @@ def _fit(told: Mapping[str, Any], source: str) -> tuple[Fit, float, int, Interpo
     Raises:
         ConfigError: it is not said, or said wrongly.
     """
-    check_choice(f"fit in {source}", fit := told.get("fit"), Fit)
-    check_choice(f"interpolation in {source}", way := told.get("interpolation", "bilinear"), Interpolation)
+    fit: Any = told.get("fit")
+    way: Any = told.get("interpolation", "bilinear")
+    check_choice(f"fit in {source}", fit, Fit)
+    check_choice(f"interpolation in {source}", way, Interpolation)
     margin, fill = told.get("margin", 1.0), told.get("fill", 0)
     for key, of in (("margin", ("letterbox", "edge")), ("fill", ("letterbox",))):
         if key in told and fit not in of:

@@ -83,7 +83,8 @@ class JointReader:
         """
         name = f"joints in {source}"
         says = _mapping(told, name, ("kind", "output", "order", "scores", "columns", "unit", "channels"))
-        check_choice(f"kind of {name}", kind := says.get("kind"), JointKind)
+        kind: Any = says.get("kind")
+        check_choice(f"kind of {name}", kind, JointKind)
         for key, choices in (("scores", Scores), ("unit", Unit), ("channels", Axis)):
             if key in says:
                 check_choice(f"{key} of {name}", says[key], choices)
@@ -185,7 +186,8 @@ class MaskReader:
         """Read what a description says under ``mask``; see :meth:`JointReader.told`."""
         name = f"mask in {source}"
         says = _mapping(told, name, ("kind", "output", "channel", "threshold", "person", "background", "channels"))
-        check_choice(f"kind of {name}", kind := says.get("kind"), MaskKind)
+        kind: Any = says.get("kind")
+        check_choice(f"kind of {name}", kind, MaskKind)
         if "channels" in says:
             check_choice(f"channels of {name}", says["channels"], Axis)
         given = [key for key in ("person", "background") if key in says]

@@ -109,7 +109,7 @@ def _checked_joints(made: Any, name: str) -> np.ndarray:
     try:
         joints = np.asarray(made, np.float64)
     except (TypeError, ValueError):
-        joints = np.empty(0)
+        joints = np.empty((0, 0))
     orders = {len(order): order for order in (JOINTS, BLAZEPOSE)}
     if joints.ndim != 2 or joints.shape[1] != 3 or len(joints) not in orders:
         got = joints.shape if joints.size else type(made).__name__
