@@ -148,8 +148,8 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, help="to be compared with the crowd's truth")
     parser.add_argument("--train", type=Path, metavar="FILE", help="whose labels are trained on")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of the trainings (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=20, help="of the trainings (%(default)s)")
-    parser.add_argument("--people", type=int, nargs=2, default=(80, 80), help="in training and test (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=14, help="of the trainings (%(default)s)")
+    parser.add_argument("--people", type=int, nargs=2, default=(40, 40), help="in training and test (%(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     path = RESULTS / "teachers.json"
