@@ -37,7 +37,7 @@ PIXELS = {
     "easy": "cac96f710505b01b64b76c5a5cf641c3bf2b6d0cfcf97321c744460cf98838e9",
     "normal": "1b0a50a4e4d4b64ff053670eca70f79377a9c58d59e5a86e31b79c6b4defbeef",
     "hard": "d8f738e3021dc23185e4116adfcd644ba7ede812eed42075321da0f08676961a",
-    "diverse": "064e60d60e26104b0e207ebaf907fb87dc88f262dd8af84d3cd71af718762b40",
+    "diverse": "05db59c87a8c311996d4a88596e8531a8f2f12311201ff5554d9c3f35d671430",
 }
 """SHA-256 of the pixels of a tiny crowd of each preset. A preset that gives others breaks crowds that people have."""
 

@@ -82,8 +82,8 @@ PRESETS: dict[str, Knobs] = {
     "diverse": Knobs(
         lookalikes=0.6, lookalike_family=4, lookalike_edits=4, places=6, camera_spread=1.5, light_jitter=1.2,
         native_scale=1.0, noise=0.7, codec=0.9, occlusion=0.5, view_spread=1.2, standing=0.15, detector_jitter=1.0,
-        bodies=0.35, layers=0.45, dyes=0.25, carrying=0.4, headwear=0.3, gestures=0.5, downward=0.5, zoom_spread=1.0,
-        tone_spread=1.0, box_fit=0.6, scenery=0.7, shade=0.3, relief=0.7,
+        bodies=0.35, layers=0.45, dyes=0.2, carrying=0.4, headwear=0.3, gestures=0.5, downward=0.5, zoom_spread=0.8,
+        tone_spread=0.7, box_fit=0.6, scenery=0.7, shade=0.3, relief=0.7,
     ),
 }  # fmt: skip
 
