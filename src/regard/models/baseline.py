@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from regard.errors import ConfigError, check_choice
@@ -46,6 +47,7 @@ class GlobalDescriptor(ReIDModel):
         attention: pyramids by the names of taps; one without one passes its map on.
         descriptor: what is compared, ``"own"`` being f.
         head_dim: D, of a linear layer between g and f; None: there is none, and D is the last map's channels.
+        neck_relu: whether f is what is above zero after BNNeck.
     """
 
     training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
@@ -57,6 +59,8 @@ class GlobalDescriptor(ReIDModel):
         attention: dict[str, AttentionPyramid],
         descriptor: Descriptor = "own",
         head_dim: int | None = None,
+        *,
+        neck_relu: bool = False,
     ):
         width = backbone.channels[-1]
         check_choice("descriptor", descriptor, Descriptor)
@@ -69,6 +73,7 @@ class GlobalDescriptor(ReIDModel):
         self.attention = nn.ModuleDict(attention)
         self.head = nn.Linear(width, dim, bias=False) if head_dim else nn.Identity()
         self.neck = bnneck(dim)
+        self.neck_relu = neck_relu
         self.classifier: nn.Linear | None = identity_classifier(dim, num_ids)
 
     def forward(self, images: Tensor) -> Output:
@@ -86,7 +91,7 @@ class GlobalDescriptor(ReIDModel):
 
         x = self.backbone(images, attend)
         g = self.head(x.mean((2, 3)))
-        f = self.neck(g)
+        f = torch.relu(self.neck(g)) if self.neck_relu else self.neck(g)
         logits = {} if self.classifier is None else {"global": self.classifier(f)}
         embedding = f if self.compared == "own" else compared(described(x, self.compared))
         return Output(embedding=embedding, features={"global": g}, logits=logits, maps=maps)
@@ -115,10 +120,11 @@ class GlobalDescriptor(ReIDModel):
         return taps or super().heat_layers()
 
     def head_layers(self) -> dict[str, HeadLayer]:
-        """The classifier, linear in the last map; the levels of the last pyramid are on the way to it."""
+        """The classifier, linear in the last map but for ``neck_relu``; the levels of the last pyramid come before."""
         found = super().head_layers()["global"]
         levels = next(reversed(self.heat_layers().values())) if len(self.attention) else {}
-        return {"global": found._replace(linear=self.classifier is not None, levels=levels)}
+        linear = self.classifier is not None and not self.neck_relu
+        return {"global": found._replace(linear=linear, levels=levels)}
 
     def _levels(self) -> dict[str, dict[str, AttentionLevel]]:
         """Tap -> the levels of its pyramid."""
@@ -142,6 +148,7 @@ class Baseline(GlobalDescriptor):
             ``"stripes"``, or ``"both"``.
         head_dim: length of a linear layer's vector before BNNeck, to have as many parameters as a system with
             attention (:func:`regard.models.cost.equal_option`); None: no such layer.
+        neck_relu: whether what is below zero after BNNeck becomes zero, as OSNet's authors have it.
 
     Raises:
         ConfigError: an option out of range.
@@ -159,6 +166,7 @@ class Baseline(GlobalDescriptor):
         norm_eps: float | None = None,
         descriptor: Descriptor = "own",
         head_dim: int | None = None,
+        neck_relu: bool = False,
     ):
         stages = Backbone(
             backbone,
@@ -168,4 +176,4 @@ class Baseline(GlobalDescriptor):
             same_padding=same_padding,
             norm_eps=norm_eps,
         )
-        super().__init__(num_ids, stages, {}, descriptor, head_dim)
+        super().__init__(num_ids, stages, {}, descriptor, head_dim, neck_relu=neck_relu)
