@@ -65,10 +65,11 @@ MAY_IMPORT = {
         "calibration", "config", "data", "evaluation", "explain", "gallery", "layers", "metrics", "models",
         "run_folder",
     },
+    "integrations": {"data", "export", "models"},
     "cli": {
         "ablation", "calibration", "config", "crowd", "data", "demo", "engine", "evaluation", "explain", "export",
-        "gallery", "layers", "losses", "metrics", "models", "recipes", "report", "reproduce", "run_folder", "runtime",
-        "service",
+        "gallery", "integrations", "layers", "losses", "metrics", "models", "recipes", "report", "reproduce",
+        "run_folder", "runtime", "service",
     },
     **{ground: set() for ground in GROUND},
     "registry": {"plugins"},

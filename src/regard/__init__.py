@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from regard.evaluation.verify import compare, verify
     from regard.gallery import Gallery
     from regard.input_spec import InputSpec
+    from regard.integrations import Encoder
     from regard.metrics import FeatureSet, evaluate_ranking, rank
     from regard.models import ReIDModel, create_model, from_hub, import_released, load
     from regard.recipes import list_recipes
@@ -39,6 +40,7 @@ _HOME = {
         "regard.evaluation.verify": "compare verify",
         "regard.gallery": "Gallery",
         "regard.input_spec": "InputSpec",
+        "regard.integrations": "Encoder",
         "regard.metrics": "FeatureSet evaluate_ranking rank",
         "regard.models": "ReIDModel create_model from_hub import_released load",
         "regard.recipes": "list_recipes",
@@ -50,8 +52,8 @@ _HOME = {
 }
 
 __all__ = [
-    "Batch", "FeatureSet", "Gallery", "InputSpec", "Output", "Ranking", "ReIDModel", "RegardError", "Run", "Sample",
-    "Splits", "__version__", "compare", "create_model", "evaluate_ranking", "from_hub", "import_released",
+    "Batch", "Encoder", "FeatureSet", "Gallery", "InputSpec", "Output", "Ranking", "ReIDModel", "RegardError", "Run",
+    "Sample", "Splits", "__version__", "compare", "create_model", "evaluate_ranking", "from_hub", "import_released",
     "list_datasets", "list_models", "list_recipes", "load", "load_dataset", "open_run", "rank", "train", "verify",
 ]  # fmt: skip
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import regard
 from regard.ablation.plan import read_plan
 from regard.cli.main import main
+from regard.errors import ConfigError, RegardError
 
 PLANS = Path(__file__).parents[2] / "benchmarks" / "plans"
 TINY = "base: {recipe: apnet_crowd, model.backbone: test_resnet.r160_in1k}\n"
@@ -44,6 +44,24 @@ def test_rows_are_all_combinations_of_what_is_varied(write, tmp_path):
     assert [config.optim.lr for config in configs] == [1e-3, 1e-4] * 2
     assert {(config.train.epochs, config.data.root) for config in configs} == {(7, tmp_path / "crowd")}
     assert plan.rows[1].cost.parameters < plan.rows[0].cost.parameters
+
+
+@pytest.mark.slow
+def test_a_row_as_large_as_another(write):
+    row = "  row:\n    wide: {recipe: baseline_crowd, model.backbone: test_resnet.r160_in1k, equal: %s}\n"
+    row += "    apnet: {}\n"  # which is asked for before it is there
+    plan, _ = read_plan(write(TINY + "vary:\n" + row % "{row: apnet, option: model.head_dim}"))
+    wide, apnet = plan.rows
+    assert wide.config.model.options["head_dim"] == 494  # as equal_option's doctest has it
+    assert wide.cost.inference_parameters == pytest.approx(apnet.cost.inference_parameters, rel=2e-3)
+    for equal, said in (
+        ("{row: apnett, option: model.head_dim}", "'apnett' is no row of a size of its own, did you mean 'apnet'"),
+        ("{row: apnet, option: optim.lr}", "equal.option is 'optim.lr', wanted an option of the network"),
+        ("{row: apnet}", "option: missing"),
+        ("{row: apnet, option: model.head_dim, in: pounds}", "pounds"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            read_plan(write(TINY + "vary:\n" + row % equal))
 
 
 @pytest.mark.slow
@@ -84,5 +102,5 @@ def test_what_is_wrong_is_said_in_a_line(write, tmp_path, text, said, capsys):
 
 
 def test_no_plan_no_trace(tmp_path):
-    with pytest.raises(regard.RegardError, match="cannot read recipe"):
+    with pytest.raises(RegardError, match="cannot read recipe"):
         read_plan(tmp_path / "missing.yaml")

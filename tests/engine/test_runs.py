@@ -48,12 +48,14 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 
 CENTER = "losses.center={loss: center, on: features.global, weight: 5e-4}"
+CLASSES = "losses.classes={loss: arcface, on: embedding, weight: 0.1, scale: 16}"
+PAIRS = "losses.pairs={loss: multi_similarity, on: features.global}"
 
 
 def centers_of(folder: Path) -> dict[str, torch.Tensor]:
-    """Centers in the state of a run, none where it trained without the center loss."""
+    """What losses have learned themselves, from the state of a run: centers, and classes with the network."""
     tensors = load_file(folder / "last.safetensors")
-    return {name: value for name, value in tensors.items() if name.endswith(".centers")}
+    return {name: value for name, value in tensors.items() if name.endswith((".centers", ".classes"))}
 
 
 def config_for(recipe: str, overrides: list[str], *more: str):
@@ -175,7 +177,7 @@ def test_resuming_a_finished_run_changes_nothing(finished):
         [],
         ["train.ema=0.9", "optim.name=sgd"],
         [CENTER, "data.sampler=shuffle"],
-        ["optim.fused=true", "train.accumulate=2", "train.checkpointing=true"],
+        ["optim.fused=true", "train.accumulate=2", "train.checkpointing=true", CLASSES],
     ],
     ids=["adamw", "sgd-ema", "center-shuffle", "fused-pieces-checkpointing"],
 )
@@ -222,8 +224,16 @@ def test_interrupted_by_a_signal_it_saves_and_says_how_to_go_on(tmp_path, tiny_o
     [
         ("baseline_crowd", 2, []),
         ("apnet_crowd", 2, []),
-        ("baseline_crowd", 2, [CENTER]),
-        ("baseline_crowd", 2, [CENTER.replace("}", ", gather: true}"), "data.rounds=1"]),
+        ("baseline_crowd", 2, [CENTER, CLASSES, "optim.clip_norm=1"]),
+        (
+            "baseline_crowd",
+            2,
+            [
+                *(term.replace("}", ", gather: true}") for term in (CENTER, CLASSES, PAIRS)),
+                "losses.triplet=null",
+                "data.rounds=1",
+            ],
+        ),
         ("baseline_crowd", 2, ["data.sampler=shuffle"]),
         ("baseline_crowd", 2, ["train.checkpointing=true", "optim.fused=true"]),
         ("apnet_crowd", 4, ["data.ids_per_batch=4"]),
@@ -320,21 +330,25 @@ def resume_run_from(folder: Path, epochs: int) -> None:
 
 def test_centers_are_trained_saved_and_resumed_but_not_exported(tmp_path, tiny_overrides):
     """Two epochs at once, or one and one more: the same losses and centers to the last bit."""
-    config = config_for("baseline_crowd", tiny_overrides, CENTER, "train.eval_every=null", "schedule.name=constant")
+    more = [CENTER, CLASSES, "data.jitter=[.4, .4, .4, .1]", "train.eval_every=null", "schedule.name=constant"]
+    config = config_for("baseline_crowd", tiny_overrides, *more)
     start_run(config, tmp_path / "whole", quiet=True)
     short = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 1})})
     start_run(short, tmp_path / "parts", quiet=True)
-    (first,) = centers_of(tmp_path / "parts").values()
+    first = centers_of(tmp_path / "parts")
     resume_run_from(tmp_path / "parts", epochs=2)
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
-    (whole,), (parts,) = (centers_of(tmp_path / name).values() for name in ("whole", "parts"))
-    assert whole.shape == (6, 96)
-    assert torch.equal(whole, parts)
-    assert not torch.equal(whole, first)
+    whole, parts = (centers_of(tmp_path / name) for name in ("whole", "parts"))
+    assert [value.shape for value in whole.values()] == [(6, 96), (6, 96)]
+    assert whole.keys() == parts.keys() == first.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name])
+        assert not torch.equal(value, first[name])
+    weights = {"id": 1, "triplet": 1, "center": 5e-4, "classes": 0.1}
     for step in losses(tmp_path / "whole"):
-        assert step["loss"] == pytest.approx(step["loss/id"] + step["loss/triplet"] + 5e-4 * step["loss/center"])
+        assert step["loss"] == pytest.approx(sum(weight * step[f"loss/{name}"] for name, weight in weights.items()))
     for name in load_file(tmp_path / "whole" / "final" / "model.safetensors"):
-        assert "center" not in name
+        assert not name.endswith((".centers", ".classes"))
 
 
 def test_a_state_of_other_losses_is_refused(finished, tmp_path):

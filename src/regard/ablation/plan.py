@@ -11,7 +11,8 @@
     baseline: gate_start=released, as it is              # the row that others are compared with; else the first
 
 Every combination of one choice from each axis is a row, every row is trained from every seed. ``recipe`` may stand in
-``base`` or in any choice.
+``base`` or in any choice, and so may ``equal``: {row: apnet, option: model.head_dim, in: gflops} gives the option the
+value with which the network costs what that of the other row does.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from pydantic import Field, ValidationError
 from regard.config import Config, Overrides, Positive, Section, describe_fault, lay_over, override, read_settings
 from regard.errors import ConfigError, RegardError, nearest
 from regard.models import create_model
-from regard.models.cost import Cost, constant_weights, inference_cost
+from regard.models.contract import ReIDModel
+from regard.models.cost import Cost, Measure, constant_weights, equal_option, inference_cost
 from regard.parsing import parse_yaml
 from regard.run_folder.origin import resolve
 
@@ -49,6 +51,14 @@ class People(Section):
 
     train_ids: Positive = 200
     test_ids: Positive = 200
+
+
+class Equal(Section):
+    """A network that is made as large as another row's."""
+
+    row: str
+    option: str
+    measure: Measure = Field("inference_parameters", alias="in")
 
 
 class PlanFile(Section):
@@ -125,12 +135,16 @@ def read_plan(
         faults = "; ".join(describe_fault(fault, PlanFile) for fault in error.errors())
         raise ConfigError(f"{source}: {faults}") from None
     _check(file, source)
-    rows, faults = [], []
-    for label, settings in _combinations(file, source):
+    given = [(label, override(settings, overrides)) for label, settings in _combinations(file, source)]
+    made: dict[int, PlannedRow] = {}
+    faults = []
+    for place in sorted(range(len(given)), key=lambda place: "equal" in given[place][1]):  # what they equal comes first
+        label, settings = given[place]
         try:
-            rows.append(_row(label, override(settings, overrides), root, crowd))
+            made[place] = _row(label, settings, root, crowd, {row.label: row for row in made.values()})
         except RegardError as error:
             faults.append(f"row {label!r}: {error}")
+    rows = [made[place] for place in sorted(made)]
     if faults:
         more = f" (and {len(faults) - 1} more rows)" if len(faults) > 1 else ""
         raise ConfigError(f"{source}: {faults[0]}{more}")
@@ -186,8 +200,10 @@ def _said(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _row(label: str, settings: dict[str, Any], root: Path | None, crowd: Path | None) -> PlannedRow:
-    recipe = settings.pop("recipe", None)
+def _row(
+    label: str, settings: dict[str, Any], root: Path | None, crowd: Path | None, others: Mapping[str, PlannedRow]
+) -> PlannedRow:
+    recipe, equal = settings.pop("recipe", None), settings.pop("equal", None)
     if not isinstance(recipe, str):
         raise ConfigError(f"recipe is {recipe!r}, wanted the name of a system or of a recipe, or a YAML file")
     for (section, key), instead in FIXED.items():
@@ -199,11 +215,42 @@ def _row(label: str, settings: dict[str, Any], root: Path | None, crowd: Path | 
     config = resolve(recipe, settings).config
     if crowd is not None and config.data.name in (None, "crowd") and not config.data.root and not config.data.train:
         config = resolve(recipe, lay_over(settings, {"data": {"name": "crowd", "root": str(crowd)}})).config
+    if equal is not None:
+        option, value = _equal_value(equal, config, others)
+        config = resolve(recipe, lay_over(settings, override({}, {option: value}))).config
     with constant_weights():
-        model = create_model(config.model.name, config.model.num_ids or 100, **config.model.options)
+        model = _build(config)
     cost = inference_cost(model, config.data.height, config.data.width)
     folder = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") or "row"
     return PlannedRow(label, folder[:100], config, cost)
+
+
+def _build(config: Config, **options: Any) -> ReIDModel:
+    """The network of settings, with some of its options replaced."""
+    return create_model(config.model.name, config.model.num_ids or 100, **config.model.options | options)
+
+
+def _equal_value(said: Any, config: Config, others: Mapping[str, PlannedRow]) -> tuple[str, int]:
+    """The option that ``equal`` names, and the value with which a network costs what the other row's does."""
+    try:
+        equal = Equal.model_validate(said)
+    except ValidationError as error:
+        faults = "; ".join(describe_fault(fault, Equal) for fault in error.errors())
+        raise ConfigError(
+            f"equal: {faults}; wanted such as {{row: apnet, option: model.head_dim, in: gflops}}"
+        ) from None
+    if equal.row not in others:
+        raise ConfigError(
+            f"equal.row {equal.row!r} is no row of a size of its own{nearest(equal.row, others)}; "
+            f"those are: {'; '.join(others) or 'none'}"
+        )
+    section, _, key = equal.option.partition(".")
+    if section != "model" or not key or "." in key:
+        raise ConfigError(f"equal.option is {equal.option!r}, wanted an option of the network, such as model.head_dim")
+    wanted = getattr(others[equal.row].cost, equal.measure)
+    size = (config.data.height, config.data.width)
+    value = equal_option(lambda value: _build(config, **{key: value}), wanted, measure=equal.measure, size=size)
+    return equal.option, value
 
 
 def _check_rows(rows: list[PlannedRow], source: str) -> None:

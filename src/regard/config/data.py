@@ -13,6 +13,8 @@ from regard.registry import DATASETS
 
 __all__ = ["DataConfig", "LabelFilesConfig"]
 
+HalfCircle = Annotated[float, Field(ge=0, le=0.5)]
+
 
 class LabelFilesConfig(Section):
     """Where masks and keypoints of a data set are kept (docs/how-to/labels.md)."""
@@ -76,6 +78,21 @@ class DataConfig(Section):
         "mean", "what is put into the hole"
     )
     erasing_area: tuple[Share, Share] = says((0.02, 0.4), "smallest and largest part of the picture that is erased")
+    jitter: tuple[Share, Share, Share, HalfCircle] = says(
+        (0, 0, 0, 0),
+        "largest change of brightness, contrast and saturation as a share of them, and of hue as a part of its circle; "
+        "in an order that is drawn",
+    )
+    jitter_probability: Share = says(1.0, "of changing these")
+    gray: Share = says(0.0, "probability of taking the colors out")
+    blur: Share = says(0.0, "probability of a Gaussian blur")
+    blur_sigma: tuple[float, float] = says((0.3, 1.5), "range of its deviation, in pixels of the input")
+    low_resolution: Share = says(0.0, "probability of shrinking the picture and enlarging it again")
+    low_resolution_scale: tuple[Share, Share] = says((0.25, 0.8), "range of the factor by which it is shrunk")
+    noise: Share = says(0.0, "probability of normal noise")
+    noise_deviation: tuple[Share, Share] = says((0.01, 0.08), "range of its deviation, as a share of white")
+    jpeg: Share = says(0.0, "probability of JPEG compression")
+    jpeg_quality: tuple[int, int] = says((20, 80), "range of its quality, 1 to 100")
     labels: tuple[Literal["mask", "keypoints"], ...] = says(
         (), "what training predicts besides identities: extra.mask, extra.keypoints"
     )

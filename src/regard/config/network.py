@@ -57,7 +57,9 @@ class LossConfig(OpenSection):
     """
 
     loss: str = Field(description="registered loss")
-    on: str = Field(description="outputs it applies to: features.NAME, logits.NAME or maps.NAME, * for all")
+    on: str = Field(
+        description="outputs it applies to: features.NAME, logits.NAME, maps.NAME (* for all), or embedding"
+    )
     weight: float = says(1.0, "factor in the total; 0: computed and logged, but moves nothing")
     reduction: Annotated[Literal["mean", "sum"], *Shared] = says("mean", "over the outputs matched")
     gather: bool = says(False, "compare across ranks")

@@ -1,10 +1,11 @@
-"""From pictures to network input: resize, flip, pad and crop, random erasing, normalization.
+"""From pictures to network input: resize, flip, colors, pad and crop, random erasing, normalization.
 
 Shapes: H x W pixels of the network's input, h x w of a stored picture or of a box in it, B images in a batch.
 
 Pictures are (h, w, 3) uint8 arrays until the batch is on the device, where :func:`normalize` makes floats of all of
 them at once. What happens to a training picture is drawn first, as a :class:`Geometry` and a :class:`Box`, and then
-applied, so that a mask or keypoints can follow the same way. Every draw comes from the ``random.Random`` given.
+applied, so that a mask or keypoints can follow the same way. What moves nothing (:mod:`regard.data.appearance`) is
+drawn after these. Every draw comes from the ``random.Random`` given.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal, NamedTuple, get_args
@@ -213,7 +214,7 @@ def erasing_color(fill: ErasingFill, mean: tuple[float, ...], std: tuple[float, 
 
 @dataclass(frozen=True, slots=True)
 class TrainTransform:
-    """Resize, flip, pad and crop, erase: the training side.
+    """Resize, flip, change colors, pad and crop, erase: the training side.
 
     Attributes:
         height, width: H and W of the network's input.
@@ -228,6 +229,8 @@ class TrainTransform:
         enlarge: the picture is resized to this many times H x W first; the random crop takes H x W of it.
         interpolation: how it is resized.
         enlarge_probability: of being enlarged; the others are resized to H x W at once.
+        appearance: from the resized picture and the source of draws to one that looks otherwise, such as
+            :class:`regard.data.appearance.Appearance`; None leaves it. Padding and erased boxes stay as they are.
 
     Raises:
         ConfigError: an option is out of range.
@@ -247,6 +250,7 @@ class TrainTransform:
     enlarge: float = 1.0
     interpolation: Interpolation = "bilinear"
     enlarge_probability: float = 1.0
+    appearance: Callable[[np.ndarray, random.Random], np.ndarray] | None = None
 
     def __post_init__(self):
         check_input(self.height, self.width, self.interpolation)
@@ -278,9 +282,11 @@ class TrainTransform:
         """
         geometry = self.draw_geometry(generator)
         fill = erasing_color("mean", self.mean, self.std) if self.pad_fill == "mean" else 0
-        resized = resize(picture, *geometry.resized, interpolation=self.interpolation, flip=geometry.flip)
-        crop = geometry.crop(resized, fill, out)
         box = self.draw_erasing(generator)
+        resized = resize(picture, *geometry.resized, interpolation=self.interpolation, flip=geometry.flip)
+        if self.appearance:
+            resized = self.appearance(resized, generator)
+        crop = geometry.crop(resized, fill, out)
         if box is not None:
             erase(crop, box, erasing_color(self.erasing_fill, self.mean, self.std), generator)
         return crop.transpose(2, 0, 1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from regard.config import Config
+from regard.config import Config, DataConfig
+from regard.data.appearance import Appearance
 from regard.data.cache import PictureCache, open_cache
 from regard.data.labels import TrainingLabels
 from regard.data.loaders import train_batches, train_loader
@@ -113,7 +115,9 @@ def output_length(config: Config, model: ReIDModel, name: str) -> int:
     model.train()
     if len(values) > 1 or values[0].ndim != 2:
         found = "a map" if values[0].ndim != 2 else f"{len(values)} outputs"
-        raise ConfigError(f"losses.{name}.on is {term.on!r}, which is {found}; {term.loss} wants one features.NAME")
+        raise ConfigError(
+            f"losses.{name}.on is {term.on!r}, which is {found}; {term.loss} wants one features.NAME, or embedding"
+        )
     return values[0].shape[1]
 
 
@@ -127,7 +131,7 @@ def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime,
     transform = TrainTransform(
         data.height, data.width, flip=data.flip, pad=data.pad, erasing=data.erasing, erasing_fill=data.erasing_fill,
         erasing_area=data.erasing_area, enlarge=data.enlarge, interpolation=data.interpolation, mean=seen.mean,
-        std=seen.std, enlarge_probability=data.enlarge_probability,
+        std=seen.std, enlarge_probability=data.enlarge_probability, appearance=build_appearance(data),
     )  # fmt: skip
     labels = None
     if data.labels:
@@ -140,6 +144,16 @@ def build_loader(config: Config, splits: Splits, folder: Path, runtime: Runtime,
         workers=loader_workers(data.workers, runtime.world_size),
         pin_memory=runtime.device.type == "cuda", labels=labels, cache=build_cache(config, splits, folder, runtime),
     )  # fmt: skip
+
+
+def build_appearance(data: DataConfig) -> Appearance | None:
+    """What is drawn of how pictures look; None where nothing is.
+
+    Raises:
+        ConfigError: a range is none.
+    """
+    appearance = Appearance(**data.model_dump(include={field.name for field in fields(Appearance)}))
+    return appearance if appearance.changes else None
 
 
 def _batches(config: Config) -> dict[str, Any]:
@@ -155,6 +169,8 @@ def check_training(config: Config, splits: Splits, processes: int) -> None:
         ConfigError: all faults, in one message.
     """
     faults: list[str] = []
+    with _told(faults):
+        build_appearance(config.data)
     with _told(faults):
         pids = [sample.pid for sample in splits.train]
         train_batches(pids, **_batches(config), rank=0, world_size=processes)

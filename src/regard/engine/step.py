@@ -30,6 +30,7 @@ from regard.errors import ConfigError
 from regard.input_spec import InputSpec
 from regard.layers.batch_norm import statistics_kept
 from regard.losses import Criterion, Term
+from regard.losses.criterion import EMBEDDING
 from regard.runtime.fabric import Network, Runtime, random_state, set_random_state
 from regard.storage import encode_text, write_atomic
 from regard.structures import Batch, Output
@@ -38,7 +39,7 @@ from regard.wording import count
 
 __all__ = [
     "StepTimer", "TrainStep", "build_criterion_optimizer", "build_optimizer", "check_pieces", "clip_gradient",
-    "lr_factor", "set_lr", "step_criterion",
+    "lr_factor", "set_lr",
 ]  # fmt: skip
 
 KINDS = ("features", "logits", "maps")
@@ -105,6 +106,9 @@ class TrainStep:
         loss, terms = self.criterion(output, batch, self.runtime.gather if self.runtime.world_size > 1 else None)
         self.timer("losses")
         self.runtime.backward(loss)
+        for parameter in self.criterion.parameters():  # mean over ranks, which keeps them equal on all
+            if parameter.grad is not None:
+                parameter.grad = self.runtime.mean(parameter.grad)
         self.timer("backward")
         return loss, terms
 
@@ -136,13 +140,14 @@ class TrainStep:
         terms = [term for term in self.criterion.terms if isinstance(term, Term)]
         seen = {id(value) for term in terms for value in term.values(output)}
         named = {(kind, name): value for kind in KINDS for name, value in getattr(output, kind).items()}
+        named[EMBEDDING, ""] = output.embedding
         return {key: value for key, value in named.items() if id(value) in seen}
 
 
 def _output(embedding: Tensor, values: Named) -> Output:
     """The output with these values."""
     kinds = ({name: value for (kind, name), value in values.items() if kind == wanted} for wanted in KINDS)
-    return Output(embedding, *kinds)
+    return Output(values.get((EMBEDDING, ""), embedding), *kinds)
 
 
 class StepTimer:
@@ -194,8 +199,8 @@ class StepTimer:
         return time.perf_counter()
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
-    """The optimizer over the trainable parameters of ``model``.
+def build_optimizer(model: nn.Module, config: OptimConfig, criterion: Criterion | None = None) -> Optimizer:
+    """The optimizer over the trainable parameters of ``model``, and those of the losses that learn with it.
 
     Parameters are grouped by learning-rate scale (the longest prefix of ``config.lr_scale`` that fits a name wins) and
     by weight decay (none on one-dimensional parameters where ``decay_norm_and_bias`` is false).
@@ -205,7 +210,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     unused = set(config.lr_scale)
-    for name, parameter in model.named_parameters():
+    named = dict(model.named_parameters()) | (criterion.shared_parameters() if criterion else {})
+    for name, parameter in named.items():
         prefixes = [prefix for prefix in config.lr_scale if name.startswith(prefix)]
         unused -= set(prefixes)
         if not parameter.requires_grad:
@@ -214,7 +220,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
         decay = config.weight_decay if parameter.ndim > 1 or config.decay_norm_and_bias else 0.0
         groups.setdefault((scale, decay), []).append(parameter)
     if unused:
-        tops = sorted({name.split(".")[0] for name, _ in model.named_parameters()})
+        tops = sorted({name.split(".")[0] for name in named})
         raise ConfigError(
             f"optim.lr_scale: no parameter starts with {sorted(unused)[0]!r}; the model has {', '.join(tops)}"
         )
@@ -230,7 +236,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
 
 
 def build_criterion_optimizer(criterion: Criterion) -> Optimizer | None:
-    """Plain SGD over the losses' own parameters (the centers), at rates of their own; None where there are none.
+    """Plain SGD over the parameters of losses that have a rate of their own (the centers); None where there are none.
 
     It has no momentum, so nothing of it has to be saved.
     """
@@ -238,21 +244,12 @@ def build_criterion_optimizer(criterion: Criterion) -> Optimizer | None:
     return torch.optim.SGD(groups) if groups else None
 
 
-def clip_gradient(model: nn.Module, longest: float | None) -> Tensor:
-    """Length of the gradient, a scalar that stays on the device; where it is above ``longest``, the gradient is cut."""
+def clip_gradient(model: nn.Module, criterion: Criterion, longest: float | None) -> Tensor:
+    """Length of the gradient of what the optimizer moves, a scalar on the device; cut where it is above ``longest``."""
+    parameters = [*model.parameters(), *criterion.shared_parameters().values()]
     if longest:
-        return clip_grad_norm_(model.parameters(), longest)
-    return get_total_norm([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
-
-
-def step_criterion(optimizer: Optimizer, runtime: Runtime) -> None:
-    """Move the losses' own parameters by their gradient's mean over ranks, which keeps them equal on all."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                parameter.grad = runtime.mean(parameter.grad)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+        return clip_grad_norm_(parameters, longest)
+    return get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
 
 
 def lr_factor(config: ScheduleConfig, epoch: float, epochs: int) -> float:

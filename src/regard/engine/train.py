@@ -29,7 +29,6 @@ from regard.engine.step import (
     clip_gradient,
     lr_factor,
     set_lr,
-    step_criterion,
 )
 from regard.engine.training_state import Average, TrainingState, machine_of, restore, save_state
 from regard.errors import ConfigError, RegardError
@@ -114,11 +113,12 @@ def train(
                 factor = lr_factor(config.schedule, epoch + done.batch / batches, config.train.epochs)
                 lr = set_lr(optimizer, factor)
                 loss, terms = learn(batch)
-                norm = clip_gradient(model, config.optim.clip_norm)
+                norm = clip_gradient(model, criterion, config.optim.clip_norm)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if criterion_optimizer:
-                    step_criterion(criterion_optimizer, runtime)
+                    criterion_optimizer.step()
+                    criterion_optimizer.zero_grad(set_to_none=True)
                 if state.average:
                     state.average.update(model)
                 timer("optimizer")
@@ -155,7 +155,7 @@ def build_state(
     model = build_model(config, splits.num_ids, started=resume is not None)
     frozen = freeze(model, config.optim.freeze)
     criterion = build_criterion(config, model).to(runtime.device)
-    optimizer = build_optimizer(model, config.optim)
+    optimizer = build_optimizer(model, config.optim, criterion)
     if runtime.world_size > 1:
         leave_unreached(model, criterion, config.data.height, config.data.width)
     if config.train.checkpointing and not recompute_blocks(model):

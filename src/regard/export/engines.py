@@ -19,6 +19,7 @@ import numpy as np
 from regard.errors import CheckpointError, ConfigError, RegardError
 from regard.export.manifest import Card, Precision
 from regard.export.packages import install
+from regard.models.graph_file import onnx_session
 from regard.threads import usable_threads
 from regard.wording import one_line
 
@@ -38,7 +39,7 @@ class Engine:
 
     Attributes:
         name: "torch", "onnxruntime" or "openvino".
-        precision: "fp32", "bf16" or "int8".
+        precision: "fp32", "bf16", "fp16" or "int8".
         card: what the network is.
         note: what could not be had, and what is done instead; empty where all is as asked for.
     """
@@ -76,10 +77,10 @@ class Engine:
 
         Args:
             images: (B, H, W, 3) uint8, RGB, of the engine's size.
-            flip: average with the descriptors of the mirrored pictures.
+            flip: average with the descriptors of the mirrored pictures, where the graph does not.
 
         Returns:
-            (B, D) float32, not of length 1.
+            (B, D) float32, not of length 1 unless the card says so.
 
         Raises:
             ConfigError: the pictures are of another size or type.
@@ -92,10 +93,19 @@ class Engine:
             )
         if not len(images):
             return np.empty((0, self.dim), np.float32)
-        out = self._run(np.ascontiguousarray(images))
-        if flip:
-            out = (out + self._run(np.ascontiguousarray(images[:, :, ::-1]))) / 2
+        out = self._batches(images)
+        if flip and not self.card.flip_averaged:
+            out = (out + self._batches(images[:, :, ::-1])) / 2
         return out
+
+    def _batches(self, images: np.ndarray) -> np.ndarray:
+        """Descriptors as the graph has them; where it takes a fixed number, the last are filled up with black."""
+        x, step = self.card.prepared(images), self.card.batch
+        if step is None:
+            return self._run(x)
+        missing = -len(x) % step
+        x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) if missing else x
+        return np.concatenate([self._run(x[at : at + step]) for at in range(0, len(x), step)])[: len(images)]
 
 
 def open_runtime(
@@ -128,13 +138,7 @@ def onnx_engine(files: tuple[bytes, ...], card: Card, precision: Precision, thre
     if precision == "bf16":
         raise ConfigError("the engine onnxruntime has no bf16 on a CPU; use --engine openvino or torch")
     runtime = install("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_threads()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # half the CPU time, no slower
-    session = runtime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
-    if hasattr(session, "_model_bytes"):
-        session._model_bytes = None  # it keeps the file beside the weights, for another provider to fall back to
+    session = onnx_session(runtime, files[0], threads)
     return Engine("onnxruntime", precision, card, lambda images: session.run(None, {card.input: images})[0])
 
 

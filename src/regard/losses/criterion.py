@@ -8,10 +8,12 @@ A recipe writes them as a mapping from term name to loss::
 
 A term of ``weight`` 0 is computed and logged, but adds nothing, not even the NaN of a gradient, and moves nothing.
 
-``on`` is ``logits``, ``features`` or ``maps``, a dot, and a pattern of output names (``*`` for all of them).
+``on`` is ``logits``, ``features`` or ``maps``, a dot, and a pattern of output names (``*`` for all of them); or
+``embedding``, what retrieval compares.
 
-A loss may have parameters of its own, such as the centers of :class:`~regard.losses.metric.CenterLoss`; it then says in
-an attribute ``lr`` how fast they learn. :meth:`Criterion.parameter_groups` hands them to an optimizer.
+A loss may have parameters of its own. They learn with the network, as the classes of :mod:`~regard.losses.cosine` do
+(:meth:`Criterion.shared_parameters`); or, where the loss says in an attribute ``lr`` how fast, beside it, as the
+centers of :class:`~regard.losses.metric.CenterLoss` do (:meth:`Criterion.parameter_groups`).
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from regard.structures import Batch, Output
 
 __all__ = ["Criterion", "Term"]
 
+EMBEDDING = "embedding"
+
 Gather = Callable[[Tensor], Tensor]
 
 
@@ -38,7 +42,7 @@ class Term(nn.Module):
     Args:
         name: how logs and figures call it.
         loss: module called as ``loss(value, target)``, returning a scalar.
-        on: which outputs, e.g. ``"features.global"`` or ``"logits.*"``.
+        on: which outputs, e.g. ``"features.global"``, ``"logits.*"`` or ``"embedding"``.
         weight: factor in the total; 0 leaves it out of it.
         reduction: "mean" or "sum" over the outputs that ``on`` matches.
         gather: compare with the features of all ranks; wanted for losses over pairs (the triplet), pointless else.
@@ -58,9 +62,10 @@ class Term(nn.Module):
     ):
         super().__init__()
         source, _, pattern = on.partition(".")
-        if source not in ("features", "logits", "maps") or not pattern:
+        if on != EMBEDDING and (source not in ("features", "logits", "maps") or not pattern):
             raise ConfigError(
-                f"losses.{name}.on is {on!r}; it wants features.NAME, logits.NAME or maps.NAME, * matching all names"
+                f"losses.{name}.on is {on!r}; it wants features.NAME, logits.NAME or maps.NAME, * matching all names, "
+                "or embedding"
             )
         if reduction not in ("mean", "sum"):
             raise ConfigError(f"losses.{name}.reduction is {reduction!r}; it wants mean or sum")
@@ -81,6 +86,8 @@ class Term(nn.Module):
         Raises:
             ConfigError: the model has none of that name.
         """
+        if self.source == EMBEDDING:
+            return [output.embedding]
         named: dict[str, Tensor] = getattr(output, self.source)
         values = [value for name, value in named.items() if fnmatchcase(name, self.pattern)]
         if not values:
@@ -128,17 +135,29 @@ class Criterion(nn.Module):
         return total, {name: value.detach() for name, value in values.items()}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The losses' own parameters for plain SGD, each term's with the rate at which its weight cancels out.
+        """Parameters that learn by plain SGD, each term's with the rate at which its weight cancels out.
 
-        A weighted term's gradient is ``weight`` times the loss's, so ``lr / weight`` moves the parameters as the loss
-        alone would with ``lr``. A term of weight 0 moves nothing.
+        They are those of losses that have a rate ``lr``. A weighted term's gradient is ``weight`` times the loss's, so
+        ``lr / weight`` moves them as the loss alone would with ``lr``. A term of weight 0 moves nothing.
         """
         groups: list[dict[str, Any]] = []
-        for term in self.terms:
-            assert isinstance(term, Term)
+        for term in self._moving():
             parameters = list(term.parameters())
-            if parameters and term.weight:
+            if parameters and hasattr(term.loss, "lr"):
                 rate = term.loss.lr
                 assert isinstance(rate, float | int)
                 groups.append({"params": parameters, "lr": rate / term.weight})
         return groups
+
+    def shared_parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters that the run's optimizer moves with the network's, by names such as ``losses.id.classes``."""
+        return {
+            f"losses.{term.name}.{name}": parameter
+            for term in self._moving()
+            if not hasattr(term.loss, "lr")
+            for name, parameter in term.loss.named_parameters()
+        }
+
+    def _moving(self) -> list[Term]:
+        """The terms whose weight is not 0."""
+        return [term for term in self.terms if isinstance(term, Term) and term.weight]

@@ -17,7 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from regard.errors import ConfigError
 from regard.models.contract import ReIDModel
 
-__all__ = ["Cost", "constant_weights", "count_gflops", "equal_option", "inference_cost"]
+__all__ = ["Cost", "Measure", "constant_weights", "count_gflops", "equal_option", "inference_cost"]
+
+Measure = Literal["parameters", "inference_parameters", "gflops"]
+"""What may be made equal between two networks."""
 
 LARGEST = 1 << 16
 """Value of an option that is searched for."""
@@ -67,7 +70,7 @@ def equal_option(
     build: Callable[[int], ReIDModel],
     wanted: float,
     *,
-    measure: Literal["parameters", "inference_parameters", "gflops"] = "inference_parameters",
+    measure: Measure = "inference_parameters",
     size: tuple[int, int] = (256, 128),
 ) -> int:
     """The value of an option with which a network costs what another does: a control of equal size.
