@@ -3,6 +3,7 @@
   regard data make data/crowd                                 a synthetic crowd: no download, no real person
   regard data make data/hard --difficulty hard --seed 7 --train-ids 500 --test-ids 500 --cameras 8
   regard data make data/fog --city 3 --set occlusion=0.2 --set blur=2
+  regard data make data/world --difficulty diverse --cities 8 --train-ids 1750    to train on; tested in the last city
   regard data make data/behind --cause objects --dose 0.5     one cause more, the rest as without it
   regard data doses data/crowd data/doses --png sheet.png     a crowd's test half at doses of every cause
   regard data twins data/twins --part bag --people 30         pairs that differ in one thing, and where
@@ -30,7 +31,7 @@ from regard.wording import count
 
 CROWD = (
     "train_ids", "test_ids", "cameras", "per_camera", "seed", "city", "difficulty", "height", "width", "distractors",
-    "junk", "cause", "dose", "test_only",
+    "junk", "cause", "dose", "test_only", "cities",
 )  # fmt: skip
 """Options of ``make`` that the crowd takes as they are."""
 
@@ -60,11 +61,14 @@ def add_make(verbs: Any) -> None:
     make.add_argument("root", type=Path, help="folder to write")
     make.add_argument("--train-ids", type=int, default=200, metavar="N", help="people to train on (%(default)s)")
     make.add_argument("--test-ids", type=int, default=200, metavar="N", help="other people to test on (%(default)s)")
-    make.add_argument("--cameras", type=int, default=6, metavar="N", help="cameras (%(default)s)")
+    make.add_argument("--cameras", type=int, default=6, metavar="N", help="cameras of a city (%(default)s)")
     make.add_argument("--per-camera", type=int, default=3, metavar="N", help="pictures per person and camera, about")
     make.add_argument("--seed", type=int, default=0, help="who the people are (%(default)s)")
     make.add_argument("--city", type=int, default=0, help="cameras, light and backgrounds (%(default)s)")
-    make.add_argument("--difficulty", default="normal", help="easy, normal or hard (%(default)s)")
+    make.add_argument(
+        "--cities", type=int, default=1, metavar="N", help="cities; the last of several is that of the test people"
+    )
+    make.add_argument("--difficulty", default="normal", help="easy, normal, hard or diverse (%(default)s)")
     make.add_argument(
         "--set", action="append", default=[], metavar="KNOB=VALUE", help="one difficulty knob; repeatable"
     )

@@ -1,4 +1,4 @@
-"""The knobs of difficulty, their bounds, and three presets."""
+"""The knobs of difficulty and of variety, their bounds, and four presets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from regard.errors import ConfigError, check_kind, nearest
 
-__all__ = ["PRESETS", "Knobs", "resolve"]
+__all__ = ["PRESETS", "VARIETY", "Knobs", "resolve"]
 
 
 def knob(default: float, low: float, high: float, doc: str) -> Any:
@@ -44,7 +44,26 @@ class Knobs:
     standing: float = knob(0.12, 0, 1, "share of people who stand still")
     detector_jitter: float = knob(1.15, 0, 4, "errors of the detector: shift and scale of the box")
     truncation: float = knob(0.15, 0, 1, "errors of the detector: feet, head or a side cut off, or a loose box")
+    bodies: float = knob(0.0, 0, 1, "share of people who are children, heavy, thin, tall or old")
+    layers: float = knob(0.0, 0, 1, "share of people in coats, padded jackets and hoodies, with long trousers")
+    dyes: float = knob(0.0, 0, 1, "share of colors of clothes and bags that are any at all, not one of the wardrobe's")
+    carrying: float = knob(
+        0.0, 0, 1, "share of people with another kind of bag, a trolley, a sheet of paper, or nothing"
+    )
+    headwear: float = knob(0.0, 0, 1, "share of people with a hood up, a headscarf, curls, gray hair or none")
+    gestures: float = knob(
+        0.0, 0, 1, "share of passes on which arms, head and steps are not those of the person's habit"
+    )
+    downward: float = knob(0.0, 0, 1, "share of cameras that hang high and look down steeply")
+    zoom_spread: float = knob(0.0, 0, 3, "octaves by which cameras differ in the pixels that people have in the video")
+    tone_spread: float = knob(0.0, 0, 2, "differences of exposure, black level, color, noise and sharpening of cameras")
+    box_fit: float = knob(0.0, 0, 1, "share of cameras whose boxes follow the figure, whatever the picture's shape")
+    scenery: float = knob(0.0, 0, 1, "share of places of further kinds, with marked grounds in many colors")
+    shade: float = knob(0.0, 0, 1, "share of passes on which a shadow falls on people")
 
+
+VARIETY = tuple(field.name for field in fields(Knobs))[-12:]
+"""Knobs of variety: at 0 in the presets of difficulty, whose crowds do not mention them."""
 
 PRESETS: dict[str, Knobs] = {
     "easy": Knobs(
@@ -57,6 +76,12 @@ PRESETS: dict[str, Knobs] = {
         lookalikes=0.95, lookalike_family=8, lookalike_edits=2, bag_change=0.1, camera_spread=1.8, light_jitter=1.8,
         native_scale=0.6, blur=1.2, noise=1.5, codec=1.6, occlusion=0.9, passersby=1.0, view_spread=0.6,
         detector_jitter=1.4, truncation=0.25,
+    ),
+    "diverse": Knobs(
+        lookalikes=0.6, lookalike_family=4, lookalike_edits=4, places=6, camera_spread=1.5, light_jitter=1.2,
+        native_scale=1.0, noise=0.7, codec=0.9, occlusion=0.5, view_spread=1.2, standing=0.15, detector_jitter=1.0,
+        bodies=0.35, layers=0.45, dyes=0.25, carrying=0.4, headwear=0.3, gestures=0.5, downward=0.5, zoom_spread=1.0,
+        tone_spread=1.0, box_fit=0.6, scenery=0.7, shade=0.3,
     ),
 }  # fmt: skip
 

@@ -28,8 +28,17 @@ HANDS = {
     "call": (0.75, 2.35, 0.35, 0.15),
     "behind": (-0.38, 0.55, 0.22, 0.75),
     "strap": (0.15, 2.15, 0.25, 0.35),
+    "folded": (0.32, 1.75, 0.14, 0.95),
+    "front": (0.22, 0.95, 0.10, 0.70),
+    "hold": (0.08, 1.40, 0.10, 0.10),
+    "hips": (-0.35, 1.35, 0.70, 1.35),
+    "point": (1.25, 0.20, 0.16, 0.0),
+    "pull": (-0.45, 0.12, 0.20, 0.02),
 }
 """Arms that do not swing: shoulder angle (None: a third of the swing), elbow, spread, and how far the hand turns in."""
+
+LOADED = {"handbag": "carry", "tote": "carry", "duffel": "carry", "paper": "hold", "trolley": "pull"}
+"""What the hand with a bag does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +231,10 @@ def arm_angles(person: Identity, motion: Motion, side: int) -> tuple[np.ndarray,
 
 def hand_does(person: Identity, motion: Motion, side: int, frame: int) -> str:
     """Return what each hand is at: a key of ``HANDS`` or ``"swing"``."""
-    if person.bag.kind in ("handbag", "tote") and person.bag.side == side:
-        return "carry"
+    if person.bag.kind in LOADED and person.bag.side == side:
+        return LOADED[person.bag.kind]
     activity = motion.arms[frame]
     mine = motion.hand[frame] == side
-    if activity == "behind" or mine or (activity == "pocket" and motion.both[frame]):
+    if activity in ("behind", "folded", "front") or mine or (activity == "pocket" and motion.both[frame]):
         return activity
     return "swing"

@@ -18,8 +18,8 @@ from regard.crowd.rng import cos, tabulate
 
 __all__ = ["DRAPED", "brim", "drape", "hair", "hat", "head"]
 
-FULLNESS = {"short": 1.07, "medium": 1.14, "bob": 1.17, "long": 1.13, "ponytail": 1.06, "bun": 1.06}
-DRAPED = {"long": 2.9, "ponytail": 2.3, "bun": 0.75, "medium": 1.5, "bob": 1.35}
+FULLNESS = {"short": 1.07, "medium": 1.14, "bob": 1.17, "long": 1.13, "ponytail": 1.06, "bun": 1.06, "curly": 1.4}
+DRAPED = {"long": 2.9, "ponytail": 2.3, "bun": 0.75, "medium": 1.5, "bob": 1.35, "curly": 1.45}
 """Length of hair that hangs or is tied behind the head."""
 DRAPE_WIDTHS = {
     "long": [(0, 0.1), (0.15, 0.62), (0.5, 0.66), (0.85, 0.60), (1, 0.1)],
@@ -27,8 +27,11 @@ DRAPE_WIDTHS = {
     "bun": [(0, 0.02), (0.25, 0.38), (0.6, 0.42), (0.9, 0.25), (1, 0.02)],
     "medium": [(0, 0.2), (0.4, 0.60), (0.9, 0.55), (1, 0.2)],
     "bob": [(0, 0.3), (0.4, 0.68), (0.9, 0.66), (1, 0.3)],
+    "curly": [(0, 0.4), (0.4, 0.84), (0.8, 0.86), (1, 0.4)],
 }
-DRAPE_FLATNESS = {"long": 0.45, "ponytail": 0.9, "bun": 1.0, "medium": 0.5, "bob": 0.62}
+DRAPE_FLATNESS = {"long": 0.45, "ponytail": 0.9, "bun": 1.0, "medium": 0.5, "bob": 0.62, "curly": 0.8}
+AROUND = {"hood": 1.24, "headscarf": 1.16}
+"""Headwear that goes around the whole head, and how far it stands off, as a factor."""
 DRAPE_ROOTS = {"ponytail": (0.86, 0.35), "bun": (0.80, 0.62)}
 """Place at which the hair is tied, behind and above the middle of the skull."""
 
@@ -72,7 +75,7 @@ def hair(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
         full = min(full, 1.05)
     up, side, front, back, round_ = skull(rows)
     ahead = 1.0 + (full - 1) * 0.55
-    if style in ("bob", "long", "medium"):  # keeps its width towards the neck
+    if style in ("bob", "long", "medium", "curly"):  # keeps its width towards the neck
         wide = profile(np.linspace(0, 1, rows), [(0, 0.66), (0.3, 0.70), (0.5, 0.70), (0.7, 0.68), (1, 0.6)])
         body = np.clip(round_ * 1.6, 0, 1)
         side, back, ahead = np.maximum(side, wide * body), np.maximum(back, 0.80 * body), 0.93
@@ -97,9 +100,16 @@ def drape(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray
 
 
 def hat(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """Return the crown of a cap, a beanie or a sun hat."""
+    """Return the crown of a cap, a beanie or a sun hat, or what goes around the whole head."""
     rows, columns = folds.shape
     kind = person.head.hat
+    if kind in AROUND:
+        up, side, front, back, round_ = skull(rows)
+        full, close = AROUND[kind], np.clip(round_ * 1.3, 0, 1)
+        low = np.linspace(1, 0, rows)
+        side, back = np.maximum(side, (0.56 + 0.2 * low) * close), np.maximum(back, (0.72 + 0.1 * low) * close)
+        offsets = ring_offsets(side * full, front * (0.4 + 0.6 * full), back * full, columns)
+        return around(skeleton, place(skeleton, up * 1.1 - 0.04, 0.04), offsets)
     t = np.linspace(0, 1, rows)
     tall = {"cap": 0.80, "beanie": 0.98, "sunhat": 0.78}[kind]
     dome = tabulate(lambda v: np.maximum(1 - v * v, 0) ** (0.32 if kind == "sunhat" else 0.5), t)

@@ -200,7 +200,8 @@ def leg_centers(person: Identity, skeleton: Skeleton, side: str, heights: np.nda
 
 def bag(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
     """Return whatever the person carries; (3, F, R, C)."""
-    shape = {"backpack": backpack, "crossbody": crossbody}.get(person.bag.kind, carried)
+    shapes = {"backpack": backpack, "crossbody": crossbody, "shoulder": crossbody, "trolley": trolley, "paper": sheet}
+    shape = shapes.get(person.bag.kind, carried)
     return shape(person, skeleton, folds)
 
 
@@ -218,12 +219,16 @@ def backpack(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndar
 
 
 def crossbody(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
-    """Return a bag at the hip, its strap across the chest."""
+    """Return a bag at the hip, its strap across the chest, or a larger one below the shoulder that has its strap."""
     rows, columns = folds.shape
     purse, t = person.bag, np.linspace(0, 1, rows)
     width, tall, depth = 0.12 + 0.04 * purse.width, 0.19 + 0.05 * purse.drop, 0.07
-    outward = -purse.side * (reach(person, 0.55, 0) + depth * 0.35)
-    base = skeleton.hip + (0.50 - HIP) * person.build.height * skeleton.up
+    side, low = -purse.side, 0.50
+    if purse.kind == "shoulder":
+        width, tall, depth, side = 0.5 * purse.width, 0.24 + 0.14 * purse.drop, 0.6 * purse.depth, purse.side
+        low = 0.60 - 0.09 * purse.drop
+    outward = side * (reach(person, 0.55, 0) + depth * 0.35)
+    base = skeleton.hip + (low - HIP) * person.build.height * skeleton.up
     base = base + outward * skeleton.chest_left + 0.02 * skeleton.chest_front
     wide = profile(t, [(0, 0), (0.03, 0.8), (0.2, 1), (0.8, 1), (0.97, 0.85), (1, 0)]) * width
     deep = profile(t, [(0, 0), (0.03, 0.8), (0.3, 1), (0.8, 0.8), (0.97, 0.5), (1, 0)]) * depth * 0.5
@@ -237,6 +242,8 @@ def carried(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarr
     item, t = person.bag, np.linspace(0, 1, rows)
     small = item.kind == "handbag"
     width, tall, depth = (0.13 + 0.05 * item.width, 0.20, 0.10) if small else (0.15 + 0.06 * item.width, 0.34, 0.09)
+    if item.kind == "duffel":
+        width, tall, depth = 0.75 * item.width, 0.6 * item.height, 0.14 + 0.4 * item.depth
     handles = 0.12 if small else 0.20
     arm = skeleton.arms["left" if item.side > 0 else "right"]
     base = arm.end + arm.tip * 0.075 * person.build.height - UP * (handles + tall)
@@ -246,3 +253,33 @@ def carried(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarr
     wide, deep = wide * width, deep * depth * 0.5
     centers = base[..., None] + t * (handles + tall) * UP[..., None]
     return sweep(centers, -skeleton.chest_front, skeleton.chest_left, ring_offsets(wide, deep, deep, columns, SQUARE))
+
+
+def trolley(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
+    """Return a suitcase that rolls behind the hand; its handle is the narrow upper part of the tube."""
+    rows, columns = folds.shape
+    case, t = person.bag, np.linspace(0, 1, rows)
+    arm = skeleton.arms["left" if case.side > 0 else "right"]
+    grip = arm.end + arm.tip * 0.06 * person.build.height
+    foot = grip - (0.28 + 0.1 * case.drop) * skeleton.front + case.side * 0.05 * LEFT
+    foot = np.stack([foot[0], np.full(foot.shape[1], 0.03), foot[2]])
+    edge = 0.52 + 0.16 * case.drop
+    wide = profile(t, [(0, 0), (0.02, 0.9), (0.1, 1), (edge - 0.03, 1), (edge, 0.12), (0.97, 0.12), (1, 0)])
+    deep = profile(t, [(0, 0), (0.02, 0.9), (0.1, 1), (edge - 0.03, 0.9), (edge, 0.08), (0.97, 0.08), (1, 0)])
+    wide, deep = wide * 0.5 * case.width, deep * (0.06 + 0.25 * case.depth)
+    offsets = ring_offsets(wide, deep, deep, columns, SQUARE)
+    centers = foot[..., None] + t * (grip - foot)[..., None]
+    return sweep(centers, LEFT, skeleton.front, offsets)
+
+
+def sheet(person: Identity, skeleton: Skeleton, folds: np.ndarray) -> np.ndarray:
+    """Return a sheet of paper, a folder or a telephone in the hand."""
+    rows, columns = folds.shape
+    item, t = person.bag, np.linspace(0, 1, rows)
+    arm = skeleton.arms["left" if item.side > 0 else "right"]
+    width, tall = 0.05 + 0.2 * item.drop, 0.10 + 0.22 * item.drop
+    middle = arm.end + arm.tip * 0.09 * person.build.height
+    wide = profile(t, [(0, 0), (0.02, 1), (0.98, 1), (1, 0)]) * 0.5 * width
+    thin = np.full(rows, 0.006)
+    centers = middle[..., None] + ((t - 0.3) * tall)[None, None] * UP[..., None]
+    return sweep(centers, skeleton.chest_left, skeleton.chest_front, ring_offsets(wide, thin, thin, columns, SQUARE))

@@ -123,7 +123,8 @@ def weighted(picture: np.ndarray, weights: list[float], axis: int) -> np.ndarray
     total = weights[0] + 2 * sum(weights[1:])
     shares = [np.float32(weight / total) for weight in weights]
     reach, size = len(shares) - 1, picture.shape[axis]
-    padded = picture.take(np.clip(np.arange(-reach, size + reach), 0, size - 1), axis)
+    ends = picture.take([0], axis), picture.take([-1], axis)
+    padded = np.concatenate([ends[0]] * reach + [picture] + [ends[1]] * reach, axis)
 
     def moved(by: int) -> np.ndarray:
         window = slice(reach + by, reach + by + size)

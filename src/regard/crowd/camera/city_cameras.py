@@ -111,6 +111,10 @@ class Camera:
         sun_direction: towards it.
         ambient, sunlight, diffuse: linear RGB of the sky's light, the sun's, and the sun's behind clouds.
         sensor: from light to numbers.
+        zoom: factor on the pixels that people have in the video.
+        fit: how closely boxes follow the figure; 0 for boxes of the picture's shape, 1 for those of the figure's.
+        marked: whether the ground has further colors and markings.
+        metered: mean of the empty picture, in linear light, that a camera sets its exposure to; 0 where it does not.
     """
 
     city: str
@@ -128,6 +132,15 @@ class Camera:
     sunlight: Rgb
     diffuse: Rgb
     sensor: Sensor
+    zoom: float = 1.0
+    fit: float = 0.0
+    marked: bool = False
+    metered: float = 0.0
+
+    @property
+    def native_focal(self) -> float:
+        """Return native pixels of a crop per unit of normalized coordinates, for a picture 128 pixels high."""
+        return self.focal * self.zoom
 
     def light(self, cloud: float = 0.0) -> Light:
         """Return the light at a moment; ``cloud`` from 0 to 1 turns the sun's light into the sky's."""

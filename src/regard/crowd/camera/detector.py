@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regard.crowd.camera.city_cameras import Box
+from regard.crowd.camera.city_cameras import Box, Camera
 from regard.crowd.knobs import Knobs
 from regard.crowd.rng import Rng
 
@@ -32,7 +32,7 @@ class Frame:
 
 
 def frame_figure(
-    figure: Box, rng: Rng, knobs: Knobs, *, focal: float, size: tuple[int, int], by_hand: bool, junk: bool
+    figure: Box, rng: Rng, knobs: Knobs, *, camera: Camera, size: tuple[int, int], by_hand: bool, junk: bool
 ) -> Frame:
     """Return the crop a detector makes of a figure, or of a place where it takes something for one.
 
@@ -40,17 +40,17 @@ def frame_figure(
         figure: around the whole figure.
         rng: stream of the errors.
         knobs: how large and how frequent they are.
-        focal: of the camera.
+        camera: whose pixels and whose detector they are.
         size: height and width of the picture.
         by_hand: whether somebody drew the box, with less than half the error and nothing cut.
         junk: whether the box shows half of the person, or less.
     """
-    box = detect(figure, rng, knobs, by_hand=by_hand, shape=size[1] / size[0])
-    return frame_box(misplaced(box, rng) if junk else box, knobs, focal=focal, size=size)
+    box = detect(figure, rng, knobs, by_hand=by_hand, shape=size[1] / size[0], fit=camera.fit)
+    return frame_box(misplaced(box, rng) if junk else box, knobs, focal=camera.native_focal, size=size)
 
 
 def frame_box(box: Box, knobs: Knobs, *, focal: float, size: tuple[int, int]) -> Frame:
-    """Return the crop of a box with the pixels it has in the video; arguments as for :func:`frame_figure`."""
+    """Return the crop of a box with the pixels it has in the video, from a camera's ``native_focal``."""
     height, width = size
     scale = focal * knobs.native_scale * height / 128
     smallest = SMALLEST_NATIVE * height // 128
@@ -59,13 +59,16 @@ def frame_box(box: Box, knobs: Knobs, *, focal: float, size: tuple[int, int]) ->
     return Frame(box, (rows, columns), size)
 
 
-def detect(figure: Box, rng: Rng, knobs: Knobs, *, by_hand: bool, shape: float) -> Box:
-    """Draw a box around a figure, shifted, scaled and sometimes cut; about as wide as pictures of that shape."""
+def detect(figure: Box, rng: Rng, knobs: Knobs, *, by_hand: bool, shape: float, fit: float = 0.0) -> Box:
+    """Draw a box around a figure, shifted, scaled and sometimes cut; as wide as pictures of that shape, or fitting."""
     tall = figure[3] - figure[1]
     wide = max(figure[2] - figure[0], 0.36 * tall)
     error = knobs.detector_jitter * (CARE if by_hand else 1.0)
     height = tall * (1.06 + abs(rng.normal(0, 0.05)) * error)
     width = max(min(wide * 1.12, 1.32 * shape * tall), (0.91 * shape + rng.normal(0, 0.025)) * height)
+    if fit > 0:
+        own = max(1.08 * (figure[2] - figure[0]), 0.30 * tall)
+        width, height = width + fit * (own - width), height * (1 - 0.04 * fit)
     x = 0.5 * (figure[0] + figure[2]) + rng.normal(0, 0.045) * error * wide
     y = 0.5 * (figure[1] + figure[3]) + rng.normal(0, 0.022) * error * tall
     height *= max(0.3, 1 + rng.normal(0, 0.035) * error)

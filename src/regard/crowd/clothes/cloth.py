@@ -57,8 +57,15 @@ def paint_pattern(canvas: Canvas, person: Identity, x: np.ndarray, heights: np.n
         canvas.put(side < 0.45, second)
     elif pattern.kind == "gradient":
         canvas.blend(np.clip((heights - 0.5) / 0.34, 0, 1), second)
+    elif pattern.kind == "quilt":
+        canvas.shade(seams(heights * (person.build.height / pattern.period)))
     elif pattern.kind == "raglan":
         canvas.put((heights > 0.80) & (side < (heights - 0.72) * 9), second)
+
+
+def seams(place: np.ndarray) -> np.ndarray:
+    """Return the shading of a quilted garment, dark at every whole number and bright between."""
+    return 1.12 - 0.5 * np.abs(2 * (place - np.floor(place)) - 1) ** 3
 
 
 def paint_prints(canvas: Canvas, person: Identity, radius: float, heights: np.ndarray) -> None:
@@ -143,6 +150,11 @@ def paint_straps(canvas: Canvas, person: Identity, radius: float, heights: np.nd
         run, fall = end[0] - start[0], end[1] - start[1]
         distance = (across - start[0]) * fall - (heights * height - start[1]) * run
         canvas.put_srgb(np.abs(distance) < 0.017 * math.sqrt(run * run + fall * fall), bag.strap, "bag")
+    elif bag.kind == "shoulder":
+        strap = (
+            (np.abs(x - bag.side * (0.11 + 0.25 * (0.84 - heights))) < 0.018) & (heights > 0.6) & (canvas.away < 1.5)
+        )
+        canvas.put_srgb(strap, bag.strap, "bag")
 
 
 def paint_pelvis(canvas: Canvas, person: Identity) -> None:
@@ -241,6 +253,8 @@ def paint_arm(canvas: Canvas, person: Identity) -> None:
         canvas.blend(pattern_weight(pattern, canvas.angle * 0.05, 0.8 - v * 0.56), second)
     elif pattern.kind == "sides":
         canvas.put(np.abs(canvas.angle - canvas.side * PAD) < 0.5, second)
+    elif pattern.kind == "quilt":
+        canvas.shade(seams(v * (0.56 / pattern.period)))
     if top.kind in ("hoodie", "jacket"):
         canvas.shade(0.7, v > top.sleeve - 0.05)
     if top.sleeve < 0.5:

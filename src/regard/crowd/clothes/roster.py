@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from regard.crowd.clothes import wardrobe
+from regard.crowd.clothes.variety import varied
 from regard.crowd.clothes.wardrobe import COLORS, Table
 from regard.crowd.color import Rgb, three
 from regard.crowd.identity_types import Bag, Bottom, Build, Gait, Head, Identity, Pattern, Print, Shoes, Top
 from regard.crowd.knobs import Knobs
 from regard.crowd.rng import Rng
 
-__all__ = ["draw_identity", "roster"]
+__all__ = ["draw_identity", "draw_person", "roster"]
 
 EDITS = (
     *("pattern", "print", "bottom color", "bottom kind", "shoes", "bag"),
@@ -28,19 +29,24 @@ HEMS = {
 """Bounds of the covered share of the arm, and of the lower edge as a share of the person's height."""
 
 
-def roster(seed: int, people: int, knobs: Knobs) -> list[Identity]:
+def roster(seed: int | str, people: int, knobs: Knobs) -> list[Identity]:
     """Draw the identities of a data set, of whom some may be look-alikes."""
     rng = Rng(seed, "roster", people)
     found: list[Identity] = []
     family = knobs.lookalike_family
     head_chance = knobs.lookalikes / (knobs.lookalikes + (1 - knobs.lookalikes) * family)
     while len(found) < people:
-        head = draw_identity(seed, f"{len(found)}")
+        head = draw_person(seed, f"{len(found)}", knobs)
         found.append(head)
         if rng.chance(head_chance):
             relatives = min(family - 1, people - len(found))
-            found += [draw_lookalike(seed, f"{len(found) + i}", head, knobs.lookalike_edits) for i in range(relatives)]
+            found += [draw_lookalike(seed, f"{len(found) + i}", head, knobs) for i in range(relatives)]
     return rng.shuffled(found)
+
+
+def draw_person(seed: int | str, key: str, knobs: Knobs) -> Identity:
+    """Draw one identity as the knobs of variety have them."""
+    return varied(draw_identity(seed, key), seed, key, knobs)
 
 
 def draw_identity(seed: int | str, key: str) -> Identity:
@@ -228,9 +234,9 @@ def draw_bag(rng: Rng) -> Bag:
     )
 
 
-def draw_lookalike(seed: int, key: str, head: Identity, edits: int) -> Identity:
-    """Draw somebody with a body, face and gait of their own, dressed like ``head`` in all but ``edits`` details."""
-    own = draw_identity(seed, key)
+def draw_lookalike(seed: int | str, key: str, head: Identity, knobs: Knobs) -> Identity:
+    """Draw somebody with a body, face and gait of their own, dressed like ``head`` in all but a few details."""
+    own = draw_person(seed, key, knobs)
     rng = Rng(seed, "lookalike", key)
     build = own.build if own.female == head.female else draw_build(rng, female=head.female)
     face = replace(
@@ -242,7 +248,7 @@ def draw_lookalike(seed: int, key: str, head: Identity, edits: int) -> Identity:
         hat_color=head.head.hat_color,
     )
     person = replace(head, build=build, gait=own.gait, head=face, texture=own.texture)
-    for edit in rng.shuffled(EDITS)[:edits]:
+    for edit in rng.shuffled(EDITS)[: knobs.lookalike_edits]:
         person = edited(rng, person, own, edit)
     return person
 

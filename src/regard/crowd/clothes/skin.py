@@ -20,8 +20,11 @@ HAIRLINES = {
     "long": (0.80, 0.72, 0.46, 0.16, 0.10, 0.06, 0.04),
     "ponytail": (0.82, 0.78, 0.66, 0.56, 0.46, 0.32, 0.26),
     "bun": (0.82, 0.78, 0.66, 0.56, 0.46, 0.32, 0.26),
+    "curly": (0.74, 0.66, 0.34, 0.12, 0.10, 0.08, 0.08),
 }
 """Lower edge of the hair at those angles, from chin (0) to crown (1)."""
+OPENINGS = {"hood": (0.90, 0.84, 0.10, 0.0, 0.0, 0.0, 0.0), "headscarf": (0.84, 0.74, 0.0, 0.0, 0.0, 0.0, 0.0)}
+"""Lower edge of what goes around the head at those angles; above the face it begins where the hair would."""
 ROOTS = (0.82, 0.80, 0.68, 0.58, 0.52, 0.36, 0.30)
 """Lower edge of the region in which hair grows, at the same angles."""
 
@@ -93,6 +96,11 @@ def paint_hat(canvas: Canvas, person: Identity) -> None:
     head, v = person.head, canvas.v
     color = linear(head.hat_color)
     canvas.fill(color, "hair")
+    if head.hat in OPENINGS:
+        canvas.alive &= v > np.interp(canvas.away, TURNS, OPENINGS[head.hat])
+        canvas.shade(1 - 0.25 * (canvas.away < 1.2))
+        canvas.weave(0.10)
+        return
     if head.hat == "beanie":
         canvas.put(v < 0.25, color * np.float32(0.72))
     elif head.hat == "sunhat":

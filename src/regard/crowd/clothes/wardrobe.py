@@ -49,6 +49,11 @@ TOP_COLORS = table(
     "black 19, charcoal 8, gray 9, lightgray 6, white 14, cream 4, navy 8, blue 6, sky 4, teal 2, green 3, olive 3, "
     "khaki 3, brown 3, tan 2, red 5, burgundy 2, pink 4, magenta 1, purple 2, lilac 2, orange 2, yellow 3, mint 2"
 )
+COLD_COLORS = table(
+    "black 30, charcoal 10, gray 5, lightgray 2, white 3, cream 3, navy 12, blue 4, sky 2, teal 2, green 3, olive 6, "
+    "khaki 5, brown 6, tan 3, red 5, burgundy 4, pink 2, purple 2, orange 1, yellow 1, denim 3"
+)
+"""Colors of coats and jackets."""
 BOTTOM_COLORS = table(
     "black 24, charcoal 9, gray 7, white 3, cream 3, navy 8, blue 4, khaki 7, brown 3, olive 4, denim 14, "
     "denim_dark 12, denim_light 8, red 1, pink 2, burgundy 1, green 1, tan 2"
@@ -86,6 +91,8 @@ OPENSHIRT_PATTERNS = table("plaid 5, plain 4, vstripes 2")
 PRINTS = table("none 48, small 16, shape 18, text 12, photo 6")
 BACK_PRINTS = table("none 76, text 14, shape 10")
 BAGS = table("none 46, backpack 26, crossbody 14, handbag 9, tote 5")
+LOADS = table("shoulder 4, trolley 2, paper 3, duffel 2, tote 2, handbag 2, backpack 4, none 3")
+"""What people carry where the knob ``carrying`` has them carry something else."""
 HATS = table("none 80, cap 10, beanie 6, sunhat 4")
 SHOES = table("sneaker 62, leather 16, boot 13, sandal 9")
 ARMS = table("swing 66, pocket 10, phone 9, behind 4, strap 5, call 6")

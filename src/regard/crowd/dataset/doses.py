@@ -85,8 +85,8 @@ def read_parameters(crowd: Path) -> dict[str, Any]:
     parameters = {name: value for name, value in section(found, "parameters").items() if name != "test_only"}
     if "cause" in parameters:
         raise DataError(f"the crowd in '{crowd}' has the cause {parameters['cause']!r} itself; give one that has none")
-    known = {field.name for field in fields(Request)} - {"cause", "test_only"}
-    if found.get("version") != VERSION or parameters.keys() != known:
+    known = {field.name for field in fields(Request)} - {"cause", "test_only", "cities"}
+    if found.get("version") != VERSION or parameters.keys() - {"cities"} != known:
         raise DataError(f"'{crowd}' was made by another version of regard; make it again to have it at doses")
     return parameters
 

@@ -39,6 +39,7 @@ def make_crowd(
     cause: str | None = None,
     dose: float | None = None,
     test_only: bool = False,
+    cities: int = 1,
     height: int = 128,
     width: int = 64,
     distractors: int | None = None,
@@ -55,16 +56,18 @@ def make_crowd(
     Args:
         root: folder to make; missing parents are made too.
         train_ids, test_ids: identities to train on and to test on; no person is in both.
-        cameras: cameras of the city, 2 to 9.
+        cameras: cameras of a city, 2 to 9.
         per_camera: pictures of a person by each camera that sees them, one more or less by chance.
         cameras_per_id: the fewest and the most cameras that see a person, cut to ``cameras``.
         seed: who the people are, what they wear and how they are shot.
         city: number or name that decides cameras, light and backgrounds, independently of ``seed``.
-        difficulty: ``"easy"``, ``"normal"`` or ``"hard"``.
+        difficulty: ``"easy"``, ``"normal"``, ``"hard"`` or ``"diverse"``.
         knobs: single knobs turned away from the preset, see :class:`regard.crowd.knobs.Knobs`.
         cause, dose: one cause, of ``regard.crowd.CAUSES``, that is added to the difficulty, and how much of it: 0 for
             none, 1 for heavy. People, cameras and every other draw are those of the crowd without.
         test_only: leave the pictures to train on out; query and gallery stay the same to the byte.
+        cities: how many; each has cameras, places, light and people of its own. With more than one, the people to
+            test on live in the last, which nobody to train on has seen, and cameras are numbered through.
         height, width: pixels of a picture; larger ones show more detail.
         distractors: gallery pictures with pid 0; None for a quarter of ``test_ids``.
         junk: gallery pictures with pid -1; None for a quarter of ``test_ids``.
@@ -88,7 +91,7 @@ def make_crowd(
     request = checked_request(
         train_ids=train_ids, test_ids=test_ids, cameras=cameras, per_camera=per_camera, cameras_per_id=cameras_per_id,
         seed=seed, city=city, difficulty=difficulty, knobs=knobs, height=height, width=width,
-        distractors=distractors, junk=junk, cause=cause, dose=dose, test_only=test_only,
+        distractors=distractors, junk=junk, cause=cause, dose=dose, test_only=test_only, cities=cities,
     )  # fmt: skip
     workers = checked_workers(workers)
     found = existing_crowd(root, request, overwrite=overwrite)
@@ -104,7 +107,8 @@ def make_crowd(
 
 def render(request: Request, jobs: list[Job], place: Path, *, workers: int, progress: bool) -> list[Record]:
     """Draw and write every picture; records in order of file names."""
-    cameras, total = range(1, request.cameras + 1), sum(job.num_images for job in jobs)
+    total = sum(job.num_images for job in jobs)
+    cameras = sorted({visit.camera for job in jobs for visit in job.visits})
     records: list[Record] = []
     with crew(min(workers, len(jobs)), request, place) as shared:
         with progress_bar(total=len(cameras), title="cameras", unit="cameras", quiet=not progress) as bar:

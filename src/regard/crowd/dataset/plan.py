@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from regard.crowd.clothes.roster import draw_identity, roster
+from regard.crowd.clothes.roster import draw_person, roster
 from regard.crowd.dataset.request import Request
 from regard.crowd.identity_types import Identity
 from regard.crowd.rng import Rng
@@ -49,6 +49,15 @@ class Visit:
 
     camera: int
     shots: tuple[Shot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Citizen:
+    """Somebody, the city they live in, from 0, and whether their pictures are to train on."""
+
+    person: Identity
+    city: int
+    train: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +104,33 @@ class Plan:
     def people(self) -> Iterator[Job]:
         """Plan the jobs of the identities, by pid; training and test numbers interleave as in Market-1501."""
         rng, count = Rng(self.seed, "plan"), self.request.train_ids + self.request.test_ids
-        people = roster(self.seed, count, self.request.knobs)
         pids = rng.shuffled(range(1, count + 1))
-        train = set(rng.shuffled(range(count))[: self.request.train_ids])
-        for pid, row in sorted(zip(pids, range(count))):
-            key = f"p{row}"
-            yield Job(pid, key, people[row], tuple(self.visits(pid, key, train=row in train)))
+        citizens = self.settle(rng)
+        for row, pid in sorted(enumerate(pids), key=lambda pair: pair[1]):
+            key, citizen = f"p{row}", citizens[row]
+            visits = self.visits(pid, key, citizen.city, train=citizen.train)
+            yield Job(pid, key, citizen.person, tuple(visits))
 
-    def visits(self, pid: int, key: str, *, train: bool) -> Iterator[Visit]:
-        """Plan all visits of one identity."""
+    def settle(self, rng: Rng) -> list[Citizen]:
+        """Draw everybody; with several cities one after the other, look-alikes in the same, those to test on last."""
+        knobs, train, test, last = (
+            self.request.knobs,
+            self.request.train_ids,
+            self.request.test_ids,
+            self.request.cities - 1,
+        )
+        if not last:
+            chosen = set(rng.shuffled(range(train + test))[:train])
+            return [Citizen(one, 0, row in chosen) for row, one in enumerate(roster(self.seed, train + test, knobs))]
+        counts = [train * (city + 1) // last - train * city // last for city in range(last)]
+        return [
+            Citizen(one, city, city < last)
+            for city, count in enumerate([*counts, test])
+            for one in roster(f"{self.seed}.{city + 1}", count, knobs)
+        ]
+
+    def visits(self, pid: int, key: str, city: int, *, train: bool) -> Iterator[Visit]:
+        """Plan all visits of one identity, who lives in a city, from 0."""
         rng, cast = Rng(self.seed, "visits", key), self.request
         fewest, most = cast.cameras_per_id
         seen_by = sorted(rng.shuffled(range(1, cast.cameras + 1))[: fewest + rng.below(most - fewest + 1)])
@@ -111,7 +138,7 @@ class Plan:
             count = max(1 if train else 2, cast.per_camera + rng.below(3) - 1)
             query = rng.below(count) if not train and len(seen_by) > 1 else None
             folders = [TRAIN if train else QUERY if i == query else GALLERY for i in range(count)]
-            yield self.visit(pid, key, camera, folders)
+            yield self.visit(pid, key, city * cast.cameras + camera, folders)
 
     def distractors(self) -> Iterator[Job]:
         """Plan strangers seen once or twice, and boxes with nobody in them."""
@@ -120,9 +147,10 @@ class Plan:
         while left > 0:
             nobody = index % FALSE_ALARMS == FALSE_ALARMS - 1
             count = 1 if nobody else min(2, left)
-            key, camera = f"d{index}", 1 + rng.below(self.request.cameras)
+            key, camera = f"d{index}", self.request.all_cameras[-self.request.cameras] + rng.below(self.request.cameras)
             visit = self.visit(DISTRACTOR, key, camera, [GALLERY] * count)
-            yield Job(DISTRACTOR, key, None if nobody else draw_identity(self.seed, f"stranger{strangers}"), (visit,))
+            stranger = None if nobody else draw_person(self.seed, f"stranger{strangers}", self.request.knobs)
+            yield Job(DISTRACTOR, key, stranger, (visit,))
             left, index, strangers = left - count, index + 1, strangers + (not nobody)
 
     def junk(self, people: list[Job]) -> Iterator[Job]:

@@ -8,7 +8,7 @@ from operator import index
 from typing import Any
 
 from regard.crowd.cause import Cause, checked_cause
-from regard.crowd.knobs import Knobs, resolve
+from regard.crowd.knobs import PRESETS, VARIETY, Knobs, resolve
 from regard.errors import ConfigError, check_kind, is_whole
 
 __all__ = ["FORMAT", "VERSION", "Request", "checked_request", "checked_workers"]
@@ -20,7 +20,7 @@ VERSION = 1
 BOUNDS = {
     **{"train_ids": (1, 100_000), "test_ids": (1, 100_000), "cameras": (2, 9), "per_camera": (1, 100)},
     **{"distractors": (0, 100_000), "junk": (0, 100_000), "seed": (-(2**63), 2**63)},
-    **{"height": (32, 1024), "width": (16, 1024)},
+    **{"height": (32, 1024), "width": (16, 1024), "cities": (1, 100)},
 }
 
 
@@ -30,7 +30,7 @@ class Request:
 
     Attributes:
         train_ids, test_ids: identities of the two halves.
-        cameras: cameras of the city.
+        cameras: cameras of a city.
         per_camera: pictures of a person by one camera, one more or less by chance.
         cameras_per_id: the fewest and the most cameras that see a person.
         distractors, junk: gallery pictures with pid 0 and -1.
@@ -41,6 +41,7 @@ class Request:
         knobs: the difficulty in full.
         cause: the one cause that is added to it; None for none.
         test_only: whether the pictures to train on are left out.
+        cities: how many there are, each with cameras and people of its own; the last is that of the people tested on.
     """
 
     train_ids: int
@@ -58,13 +59,31 @@ class Request:
     knobs: Knobs
     cause: Cause | None = None
     test_only: bool = False
+    cities: int = 1
+
+    @property
+    def all_cameras(self) -> range:
+        """Return the numbers of the cameras of all cities."""
+        return range(1, self.cities * self.cameras + 1)
+
+    def hung(self, camera: int) -> tuple[str, int]:
+        """Return the city that a camera hangs in, and its number there."""
+        city, place = divmod(camera - 1, self.cameras)
+        return (self.city if self.cities == 1 else f"{self.city}.{city + 1}"), place + 1
 
     def parameters(self) -> dict[str, Any]:
         """Return the request as it is written to ``dataset.json``; what only some crowds have is there in those."""
         written: dict[str, Any] = asdict(self) | {"cameras_per_id": list(self.cameras_per_id)}
-        cause, test_only = written.pop("cause"), written.pop("test_only")
+        cause, test_only, cities = (written.pop(name) for name in ("cause", "test_only", "cities"))
         more = {"cause": cause["name"], "dose": cause["dose"]} if cause else {}
-        return written | more | ({"test_only": True} if test_only else {})
+        more |= ({"test_only": True} if test_only else {}) | ({"cities": cities} if cities > 1 else {})
+        usual = Knobs()
+        written["knobs"] = {
+            name: value
+            for name, value in written["knobs"].items()
+            if name not in VARIETY or {value, getattr(PRESETS[self.difficulty], name)} != {getattr(usual, name)}
+        }
+        return written | more
 
 
 def checked_request(**asked: Any) -> Request:
@@ -76,6 +95,7 @@ def checked_request(**asked: Any) -> Request:
     Raises:
         ConfigError: an unknown difficulty, knob or cause, or a number out of its bounds.
     """
+    asked.setdefault("cities", 1)
     for name, (low, high) in BOUNDS.items():
         missing = asked[name] is None and name in ("distractors", "junk")
         asked[name] = asked["test_ids"] // 4 if missing else whole(name, asked[name], low, high)
@@ -84,6 +104,10 @@ def checked_request(**asked: Any) -> Request:
     if not 1 <= height / width <= 4:
         raise ConfigError(f"height x width is {height}x{width}, wanted a height of 1 to 4 widths, such as 256x128")
     check_kind("test_only", asked.setdefault("test_only", False), bool, "True or False")
+    if asked["cities"] > 1 and asked["train_ids"] < asked["cities"] - 1:
+        raise ConfigError(
+            f"train_ids is {asked['train_ids']} in {asked['cities'] - 1} cities to train in, wanted one or more in each"
+        )
     cause = checked_cause(asked.pop("cause", None), asked.pop("dose", None))
     knobs = resolve(asked["difficulty"], asked["knobs"])
     return Request(**asked | {"city": str(asked["city"]), "cameras_per_id": span, "knobs": knobs, "cause": cause})

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from regard.crowd.camera.city_cameras import hang_camera
 from regard.crowd.camera.detector import frame_figure
+from regard.crowd.camera.spread import hang_spread
 from regard.crowd.clothes.roster import draw_identity
 from regard.crowd.dataset.plan import QUERY, Job, Shot, Visit
 from regard.crowd.dataset.request import Request, checked_request, whole
@@ -193,16 +193,15 @@ def shoot_twins(studio: Studio, key: str, people: tuple[Identity, Identity], cam
     """
     request, knobs = studio.request, studio.request.knobs
     if camera not in studio.sets:
-        hung = hang_camera(request.city, camera, knobs)
-        studio.sets[camera] = build_set(hung, studio.texels, studio.detail)
+        hung = hang_spread(request.city, camera, knobs)
+        studio.sets[camera] = build_set(hung, knobs, studio.texels, studio.detail)
     visit = Visit(camera, (Shot(QUERY, key, 0, 0.0),))
     (scene,) = studio.stage(Job(1, key, people[0], (visit,)), visit)
     figures = [studio.pose(person, [scene])[0] for person in people]
     place, size = scene.place, (request.height, request.width)
     assert figures[0] is not None
-    box, focal = figures[0].box, place.camera.focal
     rng = Rng(request.seed, "twin box", key)
-    frame = frame_figure(box, rng, knobs, focal=focal, size=size, by_hand=True, junk=False)
+    frame = frame_figure(figures[0].box, rng, knobs, camera=place.camera, size=size, by_hand=True, junk=False)
     sharp = replace(place.camera.sensor, noise=0.0, blur=0.0, sharpen=0.0, codec=0.0)
     takes = []
     for where, seen in ((place, knobs), (replace(place, camera=replace(place.camera, sensor=sharp)),

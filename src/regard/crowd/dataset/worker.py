@@ -22,8 +22,9 @@ import numpy as np
 from PIL import Image
 
 from regard.crowd.body.mesh import build_body
-from regard.crowd.camera.city_cameras import Box, hang_camera
+from regard.crowd.camera.city_cameras import Box
 from regard.crowd.camera.detector import Frame, frame_figure
+from regard.crowd.camera.spread import hang_spread
 from regard.crowd.dataset.crowd_folder import CAMERAS, MASKS, pair_digest
 from regard.crowd.dataset.label_files import Record
 from regard.crowd.dataset.plan import JUNK, QUERY, Job, Shot, Visit
@@ -80,8 +81,10 @@ class Studio:
 
     def make_set(self, index: int) -> None:
         """Build a camera's surroundings and leave them on disk for all processes."""
-        camera = hang_camera(self.request.city, index, self.request.knobs)
-        save_shared(build_set(camera, self.texels, self.detail), self.place / CAMERAS / str(index))
+        request = self.request
+        camera = hang_spread(*request.hung(index), request.knobs)
+        there = build_set(replace(camera, index=index), request.knobs, self.texels, self.detail)
+        save_shared(there, self.place / CAMERAS / str(index))
 
     def set_of(self, index: int) -> Set:
         """Return a camera with its surroundings."""
@@ -143,7 +146,7 @@ class Studio:
             bare = is_bare(scene.place, scene.moment, before, plain, request.knobs)
             path = self.path(job, camera.index, scene.shot)
             dosed = Dosed(request.cause, path, job.person, request.seed, bare)
-            frame = dosed.framed(frame, request.knobs, camera.focal)
+            frame = dosed.framed(frame, request.knobs, camera.native_focal)
         return shoot(scene.place, scene.moment, frame, figure, rng=rng, knobs=request.knobs, dosed=dosed)
 
     def frame(self, job: Job, scene: Scene, figure: Figure | None) -> tuple[Rng, Frame]:
@@ -153,7 +156,7 @@ class Studio:
         outline, size = figure.box if figure else scene.phantom(), (request.height, request.width)
         by_hand, junk = scene.shot.folder == QUERY, job.pid == JUNK
         return rng, frame_figure(
-            outline, rng, request.knobs, focal=camera.focal, size=size, by_hand=by_hand, junk=junk
+            outline, rng, request.knobs, camera=camera, size=size, by_hand=by_hand, junk=junk
         )  # fmt: skip
 
     def write(self, pid: int, camera: int, shot: Shot, take: Take) -> Record:

@@ -7,19 +7,23 @@ linear light; those of sprites have four channels, premultiplied RGB and coverag
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from regard.crowd.body.mesh import build_body
 from regard.crowd.body.skeleton import Motion
 from regard.crowd.camera.city_cameras import Box, Camera, View
-from regard.crowd.clothes.roster import draw_identity
+from regard.crowd.clothes.roster import draw_person
 from regard.crowd.color import linear
+from regard.crowd.identity_types import Identity
+from regard.crowd.knobs import Knobs
 from regard.crowd.render.raster import draw, place_figure
 from regard.crowd.rng import Rng, cosine, sine, value_noise
+from regard.crowd.scene.board import Board
+from regard.crowd.scene.markings import mark
 from regard.crowd.scene.materials import GROUNDS, paint_wall
-from regard.crowd.scene.scenes import SCENES, Board, paint_thing
+from regard.crowd.scene.scenes import PLACES, paint_thing
 
 __all__ = ["Plate", "Set", "Sprite", "build_set", "lay_over", "stand_board", "stand_prop"]
 
@@ -64,6 +68,12 @@ class Plate:
         y = box[1] + (np.arange(rows) + 0.5) * ((box[3] - box[1]) / rows)
         return sample(self.picture, (y - TOP) * self.scale - 0.5, (x - LEFT) * self.scale - 0.5)
 
+    def mean(self) -> float:
+        """Return the mean of green where people walk, up to 4, in steps whose sum is exact."""
+        _, height, width = self.picture.shape
+        part = self.picture[1, height // 4 : -height // 6 : 4, width // 5 : -width // 5 : 4]
+        return max(0.02, int((np.minimum(part, 4) * 4096).astype(np.int64).sum()) / (4096 * part.size))
+
 
 @dataclass(frozen=True, slots=True)
 class Set:
@@ -75,23 +85,27 @@ class Set:
     walkers: tuple[Sprite, ...]
 
 
-def build_set(camera: Camera, texels: int, detail: float) -> Set:
+def build_set(camera: Camera, knobs: Knobs, texels: int, detail: float) -> Set:
     """Paint everything a camera sees but the people to be shot.
 
     Args:
         camera: whose surroundings.
+        knobs: how the other people are.
         texels: see :func:`build_body`.
         detail: 1 for pictures 128 pixels high, in proportion for others.
     """
     rng = Rng("city", camera.city, "walkers", camera.index)
     plate, props = expose_plate(camera, detail), stand_props(camera, detail)
-    walkers = [draw_walker(camera, rng, f"walker{camera.index}-{i}", texels, detail) for i in range(WALKERS)]
+    if camera.metered > 0:
+        exposure = min(1.9, max(0.6, camera.metered / plate.mean()))
+        camera = replace(camera, sensor=replace(camera.sensor, exposure=exposure))
+    people = [draw_person(f"city {camera.city}", f"walker{camera.index}-{i}", knobs) for i in range(WALKERS)]
+    walkers = [draw_walker(camera, rng, person, texels, detail) for person in people]
     return Set(camera, plate, tuple(props), tuple(walkers))
 
 
-def draw_walker(camera: Camera, rng: Rng, key: str, texels: int, detail: float) -> Sprite:
+def draw_walker(camera: Camera, rng: Rng, person: Identity, texels: int, detail: float) -> Sprite:
     """Draw somebody besides those of the data set, in the camera's light, going along its path."""
-    person = draw_identity(f"city {camera.city}", key)
     heading = camera.path + rng.choice((0.0, math.pi)) + rng.normal(0, 0.5)
     phase, stride, hand = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 1.0), rng.sign()
     motion = Motion(*(np.array([v]) for v in (phase, stride, 0.0, 0.0, 0.0, person.gait.arms, hand, False)))
@@ -125,7 +139,7 @@ def stand_props(camera: Camera, detail: float) -> list[Sprite]:
     rng = Rng("city", camera.city, "props", camera.index)
     props = []
     for _ in range(5):
-        kind = rng.choice(SCENES[camera.scene].before)
+        kind = rng.choice(PLACES[camera.scene].before)
         z = rng.uniform(camera.near - 1.6, camera.far - 1.2)
         x, density = rng.uniform(-0.42, 0.42) * z, camera.focal * detail / z * 1.3
         props.append(stand_prop(camera, rng, kind, x=x, z=z, density=density))
@@ -162,7 +176,7 @@ def expose_plate(camera: Camera, detail: float) -> Plate:
 
 def paint_floor(camera: Camera, rng: Rng, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Paint the ground at places in meters: a path, what is beside it, markings, stains and shade; (P,) to (3, P)."""
-    scene = SCENES[camera.scene]
+    scene = PLACES[camera.scene]
     place = Rng("city", camera.city, "place", camera.place)  # cameras of one place share the materials
     path, beside = GROUNDS[scene.path](place), GROUNDS[scene.beside](place)
     c, s = cosine(camera.path), sine(camera.path)
@@ -184,6 +198,8 @@ def paint_floor(camera: Camera, rng: Rng, x: np.ndarray, z: np.ndarray) -> np.nd
     color *= 1 + np.float32(0.10) * blotches(rng, 64, cells=8, x=x, z=z, density=3)
     if camera.sun > 0 and rng.chance(0.5):  # shade of trees
         color *= np.where(blotches(rng, 128, cells=10, x=x, z=z, density=9) > 0.22, np.float32(0.55), np.float32(1))
+    if camera.marked:
+        mark(color, (z - middle) * c + x * s, off_path, Rng("city", camera.city, "marks", camera.index))
     light = camera.light()
     return color * light.on(1.0, max(0.0, light.direction[1]))[:, None]
 
@@ -199,7 +215,7 @@ class Backdrop:
     """The wall that closes the view, ``height`` meters high."""
 
     def __init__(self, camera: Camera, detail: float):
-        scene = SCENES[camera.scene]
+        scene = PLACES[camera.scene]
         place = Rng("city", camera.city, "wall", camera.place)
         self.height = place.uniform(*scene.wall_height)
         self.density = round(WALL_DENSITY * max(1.0, detail))
@@ -220,7 +236,7 @@ def stand_behind(plate: Plate, camera: Camera, rng: Rng, wall: float, detail: fl
     nearest, farthest = camera.far + 0.8, wall - 0.6
     places = []
     for _ in range(4 + rng.below(5)):
-        kind = rng.choice(SCENES[camera.scene].behind)
+        kind = rng.choice(PLACES[camera.scene].behind)
         z = rng.uniform(nearest, farthest) if farthest > nearest else wall
         places.append((z, rng.uniform(-0.55, 0.55) * z, kind))
     for z, x, kind in sorted(places, reverse=True):

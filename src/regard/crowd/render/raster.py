@@ -201,6 +201,14 @@ def dice(corners: np.ndarray, samples: int) -> np.ndarray:
     return left[:, None] + span[:, None] * t[None]
 
 
+def between(corners: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Return a value given at the corners of cells, (4, P), at a place within each, as :func:`dice` has it; (P,)."""
+    upper_left, upper_right, lower_left, lower_right = corners
+    left = upper_left + (lower_left - upper_left) * down
+    span = upper_right + (lower_right - upper_right) * down - left
+    return left + span * across
+
+
 def closed(keys: np.ndarray) -> np.ndarray:
     """Return the picture without its border, holes of one pixel filled with the nearest of the pixels beside them."""
     keys[0] = keys[-1] = EMPTY
@@ -220,7 +228,12 @@ def shaded(figure: Figure, texel: np.ndarray, light: Light) -> np.ndarray:
     sky = np.float32(0.62) + np.float32(0.38) * figure.normals[1]
     facing = figure.towards(light.direction) + np.float32(light.wrap)
     sun = np.maximum(facing * np.float32(1 / (1 + light.wrap)), 0)
-    sky, sun = (dice(values.take(body.corners), body.texels).ravel().take(texel) for values in (sky, sun))
+    spot, cell = np.divmod(texel, body.torn.size)
+    down, across = (
+        ((n + np.float32(0.5)) / np.float32(body.texels)).astype(np.float32) for n in np.divmod(spot, body.texels)
+    )
+    corners = body.corners.take(cell, axis=1)
+    sky, sun = (between(values.take(corners), down, across) for values in (sky, sun))
     color = body.albedo.take(texel, axis=1)
     for channel, ambient, direct in zip(color, light.ambient, light.sun):
         channel *= sky * np.float32(ambient) + sun * np.float32(direct)

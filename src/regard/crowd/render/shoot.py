@@ -22,7 +22,7 @@ from regard.crowd.render.background import Set, Sprite, lay_over
 from regard.crowd.render.dosed import Dosed
 from regard.crowd.render.raster import Drawing, Figure, draw
 from regard.crowd.render.walk import Moment
-from regard.crowd.rng import Rng, cosine
+from regard.crowd.rng import Rng, cosine, sine, value_noise
 
 __all__ = ["Take", "is_bare", "shoot"]
 
@@ -86,6 +86,8 @@ def shoot(
     obstacles += dosed.before(place, moment, frame, labels) if dosed else []
     for sprite in obstacles:
         lay(scene, sprite, frame)
+    if moment.shade:
+        scene *= fallen(Rng("shade", moment.shade), *frame.native)
     hidden, visible = visible_share(obstacles, frame, labels)
     smear = moment.speed * rows * 0.02 * knobs.motion_blur * abs(cosine(moment.heading - math.pi / 2))
     pixels = develop(scene, camera.sensor, rng, size=frame.size, exposure=moment.exposure, smear=smear)
@@ -184,6 +186,20 @@ def shadow(camera: Camera, figure: Figure, frame: Frame, light: Light) -> np.nda
         soft = np.minimum(blurred(mask[1:-1, 1:-1], softness * rows) * np.float32(1.8), 1)
         taken = np.maximum(taken, soft * np.float32(strength))
     return resized(taken, *frame.native)
+
+
+def fallen(rng: Rng, rows: int, columns: int) -> np.ndarray:
+    """Return the light that a shadow leaves of a picture: of an edge that crosses it, or of leaves; (h, w)."""
+    dark, turn = rng.uniform(0.35, 0.75), rng.uniform(0, 2 * math.pi)
+    if rng.chance(0.6):
+        y = ((np.arange(rows, dtype=np.float32) + np.float32(0.5)) / np.float32(rows) - np.float32(0.5))[:, None]
+        x = (np.arange(columns, dtype=np.float32) + np.float32(0.5)) / np.float32(columns) - np.float32(0.5)
+        across = y * np.float32(cosine(turn)) + x * np.float32(0.5 * sine(turn)) - np.float32(rng.uniform(-0.3, 0.3))
+        lit = np.clip(across * np.float32(1 / rng.uniform(0.02, 0.15)) + np.float32(0.5), 0, 1)
+    else:
+        down, beside = 3 + rng.below(5), 2 + rng.below(3)
+        lit = np.clip(value_noise(rng, (rows, columns), (down, beside), 2) * np.float32(5) + np.float32(0.5), 0, 1)
+    return np.float32(dark) + np.float32(1 - dark) * lit
 
 
 def locate_joints(figure: Figure, drawing: Drawing, hidden: np.ndarray, frame: Frame) -> tuple[float, ...]:

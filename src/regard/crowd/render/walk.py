@@ -18,6 +18,11 @@ __all__ = ["Company", "Moment", "draw_moments", "motion_of"]
 
 STEP = 1.42
 """Meters of two steps."""
+GESTURES = (
+    *(("swing", 3.0), ("pocket", 4.0), ("phone", 2.0), ("call", 1.5), ("behind", 1.0), ("strap", 1.0)),
+    *(("folded", 1.5), ("front", 1.5), ("hold", 1.5), ("hips", 0.7), ("point", 0.3)),
+)
+"""What arms do on passes with other gestures, and how often."""
 REACH = 3.0
 """Meters of their way on which a camera takes people's pictures; who walks farther starts again."""
 
@@ -45,6 +50,7 @@ class Moment:
         hidden: whether the camera's props may stand in front of them.
         behind, before: other walkers, the farthest first.
         bagless: whether they left their bag at home.
+        shade: names the shadow that falls on them; 0 for none.
     """
 
     x: float
@@ -65,6 +71,7 @@ class Moment:
     behind: tuple[Company, ...]
     before: tuple[Company, ...]
     bagless: bool
+    shade: int = 0
 
 
 def draw_walk(rng: Rng, camera: Camera, *, arms: str, walkers: int, knobs: Knobs) -> Moment:
@@ -104,6 +111,20 @@ def draw_walk(rng: Rng, camera: Camera, *, arms: str, walkers: int, knobs: Knobs
     )
 
 
+def gestured(walk: Moment, rng: Rng) -> Moment:
+    """Return a walk with other arms, head and steps than the person's own."""
+    return replace(
+        walk,
+        arms=rng.weighted(GESTURES),
+        hand=rng.sign(),
+        both=rng.chance(0.6),
+        stride=rng.weighted(((walk.stride, 3.0), (0.05, 1.5), (0.45, 1.0), (1.25, 1.0))),
+        head_turn=rng.normal(0, 0.45),
+        head_nod=rng.normal(0.10, 0.20),
+        lean=walk.lean + rng.normal(0, 0.07),
+    )
+
+
 def draw_moments(
     seed: int, key: str, camera: Camera, walked: Sequence[float], *, arms: str, walkers: int, knobs: Knobs
 ) -> Iterator[Moment]:
@@ -118,6 +139,11 @@ def draw_moments(
         knobs: the difficulty.
     """
     walk = draw_walk(Rng(seed, "walk", key, camera.index), camera, arms=arms, walkers=walkers, knobs=knobs)
+    gesture, shadow = (Rng(seed, name, key, camera.index) for name in ("gestures", "shade"))
+    if gesture.chance(knobs.gestures):
+        walk = gestured(walk, gesture)
+    if shadow.chance(knobs.shade):
+        walk = replace(walk, shade=1 + shadow.below(1 << 30))
     rng = Rng(seed, "moments", key, camera.index)
     for meters in walked:
         turned, gain, way = rng.normal(0, 0.10), 1 + rng.normal(0, 0.02), meters % REACH

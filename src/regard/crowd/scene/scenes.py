@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from regard.crowd.color import Rgb, linear
 from regard.crowd.identity_types import Bottom, Top
-from regard.crowd.rng import Rng, value_noise
+from regard.crowd.rng import Rng
+from regard.crowd.scene.board import Board
+from regard.crowd.scene.furniture import PAINTERS as FURNITURE
 
-__all__ = ["SCENES", "THINGS", "Board", "Scene", "paint_dummy", "paint_thing"]
+__all__ = ["FURTHER", "PLACES", "SCENES", "THINGS", "Scene", "paint_dummy", "paint_thing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,45 +54,20 @@ SCENES = {
     "station": scene("polished", "concrete", "panels glass", "rail sign bench bollard", "rail bollard", **INDOOR),
     "alley": scene("asphalt", "concrete", "brickwall panels", "car bike bin pole", "bike bin pole"),
 }
-
-
-class Board:
-    """A picture of a thing: premultiplied linear RGB and coverage, its base in the middle of the lower edge.
-
-    Args:
-        rng: stream of everything on it.
-        width, height: meters.
-        density: pixels per meter.
-
-    Attributes:
-        picture: (4, rows, columns) float32, row 0 at the top.
-        x, y: (1, columns) and (rows, 1) meters from the middle and from the ground.
-    """
-
-    def __init__(self, rng: Rng, width: float, height: float, density: float):
-        self.rng, self.width, self.height = rng, width, height
-        columns, rows = max(3, int(width * density)), max(3, int(height * density))
-        self.x = (((np.arange(columns, dtype=np.float32) + np.float32(0.5)) / columns - np.float32(0.5)) * width)[None]
-        self.y = ((1 - (np.arange(rows, dtype=np.float32) + np.float32(0.5)) / rows) * height)[:, None]
-        self.picture = np.zeros((4, rows, columns), np.float32)
-
-    def put(self, where: np.ndarray, rgb: Rgb, shade: np.ndarray | float = 1.0) -> None:
-        """Cover a region with an sRGB color."""
-        where = np.broadcast_to(where, self.picture.shape[1:])
-        for channel, value in zip(self.picture, linear(rgb)):
-            np.copyto(channel, value * shade, where=where)
-        self.picture[3][where] = 1
-
-    def noise(self, tall: int, wide: int) -> np.ndarray:
-        """Return a pattern of leaves."""
-        return value_noise(self.rng, self.picture.shape[1:], (tall, wide), 4)
-
-    def bar(self, ends: tuple[float, float, float, float], half: float, rgb: Rgb) -> None:
-        """Return where a bar of a half thickness is, from (x, y) to (x, y)."""
-        ax, ay, bx, by = ends
-        dx, dy = bx - ax, by - ay
-        t = np.clip(((self.x - ax) * dx + (self.y - ay) * dy) / (dx * dx + dy * dy), 0, 1)
-        self.put((self.x - ax - t * dx) ** 2 + (self.y - ay - t * dy) ** 2 < half * half, rgb)
+FURTHER = {
+    "verge": scene("asphalt", "grass", "hedge windows", "car van tree cone board", "board cone barrier pole", **PARK),
+    "crossing": scene("asphalt", "concrete", "shops windows", "car van pole kiosk sign", "bollard pole board cone"),
+    "carpark": scene("asphalt", "concrete", "hedge panels", "car car van fence", "car barrier bollard cone"),
+    "school": scene("concrete", "grass", "brickwall windows", "fence fence tree bench", "fence planter bench", **PARK),
+    "mall": scene("polished", "tiles", "shops glass", "kiosk planter bench sign", "planter kiosk board bin", **INDOOR),
+    "subway": scene("tiles", "polished", "panels corridor", "kiosk rail sign", "rail bin board", **INDOOR),
+    "garden": scene("concrete", "grass", "hedge brickwall", "planter bush tree bench", "planter bush fence", **PARK),
+    "works": scene("asphalt", "bricks", "panels brickwall", "van fence barrier cone", "barrier cone fence board"),
+    "quay": scene("bricks", "concrete", "windows glass", "bike rail planter van", "rail bollard planter"),
+    "office": scene("polished", "polished", "corridor glass", "planter kiosk bench", "planter board bin", **INDOOR),
+}
+"""Places that the knob ``scenery`` adds."""
+PLACES = SCENES | FURTHER
 
 
 def pole(rng: Rng, density: float) -> Board:
@@ -228,7 +204,7 @@ def tent(rng: Rng, density: float) -> Board:
     return board
 
 
-PAINTERS = (pole, tree, bush, car, bike, bollard, sign, litter_bin, bench, rail, tent)
+PAINTERS = (pole, tree, bush, car, bike, bollard, sign, litter_bin, bench, rail, tent, *FURNITURE)
 THINGS: dict[str, Callable[[Rng, float], Board]] = {paint.__name__.removeprefix("litter_"): paint for paint in PAINTERS}
 
 
