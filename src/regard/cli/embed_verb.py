@@ -1,6 +1,7 @@
 r"""Embed pictures: into a gallery to search in, or into a Parquet file of descriptors.
 
-  regard embed photos/ --model runs/apnet -o people              a gallery in the folder people
+  regard embed photos/ -o people                                 a gallery in the folder people, by the ready network
+  regard embed photos/ --model runs/apnet -o people              by one of yours
   regard embed shard-*.tar table.parquet --model runs/apnet -o descriptors.parquet
   regard embed photos/ --model runs/apnet -o people --meta cameras.csv     what is known of them, by path
   regard embed photos/ --model runs/apnet -o people --camera-from folder   or '(?P<camera>cam\d+)_(?P<time>\d+)'
@@ -22,7 +23,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regard.cli.arguments import add_device, close_with, output_file, parse_size
+from regard.cli.arguments import add_device, close_with, output_file, parse_size, tell
+from regard.models.ready import DEFAULT, about_ready
 from regard.wording import count, visible
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ MORE = " (--skipped FILE names all)"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("inputs", nargs="+", metavar="IMAGES", help="pictures, folders, .tar shards, .parquet tables")
-    parser.add_argument("--model", type=Path, required=True, help="run folder, or a folder a model was saved in")
+    parser.add_argument(
+        "--model", type=Path, help=f"run folder, or a folder a model was saved in (default: {DEFAULT}, which is ready)"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="gallery (folder or URL), or FILE.parquet")
     parser.add_argument("--meta", type=Path, metavar="FILE", help="CSV, JSON lines or Parquet with a column path")
     parser.add_argument(
@@ -106,8 +110,10 @@ def open_embedder(arguments: argparse.Namespace) -> Embedder:
     """The model, as it is to be run."""
     from regard.gallery.embedder import Embedder
 
+    if arguments.model is None:
+        tell(about_ready(DEFAULT))
     return Embedder(
-        arguments.model,
+        arguments.model or DEFAULT,
         size=parse_size(arguments.size),
         flip=arguments.flip,
         batch_size=arguments.batch_size,

@@ -2,6 +2,7 @@
 
   regard models          every system: parameters, cost, descriptor, paper
   regard models apnet    its options, what they mean and what they are by default
+  regard models regard-s    the network that comes with regard: what it was trained on, and how it did
   regard models runs/apnet    what was saved there: input, options, where its weights came from, and their licence
 
 Cost is that of one image at the size of the system's recipe for Market-1501 and ResNet-50, after everything that only
@@ -17,6 +18,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regard.models.ready import about_ready, ready_names
 from regard.registry import MODELS
 from regard.storage import plain_text
 from regard.wording import count
@@ -34,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the list, or one system."""
-    if arguments.name and arguments.name not in MODELS and (Path(arguments.name).exists() or "/" in arguments.name):
+    ready = arguments.name in ready_names()
+    if ready:
+        print(about_ready(arguments.name))
+    if ready or (
+        arguments.name and arguments.name not in MODELS and (Path(arguments.name).exists() or "/" in arguments.name)
+    ):
         print("\n".join(described(Path(arguments.name))))
         return
     if arguments.name:

@@ -39,7 +39,7 @@ class Engine:
 
     Attributes:
         name: "torch", "onnxruntime" or "openvino".
-        precision: "fp32", "bf16" or "int8".
+        precision: "fp32", "bf16", "fp16" or "int8".
         card: what the network is.
         note: what could not be had, and what is done instead; empty where all is as asked for.
     """
@@ -77,10 +77,10 @@ class Engine:
 
         Args:
             images: (B, H, W, 3) uint8, RGB, of the engine's size.
-            flip: average with the descriptors of the mirrored pictures.
+            flip: average with the descriptors of the mirrored pictures, where the graph does not.
 
         Returns:
-            (B, D) float32, not of length 1.
+            (B, D) float32, not of length 1 unless the card says so.
 
         Raises:
             ConfigError: the pictures are of another size or type.
@@ -93,10 +93,19 @@ class Engine:
             )
         if not len(images):
             return np.empty((0, self.dim), np.float32)
-        out = self._run(np.ascontiguousarray(images))
-        if flip:
-            out = (out + self._run(np.ascontiguousarray(images[:, :, ::-1]))) / 2
+        out = self._batches(images)
+        if flip and not self.card.flip_averaged:
+            out = (out + self._batches(images[:, :, ::-1])) / 2
         return out
+
+    def _batches(self, images: np.ndarray) -> np.ndarray:
+        """Descriptors as the graph has them; where it takes a fixed number, the last are filled up with black."""
+        x, step = self.card.prepared(images), self.card.batch
+        if step is None:
+            return self._run(x)
+        missing = -len(x) % step
+        x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) if missing else x
+        return np.concatenate([self._run(x[at : at + step]) for at in range(0, len(x), step)])[: len(images)]
 
 
 def open_runtime(

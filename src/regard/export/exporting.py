@@ -30,7 +30,9 @@ from regard.export.graph import trace
 from regard.export.kept import exports_folder
 from regard.export.manifest import Card, Precision, card_file, read_export, with_files
 from regard.export.packages import is_installed
-from regard.export.parity import Parity, check_parity, made_pictures, measure_parity, reference
+from regard.export.parity import Parity, check_parity, made_pictures, measure_drift, measure_parity, reference
+from regard.export.profiles import Form
+from regard.export.sidecars import beside, in_repository
 from regard.export.torch_engine import open_files
 from regard.input_spec import known_input
 from regard.models import ReIDModel, load
@@ -80,14 +82,14 @@ def exported_onnx(
         ConfigError: there is no int8 export, which wants pictures to be calibrated on.
         CheckpointError: the export is not the network.
     """
-    kind: Precision = "int8" if precision == "int8" else "fp32"
+    kind: Precision = precision if precision in ("int8", "fp16") else "fp32"
     if not isinstance(source, ReIDModel) and (kept := find_export(as_path("source", source, MODEL_WANTED), size, kind)):
         card, (data,) = read_export(kept)
         return data, card
-    if kind == "int8":
+    if kind != "fp32":
         where = "the model" if isinstance(source, ReIDModel) else source
         raise ConfigError(
-            f"there is no int8 export of {where} for this size; make one: regard export RUN --to onnx --int8"
+            f"there is no {kind} export of {where} for this size; make one: regard export RUN --to onnx --{kind}"
         )
     model, card = describe(source, size)
     files, card, _ = make_files(model, card, "onnx")
@@ -121,6 +123,7 @@ def export_run(
     pictures: Sequence[np.ndarray] | None = None,
     int8: bool = False,
     tolerance: float | None = None,
+    form: Form | None = None,
 ) -> Exported:
     """Export a run, or a saved model, and try what was made; nothing is written where it is not the network.
 
@@ -132,6 +135,7 @@ def export_run(
         pictures: (h, w, 3) uint8 each, of any size: real ones to compare, besides made-up ones, and to calibrate on.
         int8: compute in int8, with ranges of ``pictures``.
         tolerance: see :func:`~regard.export.parity.check_parity`.
+        form: for another program, of an opset, a fixed batch, in half precision; None: none of them.
 
     Raises:
         UnknownNameError: no such format.
@@ -139,17 +143,24 @@ def export_run(
         CheckpointError: there is no model, or what was made is not the network.
         StorageError: the disk refused.
     """
+    form = form or Form()
     check_format(to, int8=int8)
+    form.check(to, int8=int8)
     model, card = describe(folder, size)
+    card = form.card(card)
     real = None if pictures is None else resized(pictures, card)
     files, card, parity = make_files(model, card, to, pictures=real, int8=int8, tolerance=tolerance)
+    if form.profile is not None and form.profile.resize != "regard" and pictures:
+        card = replace(card, drift=measure_drift(model, pictures, card))
     card = with_files(card, files)
     path = output or exports_folder(as_path("folder", folder, MODEL_WANTED)) / f"{card.stem}{FORMATS[to]}"
+    path = in_repository(path, card) if card.made_for == "triton" else path
     if path.suffix != FORMATS[to]:
         raise ConfigError(f"{path} does not end in {FORMATS[to]}, as {to} files do; name it so")
     contents = {path.with_suffix(suffix): data for suffix, data in files.items()}
-    write_together({**contents, card_file(path): card.to_json().encode()})
-    return Exported([*contents, card_file(path)], card, parity)
+    others = {card_file(path): card.to_json().encode(), **beside(card, path)}
+    write_together({**contents, **others})
+    return Exported([*contents, *others], card, parity)
 
 
 def make_files(
@@ -162,7 +173,7 @@ def make_files(
     tolerance: float | None = None,
 ) -> tuple[dict[str, bytes], Card, dict[str, Parity]]:
     """The files of an export by how their names end, tried on every engine that is installed and reads them."""
-    program = trace(model, card.height, card.width)
+    program = trace(model, card.height, card.width, None if card.plain else card)
     kinds = {} if pictures is None else {"real": pictures}
     if int8:  # made-up pictures are left out: it knows the ranges of real ones only
         return make_int8(to_onnx(program, card), model, card, to, kinds, tolerance=tolerance)
@@ -216,7 +227,7 @@ def try_files(
     names = [name for name in RUNS[suffix] if name == "torch" or is_installed(name)]
     if not names:
         raise ConfigError("neither onnxruntime nor openvino is there to try the file; pip install 'regard[export]'")
-    wanted = {kind: reference(model, images) for kind, images in pictures.items()}
+    wanted = {kind: reference(model, images, card) for kind, images in pictures.items()}
     parity, faults = {}, []
     for name in names:
         engine = open_files(name, tuple(files.values()), card)

@@ -63,6 +63,9 @@ PLANS = (Plan(sums=True, small=0.001), Plan(sums=False, small=0.01))
 
 PORTION = 8
 
+LOWEST = 18
+"""Opset that PyTorch's exporter writes at least; lower ones are converted."""
+
 
 def check_format(name: str, *, int8: bool = False) -> None:
     """Check that there is a format, and that what it takes is installed.
@@ -71,6 +74,8 @@ def check_format(name: str, *, int8: bool = False) -> None:
         UnknownNameError: there is no such format.
         ConfigError: it has no int8, or a package is missing.
     """
+    if name == "torchscript":
+        raise ConfigError("torchscript is left out: PyTorch has deprecated it; export --to torch-export, or onnx")
     if name not in FORMATS:
         raise UnknownNameError("format", name, FORMATS)
     if name == "torch-export":
@@ -87,7 +92,7 @@ def to_onnx(program: ExportedProgram, card: Card) -> bytes:
     """A program as an ONNX file; the card is in its metadata, under the key ``regard``.
 
     Raises:
-        ConfigError: it holds an operation that ONNX has not.
+        ConfigError: it holds an operation that ONNX has not, or that of its opset has not.
     """
     onnx = install("onnx")
     install("onnxscript")
@@ -95,18 +100,55 @@ def to_onnx(program: ExportedProgram, card: Card) -> bytes:
     try:
         with _quiet():
             made: Any = torch.onnx.export(
-                program, (), dynamo=True, verbose=False, input_names=[card.input], output_names=[card.output]
-            )
+                program, (), dynamo=True, verbose=False, input_names=[card.input], output_names=[card.output],
+                opset_version=card.opset and max(card.opset, LOWEST),
+            )  # fmt: skip
             made.save(buffer)
     except torch.onnx.OnnxExporterError as error:
         raise ConfigError(
             f"{card.system} cannot be written as ONNX ({one_line(error)}); try --to torch-export"
         ) from error
-    model = onnx.load_from_string(buffer.getvalue())
-    for value in (*model.graph.input, *model.graph.output):
+    model = _of_opset(onnx, onnx.load_from_string(buffer.getvalue()), card)
+    for value in (*model.graph.input, *model.graph.output) if card.batch is None else ():
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    if card.precision == "fp16":
+        model = _halved(model)
     onnx.helper.set_model_props(model, {"regard": card.to_json()})
     return model.SerializeToString()
+
+
+def _of_opset(onnx: Any, model: Any, card: Card) -> Any:
+    """The model in the opset that is asked for.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    found = next(each.version for each in model.opset_import if not each.domain)
+    if card.opset in (None, found):
+        return model
+    try:
+        from onnx import version_converter
+
+        turned = version_converter.convert_version(model, card.opset)
+        for node in turned.graph.node if card.opset < LOWEST else ():  # what the converter leaves behind
+            kept = [each for each in node.attribute if each.name != "noop_with_empty_axes"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+        onnx.checker.check_model(turned)
+    except Exception as error:  # the converter and its adapters raise types of their own
+        raise ConfigError(
+            f"{card.system} cannot be written in opset {card.opset} ({one_line(error)}); leave out --opset, "
+            f"or ask for {found}"
+        ) from error
+    turned.ir_version = min(turned.ir_version, 8 if card.opset < LOWEST else turned.ir_version)
+    return turned
+
+
+def _halved(model: Any) -> Any:
+    """The model with weights and products in half precision; what goes in and comes out stays as it is."""
+    halves = install("onnxruntime.transformers.float16")
+    with _quiet():
+        return halves.convert_float_to_float16(model, keep_io_types=True)
 
 
 def quantize(onnx: bytes, pictures: np.ndarray, card: Card, plan: Plan = PLANS[0]) -> bytes:
@@ -124,9 +166,10 @@ def quantize(onnx: bytes, pictures: np.ndarray, card: Card, plan: Plan = PLANS[0
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(onnx)
         quantization.quantize_static(
-            source, target, _Portions(pictures, card.input),
-            quant_format=quantization.QuantFormat.QDQ, per_channel=True,
-            activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+            source, target, _Portions(pictures, card),
+            quant_format=quantization.QuantFormat.QDQ, per_channel=True, weight_type=quantization.QuantType.QInt8,
+            activation_type=getattr(quantization.QuantType, "QInt8" if card.symmetric else "QUInt8"),
+            extra_options={"ActivationSymmetric": True, "QuantizeBias": False} if card.symmetric else None,
             op_types_to_quantize=[*OPERATIONS, *(["Add"] if plan.sums else [])],
             nodes_to_exclude=_small_products(onnx_package.load_from_string(onnx), plan.small),
         )  # fmt: skip
@@ -151,9 +194,12 @@ def _small_products(model: Any, part: float) -> list[str]:
 class _Portions:
     """The pictures, as the quantizer asks for them."""
 
-    def __init__(self, pictures: np.ndarray, name: str):
+    def __init__(self, pictures: np.ndarray, card: Card):
+        step = card.batch or PORTION
+        if card.batch:  # a whole number of times, some pictures twice
+            pictures = pictures[np.arange(len(pictures) + -len(pictures) % step) % len(pictures)]
         self._portions: Iterator[dict[str, Any]] = iter(
-            {name: pictures[start : start + PORTION]} for start in range(0, len(pictures), PORTION)
+            {card.input: card.prepared(pictures[start : start + step])} for start in range(0, len(pictures), step)
         )
 
     def get_next(self) -> dict[str, Any] | None:

@@ -17,13 +17,16 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
+from torch.nn import functional
 
 from regard.data.transforms import affine
 from regard.errors import ConfigError
-from regard.input_spec import InputSpec
+from regard.export.manifest import Card
+from regard.input_spec import InputSpec, Interpolation
 from regard.models import ReIDModel
 from regard.models.checked import weight_of
 from regard.models.saved import model_config
@@ -41,42 +44,90 @@ class Descriptor(nn.Module):
 
     Args:
         model: the network; it is not changed.
+        form: what goes in and comes out (layout, color, scale, who normalizes, mirroring, length); None: pictures as
+            they are decoded in, the network's own vector out.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, model: ReIDModel):
+    def __init__(self, model: ReIDModel, form: Card | None = None):
         super().__init__()
         self.model = copy.deepcopy(model).strip().eval()
+        self.form = form
         weight = weight_of(model)
         seen = model.input or InputSpec()
-        for name, value in zip(("scale", "shift"), affine(seen.mean, seen.std, weight.device)):
+        for name, value in zip(("scale", "shift"), _affine(seen, form, weight.device)):
             self.register_buffer(name, value.clone().to(weight.dtype))
+        if form is not None and form.shrink > 1:
+            for name, side in (("down", form.height), ("across", form.width)):
+                matrix = reducing(side, form.shrink, form.interpolation)
+                self.register_buffer(name, matrix.to(weight.device, weight.dtype))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 RGB -> (B, D), not of length 1."""
-        pixels = images.permute(0, 3, 1, 2).to(self.scale.dtype)
-        return self.model._descriptor(pixels * self.scale + self.shift).to(self.scale.dtype)
+        """(B, H, W, 3) uint8 RGB, or what the form says -> (B, D)."""
+        form = self.form
+        nchw = form is not None and form.layout == "NCHW"
+        pixels = (images if nchw else images.permute(0, 3, 1, 2)).to(self.scale.dtype)
+        if form is None:
+            return self.model._descriptor(pixels * self.scale + self.shift).to(self.scale.dtype)
+        if form.color == "BGR":
+            pixels = pixels[:, [2, 1, 0]]
+        if form.shrink > 1:
+            pixels = self.get_buffer("down") @ pixels @ self.get_buffer("across").T
+        x = pixels * self.scale + self.shift
+        if form.flip_averaged:
+            back = torch.arange(x.shape[3] - 1, -1, -1, device=x.device)
+            found = self.model._descriptor(torch.cat([x, x.index_select(3, back)]))
+            found = found.reshape(2, -1, found.shape[1]).mean(0)
+        else:
+            found = self.model._descriptor(x)
+        found = found.to(self.scale.dtype)
+        return found / found.square().sum(1, keepdim=True).sqrt() if form.l2_normalized else found
 
 
-def trace(model: ReIDModel, height: int, width: int) -> ExportedProgram:
+def _affine(seen: InputSpec, form: Card | None, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scale and shift that make what goes in what the network sees."""
+    if form is None or form.dtype == "uint8":
+        return affine(seen.mean, seen.std, device)
+    mean, std, ours = (
+        torch.tensor(values, dtype=torch.float64, device=device).view(1, 3, 1, 1)
+        for values in (seen.mean, seen.std, [form.scale / 255] * 3)
+    )
+    if form.caller_mean is None:
+        return (ours / std).float(), (-mean / std).float()
+    theirs = (torch.tensor(v, dtype=torch.float64, device=device) for v in (form.caller_mean, form.caller_std))
+    center, spread = (each.view(1, 3, 1, 1) for each in theirs)
+    return (spread / std).float(), ((center - mean) / std).float()
+
+
+def reducing(side: int, shrink: int, interpolation: Interpolation) -> Tensor:
+    """The matrix (side / shrink, side) by which a row of pixels is reduced, antialiased as pictures are resized."""
+    rows = torch.eye(side).reshape(1, 1, side, side)
+    size = (side // shrink, side)
+    return functional.interpolate(rows, size, mode=interpolation, antialias=True)[0, 0]
+
+
+def trace(model: ReIDModel, height: int, width: int, form: Card | None = None) -> ExportedProgram:
     """The network as a folded graph.
 
     Args:
         model: on the device to compute on; it is not changed.
         height, width: of its pictures.
+        form: what goes in and comes out, where that is something else.
 
     Returns:
-        A program that maps ``images`` (B, H, W, 3) uint8 to ``embedding`` (B, D), for any B.
+        A program that maps ``images`` (B, H, W, 3) uint8 to ``embedding`` (B, D), for any B; or as the form says.
 
     Raises:
         ConfigError: the network takes no pictures of that size, or cannot be made a graph.
     """
     model.warn_of_cameras("an export")
-    network = Descriptor(model)
+    network = Descriptor(model, form)
     device = network.get_buffer("scale").device
-    images = torch.zeros(2, height, width, 3, dtype=torch.uint8, device=device)
+    card, batch = form or Card("", 0, height, width, "bilinear", ""), form and form.batch
+    images = card.prepared(np.zeros((batch or 2, height, width, 3), np.uint8))
+    images = torch.from_numpy(images).to(device)
     name = model_config(model)["model"]
     with torch.no_grad():
         try:
@@ -86,9 +137,9 @@ def trace(model: ReIDModel, height: int, width: int) -> ExportedProgram:
                 f"{name} takes no pictures of {height} x {width} ({one_line(error)}); give the size it was trained with"
             ) from error
         try:
-            module = program_module(_export(network, images))
+            module = program_module(_export(network, images, batch))
             fold_norms(module)
-            return _export(module, images)
+            return _export(module, images, batch)
         except RuntimeError as error:
             raise ConfigError(
                 f"{name} cannot be made a graph ({one_line(error)}); use it with --engine torch"
@@ -178,5 +229,6 @@ def _constant(module: fx.GraphModule, node: Any) -> Tensor | None:
     return place.detach()
 
 
-def _export(network: nn.Module, images: Tensor) -> ExportedProgram:
-    return torch.export.export(network, (images,), dynamic_shapes=[{0: Dim("batch", min=1, max=LARGEST_BATCH)}])
+def _export(network: nn.Module, images: Tensor, batch: int | None) -> ExportedProgram:
+    free = None if batch else [{0: Dim("batch", min=1, max=LARGEST_BATCH)}]
+    return torch.export.export(network, (images,), dynamic_shapes=free)

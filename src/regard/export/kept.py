@@ -19,6 +19,7 @@ from regard.export.packages import is_installed
 from regard.fingerprint import tensors_digest
 from regard.input_spec import InputSpec
 from regard.models.folder import CONFIG, WEIGHTS, description_digest, model_folder, read_description
+from regard.models.ready import cache_of_ready, ready_name
 from regard.places import run_home
 from regard.storage import read_regular
 
@@ -31,6 +32,8 @@ LIGHTEST = ("onnxruntime", "openvino")
 def exports_folder(folder: Path) -> Path:
     """Where a run's exports are kept, or a saved model's."""
     folder = model_folder(folder)
+    if name := ready_name(folder):
+        return cache_of_ready(name) / "exports"
     home = run_home(folder)
     return (home if home == folder.parent else folder) / "exports"  # the network of an epoch has its own
 
@@ -73,7 +76,7 @@ def fitting(folder: Path, seen: InputSpec) -> Card | None:
         with contextlib.suppress(CheckpointError):
             card, parts = read_card(path), ()
             parts = card.dispensable
-            if parts is None or path.stem != card.stem or card.precision != "fp32":
+            if parts is None or path.stem != card.stem or card.precision != "fp32" or not card.plain:
                 continue
             if (card.interpolation, card.mean, card.std) != (seen.interpolation, seen.mean, seen.std):
                 continue

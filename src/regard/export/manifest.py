@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from regard.errors import CheckpointError
 from regard.fingerprint import bytes_digest, values_digest
 from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation
@@ -18,10 +20,13 @@ from regard.version import __version__
 
 __all__ = ["Card", "Precision", "card_file", "is_export", "read_card", "read_export", "with_files"]
 
-Precision = Literal["fp32", "bf16", "int8"]
+Precision = Literal["fp32", "bf16", "int8", "fp16"]
 
 
-LATER: dict[str, Any] = {"flip": True, "origin": {}, "dispensable": None}
+LATER: dict[str, Any] = {
+    "flip": True, "origin": {}, "dispensable": None, "made_for": "", "scale": 1.0, "caller_mean": None,
+    "caller_std": None, "shrink": 1, "batch": None, "opset": None, "symmetric": False, "drift": {},
+}  # fmt: skip
 """What earlier versions did not write, and what it is then."""
 
 
@@ -32,7 +37,7 @@ class Card:
     Attributes:
         system: registered name of the model.
         embed_dim: length of a descriptor.
-        height, width: of the pictures, in pixels.
+        height, width: of the pictures that go in, in pixels.
         interpolation: how pictures are resized to that, antialiased, width first.
         weights: digest of the weights it was made of, see :func:`regard.models.saved.weights_digest`.
         precision: of its products.
@@ -42,11 +47,21 @@ class Card:
         files: how the name of each exported file ends -> digest of its content.
         input, output: names of the graph's input and output.
         layout, dtype, color: of the input.
-        mean, std: per channel, in fractions of white; applied inside the graph.
-        l2_normalized, flip_averaged: whether the graph does that; regard does both after it.
+        mean, std: per channel, in fractions of white; applied inside the graph, where no ``caller_mean`` is.
+        l2_normalized, flip_averaged: whether the graph does that; regard does both after one that does not.
         flip: the network is scored with the descriptor averaged with that of the mirrored picture.
         dispensable: parts whose weights the digest leaves out; None where an earlier version did not say it.
         origin: where the weights came from, ``source`` and ``licence``; empty where nothing says it.
+        made_for: name of the profile (:mod:`regard.export.profiles`); empty for regard's own engines.
+        scale: what gray levels are divided by before they go in.
+        caller_mean, caller_std: taken off, and divided by, before they go in, in fractions of white; None: the graph
+            does that.
+        shrink: the pictures that go in are so many times as high and wide as those the network sees; the graph reduces
+            them, antialiased.
+        batch: pictures that have to go in at a time; None: any number.
+        opset: of an ONNX file; None: as the exporter chose.
+        symmetric: an int8 file whose zero points are all 0 and whose biases stay in float32, as TensorRT takes them.
+        drift: cosines of descriptors where crops are resized as the profile's program does to those of regard's.
         regard: version that made the file.
     """
 
@@ -73,6 +88,15 @@ class Card:
     flip: bool = True
     dispensable: tuple[str, ...] | None = None
     origin: dict[str, str] = field(default_factory=dict)
+    made_for: str = ""
+    scale: float = 1.0
+    caller_mean: tuple[float, float, float] | None = None
+    caller_std: tuple[float, float, float] | None = None
+    shrink: int = 1
+    batch: int | None = None
+    opset: int | None = None
+    symmetric: bool = False
+    drift: dict[str, Any] = field(default_factory=dict)
     regard: str = __version__
 
     @classmethod
@@ -91,8 +115,27 @@ class Card:
     @property
     def stem(self) -> str:
         """File name without its ending."""
-        how = "" if self.precision == "fp32" else f"-{self.precision}"
-        return f"{self.system}-{self.height}x{self.width}-{self.weights[:8]}{how}"
+        parts = [self.system, f"{self.height}x{self.width}", self.weights[:8]]
+        parts += [] if self.precision == "fp32" else [self.precision]
+        parts += ["symmetric"] if self.symmetric else []
+        parts += [f"opset{self.opset}"] if self.opset else []
+        parts += [f"batch{self.batch}"] if self.batch else []
+        return "-".join(parts + ([self.made_for] if self.made_for else []))
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a file for regard's own engines, which stands for the network."""
+        return not (self.made_for or self.batch or self.opset or self.symmetric)
+
+    def prepared(self, images: np.ndarray) -> np.ndarray:
+        """Pictures (B, H, W, 3) uint8 RGB as the graph takes them."""
+        x = images
+        if self.dtype != "uint8":
+            x = x.astype(np.float32) / np.float32(self.scale)
+        if self.caller_mean is not None and self.caller_std is not None:
+            x = (x - np.array(self.caller_mean, np.float32)) / np.array(self.caller_std, np.float32)
+        x = x[..., ::-1] if self.color == "BGR" else x
+        return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if self.layout == "NCHW" else x, self.dtype)
 
     @property
     def fingerprint(self) -> str:
@@ -163,7 +206,8 @@ def read_card(path: Path) -> Card:
             raise ValueError("an earlier version wrote it, without a digest of the file; export it again")
         given: dict[str, Any] = {each.name: content[each.name] for each in fields(Card) if each.name not in LATER}
         given |= {name: content.get(name, default) for name, default in LATER.items()}
-        given |= {name: tuple(given[name]) for name in ("mean", "std", "dispensable") if given[name] is not None}
+        lists = ("mean", "std", "dispensable", "caller_mean", "caller_std")
+        given |= {name: tuple(given[name]) for name in lists if given[name] is not None}
         card = Card(**given)
         if content["digest"] != values_digest(content):
             raise ValueError("not as it was written")

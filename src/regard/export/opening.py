@@ -18,6 +18,9 @@ from regard.storage import as_path
 
 __all__ = ["fastest_engine", "open_engine"]
 
+REDUCED = {"int8", "fp16"}
+"""Precisions of files."""
+
 UNTRUSTED = (
     "{} is PyTorch's own format, and what reads it can run code that is in the file; regard does not open it. "
     "Give the run it was made of"
@@ -47,7 +50,7 @@ def open_engine(
         source: a model, the folder of a run or of a saved model, or an exported file. A run's export is kept in its
             ``exports`` folder and made where there is none.
         engine: what computes; "auto" takes the fastest that is installed and takes the source.
-        precision: of the products. "int8" wants a file that ``regard export --int8`` made.
+        precision: of the products. "int8" and "fp16" want a file that ``regard export --int8`` or ``--fp16`` made.
         threads: CPU threads; None takes as many as PyTorch (``OMP_NUM_THREADS``).
         size: height and width of the pictures; None takes the model's own.
         device: of the engine torch; None takes a GPU where there is one.
@@ -71,8 +74,8 @@ def open_engine(
         if preferred_device() not in (None, "cpu"):
             raise ConfigError(f"{name} computes on the processor, not on {preferred_device()}; use the engine torch")
     if name == "torch":
-        if precision == "int8":
-            raise ConfigError("the engine torch has no int8; use --engine openvino or onnxruntime")
+        if precision in REDUCED:
+            raise ConfigError(f"the engine torch has no {precision}; use --engine openvino or onnxruntime")
         place = choose_device(device, "device")
         model, card = describe(source, size)
         module = program_module(trace(model.to(place), card.height, card.width))
@@ -101,7 +104,7 @@ def _of_file(path: Path, engine: str, precision: Precision, threads: int | None)
     if not path.is_file():
         raise ConfigError(f"there is no {path}; make it with 'regard export'")
     (card, contents), takers = read_export(path), RUNS[path.suffix]
-    if (card.precision == "int8") != (precision == "int8"):
+    if card.precision != precision and {card.precision, precision} & REDUCED:
         raise ConfigError(f"{path} is {card.precision}, asked for was {precision}; give the file that is it")
     if engine != "auto" and engine not in takers:
         raise ConfigError(f"{engine} does not read {path}; use {' or '.join(takers)}")

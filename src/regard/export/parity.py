@@ -6,25 +6,31 @@ Shapes: N pictures, H x W pixels, D descriptor length.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
-from regard.data.transforms import normalize
+from regard.data.resizing import resize
+from regard.data.transforms import affine, normalize
 from regard.errors import CheckpointError
+from regard.export.manifest import Card
 from regard.input_spec import InputSpec
 from regard.models import ReIDModel
 from regard.models.checked import weight_of
 
-__all__ = ["BATCHES", "TOLERANCE", "Parity", "check_parity", "made_pictures", "measure_parity", "reference"]
+__all__ = [
+    "BATCHES", "TOLERANCE", "Parity", "check_parity", "made_pictures", "measure_drift", "measure_parity",
+    "plainly_resized", "reference",
+]  # fmt: skip
 
 BATCHES = (1, 2, 7, 32)
 """Batch sizes that are tried: an export that fixed the batch it was traced with gives wrong descriptors at others."""
 
-TOLERANCE = {"fp32": 1e-4, "int8": 0.05}
-"""Precision -> how much may be missing: of fp32 the largest relative difference, of int8 the largest cosine distance.
+TOLERANCE = {"fp32": 1e-4, "fp16": 1e-3, "int8": 0.05}
+"""Precision -> how much may be missing: of fp32 the largest relative difference, of others the largest cosine distance.
 What int8 costs is told by mAP; this only finds files that are broken."""
 
 
@@ -69,14 +75,61 @@ def made_pictures(height: int, width: int, count: int = 32, seed: int = 0) -> np
     return np.concatenate([noise, blocks[:, rows][:, :, columns]])
 
 
-def reference(model: ReIDModel, pictures: np.ndarray) -> np.ndarray:
-    """Descriptors (N, D) by the network as it is: pictures (N, H, W, 3) uint8, in small batches, in float32."""
+def reference(model: ReIDModel, pictures: np.ndarray, form: Card | None = None) -> np.ndarray:
+    """Descriptors by the network as it is, in small batches, in float32.
+
+    Args:
+        model: the network.
+        pictures: (N, H, W, 3) uint8.
+        form: what is done besides: reducing, mirroring, length 1; None: nothing.
+
+    Returns:
+        (N, D) float32.
+    """
     device, seen = weight_of(model).device, model.input or InputSpec()
-    parts = [
-        model.embed(normalize(torch.from_numpy(part).to(device).permute(0, 3, 1, 2), seen.mean, seen.std))
-        for part in np.array_split(pictures, max(1, len(pictures) // 8))
-    ]
+    parts = []
+    for part in np.array_split(pictures, max(1, len(pictures) // 8)):
+        images = torch.from_numpy(part).to(device).permute(0, 3, 1, 2)
+        if form is not None and form.shrink > 1:
+            size = (form.height // form.shrink, form.width // form.shrink)
+            how: dict[str, Any] = {"mode": form.interpolation, "antialias": True}
+            scale, shift = affine(seen.mean, seen.std, images.device)
+            images = functional.interpolate(images.float(), size, **how) * scale + shift
+        else:
+            images = normalize(images, seen.mean, seen.std)
+        found = model.embed_views([images], flip=form is not None and form.flip_averaged)
+        parts.append(functional.normalize(found) if form is not None and form.l2_normalized else found)
     return torch.cat(parts).cpu().numpy()
+
+
+def measure_drift(model: ReIDModel, pictures: Sequence[np.ndarray], form: Card) -> dict[str, Any]:
+    """How far descriptors are from regard's where crops are resized bilinearly, without antialiasing.
+
+    Args:
+        model: the network.
+        pictures: (h, w, 3) uint8 each, of any size.
+        form: of the file; what it takes is what they are resized to.
+
+    Returns:
+        The least and the mean cosine, the number of pictures, and the height of the tallest.
+    """
+    small = replace(form, height=form.height // form.shrink, width=form.width // form.shrink, shrink=1)
+    ours = np.stack([resize(one, small.height, small.width, interpolation=small.interpolation) for one in pictures])
+    theirs = np.stack([plainly_resized(one, form.height, form.width) for one in pictures])
+    found, wanted = reference(model, theirs, form), reference(model, ours, small)
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+    cosines = (found * wanted).sum(1) / lengths
+    tallest = max(len(one) for one in pictures)
+    return {
+        "least": float(cosines.min()), "mean": float(cosines.mean()), "pictures": len(pictures), "tallest": tallest
+    }  # fmt: skip
+
+
+def plainly_resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture (h, w, 3) uint8 resized bilinearly from its four nearest pixels, as OpenCV and torch do; (H, W, 3)."""
+    image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+    image = functional.interpolate(image, (height, width), mode="bilinear", align_corners=False)
+    return image[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
 
 
 def measure_parity(
@@ -127,7 +180,7 @@ def check_parity(parity: Parity, precision: str, tolerance: float | None, what: 
         parity: how far it is.
         precision: of the export.
         tolerance: largest relative difference in fp32, where also nothing may be confused; largest cosine distance in
-            int8; None takes ``TOLERANCE``.
+            others; None takes ``TOLERANCE``.
         what: the export, for the message.
 
     Raises:

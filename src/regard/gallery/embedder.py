@@ -36,6 +36,7 @@ from regard.models.folder import (
     read_description,
     saved_input,
 )
+from regard.models.ready import ready_name
 from regard.storage import as_path, open_regular
 from regard.threads import Threads
 
@@ -96,7 +97,7 @@ class Embedder:
         self._device, self._loading, self.busy = device, threading.Lock(), threading.Lock()
         self._model: ReIDModel | None = None
         self.batch_size = batch_size
-        self.path = folder.absolute().as_posix()
+        self.path = ready_name(folder) or folder.absolute().as_posix()
         self.note, self.engine, self._threads = "", None, None
         if kept and engine is None and precision == "fp32" and (device or preferred_device()) in (None, "auto", "cpu"):
             seen = known_input(saved_input(folder), size, folder)

@@ -16,7 +16,7 @@ from regard.data.boxes import crops
 from regard.data.resizing import TestTransform
 from regard.errors import CheckpointError, ConfigError, DataError, check_choice, check_kind, is_whole
 from regard.export.engines import RUNS, Engine, EngineName
-from regard.export.manifest import is_export
+from regard.export.manifest import is_export, read_card
 from regard.input_spec import known_input
 from regard.models import ReIDModel, load
 from regard.models.folder import FOREIGN, model_folder, read_description
@@ -130,7 +130,9 @@ def _opened(source: Any, engine: EngineName) -> Engine | tuple[ReIDModel, str]:
     if not isinstance(source, ReIDModel):
         path = as_path("source", source, WANTED)
         if path.suffix in RUNS and not path.is_dir():
-            if is_export(path) or path.suffix == ".pt2" or not path.is_file():
+            if is_export(path):
+                return open_engine(path, engine, read_card(path).precision)
+            if path.suffix == ".pt2" or not path.is_file():
                 return open_engine(path, engine)
             model = import_graph(path)
         else:
@@ -158,7 +160,7 @@ def _by_engine(engine: Engine) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
         resized = np.empty((len(pictures), *seen.size, 3), np.uint8)
         for place, picture in zip(resized, pictures):
             transform(picture, out=place)
-        vectors = engine.embed(resized, flip=seen.flip and not engine.card.flip_averaged).astype(np.float64)
+        vectors = engine.embed(resized, flip=seen.flip).astype(np.float64)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (np.isfinite(lengths).all() and lengths.all()):
             raise DataError("got a descriptor that is zero or not finite; check the picture and the model")

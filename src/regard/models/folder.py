@@ -16,6 +16,7 @@ from typing import Any
 from regard.errors import CheckpointError, ConfigError, RegardWarning, StorageError
 from regard.fingerprint import values_digest
 from regard.input_spec import SIZED, InputSpec
+from regard.models.ready import ready_folder
 from regard.parsing import parse_json, parse_yaml
 from regard.places import SETTINGS, is_run, run_home
 from regard.storage import read_regular, write_atomic
@@ -177,7 +178,8 @@ def as_json(content: Mapping[str, Any]) -> bytes:
 
 
 def model_folder(path: Path) -> Path:
-    """The folder with the weights that ``path`` stands for: itself, its ``final/`` or ``best/``, or beside a graph.
+    """The folder with the weights that ``path`` stands for: itself, its ``final/`` or ``best/``, or beside a graph; or
+    that of a network that comes with regard, by its name.
 
     Raises:
         CheckpointError: there are none.
@@ -190,8 +192,8 @@ def model_folder(path: Path) -> Path:
 
         foreign: Any = MODELS.get(FOREIGN)  # brings torch
         return foreign.kept_beside(path)
-    for folder in (path, path / "final", path / "best"):
-        if (folder / WEIGHTS).is_file():
+    for folder in (path, path / "final", path / "best", ready_folder(path)):
+        if folder and (folder / WEIGHTS).is_file():
             return folder
     raise CheckpointError(
         f"no {WEIGHTS} in {path} nor in its final/ or best/; give a folder that model.save() or a training wrote"
