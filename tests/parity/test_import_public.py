@@ -80,6 +80,32 @@ def test_an_osnet_of_torchreid(kind, name, widths, crops, tmp_path, capsys):
     torch.testing.assert_close(model.classifier.weight, tensors["classifier.weight"])
 
 
+FASTREID = [
+    ({"early": True}, "r50", {"pooling": "mean", "ibn": None}, 256),
+    ({"ibn": True, "non_local": True, "exponent": True}, "r50_nl", {"pooling": "gem", "ibn": "a"}, 384),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "backbone", "options", "height"), FASTREID, ids=["bot", "sbs"])
+def test_a_resnet_of_fastreid(kind, backbone, options, height, crops, tmp_path, capsys):
+    """Bag of tricks as the first version named it, with its colors in the file; SBS as the last one, with IBN."""
+    tensors = twins.drawn(twins.fastreid_shapes(**kind))
+    colors = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]} if "early" in kind else IMAGENET
+    told = {f"pixel_{name}": 255 * torch.tensor(value).view(1, 3, 1, 1) for name, value in colors.items()}
+    if "exponent" in kind:
+        tensors["heads.pool_layer.p"] = torch.tensor([2.4])
+    torch.save({"model": tensors | (told if "early" in kind else {}), "metric": np.float64(88)}, tmp_path / "m.pth")
+    model, lines = imported(tmp_path / "m.pth", tmp_path / "model", capsys)
+    assert {"backbone": f"fastreid_{backbone}", "stem_relu": True, **options}.items() <= model.options.items()
+    assert lines[1].endswith("0 unused, 0 missing, 0 conflicting")
+    assert str(model.input) == f"{height} x 128, bicubic"
+    images = shown(crops, height, **colors, how="BICUBIC")
+    wanted = twins.fastreid(tensors, images)
+    torch.testing.assert_close(model.embed(images), wanted, rtol=1e-3, atol=1e-3)
+    check(model, crops, wanted)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("positions", "stride", "more"), [(210, 12, {"cameras": 3}), (128, 16, {"jigsaw": False})])
 def test_a_transreid(positions, stride, more, crops, tmp_path, capsys, monkeypatch):
@@ -120,6 +146,7 @@ def test_numbers_of_numpy_beside_the_weights_become_nothing(tmp_path):
 
 
 OSNET = {key: torch.zeros(shape) for key, shape in twins.osnet_shapes(NARROW).items()}
+FAST = {key: torch.zeros(()).expand(shape) for key, shape in twins.fastreid_shapes().items()}
 VIT = {key: torch.zeros(shape) for key, shape in twins.transreid_shapes(384, 12, 128).items()}
 
 
@@ -146,6 +173,11 @@ VIT = {key: torch.zeros(shape) for key, shape in twins.transreid_shapes(384, 12,
             VIT | {"base.cls_token": torch.zeros(1, 1, 512)},
             "12 blocks of 512 channels, wanted 12 blocks of 768, 12 blo",
         ),
+        (
+            {k.replace("layer1.0.conv3", "x"): v for k, v in FAST.items()},
+            "3, 4, 6, 3 blocks of two convolutions; wanted R",
+        ),
+        (FAST | {"backbone.layer1.0.se.fc.0.weight": torch.zeros(1)}, r"none of \(backbone\.layer1\.0\.se"),
         ({"local_conv_layer1.weight": torch.zeros(1)}, "is of dsp or sa: .* say which it is: --network dsp, sa"),
     ],
 )
