@@ -133,7 +133,7 @@ class GlobalDescriptor(ReIDModel):
         return taps or super().heat_layers()
 
     def head_layers(self) -> dict[str, HeadLayer]:
-        """The classifier, linear in a last map whose mean is pooled but for ``neck_relu``; the last pyramid's levels."""
+        """The classifier, linear where a mean goes through no ReLU, on the last map or its pyramid's levels."""
         found = super().head_layers()["global"]
         levels = next(reversed(self.heat_layers().values())) if len(self.attention) else {}
         linear = self.classifier is not None and self.pool.p is None and not self.neck_relu
