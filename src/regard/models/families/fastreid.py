@@ -46,8 +46,9 @@ class NonLocal(nn.Module):
     def __init__(self, channels: int, hidden: int = 1):
         super().__init__()
         self.theta, self.phi, self.g = (nn.Conv2d(channels, hidden, 1) for _ in range(3))
-        self.W = nn.Sequential(nn.Conv2d(hidden, channels, 1), nn.BatchNorm2d(channels))
-        nn.init.zeros_(self.W[1].weight)
+        norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(norm.weight)
+        self.W = nn.Sequential(nn.Conv2d(hidden, channels, 1), norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), in time that grows with H W alone: θᵀ(φ gᵀ), not (θᵀφ) gᵀ."""

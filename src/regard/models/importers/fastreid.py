@@ -26,7 +26,7 @@ from regard.models.importers.translation import Translation, check_known, check_
 
 __all__ = ["fastreid"]
 
-DEPTHS = {(3, 4, 6, 3): "r50", (3, 4, 23, 3): "r101"}
+DEPTHS: dict[tuple[int, ...], str] = {(3, 4, 6, 3): "r50", (3, 4, 23, 3): "r101"}
 OF_A_BLOCK = re.compile(r"backbone\.layer([1-4])\.(\d+)\.conv1\.")
 
 RULES = {
