@@ -14,6 +14,8 @@ from PIL import Image
 import regard
 from regard.cli.main import main
 from regard.errors import CheckpointError
+from regard.input_spec import InputSpec
+from regard.models.importers.fastreid import fastreid
 from regard.models.importers.tensor_file import read_tensors
 from regard.models.importers.transreid_vit import BACKBONES, transreid
 
@@ -80,30 +82,34 @@ def test_an_osnet_of_torchreid(kind, name, widths, crops, tmp_path, capsys):
     torch.testing.assert_close(model.classifier.weight, tensors["classifier.weight"])
 
 
-FASTREID = [
-    ({"early": True}, "r50", {"pooling": "mean", "ibn": None}, 256),
-    ({"ibn": True, "non_local": True, "exponent": True}, "r50_nl", {"pooling": "gem", "ibn": "a"}, 384),
-]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "backbone", "options", "height"), FASTREID, ids=["bot", "sbs"])
-def test_a_resnet_of_fastreid(kind, backbone, options, height, crops, tmp_path, capsys):
-    """Bag of tricks as the first version named it, with its colors in the file; SBS as the last one, with IBN."""
-    tensors = twins.drawn(twins.fastreid_shapes(**kind))
-    colors = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]} if "early" in kind else IMAGENET
-    told = {f"pixel_{name}": 255 * torch.tensor(value).view(1, 3, 1, 1) for name, value in colors.items()}
-    if "exponent" in kind:
-        tensors["heads.pool_layer.p"] = torch.tensor([2.4])
-    torch.save({"model": tensors | (told if "early" in kind else {}), "metric": np.float64(88)}, tmp_path / "m.pth")
+def test_a_stronger_baseline_of_fastreid(crops, tmp_path, capsys):
+    """With instance normalizations, non-local blocks and an exponent; bicubic pixels are not Pillow's to the last."""
+    tensors = twins.drawn(twins.fastreid_shapes(ibn=True, non_local=True, exponent=True))
+    tensors["heads.pool_layer.p"] = torch.tensor([2.4])
+    tensors |= {key: 1e-4 * value for key, value in tensors.items() if key.endswith(".W.1.weight")}
+    torch.save({"model": tensors, "metric": np.float64(88)}, tmp_path / "m.pth")
     model, lines = imported(tmp_path / "m.pth", tmp_path / "model", capsys)
-    assert {"backbone": f"fastreid_{backbone}", "stem_relu": True, **options}.items() <= model.options.items()
     assert lines[1].endswith("0 unused, 0 missing, 0 conflicting")
-    assert str(model.input) == f"{height} x 128, bicubic"
-    images = shown(crops, height, **colors, how="BICUBIC")
+    assert str(model.input) == "384 x 128, bicubic"
+    images = shown(crops[:1], 384, **IMAGENET, how="BICUBIC")
     wanted = twins.fastreid(tensors, images)
-    torch.testing.assert_close(model.embed(images), wanted, rtol=1e-3, atol=1e-3)
-    check(model, crops, wanted)
+    torch.testing.assert_close(model.embed(images) / wanted.norm(), wanted / wanted.norm(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("alike", "options"), [(False, {}), (True, {"pooling": "gem"})])
+def test_networks_of_fastreids_first_version(alike, options):
+    """Bag of tricks, and AGW, whose exponent is in no file; the colors are in it, in gray levels."""
+    shapes = twins.fastreid_shapes(early=True, non_local=alike) | {
+        "pixel_mean": (1, 3, 1, 1),
+        "pixel_std": (1, 3, 1, 1),
+    }
+    found = fastreid({key: torch.ones(()).expand(shape) for key, shape in shapes.items()}, "it")
+    plain = {"backbone": f"fastreid_r50{'_nl' if alike else ''}", "ibn": None, "last_stride": 1, "stem_relu": True}
+    assert found.options == plain | options
+    assert {*found.names, *found.told} == {*shapes}
+    assert found.seen == InputSpec(256, 128, "bicubic", (1 / 255,) * 3, (1 / 255,) * 3, flip=False)
+    assert [value.tolist() for value, _ in found.made.values()] == ([[3.0]] if alike else [])
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ OF_A_BLOCK = re.compile(r"backbone\.layer([1-4])\.(\d+)\.conv1\.")
 
 RULES = {
     r"backbone\.(conv1|bn1)\.": r"backbone.stages.0.\1.",
-    r"backbone\.layer([1-4])\.": r"backbone.stages.\1.layer\1.",
+    r"backbone\.layer([1-4])\.(?=\d+\.(?:conv|bn|downsample))": r"backbone.stages.\1.layer\1.",
     r"backbone\.layer([1-3])\.(\d+)\.bn1\.IN\.": r"backbone.stages.\1.layer\1.\2.bn1.instance.",
     r"backbone\.layer([1-3])\.(\d+)\.bn1\.BN\.": r"backbone.stages.\1.layer\1.\2.bn1.batch.",
     r"heads\.(?:weight|classifier\.weight)$": "classifier.weight",
