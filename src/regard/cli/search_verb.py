@@ -4,6 +4,7 @@
   regard search a.jpg b.jpg --gallery people -k 20 --rerank      several photos of one person
   regard search photo.jpg --gallery people --camera 1 --camera 3 --since 2026-05-01T08:00
   regard search --id 5f0c... --gallery people --other-cameras --where color=red --group
+  regard search street.jpg --gallery people --detector yolov8n.onnx     each person in it; or --boxes FILE
   regard search photo.jpg --gallery people --json - --picture matches.png
 
 Every search is noted in the gallery's audit log. Searches are exact unless the gallery is large and has an index.
@@ -15,15 +16,17 @@ import argparse
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import add_device, close_with, output_file, read_where, tell
+from regard.cli.arguments import add_cutting, add_device, close_with, output_file, read_where, tell
 from regard.wording import count, table, visible
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from regard.gallery.embedder import Embedder
     from regard.gallery.record import Answer, Filter, Item, Record
 
 
@@ -40,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", help="from this time on, for example 2026-05-01T08:00")
     parser.add_argument("--until", metavar="TIME", help="before this time")
     parser.add_argument("--where", action="append", default=[], metavar="NAME=VALUE", help="attribute; repeatable")
+    add_cutting(parser)
     parser.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking of the best candidates")
     parser.add_argument("--group", action="store_true", help="one match per tracklet")
     parser.add_argument(
@@ -67,9 +71,15 @@ def run(arguments: argparse.Namespace) -> None:
     """Search and show."""
     from regard.cli.gallery_audit import command_user
     from regard.cli.gallery_verb import open_gallery
+    from regard.gallery.crops import open_cutter
     from regard.gallery.known import check_names, nothing_passes
     from regard.storage import write_atomic
 
+    if cutter := open_cutter(arguments.detector, arguments.boxes, arguments.min_score):
+        from regard.cli.search_people import search_people
+
+        search_people(arguments, cutter)
+        return
     with open_gallery(arguments.gallery) as gallery, gallery.use(command_user()) as use:
         items, photos = asked(arguments, gallery)
         filter = make_filter(arguments, [item.record for item in items])
@@ -135,18 +145,39 @@ def queries(
     if photos:
         from regard.data.modern import decode_file
         from regard.fingerprint import bytes_digest
-        from regard.gallery.embedder import Embedder
 
         pictures = [decode_file(data, f"'{path}'") for data, path in zip(photos, arguments.photos)]
-        embedder = Embedder.like(gallery.meta["model"], arguments.model, say=tell)
-        embedder.check_fits(gallery)
-        if embedder.note:
-            tell(f"the network is loaded, with torch: {embedder.note}")
+        tell_scenes(arguments.photos, pictures)
+        embedder = embedder_of(arguments, gallery)
         vectors.append(embedder.embed(pictures))
         names += [f"sha256:{hashlib.sha256(data).hexdigest()[:16]}" for data in photos]
         digests += map(bytes_digest, photos)
         calibration = embedder.calibration
     return np.concatenate(vectors), names, digests, calibration
+
+
+def embedder_of(arguments: argparse.Namespace, gallery: Any) -> Embedder:
+    """The model of a gallery, as a search runs it.
+
+    Raises:
+        ConfigError: the one that is named is another.
+    """
+    from regard.gallery.embedder import Embedder
+
+    embedder = Embedder.like(gallery.meta["model"], arguments.model, say=tell)
+    embedder.check_fits(gallery)
+    if embedder.note:
+        tell(f"the network is loaded, with torch: {embedder.note}")
+    return embedder
+
+
+def tell_scenes(photos: Sequence[Path], pictures: Sequence[np.ndarray]) -> None:
+    """Say which of the photographs are whole scenes."""
+    from regard.data.scenes import SEARCHED, is_scene, scenes_line
+
+    scenes = [(str(path), picture.shape[:2]) for path, picture in zip(photos, pictures) if is_scene(*picture.shape[:2])]
+    if scenes:
+        tell(scenes_line(len(scenes), *scenes[0], SEARCHED))
 
 
 def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:
