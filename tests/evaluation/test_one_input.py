@@ -182,6 +182,8 @@ def released_file(network: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -
         tensors = {key: value for key, value in tensors.items() if not key.startswith(beside)}
     elif network == "reid":
         return reid_folder(folder / "reid")
+    elif network == "fastreid":
+        tensors = public_twins.drawn(public_twins.fastreid_shapes())
     elif network == "osnet":
         tensors = public_twins.drawn(public_twins.osnet_shapes((16, 64, 96, 128)))
     elif network.startswith("transreid"):

@@ -220,3 +220,80 @@ def _block(tensors: Tensors, place: str, x: Tensor) -> Tensor:
     x = x + _affine(tensors, f"{place}.attn.proj", seen.transpose(1, 2).flatten(2))
     hidden = F.gelu(_affine(tensors, f"{place}.mlp.fc1", _layer_norm(tensors, f"{place}.norm2", x)))
     return x + _affine(tensors, f"{place}.mlp.fc2", hidden)
+
+
+# FastReID -------------------------------------------------------------------------------------------------------------
+
+BLOCKS = (3, 4, 6, 3)
+NON_LOCAL = {2: (2, 3), 3: (3, 4, 5)}
+"""Stage -> its blocks that a non-local one follows."""
+
+
+def fastreid_shapes(
+    *, ibn: bool = False, non_local: bool = False, exponent: bool = False, early: bool = False
+) -> Shapes:
+    """What FastReID's files hold of a ResNet-50; ``early``: as its first version called the head."""
+    shapes: Shapes = {"backbone.conv1.weight": (64, 3, 7, 7), **normed("backbone.bn1", 64)}
+    inputs = 64
+    for stage, count in enumerate(BLOCKS, 1):
+        planes = 32 * 2**stage
+        for number in range(count):
+            place = f"backbone.layer{stage}.{number}"
+            halves = ibn and stage < 4
+            shapes |= {f"{place}.conv1.weight": (planes, inputs, 1, 1), f"{place}.conv2.weight": (planes, planes, 3, 3)}
+            shapes |= {f"{place}.conv3.weight": (4 * planes, planes, 1, 1), **normed(f"{place}.bn3", 4 * planes)}
+            shapes |= normed(f"{place}.bn1.BN" if halves else f"{place}.bn1", planes // (2 if halves else 1))
+            shapes |= normed(f"{place}.bn2", planes)
+            shapes |= normed(f"{place}.bn1.IN", planes // 2, picture=True) if halves else {}
+            if number == 0:
+                shapes |= {f"{place}.downsample.0.weight": (4 * planes, inputs, 1, 1)}
+                shapes |= normed(f"{place}.downsample.1", 4 * planes)
+            inputs = 4 * planes
+        for number in range(len(NON_LOCAL.get(stage, ())) if non_local else 0):
+            place = f"backbone.NL_{stage}.{number}"
+            for name in ("g", "theta", "phi"):
+                shapes |= {f"{place}.{name}.weight": (1, inputs, 1, 1), f"{place}.{name}.bias": (1,)}
+            shapes |= {f"{place}.W.0.weight": (inputs, 1, 1, 1), f"{place}.W.0.bias": (inputs,)}
+            shapes |= normed(f"{place}.W.1", inputs)
+    shapes |= normed("heads.bnneck" if early else "heads.bottleneck.0", 2048)
+    shapes |= {"heads.classifier.weight" if early else "heads.weight": (CLASSES, 2048)}
+    return shapes | ({"heads.pool_layer.p": (1,)} if exponent else {})
+
+
+def fastreid(tensors: Tensors, images: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 2048), after the neck."""
+    x = F.relu(norm(tensors, "backbone.bn1", conv(tensors, "backbone.conv1", images, stride=2)))
+    x = F.max_pool2d(x, 3, 2, ceil_mode=True)
+    alike = "backbone.NL_2.0.g.weight" in tensors
+    for stage, count in enumerate(BLOCKS, 1):
+        for number in range(count):
+            x = _bottleneck(tensors, f"backbone.layer{stage}.{number}", x, 2 if number == 0 and stage in (2, 3) else 1)
+            if alike and number in NON_LOCAL.get(stage, ()):
+                x = _non_local(tensors, f"backbone.NL_{stage}.{NON_LOCAL[stage].index(number)}", x)
+    exponent = tensors.get("heads.pool_layer.p", torch.tensor([3.0]))
+    learned = alike or "heads.pool_layer.p" in tensors
+    pooled = x.clamp(min=1e-6).pow(exponent).mean((2, 3)).pow(1 / exponent) if learned else x.mean((2, 3))
+    return norm(tensors, "heads.bnneck" if "heads.bnneck.weight" in tensors else "heads.bottleneck.0", pooled)
+
+
+def _bottleneck(tensors: Tensors, place: str, x: Tensor, stride: int) -> Tensor:
+    y = conv(tensors, f"{place}.conv1", x)
+    if f"{place}.bn1.IN.weight" in tensors:
+        first, others = y.chunk(2, 1)
+        y = torch.cat([norm(tensors, f"{place}.bn1.IN", first), norm(tensors, f"{place}.bn1.BN", others)], 1)
+    else:
+        y = norm(tensors, f"{place}.bn1", y)
+    y = F.relu(norm(tensors, f"{place}.bn2", conv(tensors, f"{place}.conv2", F.relu(y), stride=stride)))
+    y = norm(tensors, f"{place}.bn3", conv(tensors, f"{place}.conv3", y))
+    if f"{place}.downsample.0.weight" in tensors:
+        x = norm(tensors, f"{place}.downsample.1", conv(tensors, f"{place}.downsample.0", x, stride=stride))
+    return F.relu(x + y)
+
+
+def _non_local(tensors: Tensors, place: str, x: Tensor) -> Tensor:
+    """Likeness of all positions to all, over their number, without a softmax."""
+    theta, phi, g = (conv(tensors, f"{place}.{name}", x).flatten(2) for name in ("theta", "phi", "g"))
+    seen = (theta.transpose(1, 2) @ phi / theta.shape[2]) @ g.transpose(1, 2)
+    return x + norm(
+        tensors, f"{place}.W.1", conv(tensors, f"{place}.W.0", seen.transpose(1, 2).unflatten(2, x.shape[2:]))
+    )

@@ -14,6 +14,8 @@ from PIL import Image
 import regard
 from regard.cli.main import main
 from regard.errors import CheckpointError
+from regard.input_spec import InputSpec
+from regard.models.importers.fastreid import fastreid
 from regard.models.importers.tensor_file import read_tensors
 from regard.models.importers.transreid_vit import BACKBONES, transreid
 
@@ -81,6 +83,36 @@ def test_an_osnet_of_torchreid(kind, name, widths, crops, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_a_stronger_baseline_of_fastreid(crops, tmp_path, capsys):
+    """With instance normalizations, non-local blocks and an exponent; bicubic pixels are not Pillow's to the last."""
+    tensors = twins.drawn(twins.fastreid_shapes(ibn=True, non_local=True, exponent=True))
+    tensors["heads.pool_layer.p"] = torch.tensor([2.4])
+    tensors |= {key: 1e-4 * value for key, value in tensors.items() if key.endswith(".W.1.weight")}
+    torch.save({"model": tensors, "metric": np.float64(88)}, tmp_path / "m.pth")
+    model, lines = imported(tmp_path / "m.pth", tmp_path / "model", capsys)
+    assert lines[1].endswith("0 unused, 0 missing, 0 conflicting")
+    assert str(model.input) == "384 x 128, bicubic"
+    images = shown(crops[:1], 384, **IMAGENET, how="BICUBIC")
+    wanted = twins.fastreid(tensors, images)
+    torch.testing.assert_close(model.embed(images) / wanted.norm(), wanted / wanted.norm(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("alike", "options"), [(False, {}), (True, {"pooling": "gem"})])
+def test_networks_of_fastreids_first_version(alike, options):
+    """Bag of tricks, and AGW, whose exponent is in no file; the colors are in it, in gray levels."""
+    shapes = twins.fastreid_shapes(early=True, non_local=alike) | {
+        "pixel_mean": (1, 3, 1, 1),
+        "pixel_std": (1, 3, 1, 1),
+    }
+    found = fastreid({key: torch.ones(()).expand(shape) for key, shape in shapes.items()}, "it")
+    plain = {"backbone": f"fastreid_r50{'_nl' if alike else ''}", "ibn": None, "last_stride": 1, "stem_relu": True}
+    assert found.options == plain | options
+    assert {*found.names, *found.told} == {*shapes}
+    assert found.seen == InputSpec(256, 128, "bicubic", (1 / 255,) * 3, (1 / 255,) * 3, flip=False)
+    assert [value.tolist() for value, _ in found.made.values()] == ([[3.0]] if alike else [])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("positions", "stride", "more"), [(210, 12, {"cameras": 3}), (128, 16, {"jigsaw": False})])
 def test_a_transreid(positions, stride, more, crops, tmp_path, capsys, monkeypatch):
     """The networks that are read have 22 million parameters and more; here is a small one of six blocks."""
@@ -120,6 +152,7 @@ def test_numbers_of_numpy_beside_the_weights_become_nothing(tmp_path):
 
 
 OSNET = {key: torch.zeros(shape) for key, shape in twins.osnet_shapes(NARROW).items()}
+FAST = {key: torch.zeros(()).expand(shape) for key, shape in twins.fastreid_shapes().items()}
 VIT = {key: torch.zeros(shape) for key, shape in twins.transreid_shapes(384, 12, 128).items()}
 
 
@@ -146,6 +179,11 @@ VIT = {key: torch.zeros(shape) for key, shape in twins.transreid_shapes(384, 12,
             VIT | {"base.cls_token": torch.zeros(1, 1, 512)},
             "12 blocks of 512 channels, wanted 12 blocks of 768, 12 blo",
         ),
+        (
+            {k.replace("layer1.0.conv3", "x"): v for k, v in FAST.items()},
+            "3, 4, 6, 3 blocks of two convolutions; wanted R",
+        ),
+        (FAST | {"backbone.layer1.0.se.fc.0.weight": torch.zeros(1)}, r"none of \(backbone\.layer1\.0\.se"),
         ({"local_conv_layer1.weight": torch.zeros(1)}, "is of dsp or sa: .* say which it is: --network dsp, sa"),
     ],
 )

@@ -20,6 +20,7 @@ from regard.input_spec import InputSpec
 from regard.models.build import create_model
 from regard.models.contract import ReIDModel
 from regard.models.importers import (
+    fastreid,
     reid_folder,
     released_daaf,
     released_parts,
@@ -189,6 +190,8 @@ MARKS: dict[str, tuple[str, ...]] = {
     "backbone.rga_att1.gx_spatial.0.weight": ("rga",),
     "backbone.rga_att1.gx_channel.0.weight": ("rga",),
     "conv2.0.conv1.conv.weight": ("osnet",),
+    "heads.bottleneck.0.weight": ("fastreid",),
+    "heads.bnneck.weight": ("fastreid",),
     "base.cls_token": ("transreid", "transreid-deit"),
 }
 """Tensor that only some released networks have -> those networks."""
@@ -199,6 +202,7 @@ IMPORTERS: dict[str, tuple[Callable[[Mapping[str, Tensor], str], Translation], I
     "daaf-mindspore": (released_daaf.daaf_mindspore, InputSpec(256, 128)),
     "dsp": (released_parts.dsp, InputSpec(384, 128, flip=False)),
     "sa": (released_parts.sa, InputSpec(384, 128, flip=False)),
+    "fastreid": (fastreid.fastreid, InputSpec(256, 128, "bicubic", flip=False)),
     "msea": (released_pyramids.msea, InputSpec(384, 192)),
     "mudeep": (released_parts.mudeep, InputSpec(384, 192, "bicubic")),
     "osnet": (torchreid_osnet.osnet, InputSpec(256, 128, flip=False)),

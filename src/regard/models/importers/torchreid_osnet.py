@@ -92,7 +92,7 @@ def _backbone(tensors: Mapping[str, Tensor], origin: str) -> str:
     channels = len(tensors["conv1.conv.weight"])
     width = next((name for name in WIDTH_NAMES if _scaled(name) == channels), None)
     found = tuple(_instance(tensors, f"conv{2 + block // 2}.{block % 2}.") for block in range(6))
-    kinds = {PLAIN: "x", IBN: "ibn_x", AIN: "ain_x"}
+    kinds: dict[tuple[str, ...], str] = {PLAIN: "x", IBN: "ibn_x", AIN: "ain_x"}
     stem = "conv1.bn.running_mean" not in tensors
     if width is None or found not in kinds or stem != (found != PLAIN) or (found == IBN and width != WIDTH_NAMES[0]):
         wanted = ", ".join(str(_scaled(name)) for name in WIDTH_NAMES)

@@ -27,6 +27,7 @@ RELEASES: dict[str, tuple[str, str]] = {
     "daaf": ("CYFFF/PAAM_on_reid-strong-baseline", "MIT"),
     "daaf-mindspore": ("CYFFF/DAAF-Mindspore", "Apache-2.0, in the heads of its files"),
     "dsp": ("bmiftah/DSP_Person_ReID", "none found"),
+    "fastreid": ("JDAI-CV/fast-reid", f"Apache-2.0 for the code; {RESEARCH}"),
     "msea": ("dulithchinthaka/person_reid_multi_scale", "none found (a fork of APNet, which is MIT)"),
     "mudeep": ("naiq/MuDeep_v2", "none found"),
     "osnet": ("KaiyangZhou/deep-person-reid", f"MIT for the code; {RESEARCH}"),
