@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regard.cli.arguments import close_with
+from regard.cli.searching import embedder_of, make_filter, match_lines
 from regard.wording import count, visible
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ def search_people(arguments: argparse.Namespace, cutter: Cutter) -> None:
     """
     from regard.cli.gallery_audit import command_user
     from regard.cli.gallery_verb import open_gallery
-    from regard.cli.search_verb import embedder_of, make_filter, match_lines
     from regard.errors import ConfigError
     from regard.gallery.known import check_names, nothing_passes
     from regard.storage import write_atomic

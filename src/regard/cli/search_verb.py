@@ -20,14 +20,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import add_cutting, add_device, close_with, output_file, read_where, tell
-from regard.wording import count, table, visible
+from regard.cli.arguments import add_cutting, add_device, close_with, output_file, tell
+from regard.cli.searching import embedder_of, make_filter, match_lines
+from regard.wording import count
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from regard.gallery.embedder import Embedder
-    from regard.gallery.record import Answer, Filter, Item, Record
+    from regard.gallery.record import Answer, Item
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -156,21 +156,6 @@ def queries(
     return np.concatenate(vectors), names, digests, calibration
 
 
-def embedder_of(arguments: argparse.Namespace, gallery: Any) -> Embedder:
-    """The model of a gallery, as a search runs it.
-
-    Raises:
-        ConfigError: the one that is named is another.
-    """
-    from regard.gallery.embedder import Embedder
-
-    embedder = Embedder.like(gallery.meta["model"], arguments.model, say=tell)
-    embedder.check_fits(gallery)
-    if embedder.note:
-        tell(f"the network is loaded, with torch: {embedder.note}")
-    return embedder
-
-
 def tell_scenes(photos: Sequence[Path], pictures: Sequence[np.ndarray]) -> None:
     """Say which of the photographs are whole scenes."""
     from regard.data.scenes import SEARCHED, is_scene, scenes_line
@@ -178,55 +163,6 @@ def tell_scenes(photos: Sequence[Path], pictures: Sequence[np.ndarray]) -> None:
     scenes = [(str(path), picture.shape[:2]) for path, picture in zip(photos, pictures) if is_scene(*picture.shape[:2])]
     if scenes:
         tell(scenes_line(len(scenes), *scenes[0], SEARCHED))
-
-
-def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:
-    """The filter the arguments ask for; the query's own pictures are never matches."""
-    from regard.errors import ConfigError
-    from regard.gallery.record import Filter
-
-    own = [record.camera for record in origins if record.camera] if arguments.other_cameras else []
-    if arguments.other_cameras and not own:
-        raise ConfigError("--other-cameras wants an --id whose camera is known; name it yourself with --not-camera")
-    return Filter.asked(
-        cameras=arguments.camera,
-        not_cameras=(*arguments.not_camera, *own),
-        since=arguments.since,
-        until=arguments.until,
-        attributes=read_where(arguments.where),
-        not_ids=[record.id for record in origins],
-    )
-
-
-def match_lines(answer: Answer) -> str:
-    """The matches, one line each."""
-    from regard.gallery.record import format_time
-
-    calibrated = any(match.probability is not None for match in answer.matches)
-    people = any(match.record.person for match in answer.matches)
-    same = any(match.same_picture for match in answer.matches)
-    head = [
-        "rank",
-        "cosine",
-        *["probability"] * calibrated,
-        "camera",
-        "time (UTC)",
-        "track",
-        *["person"] * people,
-        *["it is"] * same,
-        "picture",
-    ]
-    lines = [head]
-    for match in answer.matches:
-        record = match.record
-        chance = [f"{100 * (match.probability or 0):.1f} %"] if calibrated else []
-        others = f" (+{len(match.track)})" if match.track else ""
-        known = [record.camera or "", format_time(record.time), f"{record.track or ''}{others}"]
-        it_is = ["the same picture" if match.same_picture else ""] if same else []
-        person = [record.person or ""] if people else []
-        cells = [str(match.rank), f"{match.score:.4f}", *chance, *known, *person, *it_is, record.path]
-        lines.append([visible(cell) for cell in cells])
-    return "\n".join(table(lines, left=range(len(lines[0]))))
 
 
 def write_picture(arguments: argparse.Namespace, gallery: Any, answer: Answer) -> None:
