@@ -54,7 +54,8 @@ def test_everything_is_used_and_named():
     assert model.options == {
         "mode": "released", "part_conv": "shared", "backbone": "resnet50", "last_stride": 1, "stem_relu": True,
         "head_dim": 256, "dropout": 0.5, "part_classifiers": True, "descriptor": "own", "gate_start": "released",
-        "attention_control": "none", "only_level": None,
+        "attention_control": "none", "only_level": None, "ibn": None, "mixstyle": None, "mixstyle_p": 0.5,
+        "mixstyle_alpha": 0.1,
     }  # fmt: skip
     assert (report.unused, report.missing, report.conflicting) == (UNUSED, [], [])
     assert sorted(report.used + report.unused) == sorted(tensors)

@@ -91,7 +91,8 @@ def test_resnet50_of_the_model_zoo(tmp_path):
     path.write_bytes(written(tensors))
     model = regard.import_released(tensors, network="resnet")
     options = {"backbone": "resnet50", "last_stride": 2, "stem_relu": True, "same_padding": True}
-    assert (model.num_ids, model.options) == (1001, options | {"norm_eps": 1e-4, "descriptor": "own", "head_dim": None})
+    assert model.num_ids == 1001
+    assert {name: model.options[name] for name in (*options, "norm_eps")} == options | {"norm_eps": 1e-4}
     report = model.import_report
     assert report is not None
     assert report.unused == ["end_point.bias"]

@@ -30,6 +30,7 @@ from regard.input_spec import InputSpec
 from regard.layers.batch_norm import statistics_kept
 from regard.layers.map_decoder import MapDecoder
 from regard.layers.pyramid import AttentionPyramid
+from regard.layers.row import blocks
 from regard.layers.self_attention import DeepSelfAttention
 from regard.losses import Criterion, Term
 from regard.models import ReIDModel, create_model
@@ -287,25 +288,13 @@ def recompute_blocks(model: nn.Module) -> int:
     """
     backbones = [module for module in model.modules() if isinstance(module, Backbone)]
     stages = [stage for backbone in backbones for stage in backbone.stages]
-    kinds = {type(block) for stage in stages for block in _blocks(stage)}
-    plain = [stage for stage in stages if not any(_blocks(stage))]  # stems
+    kinds = {type(block) for stage in stages for block in blocks(stage)}
+    plain = [stage for stage in stages if not any(blocks(stage))]  # stems
     chosen = [*plain, *_outermost(model, (*kinds, *ATTENTION))]
     for module in chosen:
         kind = type(module)
         module.__class__ = type(f"Recomputed{kind.__name__}", (_Recomputed, kind), {})
     return len(chosen)
-
-
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """Units with several layers of weights: containers are opened, as are timm's stages, which have ``blocks``."""
-    if getattr(module, "in_one_piece", False):
-        return
-    for child in module.children():
-        inside = getattr(child, "blocks", child)
-        if isinstance(inside, nn.Sequential):
-            yield from _blocks(inside)
-        elif sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in child.modules()) > 1:
-            yield child
 
 
 def _outermost(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[nn.Module]:

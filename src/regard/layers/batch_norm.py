@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from regard.layers.collective import all_reduce_sum
 from regard.precision import at_least_float32
 
-__all__ = ["convert_sync_batch_norm", "share_batch_norm", "statistics_kept"]
+__all__ = ["convert_sync_batch_norm", "finish", "share_batch_norm", "statistics_kept"]
 
 
 def share_batch_norm(model: nn.Module, shares: int) -> None:
@@ -70,7 +70,7 @@ def _mix_in(model: nn.Module, change: type[_BatchNorm], prefix: str, **attribute
             module.__class__ = type(prefix + kind.__name__, (change, kind), attributes)
 
 
-def _finish(norm: nn.Module, out: Tensor) -> Tensor:
+def finish(norm: nn.Module, out: Tensor) -> Tensor:
     """Apply the dropout and activation of timm's fused batch-norm-and-activation layers."""
     for name in ("drop", "act"):
         if isinstance(layer := getattr(norm, name, None), nn.Module):
@@ -92,7 +92,7 @@ class _Shares(_BatchNorm):
     def _normalize(self, share: Tensor) -> Tensor:
         """Normalize a share by its own statistics, which nothing keeps."""
         out = functional.batch_norm(share, None, None, self.weight, self.bias, training=True, eps=self.eps)
-        return _finish(self, out)
+        return finish(self, out)
 
 
 class _SyncStatistics(_BatchNorm):
@@ -112,7 +112,7 @@ class _SyncStatistics(_BatchNorm):
         shift = -mean * scale
         if self.affine:
             scale, shift = scale * self.weight, shift * self.weight + self.bias
-        return _finish(self, (x * scale.view(shape) + shift.view(shape)).to(input.dtype))
+        return finish(self, (x * scale.view(shape) + shift.view(shape)).to(input.dtype))
 
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
         if not self.track_running_stats or self.running_mean is None or self.running_var is None:

@@ -27,11 +27,13 @@ from regard.errors import ConfigError, check_choice
 from regard.precision import at_least_float32
 
 __all__ = [
-    "STRIPES", "Descriptor", "PartHeads", "Reduction", "Sharing", "SupervisionHead", "bnneck", "compared", "described",
-    "identity_classifier", "part_names", "regions", "stripe_averages", "stripe_rows", "without_shift",
+    "STRIPES", "Descriptor", "GlobalPool", "PartHeads", "Pooling", "Reduction", "Sharing", "SupervisionHead", "bnneck",
+    "compared", "described", "identity_classifier", "part_names", "regions", "stripe_averages", "stripe_rows",
+    "without_shift",
 ]  # fmt: skip
 
 Sharing = Literal["shared", "separate"]
+Pooling = Literal["mean", "gem"]
 Descriptor = Literal["own", "mean", "stripes", "both"]
 """What of its last map a system compares: its own way, or the same for all systems: the mean, the means of six stripes,
 or both. Training is the same; only the embedding is another."""
@@ -60,6 +62,37 @@ def identity_classifier(dim: int, num_ids: int, *, bias: bool = False) -> nn.Lin
     if bias:
         nn.init.zeros_(classifier.bias)
     return classifier
+
+
+class GlobalPool(nn.Module):
+    """From a map to one vector: the mean over its positions, or the generalized mean.
+
+    F. Radenović, G. Tolias, O. Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI 2018, arXiv
+    1711.02512, equation 3, with one exponent p for all channels, learned from 3: (mean of x^p)^(1/p), which is the mean
+    at 1 and nears the maximum as p grows.
+
+    What lies below 0 counts as 0: of a map that no activation has rectified (MobileNetV2, EfficientNet-Lite, ConvNeXt,
+    transformers) half is lost to it.
+
+    Args:
+        kind: ``"mean"`` or ``"gem"``.
+
+    Attributes:
+        p: the exponent, (1,); None of the mean.
+    """
+
+    def __init__(self, kind: Pooling):
+        super().__init__()
+        check_choice("pooling", kind, Pooling)
+        self.p = nn.Parameter(torch.full((1,), 3.0)) if kind == "gem" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C)."""
+        if self.p is None:
+            return x.mean((2, 3))
+        x = at_least_float32(x).clamp(min=1e-6)
+        most = x.detach().amax((2, 3), keepdim=True)  # out of the power, so that nothing is lost below the least float
+        return (x / most).pow(self.p).mean((2, 3)).pow(1 / self.p) * most.flatten(1)
 
 
 def stripe_averages(x: Tensor, count: int) -> Tensor:

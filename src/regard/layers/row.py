@@ -1,13 +1,15 @@
-"""Stages one after the other, where what goes on may be more than a map.
+"""Stages one after the other, where what goes on may be more than a map, and the blocks in them.
 
 Shapes: B images, C channels, h x w positions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
-__all__ = ["Row", "passed"]
+__all__ = ["Row", "blocks", "passed"]
 
 
 def passed(stage: nn.Module, x: Tensor, beside: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -30,3 +32,15 @@ class Row(nn.Sequential):
         for stage in self:
             input, beside = passed(stage, input, beside)
         return input
+
+
+def blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Units with several layers of weights: containers are opened, as are timm's stages, which have ``blocks``."""
+    if getattr(module, "in_one_piece", False):
+        return
+    for child in module.children():
+        inside = getattr(child, "blocks", child)
+        if isinstance(inside, nn.Sequential):
+            yield from blocks(inside)
+        elif sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in child.modules()) > 1:
+            yield child

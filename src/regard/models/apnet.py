@@ -48,8 +48,10 @@ from torch.func import functional_call
 from regard.errors import ConfigError, DataError, check_choice
 from regard.input_spec import InputSpec
 from regard.layers.gates import Control, GateStart, check_gates, check_only_level
+from regard.layers.heads import Pooling
 from regard.layers.pyramid import AttentionPyramid, Order, SplitAttention, SqueezeExcitation
 from regard.layers.rga import ChannelRelationAttention, RelationAttention, RelationPair
+from regard.layers.style import IBN
 from regard.models.backbone import Backbone
 from regard.models.baseline import GlobalDescriptor
 from regard.registry import MODELS
@@ -81,6 +83,9 @@ class APNet(GlobalDescriptor):
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
+        ibn: instance normalization in the early stages, ``"a"`` beside batch normalization, ``"b"`` alone; None: none.
+        mixstyle: stages behind which training mixes the styles of pictures, 0 being the stem, as [1, 2]; None: none.
+        mixstyle_p, mixstyle_alpha: probability of mixing a batch, and alpha of the Beta distribution of the shares.
         se_hidden: width of the squeeze-and-excitation bottleneck.
         height, width: pixels of the only images that relation agents (``"rga"``, ``"rga_c"``, ``"rga_sc"``) take, as
             their weights depend on the number of positions; agent ``"se"`` takes any size and ignores them.
@@ -91,6 +96,7 @@ class APNet(GlobalDescriptor):
         attention_control: ``"off"`` leaves attention out, ``"constant"`` holds its gates where their logits are zero,
             ``"shuffled"`` gives each picture another one's.
         only_level: the one level of the pyramid that there is; None: all.
+        pooling: how the last map becomes a vector: its ``"mean"`` or its generalized mean, ``"gem"``.
 
     Raises:
         ConfigError: an option out of range, or a stage whose channels or rows a level cannot split evenly.
@@ -107,6 +113,10 @@ class APNet(GlobalDescriptor):
         backbone: str = "resnet50",
         last_stride: int = 1,
         stem_relu: bool = False,
+        ibn: IBN | None = None,
+        mixstyle: tuple[int, ...] | None = None,
+        mixstyle_p: float = 0.5,
+        mixstyle_alpha: float = 0.1,
         se_hidden: int = 8,
         height: int = 256,
         width: int = 128,
@@ -114,6 +124,7 @@ class APNet(GlobalDescriptor):
         gate_start: GateStart = "released",
         attention_control: Control = "none",
         only_level: int | None = None,
+        pooling: Pooling = "mean",
     ):
         if level not in LEVELS:
             raise ConfigError(f"level is {level}, wanted {LEVELS[0]} (no attention) to {LEVELS[-1]}")
@@ -128,7 +139,10 @@ class APNet(GlobalDescriptor):
             raise ConfigError(
                 f"height and width are {height} and {width}, wanted the pixels of an image, as 256 and 128"
             )
-        stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
+        stages = Backbone(
+            backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu, ibn=ibn, mixstyle=mixstyle,
+            mixstyle_p=mixstyle_p, mixstyle_alpha=mixstyle_alpha,
+        )  # fmt: skip
         attended = level > 0 and attention_control != "off"
         pyramid = partial(AttentionPyramid, order=order, start=gate_start, control=attention_control, only=only_level)
         attention = {}
@@ -137,7 +151,7 @@ class APNet(GlobalDescriptor):
         elif attended:
             attention = _relation_attention(stages, agent, level, pyramid, height, width=width)
         means = descriptor if descriptor in ("mean", "stripes", "both") else "own"
-        super().__init__(num_ids, stages, attention, means)
+        super().__init__(num_ids, stages, attention, means, pooling=pooling)
         self.image_size = (height, width) if attended and agent in RELATIONS else None
         if self.image_size:
             self.input = InputSpec(*self.image_size)

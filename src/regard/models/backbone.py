@@ -16,7 +16,7 @@ import os
 import socket
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from regard.errors import ConfigError, RegardError, check_kind, nearest
 from regard.layers.row import passed
+from regard.layers.style import IBN, MixStyle, put_ibn, put_mixstyle
 from regard.models.families import hrnet, osnet, swin, vit
 from regard.models.importers.packaged import PACKAGE, packaged, read_packaged
 from regard.models.importers.resnet import in_torch_words, of_mindspore
@@ -100,6 +101,9 @@ class Backbone(nn.Module):
         same_padding: pad where the resolution is halved as TensorFlow and MindSpore do, by as little as gives H / 2,
             the odd row and column at the bottom and on the right, where PyTorch pads all sides alike.
         norm_eps: added to the variance in every batch normalization; None leaves the network's own.
+        ibn: ``"a"`` or ``"b"``, instance normalization in the early stages (:func:`regard.layers.style.put_ibn`).
+        mixstyle: stages behind which training mixes styles (:class:`regard.layers.style.MixStyle`), 0 being the stem.
+        mixstyle_p, mixstyle_alpha: probability of mixing a batch, and alpha of the Beta distribution of the shares.
 
     Attributes:
         stages: callables, each maps one feature map to the next; called by :func:`~regard.layers.row.passed`.
@@ -111,7 +115,8 @@ class Backbone(nn.Module):
             it starts from none, or they are of those whose network centers the pixels itself.
 
     Raises:
-        ConfigError: timm has no such network, it does not come in stages, or no package has its weights.
+        ConfigError: timm has no such network, it does not come in stages, no package has its weights, or it cannot
+            have an option.
         CheckpointError: the local weights file does not fit.
         RegardError: the weights could not be fetched.
     """
@@ -125,6 +130,10 @@ class Backbone(nn.Module):
         stem_relu: bool = False,
         same_padding: bool = False,
         norm_eps: float | None = None,
+        ibn: IBN | None = None,
+        mixstyle: Sequence[int] | None = None,
+        mixstyle_p: float = 0.5,
+        mixstyle_alpha: float = 0.1,
     ):
         super().__init__()
         if last_stride not in (1, 2):
@@ -149,6 +158,10 @@ class Backbone(nn.Module):
         self.names = [tap(number) for number in range(len(maps))]
         self.channels = [x.shape[1] for x in maps]
         self.strides = [probe // x.shape[-1] for x in maps]
+        if ibn is not None:
+            put_ibn(self.stages, ibn, self.channels, name)
+        if mixstyle:
+            put_mixstyle(self.stages, mixstyle, MixStyle(mixstyle_p, mixstyle_alpha), name)
 
     def forward(self, images: Tensor, after: Callable[[str, Tensor], Tensor] | None = None) -> Tensor:
         """The last map: (B, 3, H, W) -> (B, channels[-1], H / strides[-1], W / strides[-1]).

@@ -23,8 +23,18 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from regard.errors import ConfigError, check_choice
-from regard.layers.heads import Descriptor, bnneck, compared, described, identity_classifier, regions
+from regard.layers.heads import (
+    Descriptor,
+    GlobalPool,
+    Pooling,
+    bnneck,
+    compared,
+    described,
+    identity_classifier,
+    regions,
+)
 from regard.layers.pyramid import AttentionLevel, AttentionPyramid, EfficientSplitAttention, SplitAttention
+from regard.layers.style import IBN
 from regard.models.backbone import Backbone
 from regard.models.contract import GATE, Attention, HeadLayer, ReIDModel, gate_attention
 from regard.registry import MODELS
@@ -36,7 +46,7 @@ COMPETING = "competing groups of channels"
 
 
 class GlobalDescriptor(ReIDModel):
-    """Backbone, attention between its stages, global average pooling, BNNeck, classifier.
+    """Backbone, attention between its stages, global pooling, BNNeck, classifier.
 
     The metric loss sees the pooled vector g, retrieval and the identity loss f = BNNeck(g).
 
@@ -46,6 +56,7 @@ class GlobalDescriptor(ReIDModel):
         attention: pyramids by the names of taps; one without one passes its map on.
         descriptor: what is compared, ``"own"`` being f.
         head_dim: D, of a linear layer between g and f; None: there is none, and D is the last map's channels.
+        pooling: how the last map becomes a vector.
     """
 
     training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
@@ -57,6 +68,8 @@ class GlobalDescriptor(ReIDModel):
         attention: dict[str, AttentionPyramid],
         descriptor: Descriptor = "own",
         head_dim: int | None = None,
+        *,
+        pooling: Pooling = "mean",
     ):
         width = backbone.channels[-1]
         check_choice("descriptor", descriptor, Descriptor)
@@ -67,6 +80,7 @@ class GlobalDescriptor(ReIDModel):
         self.compared: Descriptor = descriptor
         self.backbone = backbone
         self.attention = nn.ModuleDict(attention)
+        self.pool = GlobalPool(pooling)
         self.head = nn.Linear(width, dim, bias=False) if head_dim else nn.Identity()
         self.neck = bnneck(dim)
         self.classifier: nn.Linear | None = identity_classifier(dim, num_ids)
@@ -85,7 +99,7 @@ class GlobalDescriptor(ReIDModel):
             return x
 
         x = self.backbone(images, attend)
-        g = self.head(x.mean((2, 3)))
+        g = self.head(self.pool(x))
         f = self.neck(g)
         logits = {} if self.classifier is None else {"global": self.classifier(f)}
         embedding = f if self.compared == "own" else compared(described(x, self.compared))
@@ -115,10 +129,10 @@ class GlobalDescriptor(ReIDModel):
         return taps or super().heat_layers()
 
     def head_layers(self) -> dict[str, HeadLayer]:
-        """The classifier, linear in the last map; the levels of the last pyramid are on the way to it."""
+        """The classifier, linear in a last map whose mean is pooled; the levels of the last pyramid lead to it."""
         found = super().head_layers()["global"]
         levels = next(reversed(self.heat_layers().values())) if len(self.attention) else {}
-        return {"global": found._replace(linear=self.classifier is not None, levels=levels)}
+        return {"global": found._replace(linear=self.classifier is not None and self.pool.p is None, levels=levels)}
 
     def _levels(self) -> dict[str, dict[str, AttentionLevel]]:
         """Tap -> the levels of its pyramid."""
@@ -128,7 +142,7 @@ class GlobalDescriptor(ReIDModel):
 
 @MODELS.register("baseline")
 class Baseline(GlobalDescriptor):
-    """Backbone, global average, BNNeck, classifier.
+    """Backbone, global pooling, BNNeck, classifier.
 
     Args:
         num_ids: identities to classify in training.
@@ -136,12 +150,16 @@ class Baseline(GlobalDescriptor):
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
+        ibn: instance normalization in the early stages, ``"a"`` beside batch normalization, ``"b"`` alone; None: none.
+        mixstyle: stages behind which training mixes the styles of pictures, 0 being the stem, as [1, 2]; None: none.
+        mixstyle_p, mixstyle_alpha: probability of mixing a batch, and alpha of the Beta distribution of the shares.
         same_padding: whether what halves the resolution pads as TensorFlow and MindSpore do, at the end.
         norm_eps: added to the variance in the backbone's batch normalizations; None leaves the network's own.
         descriptor: what is compared: ``"own"``, the vector after BNNeck; or of the last map the ``"mean"``, six
             ``"stripes"``, or ``"both"``.
         head_dim: length of a linear layer's vector before BNNeck, to have as many parameters as a system with
             attention (:func:`regard.models.cost.equal_option`); None: no such layer.
+        pooling: how the last map becomes a vector: its ``"mean"`` or its generalized mean, ``"gem"``.
 
     Raises:
         ConfigError: an option out of range.
@@ -155,10 +173,15 @@ class Baseline(GlobalDescriptor):
         backbone: str = "resnet50",
         last_stride: int = 1,
         stem_relu: bool = False,
+        ibn: IBN | None = None,
+        mixstyle: tuple[int, ...] | None = None,
+        mixstyle_p: float = 0.5,
+        mixstyle_alpha: float = 0.1,
         same_padding: bool = False,
         norm_eps: float | None = None,
         descriptor: Descriptor = "own",
         head_dim: int | None = None,
+        pooling: Pooling = "mean",
     ):
         stages = Backbone(
             backbone,
@@ -167,5 +190,9 @@ class Baseline(GlobalDescriptor):
             stem_relu=stem_relu,
             same_padding=same_padding,
             norm_eps=norm_eps,
+            ibn=ibn,
+            mixstyle=mixstyle,
+            mixstyle_p=mixstyle_p,
+            mixstyle_alpha=mixstyle_alpha,
         )
-        super().__init__(num_ids, stages, {}, descriptor, head_dim)
+        super().__init__(num_ids, stages, {}, descriptor, head_dim, pooling=pooling)

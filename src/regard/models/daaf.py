@@ -44,9 +44,19 @@ from torch import Tensor, nn
 from regard.errors import ConfigError, check_choice
 from regard.input_spec import IMAGENET_MEAN, IMAGENET_STD, MINDSPORE_MEAN
 from regard.layers.gates import Control, GateStart, check_gates, of_others
-from regard.layers.heads import Descriptor, bnneck, compared, described, identity_classifier, regions
+from regard.layers.heads import (
+    Descriptor,
+    GlobalPool,
+    Pooling,
+    bnneck,
+    compared,
+    described,
+    identity_classifier,
+    regions,
+)
 from regard.layers.map_decoder import DecoderKernel, MapDecoder
 from regard.layers.row import passed
+from regard.layers.style import IBN
 from regard.models.backbone import Backbone
 from regard.models.contract import Attention, HeadLayer, ReIDModel, watched
 from regard.registry import MODELS
@@ -132,6 +142,9 @@ class DAAF(ReIDModel):
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
+        ibn: instance normalization in the early stages, ``"a"`` beside batch normalization, ``"b"`` alone; None: none.
+        mixstyle: stages behind which training mixes the styles of pictures, 0 being the stem, as [1, 2]; None: none.
+        mixstyle_p, mixstyle_alpha: probability of mixing a batch, and alpha of the Beta distribution of the shares.
         pixel_mean: mean color, in fractions of white, that the network's pixels are centered on. Images come centered
             on ImageNet's as for every model; the difference is added to them.
         pixel_std: deviation that they are divided by, in fractions of white; 1 / 255 leaves gray levels.
@@ -141,6 +154,7 @@ class DAAF(ReIDModel):
             ``"released"`` the decoders' last layer starts at zero, and no branch moves the network in the first step.
         attention_control: ``"off"`` leaves both branches out, ``"constant"`` lets them learn without moving the
             network, ``"shuffled"`` gives each picture what was predicted for another one, whose labels it has to be.
+        pooling: how the last map becomes a vector: its ``"mean"`` or its generalized mean, ``"gem"``.
 
     Predicted maps are 16 times the last map: the size of the input at stride 16, half of it at stride 32.
 
@@ -168,11 +182,16 @@ class DAAF(ReIDModel):
         backbone: str = "resnet50",
         last_stride: int | None = None,
         stem_relu: bool | None = None,
+        ibn: IBN | None = None,
+        mixstyle: tuple[int, ...] | None = None,
+        mixstyle_p: float = 0.5,
+        mixstyle_alpha: float = 0.1,
         pixel_mean: tuple[float, float, float] | None = None,
         pixel_std: tuple[float, float, float] | None = None,
         descriptor: Descriptor = "own",
         gate_start: GateStart = "released",
         attention_control: Control = "none",
+        pooling: Pooling = "mean",
     ):
         check_gates(gate_start, attention_control)
         check_choice("descriptor", descriptor, Descriptor)
@@ -187,8 +206,9 @@ class DAAF(ReIDModel):
             raise ConfigError("end_norm is true, but it is of nonlinear decoders; set nonlinear=true")
         port = {"same_padding": True, "norm_eps": MINDSPORE_EPS} if preset == "mindspore" else {}
         stages = Backbone(
-            backbone, pretrained=pretrained, last_stride=chosen.last_stride, stem_relu=chosen.stem_relu, **port
-        )
+            backbone, pretrained=pretrained, last_stride=chosen.last_stride, stem_relu=chosen.stem_relu, ibn=ibn,
+            mixstyle=mixstyle, mixstyle_p=mixstyle_p, mixstyle_alpha=mixstyle_alpha, **port,
+        )  # fmt: skip
         channels = stages.channels[-1]
         own = {"bot": channels, "trinet": TRINET_DIM, "mindspore": MINDSPORE_DIM}[preset]
         super().__init__(num_ids, own if descriptor == "own" else channels * regions(descriptor))
@@ -199,6 +219,7 @@ class DAAF(ReIDModel):
         self.backbone = stages
         if not self.pixels.idle:
             stages.colors = None
+        self.pool = GlobalPool(pooling)
         self.neck, self.classifier = head(preset, channels, num_ids)
         decoder_of = partial(MapDecoder, kernel=chosen.decoder, nonlinear=chosen.nonlinear, end_norm=end_norm)
         self.hab: HolisticBranch | None = None
@@ -233,7 +254,7 @@ class DAAF(ReIDModel):
             maps["pab"] = self.pab(self._shown(x))
         if self.control == "shuffled":
             maps = {name: of_others(predicted) for name, predicted in maps.items()}
-        g = x.mean((2, 3))
+        g = self.pool(x)
         f = self.neck(g)
         logits = {} if self.classifier is None else {"global": self.classifier(f)}
         metric = {"global": g if self.preset == "bot" else f}
@@ -263,7 +284,7 @@ class DAAF(ReIDModel):
 
     def _descriptor(self, images: Tensor) -> Tensor:
         x = self.backbone(self.pixels(images))
-        return self._compared(x, self.neck(x.mean((2, 3))))
+        return self._compared(x, self.neck(self.pool(x)))
 
     def attention_on(self, images: Tensor) -> dict[str, Attention]:
         """Means of the last map's channels, all and each group's; what the branches predict, where they are there.
@@ -292,8 +313,8 @@ class DAAF(ReIDModel):
         return self.backbone.taps()
 
     def head_layers(self) -> dict[str, HeadLayer]:
-        """The last map, in which the scores of ``bot`` are linear."""
-        linear = self.preset == "bot" and self.classifier is not None
+        """The last map, in which the scores of ``bot`` are linear where its mean is pooled."""
+        linear = self.preset == "bot" and self.classifier is not None and self.pool.p is None
         return {"global": super().head_layers()["global"]._replace(linear=linear)}
 
 

@@ -50,6 +50,7 @@ from regard.layers.heads import (
     stripe_averages,
 )  # fmt: skip
 from regard.layers.self_attention import AttentionMode, DeepSelfAttention, SpatialAttention, SpatialMode
+from regard.layers.style import IBN
 from regard.models.backbone import Backbone
 from regard.models.contract import HeadLayer, ReIDModel
 from regard.models.pcb import check_part_options, stripe_heads
@@ -187,6 +188,9 @@ class DSP(DeeplySupervised):
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
+        ibn: instance normalization in the early stages, ``"a"`` beside batch normalization, ``"b"`` alone; None: none.
+        mixstyle: stages behind which training mixes the styles of pictures, 0 being the stem, as [1, 2]; None: none.
+        mixstyle_p, mixstyle_alpha: probability of mixing a batch, and alpha of the Beta distribution of the shares.
         head_dim: length of the vectors the classifiers see.
         dropout: on the stripes, in training.
         part_classifiers: whether each stripe has a classifier, besides their mean; without, this is the ablation.
@@ -212,6 +216,10 @@ class DSP(DeeplySupervised):
         backbone: str = "resnet50",
         last_stride: int = 1,
         stem_relu: bool = True,
+        ibn: IBN | None = None,
+        mixstyle: tuple[int, ...] | None = None,
+        mixstyle_p: float = 0.5,
+        mixstyle_alpha: float = 0.1,
         head_dim: int = 256,
         dropout: float = 0.5,
         part_classifiers: bool = True,
@@ -222,7 +230,10 @@ class DSP(DeeplySupervised):
     ):
         check_gates(gate_start, attention_control)
         check_choice("mode", mode, AttentionMode)
-        stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
+        stages = Backbone(
+            backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu, ibn=ibn, mixstyle=mixstyle,
+            mixstyle_p=mixstyle_p, mixstyle_alpha=mixstyle_alpha,
+        )  # fmt: skip
         super().__init__(
             num_ids, stages, head_dim, dropout, part_conv, part_classifiers=part_classifiers, descriptor=descriptor,
             control=attention_control, only=only_level,
@@ -261,6 +272,9 @@ class SA(DeeplySupervised):
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
+        ibn: instance normalization in the early stages, ``"a"`` beside batch normalization, ``"b"`` alone; None: none.
+        mixstyle: stages behind which training mixes the styles of pictures, 0 being the stem, as [1, 2]; None: none.
+        mixstyle_p, mixstyle_alpha: probability of mixing a batch, and alpha of the Beta distribution of the shares.
         head_dim: length of the vectors the classifiers see.
         dropout: on the stripes, in training.
         part_classifiers: whether each stripe has a classifier, besides their mean; without, this is the ablation.
@@ -289,6 +303,10 @@ class SA(DeeplySupervised):
         backbone: str = "resnet50",
         last_stride: int = 1,
         stem_relu: bool = True,
+        ibn: IBN | None = None,
+        mixstyle: tuple[int, ...] | None = None,
+        mixstyle_p: float = 0.5,
+        mixstyle_alpha: float = 0.1,
         head_dim: int = 256,
         dropout: float = 0.5,
         part_classifiers: bool = True,
@@ -299,7 +317,10 @@ class SA(DeeplySupervised):
     ):
         check_gates(gate_start, attention_control)
         check_choice("mode", mode, SpatialMode)
-        stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
+        stages = Backbone(
+            backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu, ibn=ibn, mixstyle=mixstyle,
+            mixstyle_p=mixstyle_p, mixstyle_alpha=mixstyle_alpha,
+        )  # fmt: skip
         super().__init__(
             num_ids, stages, head_dim, dropout, part_conv, part_classifiers=part_classifiers, descriptor=descriptor,
             control=attention_control, only=only_level,

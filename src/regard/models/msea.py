@@ -40,7 +40,7 @@ from torch import nn
 
 from regard.errors import ConfigError, check_choice
 from regard.layers.gates import Control, GateStart, check_gates, check_only_level
-from regard.layers.heads import Descriptor
+from regard.layers.heads import Descriptor, Pooling
 from regard.layers.pyramid import (
     AttentionPyramid,
     EfficientChannelAttention,
@@ -50,6 +50,7 @@ from regard.layers.pyramid import (
     SplitAttention,
     adaptive_kernel,
 )
+from regard.layers.style import IBN
 from regard.models.backbone import Backbone
 from regard.models.baseline import GlobalDescriptor
 from regard.registry import MODELS
@@ -94,6 +95,9 @@ class MSEA(GlobalDescriptor):
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
+        ibn: instance normalization in the early stages, ``"a"`` beside batch normalization, ``"b"`` alone; None: none.
+        mixstyle: stages behind which training mixes the styles of pictures, 0 being the stem, as [1, 2]; None: none.
+        mixstyle_p, mixstyle_alpha: probability of mixing a batch, and alpha of the Beta distribution of the shares.
         descriptor: what is compared: ``"own"``, the vector after BNNeck; or of the last map the ``"mean"``, six
             ``"stripes"``, or ``"both"``.
         gate_start: how gates start: ``"released"``, ``"zero_logits"``, or ``"identity"``, with which the network is at
@@ -101,6 +105,7 @@ class MSEA(GlobalDescriptor):
         attention_control: ``"off"`` leaves attention out, ``"constant"`` holds its gates where their logits are zero,
             ``"shuffled"`` gives each picture another one's.
         only_level: the one level of the pyramid that there is; None: all.
+        pooling: how the last map becomes a vector: its ``"mean"`` or its generalized mean, ``"gem"``.
 
     Raises:
         ConfigError: an option out of range, or a stage whose channels a level cannot split evenly.
@@ -119,10 +124,15 @@ class MSEA(GlobalDescriptor):
         backbone: str = "resnet50",
         last_stride: int = 1,
         stem_relu: bool = False,
+        ibn: IBN | None = None,
+        mixstyle: tuple[int, ...] | None = None,
+        mixstyle_p: float = 0.5,
+        mixstyle_alpha: float = 0.1,
         descriptor: Descriptor = "own",
         gate_start: GateStart = "released",
         attention_control: Control = "none",
         only_level: int | None = None,
+        pooling: Pooling = "mean",
     ):
         check_gates(gate_start, attention_control)
         check_choice("preset", str(preset), Literal["lite", "lite-c", "2023", "head"])
@@ -135,7 +145,10 @@ class MSEA(GlobalDescriptor):
         kernel = chosen.kernel if kernel is None else kernel
         if kernel != "adaptive" and (not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0):
             raise ConfigError(f"kernel is {kernel!r}, wanted an odd number of channels, as 3 or 5, or 'adaptive'")
-        stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
+        stages = Backbone(
+            backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu, ibn=ibn, mixstyle=mixstyle,
+            mixstyle_p=mixstyle_p, mixstyle_alpha=mixstyle_alpha,
+        )  # fmt: skip
         attention = {}
         for name, channels in zip(stages.names, stages.channels) if level and attention_control != "off" else ():
             taps = adaptive_kernel(channels) if kernel == "adaptive" else kernel
@@ -144,7 +157,7 @@ class MSEA(GlobalDescriptor):
                 agents, channels, order, gate or chosen.gating, start=gate_start, control=attention_control,
                 only=only_level,
             )  # fmt: skip
-        super().__init__(num_ids, stages, attention, descriptor)
+        super().__init__(num_ids, stages, attention, descriptor, pooling=pooling)
 
 
 def _agents(preset: Preset, channels: int, level: int, kernel: int) -> list[nn.Module]:

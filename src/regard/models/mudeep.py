@@ -41,6 +41,7 @@ from regard.errors import ConfigError, check_choice
 from regard.layers.gates import Control, GateStart, check_gates, check_only_level, of_others
 from regard.layers.heads import Descriptor, compared, described, identity_classifier, regions
 from regard.layers.multi_scale import ChannelAttention, Guide, cut_streams
+from regard.layers.style import IBN
 from regard.models.backbone import Backbone
 from regard.models.contract import Attention, HeadLayer, ReIDModel
 from regard.models.families.hrnet import Fusion
@@ -75,6 +76,9 @@ class MuDeep(ReIDModel):
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
+        ibn: instance normalization in the early stages, ``"a"`` beside batch normalization, ``"b"`` alone; None: none.
+        mixstyle: stages behind which training mixes the styles of pictures, 0 being the stem, as [1, 2]; None: none.
+        mixstyle_p, mixstyle_alpha: probability of mixing a batch, and alpha of the Beta distribution of the shares.
         descriptor: what is compared: ``"own"``, the heads' vectors; or of the attended maps the ``"mean"``, six
             ``"stripes"``, or ``"both"``, the scales' side by side.
         gate_start: how gates start: ``"released"``, ``"zero_logits"``, or ``"identity"``, with which the network is at
@@ -105,6 +109,10 @@ class MuDeep(ReIDModel):
         backbone: str = "resnet50",
         last_stride: int = 1,
         stem_relu: bool = True,
+        ibn: IBN | None = None,
+        mixstyle: tuple[int, ...] | None = None,
+        mixstyle_p: float = 0.5,
+        mixstyle_alpha: float = 0.1,
         descriptor: Descriptor = "own",
         gate_start: GateStart = "released",
         attention_control: Control = "none",
@@ -121,7 +129,10 @@ class MuDeep(ReIDModel):
         self.control: Control = attention_control
         self.dropout = dropout
         self.whole_maps = whole_maps
-        self.backbone = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
+        self.backbone = Backbone(
+            backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu, ibn=ibn, mixstyle=mixstyle,
+            mixstyle_p=mixstyle_p, mixstyle_alpha=mixstyle_alpha,
+        )  # fmt: skip
         last_stage, channels = _take_last_stage(self.backbone)
         names = [f"scale{number}" for number in range(1, scales + 1)]
         areas = ["global", *(f"part{number}" for number in range(stripes))]

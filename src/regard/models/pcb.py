@@ -40,6 +40,7 @@ from regard.layers.heads import (
     stripe_averages,
     stripe_rows,
 )  # fmt: skip
+from regard.layers.style import IBN
 from regard.models.backbone import Backbone
 from regard.models.contract import HeadLayer, ReIDModel
 from regard.registry import MODELS
@@ -65,6 +66,9 @@ class PCB(ReIDModel):
         backbone: timm's name of a network that comes in stages.
         last_stride: 1 keeps the last stage at the resolution of the one before, 2 halves it.
         stem_relu: whether the stem keeps its activation.
+        ibn: instance normalization in the early stages, ``"a"`` beside batch normalization, ``"b"`` alone; None: none.
+        mixstyle: stages behind which training mixes the styles of pictures, 0 being the stem, as [1, 2]; None: none.
+        mixstyle_p, mixstyle_alpha: probability of mixing a batch, and alpha of the Beta distribution of the shares.
         head_dim: length of the reduced vectors, D.
         dropout: on the stripes, in training.
 
@@ -85,6 +89,10 @@ class PCB(ReIDModel):
         backbone: str = "resnet50",
         last_stride: int = 1,
         stem_relu: bool = True,
+        ibn: IBN | None = None,
+        mixstyle: tuple[int, ...] | None = None,
+        mixstyle_p: float = 0.5,
+        mixstyle_alpha: float = 0.1,
         head_dim: int = 256,
         dropout: float = 0.5,
     ):
@@ -92,7 +100,10 @@ class PCB(ReIDModel):
             raise ConfigError(f"stripes is {stripes}, but a map is at least 1; the paper has 6")
         check_choice("descriptor", descriptor, Compared)
         check_part_options(head_dim, dropout, part_conv)
-        stages = Backbone(backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu)
+        stages = Backbone(
+            backbone, pretrained=pretrained, last_stride=last_stride, stem_relu=stem_relu, ibn=ibn, mixstyle=mixstyle,
+            mixstyle_p=mixstyle_p, mixstyle_alpha=mixstyle_alpha,
+        )  # fmt: skip
         means: Compared = "stripes" if descriptor == "own" else descriptor
         width = stripes * head_dim if means == "reduced" else regions(means, stripes) * stages.channels[-1]
         super().__init__(num_ids, width)
