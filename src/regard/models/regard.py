@@ -184,8 +184,8 @@ class Regard(ReIDModel):
             return stripe_averages(x, self.parts), {}
         windows = self._windows(x)
         if self.control in ("off", "constant"):
-            shares = windows.softmax(0)
-            return at_least_float32(x.mean(3)) @ (shares / shares.sum(1, keepdim=True)).T, {}
+            shares, rows = windows.softmax(0), at_least_float32(x.mean(3))
+            return rows @ (shares / shares.sum(1, keepdim=True)).T.to(rows.dtype), {}
         moved = at_least_float32(self.attention["parts"](x))
         shares = (windows[:, :, None] + (of_others(moved) if self.control == "shuffled" else moved)).softmax(1)
         weights = (shares / shares.sum((2, 3), keepdim=True)).flatten(2)
