@@ -6,7 +6,7 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
 BARE := $(if $(wildcard .venv/test.stamp),.venv-bare,.venv)
 
-.PHONY: demo dist bare pythons test unit loggers attacks check docs clean
+.PHONY: demo dist bare pythons test unit loggers consumers attacks check docs clean
 
 demo: .venv/demo.stamp  ## train, measure and look at a model on a synthetic crowd
 	$(BIN)/regard demo
@@ -36,6 +36,17 @@ unit: .venv/test.stamp  ## the part that takes under a minute
 
 loggers: .venv-loggers/stamp  ## train.loggers with the real libraries, in an environment on top of .venv
 	REGARD_LOGGERS=1 .venv-loggers/bin/python -m pytest -q tests/loggers
+
+CONSUMERS ?= boxmot ultralytics libreyolo deep-sort-realtime norfair reid
+RUN ?= runs/consumers/run
+CROWD ?= runs/consumers/crowd
+
+consumers: .venv/test.stamp  ## exports in the programs they are for, each in an environment of its own; RUN=... CROWD=... to give them
+	bash benchmarks/consumers/environments .venv-consumers $(BIN)/python $(CONSUMERS)
+	test -d $(CROWD) || $(BIN)/regard data make $(CROWD) --train-ids 120 --test-ids 60 --cameras 3
+	test -d $(RUN) || $(BIN)/regard train baseline data.root=$(CROWD) train.epochs=12 -o $(RUN)
+	for name in $(CONSUMERS); do \
+	    .venv-consumers/$$name/bin/python benchmarks/consumers/check.py $$name $(RUN) $(CROWD) || exit 1; done
 
 attacks: .venv/test.stamp  ## the store of a gallery and its log: kill -9 anywhere, full disks, changed bits; about half an hour
 	$(BIN)/python tests/gallery/attacks.py rounds 500
@@ -79,4 +90,4 @@ docs: .venv/test.stamp  ## the documents as a site, in runs/site; a broken link 
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bare .venv-build .venv-loggers dist runs
+	rm -rf .venv .venv-bare .venv-build .venv-consumers .venv-loggers dist runs

@@ -1,6 +1,7 @@
 """How fast a crowd is made: pictures per second by workers and by size, and where one worker's time goes.
 
     python benchmarks/crowd.py                 # prints a table, writes benchmarks/results/crowd.json
+    python benchmarks/crowd.py --only-diverse  # the preset for transfer alone, one process; puts its row there
 
 Every row makes a crowd of its own in a temporary folder, cameras included. ``per CPU second`` divides by the
 processor time of all processes, which other programs on the machine disturb less than the clock.
@@ -44,7 +45,9 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def measure(ids: int, size: tuple[int, int], workers: int) -> dict[str, Any]:
+def measure(
+    ids: int, size: tuple[int, int], workers: int, *, difficulty: str = "normal", cities: int = 1
+) -> dict[str, Any]:
     """Make a crowd of ``ids`` people once."""
     with tempfile.TemporaryDirectory() as folder:
         clock, cpu = time.perf_counter(), cpu_seconds()
@@ -55,6 +58,8 @@ def measure(ids: int, size: tuple[int, int], workers: int) -> dict[str, Any]:
             height=size[0],
             width=size[1],
             workers=workers,
+            difficulty=difficulty,
+            cities=cities,
             progress=False,
         )
         clock, cpu = time.perf_counter() - clock, cpu_seconds() - cpu
@@ -63,6 +68,8 @@ def measure(ids: int, size: tuple[int, int], workers: int) -> dict[str, Any]:
         "height": size[0],
         "width": size[1],
         "workers": workers,
+        "difficulty": difficulty,
+        "cities": cities,
         "images": images,
         "seconds": round(clock, 2),
         "images_per_second": round(images / clock, 1),
@@ -85,11 +92,25 @@ def stages(ids: int) -> dict[str, float]:
     return {stage: round(1000 * seconds / made["images"]["total"], 2) for stage, seconds in spent.items()}
 
 
+def diverse(ids: int) -> dict[str, Any]:
+    """Measure the preset for transfer in one process: four cities, eight times as many people."""
+    return measure(8 * ids, SIZES[0], 1, difficulty="diverse", cities=4)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure how fast a crowd is made.")
     parser.add_argument("--ids", type=int, default=60, help="people per crowd (default 60)")
     parser.add_argument("--workers", type=int, nargs="*", help="numbers of workers (default: 1, 2, 4 ... all cores)")
+    parser.add_argument(
+        "--only-diverse", action="store_true", help="measure the preset diverse alone, and keep the rest"
+    )
     options = parser.parse_args()
+    if options.only_diverse:
+        row = diverse(options.ids)
+        kept = json.loads(RESULTS.read_text())
+        RESULTS.write_text(json.dumps(kept | {"diverse": row}, indent=1))
+        print(", ".join(f"{name} {value}" for name, value in row.items()))
+        return
     cores = allowed_cores()
     workers = options.workers or sorted({cores, *(2**i for i in range(cores.bit_length()) if 2**i <= cores)})
     print(f"{'size':>9} {'workers':>8} {'images':>7} {'seconds':>8} {'per second':>11} {'per CPU second':>15}")
@@ -106,7 +127,8 @@ def main() -> None:
     print("ms per picture under the profiler: " + ", ".join(f"{stage} {ms}" for stage, ms in spent.items()))
     machine = {"cores": cores, "machine": platform.machine(), "python": platform.python_version()}
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({**machine, "numpy": np.__version__, "rows": rows, "stages_ms": spent}, indent=1))
+    measured = {**machine, "numpy": np.__version__, "rows": rows, "diverse": diverse(options.ids), "stages_ms": spent}
+    RESULTS.write_text(json.dumps(measured, indent=1))
     print(f"written to {RESULTS}")
 
 

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 ids = [str(page.relative_to(ROOT)) for page in PAGES]
-WHOLE = ("tutorials/", "how-to/add-", "how-to/package-")
-"""Pages that are done whole, by tests/test_tutorials.py and tests/cli/test_plugins.py."""
+WHOLE = ("tutorials/", "how-to/add-", "how-to/package-", "how-to/trackers")
+"""Pages that are done whole, by tests/test_tutorials.py, tests/cli/test_plugins.py and benchmarks/consumers."""
 
 PROGRAMS = [page for page in PAGES if not any(start in page.as_posix() for start in WHOLE)]
 BLOCK = re.compile(r"^```.*?^```", re.S | re.M)

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from regard.errors import ConfigError, is_whole
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MINDSPORE_MEAN", "InputSpec", "Interpolation", "known_input"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "LARGEST", "MINDSPORE_MEAN", "InputSpec", "Interpolation", "known_input"]
 
 Interpolation = Literal["bilinear", "bicubic"]
 Color = tuple[float, float, float]

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 __all__ = [
-    "GROUP", "VARIABLE", "being_loaded", "called", "child_environment", "load_installed", "load_plugins", "only_given",
-    "plugin_in", "undo_on_failure", "was_named",
+    "GROUP", "VARIABLE", "being_loaded", "called", "child_environment", "load_function", "load_installed",
+    "load_plugins", "only_given", "plugin_in", "undo_on_failure", "was_named",
 ]  # fmt: skip
 
 SECRET = ("REGARD_TOKEN", "REGARD_AUDIT_KEYS")
@@ -311,3 +311,24 @@ def child_environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in SECRET}
     places = [str(Path(place).absolute()) for place in sys.path]
     return kept | {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}
+
+
+def load_function(text: str) -> Callable[..., object]:
+    """Import a function that somebody names.
+
+    Args:
+        text: ``MODULE:FUNCTION`` of a module that Python finds, or ``FILE.py:FUNCTION``.
+
+    Raises:
+        PluginError: the module cannot be imported, or has no such function.
+    """
+    place, _, name = text.rpartition(":")
+    load_plugins([place])
+    file = str(Path(place).expanduser().absolute())
+    module = sys.modules.get(place) or next(
+        (one for one in list(sys.modules.values()) if getattr(one, "__file__", None) == file), None
+    )
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise PluginError(f"{text!r} names no function; {place} has none called {name!r}, wanted MODULE:FUNCTION")
+    return function

@@ -29,6 +29,7 @@ from regard.gallery.ingest import embed_sources
 from regard.gallery.inputs import list_sources
 from regard.gallery.record import record_id
 from regard.models.folder import saved_input
+from regard.models.importers import transreid_vit
 from regard.models.importers.released import IMPORTERS
 from regard.recipes import read_recipe
 from regard.registry import MODELS
@@ -39,6 +40,7 @@ from regard.structures import Sample, Splits
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("cli", "parity", "models", "export")]
 
 import named_weights
+import public_twins
 import test_import
 import test_import_mindspore
 import timm
@@ -169,7 +171,7 @@ def test_folders_of_reid_that_are_not_read(architecture, shown, wrong, tmp_path)
         regard.models.import_released(folder, network="reid")
 
 
-def released_file(network: str, folder: Path) -> Path:
+def released_file(network: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file as the authors of a network wrote it."""
     if network in test_import.DETECTED:
         return test_import.write(network, folder)[0]
@@ -180,6 +182,13 @@ def released_file(network: str, folder: Path) -> Path:
         tensors = {key: value for key, value in tensors.items() if not key.startswith(beside)}
     elif network == "reid":
         return reid_folder(folder / "reid")
+    elif network == "fastreid":
+        tensors = public_twins.drawn(public_twins.fastreid_shapes())
+    elif network == "osnet":
+        tensors = public_twins.drawn(public_twins.osnet_shapes((16, 64, 96, 128)))
+    elif network.startswith("transreid"):
+        monkeypatch.setitem(transreid_vit.BACKBONES, (64, 6), "test_vit.r160_in1k")
+        tensors = public_twins.drawn(public_twins.transreid_shapes(64, 6, 12))
     elif network == "resnet":
         tensors = timm.create_model("resnet18", num_classes=9).state_dict()
     else:
@@ -189,8 +198,8 @@ def released_file(network: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("network", list(IMPORTERS))
-def test_every_released_network_is_shown_its_own_input(network, picture, tmp_path, capsys):
-    path = released_file(network, tmp_path)
+def test_every_released_network_is_shown_its_own_input(network, picture, tmp_path, capsys, monkeypatch):
+    path = released_file(network, tmp_path, monkeypatch)
     size = [] if network == "rga" else ["--size", "96x32"]
     arguments = ["import", str(path), "--network", network, "-o", str(tmp_path / "model"), *size]
     assert main(arguments) == 0

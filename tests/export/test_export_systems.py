@@ -68,6 +68,24 @@ def test_files_give_the_networks_descriptors(name, options, pictures):
         check(lambda images: program_module(program)(torch.from_numpy(images)).numpy(), pictures, wanted)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["tiny_swin", "tiny_hrnet", "osnet_ain_x0_25"])
+def test_files_of_every_family_give_the_networks_descriptors(backbone, pictures):
+    """Windows, parallel maps and normalization by picture; ViTs are TransReID's above."""
+    model = seasoned("baseline", SIZE, backbone=backbone)
+    wanted, (_, card) = one_by_one(model, pictures[:3]), describe(model, SIZE)
+    data = to_onnx(trace(model, *SIZE), card)
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    network = openvino.Core().compile_model(
+        openvino.Core().read_model(*to_openvino(data, card)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    for run in (lambda images: session.run(None, {"images": images})[0], lambda images: np.array(network(images)[0])):
+        for size in (1, 3):
+            found = run(pictures[:size])
+            assert np.abs(found - wanted[:size]).max() < 1e-4 * np.abs(wanted).max()
+    assert min(np.linalg.norm(wanted[a] - wanted[b]) for a, b in ((0, 1), (0, 2), (1, 2))) > 0.01 * np.abs(wanted).max()
+
+
 @pytest.mark.parametrize("name", ["baseline", "mudeep"])
 def test_torch_export_files_give_the_networks_descriptors(name, pictures):
     model = seasoned(name, SIZE)

@@ -355,3 +355,27 @@ def test_auto_does_without_an_export_where_none_can_be_made(fresh_run, monkeypat
     assert np.array_equal(embedder.embed(crops), plain.embed(crops))
     with pytest.raises(ConfigError, match="cannot be made a graph"):
         Embedder(fresh_run, device="cpu", engine="openvino")
+
+
+def test_a_benchmark_says_what_is_fast_and_what_it_costs(market_run, tmp_path, monkeypatch, capsys):
+    from regard.export import benchmark
+
+    open_engine(market_run, "onnxruntime")
+    monkeypatch.setattr(benchmark, "ENGINES", ("onnxruntime",))
+    told = tmp_path / "bench.json"
+    command = ["benchmark", str(market_run), "--batch", "1", "3", "--seconds", "0", "--json", str(told), "--quiet"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    found = json.loads(told.read_text())
+    rows = [row for row in found["rows"] if row["precision"] == "fp32"]
+    assert [row["batch"] for row in rows] == [1, 3]
+    for row in rows:
+        assert row["per_s"] == pytest.approx(row["batch"] / row["median_ms"] * 1e3)
+        assert row["median_ms"] <= row["p95_ms"]
+        assert row["cosine"] > 0.9999999
+        assert 0 < row["mAP"] <= 1
+    assert "onnxruntime fp32" not in found["left_out"]
+    assert "has no bf16" in found["left_out"]["onnxruntime bf16"]
+    assert "not timed: onnxruntime bf16" in said
+    with pytest.raises(ConfigError, match="seconds is inf"):
+        benchmark.run_benchmark(market_run, seconds=float("inf"))

@@ -95,6 +95,29 @@ def test_systems_sit_on_every_backbone(name, backbone, tmp_path):
     assert torch.equal(model.strip().embed(images), embedding)
 
 
+@pytest.mark.parametrize("backbone", [VIT, SWIN, HRNET, OSNET])
+def test_controls_and_starts_mean_the_same_on_every_backbone(backbone):
+    """The gates of the first tap, which see the same map whatever the control."""
+    images, found = torch.randn(4, 3, 64, 64), {}
+    for how in (
+        {},
+        {"attention_control": "shuffled"},
+        {"attention_control": "constant"},
+        {"gate_start": "zero_logits"},
+    ):
+        torch.manual_seed(0)
+        model = regard.create_model("apnet", 5, backbone=backbone, level=1, **how)
+        with torch.no_grad():
+            out = model.eval()(images)
+        found[" ".join(how.values())] = out.maps["tap1.level1"], sum(p.numel() for p in model.parameters())
+    gates = {how: gate for how, (gate, _) in found.items()}
+    assert gates[""].std(0).max() > 1e-4  # pictures differ
+    torch.testing.assert_close(gates["shuffled"], gates[""].roll(2, 0))
+    for how in ("constant", "zero_logits"):
+        assert (gates[how] == 0.5).all(), how
+    assert len({parameters for _, parameters in found.values()}) == 1
+
+
 def test_where_a_system_cannot_sit_it_says_so():
     with pytest.raises(ConfigError, match=r"mudeep makes streams .* 'tiny_hrnet' has none in a row"):
         regard.create_model("mudeep", 5, backbone=HRNET)

@@ -34,6 +34,7 @@ VERBS = {
     "report": "write one page about trained runs: scores, curves, failures, attention",
     "calibrate": "learn what a similarity says about two pictures: probability, threshold",
     "export": "write a network as an ONNX, OpenVINO or torch.export file, and try it; or put it on a hub",
+    "benchmark": "time a network on this machine by engine, precision and batch, and what it costs",
     "embed": "embed pictures into a gallery or a file",
     "search": "who in a gallery looks like this photo",
     "serve": "search in the browser",

@@ -60,9 +60,11 @@ class Knobs:
     box_fit: float = knob(0.0, 0, 1, "share of cameras whose boxes follow the figure, whatever the picture's shape")
     scenery: float = knob(0.0, 0, 1, "share of places of further kinds, with marked grounds in many colors")
     shade: float = knob(0.0, 0, 1, "share of passes on which a shadow falls on people")
+    relief: float = knob(0.0, 0, 2, "depth of creases in clothes, which differ from picture to picture")
 
 
-VARIETY = tuple(field.name for field in fields(Knobs))[-12:]
+NAMES = [field.name for field in fields(Knobs)]
+VARIETY = tuple(NAMES[NAMES.index("bodies") :])
 """Knobs of variety: at 0 in the presets of difficulty, whose crowds do not mention them."""
 
 PRESETS: dict[str, Knobs] = {
@@ -80,8 +82,8 @@ PRESETS: dict[str, Knobs] = {
     "diverse": Knobs(
         lookalikes=0.6, lookalike_family=4, lookalike_edits=4, places=6, camera_spread=1.5, light_jitter=1.2,
         native_scale=1.0, noise=0.7, codec=0.9, occlusion=0.5, view_spread=1.2, standing=0.15, detector_jitter=1.0,
-        bodies=0.35, layers=0.45, dyes=0.25, carrying=0.4, headwear=0.3, gestures=0.5, downward=0.5, zoom_spread=1.0,
-        tone_spread=1.0, box_fit=0.6, scenery=0.7, shade=0.3,
+        bodies=0.35, layers=0.45, dyes=0.2, carrying=0.4, headwear=0.3, gestures=0.5, downward=0.5, zoom_spread=0.8,
+        tone_spread=0.7, box_fit=0.6, scenery=0.7, shade=0.3, relief=0.7,
     ),
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """The folder in which the package ``reid`` (0.1.0rc1) keeps a model, with a network of ours in it.
 
 ``weights.safetensors`` and ``reid_config.json`` are its own; ``config.json`` says of what architecture the network is,
-for :func:`regard.integrations.reid.backbone`, which ``reid`` is given as architecture: by name it knows none of ours.
+for :class:`regard.integrations.reid.Backbone`, which ``reid`` is given as architecture: by name it knows none of ours.
 """
 
 from __future__ import annotations

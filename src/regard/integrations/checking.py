@@ -76,11 +76,13 @@ def least_cosine(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def made_frame(card: Card) -> tuple[np.ndarray, np.ndarray]:
-    """A smooth BGR frame of nothing, and boxes in it of the size that the file takes, as whole numbers (8, 4)."""
-    height, width = card.height, card.width
-    generator = np.random.default_rng(zlib.crc32(b"regard"))
-    coarse = generator.integers(0, 256, (10, 24, 3), np.uint8)
+    """A smooth BGR frame of nothing, and eight boxes in it, of whole numbers: (8, 4).
+
+    They are smaller than what the file takes, also where a program cuts them out with a margin of 10 pixels and 2 %:
+    how programs enlarge crops does not differ, and how they reduce them is no fault of the file.
+    """
+    height, width = (max(8, round(0.95 * side) - 12) for side in (card.height, card.width))
+    coarse = np.random.default_rng(zlib.crc32(b"regard")).integers(0, 256, (10, 24, 3), np.uint8)
     frame = resample(coarse, height + 60, 8 * (width + 20) + 40, "bicubic")
-    left = 30 + np.arange(8) * (width + 20)
-    top = 20 + np.arange(8) * 2
+    left, top = 30 + np.arange(8) * (width + 20), 20 + np.arange(8) * 2
     return frame, np.stack([left, top, left + width, top + height], 1).astype(np.float32)

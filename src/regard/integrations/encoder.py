@@ -19,7 +19,7 @@ from regard.export.engines import RUNS, Engine, EngineName
 from regard.export.manifest import is_export, read_card
 from regard.input_spec import known_input
 from regard.models import ReIDModel, load
-from regard.models.folder import FOREIGN, model_folder, read_description
+from regard.models.folder import FOREIGN, SCHEME, model_folder, read_description
 from regard.models.foreign import import_graph
 from regard.models.saved import model_config
 from regard.storage import as_path
@@ -34,8 +34,8 @@ class Encoder:
     """Makes the descriptors of boxes in frames, as ``regard embed`` makes those of the crops.
 
     Args:
-        source: a run or its folder, a model or its folder, a file of ``regard export``, or an ``.onnx`` or ``.xml`` of
-            another maker with a description beside it.
+        source: a run or its folder, a model, its folder or name, a file of ``regard export``, or an ``.onnx`` or
+            ``.xml`` of another maker with a description beside it.
         engine: what computes, as of :func:`regard.export.open_engine`. A run's export is made at the first use and kept
             with it. "auto" computes with the network as it is where it cannot be exported.
         batch_size: crops at a time.
@@ -135,10 +135,10 @@ def _opened(source: Any, engine: EngineName) -> Engine | tuple[ReIDModel, str]:
             if path.suffix == ".pt2" or not path.is_file():
                 return open_engine(path, engine)
             model = import_graph(path)
+        elif str(path).startswith(SCHEME) or read_description(model_folder(path)).get("model") == FOREIGN:
+            model = load(path)
         else:
-            model = path if path.exists() else load(str(source))
-            if model is path and read_description(model_folder(path)).get("model") == FOREIGN:
-                model = load(path)
+            model = path
     if isinstance(model, ReIDModel) and model_config(model)["model"] == FOREIGN:
         if engine not in ("auto", model.options["runtime"]):
             raise ConfigError(f"{source} is computed by {model.options['runtime']}, not by {engine}; leave engine out")

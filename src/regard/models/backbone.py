@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from regard.errors import ConfigError, RegardError, check_kind, nearest
 from regard.layers.row import passed
 from regard.layers.style import IBN, MixStyle, put_ibn, put_mixstyle
+from regard.models.families import fastreid as _fastreid  # noqa: F401 - it registers its networks with timm
 from regard.models.families import hrnet, osnet, swin, vit
 from regard.models.importers.packaged import PACKAGE, packaged, read_packaged
 from regard.models.importers.resnet import in_torch_words, of_mindspore

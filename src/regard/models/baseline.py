@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from regard.errors import ConfigError, check_choice
@@ -57,6 +58,7 @@ class GlobalDescriptor(ReIDModel):
         descriptor: what is compared, ``"own"`` being f.
         head_dim: D, of a linear layer between g and f; None: there is none, and D is the last map's channels.
         pooling: how the last map becomes a vector.
+        neck_relu: whether f is what is above zero after BNNeck.
     """
 
     training_parts: ClassVar[tuple[str, ...]] = ("classifier",)
@@ -70,6 +72,7 @@ class GlobalDescriptor(ReIDModel):
         head_dim: int | None = None,
         *,
         pooling: Pooling = "mean",
+        neck_relu: bool = False,
     ):
         width = backbone.channels[-1]
         check_choice("descriptor", descriptor, Descriptor)
@@ -83,6 +86,7 @@ class GlobalDescriptor(ReIDModel):
         self.pool = GlobalPool(pooling)
         self.head = nn.Linear(width, dim, bias=False) if head_dim else nn.Identity()
         self.neck = bnneck(dim)
+        self.neck_relu = neck_relu
         self.classifier: nn.Linear | None = identity_classifier(dim, num_ids)
 
     def forward(self, images: Tensor) -> Output:
@@ -100,7 +104,7 @@ class GlobalDescriptor(ReIDModel):
 
         x = self.backbone(images, attend)
         g = self.head(self.pool(x))
-        f = self.neck(g)
+        f = torch.relu(self.neck(g)) if self.neck_relu else self.neck(g)
         logits = {} if self.classifier is None else {"global": self.classifier(f)}
         embedding = f if self.compared == "own" else compared(described(x, self.compared))
         return Output(embedding=embedding, features={"global": g}, logits=logits, maps=maps)
@@ -129,10 +133,11 @@ class GlobalDescriptor(ReIDModel):
         return taps or super().heat_layers()
 
     def head_layers(self) -> dict[str, HeadLayer]:
-        """The classifier, linear in a last map whose mean is pooled; the levels of the last pyramid lead to it."""
+        """The classifier, linear where a mean goes through no ReLU, on the last map or its pyramid's levels."""
         found = super().head_layers()["global"]
         levels = next(reversed(self.heat_layers().values())) if len(self.attention) else {}
-        return {"global": found._replace(linear=self.classifier is not None and self.pool.p is None, levels=levels)}
+        linear = self.classifier is not None and self.pool.p is None and not self.neck_relu
+        return {"global": found._replace(linear=linear, levels=levels)}
 
     def _levels(self) -> dict[str, dict[str, AttentionLevel]]:
         """Tap -> the levels of its pyramid."""
@@ -160,6 +165,7 @@ class Baseline(GlobalDescriptor):
         head_dim: length of a linear layer's vector before BNNeck, to have as many parameters as a system with
             attention (:func:`regard.models.cost.equal_option`); None: no such layer.
         pooling: how the last map becomes a vector: its ``"mean"`` or its generalized mean, ``"gem"``.
+        neck_relu: whether what is below zero after BNNeck becomes zero, as OSNet's authors have it.
 
     Raises:
         ConfigError: an option out of range.
@@ -182,6 +188,7 @@ class Baseline(GlobalDescriptor):
         descriptor: Descriptor = "own",
         head_dim: int | None = None,
         pooling: Pooling = "mean",
+        neck_relu: bool = False,
     ):
         stages = Backbone(
             backbone,
@@ -195,4 +202,4 @@ class Baseline(GlobalDescriptor):
             mixstyle_p=mixstyle_p,
             mixstyle_alpha=mixstyle_alpha,
         )
-        super().__init__(num_ids, stages, {}, descriptor, head_dim, pooling=pooling)
+        super().__init__(num_ids, stages, {}, descriptor, head_dim, pooling=pooling, neck_relu=neck_relu)

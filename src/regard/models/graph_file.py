@@ -1,4 +1,5 @@
-"""Graphs in files, ONNX's and OpenVINO's: read whole, described by a text beside them, and opened on the processor.
+"""Graphs in files, ONNX's, OpenVINO's and TensorFlow Lite's: read whole, described by a text beside them, and opened on
+the processor.
 
 Shapes: B pictures in a batch.
 """
@@ -7,6 +8,8 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -34,6 +37,9 @@ ENDINGS = (".yaml", ".yml", ".json")
 TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 TYPES |= {"f32": "float32", "f16": "float16", "u8": "uint8"}
 """What a runtime calls the kind of numbers that a graph takes -> NumPy's name."""
+
+LITE = b"TFL3"
+"""What stands behind the first four bytes of a TensorFlow Lite file."""
 
 MOST = 2**31 - 1
 """Bytes of a graph: what a protobuf can hold."""
@@ -92,12 +98,13 @@ def runtime_of(path: Path) -> Runtime:
     return "openvino" if path.suffix == ".xml" else "onnxruntime"
 
 
-def open_graph(runtime: Runtime, files: list[bytes]) -> Graph:
+def open_graph(runtime: Runtime, files: list[bytes], at_once: int = 1) -> Graph:
     """Open a graph in its runtime, on the processor.
 
     Args:
-        runtime: what computes.
-        files: content of the ONNX file, or of OpenVINO's two.
+        runtime: what computes; of TensorFlow Lite's files OpenVINO does.
+        files: content of the ONNX or TensorFlow Lite file, or of OpenVINO's two.
+        at_once: threads that ask it at the same time; they share those that may be used.
 
     Raises:
         ConfigError: the runtime is not installed.
@@ -105,7 +112,7 @@ def open_graph(runtime: Runtime, files: list[bytes]) -> Graph:
     """
     library = require(runtime, "a network in this format", "export")
     try:
-        return (_onnx if runtime == "onnxruntime" else _openvino)(library, files)
+        return _onnx(library, files) if runtime == "onnxruntime" else _openvino(library, files, at_once)
     except RegardError:
         raise
     except Exception as error:  # the runtimes raise types of their own
@@ -140,9 +147,21 @@ def _onnx(runtime: Any, files: list[bytes]) -> Graph:
     return Graph(inputs, outputs, lambda x, names: session.run(list(names), {inputs[0].name: x}))
 
 
-def _openvino(runtime: Any, files: list[bytes]) -> Graph:
+def _openvino_model(core: Any, files: list[bytes]) -> Any:
+    if len(files) == 2:
+        return core.read_model(*files)
+    if files[0][4:8] != LITE:
+        return core.read_model(io.BytesIO(files[0]))
+    core.set_property({"ENABLE_MMAP": False})
+    with tempfile.TemporaryDirectory() as folder:  # it takes those as files alone
+        place = Path(folder, "graph.tflite")
+        place.write_bytes(files[0])
+        return core.read_model(str(place))
+
+
+def _openvino(runtime: Any, files: list[bytes], at_once: int) -> Graph:
     core = runtime.Core()
-    model = core.read_model(*files) if len(files) == 2 else core.read_model(io.BytesIO(files[0]))
+    model = _openvino_model(core, files)
     inputs, outputs = (
         [
             Port(
@@ -156,12 +175,14 @@ def _openvino(runtime: Any, files: list[bytes]) -> Graph:
         ]
         for side in (model.inputs, model.outputs)
     )
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": usable_threads()}
-    network = core.compile_model(model, "CPU", settings)
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": usable_threads(), "NUM_STREAMS": at_once}
+    network, own = core.compile_model(model, "CPU", settings), threading.local()
     places = {port.name: number for number, port in enumerate(outputs)}
 
     def run(x: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
-        found = network(x)
+        if not hasattr(own, "request"):
+            own.request = network.create_infer_request()
+        found = own.request.infer(x)
         return [np.array(found[places[name]]) for name in names]
 
     return Graph(inputs, outputs, run)
@@ -180,7 +201,7 @@ def graph_content(path: Path) -> list[bytes]:
         raise CheckpointError(f"cannot read {error.filename or path} ({error.strerror or error})") from error
     if max(map(len, found)) > MOST:
         raise CheckpointError(f"{path} has more than {MOST:,} bytes, which is more than an ONNX file can hold")
-    return found if path.suffix == ".xml" else [_with_weights(path, found[0])]
+    return found if path.suffix in (".xml", ".tflite") else [_with_weights(path, found[0])]
 
 
 def _with_weights(path: Path, content: bytes) -> bytes:

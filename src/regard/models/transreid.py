@@ -15,23 +15,29 @@ moved by m and shuffled before they are grouped, so that each group covers the w
 - Embeddings of cameras start at zero, where the paper draws them: a camera that training did not see, a number above
   ``cameras`` and a picture without one all add nothing, and none of them adds noise.
 - Views are no side information: no data set here has them.
-- Retrieval compares the vectors after BNNeck, as the baseline here does, where the authors' settings say before; those
-  of groups are divided by K.
-- Patches whose number is not divisible are dealt as evenly as can be, where the paper has numbers that are.
+- Retrieval compares the vectors after BNNeck, as the baseline here does, where the authors' settings say before
+  (``neck="before"``); those of groups are divided by K.
+- Patches whose number is not divisible are dealt as evenly as can be, where the authors' code leaves the last ones out
+  (``equal_groups=True``).
+- Positions are those of the backbone, resized in every pass; ``height`` and ``width`` resize them once, as the authors'
+  code does, bilinear there.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from regard.errors import ConfigError, check_choice
+from regard.input_spec import LARGEST
 from regard.layers.heads import bnneck, compared, described, identity_classifier, part_names, regions
 from regard.layers.row import passed
 from regard.models.backbone import Backbone, tap
@@ -43,6 +49,7 @@ from regard.structures import Output
 __all__ = ["TransReID", "jigsaw_order"]
 
 Compared = Literal["own", "global", "mean", "stripes", "both"]
+Neck = Literal["after", "before"]
 
 
 @MODELS.register("transreid")
@@ -54,6 +61,7 @@ class TransReID(ReIDModel):
         pretrained: backbone weights: ``False``, ``True`` (timm's download) or the path of a local file.
         backbone: timm's name of a plain vision transformer with a class token.
         patch_stride: pixels from a patch to the next, less than its side where patches overlap; None: its side.
+        height, width: of the pictures that have a learned position for every patch; None: those of the backbone.
         cameras: the highest number of a camera that has an embedding, as the data set counts them from 0 or 1; 0:
             none has. What training, ``regard eval`` and ``embed(images, cameras)`` are told is used; everything else
             embeds pictures as of an unknown camera, which adds nothing.
@@ -61,6 +69,8 @@ class TransReID(ReIDModel):
         jigsaw: K, groups of patches with a vector of their own; 0: none.
         shift: m, patches that are moved from the beginning to the end.
         shuffle: decks that patches are dealt from in turn; 1 leaves them in order.
+        equal_groups: whether all groups have as many patches, and what is left of them is in none.
+        neck: whether the vectors compared as ``"own"`` and ``"global"`` are those after BNNeck or before it.
         descriptor: what is compared: ``"own"``, the vectors of the class token and of all groups; ``"global"`` the
             first alone; or of the last map the ``"mean"``, six ``"stripes"``, or ``"both"``.
 
@@ -77,14 +87,19 @@ class TransReID(ReIDModel):
         pretrained: bool | str | Path = False,
         backbone: str = "vit_base_patch16_224",
         patch_stride: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
         cameras: int = 0,
         camera_weight: float = 3.0,
         jigsaw: int = 4,
         shift: int = 5,
         shuffle: int = 2,
+        equal_groups: bool = False,
+        neck: Neck = "after",
         descriptor: Compared = "own",
     ):
         check_choice("descriptor", descriptor, Compared)
+        check_choice("neck", neck, Neck)
         least = {"cameras": (cameras, 0), "jigsaw": (jigsaw, 0), "shift": (shift, 0), "shuffle": (shuffle, 1)}
         for option, (value, lowest) in least.items():
             if type(value) is not int or value < lowest:
@@ -95,7 +110,11 @@ class TransReID(ReIDModel):
         super().__init__(num_ids, own if descriptor in ("own", "global") else channels * regions(descriptor))
         self.backbone = stages
         self.compared: Compared = descriptor
+        self.compared_at: Neck = neck
+        self.equal_groups = equal_groups
         _prepare(stages, patch_stride)
+        if height is not None or width is not None:
+            _place(stages, height, width)
         self.camera_weight = camera_weight
         self.cameras = nn.Parameter(torch.zeros(cameras + 1, channels)) if cameras else None
         self.sees_cameras = cameras > 0
@@ -130,7 +149,8 @@ class TransReID(ReIDModel):
         logits = {} if scores is None else {name: scores[_key(name)](f) for name, f in vectors.items()}
         if self.compared not in ("own", "global"):
             return Output(compared(described(y, self.compared)), features, logits, {})
-        whole, *parts = vectors.values() if self.compared == "own" else [vectors["global"]]
+        at = vectors if self.compared_at == "after" else features
+        whole, *parts = at.values() if self.compared == "own" else [at["global"]]
         return Output(torch.cat([whole, *(f / self.groups for f in parts)], 1), features, logits, {})
 
     def _of_cameras(self, cameras: Tensor | None) -> Tensor | None:
@@ -148,6 +168,8 @@ class TransReID(ReIDModel):
             raise ConfigError(
                 f"jigsaw is {self.groups}, but the picture has {len(order)} patches; give a larger one, or fewer groups"
             )
+        if self.equal_groups:
+            order = order[: len(order) // self.groups * self.groups]
         groups = patches[:, :, order].tensor_split(self.groups, 2)
         seen = (passed(block, group[..., None], beside)[1][0] for group in groups)
         return {name: tokens[:, 0] for name, tokens in zip(part_names(self.groups), seen)}
@@ -219,3 +241,23 @@ def _prepare(backbone: Backbone, patch_stride: int | None) -> None:
         raise ConfigError(f"patch_stride is {patch_stride!r}, wanted 1 to {side} pixels, the side of a patch")
     conv.stride = (patch_stride, patch_stride)
     backbone.strides = [patch_stride] * len(backbone.strides)
+
+
+def _place(backbone: Backbone, height: int | None, width: int | None) -> None:
+    """Give every patch of a picture of that size a learned position, from those there are.
+
+    Raises:
+        ConfigError: they are no numbers of pixels that have a patch, or the backbone learns no position.
+    """
+    network: Any = backbone.stages[0].network
+    side, stride = network.patch_embed.proj.kernel_size[0], backbone.strides[0]
+    if any(type(pixels) is not int or not side <= pixels <= LARGEST for pixels in (height, width)):
+        raise ConfigError(f"height and width are {height!r} and {width!r}, wanted {side} to {LARGEST:,} pixels, both")
+    if network.pos_embed is None:
+        raise ConfigError(f"{backbone.name!r} learns no positions, so height and width change nothing; leave them out")
+    padded = [math.ceil(cast(int, pixels) / side) * side for pixels in (height, width)]
+    grid = tuple((pixels - side) // stride + 1 for pixels in padded)
+    before = 0 if network.no_embed_class else network.num_prefix_tokens
+    old = network.patch_embed.grid_size
+    network.pos_embed = nn.Parameter(resample_abs_pos_embed(network.pos_embed.detach(), list(grid), list(old), before))
+    network.patch_embed.grid_size = grid

@@ -31,7 +31,9 @@ def pictures(tmp_path, photos):
 
 
 def test_what_is_written(tmp_path, pictures):
-    path = make_labels(pictures, tmp_path / "out", fake_pose, fake_silhouette, "fakes", progress=False)
+    made = make_labels(pictures, tmp_path / "out", fake_pose, fake_silhouette, "fakes", progress=False)
+    assert made == (tmp_path / "out" / "keypoints.json", 6, True, True, 0, {})
+    path = made.path
     persons, _ = read_coco(path)
     assert list(persons) == list(pictures)
     for name, photo in pictures.items():
@@ -67,9 +69,9 @@ def test_an_interrupted_call_goes_on(tmp_path, pictures, torn):
     with pytest.raises(DataError, match=r"unfinished call with other models \(fakes\)"):
         make_labels(pictures, out, pose, None, "others", progress=False)
     rest = []
-    path = make_labels(pictures, out, lambda p: rest.append(p) or fake_pose(p), None, "fakes", progress=False)
+    path, *_ = make_labels(pictures, out, lambda p: rest.append(p) or fake_pose(p), None, "fakes", progress=False)
     assert len(rest) == 3
-    whole = make_labels(pictures, tmp_path / "whole", fake_pose, None, "fakes", progress=False)
+    whole, *_ = make_labels(pictures, tmp_path / "whole", fake_pose, None, "fakes", progress=False)
     assert path.read_bytes() == whole.read_bytes()
 
 

@@ -21,7 +21,7 @@ from regard.crowd.clothes.cloth import paint_part
 from regard.crowd.identity_types import Identity
 from regard.crowd.rng import Rng, value_noise
 
-__all__ = ["Body", "Pose", "build_body"]
+__all__ = ["CREASED", "Body", "Pose", "build_body"]
 
 Shape = Callable[[Identity, Skeleton, np.ndarray], np.ndarray]
 

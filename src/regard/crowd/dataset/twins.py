@@ -21,7 +21,7 @@ from PIL import Image
 
 from regard.crowd.camera.detector import frame_figure
 from regard.crowd.camera.spread import hang_spread
-from regard.crowd.clothes.roster import draw_identity
+from regard.crowd.clothes.roster import draw_identity, draw_person
 from regard.crowd.dataset.plan import QUERY, Job, Shot, Visit
 from regard.crowd.dataset.request import Request, checked_request, whole
 from regard.crowd.dataset.worker import Studio, encode_picture
@@ -152,7 +152,8 @@ def _tried(studio: Studio, key: str, part: str) -> Iterator[tuple[int, Twins]]:
     request = studio.request
     for walk in range(TRIES):
         name = f"{key}-{walk}"
-        person = _dressed(draw_identity(request.seed, name), Rng(request.seed, "twin", name), part)
+        person = draw_person(request.seed, name, request.knobs)
+        person = _dressed(person, Rng(request.seed, "twin", name), part)
         camera = 1 + Rng(request.seed, "twin camera", name).below(request.cameras)
         twins = shoot_twins(studio, name, (person, _changed(person, Rng(request.seed, "change", name), part)), camera)
         if twins.mask.mean() >= LEAST:

@@ -33,6 +33,7 @@ from regard.crowd.identity_types import Identity
 from regard.crowd.render.background import Set, build_set
 from regard.crowd.render.dosed import Dosed, posed
 from regard.crowd.render.raster import Figure, place_figure
+from regard.crowd.render.relief import creased
 from regard.crowd.render.shoot import Take, is_bare, shoot
 from regard.crowd.render.walk import Moment, draw_moments, motion_of
 from regard.crowd.rng import Rng
@@ -124,7 +125,7 @@ class Studio:
         figures: list[Figure | None] = [None] * len(scenes)
         if person is None:
             return figures
-        there = person.bag.kind != "none"
+        there, depth = person.bag.kind != "none", self.request.knobs.relief
         for bagless in (False, True):
             chosen = [i for i, scene in enumerate(scenes) if (there and scene.moment.bagless) == bagless]
             if not chosen:
@@ -133,7 +134,10 @@ class Studio:
             pose = build_body(wearer, self.texels).pose(motion_of([scenes[i].stance for i in chosen]))
             for frame, i in enumerate(chosen):
                 view, moment = scenes[i].place.camera.view, scenes[i].stance
-                figures[i] = place_figure(pose, frame, view, heading=moment.heading, x=moment.x, z=moment.z)
+                figure = place_figure(pose, frame, view, heading=moment.heading, x=moment.x, z=moment.z)
+                if depth > 0:
+                    figure = creased(figure, Rng(self.request.seed, "relief", scenes[i].shot.name), depth)
+                figures[i] = figure
         return figures
 
     def take(self, job: Job, scene: Scene, figure: Figure | None, plain: Figure | None) -> Take:

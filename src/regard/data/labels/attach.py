@@ -3,7 +3,8 @@
 Three layouts, which may be combined; the roots are always given, never guessed from a picture's path:
 
 - masks: ``<mask_root>/<folder>/<file name>`` or, with another ending, ``<mask_root>/<folder>/<stem>.png``; ``<folder>``
-  is that of the photo and may be left out. DAAF's authors released Market-1501's as ``mask-anno``.
+  is that of the photo, with those above it up to the data set's or without, and may be left out. DAAF's authors
+  released Market-1501's as ``mask-anno``.
 - heat maps: ``<keypoint_root>/<keypoint_folder>/<stem>_<kk>.png`` or ``.jpg``, kk from 00 to 16, as the authors
   released in ``Market_cpn_keypoints``.
 - COCO JSON: keypoints, and masks as polygons or runs; names are relative to the data set's root.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from regard.data.labels.coco import Person, read_coco
@@ -104,12 +105,13 @@ def attach_labels(samples: Sequence[Sample], root: Path, roots: LabelRoots) -> t
         DataError: a folder or the file cannot be read or has nothing for any sample, or more samples than tolerated
             are without label.
     """
-    masks = list_masks(roots.mask_root, {sample.path.parent.name for sample in samples}) if roots.mask_root else {}
     heat = list_names(roots.keypoint_root / roots.keypoint_folder) if roots.keypoint_root else {}
     persons, several = read_coco(roots.coco) if roots.coco else ({}, [])
     names = [relative_name(sample.path, root) for sample in samples]
+    folders = {folder for name in map(PurePosixPath, names) for folder in (name.parent.name, name.parent.as_posix())}
+    masks = list_masks(roots.mask_root, folders) if roots.mask_root else {}
     found = [
-        (find_mask(sample.path, masks), find_maps(sample.path, heat), persons.get(name))
+        (find_mask(PurePosixPath(name), masks), find_maps(sample.path, heat), persons.get(name))
         for sample, name in zip(samples, names)
     ]
     given = (roots.mask_root, roots.keypoint_root, roots.coco if persons else None)
@@ -176,9 +178,10 @@ def find_maps(path: Path, heat: dict[str, Path]) -> tuple[Path | None, ...]:
     return maps if any(maps) else ()
 
 
-def find_mask(path: Path, masks: dict[str, Path]) -> Path | None:
-    """The mask of a photo, by the keys of :func:`list_masks`, best first."""
-    keys = (f"{path.parent.name}/{path.name}", f"{path.parent.name}/{path.stem}.png", path.name, f"{path.stem}.png")
+def find_mask(name: PurePosixPath, masks: dict[str, Path]) -> Path | None:
+    """The mask of a photo by its name below the root and the keys of :func:`list_masks`, best first."""
+    folders = (f"{name.parent}/", f"{name.parent.name}/", "")
+    keys = (f"{folder}{file}" for folder in folders for file in (name.name, f"{name.stem}.png"))
     return next((masks[key] for key in keys if key in masks), None)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from regard.data.image import read_image
 from regard.data.labels.convert import joints_of
+from regard.data.labels.facing import FACE, is_back
 from regard.data.labels.joints import JOINTS
 from regard.data.labels.labeled import Labels, has_label, read_labels
 from regard.errors import DataError
@@ -44,6 +45,8 @@ class LabelReport:
         on_mask: share of the visible joints that lie on the mask or within a twentieth of the photo's height of it.
         facing: photos with nose and both eyes visible.
         facing_swapped: how many of those have left where right belongs.
+        backs: photos of people whose shoulders and hips are seen from behind, and who do not look aside.
+        backs_with_face: how many of those have nose or eyes visible.
     """
 
     photos: int = 0
@@ -62,6 +65,8 @@ class LabelReport:
     on_mask: float = 1.0
     facing: int = 0
     facing_swapped: int = 0
+    backs: int = 0
+    backs_with_face: int = 0
 
     def faults(self) -> list[str]:
         """What should be put right before training, a line each."""
@@ -80,6 +85,11 @@ class LabelReport:
             faults.append(
                 f"in {self.facing_swapped:,} of {self.facing:,} photos of people who face the camera, left joints are "
                 "on the person's right; swap them"
+            )
+        elif self.backs >= ENOUGH and self.backs_with_face > 0.5 * self.backs:
+            faults.append(
+                f"in {self.backs_with_face:,} of {self.backs:,} photos of people seen from behind, nose or eyes are "
+                "called visible; make the labels with regard data labels make, which hides them"
             )
         if self.visible >= ENOUGH and self.on_mask < 0.5:
             faults.append(
@@ -108,6 +118,11 @@ class LabelReport:
             ("joints", f"{joints:,}: {self.visible:,} visible, {self.hidden:,} hidden, {self.absent:,} absent"),
             ("outside the photo", f"{self.outside:,}"),
             ("visible joints on the mask", f"{self.on_mask:.1%}"),
+            (
+                "backs",
+                f"{self.backs:,} people seen from behind, {self.backs_with_face:,} with a visible face"
+                f" ({self.backs_with_face / max(self.backs, 1):.0%})",
+            ),
             ("left and right", f"{self.facing:,} people face the camera, {self.facing_swapped:,} mirrored"),
         ]
         return "\n".join(f"{name:<28}{value}" for name, value in rows)
@@ -162,6 +177,9 @@ def count_joints(report: LabelReport, labels: Labels, joints: np.ndarray, size: 
     if (visibility[[NOSE, LEFT_EYE, RIGHT_EYE, LEFT_SHOULDER, RIGHT_SHOULDER]] >= 2).all():
         report.facing += 1
         report.facing_swapped += bool(x[LEFT_SHOULDER] < x[RIGHT_SHOULDER])
+    if is_back(joints[:, :2], visibility > 0):
+        report.backs += 1
+        report.backs_with_face += bool((visibility[FACE] >= 2).any())
 
 
 def near_mask(mask: np.ndarray, joints: np.ndarray, size: tuple[int, int]) -> list[bool]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "FLIPPED", "JOINTS", "PRESENT", "SKELETON", "VISIBLE", "draw_heatmaps", "find_peaks", "gaussian_size", "level_of",
+    "BLAZEPOSE", "FLIPPED", "JOINTS", "PRESENT", "SKELETON", "VISIBLE", "draw_heatmaps", "find_peaks", "gaussian_size",
+    "level_of",
 ]  # fmt: skip
 
 JOINTS = (
@@ -25,6 +26,17 @@ JOINTS = (
     *("left_ankle", "right_ankle"),
 )
 """Names in COCO's order; left and right are the person's."""
+
+BLAZEPOSE = (
+    "nose",
+    *(None, "left_eye", None, None, "right_eye", None),
+    *("left_ear", "right_ear", None, None),
+    *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
+    *(None,) * 6,
+    *("left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"),
+    *(None,) * 4,
+)
+"""Which of the 17 each of MediaPipe's 33 points is; the others are corners of eyes and mouth, hands and feet."""
 
 FLIPPED = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 """Which joint takes the place of each when the picture is mirrored: the left eye of a mirrored face is its right."""

@@ -1,12 +1,14 @@
-"""Masks and keypoints for pictures that have none, by models that the user has: of torchvision or Hugging Face.
+"""Masks and keypoints for pictures that have none, by models that the user has: of torchvision, of Hugging Face, or any
+other that a :class:`~regard.data.labels.teacher.Teacher` asks.
 
 ::
 
     <out>/keypoints.json                      COCO keypoints of every photo
     <out>/masks/<folder>/<stem>.png           0 and 255
-    <out>/keypoints.json.partial              what is done so far, a line per photo; removed at the end
+    <out>/keypoints.json.partial              what is done so far, a line per photo; removed when all is
 
-A call that was interrupted goes on where it was; a photo with another content by now is labeled anew.
+A call that was interrupted goes on where it was; a photo with another content by now is labeled anew. A photo that no
+label can be made of is named, and the others go on; the next call tries it again.
 
 A person crop shows one person, so nothing is detected: the whole picture is the box. Weights are read from disk only;
 where they are missing, the error says which file to fetch.
@@ -17,35 +19,34 @@ Shapes: h x w pixels of a picture.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regard.data.image import read_image
-from regard.data.labels.coco import Person, check_thresholds, keypoints_of, write_coco
-from regard.data.labels.convert import write_gray
+from regard.data.labels.coco import check_thresholds, write_coco
 from regard.data.labels.joints import PRESENT, VISIBLE
+from regard.data.labels.labeling import (
+    annotation_of,
+    label_some,
+    mask_file,
+    needs_hiding,
+    read_diary,
+    side_by_side,
+    write_down,
+)
+from regard.data.labels.teacher import Pose, Silhouette, Teacher, combined
 from regard.data.transforms import normalize
 from regard.errors import CheckpointError, ConfigError, DataError, StorageError, require
-from regard.fingerprint import file_digest
-from regard.parsing import parse_json
 from regard.progress import progress_bar
-from regard.storage import open_regular, read_regular, write_atomic
+from regard.storage import open_regular
+from regard.wording import count
 
-__all__ = ["load_mask_model", "load_pose_model", "make_labels"]
-
-Joints = tuple[tuple[float, float, float], ...]
-
-Pose = Callable[[np.ndarray], np.ndarray]
-"""(h, w, 3) uint8 -> (17, 3): x and y in pixels of the picture, and a score from 0 to 1."""
-
-Silhouette = Callable[[np.ndarray], np.ndarray]
-"""(h, w, 3) uint8 -> (h, w) uint8: 255 on the person and 0 elsewhere."""
+__all__ = ["Made", "load_mask_model", "load_pose_model", "make_labels"]
 
 SURE = 2.0
 """Peak of Keypoint R-CNN's maps from which its makers draw a joint: a score of a half here."""
@@ -54,113 +55,121 @@ SIZE = 512
 """Pixels a picture is as high when torchvision's models see it; they learned from far larger people than crops show."""
 
 
+MANY = 0.6
+"""Share of backs that no camera shows of people who go either way."""
+
+
+class Made(NamedTuple):
+    """What :func:`make_labels` made.
+
+    Attributes:
+        path: the JSON file.
+        labeled: photos with labels.
+        joints, masks: whether there are some.
+        backs: photos of people seen from behind whose faces were called visible, which they are no more.
+        failed: names of photos without labels -> why.
+    """
+
+    path: Path
+    labeled: int
+    joints: bool
+    masks: bool
+    backs: int
+    failed: dict[str, str]
+
+    @property
+    def mostly_backs(self) -> bool:
+        """Whether so many faces were hidden that left and right may rather have been exchanged."""
+        return self.backs > MANY * self.labeled
+
+
 def make_labels(
     photos: Mapping[str, Path],
     out: Path,
-    pose: Pose | None,
-    silhouette: Silhouette | None,
+    pose: Pose | Teacher | None,
+    silhouette: Silhouette | Teacher | None,
     description: str,
     *,
     visible: float = VISIBLE,
     present: float = PRESENT,
+    hide_faces: bool = True,
     progress: bool = True,
-) -> Path:
+) -> Made:
     """Label photos.
 
     Args:
         photos: name below the data set's root -> file.
         out: folder to write.
-        pose: gives (17, 3) x, y and score of a picture (h, w, 3); None makes no keypoints.
+        pose: gives (17, 3) x, y and score of a picture (h, w, 3); None makes no keypoints. A teacher that is given
+            alone makes masks, too, where it finds some.
         silhouette: gives its (h, w) mask; None makes no masks.
         description: of the models, written into the JSON; a call with another one does not go on with this one's.
         visible, present: lowest score of a joint that counts as visible (2), and as there but hidden (1).
+        hide_faces: nose and eyes of people seen from behind (:func:`~regard.data.labels.facing.is_back`) are hidden,
+            whatever their score.
         progress: show a bar.
-
-    Returns:
-        The JSON file.
 
     Raises:
         ConfigError: neither model is given, or thresholds are out of order.
-        DataError: a photo cannot be read, or the folder holds an unfinished call with other models.
+        DataError: no photo could be labeled, two would share a mask, or the folder holds an unfinished call with
+            other models.
         StorageError: the disk refused.
     """
     if pose is None and silhouette is None:
         raise ConfigError("no model is given, so there is nothing to make; give one for keypoints, masks or both")
     check_thresholds(visible, present)
+    teacher = combined(pose, silhouette)
+    if silhouette is not None or isinstance(pose, Teacher):
+        check_mask_files(photos, out)
     path = out / "keypoints.json"
     diary = path.with_name(f"{path.name}.partial")
     done = read_diary(diary, description, photos)
+    failed: dict[str, str] = {}
+    left = [(name, photo) for name, photo in photos.items() if name not in done]
+    masks = (out / "masks").is_dir() if done else False
     try:
         out.mkdir(parents=True, exist_ok=True)
         with open_regular(diary, "a", encoding="utf-8") as file:
             if file.tell() == 0:
                 file.write(json.dumps({"description": description}) + "\n")
-            for name, photo in progress_bar(photos.items(), "label", unit="photo", quiet=not progress, leave=True):
-                if name in done:
-                    continue
-                picture, content = read_image(photo), file_digest(photo)
-                if silhouette:
-                    write_gray(out / "masks" / Path(name).with_suffix(".png"), silhouette(picture))
-                joints = None if pose is None else tuple((float(x), float(y), float(s)) for x, y, s in pose(picture))
-                done[name] = (picture.shape[0], picture.shape[1], joints)
-                file.write(json.dumps({"name": name, "digest": content, "label": done[name]}) + "\n")
-                file.flush()
+            groups = [left[start : start + teacher.batch] for start in range(0, len(left), teacher.batch)]
+            tried = side_by_side(lambda group: label_some(teacher, group, out), groups, teacher.workers)
+            with progress_bar(
+                total=len(photos), title="label", unit="photo", initial=len(done), quiet=not progress, leave=True
+            ) as bar:
+                for attempts in tried:
+                    masks |= any(attempt.mask for attempt in attempts)
+                    write_down(attempts, file, done, failed)
+                    bar.update(len(attempts))
     except OSError as error:
         raise StorageError(
             f"could not write {diary}: {error.strerror or error}; what is done is kept; mend that and call again"
         ) from error
-    persons = [(name, annotation_of(done[name], visible, present)) for name in photos]
+    if failed and not done:
+        raise DataError(
+            f"none of {count(len(photos), 'photo')} could be labeled; {next(iter(failed))}: "
+            f"{next(iter(failed.values()))}"
+        )
+    names = [name for name in photos if name in done]
+    backs = [hide_faces and needs_hiding(done[name], visible) for name in names]
+    persons = [(name, annotation_of(done[name], visible, present, back=back)) for name, back in zip(names, backs)]
     write_coco(path, persons, description)
-    diary.unlink(missing_ok=True)
-    return path
+    if not failed:
+        diary.unlink(missing_ok=True)
+    joints = any(label[2] is not None for label in done.values())
+    return Made(path, len(names), joints, masks, sum(backs), failed)
 
 
-def read_diary(diary: Path, description: str, photos: Mapping[str, Path]) -> dict[str, tuple[int, int, Joints | None]]:
-    """Height, width and joints of the photos that an interrupted call has done, and that are the same by their content.
-
-    The last line may be cut off.
+def check_mask_files(photos: Mapping[str, Path], out: Path) -> None:
+    """Refuse photos of which the masks would have the same name.
 
     Raises:
-        DataError: that call was made with other models, or what it has left cannot be read.
+        DataError: there are some.
     """
-    try:
-        lines = read_regular(diary).decode(errors="replace").splitlines(keepends=True)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise DataError(f"cannot read {diary} ({error.strerror}); delete it to begin anew") from error
-    done: dict[str, tuple[str | None, tuple[int, int, Joints | None]]] = {}
-    whole: list[str] = []
-    for line in lines:
-        try:
-            entry = parse_json(line) if line.endswith("\n") else {}
-            if not whole:
-                same = entry["description"] == description
-            else:
-                height, width, joints = entry["label"]
-                done[entry["name"]] = entry.get("digest"), (int(height), int(width), joints)
-        except (ValueError, KeyError, TypeError):
-            break
-        if not same:
-            raise DataError(
-                f"'{diary}' is an unfinished call with other models ({entry['description']}); finish that one, or "
-                "delete the file to begin anew"
-            )
-        whole.append(line)
-    write_atomic(diary, "".join(whole).encode())
-    return {
-        name: label
-        for name, (content, label) in done.items()
-        if name in photos and photos[name].is_file() and content == file_digest(photos[name])
-    }
-
-
-def annotation_of(label: tuple[int, int, Joints | None], visible: float, present: float) -> Person:
-    """A photo's annotation from its height, width and joints with scores."""
-    height, width, joints = label
-    if joints is None:
-        return Person(height, width)
-    return Person(height, width, keypoints_of(joints, visible, present), tuple(score for _, _, score in joints))
+    taken: dict[Path, str] = {}
+    for name in photos:
+        if (other := taken.setdefault(mask_file(out, name), name)) != name:
+            raise DataError(f"the masks of {other} and {name} would be one file; rename one of the photos")
 
 
 def load_pose_model(name: str, weights: Path | None = None, device: str = "cpu", size: int = SIZE) -> Pose:

@@ -6,6 +6,7 @@ Shapes: h x w pixels of a panel.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,11 +14,11 @@ from PIL import Image, ImageDraw, ImageFont
 from regard.data.image import read_image
 from regard.data.labels.convert import heatmaps_of, joints_of
 from regard.data.labels.joints import JOINTS, SKELETON
-from regard.data.labels.labeled import Labels, read_labels
+from regard.data.labels.labeled import LabelKind, Labels, has_label, read_labels
 from regard.errors import ConfigError
 from regard.structures import Sample
 
-__all__ = ["preview_labels"]
+__all__ = ["choose_shown", "preview_labels"]
 
 PAPER, INK, FAINT = (250, 249, 246), (38, 42, 48), (140, 146, 154)
 LEFT, RIGHT, MIDDLE = (0, 168, 181), (240, 84, 84), (247, 201, 72)
@@ -29,6 +30,22 @@ PANELS = ("photo", "mask", "joints", "heat maps")
 GAP, MARGIN, HEAD, CAPTION = 6, 28, 74, 26
 FINE = 3
 """Lines are drawn this many times larger and then shrunk, which makes them smooth."""
+
+
+def choose_shown(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """Samples to show: evenly spread among those with all the labels there are, then with some of them, then with none.
+
+    Args:
+        samples: with labels attached.
+        most: how many to choose.
+    """
+    kinds = [sum(has_label(sample, kind) for kind in get_args(LabelKind)) for sample in samples]
+    chosen: list[Sample] = []
+    for wanted in sorted(set(kinds), reverse=True):
+        some = [sample for sample, kind in zip(samples, kinds) if kind == wanted]
+        shown = min(most - len(chosen), len(some))
+        chosen += [some[len(some) * number // shown] for number in range(shown)]
+    return chosen
 
 
 def preview_labels(samples: Sequence[Sample], columns: int = 2, height: int = 288) -> Image.Image:

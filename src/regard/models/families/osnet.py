@@ -8,24 +8,43 @@ equation 3 is :class:`Gate`, the bottleneck of figure 4b :class:`OmniScale`, tab
 multiplied by 1, 0.75, 0.5 or 0.25. With table 1's linear layer it has the published 2.2 M parameters and 979 M
 multiply-adds at 256 x 128.
 
+Two kin that carry over better to cameras never seen, both with an instance normalization in the stem: OSNet-AIN (the
+same authors, "Learning Generalisable Omni-Scale Representations for Person Re-Identification", TPAMI 2021,
+arXiv:1910.06827) has one inside the residual of four of its six blocks, as its search found (:data:`AIN`); OSNet-IBN
+one after the sum in the blocks of the first stage (:data:`IBN`), as IBN-b of X. Pan et al., "Two at Once", ECCV 2018,
+arXiv:1807.09441.
+
 **Departures**
 
 - The linear layer after pooling is left to the systems; as a timm network it has a classifier there.
-- Nobody's weights are fetched: none are published for this file.
+- Nobody's weights are fetched; ``regard import`` reads those of torchreid.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-__all__ = ["OSNet", "osnet_x0_5", "osnet_x0_25", "osnet_x0_75", "osnet_x1_0"]
+__all__ = [
+    "OSNet", "osnet_ain_x0_5", "osnet_ain_x0_25", "osnet_ain_x0_75", "osnet_ain_x1_0", "osnet_ibn_x1_0", "osnet_x0_5",
+    "osnet_x0_25", "osnet_x0_75", "osnet_x1_0",
+]  # fmt: skip
 
 WIDTHS = (64, 256, 384, 512)
 """Channels after the stem and after the three stages of blocks, of the widest."""
+
+WIDTH_NAMES = ("1_0", "0_75", "0_5", "0_25")
+
+Instance = Literal["none", "inside", "after"]
+"""Whether a block normalizes every picture for itself: inside its residual, in place of the batch, or after the sum."""
+
+PLAIN: tuple[Instance, ...] = ("none",) * 6
+IBN: tuple[Instance, ...] = ("after", "after", "none", "none", "none", "none")
+AIN: tuple[Instance, ...] = ("inside", "inside", "none", "inside", "inside", "none")
+"""Of the six blocks."""
 
 SCALES = 4
 """Streams of a block, of 1, 2, 3 and 4 Lite convolutions."""
@@ -35,7 +54,7 @@ SQUEEZE = 16
 
 default_cfgs = generate_default_cfgs(
     {
-        f"osnet_x{width}": {
+        f"osnet_{kind}{width}": {
             "input_size": (3, 256, 128),
             "mean": (0.485, 0.456, 0.406),
             "std": (0.229, 0.224, 0.225),
@@ -43,15 +62,19 @@ default_cfgs = generate_default_cfgs(
             "first_conv": "stem.0",
             "classifier": "fc",
         }
-        for width in ("1_0", "0_75", "0_5", "0_25")
+        for kind, widths in (("x", WIDTH_NAMES), ("ain_x", WIDTH_NAMES), ("ibn_x", WIDTH_NAMES[:1]))
+        for width in widths
     }
 )
 
 
-def normed(inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, active: bool = True) -> nn.Sequential:
-    """Convolution, batch normalization and, where it is active, a ReLU."""
+def normed(
+    inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, active: bool = True, instance: bool = False
+) -> nn.Sequential:
+    """Convolution, normalization (of the batch, or of each picture) and, where it is active, a ReLU."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), *([nn.ReLU(inplace=True)] if active else []))
+    norm = nn.InstanceNorm2d(outputs, affine=True) if instance else nn.BatchNorm2d(outputs)
+    return nn.Sequential(conv, norm, *([nn.ReLU(inplace=True)] if active else []))
 
 
 class Lite(nn.Sequential):
@@ -91,9 +114,10 @@ class OmniScale(nn.Module):
 
     Args:
         inputs, outputs: channels.
+        instance: where its instance normalization is.
     """
 
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(self, inputs: int, outputs: int, instance: Instance = "none"):
         super().__init__()
         middle = outputs // 4
         self.reduce = normed(inputs, middle)
@@ -101,15 +125,16 @@ class OmniScale(nn.Module):
             nn.Sequential(*(Lite(middle) for _ in range(count))) for count in range(1, SCALES + 1)
         )
         self.gate = Gate(middle)
-        self.expand = normed(middle, outputs, active=False)
+        self.expand = normed(middle, outputs, active=False, instance=instance == "inside")
         self.shortcut = normed(inputs, outputs, active=False) if inputs != outputs else nn.Identity()
+        self.after = nn.InstanceNorm2d(outputs, affine=True) if instance == "after" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H, W)."""
         reduced = self.reduce(x)
         seen = [stream(reduced) for stream in self.streams]
         mixed = torch.stack([self.gate(one) * one for one in seen]).sum(0)
-        return torch.relu(self.shortcut(x) + self.expand(mixed))
+        return torch.relu(self.after(self.shortcut(x) + self.expand(mixed)))
 
 
 class OSNet(nn.Module):
@@ -117,18 +142,29 @@ class OSNet(nn.Module):
 
     Args:
         widths: channels after the stem and the stages.
+        instance: of the six blocks; where one has any, the stem has, too.
         num_classes: of the classifier; 0 for none.
         in_chans: of the pictures.
     """
 
     def __init__(
-        self, widths: tuple[int, int, int, int] = WIDTHS, num_classes: int = 1000, in_chans: int = 3, **_unused: Any
+        self,
+        widths: tuple[int, int, int, int] = WIDTHS,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        instance: tuple[Instance, ...] = PLAIN,
+        **_unused: Any,
     ):
         super().__init__()
         first, *rest = widths
-        self.stem = nn.Sequential(*normed(in_chans, first, 7, stride=2), nn.MaxPool2d(3, stride=2, padding=1))
+        stem = normed(in_chans, first, 7, stride=2, instance=instance != PLAIN)
+        self.stem = nn.Sequential(*stem, nn.MaxPool2d(3, stride=2, padding=1))
         self.stage1, self.stage2, self.stage3 = (
-            nn.Sequential(*_halved(inputs, place), OmniScale(inputs, outputs), OmniScale(outputs, outputs))
+            nn.Sequential(
+                *_halved(inputs, place),
+                OmniScale(inputs, outputs, instance[2 * place]),
+                OmniScale(outputs, outputs, instance[2 * place + 1]),
+            )
             for place, (inputs, outputs) in enumerate(zip(widths, rest))
         )
         self.last = nn.Sequential(normed(rest[-1], rest[-1]))
@@ -176,7 +212,9 @@ def keep_resolution(stage: nn.Module) -> None:
 
 def _osnet(name: str, width: float, pretrained: bool, options: dict[str, Any]) -> OSNet:  # noqa: FBT001
     options.pop("global_pool", None)
-    return build_model_with_cfg(OSNet, name, pretrained, widths=tuple(int(width * c) for c in WIDTHS), **options)
+    kind = AIN if "ain" in name else IBN if "ibn" in name else PLAIN
+    widths = tuple(int(width * c) for c in WIDTHS)
+    return build_model_with_cfg(OSNet, name, pretrained, widths=widths, instance=kind, **options)
 
 
 @register_model
@@ -201,3 +239,33 @@ def osnet_x0_5(pretrained: bool = False, **options: Any) -> OSNet:  # noqa: FBT0
 def osnet_x0_25(pretrained: bool = False, **options: Any) -> OSNet:  # noqa: FBT001, FBT002
     """Return the network a quarter as wide."""
     return _osnet("osnet_x0_25", 0.25, pretrained, options)
+
+
+@register_model
+def osnet_ain_x1_0(pretrained: bool = False, **options: Any) -> OSNet:  # noqa: FBT001, FBT002
+    """Return the network as wide as in table 1, with instance normalizations as AIN has them."""
+    return _osnet("osnet_ain_x1_0", 1, pretrained, options)
+
+
+@register_model
+def osnet_ain_x0_75(pretrained: bool = False, **options: Any) -> OSNet:  # noqa: FBT001, FBT002
+    """Return the network three quarters as wide, with instance normalizations as AIN has them."""
+    return _osnet("osnet_ain_x0_75", 0.75, pretrained, options)
+
+
+@register_model
+def osnet_ain_x0_5(pretrained: bool = False, **options: Any) -> OSNet:  # noqa: FBT001, FBT002
+    """Return the network half as wide, with instance normalizations as AIN has them."""
+    return _osnet("osnet_ain_x0_5", 0.5, pretrained, options)
+
+
+@register_model
+def osnet_ain_x0_25(pretrained: bool = False, **options: Any) -> OSNet:  # noqa: FBT001, FBT002
+    """Return the network a quarter as wide, with instance normalizations as AIN has them."""
+    return _osnet("osnet_ain_x0_25", 0.25, pretrained, options)
+
+
+@register_model
+def osnet_ibn_x1_0(pretrained: bool = False, **options: Any) -> OSNet:  # noqa: FBT001, FBT002
+    """Return the network as wide as in table 1, with instance normalizations as IBN has them."""
+    return _osnet("osnet_ibn_x1_0", 1, pretrained, options)

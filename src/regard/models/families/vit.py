@@ -18,14 +18,26 @@ from typing import Any
 
 import torch
 from timm.layers.format import Format
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from regard.models.checked import TokenAttention
 
-__all__ = ["Blocks", "Patches", "cut", "keep_resolution", "whole"]
+__all__ = ["Blocks", "Patches", "cut", "keep_resolution", "vit_small768_patch16_224", "whole"]
 
 PARTS = 4
 """Stages after the stem, as other backbones have."""
+
+default_cfgs = generate_default_cfgs(
+    {
+        "vit_small768_patch16_224": {
+            "input_size": (3, 224, 224),
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        }
+    }
+)
 
 
 class Patches(nn.Module):
@@ -130,3 +142,10 @@ def cut(network: Any) -> list[nn.Module]:
 
 def keep_resolution(stage: nn.Module) -> None:
     """Nothing: no stage halves the map."""
+
+
+@register_model
+def vit_small768_patch16_224(pretrained: bool = False, **options: Any) -> VisionTransformer:  # noqa: FBT001, FBT002
+    """Return timm's first small one, wide and short, which TransReID has and timm has no more."""
+    shape = {"embed_dim": 768, "depth": 8, "num_heads": 8, "mlp_ratio": 3.0, "qkv_bias": False}
+    return build_model_with_cfg(VisionTransformer, "vit_small768_patch16_224", pretrained, **(shape | options))

@@ -19,7 +19,16 @@ from regard.errors import CheckpointError, UnknownNameError
 from regard.input_spec import InputSpec
 from regard.models.build import create_model
 from regard.models.contract import ReIDModel
-from regard.models.importers import reid_folder, released_daaf, released_parts, released_pyramids, resnet
+from regard.models.importers import (
+    fastreid,
+    reid_folder,
+    released_daaf,
+    released_parts,
+    released_pyramids,
+    resnet,
+    torchreid_osnet,
+    transreid_vit,
+)
 from regard.models.importers.tensor_file import as_tensors, read_tensors
 from regard.models.importers.translation import RELEASES, ImportReport, Translation
 from regard.models.saved import load_weights
@@ -27,10 +36,13 @@ from regard.storage import as_path
 
 __all__ = ["IMPORTERS", "import_released"]
 
+HALF = (0.5, 0.5, 0.5)
+"""Mean and deviation of the pixels that ViTs of ImageNet-21k are shown, and those that start from them."""
+
 
 def import_released(
     source: str | Path | Mapping[str, Any],
-    network: str = "apnet",
+    network: str | None = "apnet",
     *,
     size: tuple[int, int] | None = None,
     **options: Any,
@@ -42,7 +54,7 @@ def import_released(
 
     Args:
         source: a ``.pt``, ``.pth``, ``.safetensors`` or MindSpore ``.ckpt`` file, or a state dict of tensors or arrays.
-        network: whose checkpoint it is, a key of ``IMPORTERS``.
+        network: whose checkpoint it is, a key of ``IMPORTERS``; None: found from the tensors' names.
         size: height and width of the pictures it was trained on, where they are not those of its paper's tables.
         options: of the model, where the tensors do not tell: ``descriptor="logits"`` for an APNet of MSMT17.
 
@@ -52,35 +64,62 @@ def import_released(
     Raises:
         UnknownNameError: no importer for that network.
         ConfigError: the model has no such option.
-        CheckpointError: the file is damaged, or is not a checkpoint of that network.
+        CheckpointError: the file is damaged, or is not a checkpoint of that network, or of one that is told apart.
     """
-    if not isinstance(network, str) or network not in IMPORTERS:
+    if network is not None and (not isinstance(network, str) or network not in IMPORTERS):
         raise UnknownNameError("released network", network, IMPORTERS)
-    translate, seen = IMPORTERS[network]
+    told = None
     if isinstance(source, Mapping):
         origin, tensors = "the given state dict", as_tensors(source, "the given state dict")
     else:
         path = as_path("source", source, "a checkpoint file, or a mapping of names to tensors")
         origin = str(path)
+        if network is None and (path / reid_folder.CONFIG).is_file():
+            network = "reid"
         if network == "reid":
-            tensors, seen = reid_folder.read_folder(path)
+            tensors, told = reid_folder.read_folder(path)
         else:
             tensors = read_tensors(path)
+    network = network or _whose(tensors, origin)
     _check_network(tensors, network, origin)
+    translate, usual = IMPORTERS[network]
     try:
         translation = translate(tensors, origin)
     except (IndexError, TypeError) as error:  # of a tensor with fewer axes than any that was trained
         raise CheckpointError(f"{origin} holds tensors that no {network} has ({error}); give a whole file") from error
     if translation.size:
-        told = size or translation.size
-        if isinstance(told, str):
-            raise CheckpointError(f"{origin} does not tell the size of its pictures: {told}")
-        size, options = told, {"height": told[0], "width": told[1], **options}
+        size = size or (None if isinstance(translation.size, str) else translation.size)
+        if size is None:
+            raise CheckpointError(f"{origin} does not tell the size of its pictures: {translation.size}")
+        options = {"height": size[0], "width": size[1], **options}
     model = create_model(translation.model, translation.num_ids, **{**translation.options, **options})
-    model.input, model.imported = seen.resized(size), network
+    model.input, model.imported = (told or translation.seen or usual).resized(size), network
     model.origin = dict(zip(("source", "licence"), RELEASES[network]))
     model.import_report = _fit(model, tensors, translation, origin)
     return model.eval()
+
+
+def _whose(tensors: Mapping[str, Tensor], origin: str) -> str:
+    """The network that tensors are of, by the names that only it has.
+
+    Raises:
+        CheckpointError: they are of none that is known, or of one of several.
+    """
+    found = [set(owners) for mark, owners in MARKS.items() if mark in tensors]
+    if not found and tensors.keys() >= PLAIN:
+        return "apnet"
+    common = set.intersection(*found) if found else set()
+    if "transreid" in common:
+        return "transreid"
+    if len(common) > 1 and "backone.0.weight" not in tensors:
+        common -= {"daaf-mindspore"}
+    if len(common) == 1:
+        return common.pop()
+    what = f"is of {' or '.join(sorted(common))}" if common else "shows none of the networks that are known"
+    raise CheckpointError(
+        f"{origin} {what}: it has {', '.join(sorted(tensors)[:3])}, …; say which it is: --network "
+        f"{', '.join(sorted(common) or IMPORTERS)}; any other network comes as ONNX"
+    )
 
 
 def _check_network(tensors: Mapping[str, Tensor], network: str, origin: str) -> None:
@@ -101,7 +140,9 @@ def _fit(model: ReIDModel, tensors: Mapping[str, Tensor], translation: Translati
     """Fill ``model`` with the source's tensors under their new names."""
     ours = model.state_dict()
     values = {name: _joined([tensors[key] for key in keys]) for name, keys in translation.joined.items()}
+    values |= {name: value for name, (value, _) in translation.made.items()}
     used = {*translation.names, *(key for keys in translation.joined.values() for key in keys)}
+    used |= {*translation.told, *(key for _, keys in translation.made.values() for key in keys)}
     conflicting = []
     for key, name in translation.names.items():
         value = _without_kernel(tensors[key], ours.get(name))
@@ -134,6 +175,9 @@ def _without_kernel(value: Tensor, wanted: Tensor | None) -> Tensor:
     return value
 
 
+PLAIN = {"base.conv1.weight", "bottleneck.weight", "classifier.weight"}
+"""What an APNet without attention has, and any bag of tricks written as its authors wrote theirs."""
+
 MARKS: dict[str, tuple[str, ...]] = {
     "att1.fc.0.weight": ("apnet",),
     "att1.conv.weight": ("msea",),
@@ -145,6 +189,10 @@ MARKS: dict[str, tuple[str, ...]] = {
     "trans_conv_m0.weight": ("daaf", "daaf-mindspore"),
     "backbone.rga_att1.gx_spatial.0.weight": ("rga",),
     "backbone.rga_att1.gx_channel.0.weight": ("rga",),
+    "conv2.0.conv1.conv.weight": ("osnet",),
+    "heads.bottleneck.0.weight": ("fastreid",),
+    "heads.bnneck.weight": ("fastreid",),
+    "base.cls_token": ("transreid", "transreid-deit"),
 }
 """Tensor that only some released networks have -> those networks."""
 
@@ -154,12 +202,16 @@ IMPORTERS: dict[str, tuple[Callable[[Mapping[str, Tensor], str], Translation], I
     "daaf-mindspore": (released_daaf.daaf_mindspore, InputSpec(256, 128)),
     "dsp": (released_parts.dsp, InputSpec(384, 128, flip=False)),
     "sa": (released_parts.sa, InputSpec(384, 128, flip=False)),
+    "fastreid": (fastreid.fastreid, InputSpec(256, 128, "bicubic", flip=False)),
     "msea": (released_pyramids.msea, InputSpec(384, 192)),
     "mudeep": (released_parts.mudeep, InputSpec(384, 192, "bicubic")),
+    "osnet": (torchreid_osnet.osnet, InputSpec(256, 128, flip=False)),
     "pcb": (released_parts.pcb, InputSpec(384, 128, flip=False)),
     "reid": (reid_folder.plain_resnet, InputSpec(256, 128, flip=False)),
     "resnet": (resnet.resnet, InputSpec(256, 128, flip=False)),
     "rga": (released_pyramids.rga, InputSpec(256, 128, flip=False)),
+    "transreid": (transreid_vit.transreid, InputSpec(256, 128, mean=HALF, std=HALF, flip=False)),
+    "transreid-deit": (transreid_vit.transreid, InputSpec(256, 128, flip=False)),
 }
 """Released network -> reader of its state dict, and what its authors' code shows it in training and test, which no
 tensor tells."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,33 @@ WRAPPERS = ("state_dict", "model", "net")
 """Keys under which training scripts put the weights, beside optimizer and epoch."""
 
 
+class _KindOfNumber(SimpleNamespace):
+    """What stands for ``numpy.dtype`` in a pickle: nothing that it is told is kept."""
+
+    def __init__(self, *_told: object):
+        super().__init__()
+
+    def __setstate__(self, state: object) -> None:
+        """Forget it."""
+
+
+def _number(*_told: object) -> None:
+    """What stands for a number of NumPy's, as the score that torchreid writes beside its weights: None."""
+
+
+HARMLESS = [
+    (_number, "numpy.core.multiarray.scalar"),
+    (_number, "numpy._core.multiarray.scalar"),
+    (_KindOfNumber, "numpy.dtype"),
+]
+"""What may be named in a torch file besides tensors and plain values, and what is made instead of it."""
+
+
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
     """Named tensors of a safetensors, torch (``.pt``, ``.pth``, …) or MindSpore file (``.ckpt``), on the CPU.
 
-    Torch files are read with ``weights_only=True``; wrappers and ``module.`` prefixes are taken off.
+    Torch files are read with ``weights_only=True``, numbers of NumPy's among their plain values as None; wrappers and
+    ``module.`` prefixes are taken off.
 
     Raises:
         CheckpointError: no such file, damaged, or without named tensors.
@@ -38,7 +62,8 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
             check_text(path)
             return safetensors.torch.load_file(path)
         of_torch = not is_mindspore(path)
-        content = torch.load(path, map_location="cpu", weights_only=True) if of_torch else read_mindspore(path)
+        with torch.serialization.safe_globals(HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True) if of_torch else read_mindspore(path)
     except (CheckpointError, StorageError):
         raise
     except Exception as error:  # a damaged file can break its reader anywhere

@@ -6,23 +6,31 @@ Shapes: N identities.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from regard.errors import CheckpointError
+from regard.input_spec import InputSpec
 
-__all__ = ["RELEASES", "ImportReport", "Translation", "check_whole", "count_ids", "rename", "resnet_rules"]
+__all__ = [
+    "RELEASES", "ImportReport", "Translation", "check_known", "check_whole", "count_ids", "rename", "resnet_rules",
+]  # fmt: skip
+
+RESEARCH = "the weights learned from research data sets, whose terms hold for them"
+"""Why the licence of a repository does not say what may be done with its weights."""
 
 RELEASES: dict[str, tuple[str, str]] = {
     "apnet": ("CHENGY12/APNet", "MIT"),
     "daaf": ("CYFFF/PAAM_on_reid-strong-baseline", "MIT"),
     "daaf-mindspore": ("CYFFF/DAAF-Mindspore", "Apache-2.0, in the heads of its files"),
     "dsp": ("bmiftah/DSP_Person_ReID", "none found"),
+    "fastreid": ("JDAI-CV/fast-reid", f"Apache-2.0 for the code; {RESEARCH}"),
     "msea": ("dulithchinthaka/person_reid_multi_scale", "none found (a fork of APNet, which is MIT)"),
     "mudeep": ("naiq/MuDeep_v2", "none found"),
+    "osnet": ("KaiyangZhou/deep-person-reid", f"MIT for the code; {RESEARCH}"),
     "pcb": ("syfafterzy/PCB_RPP_for_reID", "none found"),
     "reid": ("a folder of the package reid", "Apache-2.0 for the package; the weights' own is with whoever saved them"),
     "resnet": (
@@ -31,6 +39,8 @@ RELEASES: dict[str, tuple[str, str]] = {
     ),
     "rga": ("microsoft/Relation-Aware-Global-Attention-Networks", "none found in what could be read"),
     "sa": ("HRanWang/Spatial-Re-Scaling", "MIT"),
+    "transreid": ("damo-cv/TransReID", f"MIT for the code; {RESEARCH}"),
+    "transreid-deit": ("damo-cv/TransReID", f"MIT for the code; {RESEARCH}"),
 }
 """Released network -> the repository its weights were released with, and the licence of that; looked up in 2026."""
 
@@ -48,6 +58,9 @@ class Translation(NamedTuple):
         size: height and width of the only pictures that the network takes, where its weights depend on them; options
             ``height`` and ``width`` of the model. One that the tensors tell in part is a line for whoever has to.
         fresh: how names of ours begin that the source does not hold, and that keep their initial values.
+        made: name in our model -> a tensor that is none of the source's, and the names there of what it was made of.
+        told: names in the source of what is no tensor of the network, but was read.
+        seen: what the network is shown, where the tensors tell; else what its importer says.
     """
 
     model: str
@@ -57,6 +70,9 @@ class Translation(NamedTuple):
     joined: Mapping[str, Sequence[str]] = {}
     size: tuple[int, int] | str | None = None
     fresh: tuple[str, ...] = ()
+    made: Mapping[str, tuple[Tensor, Sequence[str]]] = {}
+    told: tuple[str, ...] = ()
+    seen: InputSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +135,20 @@ def check_whole(tensors: Mapping[str, Tensor], origin: str, needed: Mapping[str,
                 f"{origin} {fault}: it has no {key}{meaning and f' ({meaning})'}, but "
                 f"{', '.join(sorted(tensors)[:3])}, …; {remedy}"
             )
+
+
+def check_known(tensors: Mapping[str, Tensor], known: Collection[str], fault: str) -> None:
+    """Refuse a file with tensors that no rule knows: without them it would be another network, in silence.
+
+    Raises:
+        CheckpointError: it has some.
+    """
+    unknown = [key for key in tensors if key not in known]
+    if unknown:
+        raise CheckpointError(
+            f"{fault}: it has {len(unknown)} tensors that such a network has none of ({', '.join(unknown[:3])}"
+            f"{', …' if unknown[3:] else ''}); give a file of a network that is read, or its ONNX export"
+        )
 
 
 def count_ids(tensors: Mapping[str, Tensor], origin: str) -> int:
