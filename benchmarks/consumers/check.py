@@ -97,13 +97,12 @@ def deep_sort_realtime(frames: list[Frame], path: Path | None) -> Tracks:
 def norfair(frames: list[Frame], path: Path | None) -> Tracks:
     from norfair import Tracker
 
-    from regard.integrations.norfair import detections, distance
+    from regard.integrations.norfair import detections, near_and_alike
 
-    how = {"distance_function": "iou", "distance_threshold": 0.6, "initialization_delay": 0, "hit_counter_max": 4}
+    how = {"distance_function": "iou", "distance_threshold": 0.6}
     if path is not None:
-        how |= {"reid_distance_function": distance, "reid_distance_threshold": 0.35, "reid_hit_counter_max": 60,
-                "past_detections_length": 5}  # fmt: skip
-    tracker = Tracker(**how)
+        how = {"distance_function": near_and_alike, "distance_threshold": 1.0, "past_detections_length": 5}
+    tracker = Tracker(initialization_delay=0, **how)
     encoder = regard.Encoder(path or EXPORTED)
     for frame in frames:
         out = tracker.update(detections(encoder, frame.pixels, frame.detections))

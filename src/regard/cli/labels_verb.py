@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 HELP = "masks and keypoints: check, preview, pack, convert, make"
 SPLITS = ("train", "query", "gallery")
+PRESET = re.compile(r"(?P<preset>\w+)=(?P<file>.+)")
+"""A file that is known without a description."""
+
 NAMED = 5
 """Photos without labels that are named."""
 
@@ -289,7 +293,8 @@ def models_of(arguments: argparse.Namespace) -> tuple[Any, Any, str]:
 
 def is_teacher(name: str) -> bool:
     """Whether a model is named by its file or as a function, and not as torchvision and Hugging Face have them."""
-    return "=" in name or ":" in name or name.endswith((".onnx", ".tflite", ".xml"))
+    told = PRESET.fullmatch(name) or ":" in name or name.endswith((".onnx", ".tflite", ".xml"))
+    return bool(told) and not Path(name).is_dir()
 
 
 def teacher_of(name: str, *, joints: bool, mask: bool) -> tuple[Teacher, str]:
@@ -307,16 +312,17 @@ def teacher_of(name: str, *, joints: bool, mask: bool) -> tuple[Teacher, str]:
     from regard.models.teacher import open_teacher
     from regard.plugins import load_function
 
-    preset, equals, file = name.rpartition("=")
-    if not equals and ":" in name:
+    told = None if Path(name).is_file() else PRESET.fullmatch(name)
+    file = Path(told["file"] if told else name)
+    if ":" in name and not told and not file.is_file():
         return by_function(load_function(name), name, masks=not joints), name
-    graph = open_teacher(Path(file), preset if equals else None)
+    graph = open_teacher(file, told["preset"] if told else None)
     if (joints and graph.joints is None) or (not joints and graph.mask is None):
         raise ConfigError(
             f"{name} finds no {'joints' if joints else 'masks'}, by its description; give it with "
             f"{'--mask' if joints else '--pose'}, or correct the description"
         )
-    return graph.teacher(joints=joints, mask=mask), f"{Path(file).name} ({graph.digest[:12]})"
+    return graph.teacher(joints=joints, mask=mask), f"{file.name} ({graph.digest[:12]})"
 
 
 def photos_of(arguments: argparse.Namespace) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from regard.data.labels import FLIPPED, LabeledSample, LabelRoots, attach_labels
 from regard.data.labels.check import check_labels
 from regard.data.labels.coco import read_coco
 from regard.data.labels.convert import joints_of, to_coco, to_maps
-from regard.data.labels.preview import PANELS, preview_labels
+from regard.data.labels.preview import PANELS, choose_shown, preview_labels
 from regard.errors import ConfigError, DataError, RegardError
 
 
@@ -155,6 +155,44 @@ def test_the_preview_shows_every_label(tmp_path, attached):
     assert np.ptp(mask[:, :5], axis=2).max() == 0
     with pytest.raises(ConfigError, match="preview of 0 photos"):
         preview_labels([])
+
+
+def test_labeled_photos_are_shown_first(attached):
+    bare = replace(attached[1], mask=None, heatmaps=None)
+    half = replace(attached[3], heatmaps=None)
+    samples = [bare, half, *(replace(sample, pid=number) for number, sample in enumerate(attached))]
+    assert [sample.pid for sample in choose_shown(samples, 3)] == [0, 2, 4]
+    assert choose_shown(samples, 7) == [*samples[2:], half]
+    assert choose_shown(samples, 99) == [*samples[2:], half, bare]
+
+
+def test_masks_lie_below_the_whole_folder_of_a_photo(tmp_path, photos, silhouette):
+    """As ``labels make`` writes them of a data set with a folder for each person."""
+    samples = photos(tmp_path / "data" / "train" / "0007")
+    masks = tmp_path / "masks" / "train" / "0007" / "bounding_box_train"
+    masks.mkdir(parents=True)
+    for sample in samples:
+        Image.fromarray(silhouette).save(masks / f"{sample.path.stem}.png")
+    labeled, coverage = attach_labels(samples, tmp_path / "data", LabelRoots(tmp_path / "masks"))
+    assert coverage.masks == len(samples)
+    assert {sample.mask.parent for sample in labeled} == {masks}
+
+
+def test_visible_faces_of_backs_are_a_fault(tmp_path, photos, points):
+    """Backs whose faces are called visible, but not so many that left and right would be exchanged."""
+    (photo,) = photos(tmp_path, 1)
+
+    def labeled(face: int, *, back: bool):
+        places = points(0)[list(FLIPPED)] if back else points(0)
+        keypoints = tuple((x, y, face if joint < 3 else 2) for joint, (x, y) in enumerate(places.tolist()))
+        return replace(photo, keypoints=keypoints)
+
+    seen = check_labels([labeled(2, back=True)] * 24 + [labeled(2, back=False)] * 30)
+    assert (seen.backs, seen.backs_with_face) == (24, 24)
+    assert [fault for fault in seen.faults() if "in 24 of 24 photos of people seen from behind" in fault]
+    assert "24 people seen from behind, 24 with a visible face (100%)" in str(seen)
+    hidden = check_labels([labeled(1, back=True)] * 24 + [labeled(2, back=False)] * 30)
+    assert (hidden.backs, hidden.backs_with_face, hidden.faults()) == (24, 0, [])
 
 
 # The verb
