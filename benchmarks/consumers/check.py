@@ -169,7 +169,9 @@ def loaded(profile: str, path: Path, other: Path, run: str, crowd: Path) -> dict
         try:
             compute = importlib.import_module(f"regard.integrations.{LOADERS[profile]}").by_loader(file)
             frame = sequence(crowd, 1)[0]
-            boxes = np.round(frame.detections).astype(np.float32)
+            boxes = np.round(frame.detections + np.array((8, 8, -8, -8))).astype(
+                np.float32
+            )  # no crop higher than the input
             rows, crops = compute(frame.pixels, boxes)
             told[name] = least_cosine(rows, model.embed_pictures(crops, color="bgr"))
         except Exception as error:  # it refuses the file
@@ -204,8 +206,7 @@ def run(arguments: argparse.Namespace) -> dict:
     files = {kind: home / (kind if kind == "reid" else f"{kind}.onnx") for kind in {profile, other}}
     for kind, file in files.items():
         if not file.exists():
-            how = ["--antialias", "2"] if kind == "ultralytics" else []  # its crops are larger than the boxes
-            assert command(["export", arguments.run, "--for", kind, *how, "-o", str(file), "--quiet"]) == 0
+            assert command(["export", arguments.run, "--for", kind, "-o", str(file), "--quiet"]) == 0
     path = files[profile]
     TRACKER_YAML, EXPORTED = path.with_suffix(".yaml"), path
     told: dict = {"program": name, "blocks of the documents": documented(name, home, arguments.crowd)}
