@@ -44,7 +44,7 @@ CROWD ?= runs/consumers/crowd
 consumers: .venv/test.stamp  ## exports in the programs they are for, each in an environment of its own; RUN=... CROWD=... to give them
 	bash benchmarks/consumers/environments .venv-consumers $(BIN)/python $(CONSUMERS)
 	test -d $(CROWD) || $(BIN)/regard data make $(CROWD) --train-ids 120 --test-ids 60 --cameras 3
-	test -d $(RUN) || $(BIN)/regard train baseline data.root=$(CROWD) train.epochs=12 -o $(RUN)
+	test -d $(RUN) || $(BIN)/regard train baseline_crowd data.root=$(CROWD) train.epochs=12 -o $(RUN)
 	for name in $(CONSUMERS); do \
 	    .venv-consumers/$$name/bin/python benchmarks/consumers/check.py $$name $(RUN) $(CROWD) || exit 1; done
 

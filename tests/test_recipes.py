@@ -8,8 +8,10 @@ import re
 import pytest
 
 from regard.config import load_config
+from regard.engine.build import build_appearance, build_criterion, build_model
 from regard.engine.checks import settings_that_differ
 from regard.errors import CheckpointError, ConfigError
+from regard.models.cost import constant_weights
 from regard.recipes import list_recipes, read_recipe
 from regard.run_folder.origin import changed_settings, keep_recipe, read_origin
 
@@ -43,7 +45,9 @@ def test_every_recipe_is_short_and_whole_and_reloads_itself(name):
     assert recipe.title
     config = recipe.config(["train.seed=9"])
     system = name.split("_")[0]
-    assert config.model.name == {"demo": "apnet", "rga": "apnet", "trinet": "daaf"}.get(system, system)
+    assert config.model.name == {"demo": "apnet", "rga": "apnet", "trinet": "daaf", "transfer": "baseline"}.get(
+        system, system
+    )
     assert load_config(config.to_yaml()) == config
     assert load_config(config.to_dict()) == config
 
@@ -73,6 +77,28 @@ def test_ours_differs_from_the_released_training_in_what_it_says_and_in_nothing_
     assert all(covered.values()), "says that it changes what it does not"
     config = released.config()
     assert (config.train.precision, config.eval.precision) == ("fp32", "fp32")
+
+
+@pytest.mark.slow
+def test_the_recipe_for_cameras_never_seen_is_built_with_any_of_its_options():
+    """No weights are wanted for that, and none of the package's pictures."""
+    more = ["model.ibn=a", "model.mixstyle=[1, 2]", "model.pooling=gem", "losses.id=null", "losses.triplet=null"]
+    more += [f"losses.{loss}={{loss: {loss}, on: embedding}}" for loss in ("arcface", "cosface", "circle_softmax")]
+    pairs = ("circle", "multi_similarity", "supcon")
+    more += [f"losses.{loss}={{loss: {loss}, on: features.global, gather: true}}" for loss in pairs]
+    for overrides in ((), more):
+        config = read_recipe("transfer_crowd").config(overrides)
+        with constant_weights():
+            model = build_model(config, 5, started=True)
+        criterion = build_criterion(config, model)
+        appearance = build_appearance(config.data)
+        assert appearance is not None
+        assert (appearance.jitter, appearance.gray, appearance.jpeg) == ((0.4, 0.4, 0.4, 0.1), 0.2, 0)
+        assert model.embed_dim == 320
+        assert model.origin is not None
+        assert [value.shape for value in criterion.shared_parameters().values()] == (
+            [(5, 320)] * 3 if overrides else []
+        )
 
 
 def test_a_recipe_is_laid_over_its_base_and_says_only_of_itself_what_it_is(tmp_path):

@@ -97,13 +97,12 @@ def deep_sort_realtime(frames: list[Frame], path: Path | None) -> Tracks:
 def norfair(frames: list[Frame], path: Path | None) -> Tracks:
     from norfair import Tracker
 
-    from regard.integrations.norfair import detections, distance
+    from regard.integrations.norfair import detections, near_and_alike
 
-    how = {"distance_function": "iou", "distance_threshold": 0.6, "initialization_delay": 0, "hit_counter_max": 4}
+    how = {"distance_function": "iou", "distance_threshold": 0.6}
     if path is not None:
-        how |= {"reid_distance_function": distance, "reid_distance_threshold": 0.35, "reid_hit_counter_max": 60,
-                "past_detections_length": 5}  # fmt: skip
-    tracker = Tracker(**how)
+        how = {"distance_function": near_and_alike, "distance_threshold": 1.0, "past_detections_length": 5}
+    tracker = Tracker(initialization_delay=0, **how)
     encoder = regard.Encoder(path or EXPORTED)
     for frame in frames:
         out = tracker.update(detections(encoder, frame.pixels, frame.detections))
@@ -170,7 +169,9 @@ def loaded(profile: str, path: Path, other: Path, run: str, crowd: Path) -> dict
         try:
             compute = importlib.import_module(f"regard.integrations.{LOADERS[profile]}").by_loader(file)
             frame = sequence(crowd, 1)[0]
-            boxes = np.round(frame.detections).astype(np.float32)
+            boxes = np.round(frame.detections + np.array((8, 8, -8, -8))).astype(
+                np.float32
+            )  # no crop higher than the input
             rows, crops = compute(frame.pixels, boxes)
             told[name] = least_cosine(rows, model.embed_pictures(crops, color="bgr"))
         except Exception as error:  # it refuses the file
@@ -205,8 +206,7 @@ def run(arguments: argparse.Namespace) -> dict:
     files = {kind: home / (kind if kind == "reid" else f"{kind}.onnx") for kind in {profile, other}}
     for kind, file in files.items():
         if not file.exists():
-            how = ["--antialias", "2"] if kind == "ultralytics" else []  # its crops are larger than the boxes
-            assert command(["export", arguments.run, "--for", kind, *how, "-o", str(file), "--quiet"]) == 0
+            assert command(["export", arguments.run, "--for", kind, "-o", str(file), "--quiet"]) == 0
     path = files[profile]
     TRACKER_YAML, EXPORTED = path.with_suffix(".yaml"), path
     told: dict = {"program": name, "blocks of the documents": documented(name, home, arguments.crowd)}

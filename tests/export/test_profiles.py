@@ -26,7 +26,7 @@ from regard.export.sidecars import beside, in_repository
 from regard.integrations.checking import least_cosine
 from regard.integrations.deep_sort_realtime import with_embeds
 from regard.integrations.libreyolo import embedder
-from regard.integrations.norfair import distance
+from regard.integrations.norfair import distance, near_and_alike
 from regard.integrations.supervision import with_embeddings
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -186,6 +186,10 @@ def test_adapters_give_each_row_its_detection():
     tracked = SimpleNamespace(past_detections=[blue, none], last_detection=red)
     assert distance(SimpleNamespace(past_detections=[], last_detection=blue), tracked) == 0
     assert distance(SimpleNamespace(past_detections=[], last_detection=none), tracked) == 1
+    place = {"points": np.array([[0, 0], [10, 20]]), "estimate": np.array([[5, 0], [15, 20]])}
+    there = SimpleNamespace(**vars(tracked), **place)
+    assert near_and_alike(SimpleNamespace(embedding=np.eye(3)[0], **place), there) == pytest.approx(2 / 3)
+    assert near_and_alike(SimpleNamespace(embedding=np.eye(3)[1], **place), there) == pytest.approx(2 / 3 + 2)
 
 
 def test_a_missing_program_is_named():

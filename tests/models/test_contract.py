@@ -49,6 +49,7 @@ def test_output(model, images):
         out = model.train(mode)(images)
         assert isinstance(out, regard.Output)
         assert out.embedding.shape == (4, model.embed_dim)
+        assert out.embedding.requires_grad  # a term of the losses may be on it
         assert out.features.keys() >= {"global"}
         assert all(vectors.ndim == 2 and len(vectors) == 4 for vectors in out.features.values())
         assert out.logits

@@ -1,4 +1,4 @@
-"""Norfair (2.3): detections with ``embedding``, and the distance by which its tracker finds people again."""
+"""Norfair (2.3): detections with ``embedding``, and distances for its tracker by look."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from regard.integrations.encoder import Color, Encoder
 from regard.integrations.programs import program
 
-__all__ = ["detections", "distance"]
+__all__ = ["detections", "distance", "near_and_alike"]
 
 
 def detections(
@@ -38,8 +38,24 @@ def distance(new: Any, lost: Any) -> float:
 
     For ``Tracker(reid_distance_function=distance, past_detections_length=...)``.
     """
-    ours, theirs = ([*one.past_detections, one.last_detection] for one in (new, lost))
+    return _apart([*new.past_detections, new.last_detection], lost)
+
+
+def near_and_alike(detection: Any, tracked: Any) -> float:
+    """How far a detection is from a tracked object: 1 less the overlap of their boxes, and twice the cosine distance.
+
+    For ``Tracker(distance_function=near_and_alike, distance_threshold=1.0, past_detections_length=...)``.
+    """
+    a, b = np.asarray(detection.points, float), np.asarray(tracked.estimate, float)
+    shared = (np.minimum(a[1], b[1]) - np.maximum(a[0], b[0])).clip(0).prod()
+    together = (a[1] - a[0]).clip(0).prod() + (b[1] - b[0]).clip(0).prod() - shared
+    return float(1 - shared / max(together, 1e-9)) + 2 * _apart([detection], tracked)
+
+
+def _apart(some: Sequence[Any], tracked: Any) -> float:
+    """The least cosine distance of detections to those that are remembered of an object; 1 where there are none."""
     first, second = (
-        [each.embedding for each in some if each is not None and each.embedding is not None] for some in (ours, theirs)
+        [each.embedding for each in group if each is not None and each.embedding is not None]
+        for group in (some, [*tracked.past_detections, tracked.last_detection])
     )
     return float(1 - (np.stack(first) @ np.stack(second).T).max()) if first and second else 1.0
