@@ -37,7 +37,7 @@ from regard.structures import Splits
 from regard.threads import allowed_cores
 
 HERE = Path(__file__).resolve().parent
-SYSTEMS = ("baseline", "apnet", "apnet_s", "msea", "mudeep", "daaf", "sa", "dsp", "pcb")
+SYSTEMS = ("baseline", "apnet", "apnet_s", "msea", "mudeep", "daaf", "sa", "dsp", "pcb", "regard")
 COLUMNS = "| system | untrained mAP | trained mAP | trained rank-1 | gain in mAP | parameters |"
 
 

@@ -20,6 +20,7 @@ from regard.cli.main import main
 from regard.data.datasets.cuhk03 import read_pictures
 from regard.data.labels.make import load_mask_model, load_pose_model
 from regard.data.modern import decode_file
+from regard.detection import open_detector
 from regard.engine.log import TrainingLog
 from regard.errors import RegardError, require
 from regard.export import open_engine
@@ -57,6 +58,7 @@ ASKING = [
     ("pandas", "pandas", lambda folder: Ranking(np.zeros((1, 1), int), np.zeros((1, 1))).to_pandas()),
     ("torchvision", "labels", lambda folder: load_pose_model("keypointrcnn_resnet50_fpn")),
     ("torchvision", "labels", lambda folder: load_mask_model("deeplabv3_resnet50")),
+    ("torchvision", "detect", lambda folder: open_detector(f"fasterrcnn_resnet50_fpn={folder}/a.pth")),
     ("wandb", "wandb", ["train", "baseline_crowd", "train.loggers=[wandb]", "train.accelerator=cpu", "-o", "EMPTY"]),
     ("mlflow", "mlflow", ["train", "baseline_crowd", "train.loggers=[mlflow]", "train.accelerator=cpu", "-o", "EMPTY"]),
     ("pillow_heif", "heic", lambda folder: decode_file(b"\0\0\0\x18ftypheic" + bytes(40), "a.heic")),

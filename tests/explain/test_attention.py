@@ -40,6 +40,7 @@ SHOWN = {
     "mudeep": {"scale1.before": "positions", "scale3.asked": "channels", "scale3.mixing": "mixing"},
     "baseline": {"holistic": "positions"},
     "pcb": {"holistic": "positions"},
+    "regard": {"part0": "positions", "part5": "positions"},
     "transreid": {"holistic": "positions"},
 }
 

@@ -26,6 +26,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("mudeep", {}),
     ("pcb", {}),
     ("pcb", {"descriptor": "reduced"}),
+    ("regard", {"ibn": "a"}),
     ("sa", {}),
     ("sa", {"mode": "softmax"}),
     ("transreid", {}),

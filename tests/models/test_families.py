@@ -67,7 +67,7 @@ def test_a_merging_at_every_position_sees_what_the_strided_one_saw():
 
 
 SITS = [
-    ("apnet", VIT), ("daaf", VIT), ("msea", SWIN), ("mudeep", SWIN), ("sa", HRNET), ("dsp", OSNET),
+    ("apnet", VIT), ("daaf", VIT), ("msea", SWIN), ("mudeep", SWIN), ("sa", HRNET), ("dsp", OSNET), ("regard", VIT),
 ]  # fmt: skip
 
 

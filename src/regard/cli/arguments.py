@@ -16,8 +16,9 @@ from regard.storage import check_writable, write_atomic
 from regard.wording import visible
 
 __all__ = [
-    "MASK_THRESHOLD", "MAX_DPI", "SEEDS", "add_device", "between", "close_with", "eval_changes", "output_file",
-    "output_folder", "parse_size", "read_option", "read_options", "read_where", "refuse_repeats", "tell", "write_json",
+    "MASK_THRESHOLD", "MAX_DPI", "SEEDS", "add_cutting", "add_device", "between", "close_with", "eval_changes",
+    "output_file", "output_folder", "parse_size", "read_option", "read_options", "read_where", "refuse_repeats",
+    "tell", "write_json",
 ]  # fmt: skip
 
 MAX_DPI = 2400
@@ -115,6 +116,21 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     """Declare ``--device``, which the command line prefers for as long as the verb runs."""
     parser.add_argument(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1 (a GPU by its number), mps (default: a GPU, if any)"
+    )
+
+
+def add_cutting(parser: argparse.ArgumentParser) -> None:
+    """Declare what cuts people out of whole scenes."""
+    parser.add_argument(
+        "--detector", metavar="WHAT",
+        help="finds people in whole scenes: NAME=WEIGHTS of torchvision, FILE.onnx, FILE.xml or MODULE:FUNCTION",
+    )  # fmt: skip
+    parser.add_argument(
+        "--boxes", type=Path, action="append", metavar="FILE",
+        help="says where they are: a table with picture, x0, y0, x1, y1, or a MOT file; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-score", type=float, metavar="S", help="lowest score of a person (default: 0.5, or the description's)"
     )
 
 

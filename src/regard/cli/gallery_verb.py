@@ -1,6 +1,7 @@
 """Look after a gallery: what it holds, delete, purge, export, index, who searched it.
 
   regard gallery list people --camera 1
+  regard gallery delete people --picture frame.jpg      and all that was cut out of it
   regard gallery delete people --person 12      or --id, --camera, --since, --until; --dry-run only lists them
   regard gallery purge people --older-than 30d
   regard gallery duplicates people --picture twice.png
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in {
         "list": "print records",
-        "delete": "remove pictures: of a person, a camera, a time range, or by id",
+        "delete": "remove pictures: by name or id, of a person, a camera, a time range",
         "purge": "remove what is older than an age",
         "duplicates": "find pictures that are there more than once, or nearly so",
         "name": "say whom pictures show",
@@ -58,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("gallery", help="folder of a gallery, or its URL")
         if name in ("list", "delete", "name"):
             verb.add_argument("--id", action="append", metavar="ID", help="a picture; repeatable")
+        if name in ("list", "delete"):
+            verb.add_argument(
+                "--picture", action="append", default=[], metavar="NAME",
+                help="the picture of this path, or end of one, and all that was cut out of it; repeatable",
+            )  # fmt: skip
         if name == "name":
             verb.add_argument("--track", action="append", metavar="NAME", help="all of a tracklet; repeatable")
         if name in ("list", "delete", "merge"):
@@ -143,11 +149,34 @@ def chosen(gallery: Gallery, arguments: argparse.Namespace) -> Filter:
     from regard.gallery.known import check_names
     from regard.gallery.record import Filter
 
+    ids = arguments.id
+    if arguments.picture:
+        ids = [*(ids or []), *ids_of(gallery, arguments.picture)]
     times = {"since": arguments.since, "until": arguments.until}
     named = {"persons": arguments.person, "cameras": arguments.camera}
-    which = Filter.asked(ids=arguments.id, attributes=read_where(arguments.where), **named, **times)
+    which = Filter.asked(ids=ids, attributes=read_where(arguments.where), **named, **times)
     check_names(gallery, which)
     return which
+
+
+def ids_of(gallery: Gallery, names: list[str]) -> list[str]:
+    """Ids of the pictures of some names, and of what was cut out of them.
+
+    Raises:
+        DataError: there is none of a name.
+    """
+    from regard.errors import DataError
+    from regard.gallery.crops import called_so
+
+    found: dict[str, None] = {}
+    for name in names:
+        records = called_so(gallery.records(), [name])
+        if not records:
+            raise DataError(
+                f"{gallery.name} has no picture {name!r}, nor anything cut out of one; see regard gallery list"
+            )
+        found |= dict.fromkeys(record.id for record in records)
+    return list(found)
 
 
 def list_records(gallery: Gallery, arguments: argparse.Namespace) -> None:
@@ -194,7 +223,7 @@ def delete(gallery: Gallery, arguments: argparse.Namespace) -> None:
     which = chosen(gallery, arguments)
     if which == type(which)():
         raise ConfigError(
-            "regard gallery delete wants --id, --person, --camera, --where, --since or --until: what goes?"
+            "regard gallery delete wants --picture, --id, --person, --camera, --where, --since or --until: what goes?"
         )
     tell_missing(gallery, which)
     if arguments.dry_run:

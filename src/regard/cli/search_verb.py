@@ -4,6 +4,7 @@
   regard search a.jpg b.jpg --gallery people -k 20 --rerank      several photos of one person
   regard search photo.jpg --gallery people --camera 1 --camera 3 --since 2026-05-01T08:00
   regard search --id 5f0c... --gallery people --other-cameras --where color=red --group
+  regard search street.jpg --gallery people --detector yolov8n.onnx     each person in it; or --boxes FILE
   regard search photo.jpg --gallery people --json - --picture matches.png
 
 Every search is noted in the gallery's audit log. Searches are exact unless the gallery is large and has an index.
@@ -15,16 +16,18 @@ import argparse
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.arguments import add_device, close_with, output_file, read_where, tell
-from regard.wording import count, table, visible
+from regard.cli.arguments import add_cutting, add_device, close_with, output_file, tell
+from regard.cli.searching import embedder_of, make_filter, match_lines
+from regard.wording import count
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from regard.gallery.record import Answer, Filter, Item, Record
+    from regard.gallery.record import Answer, Item
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", help="from this time on, for example 2026-05-01T08:00")
     parser.add_argument("--until", metavar="TIME", help="before this time")
     parser.add_argument("--where", action="append", default=[], metavar="NAME=VALUE", help="attribute; repeatable")
+    add_cutting(parser)
     parser.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking of the best candidates")
     parser.add_argument("--group", action="store_true", help="one match per tracklet")
     parser.add_argument(
@@ -67,9 +71,15 @@ def run(arguments: argparse.Namespace) -> None:
     """Search and show."""
     from regard.cli.gallery_audit import command_user
     from regard.cli.gallery_verb import open_gallery
+    from regard.gallery.crops import open_cutter
     from regard.gallery.known import check_names, nothing_passes
     from regard.storage import write_atomic
 
+    if cutter := open_cutter(arguments.detector, arguments.boxes, arguments.min_score):
+        from regard.cli.search_people import search_people
+
+        search_people(arguments, cutter)
+        return
     with open_gallery(arguments.gallery) as gallery, gallery.use(command_user()) as use:
         items, photos = asked(arguments, gallery)
         filter = make_filter(arguments, [item.record for item in items])
@@ -135,13 +145,10 @@ def queries(
     if photos:
         from regard.data.modern import decode_file
         from regard.fingerprint import bytes_digest
-        from regard.gallery.embedder import Embedder
 
         pictures = [decode_file(data, f"'{path}'") for data, path in zip(photos, arguments.photos)]
-        embedder = Embedder.like(gallery.meta["model"], arguments.model, say=tell)
-        embedder.check_fits(gallery)
-        if embedder.note:
-            tell(f"the network is loaded, with torch: {embedder.note}")
+        tell_scenes(arguments.photos, pictures)
+        embedder = embedder_of(arguments, gallery)
         vectors.append(embedder.embed(pictures))
         names += [f"sha256:{hashlib.sha256(data).hexdigest()[:16]}" for data in photos]
         digests += map(bytes_digest, photos)
@@ -149,53 +156,13 @@ def queries(
     return np.concatenate(vectors), names, digests, calibration
 
 
-def make_filter(arguments: argparse.Namespace, origins: list[Record]) -> Filter:
-    """The filter the arguments ask for; the query's own pictures are never matches."""
-    from regard.errors import ConfigError
-    from regard.gallery.record import Filter
+def tell_scenes(photos: Sequence[Path], pictures: Sequence[np.ndarray]) -> None:
+    """Say which of the photographs are whole scenes."""
+    from regard.data.scenes import SEARCHED, is_scene, scenes_line
 
-    own = [record.camera for record in origins if record.camera] if arguments.other_cameras else []
-    if arguments.other_cameras and not own:
-        raise ConfigError("--other-cameras wants an --id whose camera is known; name it yourself with --not-camera")
-    return Filter.asked(
-        cameras=arguments.camera,
-        not_cameras=(*arguments.not_camera, *own),
-        since=arguments.since,
-        until=arguments.until,
-        attributes=read_where(arguments.where),
-        not_ids=[record.id for record in origins],
-    )
-
-
-def match_lines(answer: Answer) -> str:
-    """The matches, one line each."""
-    from regard.gallery.record import format_time
-
-    calibrated = any(match.probability is not None for match in answer.matches)
-    people = any(match.record.person for match in answer.matches)
-    same = any(match.same_picture for match in answer.matches)
-    head = [
-        "rank",
-        "cosine",
-        *["probability"] * calibrated,
-        "camera",
-        "time (UTC)",
-        "track",
-        *["person"] * people,
-        *["it is"] * same,
-        "picture",
-    ]
-    lines = [head]
-    for match in answer.matches:
-        record = match.record
-        chance = [f"{100 * (match.probability or 0):.1f} %"] if calibrated else []
-        others = f" (+{len(match.track)})" if match.track else ""
-        known = [record.camera or "", format_time(record.time), f"{record.track or ''}{others}"]
-        it_is = ["the same picture" if match.same_picture else ""] if same else []
-        person = [record.person or ""] if people else []
-        cells = [str(match.rank), f"{match.score:.4f}", *chance, *known, *person, *it_is, record.path]
-        lines.append([visible(cell) for cell in cells])
-    return "\n".join(table(lines, left=range(len(lines[0]))))
+    scenes = [(str(path), picture.shape[:2]) for path, picture in zip(photos, pictures) if is_scene(*picture.shape[:2])]
+    if scenes:
+        tell(scenes_line(len(scenes), *scenes[0], SEARCHED))
 
 
 def write_picture(arguments: argparse.Namespace, gallery: Any, answer: Answer) -> None:

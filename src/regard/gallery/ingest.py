@@ -16,91 +16,37 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
+from regard.data.listing import noting
 from regard.data.modern import decode_file
-from regard.errors import ConfigError, DataError, RegardError, StorageError
+from regard.data.scenes import is_scene
+from regard.errors import DataError, RegardError
 from regard.fingerprint import bytes_digest
+from regard.gallery.crops import Cutter, crop_digest
 from regard.gallery.embedder import Embedder
-from regard.gallery.gallery import Gallery, is_there, is_url
 from regard.gallery.inputs import Source
-from regard.gallery.origins import ZONELESS, Moment, exif_moment
-from regard.gallery.record import FACTS, Item, Record, read_records, record_id
-from regard.gallery.segments import schema, to_table, vectors_of
+from regard.gallery.origins import Moment, exif_moment
+from regard.gallery.outcome import BARE, BLURRED, Done, Known, Report, Words
+from regard.gallery.record import Item, Record, record_id
+from regard.gallery.sinks import GallerySink, open_sink, pack, unpack
 from regard.gallery.thumbnails import thumbnail
 from regard.layers.collective import all_gather
 from regard.parsing import parse_json
-from regard.storage import read_regular, write_atomic
 from regard.wording import count
 
 __all__ = ["Ranks", "Report", "embed_sources"]
 
 CHUNK = 256
-KEPT = "kept"
-BARE = "this gallery was made with --no-thumbnails, so it keeps none of these either"
-BLURRED = "heads are blurred in this gallery, so they are in these thumbnails too"
 
-
-@dataclass
-class Report:
-    """What became of the pictures.
-
-    Attributes:
-        added: new ones, embedded and stored now.
-        replaced: embedded anew, since their files have changed, or since an earlier version kept no digest of them.
-        known: stored before, and their files unchanged.
-        updated: of the known, those of which something else is known now.
-        unreadable: path -> why it was left out.
-        remarks: what has to be said of pictures, as a noun in the singular -> how many there are.
-        blurred: what has to be said of heads; empty where nothing has.
-        bare: what has to be said of thumbnails; empty where nothing has.
-    """
-
-    added: int = 0
-    replaced: int = 0
-    known: int = 0
-    updated: int = 0
-    unreadable: dict[str, str] = field(default_factory=dict)
-    remarks: Counter[str] = field(default_factory=Counter)
-    blurred: str = ""
-    bare: str = ""
-
-    def __str__(self) -> str:
-        parts = [f"{self.added + self.replaced:,} embedded"]
-        if self.known or self.replaced:
-            parts = [f"{parts[0]} ({self.added:,} new, {self.replaced:,} replaced)", f"{self.known:,} unchanged"]
-        if self.updated:
-            parts.append(f"{self.updated:,} with new facts")
-        if self.unreadable:
-            parts.append(f"{len(self.unreadable):,} unreadable")
-        return ", ".join(parts)
-
-    def sayings(self, zone: str) -> list[str]:
-        """What has to be said besides, in lines; times without a zone were taken in ``zone``."""
-        told = {
-            ZONELESS: f"whose EXIF names no zone: times were taken as {zone} (--time-zone)",
-            KEPT: "replaced with facts kept that were set before, by hand or by --meta: look whether they still hold",
-        }
-        lines = [f"{count(self.remarks[key], 'picture')} {text}" for key, text in told.items() if self.remarks[key]]
-        others = [count(number, key) for key, number in self.remarks.items() if key not in told]
-        lines += [f"without a time: {', '.join(others)}"] if others else []
-        return [*lines, *filter(None, (self.blurred, self.bare))]
-
-
-class Done(NamedTuple):
-    """What a process made of a chunk."""
-
-    items: list[Item]
-    unreadable: dict[str, str]
-    remarks: Mapping[str, int]
+SCENES = 4
+"""Whole scenes that are in memory at a time."""
 
 
 class Ranks:
@@ -148,6 +94,8 @@ def embed_sources(
     chunk: int = CHUNK,
     blur_heads: bool = False,
     thumbnails: bool = True,
+    cutter: Cutter | None = None,
+    whole: bool = False,
     progress: Callable[[int, int], None] | None = None,
     ranks: Ranks | None = None,
 ) -> Report:
@@ -157,9 +105,11 @@ def embed_sources(
         sources: what to embed; every process gives the same.
         embedder: how.
         output: where the first process stores; a gallery is made where there is none.
-        chunk: pictures stored at a time.
+        chunk: pictures stored at a time; of scenes an eighth of them.
         blur_heads: make heads unrecognizable in all thumbnails of a gallery, from now on.
         thumbnails: keep thumbnails in a gallery; one that is made without them never has any.
+        cutter: what cuts people out of the pictures; None takes each for one person, and leaves whole scenes out.
+        whole: take whole scenes for one person, too.
         progress: called with (pictures done, pictures in all).
         ranks: the processes of the job; None for this one alone.
 
@@ -168,12 +118,13 @@ def embed_sources(
 
     Raises:
         ConfigError: the gallery was made by another model, or the output is neither folder nor ``.parquet``.
+        DataError: the detector fails.
         StorageError: the disk refused; what was stored is intact, and the same command goes on from there.
     """
     ranks, to_file = ranks or Ranks(), str(output).endswith(".parquet")
     sink, report = None, Report()
     try:
-        known = b"{}"
+        known = Known({}, {})
         if ranks.is_main:
             sink = open_sink(output, embedder, thumbnails=thumbnails)
             if isinstance(sink, GallerySink) and thumbnails and sink.gallery.meta.get("thumbnails") is False:
@@ -182,29 +133,33 @@ def embed_sources(
                 again = sink.gallery.blur_heads()
                 report.blurred = BLURRED if thumbnails and not blur_heads else ""
                 report.blurred = f"heads were blurred in {count(again, 'thumbnail')}" if again else report.blurred
-            known = json.dumps(sink.known()).encode()
-        stored: dict[str, str | None] = parse_json(ranks.to_all(known)[0])
-        fresh = unchanged(sources, stored, ranks)
+            known = sink.known()
+        known = Known(*parse_json(ranks.to_all(json.dumps(known).encode())[0]))
+        fresh = unchanged(sources, known.digests, ranks) if cutter is None else uncut(sources, known, cutter, ranks)
         todo = [source for source in sources if source.path not in fresh]
-        report.known = len(fresh)
+        report.known = len(fresh) if cutter is None else sum(len(known.crops[path]) for path in fresh)
+        if cutter is None and not whole:
+            todo = refused(todo, known, report)
         if sink:
-            report.updated = sink.revise(Words([source for source in sources if source.id in stored], fresh, report))
+            stored = [source for source in sources if cutter is None and source.id in known.digests]
+            report.updated = sink.revise(Words(stored, fresh, report))
+        chunk = chunk if cutter is None else max(chunk // 8, 1)
         chunks = [todo[start : start + chunk] for start in range(0, len(todo), chunk)]
-        small = thumbnail if thumbnails and not to_file else None
+        how = {"small": thumbnail if thumbnails and not to_file else None, "cutter": cutter, "whole": whole}
+        handled = len(sources) - len(todo)
         for first in range(0, len(chunks), ranks.size):
             mine = chunks[first + ranks.rank] if first + ranks.rank < len(chunks) else []
-            for done in map(unpack, ranks.to_all(pack(make_items(mine, embedder, small), embedder.dim))):
+            for done in map(unpack, ranks.to_all(pack(make_items(mine, embedder, **how), embedder.dim))):
                 if sink and done.items:
                     sink.add(done.items)
-                again = sum(item.record.id in stored for item in done.items)
-                report.replaced += again
-                report.added += len(done.items) - again
-                report.unreadable |= done.unreadable
-                report.remarks.update(done.remarks)
+                if sink and (stale := known.stale(done)):
+                    report.removed += sink.discard(stale)
+                report.take(done, known.digests)
+            handled += sum(map(len, chunks[first : first + ranks.size]))
             if progress:
-                progress(len(fresh) + report.added + report.replaced + len(report.unreadable), len(sources))
+                progress(handled, len(sources))
         for path in report.unreadable:
-            if record_id(path) in stored and not to_file:
+            if (record_id(path) in known.digests or (cutter and path in known.crops)) and not to_file:
                 report.unreadable[path] += "; the gallery keeps the picture that was there before"
         if sink:
             sink.finish([source for source in sources if source.path not in report.unreadable])
@@ -212,6 +167,41 @@ def embed_sources(
         if isinstance(sink, GallerySink):
             sink.gallery.close()
     return report
+
+
+def refused(sources: Sequence[Source], known: Known, report: Report) -> list[Source]:
+    """The sources without those that people were cut out of before; these are written down as left out."""
+    for source in sources:
+        if crops := known.crops.get(source.path):
+            report.unreadable[source.path] = (
+                f"{source.path}: {count(len(crops), 'person')} cut out of it are there; give --detector or --boxes "
+                "again, or take it for one person with --whole"
+            )
+    return [source for source in sources if source.path not in known.crops]
+
+
+def uncut(sources: Sequence[Source], known: Known, cutter: Cutter, ranks: Ranks) -> dict[str, tuple[float | None, str]]:
+    """The scenes whose crops are stored as they would be cut now; every process looks at some.
+
+    Returns:
+        Path -> as of :func:`unchanged`, whatever their EXIF says.
+    """
+
+    def is_same(source: Source) -> bool:
+        mark = cutter.mark(source)
+        crops = known.crops[source.path]
+        if any(cut_by != mark for *_, cut_by in crops):
+            return False
+        try:
+            digest = bytes_digest(source.read())
+        except RegardError:
+            return False
+        return all(stored == crop_digest(digest, path) for _, path, stored, _ in crops)
+
+    mine = [source for source in sources if source.path in known.crops][ranks.rank :: ranks.size]
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        same = [source.path for source, is_it in zip(mine, threads.map(is_same, mine)) if is_it]
+    return {path: (None, "") for found in ranks.to_all(json.dumps(same).encode()) for path in parse_json(found)}
 
 
 def unchanged(
@@ -241,220 +231,71 @@ def taken(source: Source, content: bytes) -> Moment:
     return Moment() if source.is_dated else exif_moment(content, source.zone)
 
 
-class Words:
-    """What sources say of pictures that are stored: a record in, the record as it has to be out.
-
-    Args:
-        sources: that are stored.
-        fresh: path -> when it was taken and what to say of that, of those whose files are unchanged.
-        report: where what is wrong with one is written down.
-    """
-
-    def __init__(self, sources: Sequence[Source], fresh: Mapping[str, tuple[float | None, str]], report: Report):
-        self._sources = {source.id: source for source in sources}
-        self._fresh, self._report = fresh, report
-        report.remarks.update(remark for _, remark in fresh.values() if remark)
-
-    def __call__(self, record: Record) -> Record:
-        """The record with what its source says now; itself where that is nothing new."""
-        source = self._sources.get(record.id)
-        if source is None or source.path not in self._fresh:
-            return record
-        try:
-            return source.record(record, self._fresh[source.path][0])
-        except DataError as error:
-            self._report.unreadable[source.path] = str(error)
-            return record
-
-    def knows(self, id: str) -> bool:
-        """Whether it is of a picture that was stored when the job began."""
-        return id in self._sources
-
-    def anew(self, before: Record, now: Record) -> Record:
-        """The record of a picture that was replaced: what was known of it, and what its source says now."""
-        source = self._sources[now.id]
-        record = replace(source.record(before, None if source.is_dated else now.time), digest=now.digest)
-        if replace(record, said={}) != replace(now, said={}):
-            self._report.remarks[KEPT] += 1
-        return record
-
-
 def make_items(
-    sources: Sequence[Source], embedder: Embedder, small: Callable[[np.ndarray], bytes] | None = None
+    sources: Sequence[Source],
+    embedder: Embedder,
+    small: Callable[[np.ndarray], bytes] | None = None,
+    *,
+    cutter: Cutter | None = None,
+    whole: bool = False,
 ) -> Done:
     """Make items, with thumbnails by ``small``, of what can be read, and say why the rest cannot.
 
     Pictures are decoded by threads while nothing else goes on.
+
+    Args:
+        sources: pictures.
+        embedder: how.
+        small: makes thumbnails; None makes none.
+        cutter: what cuts people out of the pictures; a few of them are in memory at a time.
+        whole: take whole scenes for one person.
     """
 
-    def opened(source: Source) -> tuple[Record, np.ndarray, str] | str:
+    def opened(source: Source) -> tuple[str, np.ndarray, Moment] | str:
         try:
             content = source.read()
-            moment = taken(source, content)
-            record = replace(source.record(taken=moment.seconds), digest=bytes_digest(content))
-            return record, decode_file(content, source.path), moment.remark
+            return bytes_digest(content), decode_file(content, source.path), taken(source, content)
         except RegardError as error:
             return str(error)
 
-    with ThreadPoolExecutor(max_workers=4) as threads:
-        found = list(zip(sources, threads.map(opened, sources)))
-    unreadable = {source.path: reason for source, reason in found if isinstance(reason, str)}
-    good = [read for _, read in found if not isinstance(read, str)]
-    vectors = embedder.embed([picture for _, picture, _ in good])
-    items = [Item(record, v, small(picture) if small else b"") for (record, picture, _), v in zip(good, vectors)]
-    return Done(items, unreadable, Counter(remark for *_, remark in good if remark))
+    remarks: Counter[str] = Counter()
+    done = Done([], {}, remarks, [], {}, {})
+    some = max(len(sources), 1) if cutter is None else SCENES
+    with noting() as notes, ThreadPoolExecutor(max_workers=4) as threads:
+        for start in range(0, len(sources), some):
+            part = sources[start : start + some]
+            good: list[tuple[Record, np.ndarray]] = []
+            for source, found in zip(part, threads.map(opened, part)):
+                if isinstance(found, str):
+                    done.unreadable[source.path] = found
+                    continue
+                digest, picture, moment = found
+                if cutter is None and not whole and is_scene(*picture.shape[:2]):
+                    done.scenes[source.path] = (picture.shape[0], picture.shape[1])
+                    continue
+                try:
+                    good += records_of(source, digest, picture, moment, cutter)
+                except DataError as error:
+                    done.unreadable[source.path] = str(error)
+                    continue
+                remarks.update([moment.remark] if moment.remark else [])
+                done.cut.extend([source.path] if cutter is not None else [])
+            vectors = embedder.embed([picture for _, picture in good])
+            done.items.extend(Item(r, v, small(p) if small else b"") for (r, p), v in zip(good, vectors))
+    return done._replace(notes={reason: list(found) for reason, found in notes.reasons.items()})
 
 
-class GallerySink:
-    """Where items go: into a gallery."""
+def records_of(
+    source: Source, digest: str, picture: np.ndarray, moment: Moment, cutter: Cutter | None
+) -> list[tuple[Record, np.ndarray]]:
+    """The record of a picture, or those of the people cut out of it; each with what is to be embedded.
 
-    def __init__(self, output: Path | str, embedder: Embedder, *, thumbnails: bool = True):
-        try:
-            self.gallery = Gallery.open(output)
-        except DataError:
-            if not is_url(output) and is_there(Path(output)):
-                raise  # it is damaged
-            self.gallery = Gallery.create(output, embedder.dim, embedder.describe(), thumbnails=thumbnails)
-        try:
-            embedder.check_fits(self.gallery)
-        except ConfigError:
-            self.gallery.close()
-            raise
-        self._words: Words | None = None
-
-    def known(self) -> dict[str, str | None]:
-        """Ids that are stored -> digest of the picture each is of, None where that is not known."""
-        return {record.id: record.digest for record in self.gallery.records()}
-
-    def revise(self, words: Words) -> int:
-        """Change what is known of pictures that are stored; the number of records that changed."""
-        self._words = words
-        return self.gallery.revise(words)
-
-    def add(self, items: Sequence[Item]) -> None:
-        """Store items; those of pictures that are replaced keep what else is known of them."""
-        words = self._words
-
-        def over(before: Record, now: Record) -> Record:
-            return words.anew(before, now) if words is not None and words.knows(now.id) else now
-
-        self.gallery.add(items, over)
-
-    def finish(self, sources: Sequence[Source]) -> None:
-        """Nothing is left to do: what was added is there."""
-
-
-class FileSink:
-    """Into a Parquet file, by way of parts beside it; rows come in the order of the sources."""
-
-    def __init__(self, output: Path, embedder: Embedder):
-        self.output, self.dim = output, embedder.dim
-        self.parts = output.with_name(f"{output.name}.parts")
-        self.model = json.dumps(embedder.describe(), sort_keys=True)
-        try:
-            self.parts.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot make {self.parts} ({error.strerror}); choose another place") from None
-        stamp = self.parts / "model.json"
-        if stamp.exists() and fingerprint_in(stamp) != embedder.describe()["fingerprint"]:
-            raise ConfigError(f"{self.parts} was begun with another model; remove it, or write to another file")
-        write_atomic(stamp, self.model.encode())
-        self._words: Words | None = None
-
-    def known(self) -> dict[str, str | None]:
-        """See :meth:`GallerySink.known`."""
-        return {row["id"]: parse_json(row["record"]).get("digest") for row in self._stored().to_pylist()}
-
-    def revise(self, words: Words) -> int:
-        """See :meth:`GallerySink.revise`; the file gets them when it is put together."""
-        self._words = words
-        records = read_records(self._stored(["record"])["record"].to_pylist())
-        return sum(words(record) != record for record in records)
-
-    def add(self, items: Sequence[Item]) -> None:
-        """Store items; durable when it returns."""
-        number = max((int(path.stem) for path in self._files()), default=-1) + 1
-        write_atomic(self.parts / f"{number:08d}.parquet", to_parquet(to_table(items, self.dim)))
-
-    def finish(self, sources: Sequence[Source]) -> None:
-        """Put the parts together."""
-        table = self._stored(["id", "record", "vector"])
-        latest = {id: row for row, id in enumerate(table["id"].to_pylist())}
-        ids = [record_id(source.path) for source in sources]
-        table = table.take([latest[id] for id in ids if id in latest]) if len(table) else table
-        records = read_records(table["record"].to_pylist())
-        records = [self._words(record) if self._words else record for record in records]
-        kinds = dict.fromkeys(("path", *FACTS), pa.string()) | {"time": pa.float64()}
-        columns = {n: pa.array([getattr(record, n) for record in records], kind) for n, kind in kinds.items()}
-        columns["attributes"] = pa.array([json.dumps(dict(record.attributes)) for record in records], pa.string())
-        out = pa.table({"id": table["id"], **columns, "vector": table["vector"]})
-        write_atomic(self.output, to_parquet(out.replace_schema_metadata({"regard.model": self.model})))
-        for path in (*self._files(), self.parts / "model.json"):
-            path.unlink()
-        self.parts.rmdir()
-
-    def _stored(self, columns: Sequence[str] = ("id", "record")) -> pa.Table:
-        """What the parts hold, the latest last.
-
-        Raises:
-            DataError: one is damaged.
-        """
-        tables = [schema(self.dim).empty_table().select(columns)]
-        for path in self._files():
-            try:
-                tables.append(pq.read_table(path, columns=list(columns), page_checksum_verification=True))
-            except (pa.ArrowException, OSError) as error:
-                reason = " ".join(str(error).split())
-                raise DataError(
-                    f"{path} is damaged ({reason}); remove it, and the same command makes it again"
-                ) from error
-        return pa.concat_tables(tables)
-
-    def _files(self) -> list[Path]:
-        return sorted(self.parts.glob("*.parquet"))
-
-
-def open_sink(output: Path | str, embedder: Embedder, *, thumbnails: bool = True) -> GallerySink | FileSink:
-    """The sink an output stands for."""
-    if str(output).endswith(".parquet"):
-        return FileSink(Path(output), embedder)
-    if not is_url(output) and Path(output).suffix and not Path(output).is_dir():
-        raise ConfigError(f"cannot tell what {output} is to be; name a .parquet file, or a folder for a gallery")
-    return GallerySink(output, embedder, thumbnails=thumbnails)
-
-
-def fingerprint_in(stamp: Path) -> Any:
-    """The model's fingerprint in a ``model.json``; None where it cannot be read."""
-    try:
-        return parse_json(read_regular(stamp)).get("fingerprint")
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def to_parquet(table: pa.Table) -> bytes:
-    """A table as the bytes of a Parquet file."""
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer, write_page_checksum=True)
-    return buffer.getvalue().to_pybytes()
-
-
-def pack(done: Done, dim: int) -> bytes:
-    """What was made, as the bytes of an Arrow stream."""
-    table = to_table(done.items, dim) if done.items else schema(dim).empty_table()
-    table = table.replace_schema_metadata({"said": json.dumps([done.unreadable, done.remarks]), "dim": str(dim)})
-    buffer = pa.BufferOutputStream()
-    with pa.ipc.new_stream(buffer, table.schema) as writer:
-        writer.write_table(table)
-    return buffer.getvalue().to_pybytes()
-
-
-def unpack(data: bytes) -> Done:
-    """What :func:`pack` packed."""
-    table = pa.ipc.open_stream(data).read_all()
-    meta = table.schema.metadata
-    unreadable, remarks = parse_json(meta[b"said"])
-    if not len(table):
-        return Done([], unreadable, remarks)
-    vectors, thumbnails = vectors_of(table, int(meta[b"dim"])), table["thumbnail"].to_pylist()
-    records = read_records(table["record"].to_pylist())
-    return Done([Item(*row) for row in zip(records, vectors, thumbnails)], unreadable, remarks)
+    Raises:
+        DataError: what is known of one is not in order, or a detector fails.
+    """
+    if cutter is None:
+        return [(replace(source.record(taken=moment.seconds), digest=digest), picture)]
+    return [
+        (replace(crop.source.record(taken=moment.seconds), digest=crop_digest(digest, crop.source.path)), crop.picture)
+        for crop in cutter.cut(source, picture)
+    ]

@@ -48,6 +48,7 @@ class Source:
         facts: what it says of itself: its name, what lies beside it in a shard, its row.
         told: what the command was told of it, which is stronger.
         zone: of times that say none.
+        box: where it lies in its scene, of a crop; x0, y0, x1, y1 in pixels.
     """
 
     path: str
@@ -55,6 +56,7 @@ class Source:
     facts: Mapping[str, Any] = field(default_factory=dict)
     told: Mapping[str, Any] = field(default_factory=dict)
     zone: tzinfo = UTC
+    box: tuple[int, int, int, int] | None = None
 
     @property
     def id(self) -> str:

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 
+from regard.gallery.crops import scene_of
 from regard.gallery.inputs import SHARDS, Listing, where
 from regard.gallery.record import Record
 
@@ -41,7 +42,7 @@ def find_gone(records: Iterable[Record], listing: Listing) -> list[Record]:
             return True
         return not any(map(exists, [*shards, path]))
 
-    return [record for record in records if is_gone(record.path)]
+    return [record for record in records if is_gone(record.path) and is_gone(scene_of(record.path))]
 
 
 def where_of(what: str) -> str:

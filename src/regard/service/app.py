@@ -363,7 +363,8 @@ def gallery_json(searcher: Searcher) -> dict[str, Any]:
 
 def query_json(query: Query) -> dict[str, Any]:
     """What is answered to a new query."""
-    return {"query": query.id, "photos": len(query.names), "cameras": list(query.cameras)}
+    said = {"warning": query.warning} if query.warning else {}
+    return {"query": query.id, "photos": len(query.names), "cameras": list(query.cameras)} | said
 
 
 def add_marks_to(

@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from regard.data.image import claimed, decode_image
+from regard.data.scenes import LEFT_OUT, is_scene, scenes_line
 from regard.errors import DataError, RegardError
 from regard.fingerprint import bytes_digest
 from regard.gallery.inputs import Source
@@ -120,15 +121,17 @@ def add_changes(app: FastAPI, state: ServiceState) -> None:
 
 def add_pictures(app: FastAPI, state: ServiceState) -> None:
     """Pictures that are added, and facts that are put right."""
-    summary = "Add pictures; one of a name that is there replaces it. With ?job=true as a job"
+    summary = (
+        "Add pictures; one of a name that is there replaces it. ?job=true: as a job, ?whole=true: whole scenes, too"
+    )
 
     @app.post("/api/galleries/{name}/pictures", summary=summary, status_code=201, **needs("administer", upload=FORM))
-    async def add(name: str, request: Request, *, job: bool = False) -> Any:
+    async def add(name: str, request: Request, *, job: bool = False, whole: bool = False) -> Any:
         asked = Asked.by(request, state, name)
         sources = await run_in_threadpool(read_sources, await request.body(), request.headers.get("content-type", ""))
 
         def work(progress: Progress) -> Mapping[str, Any]:
-            return store(sources, asked.searcher, state, progress)
+            return store(sources, asked.searcher, state, progress, whole=whole)
 
         return await asked.answer("add", work, job=job, told={"count": len(sources)})
 
@@ -327,10 +330,13 @@ def checked_name(part: Part) -> str:
     return name
 
 
-def store(sources: Sequence[Source], searcher: Searcher, state: ServiceState, progress: Progress) -> Mapping[str, Any]:
+def store(
+    sources: Sequence[Source], searcher: Searcher, state: ServiceState, progress: Progress, *, whole: bool = False
+) -> Mapping[str, Any]:
     """Embed pictures and store them, some at a time; what became of each.
 
-    A picture that is there with the same bytes is not embedded again; what is known of it changes.
+    A picture that is there with the same bytes is not embedded again; what is known of it changes. Whole scenes are
+    left out unless ``whole`` takes each for one person.
 
     Raises:
         DataError: none of them can be read.
@@ -339,7 +345,7 @@ def store(sources: Sequence[Source], searcher: Searcher, state: ServiceState, pr
     for start in range(0, len(sources), searcher.embedder.batch_size):
         progress(start, len(sources))
         some = sources[start : start + searcher.embedder.batch_size]
-        searcher.gallery.add(made(some, searcher, state, outcome), over=partial(known_now, outcome))
+        searcher.gallery.add(made(some, searcher, state, outcome, whole=whole), over=partial(known_now, outcome))
     progress(len(sources), len(sources))
     kinds = {
         kind: sum(what == kind for what in outcome.values()) for kind in ("added", "replaced", "updated", "unchanged")
@@ -352,7 +358,9 @@ def store(sources: Sequence[Source], searcher: Searcher, state: ServiceState, pr
     return kinds | {"unreadable": unreadable, "pictures": [each for each in pictures if each["path"] not in unreadable]}
 
 
-def made(sources: Sequence[Source], searcher: Searcher, state: ServiceState, outcome: dict[str, str]) -> list[Item]:
+def made(
+    sources: Sequence[Source], searcher: Searcher, state: ServiceState, outcome: dict[str, str], *, whole: bool
+) -> list[Item]:
     """Items of what can be read and is not there with the same bytes; what becomes of each goes into ``outcome``.
 
     What is told of the others is put right, of those that are there still.
@@ -369,7 +377,10 @@ def made(sources: Sequence[Source], searcher: Searcher, state: ServiceState, out
                 continue
             header = claimed(content, source.path, state.limits.pixels)
             with state.pixels.taken(header.height * header.width):
-                fresh.append((record, decode_image(content, source.path, state.limits.pixels)))
+                picture = decode_image(content, source.path, state.limits.pixels)
+            if not whole and is_scene(*picture.shape[:2]):
+                raise DataError(scenes_line(1, source.path, picture.shape[:2], LEFT_OUT))
+            fresh.append((record, picture))
             outcome[source.path] = "added"
         except RegardError as error:
             outcome[source.path] = str(error)

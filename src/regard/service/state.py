@@ -23,6 +23,7 @@ from PIL import Image
 
 from regard.data.image import claimed, decode_image
 from regard.data.resizing import resize
+from regard.data.scenes import SEARCHED, is_scene, scenes_line
 from regard.errors import ConfigError, DataError, RegardError
 from regard.fingerprint import bytes_digest
 from regard.gallery.embedder import Embedder
@@ -74,6 +75,7 @@ class Query:
         cameras: that took those.
         digests: of the files of its pictures, where they are known.
         client: whose it is.
+        warning: what has to be said of its pictures; empty where nothing has.
     """
 
     id: str
@@ -85,6 +87,7 @@ class Query:
     cameras: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
     client: str = ""
+    warning: str = ""
 
     def picture(self, number: int) -> np.ndarray:
         """One of the pictures.
@@ -172,18 +175,21 @@ class ServiceState:
         if not 1 <= len(photos) <= self.limits.photos:
             raise DataError(f"got {len(photos)} photographs, wanted 1 to {self.limits.photos} of one person")
         pictures: list[np.ndarray] = []
+        scenes: list[tuple[str, tuple[int, int]]] = []
         resized: dict[str, list[np.ndarray]] = {name: [] for name in self.searchers}
         for (name, data), pixels in zip(photos, self._pixels_of(photos)):
             with self.pixels.taken(pixels):  # one after the other: no more than one large picture is in memory
                 picture = decode_image(data, called(name), self.limits.pixels)
                 pictures.append(shrink(picture))
+                scenes += [(called(name), picture.shape[:2])] if is_scene(*picture.shape[:2]) else []
                 for searcher in self.searchers.values():
                     seen = searcher.embedder.seen
                     resized[searcher.name].append(resize(picture, *seen.size, interpolation=seen.interpolation))
         vectors = {name: searcher.embedder.embed(resized[name]) for name, searcher in self.searchers.items()}
         names = tuple(f"sha256:{hashlib.sha256(data).hexdigest()[:16]}" for _, data in photos)
         digests = tuple(bytes_digest(data) for _, data in photos)
-        return self._keep(names, pictures, vectors, digests=digests, client=client)
+        warning = scenes_line(len(scenes), *scenes[0], SEARCHED) if scenes else ""
+        return self._keep(names, pictures, vectors, digests=digests, client=client, warning=warning)
 
     def _pixels_of(self, photos: Sequence[tuple[str, bytes]]) -> list[int]:
         """Pixels that each photograph claims, where decoding them all does not cost too much.

@@ -31,6 +31,7 @@ from regard.data.datasets import (
 from regard.data.datasets.layout import SPLITS
 from regard.data.datasets.market1501 import HAND_DRAWN, KINDS, LISTS, NAMING, departures, find_lists
 from regard.data.listing import OTHER, TEXT, list_folders, noting
+from regard.data.scenes import COUNTED, is_scene, scenes_line
 from regard.errors import ConfigError, DataError
 from regard.registry import DATASETS
 from regard.structures import DISTRACTOR, JUNK, Sample, Splits
@@ -290,8 +291,11 @@ def check_files(report: Inspection, samples: list[Sample], looks: dict[Path, Loo
     ]
     if other:
         report.add("warnings", f"{len(other):,} masks are of another size than the picture", other)
-    good = [look for path in dict.fromkeys(sample.path for sample in samples) if not (look := looks[path]).error]
-    if good:
+    known = {path: look for path in dict.fromkeys(s.path for s in samples) if not (look := looks[path]).error}
+    if scenes := [path for path, look in known.items() if is_scene(look.height, look.width)]:
+        first, size = relative(scenes[0], report.root), known[scenes[0]][:2]
+        report.add("warnings", scenes_line(len(scenes), first, size, COUNTED), scenes)
+    if good := list(known.values()):
         report.height, report.width = (
             (min(side), statistics.median(side), max(side))
             for side in ([look.height for look in good], [look.width for look in good])

@@ -121,7 +121,7 @@ async function search(fresh = false) {
     const answers = await Promise.all(names.map((gallery) => ask("api/search", { query: state.query.query, gallery, ...asked, ...options })));
     if (run !== state.run) return; /* a newer search overtook this one */
     if (said !== state.said) return await search(fresh); /* it may not know of a mark that was set or taken back since */
-    tell(answers.find((answer) => answer.warning)?.warning ?? "");
+    tell(answers.find((answer) => answer.warning)?.warning ?? state.query.warning ?? "");
     show(names, answers);
     if (fresh && narrow.matches) $("status").scrollIntoView();
   } catch (error) {
