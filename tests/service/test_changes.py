@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from http_client import LIMITS, Service, multipart
+from PIL import Image
 
 from regard.data.image import decode_image
 from regard.errors import DataError
@@ -82,6 +84,22 @@ def test_pictures_are_added_changed_found_and_removed(service, tmp_path):
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "people" / "audit.jsonl").read_text().splitlines()]
     assert kinds.count("add") == 4
     assert {"update", "delete", "removed", "search"} < set(kinds)
+
+
+@pytest.mark.slow
+def test_a_whole_scene_is_said_and_left_out_unless_it_is_asked_for(service):
+    buffer = io.BytesIO()
+    Image.new("RGB", (200, 120), "gray").save(buffer, "PNG")
+    status, told = add(service, ("street.png", buffer.getvalue()), ("a.jpg", service.photo(0).read_bytes()))
+    assert (status, told["added"]) == (201, 1)
+    said = "1 picture is a whole scene and no crop of one person ("
+    assert told["unreadable"]["upload/street.png"].startswith(
+        f"{said}upload/street.png, 200 x 120 pixels): left out; cut"
+    )
+    body, kind = form(("street.png", buffer.getvalue()))
+    assert service.call(f"{PICTURES}?whole=true", body, headers={"content-type": kind})[1]["added"] == 1
+    asked = service.call("/api/queries", body, headers={"content-type": kind})
+    assert asked[1]["warning"].startswith(f"{said}street.png, 200 x 120 pixels): searched for as one person")
 
 
 @pytest.mark.slow
