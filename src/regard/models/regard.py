@@ -65,8 +65,8 @@ class MovingParts(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
         self.conv = nn.Conv2d(channels, parts, 1)
         if start != "released":
-            nn.init.zeros_(self.conv.weight)
-            nn.init.zeros_(self.conv.bias)
+            for parameter in self.conv.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, P, H, W)."""
@@ -151,7 +151,8 @@ class Regard(ReIDModel):
         )  # fmt: skip
         width = stages.channels[-1]
         super().__init__(num_ids, width * (1 + parts if descriptor == "own" else regions(descriptor)))
-        self.parts, self.overlap, self.compared, self.control = parts, overlap, descriptor, attention_control
+        self.parts, self.overlap, self.control = parts, overlap, attention_control
+        self.compared: Descriptor = descriptor
         self.backbone = stages
         moving = {} if attention_control == "off" else {"parts": MovingParts(width, parts, gate_start)}
         self.attention = nn.ModuleDict(moving)
