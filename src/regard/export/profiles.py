@@ -1,9 +1,9 @@
 """Profiles: what other programs feed a network, and what they want beside its file. Data, one row a program.
 
-Read off their loaders (BoxMOT 25.0.0, Ultralytics 8.4.190, LibreYOLO 1.6.0); what is said of programs that cannot be run
-here (DeepStream's Gst-nvtracker, Triton Inference Server) or have no loader of their own (Intel's re-ID networks of Open
-Model Zoo) is from memory of their manuals, and untried. In all of them mirroring and the scaling to length 1 are inside the graph, as no program does the
-first, so that a row is what ``embed_pictures`` says.
+Read off their loaders (BoxMOT 25.0.0, Ultralytics 8.4.190, LibreYOLO 1.6.0); what is said of programs that cannot be
+run here (DeepStream's Gst-nvtracker, Triton Inference Server) or have no loader of their own (Intel's re-ID networks of
+Open Model Zoo) is from memory of their manuals, and untried. In all of them mirroring and the scaling to length 1 are
+inside the graph, as no program does the first, so that a row is what ``embed_pictures`` says.
 """
 
 from __future__ import annotations
