@@ -230,7 +230,9 @@ def test_a_resnet_of_mindspore_becomes_a_folder(tmp_path, capsys):
     arguments = ["import", str(tmp_path / "resnet18.ckpt"), "--network", "resnet", "-o", str(tmp_path / "model")]
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"resnet of {IDS} identities: backbone=resnet18, last_stride=2, stem_relu=True, same_p")
+    assert lines[0].startswith(
+        f"resnet of {IDS} identities: backbone=resnet18, last_stride=2, stem_relu=True, ibn=None, "
+    )
     assert [line for line in lines if line.startswith("  unused")] == [
         "  unused: end_point.bias",
         "  unused: learning_rate",

@@ -76,7 +76,7 @@ def test_reduced_precision_is_close_and_another_number(market_run):
     ("arguments", "message"),
     [
         (("openvin",), "unknown engine 'openvin', did you mean 'openvino'?"),
-        (("torch", "fp16"), "unknown precision 'fp16'"),
+        (("torch", "fp8"), "unknown precision 'fp8'"),
         (("torch", "int8"), "the engine torch has no int8"),
         (("onnxruntime", "bf16"), "onnxruntime has no bf16"),
         (("onnxruntime", "int8"), "there is no int8 export"),

@@ -156,7 +156,8 @@ def _share(arguments: argparse.Namespace) -> None:
     from regard.evaluation.run import open_run
     from regard.models.hub import repository_in
 
-    others = [option for option in FILES if getattr(arguments, option) and getattr(arguments, option) != 1]
+    left = {"antialias": 1}
+    others = [option for option in FILES if getattr(arguments, option) not in (None, False, left.get(option))]
     if others:
         raise ConfigError(f"--{others[0].replace('_', '-')} is for files; leave it out with --to {SCHEME}OWNER/NAME")
     repo_id, revision = repository_in(arguments.to)

@@ -71,15 +71,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Search and show."""
     from regard.cli.gallery_audit import command_user
     from regard.cli.gallery_verb import open_gallery
-    from regard.gallery.crops import open_cutter
     from regard.gallery.known import check_names, nothing_passes
     from regard.storage import write_atomic
 
-    if cutter := open_cutter(arguments.detector, arguments.boxes, arguments.min_score):
+    if arguments.detector or arguments.boxes or arguments.min_score is not None:
         from regard.cli.search_people import search_people
+        from regard.gallery.crops import open_cutter  # brings what decodes pictures
 
-        search_people(arguments, cutter)
-        return
+        if cutter := open_cutter(arguments.detector, arguments.boxes, arguments.min_score):
+            search_people(arguments, cutter)
+            return
     with open_gallery(arguments.gallery) as gallery, gallery.use(command_user()) as use:
         items, photos = asked(arguments, gallery)
         filter = make_filter(arguments, [item.record for item in items])
