@@ -198,6 +198,7 @@ def test_a_lost_loader_and_a_signal_to_all_lose_no_step(market, tmp_path, whom):
     )  # fmt: skip
     while len(read_history(folder)) < 7 and process.poll() is None:
         time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[1]
     if whom == "all":
         os.killpg(process.pid, signal.SIGTERM)
     else:
