@@ -1,6 +1,6 @@
 r"""Embed pictures: into a gallery to search in, or into a Parquet file of descriptors.
 
-  regard embed photos/ -o people                                 a gallery in the folder people, by the ready network
+  regard embed photos/ -o people                                 a gallery in people, by regard-s where that is there
   regard embed photos/ --model runs/apnet -o people              by one of yours
   regard embed shard-*.tar table.parquet --model runs/apnet -o descriptors.parquet
   regard embed photos/ --model runs/apnet -o people --meta cameras.csv     what is known of them, by path

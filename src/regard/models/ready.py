@@ -14,7 +14,7 @@ from regard.errors import CheckpointError, StorageError
 from regard.parsing import parse_json
 from regard.storage import read_regular
 
-__all__ = ["DEFAULT", "about_ready", "cache_of_ready", "is_ready", "ready_folder", "ready_name", "ready_names"]
+__all__ = ["DEFAULT", "about_ready", "cache_of_ready", "ready_folder", "ready_name", "ready_names"]
 
 PLACE = Path(__file__).parents[1] / "ready"
 
@@ -30,11 +30,6 @@ def ready_names() -> list[str]:
     return sorted(folder.name for folder in PLACE.glob("*") if (folder / ABOUT).is_file())
 
 
-def is_ready(folder: Path) -> bool:
-    """Return whether a folder is that of a ready network."""
-    return folder.absolute().parent == PLACE.absolute()
-
-
 def ready_folder(path: Path) -> Path | None:
     """Return the folder of the ready network that a name stands for; None where it is no such name.
 
@@ -46,7 +41,7 @@ def ready_folder(path: Path) -> Path | None:
 
 def ready_name(folder: Path) -> str | None:
     """Return the name that a folder of a ready network is known by; None of any other folder."""
-    return folder.name if is_ready(folder) else None
+    return folder.name if folder.absolute().parent == PLACE.absolute() else None
 
 
 def about_ready(name: str) -> str:
