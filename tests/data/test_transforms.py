@@ -110,13 +110,12 @@ def test_points_follow_the_pixels(height, width, flip, pad, data):
 @settings(deadline=None)
 @given(
     st.integers(1, 300), st.integers(1, 90), st.integers(1, 90), st.integers(1, 90),
-    st.sampled_from(["bilinear", "bicubic"]), st.sampled_from([1, 3]), st.booleans(),
+    st.sampled_from([1, 3]), st.booleans(),
 )  # fmt: skip
-def test_pictures_are_resized_to_the_same_bytes_without_torch(height, width, to_height, to_width, how, channels, hard):
+def test_pictures_are_resized_to_the_same_bytes_without_torch(height, width, to_height, to_width, channels, hard):
     picture = noise(height, width, channels)
     picture = np.where(picture < 128, 0, 255).astype(np.uint8) if hard else picture
-    wanted = resize(picture, to_height, to_width, interpolation=how)
-    assert np.array_equal(resample(picture, to_height, to_width, how), wanted)
+    assert np.array_equal(resample(picture, to_height, to_width), resize(picture, to_height, to_width))
 
 
 def test_flipping_twice_changes_nothing():
@@ -138,26 +137,28 @@ def test_resize_is_pillow_s_bilinear(height, width, to_height, to_width):
 
 
 @settings(deadline=None)
-@given(st.integers(1, 90), st.integers(1, 60), st.integers(1, 90), st.integers(1, 60))
-def test_resize_is_pillow_s_bicubic(height, width, to_height, to_width):
-    """In Pillow's order of old, width first, which newer versions turn around where only the height shrinks."""
-    picture = noise(height, width)
-    expected = Image.fromarray(picture)
-    for size in ((to_width, height), (to_width, to_height)):
-        expected = expected.resize(size, Image.Resampling.BICUBIC)
+@given(
+    st.integers(1, 90), st.integers(1, 60), st.integers(1, 90), st.integers(1, 60), st.sampled_from([(), (1,), (3,)])
+)  # fmt: skip
+def test_resize_is_pillow_s_bicubic(height, width, to_height, to_width, channels):
+    """To the last byte: a network imported from another toolkit tells one gray level from none."""
+    picture = noise(height, width)[..., 0] if channels == () else noise(height, width, *channels)
+    small = Image.fromarray(picture.reshape(height, width, *(channels if channels == (3,) else ())))
+    wanted = np.asarray(small.resize((to_width, to_height), Image.Resampling.BICUBIC)).reshape(
+        to_height, to_width, *channels
+    )
     resized = resize(picture, to_height, to_width, interpolation="bicubic")
     assert resized.dtype == np.uint8
-    assert np.abs(resized.astype(int) - np.asarray(expected)).max() <= 2
+    assert np.array_equal(resized, wanted)
 
 
-@pytest.mark.parametrize(("interpolation", "worst", "mean"), [("bilinear", 1, 0.01), ("bicubic", 2, 0.02)])
-def test_resize_of_a_person_crop_is_pillow_s(interpolation, worst, mean):
+def test_resize_of_a_person_crop_is_pillow_s():
     picture = smooth(128, 64)
     for height, width in ((256, 128), (384, 192), (96, 48)):
-        expected = Image.fromarray(picture).resize((width, height), Image.Resampling[interpolation.upper()])
-        difference = np.abs(resize(picture, height, width, interpolation=interpolation).astype(int) - expected)
-        assert difference.max() <= worst
-        assert difference.mean() < mean
+        expected = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+        difference = np.abs(resize(picture, height, width).astype(int) - expected)
+        assert difference.max() <= 1
+        assert difference.mean() < 0.01
 
 
 @settings(deadline=None, max_examples=200)

@@ -34,11 +34,9 @@ def resize(
 ) -> np.ndarray:
     """Resize, ignoring the aspect: antialiased, or nearest neighbor for a mask.
 
-    Values are Pillow's, which every system here was trained on, or one gray level beside them (two in rare pixels of
-    pure noise). Widths are resized first, as Pillow long did; newer versions begin with a height that shrinks while the
-    width grows, which bicubic, cut off at black and white in between, shows at hard edges.
-
-    Torch computes it where it has been imported, for it is fast; :func:`resample` gives the same bytes without.
+    Values are Pillow's, which every system here was trained on: bicubic by Pillow itself, bilinear to one gray level
+    (two in rare pixels of pure noise). Torch computes bilinear where it has been imported, for it is fast;
+    :func:`resample` gives the same bytes without.
 
     Args:
         picture: (h, w, C) or (h, w) uint8.
@@ -60,15 +58,20 @@ def resize(
         )
     if picture.shape[:2] == (height, width):
         return mirror(picture) if flip else picture
-    if "torch" not in sys.modules and not mask:
-        image = resample(np.atleast_3d(picture), height, width, interpolation).reshape(
-            height, width, *picture.shape[2:]
-        )
+    if not mask and (interpolation == "bicubic" or "torch" not in sys.modules):
+        if interpolation == "bicubic":
+            from PIL import Image
+
+            seen = Image.fromarray(picture.squeeze(2) if picture.shape[2:] == (1,) else picture)
+            image = np.array(seen.resize((width, height), Image.Resampling.BICUBIC))
+        else:
+            image = resample(np.atleast_3d(picture), height, width)
+        image = image.reshape(height, width, *picture.shape[2:])
         return mirror(image) if flip else image
     from torch.nn import functional
 
     image = as_tensor(picture)
-    first = flip and not mask and interpolation == "bilinear" and width >= picture.shape[1]
+    first = flip and not mask and width >= picture.shape[1]
     if first:
         image = image.flip(3)
     mode = "nearest-exact" if mask else interpolation
@@ -99,26 +102,25 @@ def as_array(image: Tensor) -> np.ndarray:
     return image.numpy()[0].transpose(1, 2, 0)
 
 
-def resample(picture: np.ndarray, height: int, width: int, interpolation: Interpolation) -> np.ndarray:
-    """What ``torch.nn.functional.interpolate(antialias=True)`` makes of bytes, to the last one: widths first.
+def resample(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """What ``torch.nn.functional.interpolate(antialias=True)`` makes of bytes bilinearly, to the last: widths first.
 
     Args:
         picture: (h, w, C) uint8.
         height, width: H and W.
-        interpolation: bilinear or bicubic.
 
     Returns:
         (H, W, C) uint8.
     """
-    wide = resample_rows(picture, width, interpolation)
-    return np.ascontiguousarray(resample_rows(wide.transpose(1, 0, 2), height, interpolation).transpose(1, 0, 2))
+    wide = resample_rows(picture, width)
+    return np.ascontiguousarray(resample_rows(wide.transpose(1, 0, 2), height).transpose(1, 0, 2))
 
 
-def resample_rows(picture: np.ndarray, width: int, interpolation: Interpolation) -> np.ndarray:
+def resample_rows(picture: np.ndarray, width: int) -> np.ndarray:
     """(h, W, C) uint8 of an (h, w, C) one, whose sums are whole numbers that are rounded once."""
     if picture.shape[1] == width:
         return picture
-    first, weights, bits = taps(picture.shape[1], width, interpolation)
+    first, weights, bits = taps(picture.shape[1], width)
     sums = np.full((len(picture), width, picture.shape[2]), 1 << bits >> 1, np.int32)
     for step, weight in enumerate(weights):
         pixels = picture.take(np.minimum(first + step, picture.shape[1] - 1), axis=1)
@@ -127,21 +129,20 @@ def resample_rows(picture: np.ndarray, width: int, interpolation: Interpolation)
 
 
 @functools.lru_cache(maxsize=32)
-def taps(size: int, width: int, interpolation: Interpolation) -> tuple[np.ndarray, np.ndarray, int]:
+def taps(size: int, width: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Which of ``size`` pixels make each of ``width``, and with what weights.
 
     Returns:
         (W,) the first pixel of each; (K, W) int32 weights of it and of those behind it, in units of 2 to the power of
         minus the last number returned, so that the largest takes 15 bits.
     """
-    kernel, reach = (triangle, 1.0) if interpolation == "bilinear" else (cubic, 2.0)
     scale = size / width
-    support, sharpness = (reach * scale, 1 / scale) if scale >= 1 else (reach, 1.0)
+    support, sharpness = (scale, 1 / scale) if scale >= 1 else (1.0, 1.0)
     most, center = 2 * math.ceil(support) + 1, scale * (np.arange(width) + 0.5)
     first = (center - support + 0.5).astype(np.int64).clip(0)
     count = (np.minimum((center + support + 0.5).astype(np.int64), size) - first).clip(0, most)
     steps = np.arange(most)[:, None]
-    weights = np.where(steps < count, kernel((steps + first - center + 0.5) * sharpness), 0.0)
+    weights = np.where(steps < count, triangle((steps + first - center + 0.5) * sharpness), 0.0)
     total = functools.reduce(np.add, weights)  # in order: a sum by halves rounds otherwise
     weights = np.divide(weights, total, out=weights, where=total != 0)
     largest = weights.max()
@@ -153,13 +154,6 @@ def taps(size: int, width: int, interpolation: Interpolation) -> tuple[np.ndarra
 def triangle(x: np.ndarray) -> np.ndarray:
     """The bilinear kernel."""
     return (1 - np.abs(x)).clip(0)
-
-
-def cubic(x: np.ndarray, a: float = -0.5) -> np.ndarray:
-    """The bicubic kernel of Keys (1981), as Pillow and torch have it where they antialias."""
-    x = np.abs(x)
-    near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regard.data.resizing import resample
+from regard.data.resizing import resize
 from regard.errors import CheckpointError, ConfigError
 from regard.export.checking import check_made_for
 from regard.export.manifest import Card
@@ -83,6 +83,6 @@ def made_frame(card: Card) -> tuple[np.ndarray, np.ndarray]:
     """
     height, width = (max(8, round(0.95 * side) - 12) for side in (card.height, card.width))
     coarse = np.random.default_rng(zlib.crc32(b"regard")).integers(0, 256, (10, 24, 3), np.uint8)
-    frame = resample(coarse, height + 60, 8 * (width + 20) + 40, "bicubic")
+    frame = resize(coarse, height + 60, 8 * (width + 20) + 40, interpolation="bicubic")
     left, top = 30 + np.arange(8) * (width + 20), 20 + np.arange(8) * 2
     return frame, np.stack([left, top, left + width, top + height], 1).astype(np.float32)
