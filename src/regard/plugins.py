@@ -314,7 +314,7 @@ def child_environment() -> dict[str, str]:
 
 
 def load_function(text: str) -> Callable[..., object]:
-    """Import a function that somebody names.
+    """Import a function that somebody names; no run or model that is made later on needs its module for that.
 
     Args:
         text: ``MODULE:FUNCTION`` of a module that Python finds, or ``FILE.py:FUNCTION``.
@@ -323,7 +323,10 @@ def load_function(text: str) -> Callable[..., object]:
         PluginError: the module cannot be imported, or has no such function.
     """
     place, _, name = text.rpartition(":")
+    given = dict(_given)
     load_plugins([place])
+    for other in _given.keys() - given.keys():
+        del _given[other]
     file = str(Path(place).expanduser().absolute())
     module = sys.modules.get(place) or next(
         (one for one in list(sys.modules.values()) if getattr(one, "__file__", None) == file), None

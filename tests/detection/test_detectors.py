@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from regard.detection import open_detector
 from regard.detection.graph_detector import fitted, suppressed
 from regard.errors import CheckpointError, ConfigError, DataError, PluginError
+from regard.plugins import load_plugins
 
 SEEN = {"color": "rgb", "scale": 255, "mean": [0, 0, 0], "std": [1, 1, 1], "fit": "letterbox"}
 
@@ -236,6 +237,7 @@ def test_a_function_of_anybody_is_a_detector(tmp_path, monkeypatch):
     finders = f"{tmp_path}/finders.py"
     assert open_detector("found_here:four")(picture).tolist() == [[1, 2, 3, 4]]
     assert open_detector(f"{finders}:five")(picture).tolist() == [[5, 6, 7, 8, 0.9], [1, 2, 3, 4, 0.2]]
+    assert not [one for one in load_plugins() if "found_here" in one or "finders" in one]  # no part of a run
     assert not picture.any()
     assert open_detector(f"{finders}:five", min_score=0.5)(picture).tolist() == [[5, 6, 7, 8, 0.9]]
     assert len(open_detector(f"{finders}:nobody")(picture)) == 0
