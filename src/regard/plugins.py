@@ -85,8 +85,8 @@ def load_plugins(named: Sequence[str] = (), wanted_by: str = "") -> tuple[str, .
         PluginError: one is not there, or fails.
     """
     for text in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
-        _load(text, "")
-    found = [_load(text, wanted_by) for text in named]
+        _give(text)
+    found = [_load(text, wanted_by) if wanted_by else _give(text) for text in named]
     return tuple(dict.fromkeys([*_given.values(), *found]))
 
 
@@ -160,6 +160,13 @@ def _told(entry: EntryPoint) -> str:
     return f"{entry.name} of the package {entry.dist.name} {entry.dist.version}" if entry.dist else entry.name
 
 
+def _give(text: str) -> str:
+    """Import one that is given by hand, which all runs made later on are to have; the text it is kept as."""
+    kept = _load(text, "")
+    _given[called(kept)] = kept
+    return kept
+
+
 def _load(text: str, wanted_by: str) -> str:
     """Import one, unless that has been done; the text it is kept as."""
     if not text:
@@ -178,8 +185,6 @@ def _load(text: str, wanted_by: str) -> str:
         raise PluginError(f"{which} is not there{again or '; wanted FILE.py, or a module that Python finds'}")
     key = str(path.resolve()) if path else name
     kept = _import_once(key, str(path) if path else name if entry else text, which, again, path=path, entry=entry)
-    if not wanted_by:
-        _given[called(kept)] = kept
     _named.add(kept)
     return kept
 
@@ -323,10 +328,8 @@ def load_function(text: str) -> Callable[..., object]:
         PluginError: the module cannot be imported, or has no such function.
     """
     place, _, name = text.rpartition(":")
-    given = dict(_given)
-    load_plugins([place])
-    for other in _given.keys() - given.keys():
-        del _given[other]
+    load_plugins()
+    _load(place, "")
     file = str(Path(place).expanduser().absolute())
     module = sys.modules.get(place) or next(
         (one for one in list(sys.modules.values()) if getattr(one, "__file__", None) == file), None

@@ -59,14 +59,8 @@ def resize(
     if picture.shape[:2] == (height, width):
         return mirror(picture) if flip else picture
     if not mask and (interpolation == "bicubic" or "torch" not in sys.modules):
-        if interpolation == "bicubic":
-            from PIL import Image
-
-            seen = Image.fromarray(picture.squeeze(2) if picture.shape[2:] == (1,) else picture)
-            image = np.array(seen.resize((width, height), Image.Resampling.BICUBIC))
-        else:
-            image = resample(np.atleast_3d(picture), height, width)
-        image = image.reshape(height, width, *picture.shape[2:])
+        other = resample_bicubic if interpolation == "bicubic" else resample
+        image = other(np.atleast_3d(picture), height, width).reshape(height, width, *picture.shape[2:])
         return mirror(image) if flip else image
     from torch.nn import functional
 
@@ -74,7 +68,7 @@ def resize(
     first = flip and not mask and width >= picture.shape[1]
     if first:
         image = image.flip(3)
-    mode = "nearest-exact" if mask else interpolation
+    mode = "nearest-exact" if mask else "bilinear"
     image = functional.interpolate(image, (height, width), mode=mode, antialias=not mask)
     if flip and not first:
         image = image.flip(3)
@@ -100,6 +94,14 @@ def as_tensor(picture: np.ndarray) -> Tensor:
 def as_array(image: Tensor) -> np.ndarray:
     """(h, w, C) view of a (1, C, h, w) tensor."""
     return image.numpy()[0].transpose(1, 2, 0)
+
+
+def resample_bicubic(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pillow's bicubic pixels of an (h, w, C) uint8 picture, C of 1 or 3; (H, W) or (H, W, 3) uint8."""
+    from PIL import Image
+
+    seen = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+    return np.array(seen.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def resample(picture: np.ndarray, height: int, width: int) -> np.ndarray:
