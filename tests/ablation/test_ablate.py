@@ -36,8 +36,8 @@ vary:
 
 
 @pytest.fixture
-def plan(tmp_path) -> Path:
-    (tmp_path / "plan.yaml").write_text(PLAN)
+def plan(tmp_path, market) -> Path:
+    (tmp_path / "plan.yaml").write_text(f"{PLAN}tests: {{again: market1501={market}}}\n")
     return tmp_path / "plan.yaml"
 
 
@@ -64,6 +64,11 @@ def test_a_killed_plan_gives_the_same_table(plan, market, tmp_path, capsys, monk
         process.wait()
     found = ablate(plan, killed, root=market, quiet=True)
     assert without_cost(found.to_dict()) == without_cost(expected.to_dict())
+    for row in found.rows:  # a further test set that is the same one says the same, each with its difference
+        assert row.figures["again mAP"] == row.figures["mAP"]
+        assert row.gaps.get("again rank-1") == row.gaps.get("rank-1")
+    assert "again mAP minus attention_control=none" in str(found)
+    assert "again: market1501: " in str(found)
     texts = [str(found), found.to_markdown(), found.to_latex(), found.to_csv(), json.dumps(found.to_dict())]
     assert all("constant" in text for text in texts)
     assert all(row.cpu_hours > 0 for row in found.rows)

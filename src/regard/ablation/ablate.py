@@ -21,6 +21,7 @@ from regard.ablation.plan import Plan, PlannedRow, read_plan
 from regard.ablation.running import Cell, train_cells
 from regard.config import Overrides, load_config
 from regard.crowd import make_crowd
+from regard.data.sources import find_source
 from regard.engine.checks import check_settings
 from regard.engine.run import standing
 from regard.errors import ConfigError
@@ -28,6 +29,7 @@ from regard.evaluation.compare_runs import score_runs
 from regard.evaluation.run import open_runs
 from regard.metrics.grouped import group_difference, group_interval
 from regard.metrics.significance import query_scores
+from regard.models.cost import Cost
 from regard.models.saved import WEIGHTS
 from regard.run_folder.folders import read_history
 from regard.run_folder.saved_state import has_state, read_saved
@@ -70,8 +72,10 @@ def ablate(
     at_once = None if at_once is None else check_processes(at_once, "--jobs")
     crowd = folder / "crowd"
     plan, people = read_plan(path, root=root, crowd=crowd.absolute(), overrides=overrides)
+    for test in plan.tests.values():
+        find_source(test).read()  # so that what is not there is said before anything is trained
     with _alone(folder):
-        cells = {(row.label, seed): _cell(row, seed, folder) for seed in plan.seeds for row in plan.rows}
+        cells = {(row.label, seed): _cell(plan, row, seed, folder) for seed in plan.seeds for row in plan.rows}
         left = [cells[row.label, seed] for seed in plan.seeds for row in plan.rows if not _complete(row, seed, cells)]
         if plan.rows[0].config.data.root == crowd.absolute():
             train_ids, test_ids = people.train_ids, people.test_ids
@@ -108,12 +112,13 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _cell(row: PlannedRow, seed: int, folder: Path) -> Cell:
+def _cell(plan: Plan, row: PlannedRow, seed: int, folder: Path) -> Cell:
     return Cell(
         f"{row.label}, seed {seed}",
         folder / "recipes" / f"{row.folder}.yaml",
         folder / row.folder / f"seed_{seed}",
         seed,
+        tuple(plan.tests.values()),
     )
 
 
@@ -158,11 +163,21 @@ def _train(plan: Plan, left: Sequence[Cell], at_once: int | None, total: int, *,
 
 def _outcome(plan: Plan, cells: dict[tuple[str, int], Cell], *, quiet: bool) -> Outcome:
     """Score all runs, or read what they scored, and group them by row."""
-    runs = open_runs({cell.label: cell.folder for cell in cells.values()}, changes={"ap": "step"}, quiet=quiet)
-    scored = score_runs(runs)
-    pids = np.array([sample.pid for sample in runs[0].splits.query], np.int64)
-    queries = {label: query_scores(report) for label, (report, _) in scored.items()}
-    names = shown_figures(list(next(iter(queries.values()))))
+    queries: dict[str, dict[str, np.ndarray]] = {cell.label: {} for cell in cells.values()}
+    pids: dict[str, np.ndarray] = {}
+    costs: dict[str, Cost] = {}
+    data = ""
+    for test, source in {"": None, **plan.tests}.items():
+        runs = open_runs(
+            {cell.label: cell.folder for cell in cells.values()}, source, changes={"ap": "step"}, quiet=quiet
+        )
+        scored = score_runs(runs)
+        splits = runs[0].splits
+        data += f"\n{test}: {splits}" if test else f"{splits}; {splits.root}"
+        for label, (report, costs[label]) in scored.items():
+            for name, scores in shown_figures(query_scores(report)).items():
+                queries[label][f"{test} {name}".lstrip()] = scores
+                pids[f"{test} {name}".lstrip()] = np.array([sample.pid for sample in splits.query], np.int64)
     start = next(row for row in plan.rows if row.label == plan.baseline)
 
     def of(row: PlannedRow, name: str) -> list[np.ndarray]:
@@ -171,19 +186,19 @@ def _outcome(plan: Plan, cells: dict[tuple[str, int], Cell], *, quiet: bool) -> 
     rows = []
     for row in plan.rows:
         own = [cells[row.label, seed] for seed in plan.seeds]
-        compared = () if row is start else names
+        compared = () if row is start else pids
         rows.append(
             OutcomeRow(
                 row.label,
-                {cell.seed: {name: float(np.nanmean(queries[cell.label][name])) for name in names} for cell in own},
-                {name: group_interval(of(row, name), pids) for name in names},
-                {name: group_difference(of(start, name), of(row, name), pids) for name in compared},
+                {cell.seed: {name: float(np.nanmean(queries[cell.label][name])) for name in pids} for cell in own},
+                {name: group_interval(of(row, name), pids[name]) for name in pids},
+                {name: group_difference(of(start, name), of(row, name), pids[name]) for name in compared},
                 tuple(_differs(start, row)),
-                scored[own[0].label][1],
+                costs[own[0].label],
                 sum(cpu_seconds(cell.folder) for cell in own) / 3600,
             )
         )
-    return Outcome(plan.title, f"{runs[0].splits}; {runs[0].splits.root}", tuple(rows), plan.baseline)
+    return Outcome(plan.title, data, tuple(rows), plan.baseline)
 
 
 def _differs(start: PlannedRow, row: PlannedRow) -> Iterator[str]:

@@ -1,4 +1,6 @@
-"""One training of a plan, in a process of its own: ``python -m regard.ablation.cell SETTINGS.yaml FOLDER SEED``.
+"""One training of a plan, in a process of its own.
+
+Called as ``python -m regard.ablation.cell SETTINGS.yaml FOLDER SEED [TEST...]``.
 
 It ends with the process that started it, however that ended: the pipe that is its standard input closes then, and the
 training saves its state and stops. Whoever comes next for the same folder waits for that.
@@ -52,8 +54,8 @@ def _watch(folder: Path, before: dict[str, float]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def main(settings: str, place: str, seed: str) -> int:
-    """Train, or go on; score. Returns the exit code."""
+def main(settings: str, place: str, seed: str, *tests: str) -> int:
+    """Train, or go on; score, on the other data sets too. Returns the exit code."""
     folder = Path(place)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("w") as lock:
@@ -66,7 +68,8 @@ def main(settings: str, place: str, seed: str) -> int:
         try:
             found = resolve(settings, [f"train.seed={seed}"])
             start_run(found.config, folder, quiet=True, go_on=True, recipe=found.recipe)
-            score_runs(open_runs([folder], changes={"ap": "step"}, quiet=True))
+            for test in (None, *tests):
+                score_runs(open_runs([folder], test, changes={"ap": "step"}, quiet=True))
         except RegardError as error:
             print(f"regard: {error}", file=sys.stderr, flush=True)
             return error.exit_code

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from regard.metrics.significance import Interval, holm
 from regard.models.cost import Cost
@@ -76,10 +78,16 @@ class Outcome:
     def cells(self) -> list[list[str]]:
         """Header and one row of cells per group."""
         names, corrected = list(self.rows[0].figures), self.corrected
-        header = ["row", *names, f"mAP minus {self.baseline}", "p", "parameters", "GFLOPs", "CPU h"]
+        compared = [name for name in names if name.endswith("mAP")]
+        gaps = [text for name in compared for text in (f"{name} minus {self.baseline}", "p")]
+        header = ["row", *names, *gaps, "parameters", "GFLOPs", "CPU h"]
         body = []
         for row in self.rows:
-            gap = [_ends(row.gaps["mAP"][0], "+"), _p(corrected[row.label]["mAP"])] if row.gaps else ["", ""]
+            gap = [
+                text
+                for name in compared
+                for text in ([_ends(row.gaps[name][0], "+"), _p(corrected[row.label][name])] if row.gaps else ["", ""])
+            ]
             cost = [f"{row.cost.inference_parameters:,}", f"{row.cost.gflops:.3g}", f"{row.cpu_hours:.2f}"]
             body.append([row.label, *(_ends(row.figures[name]) for name in names), *gap, *cost])
         return [header, *body]
@@ -175,6 +183,6 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def shown_figures(names: Sequence[str]) -> list[str]:
+def shown_figures(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Those of the figures that the table has."""
-    return [name for name in ("mAP", "rank-1") if name in names]
+    return {name: scores[name] for name in ("mAP", "rank-1") if name in scores}

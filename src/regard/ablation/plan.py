@@ -12,7 +12,8 @@
 
 Every combination of one choice from each axis is a row, every row is trained from every seed. ``recipe`` may stand in
 ``base`` or in any choice, and so may ``equal``: {row: apnet, option: model.head_dim, in: gflops} gives the option the
-value with which the network costs what that of the other row does.
+value with which the network costs what that of the other row does. ``tests: {PETS: table=data/pets/table.csv}`` names
+further data sets that all runs are scored on.
 """
 
 from __future__ import annotations
@@ -27,7 +28,17 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from regard.config import Config, Overrides, Positive, Section, describe_fault, lay_over, override, read_settings
+from regard.config import (
+    Config,
+    Overrides,
+    Positive,
+    Section,
+    SourceText,
+    describe_fault,
+    lay_over,
+    override,
+    read_settings,
+)
 from regard.errors import ConfigError, RegardError, nearest
 from regard.models import create_model
 from regard.models.contract import ReIDModel
@@ -69,6 +80,7 @@ class PlanFile(Section):
     vary: dict[str, list[Any] | dict[str, dict[str, Any]]]
     seeds: tuple[Seed, ...] = (1,)
     baseline: str | None = None
+    tests: dict[str, SourceText] = Field(default_factory=dict)
     crowd: People = People()
 
 
@@ -98,12 +110,14 @@ class Plan:
         rows: in the order of the table.
         seeds: of every row.
         baseline: label of the row that others are compared with.
+        tests: further data sets that all runs are scored on, by what the table calls them.
     """
 
     title: str
     rows: tuple[PlannedRow, ...]
     seeds: tuple[int, ...]
     baseline: str
+    tests: Mapping[str, str]
 
 
 def read_plan(
@@ -155,7 +169,7 @@ def read_plan(
         raise ConfigError(
             f"{source}: baseline {baseline!r} is no row{nearest(baseline, labels)}; rows: {'; '.join(labels)}"
         )
-    return Plan(file.title or path.stem, tuple(rows), file.seeds, baseline), file.crowd
+    return Plan(file.title or path.stem, tuple(rows), file.seeds, baseline, file.tests), file.crowd
 
 
 def _check(file: PlanFile, source: str) -> None:

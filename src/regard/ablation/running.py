@@ -39,12 +39,14 @@ class Cell(NamedTuple):
         settings: YAML file of its row.
         folder: its run's.
         seed: what it starts from.
+        tests: data sets that it is scored on besides its own.
     """
 
     label: str
     settings: Path
     folder: Path
     seed: int
+    tests: tuple[str, ...]
 
 
 def train_cells(cells: Sequence[Cell], *, at_once: int, threads: int, done: Callable[[Cell], None]) -> None:
@@ -89,6 +91,7 @@ def _start(cell: Cell, threads: int) -> subprocess.Popen[bytes]:
     """A process that trains a cell, and ends with the pipe to its standard input."""
     cell.folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "regard.ablation.cell", str(cell.settings), str(cell.folder), str(cell.seed)]
+    command += cell.tests
     environment = child_environment() | dict.fromkeys(THREADS, str(threads))
     with _log(cell).open("wb") as log:
         return subprocess.Popen(

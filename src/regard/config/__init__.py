@@ -21,7 +21,7 @@ from regard.config.faults import fault_in
 from regard.config.network import LossConfig, ModelConfig
 from regard.config.overrides import Overrides, lay_over, override, plugins_of, without_terms
 from regard.config.training import EvalConfig, OptimConfig, ScheduleConfig, TrainConfig
-from regard.config.values import MAX_BATCH_BYTES, OpenSection, Positive, Section, Share, check_batch, says
+from regard.config.values import MAX_BATCH_BYTES, OpenSection, Positive, Section, Share, SourceText, check_batch, says
 from regard.config.whole import FREE, Config, is_free
 from regard.errors import ConfigError
 from regard.parsing import parse_yaml
@@ -30,9 +30,9 @@ from regard.storage import open_regular
 
 __all__ = [
     "FREE", "MAX_BATCH_BYTES", "Config", "DataConfig", "EvalConfig", "LabelFilesConfig", "LossConfig", "ModelConfig",
-    "OpenSection", "OptimConfig", "Overrides", "Positive", "ScheduleConfig", "Section", "Share", "TrainConfig",
-    "check_batch", "describe_fault", "is_free", "lay_over", "load_config", "override", "plugins_of", "read_settings",
-    "says", "without_terms",
+    "OpenSection", "OptimConfig", "Overrides", "Positive", "ScheduleConfig", "Section", "Share", "SourceText",
+    "TrainConfig", "check_batch", "describe_fault", "is_free", "lay_over", "load_config", "override", "plugins_of",
+    "read_settings", "says", "without_terms",
 ]  # fmt: skip
 
 
