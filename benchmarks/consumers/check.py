@@ -2,8 +2,8 @@
 
     python benchmarks/consumers/check.py PROGRAM [--run RUN] [-o FOLDER]
 
-Fails where a file is not what it was made for, where another program's file is taken, where descriptors are further from
-regard's than the documents say, or where embeddings do not save identity switches. FOLDER has the crowds of
+Fails where a file is not what it was made for, where another program's file is taken, where descriptors are further
+from regard's than the documents say, or where embeddings do not save identity switches. FOLDER has the crowds of
 ``make consumers``, which runs this for all, and gets PROGRAM.json.
 """
 
@@ -152,7 +152,7 @@ def ways(program: str, given: Given, size: str, network: regard.ReIDModel) -> It
 
 
 def by_rows(program: str, given: Given) -> dict[str, dict[str, float]]:
-    """Least cosines to ``embed_pictures`` by how many rows a crop has, of a network of its own size and of a large one."""
+    """Least cosines to ``embed_pictures`` by how many rows a crop has, for the network's own size and a large one."""
     told = {}
     for size in dict.fromkeys((given.size, LARGE)):
         network = given.network(size)
@@ -219,9 +219,9 @@ def check(program: str, given: Given) -> dict:
         told["check"] = check_file(given.file(program), program).rpartition("; ")[2]
         assert "tried it: cosine to regard's" in told["check"], told["check"]
         told["another's file"] = swapped(program, given)
-    told["cosines"] = by_rows(program, given)
     if program in TRACKERS:
         told["tracker"] = tracked(program, given)
+    told["cosines"] = by_rows(program, given)
     return told
 
 
@@ -234,8 +234,10 @@ def main() -> int:
     run = str(Path(arguments.run).absolute()) if os.sep in arguments.run else arguments.run
     given = Given(run, arguments.output.absolute())
     (given.home / "files").mkdir(parents=True, exist_ok=True)
+    result = given.home / f"{arguments.program}.json"
+    result.unlink(missing_ok=True)
     told = check(arguments.program, given)
-    (given.home / f"{arguments.program}.json").write_text(json.dumps(told, indent=2) + "\n")
+    result.write_text(json.dumps(told, indent=2) + "\n")
     print(json.dumps(told, indent=2))
     return 0
 

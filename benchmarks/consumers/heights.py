@@ -40,7 +40,8 @@ def cosines(
         left = np.arange(PICTURES) * (rows // 2)
         boxes = np.stack([left, 0 * left, left + rows // 2, 0 * left + rows], 1).astype(np.float64)
         if beyond:
-            middle, size = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2] - 10) / 1.02
+            middle = (boxes[:, :2] + boxes[:, 2:]) / 2 + 0.3  # it cuts fractions off: none is to lie next to a whole number
+            size = (boxes[:, 2:] - boxes[:, :2] - 10) / 1.02
             boxes = np.concatenate([middle - size / 2, middle + size / 2], 1)
         found, crops = compute(frame, boxes.astype(np.float32))
         assert all(abs(len(crop) - rows) <= 1 for crop in crops), [crop.shape for crop in crops]

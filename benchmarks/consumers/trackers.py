@@ -1,7 +1,7 @@
 """The programs' trackers on a video, with regard's embeddings or by motion alone, and what TrackEval says of them.
 
-Each takes frames and what embeds: the file that was exported for it, loaded by the program itself; an encoder of regard,
-by the program's adapter; or None. It gives ids and boxes (N, 4), frame by frame.
+Each takes frames and what embeds: the file that was exported for it, loaded by the program itself; an encoder of
+regard, by the program's adapter; or None. It gives ids and boxes (N, 4), frame by frame.
 """
 
 from __future__ import annotations
