@@ -64,10 +64,9 @@ def ultralytics(frames: list[Frame], embeds: Embeds) -> Tracks:
     beside = embeds.with_suffix(".yaml") if isinstance(embeds, Path) else ROOT / "cfg/trackers/botsort.yaml"
     settings = yaml.safe_load(beside.read_text())
     assert settings["with_reid"] is isinstance(embeds, Path)
-    settings |= {"with_reid": embeds is not None, "gmc_method": "none", "device": "cpu"}
-    tracker = BOTSORT(SimpleNamespace(**settings))
+    tracker = BOTSORT(SimpleNamespace(**settings | {"gmc_method": "none", "device": "cpu"}))
     if isinstance(embeds, regard.Encoder):
-        tracker.encoder = for_ultralytics.embedder(embeds)
+        for_ultralytics.attach(tracker, embeds)
     for frame in frames:
         out = tracker.update(Boxes(scored(frame), frame.pixels.shape[:2]), frame.pixels)
         out = np.asarray(out).reshape(-1, 8)

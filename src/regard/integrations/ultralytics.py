@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +17,24 @@ from regard.errors import ConfigError
 from regard.integrations.encoder import Encoder
 from regard.integrations.programs import program
 
-__all__ = ["by_loader", "embedder"]
+__all__ = ["attach", "by_loader", "embedder"]
+
+
+def attach(tracker: Any, encoder: Encoder) -> None:
+    """Let a tracker tell people by regard's descriptors: set its encoder, and the settings that make it ask one.
+
+    With ``model: auto`` a tracker without features of a detector would pass its encoder over, and say nothing.
+
+    Args:
+        tracker: a ``BOTSORT``, ``DeepOCSORT`` or ``TRACKTRACK``.
+        encoder: of any run, model or file.
+    """
+    tracker.encoder = embedder(encoder)
+    tracker.args.with_reid, tracker.args.model = True, "regard"
 
 
 def embedder(encoder: Encoder) -> Callable[[np.ndarray, np.ndarray], list[np.ndarray | None]]:
-    """Return what a tracker with ``with_reid`` takes as its ``encoder``, computed by regard, resizing included.
+    """Return what :func:`attach` makes the ``encoder`` of a tracker, computed by regard, resizing included.
 
     The callable: (BGR frame, boxes (N, 4 or 5): middle, width, height, number) -> a (D,) float32 row of length 1 a box,
     None for a box without a pixel in the frame. Crops are the boxes, without the margin of Ultralytics' own.
@@ -30,8 +44,6 @@ def embedder(encoder: Encoder) -> Callable[[np.ndarray, np.ndarray], list[np.nda
 
     Raises:
         ConfigError: boxes are turned, when it is called.
-
-    >>> tracker.encoder = embedder(regard.Encoder("regard-s"))                                # doctest: +SKIP
     """
 
     def embed(image: np.ndarray, boxes: np.ndarray) -> list[np.ndarray | None]:
