@@ -34,7 +34,7 @@ from regard.integrations.checking import LEAST, LOADERS, check_file, least_cosin
 from regard.integrations.programs import version_of
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to" / "trackers"
-CAMERAS, SEEDS = (1, 2, 3), (1, 2, 3)
+CAMERAS = (1, 2, 3)
 LARGE = "256x128"
 LOADING = {"boxmot": "ultralytics", "ultralytics": "boxmot", "libreyolo": "boxmot", "reid": "boxmot"}
 """Programs that load a file -> the program whose file they are to refuse, or to make something else of."""
@@ -49,10 +49,11 @@ up to twice as high as the input of a large network, which antialiasing would ha
 
 @dataclass(frozen=True)
 class Given:
-    """The network, and the folder with crowds and files."""
+    """The network, the folder with crowds and files, and how many seeds videos are made from."""
 
     run: str
     home: Path
+    seeds: int
 
     def network(self, size: str) -> regard.ReIDModel:
         """The network, for pictures of a size."""
@@ -191,7 +192,7 @@ def tracked(program: str, given: Given) -> dict[str, dict[str, dict[str, float]]
     if program not in LOADING or program in RESIZING:
         ways["adapter"] = regard.Encoder(given.run)
     each: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
-    for seed in SEEDS:
+    for seed in range(1, given.seeds + 1):
         found = {way: [] for way in ways}
         for camera in CAMERAS:
             frames = sequence(given.home / "crowd", camera, seed)
@@ -234,10 +235,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", choices=sorted({*TRACKERS, *LOADING}))
     parser.add_argument("--run", default="regard-s", help="the network: a run's folder, or a name (regard-s)")
+    parser.add_argument("--seeds", type=int, default=3, help="of the videos, three each (3)")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/consumers"), help="folder (runs/consumers)")
     arguments = parser.parse_args()
     run = str(Path(arguments.run).absolute()) if os.sep in arguments.run else arguments.run
-    given = Given(run, arguments.output.absolute())
+    given = Given(run, arguments.output.absolute(), arguments.seeds)
     (given.home / "files").mkdir(parents=True, exist_ok=True)
     result = given.home / f"{arguments.program}.json"
     result.unlink(missing_ok=True)
