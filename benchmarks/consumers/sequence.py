@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+PEOPLE = 8
 HEIGHT, WIDTH = 420, 720
 FRAMES = 84
 APART = 190
@@ -29,14 +30,16 @@ class Frame:
     detections: np.ndarray
 
 
-def people(crowd: Path, camera: int) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-    """Pictures and masks of eight people whom a camera has seen at least twice."""
+def people(crowd: Path, camera: int, generator: np.random.Generator) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+    """Pictures and masks of eight people, drawn among those whom a camera has seen at least twice."""
     shots = defaultdict(list)
     for folder in ("query", "bounding_box_test"):
         for path in sorted((crowd / folder).glob(f"[0-9]*_c{camera}s*.jpg")):
             if not path.name.startswith("0000"):
                 shots[path.name[:4]].append(path)
-    found = [paths for _, paths in sorted(shots.items()) if len(paths) > 1][:8]
+    twice = [paths for _, paths in sorted(shots.items()) if len(paths) > 1]
+    found = [twice[index] for index in generator.permutation(len(twice))[:PEOPLE]]
+    assert len(found) == PEOPLE, f"camera {camera} of {crowd} has seen {len(found)} people twice, wanted {PEOPLE}"
     return [[(np.array(Image.open(path))[..., ::-1], mask_of(crowd, path)) for path in paths] for paths in found]
 
 
@@ -47,9 +50,9 @@ def mask_of(crowd: Path, path: Path) -> np.ndarray:
 
 def places(generator: np.random.Generator) -> np.ndarray:
     """Left edges and top edges of eight people in every frame, (FRAMES, 8, 2)."""
-    out = np.zeros((FRAMES, 8, 2))
+    out = np.zeros((FRAMES, PEOPLE, 2))
     time = np.arange(FRAMES)
-    for pair in range(4):
+    for pair in range(PEOPLE // 2):
         top = 10 + 270 * (pair // 2) + generator.integers(0, 8)
         middle = 200 + 300 * (pair % 2) + generator.integers(-15, 15)
         start = generator.integers(0, 8)
@@ -63,10 +66,10 @@ def places(generator: np.random.Generator) -> np.ndarray:
     return out
 
 
-def sequence(crowd: Path, camera: int) -> list[Frame]:
-    """The frames of a camera."""
-    generator = np.random.default_rng(camera)
-    cast, where = people(crowd, camera), places(generator)
+def sequence(crowd: Path, camera: int, seed: int = 0) -> list[Frame]:
+    """The frames of a camera; the seed says who walks, and where."""
+    generator = np.random.default_rng((seed, camera))
+    cast, where = people(crowd, camera, generator), places(generator)
     ground = generator.normal(118, 5, (HEIGHT, WIDTH, 3)).clip(0, 255).astype(np.uint8)
     frames = []
     for time in range(FRAMES):

@@ -28,6 +28,7 @@ from regard.integrations.deep_sort_realtime import with_embeds
 from regard.integrations.libreyolo import embedder
 from regard.integrations.norfair import distance, near_and_alike
 from regard.integrations.supervision import with_embeddings
+from regard.integrations.ultralytics import attach
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
@@ -180,6 +181,17 @@ def test_adapters_give_each_row_its_detection():
     found = embedder(encoder)(frame, np.array([[2, 2, 12, 22, 0.9], [40, 2, 50, 22, 0.7]]))
     assert np.array_equal(found, [[1, 0, 0], [0, 0, 1]])
     assert embedder(encoder)(frame, np.empty((0, 4))).shape == (0, 3)
+    tracker = SimpleNamespace(args=SimpleNamespace(with_reid=False, model="auto"), encoder=None)
+    attach(tracker, encoder)
+    assert tracker.args.with_reid
+    assert tracker.args.model != "auto"  # it would pass the encoder over
+    embed = tracker.encoder  # takes middle and size, and the number of the detection
+    found = embed(frame, np.array([[7, 12, 10, 20, 0], [45, 12, 10, 20, 1], [90, 9, 4, 9, 2]]))
+    assert np.array_equal(found[:2], [[0, 0, 1], [1, 0, 0]])
+    assert found[2] is None
+    assert embed(frame, np.empty((0, 5))) == []
+    with pytest.raises(ConfigError, match=r"got boxes \(1, 6\), wanted upright ones"):
+        embed(frame, np.zeros((1, 6)))
     boxes = SimpleNamespace(xyxy=np.array([[2, 2, 12, 22]]), data={})
     assert np.array_equal(with_embeddings(encoder, frame, boxes).data["embedding"], [[0, 0, 1]])
     red, blue, none = (SimpleNamespace(embedding=row) for row in (np.eye(3)[0], np.eye(3)[2], None))
