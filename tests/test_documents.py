@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from regard.config import Config
 from regard.errors import RegardError
+from regard.metrics.significance import over_seeds
 from regard.recipes import Recipe, list_recipes, read_recipe
 from regard.registry import MODELS
 
@@ -130,6 +132,24 @@ def takes(recipe: Recipe, override: str) -> bool:
     except RegardError:
         return False
     return True
+
+
+def test_the_table_of_all_systems_is_the_one_measured():
+    """docs/explanation/results.md and what recipes for the crowd say of themselves, by the file of the plan's table."""
+    table = json.loads((ROOT / "benchmarks/results/attention.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/explanation/results.md").read_text(encoding="utf-8")
+    plan = (ROOT / "benchmarks/plans/attention.yaml").read_text(encoding="utf-8")
+    for row in table["rows"]:
+        ends = row["figures"]["mAP"]
+        cell = f"{100 * ends['value']:.1f} [{100 * ends['low']:.1f}, {100 * ends['high']:.1f}]"
+        assert f"| {row['row']} | {cell} |" in page, row["row"]
+        recipe = re.search(rf"^ +\"?{re.escape(row['row'])}\"?: {{recipe: (\w+)}}$", plan, re.M)
+        if recipe:  # the system as its recipe has it
+            about = read_recipe(recipe[1]).about
+            reached = over_seeds([100 * seed["mAP"] for seed in row["seeds"].values()])
+            assert (about.published["mAP"], about.reach["mAP"]) == (
+                round(reached.value, 1), round(reached.high - reached.value, 1)
+            ), recipe[1]  # fmt: skip
 
 
 def test_the_container_runs_the_two_commands_of_the_readme():
