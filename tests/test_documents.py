@@ -152,6 +152,19 @@ def test_the_table_of_all_systems_is_the_one_measured():
             ), recipe[1]  # fmt: skip
 
 
+def test_what_is_kept_at_doses_is_what_was_measured():
+    causes = json.loads((ROOT / "benchmarks/results/doses.json").read_text(encoding="utf-8"))["causes"]
+    page = (ROOT / "docs/explanation/results.md").read_text(encoding="utf-8")
+    sign = {True: " ▲", False: " ▼"}
+    for row in causes["clutter"]:
+        cells = []
+        for rows in causes.values():
+            more = rows[row].get("kept more", {"p_holm": 1, "value": 0})
+            sure = sign[more["value"] > 0] if more["p_holm"] < 0.05 else ""
+            cells.append(f"{100 * rows[row]['kept']:.0f}{sure}")
+        assert f"| {row} | {' | '.join(cells)} |" in page
+
+
 def test_the_container_runs_the_two_commands_of_the_readme():
     lines = (ROOT / "Containerfile").read_text(encoding="utf-8").splitlines()
     ran = [line.removeprefix("RUN ") for line in lines if line.startswith("RUN ")]
