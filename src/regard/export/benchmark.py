@@ -85,7 +85,7 @@ class Benchmark:
         head = f"{'engine':<12}{'precision':<10}{'batch':>6}{'ms':>10}{'p95 ms':>10}{'images/s':>10}{'cosine':>11}"
         lines = [
             f"{self.model}; {self.machine['processor']}, {self.machine['threads']} threads",
-            head + (f"{'mAP':>8}{'lost':>8}" if scored else ""),
+            head + (f"{'mAP':>8}{'change':>8}" if scored else ""),
         ]
         for row in self.rows:
             text = f"{row.engine:<12}{row.precision:<10}{row.batch:>6}{row.median_ms:>10.2f}{row.p95_ms:>10.2f}"
