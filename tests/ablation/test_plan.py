@@ -89,6 +89,7 @@ def test_the_plans_on_board_are_whole(path, capsys):
         (TINY + "vary: {a: {'x y': {}, x-y: {model.level: 1}}}\n", "rows 'x y' and 'x-y' have the same folder"),
         (TINY + "vary: {a: {x: {}}}\nbaseline: z\n", "baseline 'z' is no row"),
         (TINY + "vary: {a: {x: {}, y: {data.root: /elsewhere}}}\n", "row 'y' is scored on"),
+        (TINY + "vary: {model.level: [1]}\ntests: {'': nowhere}\n", "tests has a data set without a name; write NAME"),
         (TINY + "vary: {model.level: [1]}\ntests: {far: nowhere}\n", "unknown data set 'nowhere'"),
         (TINY + "vary: {model.level: [1]}\ntests: {far: table=missing.csv}\n", "missing.csv"),
         ("vary: {train.epochs: [1]}\nseeds: " + str([*range(10_001)]) + "\n", "10,001 trainings, more than 10,000"),

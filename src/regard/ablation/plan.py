@@ -179,6 +179,10 @@ def _check(file: PlanFile, source: str) -> None:
         raise ConfigError(f"{source}: {empty} holds nothing; give values of a setting, or names and their settings")
     if not file.seeds or len(set(file.seeds)) < len(file.seeds):
         raise ConfigError(f"{source}: seeds is {list(file.seeds)}, wanted one or more, each once")
+    if not all(name.strip() for name in file.tests):
+        raise ConfigError(
+            f"{source}: tests has a data set without a name; write NAME: SOURCE, as in PETS: table=pets.csv"
+        )
     runs = len(file.seeds)
     for choices in file.vary.values():
         runs *= len(choices)
