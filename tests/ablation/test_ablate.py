@@ -69,6 +69,7 @@ def test_a_killed_plan_gives_the_same_table(plan, market, tmp_path, capsys, monk
         assert row.gaps.get("again rank-1") == row.gaps.get("rank-1")
     assert "again mAP minus attention_control=none" in str(found)
     assert "again: market1501: " in str(found)
+    assert [line[0] for line in found.to_latex().splitlines()[:4]] == ["%"] * 4  # what is said of the data is a comment
     texts = [str(found), found.to_markdown(), found.to_latex(), found.to_csv(), json.dumps(found.to_dict())]
     assert all("constant" in text for text in texts)
     assert all(row.cpu_hours > 0 for row in found.rows)

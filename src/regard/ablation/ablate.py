@@ -166,18 +166,19 @@ def _outcome(plan: Plan, cells: dict[tuple[str, int], Cell], *, quiet: bool) -> 
     queries: dict[str, dict[str, np.ndarray]] = {cell.label: {} for cell in cells.values()}
     pids: dict[str, np.ndarray] = {}
     costs: dict[str, Cost] = {}
-    data = ""
+    data: list[str] = []
     for test, source in {"": None, **plan.tests}.items():
         runs = open_runs(
             {cell.label: cell.folder for cell in cells.values()}, source, changes={"ap": "step"}, quiet=quiet
         )
         scored = score_runs(runs)
         splits = runs[0].splits
-        data += f"\n{test}: {splits}" if test else f"{splits}; {splits.root}"
+        data.append(f"{test}: {splits}" if test else f"{splits}; {splits.root}")
+        people = np.array([sample.pid for sample in splits.query], np.int64)
         for label, (report, costs[label]) in scored.items():
-            for name, scores in shown_figures(query_scores(report)).items():
-                queries[label][f"{test} {name}".lstrip()] = scores
-                pids[f"{test} {name}".lstrip()] = np.array([sample.pid for sample in splits.query], np.int64)
+            for figure, scores in shown_figures(query_scores(report)).items():
+                name = f"{test} {figure}".lstrip()
+                queries[label][name], pids[name] = scores, people
     start = next(row for row in plan.rows if row.label == plan.baseline)
 
     def of(row: PlannedRow, name: str) -> list[np.ndarray]:
@@ -198,7 +199,7 @@ def _outcome(plan: Plan, cells: dict[tuple[str, int], Cell], *, quiet: bool) -> 
                 sum(cpu_seconds(cell.folder) for cell in own) / 3600,
             )
         )
-    return Outcome(plan.title, data, tuple(rows), plan.baseline)
+    return Outcome(plan.title, "; ".join(data), tuple(rows), plan.baseline)
 
 
 def _differs(start: PlannedRow, row: PlannedRow) -> Iterator[str]:
