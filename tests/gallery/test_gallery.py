@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -709,6 +711,37 @@ def test_who_opens_while_another_converts_waits(folder):
     """
     with child(folder, code) as first, child(folder, code) as second:
         assert [each.communicate()[0] for each in (first, second)] == ["30\n", "30\n"]
+
+
+@pytest.mark.parametrize("said", ["", "1"])
+def test_one_that_has_not_yet_said_that_it_converts_is_waited_for(folder, said):
+    """Taking the file and writing into it are two steps: between them it is empty, or has what another left."""
+    items = make_items(30)
+    earlier(folder, [items])
+    (folder / "lock").write_text(said)
+    with (folder / "lock").open("r+") as lock, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        opened = pool.submit(Gallery.open, folder)
+        with pytest.raises(TimeoutError):
+            opened.result(0.3)
+        lock.write("2 converts")
+        lock.flush()
+        with pytest.raises(TimeoutError):
+            opened.result(0.3)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        with opened.result() as gallery:
+            same(gallery, items)
+
+
+def test_a_gallery_that_an_earlier_version_has_open_is_left_alone(folder, monkeypatch):
+    monkeypatch.setattr("regard.gallery.segments.SILENCE", 0.1)
+    earlier(folder, [make_items(3)])
+    (folder / "lock").write_text("4711\n")
+    with (folder / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match="in use by process 4711 of an earlier regard; end it first"):
+            Gallery.open(folder)
+    assert (folder / "parts").exists() and not (folder / "gallery.sqlite").exists()
 
 
 def test_what_was_never_counted_is_removed(folder, monkeypatch):

@@ -34,6 +34,8 @@ __all__ = ["convert", "schema", "to_table", "vectors_of"]
 DELETING, BROKEN = "deleting.json", "damaged"
 CONVERTS = " converts"
 """What the file ``lock`` says behind the number of a process that others wait for."""
+SILENCE = 2.0
+"""Seconds within which one that has just taken the file has said so; what it says until then is another's."""
 
 OLD = ("parts", "index", "index.json", "lock", EARLIER)
 
@@ -153,11 +155,11 @@ def held(folder: Path) -> Iterator[None]:
         file = open_regular(path, "a+b", private=True, follow=False, buffering=0)
     except OSError as error:
         raise StorageError(f"cannot open {folder} ({error.strerror}); check the path and its permissions") from None
-    until = time.monotonic() + PATIENCE
+    since = time.monotonic()
     with file:
         while not taken(file):
             holder = os.pread(file.fileno(), 32, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
-            if not holder.endswith(CONVERTS) or time.monotonic() > until:
+            if time.monotonic() - since > (PATIENCE if holder.endswith(CONVERTS) else SILENCE):
                 whose = holder.removesuffix(CONVERTS) or "unknown"
                 raise StorageError(f"{folder} is in use by process {whose} of an earlier regard; end it first")
             time.sleep(0.05)
