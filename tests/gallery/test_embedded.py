@@ -57,7 +57,7 @@ def test_an_index_keeps_exact_searches_exact(tmp_path, small_steps, monkeypatch)
         gallery.add(items)
         check(gallery, items)
         assert gallery.build_index(k=5, samples=20) > 0.9
-        assert gallery._engine._now().short.prunes
+        assert gallery._engine._mirror.now().short.prunes
         check(gallery, items)
         later = flat_items(60, start=350)  # the first fifty replace
         gallery.add(later)
@@ -65,15 +65,15 @@ def test_an_index_keeps_exact_searches_exact(tmp_path, small_steps, monkeypatch)
         check(gallery, items)
         check(gallery, items, {"all": Filter()}, k=1000)
     with Gallery.open(tmp_path / "g") as gallery:
-        assert gallery._engine._now().short is not None
+        assert gallery._engine._mirror.now().short is not None
         check(gallery, items)
         monkeypatch.setattr("regard.gallery.embedded.SAMPLE", 100)
         gallery.delete(Filter(cameras=("2",)))
-        assert gallery._engine._now().short is not None
+        assert gallery._engine._mirror.now().short is not None
         check(gallery, items := [item for item in items if item.record.camera != "2"])
         monkeypatch.setattr("regard.gallery.embedded.SAMPLE", 1000)
         gallery.delete(Filter(cameras=("1",)))
-        assert gallery._engine._now().short is None
+        assert gallery._engine._mirror.now().short is None
         check(gallery, [item for item in items if item.record.camera != "1"])
 
 
@@ -105,7 +105,7 @@ def test_a_damaged_file_is_made_again(tmp_path, name, small_steps):
         calls = []
         with Gallery.open(tmp_path / "g", progress=lambda *at, seen=calls: seen.append(at)) as gallery:
             assert gallery.meta["index"]["recall"] == recall
-            assert gallery._engine._now().short is not None
+            assert gallery._engine._mirror.now().short is not None
             check(gallery, items, {"all": Filter()})
         assert calls
         assert (tmp_path / "g" / f"index-{epoch + 1}" / name).read_bytes() == good
@@ -127,7 +127,7 @@ def test_killed_after_an_addition_nothing_has_to_be_made_again(tmp_path, small_s
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(program)])
     assert killed.returncode == -signal.SIGKILL
     with Gallery.open(tmp_path / "g") as gallery:
-        assert len(gallery._engine._now().short.codes) == 200
+        assert len(gallery._engine._mirror.now().short.codes) == 200
         check(gallery, items + flat_items(30, start=200))
 
 
@@ -207,9 +207,9 @@ def test_a_bit_that_changes_while_a_file_is_open_answers_nothing_wrong(tmp_path,
     for place, bit in ((0.0, 6), (0.99, 5)):
         with Gallery.open(tmp_path / "g") as gallery:
             engine, query = gallery._engine, items[int(random.integers(200))].vector
-            row = int(engine._now().rows_of([gallery.search(query, 1).matches[0].record.id])[0])
-            part = name.replace("short1", f"short{engine._now()._short_number}")
-            path = engine._now().folder / part
+            row = int(engine._mirror.now().rows_of([gallery.search(query, 1).matches[0].record.id])[0])
+            part = name.replace("short1", f"short{engine._mirror.now()._short_number}")
+            path = engine._mirror.now().folder / part
             with path.open("r+b") as file:
                 width = path.stat().st_size // 200
                 file.seek(row * width + int(place * width))
@@ -236,11 +236,11 @@ def test_a_service_looks_at_its_files_now_and_then(tmp_path):
     said = queue.Queue[str]()
     with Gallery.create(tmp_path / "g", DIM, {}) as gallery:
         gallery.add(make_items(30))
-        folder = gallery._engine._now().folder
+        folder = gallery._engine._mirror.now().folder
         good = (folder / "codes").read_bytes()
         watch = Watch([gallery], 0.01, said.put)
         (folder / "codes").write_bytes(bytes([good[0] ^ 1]) + good[1:])
         assert said.get(timeout=30).endswith("were damaged, and are made anew")
         watch.close()
-        assert (gallery._engine._now().folder / "codes").read_bytes() == good
+        assert (gallery._engine._mirror.now().folder / "codes").read_bytes() == good
         assert said.empty()

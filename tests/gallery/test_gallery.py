@@ -629,7 +629,7 @@ def test_killed_while_deleting_deletes_all_or_nothing(folder, where):
 
 
 def test_a_gallery_that_is_mostly_blank_gives_its_room_back(folder, monkeypatch):
-    monkeypatch.setattr("regard.gallery.embedded.WASTE", 10)
+    monkeypatch.setattr("regard.gallery.mirror.WASTE", 10)
     items = make_items(1000)
     with Gallery.create(folder, DIM, MODEL) as gallery, Gallery.open(folder) as other:
         gallery.add(items)
@@ -741,7 +741,8 @@ def test_a_gallery_that_an_earlier_version_has_open_is_left_alone(folder, monkey
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(StorageError, match="in use by process 4711 of an earlier regard; end it first"):
             Gallery.open(folder)
-    assert (folder / "parts").exists() and not (folder / "gallery.sqlite").exists()
+    assert (folder / "parts").exists()
+    assert not (folder / "gallery.sqlite").exists()
 
 
 def test_what_was_never_counted_is_removed(folder, monkeypatch):
