@@ -37,7 +37,7 @@ def test_the_attacks_see_what_is_left_behind(tmp_path, monkeypatch):
     import attacks
 
     from regard.gallery import Gallery
-    from regard.gallery.columns import Column
+    from regard.gallery.column import Column
 
     ledger = attacks.Ledger(tmp_path / "ledger")
     attacks.prepared(tmp_path / "people", ledger)

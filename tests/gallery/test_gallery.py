@@ -615,7 +615,8 @@ def test_killed_while_deleting_deletes_all_or_nothing(folder, where):
             gallery.add(items[start : start + 10])
     code = f"""
     import os, signal
-    from regard.gallery.columns import Column, Table
+    from regard.gallery.column import Column
+    from regard.gallery.columns import Table
     from regard.gallery.store import Store
     {where} = lambda *what: os.kill(os.getpid(), signal.SIGKILL)
     gallery.delete(Filter(cameras=("1",)))

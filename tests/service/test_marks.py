@@ -16,9 +16,9 @@ import pytest
 
 from regard.errors import ConfigError, DataError, StorageError
 from regard.gallery import Filter, Gallery, Item, Record
+from regard.gallery.database import seal
 from regard.gallery.marks import KeptMarks, Mark, MissingPictureError
 from regard.gallery.repair import repair
-from regard.gallery.store import seal
 from regard.service.feedback import Marks, Pair, people_of
 
 ID = {name: str(uuid.uuid5(uuid.NAMESPACE_URL, name)) for name in "abcdxyz"}

@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from regard.errors import StorageError
+from regard.gallery.database import Database
 from regard.gallery.mark_table import Word, add_aside, add_photo, add_word, read_rows, read_word
-from regard.gallery.store import Database
 from regard.parsing import parse_json
 from regard.storage import open_regular, open_to_append, refuse_link
 from regard.wording import count

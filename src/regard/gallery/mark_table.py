@@ -18,7 +18,8 @@ from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
 from regard.errors import DataError
-from regard.gallery.store import blank, readable, seal, unseal
+from regard.gallery.database import seal, unseal
+from regard.gallery.store import blank, readable
 from regard.storage import plain_text
 
 __all__ = [

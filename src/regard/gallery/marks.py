@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from regard.errors import ConfigError, DataError, StorageError
+from regard.gallery.database import MARKS, Database
 from regard.gallery.mark_lines import TAKEN, are_there, take_lines
 from regard.gallery.mark_table import (
     UNWIPED,
@@ -43,7 +44,7 @@ from regard.gallery.mark_table import (
     standing,
     wastes,
 )
-from regard.gallery.store import MARKS, STORE, Database, Store, exists
+from regard.gallery.store import STORE, Store, exists
 from regard.storage import refuse_link
 
 __all__ = ["KeptMarks", "Mark", "MissingPictureError", "Pair"]

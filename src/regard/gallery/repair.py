@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from regard.errors import DataError, StorageError
+from regard.gallery.database import unseal
 from regard.gallery.embedded import Findings
 from regard.gallery.mark_table import read_rows
 from regard.gallery.record import Item
-from regard.gallery.store import BLANK_ID, STORE, Store, from_row, readable, unseal
+from regard.gallery.store import BLANK_ID, STORE, Store, from_row, readable
 
 __all__ = ["repair"]
 

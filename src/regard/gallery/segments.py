@@ -24,8 +24,9 @@ import numpy as np
 import pyarrow as pa
 
 from regard.errors import DataError, StorageError
+from regard.gallery.database import PATIENCE
 from regard.gallery.record import Item, read_records
-from regard.gallery.store import EARLIER, PATIENCE, STORE, Store
+from regard.gallery.store import EARLIER, STORE, Store
 from regard.parsing import parse_json
 from regard.storage import open_regular, read_regular
 
