@@ -90,7 +90,7 @@ class GraphDetector:
         files = graph_content(path)
         told, text = read_beside(path, None, EXAMPLE, PAGE)
         self._source = str(path)
-        self._graph = open_graph(runtime_of(path), files)
+        self._graph = open_graph(runtime_of(path), files, source=self._source)
         self._told = _checked(told, self._source)
         self._view = view_of(told, self._graph, self._source, EXAMPLE)
         size, batch = self._view.size, self._view.batch

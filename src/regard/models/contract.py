@@ -166,6 +166,9 @@ class ReIDModel(Described):
     published_whole: ClassVar[bool] = False
     """Whether the authors' network runs its ``training_parts`` at test too, so that its published cost holds them."""
 
+    cost_known: ClassVar[bool] = True
+    """Whether :func:`regard.models.cost.inference_cost` can count what a picture costs, by the shapes alone."""
+
     import_report: ImportReport | None = None
     start_report: str | None = None
 
