@@ -135,7 +135,13 @@ def _opened(source: Any, engine: EngineName) -> Engine | tuple[ReIDModel, str]:
         path = as_path("source", source, WANTED)
         if path.suffix in RUNS and not path.is_dir():
             if is_export(path):
-                return open_engine(path, engine, read_card(path).precision)
+                card = read_card(path)
+                if card.shrink > 1:
+                    raise ConfigError(
+                        f"{path} was made with --antialias for {card.made_for}, which feeds it larger pictures, and "
+                        "would make other descriptors here; take the run it is of, or export it without"
+                    )
+                return open_engine(path, engine, card.precision)
             if path.suffix == ".pt2" or not path.is_file():
                 return open_engine(path, engine)
             model = import_graph(path)

@@ -35,6 +35,7 @@ from regard.models.checked import (
     TokenAttention,
     asked,
     check_embedding,
+    check_images,
     check_output,
     refuse,
     weight_of,
@@ -221,7 +222,11 @@ class ReIDModel(Described):
         Args:
             images: B.
             cameras: (B,) int64, of a network that :attr:`sees_cameras`; others do without.
+
+        Raises:
+            ConfigError: the images are something else.
         """
+        check_images(images)
         told = (cameras,) if self.sees_cameras and cameras is not None else ()
         with evaluating(self), torch.no_grad():
             found = self(images, *told).embedding if told else self._descriptor(images)
