@@ -265,8 +265,8 @@ def _facts(config: Config, runs: Sequence[SeedRun], row: Row, data: str) -> dict
     return {
         "training": " + ".join(f"{run.seconds:,.0f} s" for run in runs),
         "epochs": config.train.epochs,
-        "parameters at test": f"{row.cost.inference_parameters:,}",
-        "GFLOPs an image": f"{row.cost.gflops:.3g}",
+        "parameters at test": f"{row.cost.inference_parameters:,}" if row.cost else "unknown",
+        "GFLOPs an image": f"{row.cost.gflops:.3g}" if row.cost else "unknown",
         "data": data,
         "versions": f"regard {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         "machine": platform.machine(),

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from regard.data.boxes import as_boxes, clip_boxes, crops
+from regard.data.box_table import read_boxes
+from regard.data.boxes import as_boxes, clip_boxes, crops, in_fractions
 from regard.errors import DataError
 
 FRAME = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
@@ -51,3 +52,25 @@ def test_what_is_no_list_of_boxes_is_refused(boxes):
 def test_a_frame_is_three_bytes_a_pixel(frame):
     with pytest.raises(DataError, match=r"the frame is .*wanted \(H, W, 3\) uint8"):
         crops(frame, [[0, 0, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("boxes", "wanted"),
+    [
+        ([[0.1, 0.2, 0.6, 0.9]], True), ([[0, 0, 1, 0.5], [0, 0, 0, 0]], True), ([[0, 0, 1, 1]], False), ([], False),
+        ([[0.1, 0.2, 0.6, 0.9], [3, 4, 50, 60]], False), ([[-0.1, 0.2, 0.6, 0.9]], False), ([[np.nan] * 4], False),
+    ],
+)  # fmt: skip
+def test_fractions_are_told_from_pixels(boxes, wanted):
+    assert in_fractions(as_boxes(boxes)) is wanted
+
+
+def test_a_table_of_fractions_is_refused(tmp_path):
+    table = tmp_path / "boxes.csv"
+    table.write_text("picture,x0,y0,x1,y1\na.jpg,0.1,0.2,0.6,0.9\nb.jpg,0,0,1,0.5\n")
+    with pytest.raises(
+        DataError, match=r"has boxes in fractions \(0\.1, 0\.2, 0\.6, 0\.9\), expected pixels; multiply"
+    ):
+        read_boxes(table)
+    table.write_text("picture,x0,y0,x1,y1\na.jpg,0.1,0.2,0.6,0.9\nb.jpg,0,0,10,50\n")
+    assert len(read_boxes(table)) == 2

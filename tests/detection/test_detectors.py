@@ -225,6 +225,9 @@ def broken(picture): raise KeyError("mine")
 def words(picture): return "here"
 def odd(picture): return np.ones((2, 3))
 def nan(picture): return [[np.nan] * 4 + [1]]
+def fractions(picture): return [[0.1, 0.2, 0.6, 0.9, 0.8], [0, 0, 1, 1, 0.9]]
+def percents(picture): return [[1, 2, 3, 4, 95.0]]
+def unsure(picture): return [[1, 2, 3, 4, np.nan]]
 NUMBER = 3
 """
 
@@ -246,6 +249,9 @@ def test_a_function_of_anybody_is_a_detector(tmp_path, monkeypatch):
         open_detector(f"{finders}:hundreds")(picture)
     for name, message in {
         "broken": r"failed \(KeyError: 'mine'\); mend it", "words": r"makes no boxes: boxes are no numbers",
+        "fractions": r"makes boxes in fractions \(0, 0, 1, 1\), wanted pixels; multiply x by the picture's width",
+        "percents": r"says it is 95 sure of a box, wanted 0 to 1; divide percents by 100",
+        "unsure": r"says it is nan sure of a box, wanted 0 to 1",
         "odd": r"makes no boxes: boxes are of shape \(2, 3\), wanted \(N, 4\) or \(N, 5\)",
     }.items():  # fmt: skip
         with pytest.raises(ConfigError, match=message):
@@ -255,6 +261,18 @@ def test_a_function_of_anybody_is_a_detector(tmp_path, monkeypatch):
             open_detector(f"{finders}:{name}")
     with pytest.raises(PluginError, match=r"cannot be loaded: ModuleNotFoundError"):
         open_detector("no_such_module:find")
+
+
+def test_a_graph_whose_boxes_are_fractions_is_not_taken_for_one_of_pixels(tmp_path):
+    found = {"boxes": np.array([[0.1, 0.2, 0.6, 0.9, 0.8], [0, 0, 0, 0, 0]])}
+    with pytest.raises(
+        ConfigError, match=r"makes boxes from 0 to 1, and its description says units: pixels; say units"
+    ):
+        open_detector(constant(tmp_path, found, XYXY))
+    boxes = open_detector(constant(tmp_path, found, XYXY | {"units": "fractions"}))(np.zeros((48, 64, 3), np.uint8))
+    assert np.allclose(boxes[0], [6.4, 9.6, 38.4, 43.2, 0.8])
+    with pytest.raises(ConfigError, match=r"std in the description of .* is \[1, 1, 0\], wanted three numbers above 0"):
+        open_detector(constant(tmp_path, found, XYXY | {"units": "fractions", "std": [1, 1, 0]}))
 
 
 def test_what_is_no_detector_is_told_the_forms():

@@ -9,7 +9,7 @@ import yaml
 from onnx import helper
 
 import regard
-from regard.errors import CheckpointError, ConfigError, DataError
+from regard.errors import CheckpointError, ConfigError, DataError, RegardWarning
 
 BOXES = [[10, 5, 40, 90], [-20.4, 60.2, 30.6, 130], [100, 20, 100, 60], [70, 10, 160.2, 118]]
 INSIDE = [(10, 5, 40, 90), (0, 60, 31, 120), None, (70, 10, 160, 118)]
@@ -95,6 +95,15 @@ def test_another_makers_file_is_taken_with_its_description(tmp_path, frame):
 
 
 @pytest.mark.slow
+def test_boxes_in_fractions_are_warned_of(frame):
+    model = regard.create_model("baseline", num_ids=3, backbone="test_resnet.r160_in1k")
+    model.input = regard.InputSpec(32, 16)
+    encoder = regard.Encoder(model, "torch")
+    with pytest.warns(RegardWarning, match=r"within the frame's first pixel, as fractions do; wanted pixels"):
+        encoder(frame, [[0.1, 0.2, 0.6, 0.9]])
+    assert encoder(frame, [[0.1, 0.2, 0.6, 0.9], [2, 3, 20, 30]]).shape == (2, encoder.dim)
+
+
 def test_what_is_wrong_is_said(market_run, frame):
     encoder = regard.Encoder(market_run, "onnxruntime")
     for call, kind, words in [

@@ -107,6 +107,15 @@ def test_a_file_is_made_for_one_program(market_run, tmp_path, capsys):
     path = tmp_path / "net.onnx"
     assert main(["export", str(market_run), "--for", "boxmot", "-o", str(path), "--opset", "17", "--batch", "3"]) == 0
     said = capsys.readouterr().out
+    photos = list(made_pictures(64, 32, 4))
+    wanted = regard.load(market_run).embed_pictures(photos)
+    assert least_cosine(regard.load(path).embed_pictures(photos), wanted) > 0.99999  # its JSON is a description
+    larger = str(tmp_path / "larger.onnx")
+    assert main(["export", str(market_run), "--for", "ultralytics", "--antialias", "2", "-o", larger, "-q"]) == 0
+    for taken in (regard.load, regard.Encoder):
+        with pytest.raises(ConfigError, match=r"was made with --antialias for ultralytics, .* take the run it is of"):
+            taken(larger)
+    capsys.readouterr()
     assert "images: (3, 3, 64, 32) float32 RGB" in said
     assert "cosine to regard's" in said
     model, card = onnx.load(path), read_card(path)

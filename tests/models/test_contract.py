@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import regard
+from regard.errors import ConfigError
 from regard.models.contract import watched
 from regard.registry import MODELS
 from small_backbones import tiny
@@ -82,11 +83,31 @@ def test_embed_restores_every_mode(model, images):
     assert torch.equal(embedding, model.eval()(images).embedding)
 
 
-def test_embed_restores_modes_after_an_error(model):
+def test_embed_restores_modes_after_an_error(model, monkeypatch):
+    def fail(images):
+        assert not model.training
+        raise RuntimeError("on the way")
+
+    monkeypatch.setattr(model, "_descriptor", fail)
     model.train()
-    with pytest.raises(RuntimeError):
-        model.embed(torch.zeros(1, 4, 64, 64))
+    with pytest.raises(RuntimeError, match="on the way"):
+        model.embed(torch.zeros(1, 3, 64, 64))
     assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("images", "got"),
+    [
+        (torch.zeros(3, 64, 32), r"\(3, 64, 32\) of float32"),
+        (torch.zeros(2, 3, 64, 32, dtype=torch.uint8), r"\(2, 3, 64, 32\) of uint8"),
+        (torch.zeros(2, 64, 32, 3), r"\(2, 64, 32, 3\) of float32"),
+        ("a.jpg", "a str"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_not_embedded(images, got):
+    model = regard.create_model("baseline", 3, backbone="test_resnet.r160_in1k")
+    with pytest.raises(ConfigError, match=rf"images are {got}, wanted \(B, 3, H, W\) of float, normalized as"):
+        model.embed(images)
 
 
 def test_embed_in_lower_precision_gives_float32(model, images):

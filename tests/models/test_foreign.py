@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 import yaml
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional
 
@@ -22,6 +23,7 @@ from regard.models import import_graph
 from regard.models.folder import model_folder
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
+ABOUT = {"color": "rgb", "scale": 255, "mean": MEAN, "std": STD}
 
 
 class Theirs(nn.Module):
@@ -148,6 +150,21 @@ FAULTS = {
     "a word too many": ({"color": "rgb", "colour": "bgr"}, r"says 'colour', wanted color, scale"),
     "no number": ({"color": "rgb", "scale": True, "mean": MEAN, "std": STD}, r"scale: True, wanted 255, or 1"),
     "no three": ({"color": "rgb", "scale": 255, "mean": [1, 2], "std": STD}, r"mean is \[1, 2\], wanted three num"),
+    "gray levels' mean on fractions": (
+        {"color": "rgb", "scale": 255, "mean": [123.7, 116, 103], "std": [58, 57, 57]},
+        r"mean: \[123\.7, 116, 103\] of levels divided by 255, wanted 0 to 1; say scale: 1 where mean and std are gray",
+    ),
+    "fractions' deviation on gray levels": (
+        {"color": "rgb", "scale": 1, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+        r"black and white are 1138 apart \(scale 1, std \[0\.229, .*say scale: 1 where mean and std are gray levels",
+    ),
+    "gray levels' deviation on fractions": (
+        {"color": "rgb", "scale": 255, "mean": [0, 0, 0], "std": [58.4, 57, 57]},
+        r"black and white are 0\.01712 apart",
+    ),
+    "a deviation of nothing": ({**ABOUT, "std": [0, 1, 1]}, r"std in .* is \[0, 1, 1\], wanted three numbers above 0"),
+    "a size in words": ({**ABOUT, "size": "64x32"}, r"says size: '64x32', wanted size: \[HEIGHT, WIDTH\]"),
+    "two licences": ({**ABOUT, "licence": ["MIT", "BSD"]}, r"licence: \['MIT', 'BSD'\], wanted its name in one line"),
     "an output": (
         {"color": "rgb", "scale": 255, "mean": MEAN, "std": STD, "output": "logits"},
         r"and its description names logits; say output: NAME",
@@ -183,12 +200,20 @@ def test_it_is_scored_and_asked_what_it_looks_at_like_others(theirs, tmp_path, m
     assert np.abs(scored - alone).max() < 1e-6
     assert json.loads((tmp_path / "a.json").read_text())["mAP"] == run.report().mAP
     capsys.readouterr()
+    assert main(["eval", str(path), "--root", str(market), "-q"]) == 0
+    assert f"next: regard report {path} --root {market}" in capsys.readouterr().out
+    other = write(theirs, tmp_path, (3, 64, 32), name="other", about={**ABOUT, "color": "bgr"})
+    both = ["compare", str(path), str(other), "--root", str(market), "--resamples", "100", "-q"]
+    assert main([*both, "--json", str(tmp_path / "b.json"), "--csv", str(tmp_path / "b.csv")]) == 0
+    line = next(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("net.onnx"))
+    assert line[-3:-1] == ["unknown", "unknown"]
+    first = json.loads((tmp_path / "b.json").read_text())["runs"][0]
+    assert (first["parameters"], first["gflops"]) == (None, None)
+    assert first["figures"]["mAP"]["value"] == pytest.approx(run.report().mAP)
+    assert main([*both, "--no-speed"]) == 0  # from what was kept
     photo = str(next(market.rglob("*.jpg")))
     assert main(["explain", "attention", str(path), photo, "-o", str(tmp_path / "a.png")]) == 2
     assert "nothing in it can be looked at" in capsys.readouterr().err
-
-
-ABOUT = {"color": "rgb", "scale": 255, "mean": MEAN, "std": STD}
 
 
 @pytest.mark.slow
@@ -206,9 +231,10 @@ def test_weights_beside_the_file_are_taken_into_the_model_wherever_one_stands(th
     (tmp_path / "net.data").write_bytes(bytes(np.full(5000, 7, np.uint8)))  # another network's, where one stands
     for place in (path, folder):
         assert (regard.load(place).embed_pictures(sorted(pictures.glob("*.png"))) * wanted).sum(1).min() > 0.999999
-    (tmp_path / "a" / "net.data").write_bytes(bytes((tmp_path / "a" / "net.data").stat().st_size))
+    held = np.frombuffer((tmp_path / "a" / "net.data").read_bytes(), np.float32)
+    (tmp_path / "a" / "net.data").write_bytes(held[::-1].tobytes())
     changed = regard.load(path).embed_pictures(sorted(pictures.glob("*.png")))
-    assert np.ptp(changed, axis=0).max() < 1e-6  # the file changed, and so did the model: its biases are left
+    assert np.abs(changed - wanted).max() > 0.01  # the file changed, and so did the model
     (tmp_path / "a" / "net.data").unlink()
     with pytest.raises(CheckpointError, match=r"net\.onnx is no ONNX file that is whole"):
         regard.load(path)
@@ -268,3 +294,70 @@ def test_what_is_no_graph_of_pictures_is_refused(tmp_path):
     torch.onnx.export(linear, (torch.zeros(1, 4),), tmp_path / "a.onnx", external_data=False, verbose=False)
     with pytest.raises(CheckpointError, match=r"takes x? ?.*wanted one input, \(B, 3, H, W\) or \(B, H, W, 3\)"):
         import_graph(tmp_path / "a.onnx")
+
+
+def small(folder, *ending, shape=("n", 3, 16, 8)):
+    """A graph of a convolution and a mean over the map, then these operations: (name, further inputs, attributes)."""
+    weight = np.random.default_rng(0).normal(size=(6, 3, 4, 4)).astype(np.float32)
+    steps = [("Conv", ["w"], {"strides": [4, 4]}), ("GlobalAveragePool", [], {}), ("Flatten", [], {}), *ending]
+    nodes = [
+        helper.make_node(name, ["x" if not at else f"y{at - 1}", *(each or f"y{at - 1}" for each in more)], [f"y{at}"],
+                         **how)
+        for at, (name, more, how) in enumerate(steps)
+    ]  # fmt: skip
+    ports = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, shape),
+        helper.make_tensor_value_info(f"y{len(steps) - 1}", TensorProto.FLOAT, None),
+    ]
+    held = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.float32([1e30]), "far")]
+    graph = helper.make_graph(nodes, "small", ports[:1], ports[1:], held)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "net.onnx")
+    (folder / "net.onnx.yaml").write_text(yaml.safe_dump(ABOUT))
+    return folder / "net.onnx"
+
+
+SAY_NOTHING = {
+    "of a batch, as exported in training": (
+        [("ReduceMean", [], {"axes": [0]}), ("Sub", ["y2"], {})],
+        r"the descriptor of a picture changes with the pictures beside it; export it in evaluation mode",
+    ),
+    "one number": ([("ReduceMean", [], {"axes": [1]})], r"its descriptors are one number each, wanted some"),
+    "always the same": ([("Sub", [""], {}), ("Exp", [], {})], r"it makes the same descriptor of any picture"),
+    "always nothing": ([("Sub", [""], {})], r"it makes the same descriptor of any picture"),
+    "beyond float32": ([("Mul", ["far"], {}), ("Mul", ["far"], {})], r"hold numbers that are not finite"),
+}
+
+
+@pytest.mark.parametrize("what", SAY_NOTHING)
+@pytest.mark.parametrize("batch", ["n", 4])
+def test_descriptors_that_say_nothing_of_a_picture_are_refused_at_once(tmp_path, what, batch):
+    ending, message = SAY_NOTHING[what]
+    path = small(tmp_path, *ending, shape=(batch, 3, 16, 8))
+    with pytest.raises(CheckpointError, match=rf"net\.onnx, tried on .*{message}"):
+        import_graph(path)
+
+
+@pytest.mark.parametrize("batch", ["n", 1, 4])
+def test_descriptors_of_a_picture_alone_are_taken(tmp_path, batch):
+    assert import_graph(small(tmp_path, shape=(batch, 3, 16, 8))).embed_dim == 6
+
+
+def test_a_file_that_is_none_is_named_with_the_next_step(tmp_path, capfd):
+    path = small(tmp_path, shape=("n", 1, 16, 8))
+    with pytest.raises(CheckpointError, match=r"takes \(None, 1, 16, 8\), wanted pictures of 3 colors"):
+        import_graph(path)
+    path = small(tmp_path, shape=("n", 3, "h", "w"))
+    path.with_name("net.onnx.yaml").write_text(yaml.safe_dump({**ABOUT, "size": [2, 2]}))
+    with pytest.raises(CheckpointError, match=r"tried on black pictures: the graph does not compute 2 pictures of"):
+        import_graph(path)
+    assert capfd.readouterr().err == ""  # the runtime says nothing beside it
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"onnxruntime does not take .*net\.onnx \("):
+        import_graph(path)
+    (tmp_path / "net.xml").write_text("<net/>")
+    with pytest.raises(CheckpointError, match=r"cannot read .*net\.bin .*; copy the net\.bin that belongs to net\.xml"):
+        import_graph(tmp_path / "net.xml", tmp_path / "net.onnx.yaml")
+    for name, said in (("gone.onnx", r"gone\.onnx, which is not there; give a folder"), ("net.pt", "which is a file")):
+        (tmp_path / "net.pt").write_bytes(b"")
+        with pytest.raises(CheckpointError, match=said):
+            regard.load(tmp_path / name)

@@ -155,7 +155,7 @@ def test_the_preset_reads_what_its_makers_write(tmp_path, photos):
     assert PRESETS["mediapipe"]["margin"] == 1.15
     damaged = tmp_path / "pose_landmark_lite.tflite"
     damaged.write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
-    with pytest.raises(CheckpointError, match="openvino does not take the graph") as caught:
+    with pytest.raises(CheckpointError, match=r"openvino does not take .*pose_landmark_lite\.tflite") as caught:
         open_teacher(damaged, "mediapipe")
     assert "\n" not in str(caught.value)
     with pytest.raises(CheckpointError, match="cannot read"):

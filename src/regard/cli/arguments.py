@@ -18,7 +18,7 @@ from regard.wording import visible
 __all__ = [
     "MASK_THRESHOLD", "MAX_DPI", "SEEDS", "add_cutting", "add_device", "between", "close_with", "eval_changes",
     "output_file", "output_folder", "parse_size", "read_option", "read_options", "read_where", "refuse_repeats",
-    "tell", "write_json",
+    "report_on", "tell", "write_json",
 ]  # fmt: skip
 
 MAX_DPI = 2400
@@ -175,6 +175,13 @@ def write_json(file: Path | None, content: Mapping[str, Any]) -> None:
 def tell(text: str) -> None:
     """Print a remark on standard error, beside the result."""
     print(f"regard: {visible(text)}", file=sys.stderr, flush=True)
+
+
+def report_on(*runs: str | Path, arguments: argparse.Namespace) -> list[str | Path]:
+    """Return the command that reports on runs, on the data set that was just asked for where there is one."""
+    named = [arguments.data] if isinstance(arguments.data, str) else list(arguments.data or ())
+    data = ["--data", *named] if len(named) == 1 else []
+    return ["report", *runs, *data, *(["--root", arguments.root] if arguments.root else [])]
 
 
 def close_with(written: Iterable[str | Path | None] = (), score: str = "", then: Iterable[str | Path] = ()) -> None:

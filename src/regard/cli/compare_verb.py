@@ -18,7 +18,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from regard.cli.arguments import add_device, between, close_with, eval_changes, output_file, write_json
+from regard.cli.arguments import add_device, between, close_with, eval_changes, output_file, report_on, write_json
 from regard.errors import ConfigError
 from regard.storage import encode_text, write_atomic
 
@@ -87,7 +87,10 @@ def run(arguments: argparse.Namespace) -> None:
         chart = interval_chart(figures, differences, found.baseline, found.corrected)
         assert chart is not None
         write_atomic(arguments.png, figure_bytes(chart.figure))
-    close_with([arguments.md, arguments.csv, arguments.json, arguments.png], then=["report", *arguments.runs])
+    close_with(
+        [arguments.md, arguments.csv, arguments.json, arguments.png],
+        then=report_on(*arguments.runs, arguments=arguments),
+    )
 
 
 def run_doses(arguments: argparse.Namespace) -> None:
@@ -133,4 +136,7 @@ def run_doses(arguments: argparse.Namespace) -> None:
             for cause in found.causes
         }
         write_atomic(arguments.png, figure_bytes(dose_chart(causes, found.baseline, found.verdicts()).figure))
-    close_with([arguments.md, arguments.csv, arguments.json, arguments.png], then=["report", *arguments.runs])
+    close_with(
+        [arguments.md, arguments.csv, arguments.json, arguments.png],
+        then=report_on(*arguments.runs, arguments=arguments),
+    )

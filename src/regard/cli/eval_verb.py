@@ -32,6 +32,7 @@ from regard.cli.arguments import (
     eval_changes,
     output_file,
     parse_size,
+    report_on,
     write_json,
 )
 from regard.errors import ConfigError
@@ -129,7 +130,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         write_atomic(arguments.json, json.dumps(content, indent=2).encode())
     score = f"mAP {100 * content['mAP']:.1f}, rank-1 {100 * content['cmc'][0]:.1f}" if "mAP" in content else ""
-    close_with([arguments.json], score, ["report", arguments.run] if arguments.run else [])
+    close_with([arguments.json], score, report_on(arguments.run, arguments=arguments) if arguments.run else [])
 
 
 def score_run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -214,7 +215,7 @@ def score_epochs(arguments: argparse.Namespace) -> None:
     write_json(arguments.json, {one.label: {"data": one.data, "epochs": one.rows} for one in found})
     last = found[0].rows[-1]
     score = f"epoch {last['epoch']}: mAP {100 * last['mAP']:.1f}, rank-1 {100 * last['cmc'][0]:.1f}"
-    close_with([*files, arguments.json], score, ["report", arguments.run])
+    close_with([*files, arguments.json], score, report_on(arguments.run, arguments=arguments))
 
 
 def score_worse(arguments: argparse.Namespace) -> None:
@@ -260,7 +261,7 @@ def score_worse(arguments: argparse.Namespace) -> None:
             place if len(plan.sides) == 1 else place.with_stem(f"{place.stem}_{side}"), figure_bytes(chart.figure)
         )
     score = f"clean mAP {100 * found.clean.figures['mAP']:.1f}"
-    close_with([arguments.json, arguments.png], score, ["report", arguments.run])
+    close_with([arguments.json, arguments.png], score, report_on(arguments.run, arguments=arguments))
 
 
 def wanted_details(arguments: argparse.Namespace) -> list[Any]:

@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from regard.data.boxes import in_fractions
 from regard.data.listing import note
 from regard.data.rows import read_rows
 from regard.errors import DataError
@@ -99,7 +102,7 @@ def read_boxes(path: Path) -> BoxTable:
         path: a table, or a MOT file by its ending ``.txt``.
 
     Raises:
-        DataError: it cannot be read, lacks a column, has no rows, or a row that is none.
+        DataError: it cannot be read, lacks a column, has no rows, or a row that is none, or is in fractions.
     """
     table = _read_mot(path) if path.suffix.lower() == ".txt" else _read_table(path)
     if not len(table):
@@ -123,6 +126,12 @@ def _read_table(path: Path) -> BoxTable:
             if key not in ("picture", "score", *CORNERS) and isinstance(value, str | int | float) and value != ""
         }
         table.named.setdefault(name, []).append(Row((x0, y0, x1, y1), facts, score))
+    boxes = np.array([row.box for rows in table.named.values() for row in rows]).reshape(-1, 4)
+    if in_fractions(boxes):
+        raise DataError(
+            f"'{path}' has boxes in fractions ({', '.join(f'{x:g}' for x in boxes[0])}), expected pixels; multiply x "
+            "by the pictures' width and y by their height"
+        )
     return table
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from regard.errors import DataError
 
-__all__ = ["as_boxes", "clip_boxes", "crops"]
+__all__ = ["as_boxes", "clip_boxes", "crops", "in_fractions"]
 
 
 def as_boxes(boxes: Any, columns: tuple[int, ...] = (4,)) -> np.ndarray:
@@ -45,6 +45,16 @@ def as_boxes(boxes: Any, columns: tuple[int, ...] = (4,)) -> np.ndarray:
     if found.ndim != 2 or found.shape[1] not in columns:
         raise DataError(f"boxes are of shape {found.shape}, wanted {wanted}: x0, y0, x1, y1 in pixels")
     return found
+
+
+def in_fractions(boxes: np.ndarray) -> bool:
+    """Whether boxes (N, 4 or more) are fractions of a picture, not pixels: all corners lie from 0 to 1, some between.
+
+    As pixels they would be one pixel each, cut out without an error.
+    """
+    corners = boxes[:, :4]
+    inside = (corners >= 0) & (corners <= 1)
+    return bool(corners.size and inside.all() and (corners % 1 > 0).any())
 
 
 def clip_boxes(boxes: Any, height: int, width: int) -> np.ndarray:

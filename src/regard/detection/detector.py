@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from regard.data.boxes import as_boxes
+from regard.data.boxes import as_boxes, in_fractions
 from regard.errors import ConfigError, DataError, RegardError
 from regard.fingerprint import bytes_digest
 from regard.plugins import load_function
@@ -27,6 +27,9 @@ __all__ = ["MOST", "Detector", "Finder", "open_detector"]
 
 MOST = 1000
 """People of one picture; a detector that finds more finds something else."""
+
+SLACK = 1e-3
+"""What rounding may put a score beyond 0 and 1."""
 
 NAMED = re.compile(r"(\w+)=(.+)", re.DOTALL)
 
@@ -74,7 +77,7 @@ class Detector:
             (N, 4) or (N, 5) float64, the surest first; N is 1,000 at most.
 
         Raises:
-            ConfigError: the detector fails, or makes something else than boxes.
+            ConfigError: the detector fails, or makes something else than boxes in pixels with scores from 0 to 1.
             DataError: it finds more people in this picture than that.
         """
         try:
@@ -89,8 +92,18 @@ class Detector:
         except DataError as error:
             raise ConfigError(f"the detector {self.name} makes no boxes: {error}") from None
         if boxes.shape[1] == 5:
+            if wrong := [score for score in boxes[:, 4] if not -SLACK <= score <= 1 + SLACK]:
+                raise ConfigError(
+                    f"the detector {self.name} says it is {wrong[0]:g} sure of a box, wanted 0 to 1; divide percents "
+                    "by 100"
+                )
             boxes = boxes[boxes[:, 4] >= self.min_score]
             boxes = boxes[np.argsort(-boxes[:, 4], kind="stable")]
+        if in_fractions(boxes):
+            raise ConfigError(
+                f"the detector {self.name} makes boxes in fractions ({', '.join(f'{x:g}' for x in boxes[0, :4])}), "
+                "wanted pixels; multiply x by the picture's width and y by its height"
+            )
         if len(boxes) > MOST:
             raise DataError(
                 f"the detector {self.name} finds {len(boxes):,} people in one picture, wanted {MOST:,} or fewer; let "

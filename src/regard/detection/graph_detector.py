@@ -35,6 +35,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from regard.data.boxes import in_fractions
 from regard.data.resizing import resize
 from regard.errors import CheckpointError, ConfigError, is_whole, shown
 from regard.fingerprint import bytes_digest
@@ -90,7 +91,7 @@ class GraphDetector:
         files = graph_content(path)
         told, text = read_beside(path, None, EXAMPLE, PAGE)
         self._source = str(path)
-        self._graph = open_graph(runtime_of(path), files)
+        self._graph = open_graph(runtime_of(path), files, source=self._source)
         self._told = _checked(told, self._source)
         self._view = view_of(told, self._graph, self._source, EXAMPLE)
         size, batch = self._view.size, self._view.batch
@@ -114,6 +115,11 @@ class GraphDetector:
             raise CheckpointError(f"{self._source} does not compute a picture ({one_line(error)})") from error
         with np.errstate(all="ignore"):  # numbers that are none are no boxes, whoever made them
             boxes, scores = self._people(found)
+            if self._told["units"] == "pixels" and in_fractions(boxes[scores >= self.min_score]):
+                raise ConfigError(
+                    f"{self._source} makes boxes from 0 to 1, and its description says units: pixels; say units: "
+                    "fractions"
+                )
             if self._told["units"] == "fractions":
                 boxes = boxes * np.tile(self._view.size[::-1], 2)
             boxes = (boxes - np.tile(shift, 2)) / np.tile(ratio, 2)

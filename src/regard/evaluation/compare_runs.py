@@ -119,13 +119,13 @@ def compare_runs(
     )
 
 
-def score_runs(runs: Sequence[Run]) -> dict[str, tuple[RankingReport, Cost]]:
+def score_runs(runs: Sequence[Run]) -> dict[str, tuple[RankingReport, Cost | None]]:
     """What every run scored and what its network costs, by label, from what is kept where it is.
 
     Runs on one data set share it, and its fingerprint.
     """
     read: dict[tuple[Any, ...], Run] = {}
-    scores: dict[str, tuple[RankingReport, Cost]] = {}
+    scores: dict[str, tuple[RankingReport, Cost | None]] = {}
     for run in runs:
         data = run.config.data
         first = read.setdefault((data.name, data.root, str(data.options)), run)
@@ -184,7 +184,7 @@ def _now(device: torch.device, clock: Callable[[], float]) -> float:
     return clock()
 
 
-def _score(run: Run) -> tuple[RankingReport, Cost]:
+def _score(run: Run) -> tuple[RankingReport, Cost | None]:
     """Score a run, or read what it scored."""
     data = data_digest(run.splits, run.fingerprint, run.config.eval)
     file = run_home(run.folder) / KEPT / f"{score_digest(run, data)[:16]}.npz"
@@ -228,17 +228,17 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def _pack(report: RankingReport, cost: Cost) -> bytes:
+def _pack(report: RankingReport, cost: Cost | None) -> bytes:
     """The bytes of a ``.npz``, with a digest of them behind."""
     buffer = io.BytesIO()
-    about = {"mAP": report.mAP, "mINP": report.mINP, "options": report.options, "cost": cost._asdict()}
+    about = {"mAP": report.mAP, "mINP": report.mINP, "options": report.options, "cost": cost and cost._asdict()}
     np.savez_compressed(
         buffer, ap=report.ap, inp=report.inp, first_hit=report.first_hit, cmc=report.cmc, about=json.dumps(about)
     )
     return buffer.getvalue() + bytes_digest(buffer.getvalue()).encode()
 
 
-def _read(file: Path) -> tuple[RankingReport, Cost] | None:
+def _read(file: Path) -> tuple[RankingReport, Cost | None] | None:
     """What :func:`_pack` wrote; None where there is nothing, or not as it was written."""
     try:
         packed = read_regular(file)
@@ -248,7 +248,7 @@ def _read(file: Path) -> tuple[RankingReport, Cost] | None:
             about = parse_json(str(content["about"]))
             arrays = {name: content[name] for name in ("ap", "inp", "first_hit", "cmc")}
         scores = {key: about[key] for key in ("mAP", "mINP", "options")}
-        return RankingReport(**scores, **arrays), Cost(**about["cost"])
+        return RankingReport(**scores, **arrays), None if about["cost"] is None else Cost(**about["cost"])
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
 

@@ -35,7 +35,7 @@ class Row:
         folder: where it lies.
         figures: name -> the figure with its interval, fractions.
         identities: people among the queries that have a match.
-        cost: of one image.
+        cost: of one image; None of a network of another maker, whose file does not tell.
         images_per_second: embedding speed, None where not measured.
         options: what was chosen where evaluations differ.
     """
@@ -44,7 +44,7 @@ class Row:
     folder: str
     figures: dict[str, Interval]
     identities: int
-    cost: Cost
+    cost: Cost | None
     images_per_second: float | None
     options: dict[str, str]
 
@@ -96,8 +96,7 @@ class Comparison:
             [
                 row.label,
                 *(_ends(row.figures[name]) for name in names),
-                f"{row.cost.inference_parameters:,}",
-                f"{row.cost.gflops:.3g}",
+                *((f"{row.cost.inference_parameters:,}", f"{row.cost.gflops:.3g}") if row.cost else ("unknown",) * 2),
                 *([f"{row.images_per_second:,.0f}"] if row.images_per_second else []),
             ]
             for row in self.rows
@@ -183,7 +182,7 @@ class Comparison:
             found, corrected = self.differences.get(row.label, {}), self.corrected.get(row.label, {})
             for name, figure in row.figures.items():
                 tested = [self.baseline, *found[name], corrected[name]] if name in found else [""] * 7
-                cost = [row.cost.inference_parameters, row.cost.gflops, row.images_per_second or ""]
+                cost = [*_cost(row, ""), row.images_per_second or ""]
                 writer.writerow([row.label, name, *figure, *tested, *cost])
         for place, group in enumerate(self.groups):
             for name, figure in group.figures.items():
@@ -223,14 +222,18 @@ class Comparison:
                         name: found._asdict() | {"p_holm": self.corrected[row.label][name]}
                         for name, found in self.differences.get(row.label, {}).items()
                     },
-                    "parameters": row.cost.inference_parameters,
-                    "gflops": row.cost.gflops,
+                    **dict(zip(("parameters", "gflops"), _cost(row, None))),
                     "images_per_second": row.images_per_second,
                     "options": row.options,
                 }
                 for row in self.rows
             ],
         }
+
+
+def _cost(row: Row, unknown: Any) -> list[Any]:
+    """Parameters and GFLOPs of a run, or what stands for each where they are not known."""
+    return [row.cost.inference_parameters, row.cost.gflops] if row.cost else [unknown] * 2
 
 
 def _ends(figure: Interval | Difference, sign: str = "") -> str:

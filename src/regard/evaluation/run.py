@@ -108,9 +108,9 @@ class Run:
         return fingerprint(self.splits)
 
     @cached_property
-    def cost(self) -> Cost:
-        """What one picture costs."""
-        return inference_cost(self.model, *self.input.size)
+    def cost(self) -> Cost | None:
+        """What one picture costs; None of a network of another maker, whose file does not tell."""
+        return inference_cost(self.model, *self.input.size) if self.model.cost_known else None
 
     @cached_property
     def input(self) -> InputSpec:

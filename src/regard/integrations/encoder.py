@@ -6,15 +6,16 @@ Shapes: N boxes, h x w pixels of a frame, D descriptor length.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
 
-from regard.data.boxes import crops
+from regard.data.boxes import as_boxes, crops, in_fractions
 from regard.data.resizing import TestTransform
-from regard.errors import CheckpointError, ConfigError, DataError, check_choice, check_kind, is_whole
+from regard.errors import CheckpointError, ConfigError, DataError, RegardWarning, check_choice, check_kind, is_whole
 from regard.export.engines import RUNS, Engine, EngineName
 from regard.export.manifest import is_export, read_card
 from regard.input_spec import known_input
@@ -83,7 +84,7 @@ class Encoder:
 
         Args:
             frame: (h, w, 3) uint8.
-            boxes_xyxy: (N, 4), x0, y0, x1, y1 in pixels.
+            boxes_xyxy: (N, 4), x0, y0, x1, y1 in pixels; of fractions it warns.
             color: order of the frame's channels; OpenCV's is "bgr".
 
         Returns:
@@ -95,6 +96,9 @@ class Encoder:
             DataError: frame or boxes are of another shape or kind, or a descriptor is zero or not finite.
         """
         check_choice("color", color, Color)
+        if in_fractions(as_boxes(boxes_xyxy)):
+            told = "boxes lie within the frame's first pixel, as fractions do; wanted pixels"
+            warnings.warn(RegardWarning(f"{told}: multiply x by the width and y by the height"), stacklevel=2)
         return self._rows([crop if color == "rgb" else crop[..., ::-1] for crop in crops(frame, boxes_xyxy)])
 
     def embed(self, pictures: Sequence[np.ndarray], color: Color = "rgb") -> np.ndarray:
@@ -131,7 +135,13 @@ def _opened(source: Any, engine: EngineName) -> Engine | tuple[ReIDModel, str]:
         path = as_path("source", source, WANTED)
         if path.suffix in RUNS and not path.is_dir():
             if is_export(path):
-                return open_engine(path, engine, read_card(path).precision)
+                card = read_card(path)
+                if card.shrink > 1:
+                    raise ConfigError(
+                        f"{path} was made with --antialias for {card.made_for}, which feeds it larger pictures, and "
+                        "would make other descriptors here; take the run it is of, or export it without"
+                    )
+                return open_engine(path, engine, card.precision)
             if path.suffix == ".pt2" or not path.is_file():
                 return open_engine(path, engine)
             model = import_graph(path)

@@ -20,8 +20,8 @@ from regard.errors import ConfigError, RegardError, nearest
 from regard.structures import Output
 
 __all__ = [
-    "Attention", "HeadLayer", "Over", "Rows", "TokenAttention", "asked", "check_embedding", "check_output", "refuse",
-    "weight_of",
+    "Attention", "HeadLayer", "Over", "Rows", "TokenAttention", "asked", "check_embedding", "check_images",
+    "check_output", "refuse", "weight_of",
 ]  # fmt: skip
 
 SEE = "see docs/how-to/extending.md"
@@ -122,6 +122,23 @@ def weight_of(model: nn.Module) -> Tensor:
 def refuse(model: nn.Module, method: str, fault: str) -> NoReturn:
     """Raise the ConfigError that says what a method of a network did wrong."""
     raise ConfigError(f"{type(model).__name__}.{method} {fault}; {SEE}")
+
+
+def check_images(images: Any) -> None:
+    """Check what a network is asked to embed.
+
+    Raises:
+        ConfigError: that is no (B, 3, H, W) of float.
+    """
+    if isinstance(images, Tensor) and images.ndim == 4 and images.shape[1] == 3 and images.is_floating_point():
+        return
+    got = _kind(images)
+    if isinstance(images, Tensor):
+        got = f"{tuple(images.shape)} of {str(images.dtype).removeprefix('torch.')}"
+    raise ConfigError(
+        f"images are {got}, wanted (B, 3, H, W) of float, normalized as model.input says; model.embed_pictures takes "
+        "pictures as they are"
+    )
 
 
 def check_output(model: nn.Module, output: Any, pictures: int) -> None:

@@ -35,6 +35,7 @@ from regard.models.checked import (
     TokenAttention,
     asked,
     check_embedding,
+    check_images,
     check_output,
     refuse,
     weight_of,
@@ -166,6 +167,9 @@ class ReIDModel(Described):
     published_whole: ClassVar[bool] = False
     """Whether the authors' network runs its ``training_parts`` at test too, so that its published cost holds them."""
 
+    cost_known: ClassVar[bool] = True
+    """Whether :func:`regard.models.cost.inference_cost` can count what a picture costs, by the shapes alone."""
+
     import_report: ImportReport | None = None
     start_report: str | None = None
 
@@ -218,7 +222,11 @@ class ReIDModel(Described):
         Args:
             images: B.
             cameras: (B,) int64, of a network that :attr:`sees_cameras`; others do without.
+
+        Raises:
+            ConfigError: the images are something else.
         """
+        check_images(images)
         told = (cameras,) if self.sees_cameras and cameras is not None else ()
         with evaluating(self), torch.no_grad():
             found = self(images, *told).embedding if told else self._descriptor(images)

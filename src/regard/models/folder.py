@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regard.errors import CheckpointError, ConfigError, RegardWarning, StorageError
+from regard.errors import CheckpointError, ConfigError, RegardWarning, StorageError, nearest
 from regard.fingerprint import values_digest
 from regard.input_spec import SIZED, InputSpec
-from regard.models.ready import ready_folder
+from regard.models.ready import ready_folder, ready_names
 from regard.parsing import parse_json, parse_yaml
 from regard.places import SETTINGS, is_run, run_home
 from regard.storage import read_regular, write_atomic
@@ -195,9 +195,18 @@ def model_folder(path: Path) -> Path:
     for folder in (path, path / "final", path / "best", ready_folder(path)):
         if folder and (folder / WEIGHTS).is_file():
             return folder
-    raise CheckpointError(
-        f"no {WEIGHTS} in {path} nor in its final/ or best/; give a folder that model.save() or a training wrote"
-    )
+    if path.is_dir():
+        raise CheckpointError(
+            f"no {WEIGHTS} in {path} nor in its final/ or best/; give a folder that model.save() or a training wrote"
+        )
+    known = ready_names()
+    ready = f", or {' or '.join(known)}, which comes with regard" if known else ""
+    wanted = f"a folder that model.save() or a training wrote, a file in {' or '.join(GRAPHS)}{ready}"
+    if path.exists():
+        raise CheckpointError(
+            f"no {WEIGHTS} in {path}, which is a file; give {wanted}; 'regard import' takes over checkpoints"
+        )
+    raise CheckpointError(f"no {WEIGHTS} in {path}, which is not there{nearest(str(path), known)}; give {wanted}")
 
 
 def calibration_digest(content: Mapping[str, Any]) -> str:

@@ -67,6 +67,10 @@ __all__ = ["Foreign", "Seen", "import_graph"]
 EXAMPLE = "color: rgb, scale: 255, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], size: [256, 128]"
 KEYS = ("color", "scale", "mean", "std", "size", "layout", "interpolation", "flip", "output", "licence")
 
+BESIDE, SAME = 0.02, 1e-6
+"""Of the largest number of a descriptor: what it may change with the pictures beside it, which in half precision and in
+int8 is rounding; and what is no difference between pictures."""
+
 MOST_AT_A_TIME = 1024
 """Pictures that a graph may want at a time; all of them are made, black, where fewer are asked for."""
 
@@ -106,6 +110,8 @@ class Foreign(ReIDModel):
         output: name of the output.
         source: digest of the file and of its description.
     """
+
+    cost_known = False
 
     def __init__(
         self,
@@ -236,6 +242,42 @@ def computed(run: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarr
     return found.reshape(len(x), -1).astype(np.float32)
 
 
+def _tried(run: Callable[[np.ndarray], np.ndarray], view: View) -> int:
+    """Length of the descriptors of a graph that makes one of each picture by itself.
+
+    It is tried on black pictures, on noise, and on the same noise beside other pictures. Where a batch is of one
+    picture by the graph, nothing can lie beside it.
+
+    Raises:
+        CheckpointError: it does not, or its descriptors say nothing; the message begins with the pictures.
+    """
+    count = view.batch or 2
+    noise = np.random.default_rng(0).integers(0, 256, (2 * count, *view.axes))
+    mean, std = (np.reshape(each, (3, 1, 1) if view.layout == "NCHW" else (1, 1, 3)) for each in (view.mean, view.std))
+    made = noise if view.kind == "uint8" else (noise / view.scale - mean) / std
+    made = np.ascontiguousarray(made, view.kind)
+    try:
+        computed(run, np.zeros_like(made[:count]))
+    except CheckpointError as error:
+        raise CheckpointError(f"black pictures: {error}") from error
+    beside = made[count:].copy()
+    beside[0] = made[0]
+    found, again = computed(run, made[:count]), computed(run, beside)
+    if not (np.isfinite(found).all() and np.isfinite(again).all()):
+        raise CheckpointError("noise: its descriptors hold numbers that are not finite; check the export, fp16 perhaps")
+    size = np.abs(found).max() or 1.0
+    if found.shape[1] < 2:
+        raise CheckpointError("noise: its descriptors are one number each, wanted some dozens; name another output")
+    if np.abs(found[0] - again[0]).max() > BESIDE * size:
+        raise CheckpointError(
+            "noise: the descriptor of a picture changes with the pictures beside it; export it in evaluation mode"
+        )
+    other = computed(run, made[count:])
+    if np.abs(found[0] - other[0]).max() <= SAME * size:
+        raise CheckpointError("noise: it makes the same descriptor of any picture; name another output, or export anew")
+    return found.shape[1]
+
+
 def import_graph(path: str | PathLike[str], described: str | PathLike[str] | None = None) -> Foreign:
     """Read a network of another maker.
 
@@ -254,7 +296,7 @@ def import_graph(path: str | PathLike[str], described: str | PathLike[str] | Non
     files = graph_content(path)
     told, text = _description(path, None if described is None else Path(described))
     runtime = runtime_of(path)
-    graph = open_graph(runtime, files)
+    graph = open_graph(runtime, files, source=str(path))
     view = view_of(told, graph, str(path), EXAMPLE)
     seen = _seen(told, view)
     output = _output(graph, seen.output, str(path))
@@ -264,11 +306,11 @@ def import_graph(path: str | PathLike[str], described: str | PathLike[str] | Non
             f"{path} wants {batch:,} pictures at a time, more than {MOST_AT_A_TIME:,}; export it anew"
         )
     try:
-        found = computed(lambda x: graph.run(x, [output])[0], np.zeros((batch or 2, *view.axes), kind))
+        dim = _tried(lambda x: graph.run(x, [output])[0], view)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}, tried on black pictures: {error}") from error
+        raise CheckpointError(f"{path}, tried on {error}") from error
     model = Foreign(
-        1, runtime=runtime, sizes=[len(content) for content in files], embed_dim=found[0].size, color=seen.color,
+        1, runtime=runtime, sizes=[len(content) for content in files], embed_dim=dim, color=seen.color,
         layout=seen.layout, kind=kind, batch=batch, output=output, source=_digest(files, text),
     )  # fmt: skip
     for number, content in enumerate(files):
@@ -293,14 +335,33 @@ def _description(path: Path, described: Path | None) -> tuple[dict[str, Any], st
         ConfigError: nothing is, or no mapping.
     """
     told, text = read_beside(path, described, EXAMPLE, "docs/how-to/foreign.md")
-    if "fingerprint" in told:  # regard export's
-        names = {"interpolation": told.get("interpolation"), "flip": told.get("flip"), "layout": told.get("layout")}
-        size = [told.get("height"), told.get("width")]
-        origin = told.get("origin") or {}
-        told = {"color": "rgb", "size": size, "licence": origin.get("licence", "unknown"), **names}
+    if "fingerprint" in told:
+        told = _of_export(told, path)
     if unknown := [key for key in told if key not in KEYS]:
         raise ConfigError(f"the description of {path} says {unknown[0]!r}, wanted {', '.join(KEYS)}")
     return told, text
+
+
+def _of_export(told: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What the JSON of ``regard export`` says, in the words of a description.
+
+    Raises:
+        ConfigError: the file wants pictures that are larger than the network's, by ``--antialias``.
+    """
+    if told.get("shrink", 1) != 1:
+        raise ConfigError(
+            f"{path} was made with --antialias for {told.get('made_for')}, which feeds it larger pictures, and would "
+            "make other descriptors here; take the run it is of, or export it without"
+        )
+    size, color = [told.get("height"), told.get("width")], str(told.get("color", "RGB")).lower()
+    same = {key: told.get(key) for key in ("interpolation", "layout")}
+    licence = (told.get("origin") or {}).get("licence", "unknown")
+    flip = told.get("flip", True) and not told.get("flip_averaged", False)
+    pixels: dict[str, Any] = {}
+    if told.get("dtype", "uint8") != "uint8":
+        mean, std = told.get("caller_mean") or [0, 0, 0], told.get("caller_std") or [1, 1, 1]
+        pixels = {"scale": told.get("scale", 1.0), "mean": mean, "std": std}
+    return {"color": color, "size": size, "licence": licence, "flip": flip, **same, **pixels}
 
 
 def _seen(told: Mapping[str, Any], view: View) -> Seen:
@@ -310,7 +371,10 @@ def _seen(told: Mapping[str, Any], view: View) -> Seen:
         *view.size, interpolation=told.get("interpolation", "bilinear"), mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]), flip=told.get("flip", False),
     )  # fmt: skip
-    return Seen(shown, view.color, view.layout, told.get("output"), str(told.get("licence", "unknown")))
+    licence = told.get("licence") or "unknown"
+    if not isinstance(licence, str):
+        raise ConfigError(f"the description says licence: {licence!r:.90}, wanted its name in one line: licence: MIT")
+    return Seen(shown, view.color, view.layout, told.get("output"), " ".join(licence.split()))
 
 
 def _output(graph: Graph, wanted: str | None, source: str) -> str:

@@ -7,6 +7,7 @@ Shapes: B pictures in a batch.
 from __future__ import annotations
 
 import io
+import math
 import os
 import tempfile
 import threading
@@ -40,6 +41,13 @@ TYPES |= {"f32": "float32", "f16": "float16", "u8": "uint8"}
 
 LITE = b"TFL3"
 """What stands behind the first four bytes of a TensorFlow Lite file."""
+
+Three = tuple[float, float, float]
+"""Of red, green and blue."""
+
+NEAREST, FARTHEST = 0.1, 500.0
+"""How far apart black and white may be as they go in; what is beyond is a description in two units: ImageNet's
+deviation of fractions on gray levels makes 1,138, and that of gray levels on fractions 0.017."""
 
 MOST = 2**31 - 1
 """Bytes of a graph: what a protobuf can hold."""
@@ -98,13 +106,14 @@ def runtime_of(path: Path) -> Runtime:
     return "openvino" if path.suffix == ".xml" else "onnxruntime"
 
 
-def open_graph(runtime: Runtime, files: list[bytes], at_once: int = 1) -> Graph:
+def open_graph(runtime: Runtime, files: list[bytes], at_once: int = 1, source: str = "the graph") -> Graph:
     """Open a graph in its runtime, on the processor.
 
     Args:
         runtime: what computes; of TensorFlow Lite's files OpenVINO does.
         files: content of the ONNX or TensorFlow Lite file, or of OpenVINO's two.
         at_once: threads that ask it at the same time; they share those that may be used.
+        source: what to call it in an error.
 
     Raises:
         ConfigError: the runtime is not installed.
@@ -116,7 +125,7 @@ def open_graph(runtime: Runtime, files: list[bytes], at_once: int = 1) -> Graph:
     except RegardError:
         raise
     except Exception as error:  # the runtimes raise types of their own
-        raise CheckpointError(f"{runtime} does not take the graph ({one_line(error)}); export it again") from error
+        raise CheckpointError(f"{runtime} does not take {source} ({one_line(error)}); export it again") from error
 
 
 def onnx_session(runtime: Any, content: bytes, threads: int | None = None) -> Any:
@@ -129,7 +138,7 @@ def onnx_session(runtime: Any, content: bytes, threads: int | None = None) -> An
     """
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or usable_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised, and said once
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # half the CPU time, no slower
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -198,7 +207,8 @@ def graph_content(path: Path) -> list[bytes]:
     try:
         found = [read_regular(each) for each in paths]
     except OSError as error:
-        raise CheckpointError(f"cannot read {error.filename or path} ({error.strerror or error})") from error
+        beside = f"; copy the {path.stem}.bin that belongs to {path.name} beside it" if path.suffix == ".xml" else ""
+        raise CheckpointError(f"cannot read {error.filename or path} ({error.strerror or error}){beside}") from error
     if max(map(len, found)) > MOST:
         raise CheckpointError(f"{path} has more than {MOST:,} bytes, which is more than an ONNX file can hold")
     return found if path.suffix in (".xml", ".tflite") else [_with_weights(path, found[0])]
@@ -259,7 +269,7 @@ def view_of(told: Mapping[str, Any], graph: Graph, source: str, example: str) ->
 
     Raises:
         ConfigError: they do not agree, or something is left open.
-        CheckpointError: it takes something else than pictures.
+        CheckpointError: it takes something else than pictures in color.
     """
     port = graph.inputs[0] if len(graph.inputs) == 1 else Port("", (), "")
     if not graph.outputs or port.kind not in TYPES or (port.shape is not None and len(port.shape) != 4):
@@ -268,7 +278,9 @@ def view_of(told: Mapping[str, Any], graph: Graph, source: str, example: str) ->
     layout = _layout(told.get("layout"), port, source)
     fixed = [port.shape[side] if port.shape else None for side in ((2, 3) if layout == "NCHW" else (1, 2))]
     size = told.get("size", fixed)
-    if not isinstance(size, list) or len(size) != 2 or None in size:
+    if not isinstance(size, list) or len(size) != 2:
+        raise ConfigError(f"the description of {source} says size: {size!r}, wanted size: [HEIGHT, WIDTH]")
+    if None in size:
         raise ConfigError(f"{source} leaves the size of its pictures open; describe it: size: [HEIGHT, WIDTH]")
     if any(known not in (None, given) for known, given in zip(fixed, size)):
         raise ConfigError(f"{source} takes pictures of {fixed[0]} x {fixed[1]}, and its description says {size}")
@@ -280,14 +292,38 @@ def view_of(told: Mapping[str, Any], graph: Graph, source: str, example: str) ->
     if not whole and len(given) < 3:
         wanted = next(key for key in ("scale", "mean", "std") if key not in told)
         raise ConfigError(f"the description of {source} does not say {wanted}; it wants {example}")
-    scale, mean, std = (told.get("scale"), told.get("mean"), told.get("std")) if given else (1, [0] * 3, [1] * 3)
+    numbers = _pixels(told, source) if given else (1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    batch = port.shape[0] if port.shape else None
+    return View((size[0], size[1]), told["color"], layout, TYPES[port.kind], batch, *numbers)
+
+
+def _pixels(told: Mapping[str, Any], source: str) -> tuple[float, Three, Three]:
+    """Scale, mean and deviation, which have to be of one unit: gray levels, or fractions of white.
+
+    Raises:
+        ConfigError: they are no such numbers, or of two units, by what black and white become: a mean beyond white,
+            or black and white nearer than 0.1 or farther apart than 500.
+    """
+    scale, mean, std = told["scale"], _three("mean", told["mean"]), _three("std", told["std"])
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < 1e6:
         raise ConfigError(f"the description of {source} says scale: {scale!r}, wanted 255, or 1 for gray levels")
-    batch = port.shape[0] if port.shape else None
-    return View(
-        (size[0], size[1]), told["color"], layout, TYPES[port.kind], batch, scale, _three("mean", mean),
-        _three("std", std),
-    )  # fmt: skip
+    if not all(0 < each < math.inf for each in std):
+        raise ConfigError(f"std in the description of {source} is {list(std)}, wanted three numbers above 0")
+    white = 255 / scale
+    if not all(0 <= each <= white for each in mean):
+        raise ConfigError(
+            f"the description of {source} says mean: {list(mean)} of levels divided by {scale:g}, wanted 0 to "
+            f"{white:g}; say scale: 1 where mean and std are gray levels, 255 where they are fractions"
+        )
+    spread = [white / each for each in std]
+    if min(spread) < NEAREST or max(spread) > FARTHEST:
+        wrong = min(spread) if min(spread) < NEAREST else max(spread)
+        raise ConfigError(
+            f"by the description of {source} black and white are {wrong:.4g} apart (scale {scale:g}, std {list(std)}), "
+            f"wanted {NEAREST:g} to {FARTHEST:g}: 1 for fractions, 255 for gray levels, 4.4 for ImageNet's std of "
+            "fractions; say scale: 1 where mean and std are gray levels, 255 where they are fractions"
+        )
+    return scale, mean, std
 
 
 def _three(name: str, values: Any) -> tuple[float, float, float]:
@@ -307,6 +343,7 @@ def _layout(told: Any, port: Port, source: str) -> Layout:
 
     Raises:
         ConfigError: it does not, and nothing else does, or they differ.
+        CheckpointError: no axis is color.
     """
     shape = port.shape or (None,) * 4
     sides: dict[Layout, int] = {"NCHW": 1, "NHWC": 3}
@@ -314,7 +351,9 @@ def _layout(told: Any, port: Port, source: str) -> Layout:
     sure: list[Layout] = [name for name in can if shape[sides[name]] == 3]
     if told is None and len(sure) == 1:
         return sure[0]
+    if not can:
+        raise CheckpointError(f"{source} takes {port.shape}, wanted pictures of 3 colors: (B, 3, H, W) or (B, H, W, 3)")
     if told not in can:
         said = f"its description says {told!r}" if told is not None else "which axis is color is not told"
-        raise ConfigError(f"{source} takes {port.shape}, and {said}; say layout: {' or '.join(can) or 'another file'}")
+        raise ConfigError(f"{source} takes {port.shape}, and {said}; say layout: {' or '.join(can)}")
     return told

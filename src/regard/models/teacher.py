@@ -179,10 +179,8 @@ def open_teacher(path: Path, preset: str | None = None, described: Path | None =
     if "joints" not in told and "mask" not in told:
         raise ConfigError(f"{source} says neither joints nor mask, so nothing of it can be read; {EXAMPLE} ({PAGE})")
     fitted = _fit(told, source)
-    graph = open_graph("openvino", content, usable_threads())
+    graph = open_graph("openvino", content, usable_threads(), str(path))
     view = view_of(told, graph, str(path), EXAMPLE)
-    if not all(each > 0 for each in view.std):
-        raise ConfigError(f"std in {source} is {list(view.std)}, wanted three numbers above 0")
     if view.batch is not None and not 1 <= view.batch <= MOST_AT_A_TIME:
         raise CheckpointError(f"{path} wants {view.batch:,} pictures at a time, more than {MOST_AT_A_TIME}")
     channels: Axis = "first" if view.layout == "NCHW" else "last"

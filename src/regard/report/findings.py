@@ -216,8 +216,8 @@ class Finder:
         return RunFindings(
             label=run.label,
             report=run.report(),
-            parameters=run.cost.inference_parameters,
-            gflops=run.cost.gflops,
+            parameters=run.cost.inference_parameters if run.cost else None,
+            gflops=run.cost.gflops if run.cost else None,
             facts=_run_facts(run),
             settings=run.own.to_yaml() if run.own else "",
             faults=read_faults(run.folder, run.model) if {"attention", "pairs", "precision"} & set(self.wanted) else {},
@@ -342,7 +342,7 @@ def _length(folder: Path, own: Config) -> str:
 
 def _facts(splits: Splits, runs: Sequence[Run]) -> dict[str, object]:
     """What was measured, and with what."""
-    device = next(runs[0].model.parameters()).device
+    device = weight_of(runs[0].model).device
     options = option_lines([run.label for run in runs], [run.report().options for run in runs])
     return {
         "Data": f"{splits} in {splits.root}",
