@@ -135,7 +135,7 @@ def test_the_command_compares_on_the_sets_and_draws(sets, tmp_path, capsys):
         )
         network.save(tmp_path / name)
     asked = ["compare", tmp_path / "plain", tmp_path / "gated", "--doses", sets, "--worse", "query", "--attention", "4"]
-    written = [tmp_path / f"found.{ending}" for ending in ("json", "md", "csv", "png")]
+    written = [tmp_path / f"found.{ending}" for ending in ("json", "md", "csv", "png", "tex")]
     more = [word for file in written for word in (f"--{file.suffix[1:]}", file)]
     assert main([*map(str, [*asked, *more]), "-q"]) == 0
     out = capsys.readouterr().out

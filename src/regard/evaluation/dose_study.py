@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regard.metrics.significance import Interval, holm
-from regard.wording import table
+from regard.wording import latex_table, markdown, markdown_table, table
 
 __all__ = ["Curve", "DoseStudy", "Point"]
 
@@ -160,13 +160,17 @@ class DoseStudy:
 
     def to_markdown(self) -> str:
         """Markdown tables, the sentences and the notes."""
-        lines = [self.data]
+        lines = [markdown(self.data)]
         for rows in self.tables():
-            header, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
-            first, *others = (f"| {' | '.join(row)} |" for row in (header, *body))
-            lines += ["", first, f"|---|{'---:|' * (len(header) - 1)}", *others]
-        lines += ["", *(f"- {line}" for line in self.verdicts()), "", *(f"- {note}" for note in self.notes()), ""]
-        return "\n".join(lines)
+            lines += ["", *markdown_table(rows)]
+        said = [[f"- {markdown(line)}" for line in part] for part in (self.verdicts(), self.notes())]
+        return "\n".join([*lines, "", *said[0], "", *said[1], ""])
+
+    def to_latex(self) -> str:
+        """A ``tabular`` for the package booktabs for each table, and what is said beside them as comments."""
+        tables = [*self.tables()]
+        notes = [[self.data, *self.verdicts(), *self.notes()], *[[]] * len(tables)]
+        return "\n".join(latex_table(rows, told) for rows, told in zip(tables, notes))
 
     def to_csv(self) -> str:
         """One line per cause, dose, group and figure, fractions; what is kept in JSON alone."""
