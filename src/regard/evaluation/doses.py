@@ -163,9 +163,9 @@ def _curve(
         worse = [of(members, dose, name) for dose in scores if dose.cause]
         shares = []
         for before, after in zip(of(members, Dose("", 0.0), name), (np.mean(found, 0) for found in zip(*worse))):
-            start = float(np.nanmean(before)) or np.nan
+            start = float(np.nanmean(before))
             share = float(np.nanmean(after)) / start
-            shares.append(np.nan_to_num((after - share * before) / start + share) + 0 * before)
+            shares.append((after - share * before) / start + share)
         return shares
 
     points = tuple(
@@ -178,11 +178,11 @@ def _curve(
         )
         for dose in scores
     )
-    held = {name: _mean_of(kept(own, name), pids) for name in FIGURES}
-    spared = {
-        name: group_difference(kept(first, name), kept(own, name), pids, furthest=math.inf)
-        for name in (FIGURES if compared else ())
-    }
+    plain = Dose("", 0.0)  # a score of 0 there has no share that is kept
+    there = [name for name in FIGURES if all(np.nansum(found) for found in of(own, plain, name))]
+    tested = [name for name in there if compared and all(np.nansum(found) for found in of(first, plain, name))]
+    held = {name: _mean_of(kept(own, name), pids) for name in there}
+    spared = {name: group_difference(kept(first, name), kept(own, name), pids, furthest=math.inf) for name in tested}
     return Curve(cause, label, points, held, spared)
 
 
