@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regard.structures import Sample, Splits
-from regard.wording import count, distinct
+from regard.wording import count, distinct, latex_table, markdown, markdown_table
 
 SOURCE = Path(__file__).parents[1] / "src" / "regard"
 
@@ -75,3 +75,34 @@ def test_no_two_labels_are_equal(things):
         labels = distinct(names, places, form)
         assert len(set(labels)) == len(labels) == len(names)
         assert all(label == name for label, name in zip(labels, names) if names.count(name) == 1)
+
+
+CELLS = [["row", "mAP"], ["a|b_ *c* gate_start <i> 5 & 6 %", "8.4 [1.0, 2.0]"], ["[x](y) \\ &amp;", "< 0.001"]]
+
+
+def test_a_table_in_markdown_shows_cells_as_they_are():
+    assert markdown_table(CELLS) == [
+        "| row | mAP |",
+        "|---|---:|",
+        r"| a\|b\_ \*c\* gate_start \<i> 5 & 6 % | 8.4 [1.0, 2.0] |",
+        r"| [x\](y) \\ \&amp; | < 0.001 |",
+    ]
+    assert markdown_table([["a", "b", "c"]], left=2)[1] == "|---|---|---:|"
+    assert markdown("two\nlines ~~of~~ `code`") == r"two lines \~\~of\~\~ \`code\`"
+
+
+def test_a_table_in_latex_sets_cells_as_they_are():
+    """A row that begins with a bracket or a star would be read as options of the line before it."""
+    lines = latex_table([*CELLS, ["*", "1"]], ["100 %\nof it"]).splitlines()
+    assert lines == [
+        "% 100 % of it",
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"row & mAP \\",
+        r"\midrule",
+        r"a\textbar{}b\_ *c* gate\_start \textless{}i\textgreater{} 5 \& 6 \% & 8.4 [1.0, 2.0] \\",
+        r"{}[x](y) \textbackslash{} \&amp; & \textless{} 0.001 \\",
+        r"{}* & 1 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]

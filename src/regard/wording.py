@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "count", "distinct", "file_name", "named_with", "one_line", "plain_cell", "table", "visible", "visible_lines",
+    "count", "distinct", "file_name", "latex_table", "markdown", "markdown_table", "named_with", "one_line",
+    "plain_cell", "table", "visible", "visible_lines",
 ]  # fmt: skip
 
 FORMULA = (
@@ -15,6 +17,16 @@ FORMULA = (
     "\N{FULLWIDTH HYPHEN-MINUS}", "\N{FULLWIDTH COMMERCIAL AT}",
 )  # fmt: skip
 """How cells begin that spreadsheets compute."""
+
+MARKUP = re.compile(r"[\\|*`~]|<(?=\S)|\](?=\()|&(?=#|\w+;)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+"""What Markdown would take for its own where a text has it; ``_`` inside a word is none of that."""
+
+TEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+}  # fmt: skip
+"""Characters that LaTeX sets otherwise, or not at all, and how it sets them in every encoding of fonts."""
 
 PLURALS = {"person": "people", "match": "matches", "box": "boxes"}
 
@@ -57,6 +69,43 @@ def table(rows: Iterable[Iterable[str]], left: Collection[int] = (0,)) -> list[s
         ).rstrip()
         for line in lines
     ]
+
+
+def markdown(text: str) -> str:
+    """A text on one line that Markdown shows as it is, in a table too."""
+    return MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def markdown_table(rows: Iterable[Iterable[str]], left: int = 1) -> list[str]:
+    """Lay cells out as the lines of a table in Markdown.
+
+    Args:
+        rows: equally long, the header first.
+        left: columns that are flush left, the first ones; the others flush right.
+    """
+    header, *body = [[markdown(cell) for cell in row] for row in rows]
+    rule = ["---"] * left + ["---:"] * (len(header) - left)
+    return [f"|{'|'.join(rule)}|" if row is rule else f"| {' | '.join(row)} |" for row in (header, rule, *body)]
+
+
+def latex_table(rows: Iterable[Iterable[str]], notes: Iterable[str]) -> str:
+    """A ``tabular`` for the package booktabs, the first column flush left.
+
+    Args:
+        rows: equally long, the header first.
+        notes: comments before it, a line each.
+    """
+    cells = [[_tex(cell) for cell in row] for row in rows]
+    header, *body = (" & ".join(row) + r" \\" for row in cells)
+    lines = [f"% {' '.join(note.split())}" for note in notes]
+    lines += [rf"\begin{{tabular}}{{l{'r' * (len(cells[0]) - 1)}}}", r"\toprule", header, r"\midrule", *body]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _tex(text: str) -> str:
+    """A cell as LaTeX sets it; one that begins as options of the line before it would does not."""
+    cell = "".join(TEX.get(c, c) for c in " ".join(text.split()))
+    return f"{{}}{cell}" if cell.startswith(("[", "*")) else cell
 
 
 def distinct(names: Sequence[str], places: Sequence[str | Path], form: str = "{name} ({place})") -> list[str]:

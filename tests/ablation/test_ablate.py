@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,14 +80,22 @@ def test_a_killed_plan_gives_the_same_table(plan, market, tmp_path, capsys, monk
     assert again == found
     with pytest.raises(RegardError, match=r"holds a run of other settings \(optim\.lr is 0\.001 there, 0\.1 here"):
         ablate(plan, killed, root=market, overrides=["optim.lr=0.1"], quiet=True)
+    moved = tmp_path / "moved"
+    shutil.copytree(market, moved)
+    assert without_cost(ablate(plan, killed, root=moved, quiet=True).to_dict()) == without_cost(expected.to_dict())
+    first = min((moved / "bounding_box_train").glob("*.jpg"))
+    first.write_bytes(max(first.parent.glob("*.jpg")).read_bytes())
+    with pytest.raises(RegardError, match=r"seed_1 was trained on: of .* 1 are not what they were"):
+        ablate(plan, killed, root=moved, quiet=True)
 
 
 @pytest.mark.slow
 def test_a_training_that_fails_is_named_and_a_folder_at_work_is_left_alone(plan, market, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", python())
-    plan.write_text(PLAN.replace(", constant", "") + "seeds: [5]\n")
+    plan.write_text(PLAN.replace(", constant", "") + "seeds: [5, 6]\n")
     place = tmp_path / "out"
-    with pytest.raises(RegardError, match=r"attention_control=none, seed 5: a batch asks for 50 ident"):
+    said = r"attention_control=none, seed 5: a batch asks for 50 ident.* \(so did attention_control=none, seed 6\)"
+    with pytest.raises(RegardError, match=said):
         ablate(plan, place, root=market, overrides=["data.ids_per_batch=50"], quiet=True)
     with (place / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

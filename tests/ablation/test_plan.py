@@ -46,6 +46,20 @@ def test_rows_are_all_combinations_of_what_is_varied(write, tmp_path):
     assert plan.rows[1].cost.parameters < plan.rows[0].cost.parameters
 
 
+def test_no_row_lies_where_the_plan_keeps_its_own(write):
+    text = TINY + "title: |\n  Two\n  lines\nvary: {a: {lock: {}, crowd: {optim.lr: 0.1}, '%': {optim.lr: 1}}}\n"
+    plan, _ = read_plan(write(text))
+    assert [row.folder for row in plan.rows] == ["row-lock", "row-crowd", "row"]
+    assert plan.title == "Two lines"
+
+
+@pytest.mark.slow
+def test_show_says_which_data_is_not_there_yet(write, tmp_path, capsys):
+    text = TINY + f"vary: {{optim.lr: [0.1, 0.2]}}\ntests: {{far: crowd={tmp_path / 'gone'}}}\n"
+    assert main(["ablate", str(write(text)), "--show", "-o", str(tmp_path / "out")]) == 0
+    assert "data of test 'far' cannot be read yet: crowd: there is no folder" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_row_as_large_as_another(write):
     row = "  row:\n    wide: {recipe: baseline_crowd, model.backbone: test_resnet.r160_in1k, equal: %s}\n"
@@ -86,7 +100,25 @@ def test_the_plans_on_board_are_whole(path, capsys):
         (TINY + "vary: {train.seed: [1, 2]}\n", "train.seed is not a setting of a row; say it in the plan's seeds"),
         (TINY + "vary: {a: {x: {model.level: 1}}, model.level: [1]}\n", "model.level is given twice"),
         (TINY + "vary: {a: {x: {}, y: {}}}\n", "rows 'x' and 'y' have the same settings"),
-        (TINY + "vary: {a: {'x y': {}, x-y: {model.level: 1}}}\n", "rows 'x y' and 'x-y' have the same folder"),
+        (TINY + "vary: {a: {'x y': {}, x-y: {model.level: 1}}}\n", "rows 'x y' and 'x-y' have the same folder 'x-y'"),
+        (
+            TINY + "vary: {model.level: 1}\n",
+            "vary.model.level: got 1, wanted a list of values, or names and the settings",
+        ),
+        (TINY + "vary: {a: {x: , y: {model.level: 1}}}\n", "vary.a: 'x' stands for None, wanted settings such as"),
+        (TINY + "vary: {a: {1: {}}}\n", "vary.a: the name 1 is no text; write it in quotes"),
+        (TINY + "vary: {a: {' ': {}}}\n", "a has a choice without a name"),
+        (TINY + 'vary: {a: {"x\\ny": {}}}\n', r"the name 'x\ny' has line breaks"),
+        (
+            TINY + "vary: {a: {x: {}, y: {eval.ap: trapezoid}}}\n",
+            "eval.ap is not a setting of a row; all rows are scored by",
+        ),
+        (
+            TINY + "vary: {a: {x: {equal: y}}}\n",
+            "equal: got 'y', wanted a section, such as row=VALUE (keys: row, option, in)",
+        ),
+        (TINY + "vary: {a: {x: {data.root: nowhere}}}\n", "there is no folder"),
+        ("# empty\n", "holds nothing, wanted base, vary and seeds"),
         (TINY + "vary: {a: {x: {}}}\nbaseline: z\n", "baseline 'z' is no row"),
         (TINY + "vary: {a: {x: {}, y: {data.root: /elsewhere}}}\n", "row 'y' is scored on"),
         (TINY + "vary: {model.level: [1]}\ntests: {'': nowhere}\n", "tests has a data set without a name; write NAME"),

@@ -13,6 +13,7 @@ from test_commands import run
 
 import regard
 from command_words import once
+from regard.cli.main import main
 from regard.data import load_dataset
 from regard.metrics import evaluate_camera_pairs, evaluate_open_set, pool_features, read_features
 
@@ -172,3 +173,10 @@ def test_a_run_is_scored_further_by_hand(capsys, tmp_path, tiny_overrides):
     assert "unmatched zero" in out
     assert "expansion none" not in out
     assert {row["query_camera"] for row in json.loads(out_file.read_text())["cameras"]["pairs"]} == {1, 2}
+
+
+@pytest.mark.parametrize("asked", [["--worse", "query"], ["--images", "9"], ["--severities", "3"], ["--mixed", "2"]])
+def test_options_of_worse_pictures_without_any_are_refused(asked, tmp_path, capsys):
+    """All pictures were scored as they are, as if nothing had been asked for."""
+    assert main(["eval", str(tmp_path), *asked]) == 2
+    assert f"{asked[0]} is about worse pictures; ask for them with --corruptions" in capsys.readouterr().err

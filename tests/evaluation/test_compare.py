@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import regard
 from regard.cli.main import main
@@ -213,7 +214,7 @@ def test_the_precision_of_each_score_is_compared_and_kept(runs):
 
 
 def test_the_verb_prints_and_writes_everything(runs, tmp_path, capsys):
-    files = {kind: tmp_path / f"table.{kind}" for kind in ("md", "csv", "json", "png")}
+    files = {kind: tmp_path / f"table.{kind}" for kind in ("md", "tex", "csv", "json", "png")}
     arguments = ["compare", *map(str, runs), "--resamples", "100", "-q"]
     assert main(arguments + [text for kind, path in files.items() for text in (f"--{kind}", str(path))]) == 0
     out = capsys.readouterr().out
@@ -225,6 +226,10 @@ def test_the_verb_prints_and_writes_everything(runs, tmp_path, capsys):
     tables = [line for line in files["md"].read_text().splitlines() if line.startswith("|")]
     assert len(tables) == 5 + 5 + 4
     assert [len({line.count("|") for line in part}) for part in (tables[:5], tables[5:10], tables[10:])] == [1, 1, 1]
+    tex = [re.sub(r"\\textless{}", "<", line) for line in files["tex"].read_text().splitlines() if line.endswith(r"\\")]
+    assert [[cell.strip() for cell in line[:-2].split("&")] for line in tex] == [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in tables if "---" not in line
+    ]
     assert re.search(r"CMC +rank-1 +rank-5 +rank-10 +rank-15 +rank-20\n", out)
     content = json.loads(files["json"].read_text())
     rows = list(csv.DictReader(io.StringIO(files["csv"].read_text())))
@@ -314,3 +319,20 @@ def test_runs_that_differ_in_their_seed_alone_are_a_group(tmp_path, tiny_overrid
     assert "a (2 seeds) against b (2 seeds): losses.triplet.margin=0.3" in str(found)
     alone = compare_runs([made[0], made[2]], resamples=100, speed=False, quiet=True)
     assert (alone.groups, alone.grouped()) == ([], [])
+
+
+def test_groups_of_one_beginning_are_told_apart_and_other_pictures_make_another_group(tmp_path, tiny_overrides):
+    """Where data lies is no setting: what tells runs on two data sets apart are the pictures in their states."""
+    runs = [
+        write_run(tmp_path / f"r_{place}", [*tiny_overrides, f"train.seed={seed}"], place)
+        for place, seed in enumerate((1, 2, 3, 4))
+    ]
+    (group,) = compare_runs(runs, resamples=50, speed=False, quiet=True).groups
+    assert group.label == "r (4 seeds)"
+    for run, pictures in zip(runs, (0, 0, 1, 1)):
+        save_file({"pictures": torch.full((3, 8), pictures, dtype=torch.uint8)}, run / "last.safetensors")
+    found = compare_runs(runs, resamples=50, speed=False, quiet=True)
+    assert [(group.label, group.runs, group.differs) for group in found.groups] == [
+        ("r_0; r_1 (2 seeds)", ("r_0", "r_1"), ()),
+        ("r_2; r_3 (2 seeds)", ("r_2", "r_3"), ("trained on other pictures",)),
+    ]

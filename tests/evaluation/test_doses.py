@@ -62,6 +62,27 @@ def test_what_is_kept_and_spared_is_what_was_planted():
     assert neither.startswith("neither is shown: like (")
 
 
+def test_of_a_score_of_nothing_no_share_is_kept():
+    """It was said to be 0 %, and no different from any other, with p of 1."""
+    by_dose = {
+        dose: {run: {"mAP": scores(0.3, place)[dose], "rank-1": np.full(120, hits, float)} for place, (run, hits) in
+               enumerate((("a_1", 1), ("a_2", 1), ("b_1", 1), ("b_2", 0)))}
+        for dose in (NONE, HALF, HEAVY)
+    }  # fmt: skip
+    groups = {"a": ["a_1", "a_2"], "b": ["b_1", "b_2"]}
+    for first, second in (("a", "b"), ("b", "a")):
+        order = {first: groups[first], second: groups[second]}
+        curves = tuple(_curve("objects", label, order, by_dose, PIDS) for label in order)
+        found = DoseStudy("data", "both", {"a": 2, "b": 2}, first, curves, ())
+        kept = {curve.label: {name: share.value for name, share in curve.kept.items()} for curve in curves}
+        assert kept["a"] == {"mAP": pytest.approx(0.625, abs=0.01), "rank-1": pytest.approx(1)}
+        assert kept["b"] == {"mAP": pytest.approx(0.625, abs=0.01)}
+        assert list(curves[1].spared) == ["mAP"]
+        assert "-: a run of the group scored 0 without the cause" in str(found)
+        assert len(json.dumps(found.to_dict(), allow_nan=False)) > 100
+    assert "scored 0" not in str(study(plain=0.4, firm=0.2))
+
+
 def test_text_markdown_csv_and_json_say_the_same():
     found = study(plain=0.4, firm=0.2)
     value = f"{100 * found.curves[1].points[2].figures['mAP'].value:.1f}"
@@ -135,7 +156,7 @@ def test_the_command_compares_on_the_sets_and_draws(sets, tmp_path, capsys):
         )
         network.save(tmp_path / name)
     asked = ["compare", tmp_path / "plain", tmp_path / "gated", "--doses", sets, "--worse", "query", "--attention", "4"]
-    written = [tmp_path / f"found.{ending}" for ending in ("json", "md", "csv", "png")]
+    written = [tmp_path / f"found.{ending}" for ending in ("json", "md", "csv", "png", "tex")]
     more = [word for file in written for word in (f"--{file.suffix[1:]}", file)]
     assert main([*map(str, [*asked, *more]), "-q"]) == 0
     out = capsys.readouterr().out

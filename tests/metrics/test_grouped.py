@@ -51,6 +51,15 @@ def test_one_source_alone_is_the_interval_known_for_it():
     assert group_difference([people], [people], pids) == ((0, 0, 0), 1)
 
 
+def test_no_end_of_a_difference_is_beyond_what_fractions_can_differ_by():
+    pids, seeds = np.repeat([1, 2, 3], 2), [np.full(6, level) for level in (0.1, 0.9)]
+    gap, p = group_difference([np.full(6, 0.4)], seeds, pids)  # one degree of freedom: t is 12.7
+    assert gap == (pytest.approx(0.1), -1.0, 1.0)
+    wide, again = group_difference([np.full(6, 0.4)], seeds, pids, furthest=np.inf)
+    assert wide == pytest.approx((0.1, 0.1 - 0.4 * 12.7062, 0.1 + 0.4 * 12.7062), abs=1e-3)
+    assert p == again == pytest.approx(0.8440, abs=1e-4)
+
+
 def test_what_does_not_go_together_is_refused():
     pids, scores = np.repeat([1, 2], 2), np.array([0.1, np.nan, 0.3, 0.4])
     group_interval([scores, scores], pids)

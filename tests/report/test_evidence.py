@@ -59,6 +59,15 @@ def test_solid_is_what_the_table_calls_sure_and_nothing_else():
     assert interval_chart(tied).summary == "mAP is highest for a and b (50.0 %)."
 
 
+def test_names_are_drawn_as_they_are_and_long_titles_on_several_lines():
+    """Dollar signs make no formula of a name, which would be a wrong one here."""
+    name = "a $x^$ {} and more of it than fits above a plot"
+    found = {name: FIGURES["baseline"], "apnet": FIGURES["apnet"]}
+    drawn = interval_chart(found, DIFFERENCES, name)
+    assert {name, "mAP minus a $x^$ {} and more of it", "than fits above a plot"} <= texts(drawn)
+    assert figure_bytes(drawn.figure).startswith(b"\x89PNG")
+
+
 def test_without_differences_there_is_one_row_of_panels():
     assert len(interval_chart(FIGURES).figure.axes) == 2
     assert interval_chart({}) is None

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +21,12 @@ from regard.ablation.cell import LOCK, cpu_seconds
 from regard.ablation.outcome import Outcome, OutcomeRow, shown_figures
 from regard.ablation.plan import Plan, PlannedRow, read_plan
 from regard.ablation.running import Cell, train_cells
-from regard.config import Overrides, load_config
+from regard.config import Config, Overrides, load_config
 from regard.crowd import make_crowd
-from regard.data.sources import find_source
-from regard.engine.checks import check_settings
+from regard.data.sources import Source, find_source
+from regard.engine.checks import check_pictures, check_settings, picture_digests
 from regard.engine.run import standing
-from regard.errors import ConfigError
+from regard.errors import ConfigError, RegardError
 from regard.evaluation.compare_runs import score_runs
 from regard.evaluation.run import open_runs
 from regard.metrics.grouped import group_difference, group_interval
@@ -32,7 +34,8 @@ from regard.metrics.significance import query_scores
 from regard.models.cost import Cost
 from regard.models.saved import WEIGHTS
 from regard.run_folder.folders import read_history
-from regard.run_folder.saved_state import has_state, read_saved
+from regard.run_folder.opened_data import find_data, open_data, tested_on
+from regard.run_folder.saved_state import PICTURES, has_state, read_saved
 from regard.storage import encode_text, write_atomic
 from regard.threads import allowed_cores, check_processes
 from regard.wording import count
@@ -72,8 +75,8 @@ def ablate(
     at_once = None if at_once is None else check_processes(at_once, "--jobs")
     crowd = folder / "crowd"
     plan, people = read_plan(path, root=root, crowd=crowd.absolute(), overrides=overrides)
-    for test in plan.tests.values():
-        find_source(test).read()  # so that what is not there is said before anything is trained
+    for _, source in _data_of(plan, crowd.absolute()):
+        source().read()  # so that what is not there is said before anything is trained
     with _alone(folder):
         cells = {(row.label, seed): _cell(plan, row, seed, folder) for seed in plan.seeds for row in plan.rows}
         left = [cells[row.label, seed] for seed in plan.seeds for row in plan.rows if not _complete(row, seed, cells)]
@@ -88,14 +91,42 @@ def ablate(
         return _outcome(plan, cells, quiet=quiet)
 
 
-def describe_plan(plan: Plan) -> str:
-    """The rows with what each differs in from the baseline, and what its network costs."""
+def describe_plan(plan: Plan, crowd: Path) -> str:
+    """The rows with what each differs in from the baseline, what its network costs, and which data cannot be read.
+
+    Args:
+        plan: read.
+        crowd: the folder of one that is made where it is not there.
+    """
     start = next(row for row in plan.rows if row.label == plan.baseline)
     lines = [f"{plan.title}: {count(len(plan.rows), 'row')} x {count(len(plan.seeds), 'seed')}"]
     for row in plan.rows:
         cost = f"{row.cost.parameters:,} parameters for 100 identities, {row.cost.gflops:.3g} GFLOPs"
         lines.append(f"  {row.label} ({cost}): {', '.join(_differs(start, row)) or 'what others are compared with'}")
+    for name, source in _data_of(plan, crowd):
+        try:
+            source().read()
+        except RegardError as error:
+            lines.append(f"  data of {name} cannot be read yet: {error}")
     return "\n".join(lines)
+
+
+def _data_of(plan: Plan, crowd: Path) -> Iterator[tuple[str, Callable[[], Source]]]:
+    """Everything that is read to train and to score, each once: what it is called in the plan, and how to find it.
+
+    A crowd that is still to be made is left out.
+    """
+    seen = set[str]()
+    for row in plan.rows:
+        data = row.config.data
+        for text in (tested_on(row.config), *data.train):
+            key = f"{text} {data.root} {data.options}"
+            made = text in (None, "crowd") and (data.root is None or (data.root == crowd and not crowd.exists()))
+            if key not in seen and not made:
+                seen.add(key)
+                yield f"row {row.label!r}", partial(find_data, text, data.root, row.config, quiet=True)
+    for name, text in plan.tests.items():
+        yield f"test {name!r}", partial(find_source, text)
 
 
 @contextmanager
@@ -127,14 +158,24 @@ def _complete(row: PlannedRow, seed: int, cells: dict[tuple[str, int], Cell]) ->
 
     Raises:
         ConfigError: it is one of other settings.
+        CheckpointError: it was trained on other pictures than those that are now where the plan says.
     """
     place = cells[row.label, seed].folder
     if not has_state(place):
         return False
     saved = read_saved(place)
-    check_settings(saved.config, load_config(row.config.to_dict(), [f"train.seed={seed}"]), saved.progress, str(place))
+    wanted = load_config(row.config.to_dict(), [f"train.seed={seed}"])
+    check_settings(saved.config, wanted, saved.progress, str(place), "name another folder with -o")
+    if PICTURES in saved.tensors and _places(saved.config) != _places(wanted):
+        now = open_data(wanted, quiet=True).train
+        check_pictures(saved.tensors[PICTURES], picture_digests(now), now, str(place))
     ended = min(saved.progress.epoch, saved.progress.evaluated) >= row.config.train.epochs
     return ended and (place / "final" / WEIGHTS).is_file()
+
+
+def _places(config: Config) -> tuple[Any, ...]:
+    """Where the data of a training lies."""
+    return config.data.name, config.data.root, config.data.train
 
 
 def _train(plan: Plan, left: Sequence[Cell], at_once: int | None, total: int, *, quiet: bool) -> None:
@@ -167,9 +208,13 @@ def _outcome(plan: Plan, cells: dict[tuple[str, int], Cell], *, quiet: bool) -> 
     pids: dict[str, np.ndarray] = {}
     costs: dict[str, Cost] = {}
     data: list[str] = []
-    for test, source in {"": None, **plan.tests}.items():
+    own = plan.rows[0].config
+    for test, place in {
+        "": (tested_on(own), own.data.root),
+        **{name: (text,) for name, text in plan.tests.items()},
+    }.items():
         runs = open_runs(
-            {cell.label: cell.folder for cell in cells.values()}, source, changes={"ap": "step"}, quiet=quiet
+            {cell.label: cell.folder for cell in cells.values()}, *place, changes={"ap": "step"}, quiet=quiet
         )
         scored = score_runs(runs)
         splits = runs[0].splits
@@ -206,6 +251,6 @@ def _differs(start: PlannedRow, row: PlannedRow) -> Iterator[str]:
     """Settings that are other than the baseline's, in their order."""
     before, after = start.config.flat(), row.config.flat()
     for key in {**before, **after}:
-        if before.get(key) != after.get(key):
+        if before.get(key) != after.get(key) and key != "eval.ap":  # which is one for all
             value = after.get(key, "left out")
             yield f"{key}={value if isinstance(value, str) else json.dumps(value)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from regard.metrics.significance import Interval, holm
 from regard.models.cost import Cost
-from regard.wording import count, table
+from regard.wording import count, latex_table, markdown, markdown_table, table
 
 __all__ = ["Outcome", "OutcomeRow"]
 
@@ -21,9 +20,6 @@ CSV_COLUMNS = (
     "row", "seeds", "figure", "value", "low", "high", "baseline", "difference", "difference_low", "difference_high",
     "p", "p_holm", "parameters", "parameters_at_test", "gflops", "cpu_hours",
 )  # fmt: skip
-TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    c: f"\\{c}" for c in "&%$#_{}"
-}
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ class Outcome:
         total = sum(row.cpu_hours for row in self.rows)
         return [
             f"in %: mean of {' or '.join(count(number, 'seed') for number in seeds)}, 95 % interval over "
-            f"{over} (Student's t){tested}",
+            f"{over} (Student's t){tested}; AP in its step form",
             f"parameters and GFLOPs are those at test, of one image; {total:.1f} CPU hours in all",
         ]
 
@@ -115,20 +111,14 @@ class Outcome:
 
     def to_markdown(self) -> str:
         """A table, its notes, and what each row is."""
-        header, *body = ([cell.replace("|", "\\|") for cell in row] for row in self.cells())
-        first, *others = (f"| {' | '.join(row)} |" for row in (header, *body))
-        lines = [f"# {self.title}", "", self.data, "", first, f"|---|{'---:|' * (len(header) - 1)}", *others, ""]
-        lines += [f"- {note}" for note in self.notes()]
-        return "\n".join([*lines, "", f"Settings other than those of {self.baseline}:", "",
-                          *(f"- {line}" for line in self.differences()), ""])  # fmt: skip
+        lines = [f"# {markdown(self.title)}", "", markdown(self.data), "", *markdown_table(self.cells()), ""]
+        lines += [f"- {markdown(note)}" for note in self.notes()]
+        return "\n".join([*lines, "", f"Settings other than those of {markdown(self.baseline)}:", "",
+                          *(f"- {markdown(line)}" for line in self.differences()), ""])  # fmt: skip
 
     def to_latex(self) -> str:
         """A ``tabular`` for the package booktabs."""
-        header, *body = ([_tex(cell) for cell in row] for row in self.cells())
-        rows = [" & ".join(row) + r" \\" for row in (header, *body)]
-        lines = [f"% {note}" for note in (self.title, self.data, *self.notes())]
-        lines += [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule", rows[0], r"\midrule", *rows[1:]]
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+        return latex_table(self.cells(), (self.title, self.data, *self.notes()))
 
     def to_csv(self) -> str:
         """One line per row and figure, fractions."""
@@ -167,11 +157,6 @@ class Outcome:
                 for row in self.rows
             ],
         }
-
-
-def _tex(text: str) -> str:
-    """A cell as LaTeX sets it."""
-    return re.sub(r"[\\~^&%$#_{}]", lambda match: TEX[match[0]], text).replace("< ", "$<$ ")
 
 
 def _ends(figure: Interval, sign: str = "") -> str:

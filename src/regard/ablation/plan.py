@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from regard.config import (
     Config,
@@ -45,14 +45,21 @@ from regard.models.contract import ReIDModel
 from regard.models.cost import Cost, Measure, constant_weights, equal_option, inference_cost
 from regard.parsing import parse_yaml
 from regard.run_folder.origin import resolve
+from regard.wording import count
 
 __all__ = ["People", "Plan", "PlannedRow", "read_plan"]
 
 MOST_RUNS = 10_000
 """Trainings of a plan; more are not meant."""
 
-FIXED = {("train", "seed"): "say it in the plan's seeds"}
+FIXED = {
+    ("train", "seed"): "say it in the plan's seeds",
+    ("eval", "ap"): "all rows are scored by the step form of AP; 'regard compare --ap' takes the other for all",
+}
 """Settings that are not a row's to give."""
+
+TAKEN = ("crowd", "lock", "recipes")
+"""What lies in a plan's folder besides the folders of its rows."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**62)]
 
@@ -72,12 +79,28 @@ class Equal(Section):
     measure: Measure = Field("inference_parameters", alias="in")
 
 
+def _choices_of(said: Any) -> list[Any] | dict[str, dict[str, Any]]:
+    """The choices of an axis, in either form."""
+    if isinstance(said, list):
+        return said
+    if not isinstance(said, dict):
+        raise ConfigError(f"got {said!r}, wanted a list of values, or names and the settings that each stands for")
+    for name, settings in said.items():
+        if not isinstance(name, str):
+            raise ConfigError(f"the name {name!r} is no text; write it in quotes")
+        if not isinstance(settings, dict):
+            raise ConfigError(
+                f"{name!r} stands for {settings!r}, wanted settings such as {{optim.lr: 0.001}}, {{}} for none"
+            )
+    return said
+
+
 class PlanFile(Section):
     """What a plan's file may say."""
 
     title: str = ""
     base: dict[str, Any] = Field(default_factory=dict)
-    vary: dict[str, list[Any] | dict[str, dict[str, Any]]]
+    vary: dict[str, Annotated[Any, AfterValidator(_choices_of)]]
     seeds: tuple[Seed, ...] = (1,)
     baseline: str | None = None
     tests: dict[str, SourceText] = Field(default_factory=dict)
@@ -140,9 +163,8 @@ def read_plan(
     source = str(path)
     tree = parse_yaml(read_settings(path), source)
     if not isinstance(tree, Mapping):
-        raise ConfigError(
-            f"{source} holds {type(tree).__name__}, wanted base, vary and seeds; see 'regard ablate --help'"
-        )
+        held = "nothing" if tree is None else type(tree).__name__
+        raise ConfigError(f"{source} holds {held}, wanted base, vary and seeds; see 'regard ablate --help'")
     try:
         file = PlanFile.model_validate(dict(tree))
     except ValidationError as error:
@@ -160,7 +182,7 @@ def read_plan(
             faults.append(f"row {label!r}: {error}")
     rows = [made[place] for place in sorted(made)]
     if faults:
-        more = f" (and {len(faults) - 1} more rows)" if len(faults) > 1 else ""
+        more = f" (and {count(len(faults) - 1, 'more row')})" if len(faults) > 1 else ""
         raise ConfigError(f"{source}: {faults[0]}{more}")
     _check_rows(rows, source)
     labels = [row.label for row in rows]
@@ -169,7 +191,7 @@ def read_plan(
         raise ConfigError(
             f"{source}: baseline {baseline!r} is no row{nearest(baseline, labels)}; rows: {'; '.join(labels)}"
         )
-    return Plan(file.title or path.stem, tuple(rows), file.seeds, baseline, file.tests), file.crowd
+    return Plan(" ".join(file.title.split()) or path.stem, tuple(rows), file.seeds, baseline, file.tests), file.crowd
 
 
 def _check(file: PlanFile, source: str) -> None:
@@ -183,11 +205,22 @@ def _check(file: PlanFile, source: str) -> None:
         raise ConfigError(
             f"{source}: tests has a data set without a name; write NAME: SOURCE, as in PETS: table=pets.csv"
         )
+    for axis, choices in file.vary.items():
+        if isinstance(choices, dict) and not all(name.strip() for name in choices):
+            raise ConfigError(f"{source}: {axis} has a choice without a name; write NAME: SETTINGS")
+    for name in file.tests:
+        _check_name(name, source)
     runs = len(file.seeds)
     for choices in file.vary.values():
         runs *= len(choices)
     if runs > MOST_RUNS:
         raise ConfigError(f"{source} is {runs:,} trainings, more than {MOST_RUNS:,}; vary less")
+
+
+def _check_name(name: str, source: str) -> None:
+    """Refuse what no table can show on a line."""
+    if not name.isprintable():
+        raise ConfigError(f"{source}: the name {name!r} has line breaks or signs that cannot be seen; leave them out")
 
 
 def _combinations(file: PlanFile, source: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -201,7 +234,9 @@ def _combinations(file: PlanFile, source: str) -> Iterator[tuple[str, dict[str, 
                 varied = lay_over(varied, override({}, settings), once=True)
             except ConfigError as error:
                 raise ConfigError(f"{source}: {error}, of all that is varied") from None
-        yield ", ".join(label for label, _ in chosen), lay_over(base, varied)
+        label = ", ".join(label for label, _ in chosen)
+        _check_name(label, source)
+        yield label, lay_over(base, varied)
 
 
 def _choices(axis: str, choices: list[Any] | dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -239,8 +274,8 @@ def _row(
     with constant_weights():
         model = _build(config)
     cost = inference_cost(model, config.data.height, config.data.width)
-    folder = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") or "row"
-    return PlannedRow(label, folder[:100], config, cost)
+    folder = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:100]
+    return PlannedRow(label, f"row-{folder}".rstrip("-") if folder in ("", *TAKEN) else folder, config, cost)
 
 
 def _build(config: Config, **options: Any) -> ReIDModel:
@@ -275,9 +310,12 @@ def _check_rows(rows: list[PlannedRow], source: str) -> None:
     """Refuse rows that are the same training, that would lie in one folder, or that are scored on different data."""
     seen: dict[str, PlannedRow] = {}
     for row in rows:
-        for what, key in (("settings", row.config.to_yaml()), ("folder", row.folder)):
+        for what, key, more in (
+            ("settings", row.config.to_yaml(), "; change one"),
+            ("folder", row.folder, f" {row.folder!r}, made of the first hundred letters a-z and digits; rename one"),
+        ):
             if other := seen.get(f"{what} {key}"):
-                raise ConfigError(f"{source}: rows {other.label!r} and {row.label!r} have the same {what}; change one")
+                raise ConfigError(f"{source}: rows {other.label!r} and {row.label!r} have the same {what}{more}")
             seen[f"{what} {key}"] = row
     first = rows[0].config.data
     for row in rows[1:]:

@@ -64,7 +64,7 @@ def train_cells(cells: Sequence[Cell], *, at_once: int, threads: int, done: Call
         Interrupted: this process was asked to stop; all states are saved.
         RegardError: some failed; says which first, and why.
     """
-    waiting, running, failed = list(reversed(cells)), dict[Cell, subprocess.Popen[bytes]](), list[str]()
+    waiting, running, failed = list(reversed(cells)), dict[Cell, subprocess.Popen[bytes]](), dict[str, str]()
     with _asked_to_stop() as asked:
         try:
             while (waiting or running) and not asked:
@@ -74,7 +74,7 @@ def train_cells(cells: Sequence[Cell], *, at_once: int, threads: int, done: Call
                 time.sleep(POLL)
                 for cell in [cell for cell, process in running.items() if process.poll() is not None]:
                     if _ended(running.pop(cell)):
-                        failed.append(f"{cell.label}: {_last_words(cell)}")
+                        failed[cell.label] = _last_words(cell)
                     else:
                         done(cell)
         finally:
@@ -83,8 +83,11 @@ def train_cells(cells: Sequence[Cell], *, at_once: int, threads: int, done: Call
         left = len(waiting) + len(running)
         raise Interrupted(f"stopped with {left} of {len(cells)} trainings to go; the same command goes on")
     if failed:
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise RegardError(f"a training failed, {failed[0]}{more}; mend that, the same command goes on")
+        first, more = next(iter(failed)), ", ".join(list(failed)[1:])
+        raise RegardError(
+            f"a training failed, {first}: {failed[first]}{f' (so did {more})' if more else ''}; mend that, the same "
+            "command goes on; for a table of the others take the row out of the plan"
+        )
 
 
 def _start(cell: Cell, threads: int) -> subprocess.Popen[bytes]:

@@ -42,9 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
     folder = arguments.output or Path("runs") / "ablate" / arguments.plan.stem
     if arguments.show:
         crowd = (folder / "crowd").absolute()
-        print(
-            describe_plan(read_plan(arguments.plan, root=arguments.root, crowd=crowd, overrides=arguments.overrides)[0])
-        )
+        plan, _ = read_plan(arguments.plan, root=arguments.root, crowd=crowd, overrides=arguments.overrides)
+        print(describe_plan(plan, crowd))
         return
     found = ablate(
         arguments.plan, folder, root=arguments.root, overrides=arguments.overrides, at_once=arguments.jobs,

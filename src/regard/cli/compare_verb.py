@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--resamples", type=between(1, 10**6), default=10_000, metavar="N", help="bootstraps and sign flips")
     add("--no-speed", action="store_true", help="do not measure images/s")
     add("--md", type=output_file, metavar="FILE", help="write the tables as Markdown")
+    add("--tex", type=output_file, metavar="FILE", help="write the tables as LaTeX (booktabs)")
     add("--csv", type=output_file, metavar="FILE", help="write a line per run and figure")
     add("--json", type=output_file, metavar="FILE", help="write everything")
     add("--png", type=output_file, metavar="FILE", help="draw the intervals")
@@ -72,25 +73,33 @@ def run(arguments: argparse.Namespace) -> None:
         speed=not arguments.no_speed, quiet=arguments.quiet,
     )  # fmt: skip
     print(found)
-    if arguments.md:
-        write_atomic(arguments.md, encode_text(found.to_markdown()))
-    if arguments.csv:
-        write_atomic(arguments.csv, encode_text(found.to_csv()))
+    _write_texts(arguments, found)
     write_json(arguments.json, found.to_dict())
     if arguments.png:
         from regard.explain.figures.map_figures import figure_bytes
         from regard.report.evidence import interval_chart
 
-        shown = found.shown
+        shown = found.of_all(found.shown)
         figures = {row.label: {name: row.figures[name] for name in shown} for row in found.rows}
         differences = {label: {name: tests[name][:3] for name in shown} for label, tests in found.differences.items()}
         chart = interval_chart(figures, differences, found.baseline, found.corrected)
         assert chart is not None
         write_atomic(arguments.png, figure_bytes(chart.figure))
-    close_with(
-        [arguments.md, arguments.csv, arguments.json, arguments.png],
-        then=report_on(*arguments.runs, arguments=arguments),
-    )
+    _close(arguments)
+
+
+def _write_texts(arguments: argparse.Namespace, found: Any) -> None:
+    """Write the tables in the forms that were asked for."""
+    forms = ((arguments.md, found.to_markdown), (arguments.tex, found.to_latex), (arguments.csv, found.to_csv))
+    for place, text in forms:
+        if place:
+            write_atomic(place, encode_text(text()))
+
+
+def _close(arguments: argparse.Namespace) -> None:
+    """Say what was written, and what is next."""
+    written = [arguments.md, arguments.tex, arguments.csv, arguments.json, arguments.png]
+    close_with(written, then=report_on(*arguments.runs, arguments=arguments))
 
 
 def run_doses(arguments: argparse.Namespace) -> None:
@@ -115,9 +124,7 @@ def run_doses(arguments: argparse.Namespace) -> None:
         changes=eval_changes(arguments), attend=attend if arguments.attention else None, quiet=arguments.quiet,
     )  # fmt: skip
     print(found)
-    for place, text in ((arguments.md, found.to_markdown), (arguments.csv, found.to_csv)):
-        if place:
-            write_atomic(place, encode_text(text()))
+    _write_texts(arguments, found)
     write_json(arguments.json, found.to_dict())
     if arguments.png:
         from regard.explain.figures.map_figures import figure_bytes
@@ -136,7 +143,4 @@ def run_doses(arguments: argparse.Namespace) -> None:
             for cause in found.causes
         }
         write_atomic(arguments.png, figure_bytes(dose_chart(causes, found.baseline, found.verdicts()).figure))
-    close_with(
-        [arguments.md, arguments.csv, arguments.json, arguments.png],
-        then=report_on(*arguments.runs, arguments=arguments),
-    )
+    _close(arguments)

@@ -124,6 +124,11 @@ def run(arguments: argparse.Namespace) -> None:
     if sweeps or arguments.corruptions or arguments.kinds or arguments.png:
         score_worse(arguments)
         return
+    refuse(
+        arguments, ("severities", "mixed", "worse", "images", "seed", "published_lengths"),
+        "is about worse pictures; ask for them with --corruptions, --resolution or --occlusion",
+        (None, False, 0, 1, [1, 2, 3, 4, 5], ["both"]),
+    )  # fmt: skip
     content = score_files(arguments) if arguments.features else score_run(arguments)
     if not content:
         return

@@ -51,9 +51,10 @@ def fault_in(fault: Any, schema: type[BaseModel], inside: str = "") -> str:
         inside: the dotted place of it.
     """
     where = ".".join(filter(None, (inside, *map(str, fault["loc"]))))
+    dot, told = (f"{where}.", f"{where}: ") if where else ("", "")
     error = fault.get("ctx", {}).get("error")
     if isinstance(error, ConfigError):
-        return f"{where}: {error}" if where else str(error)
+        return f"{told}{error}"
     if fault["type"] == "missing":
         return f"{where}: missing"
     unknown = fault["type"] == "extra_forbidden"
@@ -62,10 +63,10 @@ def fault_in(fault: Any, schema: type[BaseModel], inside: str = "") -> str:
     if unknown:
         return f"{where}: no such key{nearest(str(fault['loc'][-1]), known)}{keys}"
     if fault["type"] in ("dict_type", "model_type"):
-        wanted = f"a section, such as {where}.{known[0] if known else 'KEY'}=VALUE"
+        wanted = f"a section, such as {dot}{known[0] if known else 'KEY'}=VALUE"
         if where.startswith("data.options"):
             wanted = "options by data set, such as data.options.cuhk03.boxes=labeled"
-        return f"{where}: got {fault['input']!r}, wanted {wanted}{keys}"
+        return f"{told}got {fault['input']!r}, wanted {wanted}{keys}"
     if fault["type"] in ("tuple_type", "list_type"):
         return f"{where}: got {fault['input']!r}, wanted a list, such as {where}=[{fault['input']}]"
     return f"{where}: got {fault['input']!r}; {fault['msg'][0].lower()}{fault['msg'][1:]}"
@@ -79,4 +80,4 @@ def _keys_at(schema: type[BaseModel], path: Sequence[Any]) -> list[str]:
         if field is None:
             return []
         section = field.annotation
-    return list(getattr(section, "model_fields", {}))
+    return [field.alias or name for name, field in getattr(section, "model_fields", {}).items()]

@@ -115,11 +115,18 @@ def check_pictures(then: Tensor, now: Tensor, samples: Sequence[Sample], source:
         parts.append(f"the first that differs is {samples[place].path}, in place {place + 1}")
     raise CheckpointError(
         f"the training list is not the one that {source} was trained on: {'; '.join(parts)} (what counts is bytes, "
-        "persons and cameras, not places); restore it, or start a new run"
+        "persons and cameras, not places); restore it, or start a new run in another folder with -o"
     )
 
 
-def check_settings(old: Config, new: Config, progress: Progress, source: str) -> None:
+ANEW = (
+    "go on without (--resume RUN), or start a new run in another folder with -o, from these weights with "
+    "model.pretrained=RUN"
+)
+"""What to do instead of going on with other settings."""
+
+
+def check_settings(old: Config, new: Config, progress: Progress, source: str, instead: str = ANEW) -> None:
     """Refuse settings that would make another run of one that goes on.
 
     Args:
@@ -127,6 +134,7 @@ def check_settings(old: Config, new: Config, progress: Progress, source: str) ->
         new: those it is to go on with.
         progress: how far it came.
         source: what to call the run.
+        instead: what to do, in words.
 
     Raises:
         ConfigError: all that may not change, by name.
@@ -142,8 +150,7 @@ def check_settings(old: Config, new: Config, progress: Progress, source: str) ->
         raise ConfigError(
             f"{source} holds a run of other settings ({'; '.join(faults)}); only settings that change no step done so "
             f"far may change: {', '.join((*FREE, *PLACES))} (folders), and, where the learning rates so far stay, "
-            f"{', '.join(AHEAD)}; go on without (--resume RUN), or start a new run in another folder with -o, from "
-            "these weights with model.pretrained=RUN"
+            f"{', '.join(AHEAD)}; {instead}"
         )
 
 

@@ -12,7 +12,7 @@ from regard.evaluation.groups import Group
 from regard.metrics.ranking_report import option_lines
 from regard.metrics.significance import Difference, Interval, holm
 from regard.models.cost import Cost
-from regard.wording import table
+from regard.wording import latex_table, markdown, markdown_table, table
 
 __all__ = ["Comparison", "Row"]
 
@@ -84,13 +84,13 @@ class Comparison:
                 found[label][figure] = value
         return found
 
-    def _of_all(self, names: Iterable[str]) -> list[str]:
+    def of_all(self, names: Iterable[str]) -> list[str]:
         """Those of the figures that every run has: a CMC of another flavor has no rank per query."""
         return [name for name in names if all(name in row.figures for row in self.rows)]
 
     def scores(self) -> Table:
         """Header and one row of cells per run."""
-        names = self._of_all(self.shown)
+        names = self.of_all(self.shown)
         header = ["run", *names, "parameters", "GFLOPs", *(["images/s"] if self.speed else [])]
         body = [
             [
@@ -105,7 +105,7 @@ class Comparison:
 
     def curves(self) -> Table:
         """Header and one row of cells per run with its CMC, without intervals; empty where it has no such figures."""
-        names = self._of_all(name for name in self.rows[0].figures if name.startswith("rank-"))
+        names = self.of_all(name for name in self.rows[0].figures if name.startswith("rank-"))
         body = [[row.label, *(f"{100 * row.figures[name].value:.1f}" for name in names)] for row in self.rows]
         return [["CMC", *names], *body] if names else []
 
@@ -113,7 +113,7 @@ class Comparison:
         """Header and one row of cells per run that is compared with the baseline; empty where none is."""
         if not self.differences:
             return []
-        names, corrected = self._of_all(self.shown), self.corrected
+        names, corrected = self.of_all(self.shown), self.corrected
         body = [
             [label, *(cell for name in names for cell in (_ends(found[name], "+"), _p(corrected[label][name])))]
             for label, found in self.differences.items()
@@ -130,7 +130,7 @@ class Comparison:
         """Header and one row of cells per group of seeds; empty where there is none."""
         if not self.groups:
             return []
-        names, corrected = self._of_all(self.shown), self.corrected_groups
+        names, corrected = self.of_all(self.shown), self.corrected_groups
         header = ["seeds together", *names, *(["mAP minus the first", "p"] if self.groups[1:] else [])]
         body = []
         for place, group in enumerate(self.groups):
@@ -166,12 +166,15 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """Markdown tables and the notes."""
-        parts = list(self.data)
-        for header, *body in self._tables():
-            rule = f"|---|{'---:|' * (len(header) - 1)}"
-            first, *others = (f"| {' | '.join(row)} |" for row in (header, *body))
-            parts += ["", first, rule, *others]
-        return "\n".join([*parts, "", *(f"- {note}" for note in self.notes()), ""])
+        parts = [markdown(line) for line in self.data]
+        for rows in self._tables():
+            parts += ["", *markdown_table(rows)]
+        return "\n".join([*parts, "", *(f"- {markdown(note)}" for note in self.notes()), ""])
+
+    def to_latex(self) -> str:
+        """A ``tabular`` for the package booktabs for each table, and the notes as comments before the first."""
+        notes = [[*self.data, *self.notes()], *[[]] * len(self._tables())]
+        return "\n".join(latex_table(rows, told) for rows, told in zip(self._tables(), notes))
 
     def to_csv(self) -> str:
         """One line per run and figure, fractions."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regard.metrics.significance import Interval, holm
-from regard.wording import table
+from regard.wording import latex_table, markdown, markdown_table, table
 
 __all__ = ["Curve", "DoseStudy", "Point"]
 
@@ -47,7 +47,8 @@ class Curve:
         cause: which.
         label: of the group.
         points: by dose, that without the cause first.
-        kept: figure -> share of the score without the cause that is left, mean over its doses.
+        kept: figure -> share of the score without the cause that is left, mean over its doses; none where a run scored
+            0 without it.
         spared: figure -> how much more that is than what is left of the baseline's, and p of none; empty for the
             baseline itself.
     """
@@ -97,7 +98,7 @@ class DoseStudy:
 
     def corrected(self, figure: str) -> dict[tuple[str, str], float]:
         """(cause, group) -> p of what is spared after Holm's correction for all causes and groups."""
-        tested = [curve for curve in self.curves if curve.spared]
+        tested = [curve for curve in self.curves if figure in curve.spared]
         values = holm([curve.spared[figure][1] for curve in tested])
         return {(curve.cause, curve.label): value for curve, value in zip(tested, values)}
 
@@ -107,7 +108,7 @@ class DoseStudy:
         for cause in self.causes:
             sorted_out: dict[str, list[str]] = {"keeps more": [], "keeps less": [], "neither is shown": []}
             for curve in self.of(cause):
-                if curve.spared:
+                if "mAP" in curve.spared:
                     (value, low, high), _ = curve.spared["mAP"]
                     sure = corrected[cause, curve.label] < SURE
                     kind = "neither is shown" if not sure else "keeps more" if value > 0 else "keeps less"
@@ -132,7 +133,7 @@ class DoseStudy:
         for curve in curves:
             cells = [f"{100 * point.figures[name].value:.1f}" for point in curve.points]
             if tested:
-                cells.append(f"{100 * curve.kept[name].value:.1f}")
+                cells.append(f"{100 * curve.kept[name].value:.1f}" if name in curve.kept else "-")
                 spared = curve.spared.get(name)
                 cells += [_points(*spared[0]), _p(corrected[cause, curve.label])] if spared else ["", ""]
             rows.append([curve.label, *cells])
@@ -149,6 +150,8 @@ class DoseStudy:
         ]
         if any(count == 1 for count in self.seeds.values()):
             notes.append("a group of one seed does not say how far seeds vary: its intervals are over people alone")
+        if any(name not in curve.kept for curve in self.curves for name in FIGURES):
+            notes.append("-: a run of the group scored 0 without the cause, of which no share can be kept")
         if any("attention" in curve.points[0].figures for curve in self.curves):
             notes.append("attention, last map: share of the mass on the visible person; chance: share they fill")
         return [*notes, *self.options, *self.warnings]
@@ -160,13 +163,17 @@ class DoseStudy:
 
     def to_markdown(self) -> str:
         """Markdown tables, the sentences and the notes."""
-        lines = [self.data]
+        lines = [markdown(self.data)]
         for rows in self.tables():
-            header, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
-            first, *others = (f"| {' | '.join(row)} |" for row in (header, *body))
-            lines += ["", first, f"|---|{'---:|' * (len(header) - 1)}", *others]
-        lines += ["", *(f"- {line}" for line in self.verdicts()), "", *(f"- {note}" for note in self.notes()), ""]
-        return "\n".join(lines)
+            lines += ["", *markdown_table(rows)]
+        said = [[f"- {markdown(line)}" for line in part] for part in (self.verdicts(), self.notes())]
+        return "\n".join([*lines, "", *said[0], "", *said[1], ""])
+
+    def to_latex(self) -> str:
+        """A ``tabular`` for the package booktabs for each table, and what is said beside them as comments."""
+        tables = [*self.tables()]
+        notes = [[self.data, *self.verdicts(), *self.notes()], *[[]] * len(tables)]
+        return "\n".join(latex_table(rows, told) for rows, told in zip(tables, notes))
 
     def to_csv(self) -> str:
         """One line per cause, dose, group and figure, fractions; what is kept in JSON alone."""

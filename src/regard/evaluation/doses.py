@@ -6,6 +6,7 @@ Shapes: Q queries, S seeds, N pictures whose attention is looked at.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from regard.data.datasets.synthetic import Dose, asked_for, dose_sets
 from regard.errors import ConfigError, DataError, nearest
 from regard.evaluation.compare_runs import score_runs
 from regard.evaluation.dose_study import FIGURES, Curve, DoseStudy, Point
-from regard.evaluation.groups import group_label, seed_groups, settings_apart
+from regard.evaluation.groups import group_labels, seed_groups, settings_apart
 from regard.evaluation.run import Run, open_runs, run_labels
 from regard.metrics.grouped import group_difference, group_interval
 from regard.metrics.ranking_report import option_lines
@@ -90,7 +91,8 @@ def measure_doses(
             watched.setdefault(dose, {})[run.label] = maps
             run.release()
     start = next(run for run in plain if baseline is None or run.folder == Path(baseline))
-    groups = {group_label(part): [run.label for run in part] for part in seed_groups(plain, start)}
+    parts = seed_groups(plain, start)
+    groups = {label: [run.label for run in part] for label, part in zip(group_labels(parts), parts)}
     curves = [
         _curve(cause, label, groups, {dose: found for dose, found in scores.items() if dose.cause in ("", cause)}, pids)
         for cause in dict.fromkeys(dose.cause for dose in sets if dose.cause)
@@ -98,8 +100,11 @@ def measure_doses(
     ]
     if attend:
         curves = [_with_attention(curve, groups[curve.label], watched, people) for curve in curves]
-    apart = [f"{group_label(part)} against {next(iter(groups))}: {', '.join(settings)}"
-             for part in seed_groups(plain, start) if (settings := settings_apart(start, part[0]))]  # fmt: skip
+    apart = [
+        f"{label} against {next(iter(groups))}: {', '.join(settings)}"
+        for label, part in zip(groups, parts)
+        if (settings := settings_apart(start, part[0]))
+    ]
     splits = plain[0].splits
     return DoseStudy(
         data=f"{splits}; {root}, {len(sets)} sets",
@@ -158,9 +163,9 @@ def _curve(
         worse = [of(members, dose, name) for dose in scores if dose.cause]
         shares = []
         for before, after in zip(of(members, Dose("", 0.0), name), (np.mean(found, 0) for found in zip(*worse))):
-            start = float(np.nanmean(before)) or np.nan
+            start = float(np.nanmean(before))
             share = float(np.nanmean(after)) / start
-            shares.append(np.nan_to_num((after - share * before) / start + share) + 0 * before)
+            shares.append((after - share * before) / start + share)
         return shares
 
     points = tuple(
@@ -173,14 +178,17 @@ def _curve(
         )
         for dose in scores
     )
-    held = {name: _mean_of(kept(own, name), pids) for name in FIGURES}
-    spared = {name: group_difference(kept(first, name), kept(own, name), pids) for name in FIGURES} if compared else {}
+    plain = Dose("", 0.0)  # a score of 0 there has no share that is kept
+    there = [name for name in FIGURES if all(np.nansum(found) for found in of(own, plain, name))]
+    tested = [name for name in there if compared and all(np.nansum(found) for found in of(first, plain, name))]
+    held = {name: _mean_of(kept(own, name), pids) for name in there}
+    spared = {name: group_difference(kept(first, name), kept(own, name), pids, furthest=math.inf) for name in tested}
     return Curve(cause, label, points, held, spared)
 
 
 def _mean_of(shares: list[np.ndarray], pids: np.ndarray) -> Interval:
     """The mean over seeds of what may be above 1, as a difference from nothing."""
-    return group_difference([0 * shares[0]], shares, pids)[0]
+    return group_difference([0 * shares[0]], shares, pids, furthest=math.inf)[0]
 
 
 def _with_attention(curve: Curve, members: list[str], watched: Mapping[Dose, Scores], people: np.ndarray) -> Curve:

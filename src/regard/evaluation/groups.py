@@ -13,9 +13,11 @@ from regard.config import is_free
 from regard.evaluation.run import Run
 from regard.metrics.grouped import group_difference, group_interval
 from regard.metrics.significance import Interval
+from regard.places import run_home
+from regard.run_folder.saved_state import pictures_of
 from regard.wording import count
 
-__all__ = ["Group", "group_label", "group_runs", "seed_groups", "settings_apart"]
+__all__ = ["Group", "group_labels", "group_runs", "seed_groups", "settings_apart"]
 
 SEED = "train.seed"
 
@@ -57,7 +59,7 @@ def group_runs(
         return []
     names = [name for name in queries[start.label] if all(name in queries[run.label] for run in runs)]
     first, groups = parts[0], list[Group]()
-    for part in parts:
+    for part, label in zip(parts, group_labels(parts)):
         scores = {name: [queries[run.label][name] for run in part] for name in names}
         gaps = {
             name: group_difference([queries[run.label][name] for run in first], scores[name], pids)
@@ -65,17 +67,29 @@ def group_runs(
         }
         figures = {name: group_interval(scores[name], pids) for name in names}
         apart = settings_apart(first[0], part[0])
-        groups.append(Group(group_label(part), tuple(run.label for run in part), figures, gaps, apart))
+        groups.append(Group(label, tuple(run.label for run in part), figures, gaps, apart))
     return groups
 
 
 def seed_groups(runs: Sequence[Run], start: Run) -> list[list[Run]]:
-    """Runs whose settings are the same but for the seed, together; the group of ``start`` first."""
+    """Runs whose settings are the same but for the seed, together; the group of ``start`` first.
+
+    Where a data set lies is no setting, so runs that were trained on other pictures are told apart by these, as far as
+    their states say them.
+    """
     alike: dict[str, list[Run]] = {}
     for run in runs:
         alike.setdefault(json.dumps(_settings(run)) if run.own else run.label, []).append(run)
-    parts = [part for together in alike.values() for part in _apart(together)]
+    parts = [part for together in alike.values() for same in _same_pictures(together) for part in _apart(same)]
     return sorted(parts, key=lambda part: start not in part)
+
+
+def _same_pictures(runs: list[Run]) -> list[list[Run]]:
+    """Runs that were trained on the same pictures, together; those that do not say it belong to all, if all are one."""
+    said: dict[bytes, list[Run]] = {}
+    for run in runs:
+        said.setdefault(pictures_of(run_home(run.folder)), []).append(run)
+    return [runs] if len(said.keys() - {b""}) < 2 else [*said.values()]
 
 
 def _settings(run: Run) -> dict[str, object]:
@@ -90,13 +104,22 @@ def _apart(runs: list[Run]) -> list[list[Run]]:
     return [runs] if len(set(seeds)) == len(runs) else [[run] for run in runs]
 
 
-def group_label(runs: Sequence[Run]) -> str:
-    """What the labels of a group begin with, and the number of its seeds."""
-    if len(runs) == 1:
-        return runs[0].label
-    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*(run.label for run in runs)))
+def group_labels(parts: Sequence[Sequence[Run]]) -> list[str]:
+    """What the labels of each group begin with, or all of them where two begin alike, and the number of its seeds."""
+    short = [_shared([run.label for run in part]) for part in parts]
+    whole = ["; ".join(run.label for run in part) for part in parts]
+    taken = [name for name in short if short.count(name) == 1]
+    names = [name if name in taken else every for name, every in zip(short, whole)]
+    return [f"{name} ({count(len(part), 'seed')})" if len(part) > 1 else name for name, part in zip(names, parts)]
+
+
+def _shared(labels: Sequence[str]) -> str:
+    """What all labels begin with but for the number of a seed; all of them where that is nothing."""
+    if len(labels) == 1:
+        return labels[0]
+    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*labels))
     shared = "".join(letters[0] for letters in alike).rstrip("0123456789/_- ").removesuffix("seed").rstrip("/_-, ")
-    return f"{shared or runs[0].label} ({count(len(runs), 'seed')})"
+    return shared or "; ".join(labels)
 
 
 def settings_apart(first: Run, other: Run) -> tuple[str, ...]:
@@ -104,5 +127,9 @@ def settings_apart(first: Run, other: Run) -> tuple[str, ...]:
     if first.own is None or other.own is None:
         return ()
     before, after = _settings(first), _settings(other)
+    own = pictures_of(run_home(first.folder)), pictures_of(run_home(other.folder))
+    more = ("trained on other pictures",) if all(own) and own[0] != own[1] else ()
     changed = {key: after.get(key, "left out") for key in {**before, **after} if before.get(key) != after.get(key)}
-    return tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changed.items())
+    return more + tuple(
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changed.items()
+    )

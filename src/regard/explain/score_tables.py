@@ -8,7 +8,7 @@ from regard.explain.heat_methods import CONTROLS
 from regard.explain.sanity import ORDER, SAME
 from regard.explain.scores import ExplanationScores, ScoredMethod
 from regard.metrics.significance import Interval
-from regard.wording import table
+from regard.wording import markdown_table, table
 
 __all__ = ["score_markdown", "score_text"]
 
@@ -40,11 +40,7 @@ def score_text(scores: Sequence[ExplanationScores]) -> str:
 
 def score_markdown(scores: Sequence[ExplanationScores]) -> str:
     """The tables as Markdown."""
-    parts = []
-    for head, *rows in _tables(scores):
-        rule = ["---", "---", *["---:"] * (len(head) - 2)]
-        lines = [[cell.replace("|", "\\|") for cell in row] for row in (head, rule, *rows)]
-        parts.append("\n".join(f"| {' | '.join(row)} |" for row in lines))
+    parts = ["\n".join(markdown_table(rows, left=2)) for rows in _tables(scores)]
     return "\n\n".join([*parts, " ".join(NOTES)]) + "\n"
 
 

@@ -49,13 +49,14 @@ def group_interval(scores: Sequence[np.ndarray], pids: Ids, *, level: float = 0.
 
 
 def group_difference(
-    first: Sequence[np.ndarray], second: Sequence[np.ndarray], pids: Ids, *, level: float = 0.95
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray], pids: Ids, *, level: float = 0.95, furthest: float = 1.0
 ) -> tuple[Interval, float]:
     """The second group minus the first, where that lies, and p of no difference, two-sided.
 
     Args:
         first, second: (Q,) of each seed of either, of the same queries.
         pids, level: as for :func:`group_interval`.
+        furthest: no difference is larger, and no end of an interval; that of two fractions is 1.
 
     Raises:
         DataError: as there, or the groups count different queries.
@@ -64,7 +65,7 @@ def group_difference(
         raise DataError("the groups count different queries, so they cannot be paired; score both on one data set")
     (before, of_first, by_first), (after, of_second, by_second) = _group(first, pids), _group(second, pids)
     value, reach, p = _ends(after - before, of_second - of_first, [by_first, by_second], level)
-    return Interval(value, value - reach, value + reach), p
+    return Interval(value, max(-furthest, value - reach), min(furthest, value + reach)), p
 
 
 def _group(scores: Sequence[np.ndarray], pids: Ids) -> tuple[float, np.ndarray, tuple[float, float, int]]:

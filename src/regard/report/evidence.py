@@ -5,6 +5,7 @@ Plain numbers in, a :class:`~regard.explain.figures.svg.Chart` out, drawn like t
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 from regard.calibration.reliability import Reliability
 from regard.calibration.similarity import Calibration
 from regard.explain.figures import draw
-from regard.explain.figures.svg import INK, MUTED, SERIES, SURFACE, Chart
+from regard.explain.figures.svg import INK, MUTED, SERIES, SURFACE, Chart, plain_text
 
 __all__ = ["epochs_chart", "interval_chart", "reliability_chart", "robustness_chart"]
 
@@ -38,6 +39,9 @@ WORSE, BY_EPOCH = ("mAP", "rank-1", "mINP"), ("mAP", "rank-1", "rank-5", "rank-1
 
 HEAT = LinearSegmentedColormap.from_list("heat", [SURFACE, SERIES[0]])
 CURVES = {"resolution": "height of the stored picture in pixels", "occlusion": "share of the picture covered"}
+TITLE = 34
+"""Letters of a line above a plot of intervals."""
+
 ROW, CELL, NAMES, CURVE = 0.21, 0.52, 1.45, 0.85 * draw.WIDTH  # inches
 
 
@@ -62,11 +66,11 @@ def interval_chart(
     if not figures:
         return None
     names = list(next(iter(figures.values())))
-    panels = [(figures, "{}", False)] + ([(differences, "{} minus " + baseline, True)] if differences else [])
+    panels = [(figures, "", False)] + ([(differences, f" minus {baseline}", True)] if differences else [])
     rows = [max(len(part), 1) for part, _, _ in panels]
     drawing = Figure(figsize=(2.1 + 2.3 * len(names), 0.62 * len(panels) + 0.3 * sum(rows) + 0.25))
     grid = drawing.subplots(len(panels), len(names), squeeze=False, sharey="row", height_ratios=rows)
-    for line, (part, title, signed) in zip(grid, panels):
+    for line, (part, rest, signed) in zip(grid, panels):
         for axes, name in zip(line, names):
             ends = {label: found[name] for label, found in part.items()}
             solid = {
@@ -74,11 +78,12 @@ def interval_chart(
                 for label, (_, low, high) in ends.items()
             }
             _forest(axes, ends, solid, signed=signed)
-            axes.set_title(title.format(name), loc="left", fontsize=draw.FONT, color=INK, pad=6)
+            axes.set_title(textwrap.fill(name + rest, TITLE), loc="left", fontsize=draw.FONT, color=INK, pad=6)
     if differences:
         rule = f"p < {SURE:g} in the table" if chances else "the interval leaves zero out"
         grid[-1, 0].set_xlabel(f"solid: {rule}", loc="left", fontsize=draw.FONT, color=MUTED)
-    drawing.tight_layout(w_pad=1.6, h_pad=1.2)
+    with plain_text(drawing):
+        drawing.tight_layout(w_pad=1.6, h_pad=1.2)
     best = {name: max(found[name][0] for found in figures.values()) for name in names}
     holders = {name: [label for label in figures if figures[label][name][0] == best[name]] for name in names}
     parts = [f"{name} is highest for {' and '.join(holders[name])} ({100 * best[name]:.1f} %)" for name in names]

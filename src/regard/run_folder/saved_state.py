@@ -11,6 +11,7 @@ A run folder holds two of them: ``last.safetensors`` and the one before it, ``pr
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -30,8 +31,8 @@ from regard.parsing import parse_json
 from regard.storage import write_atomic
 
 __all__ = [
-    "Progress", "Saved", "has_state", "keep_good_one", "part_of", "read_saved",
-    "write_saved",
+    "Progress", "Saved", "has_state", "keep_good_one", "part_of", "pictures_of",
+    "read_saved", "write_saved",
 ]  # fmt: skip
 
 LAST = "last.safetensors"
@@ -136,6 +137,15 @@ def write_saved(
 def has_state(folder: Path) -> bool:
     """Return whether the folder holds a training state, whole or not."""
     return any((folder / name).is_file() for name in (LAST, PREVIOUS))
+
+
+def pictures_of(folder: Path) -> bytes:
+    """What a run's state says of the pictures it was trained on, equal for equal ones; empty where nothing does."""
+    for path in (folder / LAST, folder / PREVIOUS):
+        with contextlib.suppress(OSError, SafetensorError), safe_open(path, "pt") as state:
+            if PICTURES in state.keys():  # noqa: SIM118  (it is no dict)
+                return state.get_tensor(PICTURES).numpy().tobytes()
+    return b""
 
 
 def read_saved(folder: Path) -> Saved:

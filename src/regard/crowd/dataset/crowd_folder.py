@@ -45,7 +45,7 @@ def existing_crowd(root: Path, request: Request, *, overwrite: bool) -> dict[str
     if not overwrite:
         raise DataError(
             f"'{root}' holds another crowd ({difference or 'with files missing or changed'}); "
-            "choose another folder, or pass overwrite=True to replace it"
+            "choose another folder, or remove that one first (overwrite=True in Python)"
         )
     return None
 
