@@ -208,11 +208,9 @@ def _outcome(plan: Plan, cells: dict[tuple[str, int], Cell], *, quiet: bool) -> 
     pids: dict[str, np.ndarray] = {}
     costs: dict[str, Cost] = {}
     data: list[str] = []
-    own = plan.rows[0].config
-    for test, place in {
-        "": (tested_on(own), own.data.root),
-        **{name: (text,) for name, text in plan.tests.items()},
-    }.items():
+    first = plan.rows[0].config
+    places = {"": (tested_on(first), first.data.root), **{name: (text,) for name, text in plan.tests.items()}}
+    for test, place in places.items():
         runs = open_runs(
             {cell.label: cell.folder for cell in cells.values()}, *place, changes={"ap": "step"}, quiet=quiet
         )
@@ -220,7 +218,9 @@ def _outcome(plan: Plan, cells: dict[tuple[str, int], Cell], *, quiet: bool) -> 
         splits = runs[0].splits
         data.append(f"{test}: {splits}" if test else f"{splits}; {splits.root}")
         people = np.array([sample.pid for sample in splits.query], np.int64)
-        for label, (report, costs[label]) in scored.items():
+        for label, (report, cost) in scored.items():
+            assert cost is not None  # what was trained here is no file of another maker
+            costs[label] = cost
             for figure, scores in shown_figures(query_scores(report)).items():
                 name = f"{test} {figure}".lstrip()
                 queries[label][name], pids[name] = scores, people
