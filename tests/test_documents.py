@@ -155,6 +155,21 @@ def test_the_table_of_all_systems_is_the_one_measured():
             ), recipe[1]  # fmt: skip
 
 
+def test_the_table_of_transfer_is_the_one_measured():
+    table = json.loads((ROOT / "benchmarks/results/transfer.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/how-to/transfer.md").read_text(encoding="utf-8")
+    for row in table["rows"]:
+        cells = [row["row"]]
+        for name in ("mAP", "PETS mAP"):
+            figure, more = row["figures"][name], row["difference"].get(name)
+            cells.append(f"{100 * figure['value']:.1f} [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]")
+            ends = more and f"{100 * more['value']:+.1f} [{100 * more['low']:+.1f}, {100 * more['high']:+.1f}]"
+            cells.append(ends or "")
+            cells.append("" if more is None else "< 0.001" if more["p_holm"] < 0.001 else f"{more['p_holm']:.3f}")
+        cells.append(f"{60 * row['cpu_hours'] / len(row['seeds']):.1f}")
+        assert f"| {' | '.join(cells)} |" in page, row["row"]
+
+
 def test_what_is_kept_at_doses_is_what_was_measured():
     causes = json.loads((ROOT / "benchmarks/results/doses.json").read_text(encoding="utf-8"))["causes"]
     page = (ROOT / "docs/explanation/results.md").read_text(encoding="utf-8")
