@@ -134,6 +134,12 @@ def takes(recipe: Recipe, override: str) -> bool:
     return True
 
 
+def with_ends(figure: dict[str, float], sign: str = "") -> str:
+    """A figure in % with its interval, as tables have it."""
+    value, low, high = (f"{100 * figure[name]:{sign}.1f}" for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
 def test_the_table_of_all_systems_is_the_one_measured():
     """docs/explanation/results.md and what recipes for the crowd say of themselves, by the file of the plan's table."""
     table, starts = (
@@ -143,9 +149,7 @@ def test_the_table_of_all_systems_is_the_one_measured():
     page = (ROOT / "docs/explanation/results.md").read_text(encoding="utf-8")
     plan = (ROOT / "benchmarks/plans/attention.yaml").read_text(encoding="utf-8")
     for row in table["rows"] + starts["rows"]:
-        ends = row["figures"]["mAP"]
-        cell = f"{100 * ends['value']:.1f} [{100 * ends['low']:.1f}, {100 * ends['high']:.1f}]"
-        assert f"| {row['row']} | {cell} |" in page, row["row"]
+        assert f"| {row['row']} | {with_ends(row['figures']['mAP'])} |" in page, row["row"]
         recipe = re.search(rf"^ +\"?{re.escape(row['row'])}\"?: {{recipe: (\w+)}}$", plan, re.M)
         if recipe and row in table["rows"]:  # the system as its recipe has it
             about = read_recipe(recipe[1]).about
@@ -161,10 +165,8 @@ def test_the_table_of_transfer_is_the_one_measured():
     for row in table["rows"]:
         cells = [row["row"]]
         for name in ("mAP", "PETS mAP"):
-            figure, more = row["figures"][name], row["difference"].get(name)
-            cells.append(f"{100 * figure['value']:.1f} [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]")
-            ends = more and f"{100 * more['value']:+.1f} [{100 * more['low']:+.1f}, {100 * more['high']:+.1f}]"
-            cells.append(ends or "")
+            more = row["difference"].get(name)
+            cells += [with_ends(row["figures"][name]), with_ends(more, "+") if more else ""]
             cells.append("" if more is None else "< 0.001" if more["p_holm"] < 0.001 else f"{more['p_holm']:.3f}")
         cells.append(f"{60 * row['cpu_hours'] / len(row['seeds']):.1f}")
         assert f"| {' | '.join(cells)} |" in page, row["row"]

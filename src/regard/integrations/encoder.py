@@ -22,6 +22,7 @@ from regard.input_spec import known_input
 from regard.models import ReIDModel, load
 from regard.models.folder import FOREIGN, SCHEME, model_folder, read_description
 from regard.models.foreign import import_graph
+from regard.models.graph_file import refuse_shrunk
 from regard.models.saved import model_config
 from regard.storage import as_path
 
@@ -96,10 +97,11 @@ class Encoder:
             DataError: frame or boxes are of another shape or kind, or a descriptor is zero or not finite.
         """
         check_choice("color", color, Color)
-        if in_fractions(as_boxes(boxes_xyxy)):
+        boxes = as_boxes(boxes_xyxy)
+        if in_fractions(boxes):
             told = "boxes lie within the frame's first pixel, as fractions do; wanted pixels"
             warnings.warn(RegardWarning(f"{told}: multiply x by the width and y by the height"), stacklevel=2)
-        return self._rows([crop if color == "rgb" else crop[..., ::-1] for crop in crops(frame, boxes_xyxy)])
+        return self._rows([crop if color == "rgb" else crop[..., ::-1] for crop in crops(frame, boxes)])
 
     def embed(self, pictures: Sequence[np.ndarray], color: Color = "rgb") -> np.ndarray:
         """Return the descriptors of crops that are cut out already, as of :meth:`__call__`.
@@ -136,11 +138,7 @@ def _opened(source: Any, engine: EngineName) -> Engine | tuple[ReIDModel, str]:
         if path.suffix in RUNS and not path.is_dir():
             if is_export(path):
                 card = read_card(path)
-                if card.shrink > 1:
-                    raise ConfigError(
-                        f"{path} was made with --antialias for {card.made_for}, which feeds it larger pictures, and "
-                        "would make other descriptors here; take the run it is of, or export it without"
-                    )
+                refuse_shrunk(path, card.shrink, card.made_for)
                 return open_engine(path, engine, card.precision)
             if path.suffix == ".pt2" or not path.is_file():
                 return open_engine(path, engine)

@@ -54,6 +54,7 @@ from regard.models.graph_file import (
     graph_content,
     open_graph,
     read_beside,
+    refuse_shrunk,
     runtime_of,
     view_of,
 )
@@ -348,11 +349,7 @@ def _of_export(told: Mapping[str, Any], path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file wants pictures that are larger than the network's, by ``--antialias``.
     """
-    if told.get("shrink", 1) != 1:
-        raise ConfigError(
-            f"{path} was made with --antialias for {told.get('made_for')}, which feeds it larger pictures, and would "
-            "make other descriptors here; take the run it is of, or export it without"
-        )
+    refuse_shrunk(path, told.get("shrink", 1), told.get("made_for", ""))
     size, color = [told.get("height"), told.get("width")], str(told.get("color", "RGB")).lower()
     same = {key: told.get(key) for key in ("interpolation", "layout")}
     licence = (told.get("origin") or {}).get("licence", "unknown")

@@ -25,7 +25,7 @@ from regard.wording import one_line
 
 __all__ = [
     "MOST", "TYPES", "ColorOrder", "Graph", "Layout", "Runtime", "View", "graph_content", "onnx_session", "open_graph",
-    "read_beside", "runtime_of", "view_of",
+    "read_beside", "refuse_shrunk", "runtime_of", "view_of",
 ]  # fmt: skip
 
 Runtime = Literal["onnxruntime", "openvino"]
@@ -195,6 +195,24 @@ def _openvino(runtime: Any, files: list[bytes], at_once: int) -> Graph:
         return [np.array(found[places[name]]) for name in names]
 
     return Graph(inputs, outputs, run)
+
+
+def refuse_shrunk(path: str | Path, shrink: int, made_for: str) -> None:
+    """Refuse an exported graph that is fed larger pictures than the network sees, by ``regard export --antialias``.
+
+    Args:
+        path: the file.
+        shrink: how many times as high and wide they are.
+        made_for: name of the profile.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if shrink != 1:
+        raise ConfigError(
+            f"{path} was made with --antialias for {made_for}, which feeds it larger pictures, and would make other "
+            "descriptors here; take the run it is of, or export it without"
+        )
 
 
 def graph_content(path: Path) -> list[bytes]:
