@@ -206,7 +206,7 @@ def test_two_sides_give_two_pictures(run_folder, tmp_path, capsys):
     ("arguments", "said"),
     [
         (["--corruptions", "--kinds", "nois"], "did you mean 'noise'"),
-        (["--corruptions", "--severities", "7"], "severity is 7"),
+        (["--corruptions", "--severities", "7"], "severity is 7; choose among 1, 2, 3, 4, 5"),
         (["--occlusion", "40"], "between 0 and 1"),
         (["--resolution", "0"], "set it to 1 or more"),
         (["--resolution", "--images", "1"], "images is 1"),

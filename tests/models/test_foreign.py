@@ -211,6 +211,11 @@ def test_it_is_scored_and_asked_what_it_looks_at_like_others(theirs, tmp_path, m
     assert (first["parameters"], first["gflops"]) == (None, None)
     assert first["figures"]["mAP"]["value"] == pytest.approx(run.report().mAP)
     assert main([*both, "--no-speed"]) == 0  # from what was kept
+    page = tmp_path / "page.html"
+    assert main(["report", str(path), "--root", str(market), "--without", "map", "-q", "-o", str(page)]) == 0
+    left = "attention, pairs, correlation, precision: nothing in a network that came as a file can be looked at"
+    assert left in page.read_text()
+    assert f"of net.onnx the page does not show {left}" in capsys.readouterr().err
     photo = str(next(market.rglob("*.jpg")))
     assert main(["explain", "attention", str(path), photo, "-o", str(tmp_path / "a.png")]) == 2
     assert "nothing in it can be looked at" in capsys.readouterr().err

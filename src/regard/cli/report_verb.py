@@ -16,7 +16,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from regard.cli.arguments import SEEDS, add_device, between, close_with, output_file
+from regard.cli.arguments import SEEDS, add_device, between, close_with, output_file, tell
 
 PARTS = "training curves cameras map lists attention pairs correlation precision"
 
@@ -74,6 +74,9 @@ def run(arguments: argparse.Namespace) -> None:
         quiet=arguments.quiet,
     )
     path = write_runs(report, arguments.output)
+    for run in report.runs:
+        if "Not shown" in run.facts:
+            tell(f"of {run.label} the page does not show {run.facts['Not shown']}")
     scores = [run.report.mAP for run in report.runs]
     best = arguments.runs[scores.index(max(scores))]
     size = f"{path.stat().st_size / 1e6:.1f} MB"

@@ -91,11 +91,11 @@ class Plan:
     published_lengths: bool = False
 
     def __post_init__(self):
-        if not self.conditions():
-            raise ConfigError("nothing to measure; ask for --corruptions, --resolution or --occlusion")
         for name, chosen, known in (("side", self.sides, SIDES), ("severity", self.severities, SEVERITIES)):
             if not chosen or not set(chosen) <= set(known):
                 raise ConfigError(f"{name} is {', '.join(map(str, chosen))}; choose among {', '.join(map(str, known))}")
+        if not self.conditions():
+            raise ConfigError("nothing to measure; ask for --corruptions, --resolution or --occlusion")
         if self.images is not None and self.images < 2:
             raise ConfigError(f"images is {self.images}, too few for a query and its match; keep some hundreds")
 

@@ -38,7 +38,7 @@ from regard.metrics.pair_sampling import sample_pairs
 from regard.metrics.ranking_report import option_lines
 from regard.models.build import from_config
 from regard.models.checked import asked, weight_of
-from regard.models.folder import WEIGHTS, model_folder
+from regard.models.folder import FOREIGN, WEIGHTS, model_folder
 from regard.models.saved import model_config
 from regard.places import run_home
 from regard.progress import progress_bar
@@ -58,6 +58,9 @@ __all__ = ["SECTIONS", "gather"]
 
 SECTIONS = ("training", "curves", "cameras", "map", "lists", "attention", "pairs", "correlation", "precision")
 """What may be left out of a page."""
+
+INSIDE = ("attention", "pairs", "correlation", "precision")
+"""Parts that look into the network, which a file of another maker does not let anybody do."""
 
 LENGTH = 12
 """Pictures in a ranked list, junk among them."""
@@ -115,7 +118,7 @@ def gather(
         mapped = pick_people(splits.gallery, people, seed=seed) if "map" in wanted else []
         finder = Finder(splits, bar, wanted, list(shown), looked, mapped, method, seed, full)
         found = [finder.look_at(run) for run in opened]
-    attended = {"attention", "pairs", "correlation"} & set(wanted)
+    attended = {"attention", "pairs", "correlation"} & set(wanted) and any(_looked_into(run) for run in opened)
     return RunsReport(
         title=_title([run.label for run in opened]),
         lead=f"Trained, measured and looked into on {splits}.",
@@ -208,11 +211,13 @@ class Finder:
             "correlation": ("correlation", self._correlation),
             "precision": ("precision", self._precision),
         }
+        doubted = {"attention", "pairs", "precision"} & set(self.wanted)
         found: dict[str, Any] = {}
         for section in self.wanted:
             attribute, make = makers[section]
             with _stage(self.bar, f"{run.label}: {section}"):
-                found[attribute] = make(run)
+                if _looked_into(run) or section not in INSIDE:
+                    found[attribute] = make(run)
         return RunFindings(
             label=run.label,
             report=run.report(),
@@ -220,7 +225,7 @@ class Finder:
             gflops=run.cost.gflops if run.cost else None,
             facts=_run_facts(run),
             settings=run.own.to_yaml() if run.own else "",
-            faults=read_faults(run.folder, run.model) if {"attention", "pairs", "precision"} & set(self.wanted) else {},
+            faults=read_faults(run.folder, run.model) if doubted and _looked_into(run) else {},
             **found,
         )
 
@@ -286,6 +291,11 @@ class Finder:
         return [precision_row(run.label, name, before, after, pids) for name in after if name != "chance"]
 
 
+def _looked_into(run: Run) -> bool:
+    """Whether there is anything to look at between picture and descriptor."""
+    return model_config(run.model)["model"] != FOREIGN
+
+
 def _turned(found: Sequence[RunFindings]) -> list[RunFindings]:
     """The maps of all runs lie as well as they can over that of the first."""
     first = found[0].places
@@ -327,6 +337,8 @@ def _run_facts(run: Run) -> dict[str, object]:
             "Seed": own.train.seed,
             "The same again": f"regard train {run_home(run.folder) / 'config.yaml'} -o NEW",
         }
+    if not _looked_into(run):
+        facts["Not shown"] = f"{', '.join(INSIDE)}: nothing in a network that came as a file can be looked at"
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(weights.stat().st_mtime))
     return facts | {"Weights": f"{weights.parent.name}, of {made}", "Folder": str(run.folder)}
 
