@@ -84,7 +84,7 @@ class Detector:
             found = self.find(picture.copy())
         except RegardError:
             raise
-        except Exception as error:  # somebody's function raises what it likes
+        except (Exception, SystemExit) as error:  # somebody's function raises what it likes, and may end its program
             kind = type(error).__name__
             raise ConfigError(f"the detector {self.name} failed ({kind}: {one_line(error)}); mend it") from error
         try:
