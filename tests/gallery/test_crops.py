@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from sample_images import SIZE, paint
 
+from regard.cli import search_people
 from regard.cli.main import main
 from regard.data.box_table import read_boxes
 from regard.data.image import decode_image, read_image
@@ -238,7 +239,7 @@ def test_a_file_of_boxes_that_is_none_is_refused_in_one_line(tmp_path, name, tex
 
 
 @pytest.mark.slow
-def test_each_person_in_a_photograph_is_searched_for(model_folder, frames, tmp_path, capsys):
+def test_each_person_in_a_photograph_is_searched_for(model_folder, frames, tmp_path, capsys, monkeypatch):
     gallery, finder = str(tmp_path / "people"), f"{tmp_path / 'finder.py'}:find"
     boxes = [[*place, 0.5 + n / 10] for n, place in enumerate(PLACES)]
     (tmp_path / "finder.py").write_text(f"def find(picture):\n    return {boxes}\n")
@@ -246,13 +247,34 @@ def test_each_person_in_a_photograph_is_searched_for(model_folder, frames, tmp_p
     assert main(["embed", str(frames), *model]) == 2
     assert capsys.readouterr().err.startswith("regard: 2 pictures are whole scenes and no crops of one person (")
     mot = str(write_mot(frames, info=False))
-    assert main(["embed", str(frames), *model[:-3], str(tmp_path / "mot"), "--engine", "torch", "--boxes", mot]) == 0
+    assert (
+        main(
+            [
+                "embed",
+                str(frames),
+                *model[:-3],
+                str(tmp_path / "mot"),
+                "--engine",
+                "torch",
+                "--boxes",
+                mot,
+                "--no-thumbnails",
+            ]
+        )
+        == 0
+    )
     assert f"left out: 2 disregarded boxes: {mot}, line 7, {mot}, line 8" in capsys.readouterr().out
     assert main(["embed", str(frames), *model, "--detector", finder]) == 0
     photo = str(frames / "000001.png")
     found = tmp_path / "found.json"
     asked = ["search", photo, "--gallery", gallery, "--detector", finder, "--min-score", "0.55", "--json", str(found)]
+    bare = ["search", photo, "--gallery", str(tmp_path / "mot"), "--detector", finder, "--picture"]
+    assert main([*bare, str(tmp_path / "bare.png")]) == 0
+    assert "regard: 18 matches kept no thumbnail and are not in " in capsys.readouterr().err
+    monkeypatch.setattr(search_people, "BESIDE", 2)
     assert main([*asked, "--picture", str(tmp_path / "found.png")]) == 0
+    assert "found.png shows the best 2 of each person and not 8 more" in capsys.readouterr().err
+    assert main(asked) == 0
     people = json.loads(found.read_text())["people"]
     assert [(person["box"], person["score"]) for person in people] == [(list(PLACES[2]), 0.7), (list(PLACES[1]), 0.6)]
     for person in people:
