@@ -169,6 +169,6 @@ def plain_cell(value: object) -> object:
     return f"'{text}" if text.lstrip().startswith(FORMULA) else text
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An error that was not written for users, as one short line."""
     return " ".join(str(error).split())[:300] or type(error).__name__

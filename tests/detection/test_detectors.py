@@ -209,6 +209,16 @@ def test_a_detector_of_torchvision_finds_what_torchvision_does(theirs):
     assert len(open_detector(f"{name}={path}", device="cpu")(picture)) == (wanted["scores"][people] >= 0.5).sum()
     with pytest.raises(CheckpointError, match=r"does not fit fcos_resnet50_fpn .*wanted its state dict"):
         open_detector(f"fcos_resnet50_fpn={path}")
+    classes = "roi_heads.box_predictor.cls_score.weight"
+    for value, message in {
+        (3.0,): r"does not fit .*wanted its state dict",
+        (np.nan, 1): rf"has NaN or infinity in {classes}, wanted finite",
+        (0.0, 1): r"tells 1 class apart, wanted two or more, 0 being nothing and 1 people",
+    }.items():  # fmt: skip
+        wrong = torch.full((1,) * (len(value) - 1), value[0])
+        torch.save(network.state_dict() | {classes: wrong}, path.parent / "wrong.pth")
+        with pytest.raises(CheckpointError, match=message):
+            open_detector(f"{name}={path.parent / 'wrong.pth'}")
     with pytest.raises(ConfigError, match=r"unknown detector of torchvision 'fasterrcnn'.*did you mean"):
         open_detector(f"fasterrcnn={path}")
 
@@ -227,6 +237,7 @@ def odd(picture): return np.ones((2, 3))
 def nan(picture): return [[np.nan] * 4 + [1]]
 def fractions(picture): return [[0.1, 0.2, 0.6, 0.9, 0.8], [0, 0, 1, 1, 0.9]]
 def percents(picture): return [[1, 2, 3, 4, 95.0]]
+def ended(picture): raise SystemExit(0)
 def unsure(picture): return [[1, 2, 3, 4, np.nan]]
 NUMBER = 3
 """
@@ -248,7 +259,8 @@ def test_a_function_of_anybody_is_a_detector(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"finds 1,001 people in one picture, wanted 1,000 or fewer"):
         open_detector(f"{finders}:hundreds")(picture)
     for name, message in {
-        "broken": r"failed \(KeyError: 'mine'\); mend it", "words": r"makes no boxes: boxes are no numbers",
+        "broken": r"failed \(KeyError: 'mine'\); mend it", "ended": r"failed \(SystemExit: 0\); mend it",
+        "words": r"makes no boxes: boxes are no numbers",
         "fractions": r"makes boxes in fractions \(0, 0, 1, 1\), wanted pixels; multiply x by the picture's width",
         "percents": r"says it is 95 sure of a box, wanted 0 to 1; divide percents by 100",
         "unsure": r"says it is nan sure of a box, wanted 0 to 1",

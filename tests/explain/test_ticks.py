@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from regard.explain.figures.draw import number_ticks, percent_ticks, short_number
+from regard.explain.figures.score_figure import score_figure
+from regard.explain.perturbation import FILLS, FRACTIONS
+from regard.explain.scores import ExplanationScores, ScoredMethod
 from regard.report.charts import histogram_chart, pair_histogram
 from regard.report.learning import training_charts
 
@@ -52,6 +57,23 @@ def test_numbers_of_an_axis_are_written_in_one_way(ticks, wanted):
 )
 def test_a_short_number_is_not_rounded_away(value, wanted):
     assert short_number(value) == wanted
+
+
+@pytest.mark.parametrize("gain", [0, 1e-5, 3e-3, 0.07, 0.33, 1])
+def test_numbers_beside_curves_of_scores_are_whole(gain):
+    """Those of the left axes were cut off with their minus, those of the others lay on the axes before."""
+    sides = [f"{side} {fill}" for side in ("inserted", "deleted") for fill in FILLS]
+    curve = gain * np.sin(np.linspace(0, 6, len(FRACTIONS)))
+    curves = dict.fromkeys(sides, curve) | {f"random {side}": 0 * curve for side in sides}
+    scored = {"gradcam": ScoredMethod({}, curves, None)}
+    figure = score_figure([ExplanationScores("net", 2, 2, 0, {}, scored, np.eye(1), {})])
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axes, edge in zip(figure.axes, (0.0, figure.axes[0].get_window_extent().x1)):
+        (low, high), labels = axes.get_ylim(), axes.get_yticklabels()
+        seen = [label for label in labels if low <= label.get_position()[1] <= high]
+        assert len(seen) > 2
+        assert min(label.get_window_extent(canvas.get_renderer()).x0 for label in seen) > edge
 
 
 def test_labels_of_charts_stand_where_they_say():

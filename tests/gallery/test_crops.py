@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from sample_images import SIZE, paint
 
+from regard.cli import search_people
 from regard.cli.main import main
 from regard.data.box_table import read_boxes
 from regard.data.image import decode_image, read_image
+from regard.data.listing import noting
 from regard.data.scenes import is_scene
 from regard.detection import Detector
 from regard.errors import DataError
@@ -124,8 +129,6 @@ def test_people_are_cut_out_stored_known_again_replaced_and_deleted(embedder, fr
 
 
 def test_a_file_of_descriptors_has_crops_in_the_order_of_their_scenes(embedder, frames, tmp_path):
-    import pyarrow.parquet as pq
-
     def nobody_in_the_first(picture):
         return [] if np.array_equal(picture, read_image(frames / "000001.png")) else everybody(picture)
 
@@ -140,10 +143,10 @@ def test_a_file_of_descriptors_has_crops_in_the_order_of_their_scenes(embedder, 
 
 
 def write_mot(frames: Path, *, info: bool) -> Path:
-    """The same boxes as MOT files have them, from 1, with one that its truth does not count."""
+    """The same boxes as MOT files have them, from 1, with two that its truth does not count."""
     rows = [
         f"{frame},{id},{x0 + 1},{y0 + 1},{x1 - x0},{y1 - y0},1,1,0.8"
-        for frame in (1, 2) for id, (x0, y0, x1, y1) in enumerate(PLACES, 1)
+        for frame in (1, 2) for id, (x0, y0, x1, y1) in enumerate(PLACES, 1_234_567)
     ]  # fmt: skip
     file = frames.parent / "gt" / "gt.txt"
     file.parent.mkdir()
@@ -156,24 +159,31 @@ def write_mot(frames: Path, *, info: bool) -> Path:
 @pytest.mark.parametrize("info", [True, False])
 def test_boxes_of_a_mot_file_and_of_a_table_need_no_detector(embedder, frames, tmp_path, info):
     sources = list_sources([frames])
-    mot = Cutter(tables=[read_boxes(write_mot(frames, info=info))])
+    file = write_mot(frames, info=info)
+    (tmp_path / "link").symlink_to(frames.parent)
+    for way in (frames / ".." / "gt" / "gt.txt", tmp_path / "link" / "gt" / "gt.txt"):
+        assert len(Cutter(tables=[read_boxes(way)]).listed(sources)) == 2
+    with noting() as notes:
+        mot = Cutter(tables=[read_boxes(file)])
+    assert list(notes.reasons["disregarded box"]) == [f"{file}, line 7", f"{file}, line 8"]
     assert str(embed_sources(mot.listed(sources), embedder, tmp_path / "mot", cutter=mot)) == "6 embedded"
     with Gallery.open(tmp_path / "mot") as gallery:
         assert boxes_of(gallery) == {"000001.png": BOXES, "000002.png": BOXES}
         assert gallery.values("camera") == {"Yard" if info else "seq": 6}
-        assert gallery.values("track") == {"1": 2, "2": 2, "3": 2}
-    header = "picture,x0,y0,x1,y1,pid,camid,time,score,coat"
+        assert gallery.values("track") == {"1234567": 2, "1234568": 2, "1234569": 2}
+    header = "picture,x0,y0,x1,y1,pid,camid,time,score,coat,box,cut_by"
     rows = [
-        f"img1/000001.png,{','.join(map(str, place))},{n},door,2026-05-01T08:00,0.{5 + n},red"
+        f"img1/000001.png,{','.join(map(str, place))},{n},door,2026-05-01T08:00,0.{5 + n},red,1,me"
         for n, place in enumerate(PLACES)
     ]
-    (tmp_path / "b.csv").write_text("\n".join([header, *rows, "000007.png,1,1,2,2,1,,,,"]))
+    (tmp_path / "b.csv").write_text("\n".join([header, *rows, "000007.png,1,1,2,2,1,,,,,,"]))
     table = Cutter(tables=[read_boxes(tmp_path / "b.csv")], min_score=0.6)
     assert str(embed_sources(table.listed(sources), embedder, tmp_path / "t", cutter=table)) == "2 embedded"
     with Gallery.open(tmp_path / "t") as gallery:
         record = next(iter(gallery.records(Filter(persons=("2",)))))
         assert (record.camera, record.time, record.attributes["coat"]) == ("door", 1777622400.0, "red")
-        assert record.attributes["score"] == "0.700"
+        assert (record.attributes["score"], record.attributes["box"]) == ("0.700", "140,30,164,78")
+        assert record.attributes["cut_by"] == table.mark(sources[0])
     (tmp_path / "b.csv").write_text("\n".join([header, *(row.replace("door", "gate") for row in rows)]))
     table = Cutter(tables=[read_boxes(tmp_path / "b.csv")], min_score=0.6)
     embed_sources(table.listed(sources), embedder, tmp_path / "t", cutter=table)
@@ -181,6 +191,25 @@ def test_boxes_of_a_mot_file_and_of_a_table_need_no_detector(embedder, frames, t
         assert gallery.values("camera") == {"gate": 2}
     with pytest.raises(DataError, match=r"has no box of any of the 1 pictures: 'img1/000001.png' is neither"):
         table.listed(sources[1:])
+    (tmp_path / "other" / "img1").mkdir(parents=True)
+    (tmp_path / "other" / "img1" / "000001.png").write_bytes((frames / "000001.png").read_bytes())
+    two = list_sources([frames, tmp_path / "other"])
+    with pytest.raises(DataError, match=r"each name in .* is the end of several pictures, such as .*other/img1"):
+        table.listed(two)
+    (tmp_path / "b.csv").write_text("\n".join([header, *rows, "000002.png,1,1,9,9,1,,,,,,"]))
+    with noting() as notes:
+        assert Cutter(tables=[read_boxes(tmp_path / "b.csv")]).listed(two) == sources[1:]
+    assert list(notes.reasons["ambiguous --boxes picture"]) == ["img1/000001.png"]
+
+
+def test_times_of_a_parquet_table_of_boxes_are_kept(embedder, frames, tmp_path):
+    box = {"picture": "000001.png", "x0": 20, "y0": 30, "x1": 44, "y1": 78}
+    taken = datetime(2026, 5, 1, 8, tzinfo=UTC)
+    pq.write_table(pa.Table.from_pylist([box | {"time": taken}]), tmp_path / "b.parquet")
+    table = Cutter(tables=[read_boxes(tmp_path / "b.parquet")])
+    embed_sources(table.listed(list_sources([frames])), embedder, tmp_path / "g", cutter=table)
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert [record.time for record in gallery.records()] == [taken.timestamp()]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +221,13 @@ def test_boxes_of_a_mot_file_and_of_a_table_need_no_detector(embedder, frames, t
         ("b.csv", "picture,x0,y0,x1,y1\n", r"has no boxes, expected one in each row"),
         ("det.txt", "1,-1,2,3,4\n", r"line 1 of .* is '1,-1,2,3,4', expected frame,id,left,top,width,height"),
         ("det.txt", "1,,2,3,4,5,6,7\n", r"line 1 of .* expected frame,id"),
-        ("det.txt", "0.5,1,2,3,4,5,6\n", r"has frame 0\.5 and id 1"),
+        ("b.csv", "picture,x0,y0,x1,y1,score\na,1,2,3,4,nan\n", r"line 2 of .*: score is nan, expected a number"),
+        ("det.txt", "0.5,1,2,3,4,5,6\n", r"has frame 0\.5, id 1 and confidence 6, expected"),
+        ("det.txt", "nan,1,2,3,4,5,6\n", r"has frame nan, id 1 and confidence 6, expected"),
+        ("det.txt", "inf,1,2,3,4,5,6\n", r"has frame inf, id 1"),
+        ("det.txt", "1,1,2,3,4,5,nan\n", r"has frame 1, id 1 and confidence nan"),
+        ("det.txt", "1,1,0.1,0.2,0.3,0.8,1\n", r"has boxes in fractions \(0\.1, 0\.2, 0\.4, 1\), expected pixels"),
+        ("det.txt", "1,1,2,3,40,50,.9,-1,-1\n", r"has no row to look at: .* rows of nine numbers are"),
         ("det.txt", "\0\xff\n", r"line 1 of|cannot read"),
     ],
 )
@@ -204,18 +239,42 @@ def test_a_file_of_boxes_that_is_none_is_refused_in_one_line(tmp_path, name, tex
 
 
 @pytest.mark.slow
-def test_each_person_in_a_photograph_is_searched_for(model_folder, frames, tmp_path, capsys):
+def test_each_person_in_a_photograph_is_searched_for(model_folder, frames, tmp_path, capsys, monkeypatch):
     gallery, finder = str(tmp_path / "people"), f"{tmp_path / 'finder.py'}:find"
     boxes = [[*place, 0.5 + n / 10] for n, place in enumerate(PLACES)]
     (tmp_path / "finder.py").write_text(f"def find(picture):\n    return {boxes}\n")
     model = ["--model", str(model_folder), "--size", f"{SIZE[0]}x{SIZE[1]}", "-q", "-o", gallery, "--engine", "torch"]
     assert main(["embed", str(frames), *model]) == 2
     assert capsys.readouterr().err.startswith("regard: 2 pictures are whole scenes and no crops of one person (")
+    mot = str(write_mot(frames, info=False))
+    assert (
+        main(
+            [
+                "embed",
+                str(frames),
+                *model[:-3],
+                str(tmp_path / "mot"),
+                "--engine",
+                "torch",
+                "--boxes",
+                mot,
+                "--no-thumbnails",
+            ]
+        )
+        == 0
+    )
+    assert f"left out: 2 disregarded boxes: {mot}, line 7, {mot}, line 8" in capsys.readouterr().out
     assert main(["embed", str(frames), *model, "--detector", finder]) == 0
     photo = str(frames / "000001.png")
     found = tmp_path / "found.json"
     asked = ["search", photo, "--gallery", gallery, "--detector", finder, "--min-score", "0.55", "--json", str(found)]
+    bare = ["search", photo, "--gallery", str(tmp_path / "mot"), "--detector", finder, "--picture"]
+    assert main([*bare, str(tmp_path / "bare.png")]) == 0
+    assert "regard: 18 matches kept no thumbnail and are not in " in capsys.readouterr().err
+    monkeypatch.setattr(search_people, "BESIDE", 2)
     assert main([*asked, "--picture", str(tmp_path / "found.png")]) == 0
+    assert "found.png shows the best 2 of each person and not 8 more" in capsys.readouterr().err
+    assert main(asked) == 0
     people = json.loads(found.read_text())["people"]
     assert [(person["box"], person["score"]) for person in people] == [(list(PLACES[2]), 0.7), (list(PLACES[1]), 0.6)]
     for person in people:

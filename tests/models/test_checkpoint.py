@@ -273,6 +273,16 @@ def test_a_name_with_and_without_prefix_is_refused():
         as_tensors({"a": torch.zeros(1), "module.a": torch.ones(1)}, "some file")
 
 
+@pytest.mark.parametrize(
+    ("tensor", "kind"),
+    [(torch.eye(2).to_sparse(), "sparse"), (torch.zeros(2, device="meta"), r"empty \(meta\)")],
+    ids=["sparse", "meta"],
+)
+def test_a_tensor_without_all_its_numbers_is_refused(tensor, kind):
+    with pytest.raises(CheckpointError, match=rf"some file holds a as a tensor that is {kind}, wanted all its numbers"):
+        as_tensors({"a": tensor}, "some file")
+
+
 def test_full_disk_keeps_the_previous_model(saved):
     before = {path: path.read_bytes() for path in saved.iterdir()}
     other = regard.create_model("baseline", 9, backbone=TINY)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ import pytest
 
 from regard.errors import ConfigError, DataError
 from regard.gallery import Embedder
+from regard.models.folder import WEIGHTS, model_folder
+from regard.service import explanation
 from regard.service.explainer import Explainer
 from regard.service.journal import ElsewhereError, place_of
 from regard.service.limits import BusyError, Limits
@@ -166,3 +169,16 @@ def test_a_process_of_ours_imports_nothing_that_lies_where_one_stands(tmp_path):
     found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert "site-packages" in found
     assert found.split()[-1] == "None"
+
+
+def test_a_network_that_comes_with_regard_is_explained(monkeypatch):
+    """A gallery knows it by its name, which is no folder: the page failed at every Why? of the default model."""
+    bounds: list[int] = []
+    monkeypatch.setattr(explanation, "bound_memory", bounds.append)
+    embedder = Embedder("regard-s", engine="torch", device="cpu")
+    found = explanation.Models().of(embedder.describe(), 1000)
+    assert bounds == [1000 + 8 * (model_folder(Path("regard-s")) / WEIGHTS).stat().st_size]
+    picture = np.random.default_rng(0).integers(0, 256, (64, 32, 3), np.uint8)
+    told = explanation.explanation(found, picture, picture[:, ::-1].copy())
+    assert told["levels"]
+    assert told["similarity"] > 0.5

@@ -224,6 +224,15 @@ def test_fuzzed_uploads_never_break_it(lasting):
     assert lasting.call("/api/galleries")[0] == 200
 
 
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe{", b"[" * 100_000], ids=["cut", "no text", "deep"])
+def test_a_body_that_is_no_json_is_told_so(lasting, body):
+    status, found = lasting.call("/api/search", body)
+    assert (status in (400, 422), found["error"]) == (
+        True,
+        "the body is no JSON that can be read, wanted an object; see /openapi.json",
+    )
+
+
 def test_fuzzed_bodies_never_break_it(lasting):
     """The multipart body itself, cut and changed."""
     from http_client import multipart

@@ -83,6 +83,12 @@ def test_pictures_and_thumbnails(service):
     status, first = service.call("/api/galleries/people/pictures?limit=30")
     second = service.call(f"/api/galleries/people/pictures?limit=30&after={first[-1]['id']}")[1]
     assert (len(first), len(second)) == (30, 18)
+    for limit in (0, -1, 201):  # who asks for 1,000 and gets 200 would take these for all
+        status, refused = service.call(f"/api/galleries/people/pictures?limit={limit}")
+        assert (status, refused["error"][:30]) == (
+            422,
+            f"limit: Input should be {'greater' if limit < 1 else 'less th'}",
+        )
     assert not {record["id"] for record in first} & {record["id"] for record in second}
     status, data = service.call(f"/api/galleries/people/pictures/{first[0]['id']}/thumbnail")
     assert status == 200

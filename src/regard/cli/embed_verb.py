@@ -106,10 +106,12 @@ def run(arguments: argparse.Namespace) -> None:
             "--whole takes a scene for one person, and --detector and --boxes cut people out; give either"
         )
     zone = time_zone(arguments.time_zone)
-    cutter = open_cutter(arguments.detector, arguments.boxes, arguments.min_score)
+    with noting() as disregarded:
+        cutter = open_cutter(arguments.detector, arguments.boxes, arguments.min_score)
     with Ranks() as ranks:
         embedder = None if arguments.dry_run else open_embedder(arguments)
         with noting() as skipped:
+            disregarded.repeat()
             meta = read_table(arguments.meta) if arguments.meta else None
             paths = PathReader(arguments.camera_from, zone) if arguments.camera_from is not None else None
             listing = list_inputs(arguments.inputs, meta, paths, zone)

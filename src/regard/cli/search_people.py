@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from regard.gallery.record import Answer
 
 
+BESIDE = 10
+"""Matches beside a person in the picture that is written."""
+
+
 class Person(NamedTuple):
     """Somebody in a photograph.
 
@@ -131,7 +135,7 @@ def as_json(person: Person, answer: Answer) -> dict[str, Any]:
 
 
 def write_people(file: Path, gallery: Any, people: list[Person], answers: list[Answer]) -> None:
-    """A row for each person: its crop, and who looks like it."""
+    """A row for each person: its crop, and who looks like it; what finds no place there is said."""
     import io
 
     from regard.data.image import decode_image
@@ -142,11 +146,18 @@ def write_people(file: Path, gallery: Any, people: list[Person], answers: list[A
         data = gallery.thumbnail(id)
         return decode_image(data, id) if data else None
 
-    rows = []
+    rows, missing, further = [], 0, 0
     for person, answer in zip(people, answers):
-        small = [shown(match.record.id) for match in answer.matches[:10]]
+        small = [shown(match.record.id) for match in answer.matches[:BESIDE]]
+        missing += sum(picture is None for picture in small)
+        further += len(answer.matches) - len(small)
         row = [framed(person.crop.picture, "query")]
         rows.append(row + [framed(picture, "unknown") for picture in small if picture is not None])
+    if missing:
+        told = f"{count(missing, 'match')} kept no thumbnail and {'are' if missing > 1 else 'is'} not in {file}"
+        print(f"regard: {told}", file=sys.stderr)
+    if further:
+        print(f"regard: {file} shows the best {BESIDE} of each person and not {further:,} more", file=sys.stderr)
     buffer = io.BytesIO()
     sheet(rows).save(buffer, "PNG")
     write_atomic(file, buffer.getvalue())

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import configparser
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -26,7 +28,7 @@ from regard.data.boxes import in_fractions
 from regard.data.listing import note
 from regard.data.rows import read_rows
 from regard.errors import DataError
-from regard.storage import open_regular
+from regard.storage import open_regular, plain_text
 
 __all__ = ["BoxTable", "Row", "read_boxes"]
 
@@ -66,7 +68,7 @@ class BoxTable:
         source: the file.
         named: name of a picture -> its boxes.
         numbered: number of a frame -> its boxes.
-        folder: where the frames lie, if that is known.
+        folder: where the frames lie, links followed, if that is known.
     """
 
     source: Path
@@ -87,7 +89,7 @@ class BoxTable:
         stem = PurePosixPath(parts[-1]).stem
         if not self.numbered or not (stem.isascii() and stem.isdigit()):
             return None
-        if self.folder and path.rpartition("/")[0] != self.folder:
+        if self.folder and _real(path.rpartition("/")[0]) != self.folder:
             return None
         return self.numbered.get(int(stem))
 
@@ -110,6 +112,12 @@ def read_boxes(path: Path) -> BoxTable:
     return table
 
 
+@lru_cache(maxsize=1 << 16)
+def _real(folder: str) -> str:
+    """A folder as it is called without links and ``..``."""
+    return plain_text(os.path.realpath(folder))
+
+
 def _read_table(path: Path) -> BoxTable:
     table = BoxTable(path)
     for number, (place, row) in enumerate(read_rows(path, ("picture", *CORNERS))):
@@ -120,42 +128,65 @@ def _read_table(path: Path) -> BoxTable:
             raise DataError(f"{place} of '{path}': picture is empty, expected a name; fill it in")
         x0, y0, x1, y1 = (_number(row[key], key, place, path) for key in CORNERS)
         score = None if row.get("score") in (None, "") else _number(row["score"], "score", place, path)
+        if score is not None and not math.isfinite(score):
+            raise DataError(f"{place} of '{path}': score is {score:g}, expected a number, or nothing; correct it")
         facts = {
             KNOWN_AS.get(key, key): value
             for key, value in row.items()
-            if key not in ("picture", "score", *CORNERS) and isinstance(value, str | int | float) and value != ""
+            if key not in ("picture", "score", *CORNERS)
+            and (isinstance(value, str | int | float) or key == "time")  # Parquet's times are no numbers
+            and value not in (None, "")
         }
         table.named.setdefault(name, []).append(Row((x0, y0, x1, y1), facts, score))
-    boxes = np.array([row.box for rows in table.named.values() for row in rows]).reshape(-1, 4)
-    if in_fractions(boxes):
+    _refuse_fractions([row.box for rows in table.named.values() for row in rows], path)
+    return table
+
+
+def _refuse_fractions(boxes: Sequence[Sequence[float]], path: Path) -> None:
+    """Refuse corners that are parts of a picture.
+
+    Raises:
+        DataError: they are.
+    """
+    if in_fractions(np.array(boxes).reshape(-1, 4)):
         raise DataError(
             f"'{path}' has boxes in fractions ({', '.join(f'{x:g}' for x in boxes[0])}), expected pixels; multiply x "
             "by the pictures' width and y by their height"
         )
-    return table
 
 
 def _read_mot(path: Path) -> BoxTable:
     table = BoxTable(path)
     table.folder, camera = _sequence(path)
-    is_truth = path.stem.lower().startswith("gt")
-    for place, numbers in _number_rows(path):
+    is_truth, place = path.stem.lower().startswith("gt"), ""
+    for place, numbers, name in _number_rows(path):
         frame, id, left, top, width, height, confidence = numbers[:7]
-        if frame < 1 or frame != int(frame) or not math.isfinite(id):
-            raise DataError(f"{place} of '{path}' has frame {frame:g} and id {id:g}, {WANTED}; correct it")
+        if not (frame >= 1 and frame.is_integer()) or not (math.isfinite(id) and math.isfinite(confidence)):
+            raise DataError(
+                f"{place} of '{path}' has frame {frame:g}, id {id:g} and confidence {confidence:g}, {WANTED}, frames "
+                "from 1; correct it"
+            )
         truth = is_truth or len(numbers) == 9
         if truth and (confidence == 0 or (len(numbers) == 9 and numbers[7] != PEDESTRIAN)):
             note("disregarded box", f"{path}, {place}")
             continue
         facts: dict[str, Any] = {"frame": str(int(frame))} | ({"camera": camera} if camera else {})
-        facts |= {"track": f"{id:g}"} if id >= 0 else {}
+        facts |= {"track": name} if id >= 0 else {}
         box = (left - 1, top - 1, left - 1 + width, top - 1 + height)
         table.numbered.setdefault(int(frame), []).append(Row(box, facts, None if truth else confidence))
+    if place and not len(table):
+        raise DataError(
+            f"'{path}' has no row to look at: all are of confidence 0 or, by their eighth number, of a class other "
+            "than pedestrians (1), as in a truth, which is what gt.txt and rows of nine numbers are; leave the last "
+            "two numbers of detections out"
+        )
+    counted = [[round(side + 1, 6) for side in row.box] for rows in table.numbered.values() for row in rows]
+    _refuse_fractions(counted, path)
     return table
 
 
-def _number_rows(path: Path) -> Iterator[tuple[str, list[float]]]:
-    """The rows of a MOT file, of seven numbers or more."""
+def _number_rows(path: Path) -> Iterator[tuple[str, list[float], str]]:
+    """The rows of a MOT file, of seven numbers or more, with the id as it is written, whose digits may be many."""
     try:
         with open_regular(path, "r", encoding="utf-8-sig") as file:
             for number, line in enumerate(iter(lambda: file.readline(10_000), ""), start=1):
@@ -170,7 +201,8 @@ def _number_rows(path: Path) -> Iterator[tuple[str, list[float]]]:
                     numbers = []
                 if not 7 <= len(numbers) <= 20:
                     raise DataError(f"line {number} of '{path}' is {line.strip()[:60]!r}, {WANTED}; correct it")
-                yield f"line {number}", numbers
+                id = cells[1].strip()
+                yield f"line {number}", numbers, str(int(id)) if id.isdigit() else f"{numbers[1]:.15g}"
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"cannot read '{path}' ({reason}), {WANTED}; check it") from error
@@ -193,9 +225,9 @@ def _sequence(path: Path) -> tuple[str, str]:
             except (OSError, UnicodeError, configparser.Error, KeyError) as error:
                 reason = " ".join(str(error).split())[:120]
                 raise DataError(f"cannot read '{told}' ({reason}), expected a section [Sequence]; correct it") from None
-            return (home / known.get("imDir", "img1")).as_posix(), known.get("name", home.name)
+            return _real((home / known.get("imDir", "img1")).as_posix()), known.get("name", home.resolve().name)
         if (home / "img1").is_dir():
-            return (home / "img1").as_posix(), home.name
+            return _real((home / "img1").as_posix()), home.resolve().name
     return "", ""
 
 

@@ -84,7 +84,7 @@ class Detector:
             found = self.find(picture.copy())
         except RegardError:
             raise
-        except Exception as error:  # somebody's function raises what it likes
+        except (Exception, SystemExit) as error:  # somebody's function raises what it likes, and may end its program
             kind = type(error).__name__
             raise ConfigError(f"the detector {self.name} failed ({kind}: {one_line(error)}); mend it") from error
         try:
@@ -95,7 +95,7 @@ class Detector:
             if wrong := [score for score in boxes[:, 4] if not -SLACK <= score <= 1 + SLACK]:
                 raise ConfigError(
                     f"the detector {self.name} says it is {wrong[0]:g} sure of a box, wanted 0 to 1; divide percents "
-                    "by 100"
+                    "by 100, or describe which of a graph's numbers are scores"
                 )
             boxes = boxes[boxes[:, 4] >= self.min_score]
             boxes = boxes[np.argsort(-boxes[:, 4], kind="stable")]

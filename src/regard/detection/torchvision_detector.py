@@ -5,6 +5,7 @@ Shapes: H x W pixels of a picture, N boxes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,20 @@ class TorchvisionDetector:
         if name not in known:
             raise UnknownNameError("detector of torchvision", name, known)
         state = read_tensors(weights)
-        options: dict[str, Any] = {"num_classes": len(state[CLASSES])} if CLASSES in state else {}
+        _check_numbers(state, weights)
+        rows = state.get(CLASSES)
+        options: dict[str, Any] = {} if rows is None or not rows.ndim else {"num_classes": len(rows)}
+        if options.get("num_classes", PERSON + 1) <= PERSON:
+            raise CheckpointError(
+                f"{weights} tells {len(state[CLASSES])} class apart, wanted two or more, 0 being nothing and 1 people; "
+                "give weights of a detector of people"
+            )
         network = models.get_model(name, weights=None, weights_backbone=None, **options)
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
             raise CheckpointError(
-                f"{weights} does not fit {name} ({one_line(error)[:200]}), wanted its state dict; name the file that "
+                f"{weights} does not fit {name} ({one_line(error)[:300]}), wanted its state dict; name the file that "
                 "was saved of that detector"
             ) from None
         self._device = choose_device(device, "device")
@@ -67,3 +75,16 @@ class TorchvisionDetector:
             (found,) = self._network([image])
         people = found["labels"] == PERSON
         return torch.cat([found["boxes"], found["scores"][:, None]], 1)[people].cpu().numpy().astype(np.float64)
+
+
+def _check_numbers(state: Mapping[str, torch.Tensor], weights: Path) -> None:
+    """Refuse weights with which nobody would be found, in silence.
+
+    Raises:
+        CheckpointError: one is NaN or infinite.
+    """
+    wrong = next((name for name, value in state.items() if not value.isfinite().all()), None)
+    if wrong is not None:
+        raise CheckpointError(
+            f"{weights} has NaN or infinity in {wrong}, wanted finite numbers; give another checkpoint"
+        )

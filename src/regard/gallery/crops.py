@@ -91,28 +91,36 @@ class Cutter:
         told = [source for source in sources if self.knows(source)]
         if not told:
             table = self.tables[0]
-            named = next(iter(table.named), None)
-            first = repr(named) if named is not None else f"frame {next(iter(table.numbered))}"
-            where = f" in {table.folder}" if table.folder else ""
-            raise DataError(
-                f"'{table.source}' has no box of any of the {len(sources):,} pictures: {first}{where} is neither the "
-                f"path nor the end of one, such as {sources[0].path!r}; correct them"
-            )
+            raise DataError(f"'{table.source}' has no box of any of the {len(sources):,} pictures: "
+                            f"{_missed(table, sources[0].path)}")  # fmt: skip
         for source in sources:
             if not self.knows(source):
                 note("unlisted picture", source.path)
-        self._note_unmatched(told)
+        several = self._note_unmatched(told)
+        told = [source for source in told if source.path not in several]
+        if not told:
+            raise DataError(
+                f"each name in '{self.tables[0].source}' is the end of several pictures, such as {min(several)!r}; "
+                "name them by more of their paths, or give the folder that is meant"
+            )
         return told
 
-    def _note_unmatched(self, sources: Iterable[Source]) -> None:
-        """Note names in the tables that no picture has."""
-        used: set[int] = set()
+    def _note_unmatched(self, sources: Iterable[Source]) -> set[str]:
+        """Note names in the tables that no picture has, or several; the paths of these."""
+        used: dict[int, list[str]] = {}
         for source in sources:
-            used |= {id(rows) for table in self.tables if (rows := table.of(source.path)) is not None}
+            for table in self.tables:
+                if (rows := table.of(source.path)) is not None:
+                    used.setdefault(id(rows), []).append(source.path)
+        several: set[str] = set()
         for table in self.tables:
             for name, rows in (*table.named.items(), *table.numbered.items()):
-                if id(rows) not in used:
-                    note("unmatched --boxes picture", name if isinstance(name, str) else f"frame {name}")
+                of = used.get(id(rows), [])
+                if len(of) != 1:
+                    what = "ambiguous" if of else "unmatched"
+                    note(f"{what} --boxes picture", name if isinstance(name, str) else f"frame {name}")
+                    several |= {*of}
+        return several
 
     def _rows(self, path: str) -> list[Row] | None:
         found = [rows for table in self.tables if (rows := table.of(path)) is not None]
@@ -155,11 +163,10 @@ class Cutter:
                 note("repeated box", path)
                 continue
             known = {key: value for key, value in source.facts.items() if key not in PERSONAL}
-            known |= {"box": f"{x0},{y0},{x1},{y1}", "cut_by": mark}
-            known |= {} if row.score is None else {"score": f"{row.score:.3f}"}
-            crop = replace(
-                source, path=path, facts=known, told={**source.told, **row.facts}, box=(x0, y0, x1, y1)
-            )  # fmt: skip
+            own = {"box": f"{x0},{y0},{x1},{y1}", "cut_by": mark}
+            own |= {} if row.score is None else {"score": f"{row.score:.3f}"}
+            told = {key: value for key, value in {**source.told, **row.facts}.items() if key not in own}
+            crop = replace(source, path=path, facts=known | own, told=told, box=(x0, y0, x1, y1))
             found[path] = Crop(crop, picture[y0:y1, x0:x1].copy(), row.score)
         if not found:
             note("unpeopled picture", source.path)
@@ -188,6 +195,17 @@ def open_cutter(
     if detector:
         return Cutter(open_detector(detector, min_score=min_score, device=device))
     return Cutter(tables=[read_boxes(path) for path in boxes], min_score=min_score) if boxes else None
+
+
+def _missed(table: BoxTable, picture: str) -> str:
+    """How what a file speaks of differs from what there is, such as a picture."""
+    if table.named:
+        return f"{next(iter(table.named))!r} is neither the path nor the end of one, such as {picture!r}; correct them"
+    where = f" in {table.folder}" if table.folder else ""
+    return (
+        f"frame {next(iter(table.numbered))}{where} is the number of none, such as {picture!r}; give the pictures that "
+        "are called by these numbers"
+    )
 
 
 def crop_path(scene: str, box: Iterable[float]) -> str:

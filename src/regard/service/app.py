@@ -10,9 +10,10 @@ import io
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
+from fastapi import Query as InUrl
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from PIL import Image
@@ -61,6 +62,14 @@ PHOTOS = {
 
 MOST_PARTS = 64
 """Parts of a form that are looked at."""
+
+MOST_AT_ONCE = 200
+"""Pictures of a gallery in one answer; who asks for more is told, and does not take these for all."""
+
+UNPARSED = "There was an error parsing the body"
+"""What FastAPI says of bytes that are no text, and of JSON that is nested too deep."""
+
+NO_JSON = "the body is no JSON that can be read, wanted an object; see /openapi.json"
 
 
 class FormError(DataError):
@@ -133,6 +142,8 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
+        if any(fault["type"] == "json_invalid" for fault in error.errors()):
+            return JSONResponse({"error": NO_JSON}, 422)
         faults = [
             f"{'.'.join(map(str, fault['loc'][1:])) or 'request'}: {fault['msg']}" for fault in error.errors()[:5]
         ]
@@ -141,7 +152,8 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def other(request: Request, error: HTTPException) -> Response:
-        return JSONResponse({"error": str(error.detail)}, error.status_code)
+        detail = NO_JSON if error.detail == UNPARSED else str(error.detail)
+        return JSONResponse({"error": detail}, error.status_code)
 
 
 def add_pages(app: FastAPI) -> None:
@@ -211,11 +223,13 @@ def add_pictures(app: FastAPI, state: ServiceState) -> None:
     """Thumbnails, and pictures to choose a query from."""
 
     @app.get("/api/galleries/{name}/pictures", summary="Pictures of a gallery, in order of id", **needs("search"))
-    def pictures(name: str, after: str | None = None, limit: int = 60) -> list[dict[str, Any]]:
+    def pictures(
+        name: str, after: str | None = None, limit: Annotated[int, InUrl(ge=1, le=MOST_AT_ONCE)] = 60
+    ) -> list[dict[str, Any]]:
         searcher = state.searcher(name)
         if after is not None and not is_id(after):
             raise DataError("after wants the id of a picture")
-        records = searcher.gallery.page(after, min(max(limit, 1), 200))
+        records = searcher.gallery.page(after, limit)
         return [record.to_dict() for record in records]
 
     @app.get("/api/galleries/{name}/pictures/{id}/thumbnail", summary="Thumbnail", **file_of("image/jpeg", "search"))

@@ -22,7 +22,7 @@ from regard.data.image import decode_image
 from regard.device import prefer_device
 from regard.errors import ConfigError, RegardError
 from regard.gallery.embedder import Embedder
-from regard.models.folder import WEIGHTS
+from regard.models.folder import WEIGHTS, model_folder
 from regard.service.explainer import read_message, write_message
 from regard.service.journal import place_of
 from regard.service.state import THUMBNAIL, shrink
@@ -91,7 +91,7 @@ class Models:
             if embedder.describe()["fingerprint"] != made_by["fingerprint"]:
                 raise ConfigError(f"the model in {made_by['path']} was replaced meanwhile; start the service again")
             if embedder.device.type == "cpu":  # what a GPU's driver takes nobody knows
-                bound_memory(memory + 8 * (Path(made_by["path"]) / WEIGHTS).stat().st_size)
+                bound_memory(memory + 8 * (model_folder(Path(made_by["path"])) / WEIGHTS).stat().st_size)
             self._known[key] = embedder
         return self._known[key]
 

@@ -171,6 +171,23 @@ def test_outputs_of_another_shape_are_refused():
         MaskReader.told({"kind": "classes", "person": 5}, "first", "a").read(np.zeros((2, 8, 4)), CANVAS)
 
 
+@pytest.mark.parametrize(
+    ("reader", "told", "made", "message"),
+    [
+        (MaskReader, {"kind": "probabilities"}, 4 * square() - 2, "numbers from -2 to 2, wanted .* say kind: logits"),
+        (JointReader, {"kind": "heatmaps"}, [9 * peaked()], r"numbers up to 8\.1, wanted 0 to 1; say scores: logits"),
+        (JointReader, {"kind": "coordinates"}, [coordinates(JOINTS, ("x", "y", "score")) / np.tile([32, 64, 1], 17)],
+         "points from 0 to 1, wanted pixels; say unit: fractions"),
+        (JointReader, {"kind": "coordinates", "unit": "fractions"}, [coordinates(JOINTS, ("x", "y", "score"))],
+         "wanted fractions from 0 to 1; say unit: pixels"),
+    ],
+)  # fmt: skip
+def test_what_another_unit_would_be_is_refused(reader, told, made, message):
+    told |= {} if reader is MaskReader else {"order": "coco17"}
+    with pytest.raises((ConfigError, DataError), match=message):
+        reader.told(told, "first", "a").read(made, CANVAS)
+
+
 def test_functions_of_somebody_s_own():
     picture = np.zeros((64, 32, 3), np.uint8)
     joints = np.concatenate([POINTS, np.full((17, 1), 0.7)], 1)
@@ -189,6 +206,7 @@ def test_functions_of_somebody_s_own():
         (None, "own:find made nothing"),
         (np.zeros((5, 3)), r"joints of \(5, 3\), wanted \(17, 3\)"),
         ("text", "joints of str"),
+        (joints / [32, 64, 1], "made joints in fractions of the picture, wanted pixels; multiply x"),
         ((None, np.zeros((3, 3))), r"mask of \(3, 3\) float64 for a picture of \(64, 32\)"),
         ((None, 7 * square()), "numbers from 0 to 7, wanted 0 to 1"),
     ):
@@ -234,6 +252,14 @@ def test_faces_of_backs_are_hidden(tmp_path, pictures, points):
         levels = [level for _, _, level in person.keypoints]
         assert levels == ([1, 1, 1] if back else [2, 2, 2]) + [2] * 14, name
         assert person.scores[:4] == ((0.1, 0.1, 0.1, 0.9) if back else (0.9,) * 4)
+
+
+def test_a_teacher_that_ends_the_program_fails(tmp_path, pictures):
+    def find(group):
+        raise SystemExit(0)
+
+    with pytest.raises(DataError, match=r"none of \d+ photos could be labeled; .*: SystemExit: 0"):
+        make_labels(pictures, tmp_path / "out", Teacher(find), None, "x", progress=False)
 
 
 @pytest.mark.parametrize(("batch", "workers"), [(4, 1), (2, 3)])

@@ -42,7 +42,8 @@ class LabelReport:
         person_share: mean share of a photo that the mask covers.
         visible, hidden, absent: joints by visibility.
         outside: joints that are not absent and lie outside of the photo.
-        on_mask: share of the visible joints that lie on the mask or within a twentieth of the photo's height of it.
+        on_mask: share of the visible joints that lie on the mask or within a twentieth of the photo's height of it;
+            None without any, or without masks.
         facing: photos with nose and both eyes visible.
         facing_swapped: how many of those have left where right belongs.
         backs: photos of people whose shoulders and hips are seen from behind, and who do not look aside.
@@ -62,7 +63,7 @@ class LabelReport:
     hidden: int = 0
     absent: int = 0
     outside: int = 0
-    on_mask: float = 1.0
+    on_mask: float | None = None
     facing: int = 0
     facing_swapped: int = 0
     backs: int = 0
@@ -91,7 +92,7 @@ class LabelReport:
                 f"in {self.backs_with_face:,} of {self.backs:,} photos of people seen from behind, nose or eyes are "
                 "called visible; make the labels with regard data labels make, which hides them"
             )
-        if self.visible >= ENOUGH and self.on_mask < 0.5:
+        if self.visible >= ENOUGH and self.on_mask is not None and self.on_mask < 0.5:
             faults.append(
                 f"only {self.on_mask:.0%} of the visible joints lie on the mask; check that both belong to the photos"
             )
@@ -113,11 +114,14 @@ class LabelReport:
             ("with keypoints", f"{self.keypoints:,}"),
             ("unreadable", f"{len(self.unreadable):,}"),
             ("mask sizes", sizes(self.mask_sizes)),
-            ("person in the mask", f"{self.person_share:.1%} of the photo; {self.empty_masks:,} empty"),
+            (
+                "person in the mask",
+                f"{self.person_share:.1%} of the photo; {self.empty_masks:,} empty" if self.masks else "no mask",
+            ),
             ("heat-map sizes", sizes(self.heatmap_sizes)),
             ("joints", f"{joints:,}: {self.visible:,} visible, {self.hidden:,} hidden, {self.absent:,} absent"),
             ("outside the photo", f"{self.outside:,}"),
-            ("visible joints on the mask", f"{self.on_mask:.1%}"),
+            ("visible joints on the mask", "none to tell by" if self.on_mask is None else f"{self.on_mask:.1%}"),
             (
                 "backs",
                 f"{self.backs:,} people seen from behind, {self.backs_with_face:,} with a visible face"
@@ -157,7 +161,7 @@ def check_labels(samples: Sequence[Sample], *, progress: bool = False) -> LabelR
             if labels.mask is not None:
                 hits += near_mask(labels.mask, joints, size)
     report.person_share = float(np.mean(shares)) if shares else 0.0
-    report.on_mask = float(np.mean(hits)) if hits else 1.0
+    report.on_mask = float(np.mean(hits)) if hits else None
     return report
 
 

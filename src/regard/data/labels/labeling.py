@@ -93,7 +93,7 @@ def found_on(teacher: Teacher, pictures: Mapping[str, np.ndarray]) -> dict[str, 
             raise DataError(f"the teacher found something on {len(found)} of {len(pictures)} pictures, wanted all")
         for one in found:
             check_joints(one.joints)
-    except Exception as error:  # a model of somebody else's raises what it likes
+    except (Exception, SystemExit) as error:  # a model of somebody else's raises what it likes, and may end its program
         if len(pictures) > 1:
             parts = (found_on(teacher, {name: picture}) for name, picture in pictures.items())
             return {name: found for part in parts for name, found in part.items()}

@@ -32,7 +32,7 @@ import numpy as np
 
 from regard.data.labels.canvas import Canvas
 from regard.data.labels.joints import BLAZEPOSE, JOINTS, find_peaks
-from regard.data.labels.teacher import in_our_order
+from regard.data.labels.teacher import in_fractions, in_our_order
 from regard.errors import ConfigError, DataError, check_choice, is_whole, nearest, shown
 
 __all__ = ["ORDERS", "JointReader", "MaskReader"]
@@ -54,6 +54,15 @@ ORDERS: dict[str, tuple[str | None, ...]] = {
 
 SURE = ("score", "visibility", "presence")
 MOST_POINTS, MOST_CLASSES = 1000, 100_000
+
+ROUNDING = 1e-2
+"""What rounding may put a mask's probability beyond 0 and 1, in half precision, too."""
+
+HIGH = 2.0
+"""Score above which one is no probability: peaks of heat maps, which learned to be 1, may be a little higher."""
+
+IN_PIXELS = 10.0
+"""Sides of the canvas that half of the points are away, both ways, where they are pixels and not fractions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +159,26 @@ class JointReader:
         rows = arrays[0].reshape(len(self.order), -1).astype(np.float64)
         points = rows[:, [self.columns.index("x"), self.columns.index("y")]]
         sure = [self._sure(rows[:, self.columns.index(name)]) for name in SURE if name in self.columns]
+        if self.unit == "pixels" and in_fractions(points, size):
+            raise DataError("the output for joints is of points from 0 to 1, wanted pixels; say unit: fractions")
+        if self.unit == "fractions" and np.isfinite(points).all() and (np.median(abs(points), 0) > IN_PIXELS).all():
+            raise ConfigError(
+                f"the output for joints is of points such as {points[0, 0]:g}, {points[0, 1]:g}, wanted fractions from "
+                "0 to 1; say unit: pixels"
+            )
         return points * (np.array(size[::-1]) if self.unit == "fractions" else 1), np.prod(
             [np.ones(len(rows)), *sure], 0
         )
 
     def _sure(self, numbers: np.ndarray) -> np.ndarray:
-        return sigmoid(numbers) if self.scores == "logits" else np.asarray(numbers, np.float64)
+        if self.scores == "logits":
+            return sigmoid(numbers)
+        if self.kind != "simcc" and (np.asarray(numbers) > HIGH).any():  # whose makers take what there is for scores
+            raise ConfigError(
+                f"the output for joints tells how sure they are by numbers up to {np.max(numbers):g}, wanted 0 to 1; "
+                "say scores: logits, or export what is from 0 to 1"
+            )
+        return np.asarray(numbers, np.float64)
 
     def _refusal(self, arrays: Sequence[np.ndarray], wanted: str) -> ConfigError:
         got = " and ".join(str(array.shape) for array in arrays)
@@ -245,7 +268,14 @@ class MaskReader:
         """(g, v) shares of the person from 0 to 1, of (C, g, v) numbers."""
         if self.kind != "classes":
             numbers = maps[self.channel or 0]
-            return sigmoid(numbers) if self.kind == "logits" else numbers
+            if self.kind == "logits":
+                return sigmoid(numbers)
+            if numbers.min() < -ROUNDING or numbers.max() > 1 + ROUNDING:
+                raise ConfigError(
+                    f"the output for masks is of numbers from {numbers.min():g} to {numbers.max():g}, wanted "
+                    "probabilities from 0 to 1; say kind: logits, or export what is from 0 to 1"
+                )
+            return numbers
         labels = maps[0].round() if len(maps) == 1 else maps.argmax(0)
         return (np.isin(labels, self.classes) != self.others).astype(np.float32)
 

@@ -15,13 +15,17 @@ from regard.data.labels.joints import BLAZEPOSE, JOINTS
 from regard.data.labels.labeled import person_of
 from regard.errors import DataError
 
-__all__ = ["Found", "Pose", "Silhouette", "Teacher", "by_function", "combined", "in_our_order"]
+__all__ = ["Found", "Pose", "Silhouette", "Teacher", "by_function", "combined", "in_fractions", "in_our_order"]
 
 Pose = Callable[[np.ndarray], np.ndarray]
 """(h, w, 3) uint8 -> (17, 3): x and y in pixels of the picture, and a score from 0 to 1."""
 
 Silhouette = Callable[[np.ndarray], np.ndarray]
 """(h, w, 3) uint8 -> (h, w) uint8: 255 on the person and 0 elsewhere."""
+
+
+FAR, TINY = 2.0, 8
+"""Sides of a picture that fractions of it may lie away, and pixels of one in which two pixels are not nothing."""
 
 
 class Found(NamedTuple):
@@ -93,14 +97,22 @@ def by_function(function: Callable[[np.ndarray], Any], name: str, *, masks: bool
         if joints is None and mask is None:
             raise DataError(f"{name} made nothing of it, wanted joints (17, 3), a mask or a pair of both")
         return Found(
-            None if joints is None else _checked_joints(joints, name),
+            None if joints is None else _checked_joints(joints, name, picture.shape[:2]),
             None if mask is None else _checked_mask(mask, name, picture.shape[:2]),
         )
 
     return Teacher(lambda pictures: [look(picture) for picture in pictures])
 
 
-def _checked_joints(made: Any, name: str) -> np.ndarray:
+def in_fractions(points: np.ndarray, size: tuple[int, ...]) -> bool:
+    """Whether points (K, 2) are fractions of a picture or canvas of ``size``, not pixels: all within a pixel or two.
+
+    As pixels they would all lie in the upper left corner, without an error.
+    """
+    return min(size) > TINY and len(points) > 1 and bool((abs(points) <= FAR).all() and (points % 1 > 0).any())
+
+
+def _checked_joints(made: Any, name: str, size: tuple[int, ...]) -> np.ndarray:
     """(17, 3) of what somebody calls joints.
 
     Raises:
@@ -114,6 +126,11 @@ def _checked_joints(made: Any, name: str) -> np.ndarray:
     if joints.ndim != 2 or joints.shape[1] != 3 or len(joints) not in orders:
         got = joints.shape if joints.size else type(made).__name__
         raise DataError(f"{name} made joints of {got}, wanted (17, 3) or (33, 3): x, y, score")
+    if in_fractions(joints[joints[:, 2] > 0, :2], size):
+        raise DataError(
+            f"{name} made joints in fractions of the picture, wanted pixels; multiply x by its width and y by its "
+            "height"
+        )
     return in_our_order(joints, orders[len(joints)])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from regard.explain.figures.draw import DASHES, DOTTED, plain_axes
 from regard.explain.figures.map_figures import FONT, SMALL, canvas
@@ -21,6 +22,9 @@ ROW, WIDTH, HEAD = 2.9, 13.0, 0.3  # inches
 COLORS = [SERIES[place] for place in (0, 1, 3, 4)]
 """Without the gray, which is that of the controls."""
 CURVES = {"insertion": "inserted", "deletion": "deleted"}
+LEAST = 0.02
+"""Gain that axes reach at least, up and down: ticks of smaller ones have more digits than there is room for."""
+
 BARS = (
     ("insertion", "deletion", "area to random, x 100"),
     ("share", "hit", "% on the person"),
@@ -77,6 +81,9 @@ def _gain(axes: Axes, one: ExplanationScores, side: str, sign: int, looks: dict[
         rows = [method.curves[f"{side} {fill}"] - method.curves[f"random {side} {fill}"] for fill in FILLS]
         color, dash = looks[name]
         axes.plot(100 * np.array(FRACTIONS), sign * np.mean(rows, axis=0), color=color, ls=dash, lw=1.5)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, -LEAST), max(high, LEAST))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     plain_axes(axes, "y", SMALL)
     axes.set_xlabel(f"% of the pixels {side}", fontsize=SMALL, color=MUTED)
 

@@ -79,7 +79,7 @@ def as_tensors(content: Any, source: str) -> dict[str, Tensor]:
         source: where it came from, for the error message.
 
     Raises:
-        CheckpointError: there are no named tensors.
+        CheckpointError: there are no named tensors, or one does not hold all its numbers.
     """
     while isinstance(content, Mapping):
         inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
@@ -96,6 +96,12 @@ def as_tensors(content: Any, source: str) -> dict[str, Tensor]:
                 if name in tensors:
                     raise CheckpointError(
                         f"{source} holds {name} twice, with and without 'module.' before it; save the one that is meant"
+                    )
+                if value.layout != torch.strided or value.is_meta:
+                    kind = "empty (meta)" if value.is_meta else "sparse"
+                    raise CheckpointError(
+                        f"{source} holds {name} as a tensor that is {kind}, wanted all its numbers; save the state "
+                        "dict of the trained network"
                     )
                 tensors[name] = value.detach().cpu()
     if not tensors:
