@@ -44,7 +44,8 @@ RESIZING = ("boxmot", "ultralytics")
 
 EXACT, ROUNDED, UNTRAINED, HIGHER = 0.99999, 0.9999, 0.9995, 0.998
 """Least cosines to ``embed_pictures``: by the same resizing; where only gray levels are rounded otherwise, at the size
-that the network was trained for and at another; and of crops up to twice as high as the input of a large network, which antialiasing would have changed."""
+that the network was trained for and at another; and of crops up to twice as high as the input of a large network, which
+antialiasing would have changed."""
 
 
 @dataclass(frozen=True)
