@@ -42,7 +42,7 @@ LOADING = {"boxmot": "ultralytics", "ultralytics": "boxmot", "libreyolo": "boxmo
 RESIZING = ("boxmot", "ultralytics")
 """Programs that resize crops themselves."""
 
-EXACT, ROUNDED, UNTRAINED, HIGHER = 0.99999, 0.9999, 0.9995, 0.998
+EXACT, ROUNDED, UNTRAINED, HIGHER = 0.99999, 0.9999, 0.9996, 0.998
 """Least cosines to ``embed_pictures``: by the same resizing; where only gray levels are rounded otherwise, at the size
 that the network was trained for and at another; and of crops up to twice as high as the input of a large network, which
 antialiasing would have changed."""

@@ -247,22 +247,8 @@ def test_each_person_in_a_photograph_is_searched_for(model_folder, frames, tmp_p
     assert main(["embed", str(frames), *model]) == 2
     assert capsys.readouterr().err.startswith("regard: 2 pictures are whole scenes and no crops of one person (")
     mot = str(write_mot(frames, info=False))
-    assert (
-        main(
-            [
-                "embed",
-                str(frames),
-                *model[:-3],
-                str(tmp_path / "mot"),
-                "--engine",
-                "torch",
-                "--boxes",
-                mot,
-                "--no-thumbnails",
-            ]
-        )
-        == 0
-    )
+    boxed = [*model[:-3], str(tmp_path / "mot"), "--engine", "torch", "--boxes", mot, "--no-thumbnails"]
+    assert main(["embed", str(frames), *boxed]) == 0
     assert f"left out: 2 disregarded boxes: {mot}, line 7, {mot}, line 8" in capsys.readouterr().out
     assert main(["embed", str(frames), *model, "--detector", finder]) == 0
     photo = str(frames / "000001.png")
